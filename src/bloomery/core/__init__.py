@@ -1,0 +1,1 @@
+"""The nouns that hold the house together: Artifact, Run, Ledger, Recipe, and the errors."""

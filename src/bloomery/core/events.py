@@ -1,0 +1,63 @@
+"""Events: what a run says while it works, one JSON object a line in `events.jsonl`.
+
+An event is {time, kind, ...}. Listeners (a progress view, a test) hear the same events; progress events go to
+listeners only. This module does not know who listens nor what an event means.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Event:
+    """`kind` is a short word (start, phase, step, progress, note, heartbeat, end); `data` is plain JSON data."""
+
+    kind: str
+    run: str
+    stage: str
+    data: dict[str, Any] = field(default_factory=dict)
+    time: float = 0.0
+
+
+Listener = Callable[[Event], None]
+
+
+class EventLog:
+    """Appends events to a file, a line at a time, from any thread."""
+
+    def __init__(self, path: Path) -> None:
+        self._stream = path.open("a", encoding="utf-8")
+        self._lock = threading.Lock()
+
+    def append(self, event: Event) -> None:
+        line = json.dumps({"time": event.time, "kind": event.kind, **event.data}, ensure_ascii=False)
+        with self._lock:
+            if not self._stream.closed:
+                self._stream.write(line + "\n")
+                self._stream.flush()
+
+    def close(self) -> None:
+        with self._lock:
+            self._stream.close()
+
+
+def read_events(path: Path) -> Iterator[dict[str, Any]]:
+    """The events of a log; a torn last line (the writer was killed) is left out."""
+    with path.open(encoding="utf-8", errors="replace") as stream:
+        for line in stream:
+            try:
+                yield json.loads(line)
+            except ValueError:
+                continue
+
+
+def now() -> float:
+    """Seconds since the epoch."""
+    return time.time()
