@@ -1,0 +1,109 @@
+"""Checkpoints: a folder that is there whole or not at all, with everything that a run needs to go on exactly.
+
+    checkpoints/step-00001234/
+        model.safetensors        parameters
+        optimizer.safetensors    optimiser state by parameter name
+        state.json               step, data position, packing buffer, random states, curves, hashes of both files
+
+Written beside its place, flushed, renamed. The newest sound checkpoint wins; a damaged one is passed over and
+said so. No pickle. This module does not know what the state means.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from bloomery.core.artifact import disk_errors, fsync, sha256_file
+
+_TENSOR_FILES = ("model.safetensors", "optimizer.safetensors")
+_KEEP = 2
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What was read: tensors on the CPU and the state as plain data."""
+
+    step: int
+    path: Path
+    model: dict[str, Tensor]
+    optimizer: dict[str, Tensor]
+    state: dict[str, Any]
+
+
+def save(
+    folder: Path, step: int, *, model: Mapping[str, Tensor], optimizer: Mapping[str, Tensor], state: Mapping[str, Any]
+) -> Path:
+    """Write `folder/step-<step>` atomically and drop all but the newest two. Raises ArtifactError if it cannot."""
+    from safetensors.torch import save_file
+
+    target = folder / f"step-{step:08d}"
+    partial = folder / f".partial-{target.name}"
+    try:
+        with disk_errors("cannot write a checkpoint; the last good one is kept"):
+            if partial.exists():
+                shutil.rmtree(partial)
+            partial.mkdir(parents=True)
+            for name, tensors in zip(_TENSOR_FILES, (model, optimizer), strict=True):
+                contiguous = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
+                _save_tensors(save_file, contiguous, partial / name)
+                fsync(partial / name)
+            hashes = {name: sha256_file(partial / name) for name in _TENSOR_FILES}
+            document = {"step": step, "sha256": hashes, "state": dict(state)}
+            (partial / "state.json").write_text(json.dumps(document), encoding="utf-8")
+            fsync(partial / "state.json")
+            fsync(partial)
+            if target.exists():
+                shutil.rmtree(target)
+            partial.rename(target)
+            fsync(folder)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    for old in _steps(folder)[:-_KEEP]:
+        shutil.rmtree(old, ignore_errors=True)
+    return target
+
+
+def latest(folder: Path, *, warn: Callable[[str], None] = lambda text: None) -> Checkpoint | None:
+    """The newest sound checkpoint in a folder, or None. `warn` hears of each damaged one that was passed over."""
+    for path in reversed(_steps(folder)):
+        try:
+            return _load(path)
+        except (OSError, ValueError, KeyError) as error:
+            warn(f"checkpoint {path.name} is damaged and was passed over: {error}")
+    return None
+
+
+def _load(path: Path) -> Checkpoint:
+    from safetensors.torch import load_file
+
+    document = json.loads((path / "state.json").read_text(encoding="utf-8"))
+    for name in _TENSOR_FILES:
+        if sha256_file(path / name) != document["sha256"][name]:
+            raise ValueError(f"{name} differs from its recorded SHA-256")
+    model, optimizer = (load_file(path / name) for name in _TENSOR_FILES)
+    return Checkpoint(
+        step=int(document["step"]), path=path, model=model, optimizer=optimizer, state=document["state"]
+    )
+
+
+def _steps(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.glob("step-*") if p.is_dir())
+
+
+def _save_tensors(save_file: Callable[..., None], tensors: dict[str, Tensor], path: Path) -> None:
+    from safetensors import SafetensorError
+
+    try:
+        save_file(tensors, path)
+    except SafetensorError as error:  # safetensors hides the operating system's error number in its text
+        if "No space" in str(error) or "os error 28" in str(error):
+            raise OSError(28, "No space left on device", str(path)) from error
+        raise OSError(5, str(error), str(path)) from error

@@ -1,0 +1,262 @@
+"""The training loop: steps, validation, checkpoints, and going on exactly where a killed run stopped.
+
+Everything that decides the next step (parameters, optimiser state, data position and packing buffer, random
+states, step number) is in each checkpoint, so a run that was killed at any instant and resumed with the same
+plan, machine and number of threads ends with bit-equal weights. A non-finite loss or gradient stops the run before
+it touches the weights. This module does not know sizes, budgets or files other than checkpoints.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from bloomery.core.errors import ConfigError, TrainingError
+from bloomery.core.run import Run
+from bloomery.tokenizer import PackedRows, TokenShards, evaluation_rows
+from bloomery.training import checkpoint
+from bloomery.training.objective import IGNORED, ValidationLoss, causal_loss, precision_context, take, to_device, validate
+from bloomery.training.optimizers import Optimizers
+from bloomery.training.schedule import Schedule
+
+_SMOOTHING = 0.95
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoopConfig:
+    """How often the loop looks up from its work."""
+
+    validate_every_steps: int
+    """Steps between validations; 0 validates only at the end."""
+    validation_batches: int
+    """Batches of a validation during training; the last one always covers the whole split."""
+    checkpoint_seconds: float
+    """Seconds between checkpoints."""
+    checkpoint_every_steps: int = 0
+    """Steps between checkpoints, beside the seconds; 0 leaves it to the seconds."""
+    max_gradient_norm: float = 0.0
+    """Clip the global gradient norm; 0 does not clip."""
+
+
+@dataclass
+class Progress:
+    """What a run has done so far; goes into each checkpoint. Curves are lists of [step, tokens, value]."""
+
+    step: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    smooth_loss: float = 0.0
+    losses: list[list[float]] = field(default_factory=list)
+    validations: list[list[float]] = field(default_factory=list)
+
+
+class Loop:
+    """Trains `model` for `schedule.total_steps` updates of `rows` rows each, in micro-batches of `micro_rows`."""
+
+    def __init__(
+        self,
+        run: Run,
+        model: nn.Module,
+        optimizers: Optimizers,
+        schedule: Schedule,
+        rows: PackedRows,
+        validation: TokenShards | None,
+        config: LoopConfig,
+        *,
+        batch_rows: int,
+        micro_rows: int,
+        context_length: int,
+        precision: str,
+        device: torch.device,
+        step_model: nn.Module | None = None,
+    ) -> None:
+        if batch_rows % micro_rows:
+            raise ConfigError(f"a batch of {batch_rows} rows cannot be cut into micro-batches of {micro_rows}")
+        self.run, self.model, self.optimizers, self.schedule = run, model, optimizers, schedule
+        self.rows, self.validation, self.config = rows, validation, config
+        self.batch_rows, self.micro_rows, self.context_length = batch_rows, micro_rows, context_length
+        self.precision, self.device = precision, device
+        self.step_model = step_model or model
+        self.progress = Progress()
+        self.checkpoints = run.scratch / "checkpoints"
+        self._last_save = time.perf_counter()
+        self._last_said = 0.0
+        self._interrupted = threading.Event()
+
+    def resume(self) -> bool:
+        """Take up the newest sound checkpoint; False if there is none."""
+        found = checkpoint.latest(self.checkpoints, warn=self.run.note)
+        if found is None:
+            return False
+        self.model.load_state_dict(found.model)
+        self.optimizers.load_state_tensors(found.optimizer)
+        state = found.state
+        self.rows.load_state_dict(state["rows"])
+        self.progress = Progress(**state["progress"])
+        _set_random_state(state["random"], self.device)
+        if state["threads"] != torch.get_num_threads():
+            self.run.note(
+                f"resumed with {torch.get_num_threads()} threads after {state['threads']}: the last bits may differ"
+            )
+        self.run.event("resume", step=found.step)
+        return True
+
+    def train(self) -> ValidationLoss | None:
+        """Run to the end; returns the final validation over the whole split, or None without one."""
+        with _interrupts(self._interrupted):
+            while self.progress.step < self.schedule.total_steps:
+                self._step()
+                step = self.progress.step
+                every = self.config.validate_every_steps
+                if self.validation and every and step % every == 0 and step < self.schedule.total_steps:
+                    self._validate(self.config.validation_batches)
+                if self._interrupted.is_set():
+                    self.save()
+                    raise KeyboardInterrupt
+                if self._save_is_due():
+                    self.save()
+            return self._validate(None) if self.validation else None
+
+    def save(self) -> Path:
+        """Write a checkpoint of the present state."""
+        state: dict[str, Any] = {
+            "rows": self.rows.state_dict(),
+            "progress": vars(self.progress),
+            "random": _random_state(self.device),
+            "threads": torch.get_num_threads(),
+        }
+        path = checkpoint.save(
+            self.checkpoints,
+            self.progress.step,
+            model=dict(self.model.named_parameters()),
+            optimizer=self.optimizers.state_tensors(),
+            state=state,
+        )
+        self._last_save = time.perf_counter()
+        return path
+
+    def _step(self) -> None:
+        started = time.perf_counter()
+        loss, norm, tokens = self._gradients()
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            self._stop_before_harm(loss, norm)
+        self.optimizers.step(self.schedule.multiplier(self.progress.step))
+        progress = self.progress
+        progress.step += 1
+        progress.tokens += tokens
+        progress.seconds += time.perf_counter() - started
+        weight = 1 - _SMOOTHING
+        bias = 1 - _SMOOTHING**progress.step
+        progress.smooth_loss += weight * (loss - progress.smooth_loss)
+        if progress.step % max(1, self.schedule.total_steps // 200) == 0:
+            progress.losses.append([progress.step, progress.tokens, progress.smooth_loss / bias])
+        self._say(progress.smooth_loss / bias)
+
+    def _gradients(self) -> tuple[float, float, int]:
+        """Accumulate the gradient of the mean loss; returns (loss in nats per token, gradient norm, tokens)."""
+        input_ids, labels = self.rows.next_batch(self.batch_rows)
+        tokens = int((labels != IGNORED).sum())
+        total = torch.zeros((), device=self.device)
+        for start in range(0, self.batch_rows, self.micro_rows):
+            part = slice(start, start + self.micro_rows)
+            inputs, targets = to_device((input_ids[part], labels[part]), self.device)
+            with precision_context(self.device, self.precision):
+                loss = causal_loss(self.step_model, inputs, targets) / max(1, tokens)
+            loss.backward()
+            total += loss.detach()
+        parameters = [p for p in self.model.parameters() if p.grad is not None]
+        limit = self.config.max_gradient_norm or math.inf
+        norm = torch.nn.utils.clip_grad_norm_(parameters, limit)
+        return float(total), float(norm), tokens
+
+    def _stop_before_harm(self, loss: float, norm: float) -> None:
+        good = checkpoint.latest(self.checkpoints)
+        kept = f"the checkpoint of step {good.step} is kept" if good else "no step had been taken that was kept"
+        raise TrainingError(
+            f"step {self.progress.step + 1}: loss {loss:g}, gradient norm {norm:g}; stopped before the step, {kept}",
+            hint="try a lower learning rate: --set pretrain.learning_rate_scale=0.5, or precision=float32",
+        )
+
+    def _validate(self, batches: int | None) -> ValidationLoss:
+        assert self.validation is not None
+        shards, rows = self.validation, max(1, min(self.batch_rows, 64))
+        everything = evaluation_rows(shards, self.context_length, rows)
+        chosen = everything if batches is None else take(iter(everything), batches)
+        self.model.eval()
+        result = validate(
+            self.model,
+            chosen,
+            text_bytes=shards.text_bytes,
+            total_tokens=shards.num_tokens,
+            device=self.device,
+            precision=self.precision,
+        )
+        self.model.train()
+        progress = self.progress
+        progress.validations.append([progress.step, progress.tokens, result.bits_per_byte])
+        self.run.metrics(
+            {"validation_bits_per_byte": result.bits_per_byte, "validation_nats_per_token": result.nats_per_token},
+            step=progress.step,
+        )
+        return result
+
+    def _say(self, loss: float) -> None:
+        now = time.perf_counter()
+        last = self.progress.step == self.schedule.total_steps
+        if now - self._last_said < 0.5 and not last:
+            return
+        self._last_said = now
+        live: dict[str, float | str] = {"loss": loss}
+        if self.progress.validations:
+            live["val bpb"] = self.progress.validations[-1][2]
+        live["tok/s"] = self.progress.tokens / max(1e-9, self.progress.seconds)
+        self.run.progress(self.progress.step, self.schedule.total_steps, unit="steps", **live)
+
+    def _save_is_due(self) -> bool:
+        every = self.config.checkpoint_every_steps
+        if every and self.progress.step % every == 0:
+            return True
+        return time.perf_counter() - self._last_save >= self.config.checkpoint_seconds
+
+
+def _random_state(device: torch.device) -> dict[str, list[int]]:
+    state = {"cpu": torch.get_rng_state().tolist()}
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device).tolist()
+    return state
+
+
+def _set_random_state(state: dict[str, list[int]], device: torch.device) -> None:
+    torch.set_rng_state(torch.tensor(state["cpu"], dtype=torch.uint8))
+    if device.type == "cuda" and "cuda" in state:
+        torch.cuda.set_rng_state(torch.tensor(state["cuda"], dtype=torch.uint8), device)
+
+
+@contextlib.contextmanager
+def _interrupts(flag: threading.Event) -> Iterator[None]:
+    """While inside, the first Ctrl-C or SIGTERM asks the loop to save and stop; a second Ctrl-C stops at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def ask(number: int, frame: object) -> None:
+        if flag.is_set():
+            raise KeyboardInterrupt
+        flag.set()
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,85 @@
+"""The causal objective: predict each next token; and its validation in bits per byte.
+
+This module does not know optimisers or data order. Shapes: B rows, T tokens, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+IGNORED = -100
+
+
+def precision_context(device: torch.device, precision: str) -> AbstractContextManager[object]:
+    """Autocast to bfloat16 for precision "bfloat16", nothing for "float32"."""
+    if precision == "bfloat16":
+        return torch.autocast(device.type, dtype=torch.bfloat16)
+    return contextlib.nullcontext()
+
+
+def causal_loss(model: nn.Module, input_ids: Tensor, labels: Tensor) -> Tensor:
+    """Summed negative log-likelihood in nats over labels that are not -100; input_ids and labels are (B, T)."""
+    logits = model(input_ids)
+    return F.cross_entropy(
+        logits.float().view(-1, logits.size(-1)), labels.view(-1), ignore_index=IGNORED, reduction="sum"
+    )
+
+
+def to_device(arrays: tuple[np.ndarray, np.ndarray], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Two integer arrays (B, T) as tensors on the device; the copy to a GPU does not wait."""
+    first, second = (torch.from_numpy(a) for a in arrays)
+    if device.type == "cuda":
+        return (
+            first.pin_memory().to(device, non_blocking=True),
+            second.pin_memory().to(device, non_blocking=True),
+        )
+    return first, second
+
+
+@dataclass(frozen=True)
+class ValidationLoss:
+    """`nats_per_token` over `tokens` labels, and `bits_per_byte` over the UTF-8 bytes of the text they spell."""
+
+    nats_per_token: float
+    bits_per_byte: float
+    tokens: int
+
+
+@torch.no_grad()
+def validate(
+    model: nn.Module,
+    batches: Iterable[tuple[np.ndarray, np.ndarray]],
+    *,
+    text_bytes: int,
+    total_tokens: int,
+    device: torch.device,
+    precision: str,
+) -> ValidationLoss:
+    """Mean loss over `batches`, which may be only the first part of a split.
+
+    Bits per byte are nats per token x tokens per byte / ln 2, with the tokens per byte of the whole split
+    (`total_tokens` labels for `text_bytes` bytes), so that a part gives an unbiased figure.
+    """
+    nats, tokens = 0.0, 0
+    for arrays in batches:
+        input_ids, labels = to_device(arrays, device)
+        with precision_context(device, precision):
+            nats += float(causal_loss(model, input_ids, labels))
+        tokens += int((arrays[1] != IGNORED).sum())
+    mean = nats / max(1, tokens)
+    return ValidationLoss(mean, mean * total_tokens / max(1, text_bytes) / math.log(2), tokens)
+
+
+def take(batches: Iterator[tuple[np.ndarray, np.ndarray]], count: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The first `count` batches."""
+    for _, batch in zip(range(count), batches, strict=False):
+        yield batch

@@ -1,0 +1,282 @@
+"""Pre-training as a stage: tokens and a budget in, a model that its user owns out.
+
+    plan -> build -> loop -> publish (safetensors, config.json, tokenizer: a Hugging Face folder)
+
+Killed at any instant, the same call goes on from its last checkpoint under the plan it had begun with. This
+module does not know how a step is taken (`loop`) nor how sizes are chosen (`planner`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from bloomery.core.artifact import Artifact, write_durably
+from bloomery.core.config import to_dict
+from bloomery.core.errors import ConfigError
+from bloomery.core.run import Run
+from bloomery.core.stage import StageInputs, reusable
+from bloomery.core.workspace import Workspace, as_workspace
+from bloomery.energy import open_meter
+from bloomery.models import Decoder, ModelConfig, save_pretrained
+from bloomery.tokenizer import PackedRows, TokenizeConfig, Tokenizer, TokenShards, tokenize
+from bloomery.training.loop import Loop, LoopConfig
+from bloomery.training.objective import ValidationLoss
+from bloomery.training.optimizers import OptimizerConfig, Optimizers
+from bloomery.training.planner import Plan, PlanRequest, plan
+from bloomery.training.schedule import Schedule
+from bloomery.training.speed import choose_device, muon_dtype
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainConfig:
+    """What a user may fix; zero, "" and "auto" leave it to the planner."""
+
+    minutes: float = 5.0
+    """Minutes of training on this machine, validation included. Ignored when `steps` is given."""
+    steps: int = 0
+    """Optimiser steps."""
+    family: Literal["qwen3", "llama"] = "qwen3"
+    """The published family whose format the model has: it runs in transformers, vLLM and llama.cpp."""
+    hidden_size: int = 0
+    """Width; give it together with num_hidden_layers."""
+    num_hidden_layers: int = 0
+    """Depth."""
+    num_attention_heads: int = 0
+    """Query heads; 0: one for every 64 of the width."""
+    num_key_value_heads: int = 0
+    """Key and value heads; 0: half the query heads from 4 on."""
+    intermediate_size: int = 0
+    """Width of the feed-forward; 0: 8/3 of the width."""
+    tie_word_embeddings: bool = False
+    """Share the token embedding with the output head."""
+    context_length: int = 256
+    """Tokens of a row, and of the model's context."""
+    batch_rows: int = 0
+    """Rows of a batch."""
+    micro_rows: int = 0
+    """Rows computed at a time; smaller saves memory."""
+    learning_rate_scale: float = 1.0
+    """Multiplies every learning rate."""
+    warmup_fraction: float = 0.02
+    """Share of the steps in which the learning rate rises."""
+    decay_fraction: float = 0.5
+    """Share of the steps in which it falls."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """bfloat16 means autocast with float32 weights; auto measures."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """torch.compile; auto measures when the run is long enough to gain from it."""
+    device: str = ""
+    """cpu, cuda or cuda:0; empty takes a GPU when there is one."""
+    seed: int = 0
+    """Initial weights and the order of the documents."""
+    checkpoint_seconds: float = 30.0
+    """Seconds between checkpoints: what a power cut costs at most."""
+    checkpoint_every_steps: int = 0
+    """Steps between checkpoints, beside the seconds."""
+    validations: int = 8
+    """Validations during the run."""
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+
+    def __post_init__(self) -> None:
+        if bool(self.hidden_size) != bool(self.num_hidden_layers):
+            raise ConfigError("give pretrain.hidden_size and pretrain.num_hidden_layers together, or neither")
+        for name in ("warmup_fraction", "decay_fraction"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f'"pretrain.{name}" should be between 0 and 1, not {getattr(self, name):g}')
+        if self.warmup_fraction + self.decay_fraction > 1:
+            raise ConfigError("pretrain.warmup_fraction and decay_fraction together exceed 1")
+        if self.context_length < 8:
+            raise ConfigError('"pretrain.context_length" should be at least 8')
+        for name in ("minutes", "steps", "hidden_size", "num_hidden_layers", "batch_rows", "micro_rows", "validations"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f'"pretrain.{name}" cannot be negative')
+        if not self.learning_rate_scale > 0:
+            raise ConfigError('"pretrain.learning_rate_scale" should be above 0')
+
+
+def pretrain_inputs(config: PretrainConfig, tokens: str, tokenizer: str) -> StageInputs:
+    """What the pre-training stage depends on; `tokens` and `tokenizer` are artifact ids."""
+    return StageInputs(stage="pretrain", config=to_dict(config), parents=(tokens, tokenizer), seed=config.seed)
+
+
+def pretrain(
+    corpus: Artifact,
+    tokenizer: Artifact,
+    *,
+    minutes: float | None = None,
+    tokens: Artifact | None = None,
+    config: PretrainConfig | None = None,
+    tokenize_config: TokenizeConfig | None = None,
+    workspace: Workspace | str | Path | None = None,
+    fresh: bool = False,
+) -> Artifact:
+    """Train a causal model on a corpus; returns a "model" artifact that is also a Hugging Face folder.
+
+    `minutes` overrides the config's budget. `tokens` saves tokenising when that was done before. An equal call
+    returns the same artifact without training, unless `fresh`. Raises ConfigError, DataError, TrainingError.
+    """
+    workspace = as_workspace(workspace)
+    config = config or PretrainConfig()
+    if minutes is not None:
+        config = replace(config, minutes=float(minutes))
+    if tokens is None:
+        tokens = tokenize(corpus, tokenizer, config=tokenize_config, workspace=workspace)
+    inputs = pretrain_inputs(config, tokens.id, tokenizer.id)
+    if not fresh and (made := reusable(workspace, inputs)):
+        return made
+    with Run(workspace, inputs, meter=open_meter()) as run:
+        if fresh:
+            shutil.rmtree(run.scratch / "checkpoints", ignore_errors=True)
+            (run.scratch / "plan.json").unlink(missing_ok=True)
+        return _Pretraining(run, config, tokens, Tokenizer.load(tokenizer.path)).publish()
+
+
+def plan_request(config: PretrainConfig, tokens: Artifact, tokenizer: Tokenizer) -> PlanRequest:
+    """The planner's question for a config, the training split of `tokens` and the tokenizer's vocabulary."""
+    shards = TokenShards(tokens, "train")
+    base = ModelConfig(
+        model_type=config.family,
+        vocab_size=tokenizer.vocab_size,
+        max_position_embeddings=config.context_length,
+        tie_word_embeddings=config.tie_word_embeddings,
+        bos_token_id=tokenizer.bos_id,
+        eos_token_id=tokenizer.eos_ids,
+        **_sizes(config),
+    )
+    return PlanRequest(
+        tokens=shards.num_tokens,
+        text_bytes=shards.text_bytes,
+        vocab_size=tokenizer.vocab_size,
+        minutes=config.minutes,
+        base=base,
+        fixed_size=config.hidden_size > 0,
+        steps=config.steps,
+        batch_rows=config.batch_rows,
+        micro_rows=config.micro_rows,
+        context_length=config.context_length,
+        precision=config.precision,
+        compile=config.compile,
+        device=choose_device(config.device),
+    )
+
+
+class _Pretraining:
+    """One run of the stage: the plan is kept in scratch, so that a resumed run follows the one it began with."""
+
+    def __init__(self, run: Run, config: PretrainConfig, tokens: Artifact, tokenizer: Tokenizer) -> None:
+        self.run, self.config, self.tokens, self.tokenizer = run, config, tokens, tokenizer
+        with run.phase("plan"):
+            self.plan = self._plan()
+        self.device = torch.device(self.plan.device)
+        torch.set_num_threads(self.plan.threads)
+
+    def publish(self) -> Artifact:
+        with _deterministic(self.device, self.config.seed):
+            model = Decoder(self.plan.model).to(self.device)
+            loop = self._loop(model)
+            with self.run.phase("train"):
+                resumed = loop.resume()
+                final = loop.train()
+        folder = self.run.new_folder("model")
+        save_pretrained(model.to("cpu"), folder)
+        self.tokenizer.save(folder)
+        metrics = self._metrics(loop, final, resumed)
+        if final is not None:
+            self.run.metrics({"final_validation_bits_per_byte": final.bits_per_byte})
+        return self.run.publish(folder, kind="model", metrics=metrics)
+
+    def _plan(self) -> Plan:
+        path = self.run.scratch / "plan.json"
+        if path.is_file():
+            made = Plan.from_dict(json.loads(path.read_text(encoding="utf-8")))
+            self.run.event("plan", **made.to_dict(), kept=True)
+            return made
+        request = plan_request(self.config, self.tokens, self.tokenizer)
+        made = plan(request, say=lambda text: self.run.progress(0, None, unit="steps", doing=text))
+        write_durably(path, json.dumps(made.to_dict(), indent=1).encode())
+        self.run.event("plan", **made.to_dict(), kept=False)
+        return made
+
+    def _loop(self, model: Decoder) -> Loop:
+        config, plan = self.config, self.plan
+        rates = config.optimizer
+        scaled = {n: getattr(rates, n) * config.learning_rate_scale for n in vars(rates) if n.endswith("_lr")}
+        warmup = min(plan.steps, max(1, round(plan.steps * config.warmup_fraction)))
+        decay = min(plan.steps - warmup, round(plan.steps * config.decay_fraction))
+        validation = TokenShards(self.tokens, "validation")
+        step_model: Any = torch.compile(model, dynamic=False) if plan.compiled else None
+        return Loop(
+            self.run,
+            model,
+            Optimizers(model, replace(rates, **scaled), muon_dtype=muon_dtype(plan.precision)),
+            Schedule(total_steps=plan.steps, warmup_steps=warmup, decay_steps=decay),
+            PackedRows(TokenShards(self.tokens, "train"), context_length=plan.context_length, seed=config.seed),
+            validation if validation.num_tokens else None,
+            LoopConfig(
+                validate_every_steps=plan.steps // (config.validations + 1) if config.validations else 0,
+                validation_batches=max(1, min(8, plan.steps // 50)),
+                checkpoint_seconds=config.checkpoint_seconds,
+                checkpoint_every_steps=config.checkpoint_every_steps,
+            ),
+            batch_rows=plan.batch_rows,
+            micro_rows=plan.micro_rows,
+            context_length=plan.context_length,
+            precision=plan.precision,
+            device=self.device,
+            step_model=step_model,
+        )
+
+    def _metrics(self, loop: Loop, final: ValidationLoss | None, resumed: bool) -> dict[str, Any]:
+        progress, cropped_and_padded = loop.progress, loop.rows.stats
+        return {
+            "parameters": self.plan.parameters,
+            "steps": progress.step,
+            "tokens": progress.tokens,
+            "training_seconds": progress.seconds,
+            "tokens_per_second": progress.tokens / max(1e-9, progress.seconds),
+            "resumed": resumed,
+            "validation_bits_per_byte": final.bits_per_byte if final else None,
+            "validation_nats_per_token": final.nats_per_token if final else None,
+            "packing": to_dict(cropped_and_padded),
+            "plan": self.plan.to_dict(),
+            "loss_curve": progress.losses,
+            "validation_curve": progress.validations,
+        }
+
+
+def _sizes(config: PretrainConfig) -> dict[str, int]:
+    """Explicit sizes, or the smallest ones as a placeholder that the planner replaces."""
+    hidden, layers = config.hidden_size or 128, config.num_hidden_layers or 2
+    heads = config.num_attention_heads or max(1, hidden // 64)
+    if hidden % heads:
+        raise ConfigError(f"pretrain.hidden_size {hidden} is not a multiple of {heads} heads")
+    return {
+        "hidden_size": hidden,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": config.num_key_value_heads or (heads // 2 if heads >= 4 and heads % 2 == 0 else heads),
+        "intermediate_size": config.intermediate_size or round(hidden * 8 / 3 / 64) * 64 or 64,
+        "head_dim": hidden // heads,
+    }
+
+
+@contextlib.contextmanager
+def _deterministic(device: torch.device, seed: int) -> Iterator[None]:
+    """Seed PyTorch inside and give its random state back after; on a GPU also ask for deterministic kernels."""
+    state, before = torch.get_rng_state(), torch.are_deterministic_algorithms_enabled()
+    torch.manual_seed(seed)
+    if device.type == "cuda":
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+        torch.set_rng_state(state)
