@@ -1,0 +1,218 @@
+"""LanguageModel: a decoder with its tokenizer, ready to be asked.
+
+Safe to use from several threads: requests take turns step by step, so one may be started while another is being
+streamed. This module does not know where weights come from (see `loading`) nor HTTP.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypedDict, Unpack
+
+import numpy as np
+import torch
+
+from bloomery.core.errors import RequestError
+from bloomery.core.run import Meter
+from bloomery.engine.generation import Generation
+from bloomery.engine.metering import Bench
+from bloomery.engine.params import SamplingParams
+from bloomery.engine.results import Delta, GenerationResult
+from bloomery.engine.sampling import keep, log_probabilities
+from bloomery.models import Decoder, ModelConfig
+from bloomery.tokenizer import Tokenizer
+
+Prompt = str | Sequence[int] | Sequence[Mapping[str, Any]]
+
+
+class SamplingOptions(TypedDict, total=False):
+    """The fields of SamplingParams as keyword arguments."""
+
+    max_new_tokens: int
+    temperature: float
+    top_k: int | None
+    top_p: float | None
+    min_p: float | None
+    seed: int | None
+    stop: str | Sequence[str] | None
+    logprobs: int | None
+    prompt_logprobs: int | None
+    ignore_eos: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class NextToken:
+    """One token of a next-token distribution, before the filters and after them (None: the filters drop it)."""
+
+    token_id: int
+    text: str
+    logprob: float
+    filtered_logprob: float | None
+
+
+class LanguageModel:
+    """See the module. `name` is what the server calls it; `device` is where its weights are."""
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        tokenizer: Tokenizer,
+        *,
+        name: str,
+        meter: Meter | None = None,
+        eos_ids: Sequence[int] = (),
+    ) -> None:
+        """`eos_ids` are ids that end a generation besides the tokenizer's own (from generation_config.json)."""
+        if meter is None:
+            from bloomery.energy import open_meter
+
+            meter = open_meter()
+        self.decoder = decoder.eval()
+        self.tokenizer = tokenizer
+        self.name = name
+        self.eos_ids = frozenset(tokenizer.eos_ids) | frozenset(eos_ids)
+        self._bench = Bench(meter)
+
+    @property
+    def config(self) -> ModelConfig:
+        return self.decoder.config
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.decoder.parameters()).device
+
+    @property
+    def context_length(self) -> int:
+        """Tokens that the model can read at once."""
+        return self.config.max_position_embeddings
+
+    def encode_prompt(self, prompt: Prompt) -> list[int]:
+        """Token ids of a prompt.
+
+        A string gets the tokenizer's BOS, if it has one, and cannot spell special tokens; ids are taken as they
+        are; chat messages go through the chat template. RequestError for an empty prompt, an id that the model
+        does not have, or one longer than the context.
+        """
+        if isinstance(prompt, str):
+            ids = self.tokenizer.encode(_sound_text(prompt), add_bos=self.tokenizer.bos_id is not None)
+        elif all(isinstance(item, Mapping) for item in prompt) and len(prompt):
+            ids = self.tokenizer.encode_chat(list(prompt), add_generation_prompt=True)  # type: ignore[arg-type]
+        else:
+            ids = self._check_ids(prompt)
+        if not ids:
+            raise RequestError("the prompt is empty", hint="give at least one token", param="prompt")
+        if len(ids) > self.context_length:
+            raise RequestError(
+                f"the prompt has {len(ids):,} tokens, the context of {self.name} is {self.context_length:,}",
+                hint="shorten the prompt",
+                param="prompt",
+                code="context_length_exceeded",
+            )
+        return ids
+
+    def _check_ids(self, prompt: Sequence[Any]) -> list[int]:
+        ids: list[int] = []
+        for item in prompt:
+            if isinstance(item, bool) or not isinstance(item, (int, np.integer)):
+                raise RequestError("a prompt is a string, token ids or chat messages", param="prompt")
+            if not 0 <= item < self.config.vocab_size:
+                raise RequestError(
+                    f"token id {item} is outside the vocabulary of {self.config.vocab_size:,}", param="prompt"
+                )
+            ids.append(int(item))
+        return ids
+
+    def generate(
+        self, prompt: Prompt, *, cancel: threading.Event | None = None, **options: Unpack[SamplingOptions]
+    ) -> GenerationResult:
+        """Generate to the end. Options are the fields of SamplingParams; errors are RequestErrors.
+
+        At most as many tokens are generated as the context has room for; the last one may be the one after it,
+        for it is never read again.
+        """
+        *_, last = self.stream(prompt, cancel=cancel, **options)
+        assert last.result is not None
+        return last.result
+
+    def stream(
+        self, prompt: Prompt, *, cancel: threading.Event | None = None, **options: Unpack[SamplingOptions]
+    ) -> Iterator[Delta]:
+        """Deltas as they come. The request is checked at once, before the first delta is asked for.
+
+        Closing the iterator stops the work; setting `cancel` from another thread stops it at the next step with
+        the finish reason "cancelled".
+        """
+        params = SamplingParams(**options)  # type: ignore[arg-type]
+        ids = self.encode_prompt(prompt)
+        generation = Generation(
+            self.decoder,
+            self.tokenizer,
+            ids,
+            params,
+            max_new_tokens=min(params.max_new_tokens, self.context_length - len(ids) + 1),
+            eos_ids=self.eos_ids,
+            bench=self._bench,
+            cancel=cancel,
+        )
+        return generation.run()
+
+    def logits(self, input_ids: Sequence[int] | Sequence[Sequence[int]] | np.ndarray | torch.Tensor) -> torch.Tensor:
+        """Logits (B, T, V) float32 on the CPU of token ids (T,) or (B, T), without a cache."""
+        ids = torch.as_tensor(np.asarray(input_ids) if not isinstance(input_ids, torch.Tensor) else input_ids)
+        if ids.dim() == 1:
+            ids = ids[None]
+        if ids.dim() != 2 or ids.numel() == 0 or ids.is_floating_point():
+            raise RequestError(f"token ids have shape (T,) or (B, T), not {tuple(ids.shape)}", param="input_ids")
+        if int(ids.min()) < 0 or int(ids.max()) >= self.config.vocab_size:
+            raise RequestError(f"a token id is outside the vocabulary of {self.config.vocab_size:,}", param="input_ids")
+        if ids.shape[1] > self.context_length:
+            raise RequestError(
+                f"{ids.shape[1]:,} tokens are more than the context of {self.context_length:,}", param="input_ids"
+            )
+        with self._bench.turns.take(), torch.inference_mode():
+            result = self.decoder(ids.to(self.device, torch.int64)).float().cpu()
+        return result.clone() if result.is_inference() else result
+
+    def next_token(
+        self,
+        prompt: Prompt,
+        *,
+        top: int = 10,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        min_p: float | None = None,
+    ) -> list[NextToken]:
+        """The `top` most probable next tokens, with log-probabilities before and after temperature and filters."""
+        params = SamplingParams(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)
+        if isinstance(top, bool) or not isinstance(top, int) or top < 1:
+            raise RequestError(f"top should be a whole number from 1, not {top!r:.40}", param="top")
+        row = self.logits(self.encode_prompt(prompt))[0, -1]
+        before = log_probabilities(row)
+        kept = keep(row, params)
+        after = torch.full_like(before, -torch.inf)
+        after[kept.ids] = torch.log_softmax(kept.scores, dim=-1)
+        best = torch.topk(before, min(top, len(before), self.tokenizer.vocab_size)).indices.tolist()
+        return [
+            NextToken(
+                token_id=i,
+                text=self.tokenizer.decode([i], skip_special=False),
+                logprob=float(before[i]),
+                filtered_logprob=float(after[i]) if torch.isfinite(after[i]) else None,
+            )
+            for i in best
+        ]
+
+    def close(self) -> None:
+        """Close the energy meter."""
+        self._bench.meter.close()
+
+
+def _sound_text(text: str) -> str:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise RequestError("the prompt holds half of a surrogate pair, which is not text", param="prompt") from None
+    return text

@@ -1,0 +1,136 @@
+"""load: a language model from a folder, one of our artifacts, or the Hugging Face hub.
+
+Artifacts are verified byte for byte. Only safetensors, JSON and Jinja files are ever read or downloaded. This
+module does not know how weights are read (see the floor `models`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+
+import torch
+
+from bloomery.core.artifact import MANIFEST, Artifact
+from bloomery.core.errors import ArtifactError, ConfigError, DataError, DeviceError, MissingExtraError, nearest
+from bloomery.core.workspace import DEFAULT_HOME, HOME_VARIABLE, Workspace, as_workspace
+from bloomery.engine.language_model import LanguageModel
+from bloomery.models import load_pretrained
+from bloomery.tokenizer import Tokenizer
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+_HUB_FILES = ["*.safetensors", "*.json", "*.jinja"]
+
+
+def load(
+    reference: str | Path | Artifact,
+    *,
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+    workspace: Workspace | str | Path | None = None,
+) -> LanguageModel:
+    """A model by artifact, folder, artifact name or id, or hub id ("org/name").
+
+    `device` is "cpu", "cuda", "cuda:1", ...; None takes CUDA if there is any. `dtype` None keeps the checkpoint's
+    on a GPU and takes float32 on the CPU, where half precision is slower. Raises ArtifactError (nothing there,
+    or damaged), DataError (unreadable weights), DeviceError, ConfigError (a family that is not supported).
+    """
+    place = choose_device(device)
+    folder, name = find_model(reference, workspace)
+    kind = _dtype(dtype) or (torch.float32 if place.type == "cpu" else None)
+    decoder = load_pretrained(folder, dtype=kind, device=place)
+    return LanguageModel(decoder, Tokenizer.load(folder), name=name, eos_ids=generation_eos_ids(folder))
+
+
+def choose_device(device: str | torch.device | None) -> torch.device:
+    """The device asked for, or CUDA if there is any, else the CPU. DeviceError if it is not there."""
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+    except RuntimeError:
+        raise DeviceError(f"{str(device)!r} is not a device", hint='use "cpu" or "cuda"') from None
+    if chosen.type == "cpu":
+        return chosen
+    if chosen.type == "cuda" and (chosen.index or 0) < torch.cuda.device_count():
+        return chosen
+    raise DeviceError(f"this machine has no device {str(device)!r}", hint='use device="cpu"')
+
+
+def find_model(reference: str | Path | Artifact, workspace: Workspace | str | Path | None) -> tuple[Path, str]:
+    """The folder that holds the model's files, and its name."""
+    if isinstance(reference, Artifact):
+        return _model_folder(reference), reference.name
+    path = Path(reference).expanduser()
+    if (path / MANIFEST).is_file():
+        artifact = Artifact.open(path)
+        return _model_folder(artifact), artifact.name
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise DataError(f"{path} holds no model: it has no config.json", hint="give the folder of a model")
+        return path, path.resolve().name
+    home = _existing_workspace(workspace)
+    text = str(reference)
+    if home is not None and home.matching(text):
+        artifact = home.find(text)
+        return _model_folder(artifact), artifact.name
+    if isinstance(reference, str) and _HUB_ID.fullmatch(text):
+        return _download(text), text
+    raise ArtifactError(f"no model {text!r}", hint="give a folder, the name or id of a model artifact, or a hub id")
+
+
+def generation_eos_ids(folder: Path) -> tuple[int, ...]:
+    """The ids in generation_config.json and config.json that end a generation."""
+    found: list[int] = []
+    for name in ("generation_config.json", "config.json"):
+        path = folder / name
+        if not path.is_file():
+            continue
+        try:
+            value = json.loads(path.read_bytes()).get("eos_token_id")
+        except (OSError, ValueError, AttributeError) as error:
+            raise DataError(f"{path} is damaged: {error}") from error
+        ids = value if isinstance(value, list) else [value]
+        found += [i for i in ids if isinstance(i, int) and not isinstance(i, bool)]
+    return tuple(dict.fromkeys(found))
+
+
+def _model_folder(artifact: Artifact) -> Path:
+    if not (artifact.path / "config.json").is_file():
+        raise ArtifactError(f"{artifact.name} is a {artifact.kind}, not a model", hint="bloomery runs lists the models")
+    return artifact.path
+
+
+def _existing_workspace(workspace: Workspace | str | Path | None) -> Workspace | None:
+    """The workspace; None if none was given and the default one does not exist: looking must not create it."""
+    if workspace is None and not Path(os.environ.get(HOME_VARIABLE) or DEFAULT_HOME).is_dir():
+        return None
+    return as_workspace(workspace)
+
+
+def _dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
+    if dtype is None or isinstance(dtype, torch.dtype):
+        if dtype is not None and dtype not in _DTYPES.values():
+            raise ConfigError(f"a model cannot have dtype {dtype}", hint="known: " + ", ".join(_DTYPES))
+        return dtype
+    if dtype not in _DTYPES:
+        raise ConfigError(f"unknown dtype {dtype!r}", hint=nearest(dtype, _DTYPES))
+    return _DTYPES[dtype]
+
+
+def _download(name: str) -> Path:
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError:
+        raise MissingExtraError("huggingface_hub", "hub", f"downloading {name}") from None
+    try:
+        return Path(snapshot_download(name, allow_patterns=_HUB_FILES))
+    except Exception as error:  # whatever the hub's client or its network stack raises
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ArtifactError(
+            f"no model {name!r} here, and it could not be had from the hub: {reason:.200}",
+            hint="check the name and the network, or give a local folder",
+        ) from error

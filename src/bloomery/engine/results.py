@@ -1,0 +1,99 @@
+"""What a generation gives back: results, deltas, timings, log-probabilities.
+
+Plain data, no tensors. This module does not know how it is made nor any wire format.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+from bloomery.core.quantity import Quantity
+
+FinishReason = Literal["stop", "length", "cancelled"]
+
+
+class TokenLogprob(NamedTuple):
+    """A token and the natural logarithm of its probability under the model's unmodified distribution."""
+
+    token_id: int
+    logprob: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptLogprob:
+    """A prompt token's log-probability given the tokens before it, and the most probable alternatives."""
+
+    token_id: int
+    logprob: float
+    top: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timings:
+    """Seconds of a request by phase. `decode_seconds` covers every new token but the first, which prefill gives."""
+
+    prefill_seconds: float = 0.0
+    decode_seconds: float = 0.0
+    prompt_tokens: int = 0
+    new_tokens: int = 0
+
+    @property
+    def prefill_tokens_per_second(self) -> float | None:
+        return self.prompt_tokens / self.prefill_seconds if self.prefill_seconds > 0 else None
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """New tokens per second of decode; None when there was no decode step."""
+        steps = self.new_tokens - 1
+        return steps / self.decode_seconds if steps > 0 and self.decode_seconds > 0 else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationResult:
+    """A finished generation.
+
+    `token_ids` are all new tokens, an end-of-sequence token and the tokens of a stop string included; `text` has
+    neither. `logprobs` has one entry per new token; `top_logprobs` the alternatives, most probable first, when
+    they were asked for. `prompt_logprobs` has one entry per prompt token, the first None. `energy` is joules.
+    """
+
+    text: str
+    token_ids: list[int]
+    logprobs: list[float]
+    finish_reason: FinishReason
+    prompt_token_ids: list[int]
+    seed: int
+    timings: Timings
+    top_logprobs: list[tuple[TokenLogprob, ...]] | None = None
+    prompt_logprobs: list[PromptLogprob | None] | None = None
+    prefill_energy: Quantity = field(default_factory=Quantity.unknown)
+    decode_energy: Quantity = field(default_factory=Quantity.unknown)
+
+    @property
+    def prompt_tokens(self) -> int:
+        return len(self.prompt_token_ids)
+
+    @property
+    def completion_tokens(self) -> int:
+        return len(self.token_ids)
+
+    @property
+    def energy(self) -> Quantity:
+        """Joules of prefill and decode together."""
+        return self.prefill_energy + self.decode_energy
+
+
+@dataclass(frozen=True, kw_only=True)
+class Delta:
+    """What one step added. `text` may be empty: a character or a possible stop string is not complete yet.
+
+    The last delta carries `finish_reason` and the whole `result`.
+    """
+
+    text: str = ""
+    token_ids: tuple[int, ...] = ()
+    logprobs: tuple[float, ...] = ()
+    top_logprobs: tuple[tuple[TokenLogprob, ...], ...] | None = None
+    finish_reason: FinishReason | None = None
+    result: GenerationResult | None = None
