@@ -6,7 +6,6 @@ prompts, models or tokenizers.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -78,15 +77,22 @@ def _whole(name: str, value: Any, low: int, high: int, *, optional: bool = False
     if value is None and optional:
         return
     if isinstance(value, bool) or not isinstance(value, int):
-        raise RequestError(f"{name} should be a whole number, not {value!r:.40}", param=name)
+        raise RequestError(f"{name} should be a whole number, not {_shown(value)}", param=name)
     if not low <= value <= high:
-        raise RequestError(f"{name} should be from {low} to {high}, not {value}", param=name)
+        raise RequestError(f"{name} should be from {low} to {high}, not {_shown(value)}", param=name)
 
 
 def _real(name: str, value: Any, low: float, high: float, *, optional: bool = False) -> None:
     if value is None and optional:
         return
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise RequestError(f"{name} should be a number, not {value!r:.40}", param=name)
-    if not math.isfinite(value) or not low <= value <= high:
-        raise RequestError(f"{name} should be from {low:g} to {high:g}, not {value!r:.40}", param=name)
+        raise RequestError(f"{name} should be a number, not {_shown(value)}", param=name)
+    if not low <= value <= high:  # NaN is in no range
+        raise RequestError(f"{name} should be from {low:g} to {high:g}, not {_shown(value)}", param=name)
+
+
+def _shown(value: Any) -> str:
+    try:
+        return f"{value!r:.40}"
+    except ValueError:  # Python refuses to spell integers of thousands of digits
+        return "a number of thousands of digits"

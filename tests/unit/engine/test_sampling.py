@@ -1,0 +1,116 @@
+"""Sampling: filters equal transformers' warpers, frequencies equal the exact distribution."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from scipy.stats import chisquare
+
+from bloomery.core.errors import DataError
+from bloomery.engine.params import SamplingParams
+from bloomery.engine.sampling import Sampler, keep, log_probabilities, most_probable
+
+
+def logits_of(seed: int, size: int = 300, spread: float = 3.0) -> torch.Tensor:
+    return torch.randn(size, generator=torch.Generator().manual_seed(seed)) * spread
+
+
+def warped(logits: torch.Tensor, params: SamplingParams) -> torch.Tensor:
+    """Probabilities (V,) by transformers' own warpers, in the order of its `generate`."""
+    from transformers.generation.logits_process import (
+        MinPLogitsWarper,
+        TemperatureLogitsWarper,
+        TopKLogitsWarper,
+        TopPLogitsWarper,
+    )
+
+    row, ids = logits[None], torch.zeros(1, 1, dtype=torch.int64)
+    if params.temperature != 1.0:
+        row = TemperatureLogitsWarper(params.temperature)(ids, row)
+    if params.top_k:
+        row = TopKLogitsWarper(params.top_k)(ids, row)
+    if params.top_p is not None:
+        row = TopPLogitsWarper(params.top_p)(ids, row)
+    if params.min_p is not None:
+        row = MinPLogitsWarper(params.min_p)(ids, row)
+    return torch.softmax(row[0], dim=-1)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.3, 1.7])
+@pytest.mark.parametrize("top_k", [None, 1, 7, 300])
+@pytest.mark.parametrize("top_p", [None, 0.0, 0.3, 0.95, 1.0])
+@pytest.mark.parametrize("min_p", [None, 0.05, 1.0])
+def test_filters_keep_what_transformers_keeps(temperature, top_k, top_p, min_p):
+    params = SamplingParams(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)
+    for seed in range(3):
+        logits = logits_of(seed)
+        expected = warped(logits, params)
+        found = torch.zeros_like(expected)
+        candidates = keep(logits, params)
+        found[candidates.ids] = candidates.probabilities()
+        assert torch.equal(found > 0, expected > 0)
+        # Both are one float32 softmax over the same set; only the order of the sum differs.
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-8)
+
+
+def test_ties_with_the_kth_are_kept_as_transformers_does():
+    logits = torch.tensor([1.0, 2.0, 2.0, 2.0, 0.0])
+    params = SamplingParams(top_k=2)
+    assert keep(logits, params).ids.tolist() == [1, 2, 3]
+    assert (warped(logits, params) > 0).nonzero().flatten().tolist() == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        SamplingParams(seed=0),
+        SamplingParams(seed=1, temperature=0.7, top_k=9),
+        SamplingParams(seed=2, top_p=0.8),
+        SamplingParams(seed=3, temperature=1.5, min_p=0.02),
+    ],
+)
+def test_frequencies_fit_the_exact_distribution(params):
+    logits = logits_of(5, size=24, spread=1.2)
+    expected = warped(logits, params).double()
+    sampler, draws = Sampler(params), 20_000
+    counts = torch.bincount(torch.tensor([sampler.choose(logits) for _ in range(draws)]), minlength=24).double()
+    kept = expected > 0
+    assert counts[~kept].sum() == 0
+    # The seeds are fixed, so this is no lottery; a wrong distribution gives p far below this.
+    assert chisquare(counts[kept].numpy(), (expected[kept] / expected[kept].sum() * draws).numpy()).pvalue > 0.001
+
+
+def test_greedy_takes_the_first_of_the_best():
+    sampler = Sampler(SamplingParams(temperature=0.0, top_k=5, seed=1))
+    assert sampler.choose(torch.tensor([0.0, 3.0, 3.0, -1.0])) == 1
+
+
+def test_a_seed_fixes_the_draws_and_no_seed_draws_one():
+    logits = logits_of(8)
+    first, second = (Sampler(SamplingParams(seed=-7)) for _ in range(2))
+    assert [first.choose(logits) for _ in range(20)] == [second.choose(logits) for _ in range(20)]
+    fresh = Sampler(SamplingParams())
+    again = Sampler(SamplingParams(seed=fresh.seed))
+    assert [fresh.choose(logits) for _ in range(20)] == [again.choose(logits) for _ in range(20)]
+
+
+def test_impossible_tokens_are_never_drawn():
+    logits = torch.full((50,), -torch.inf)
+    logits[[3, 40]] = 0.0
+    sampler = Sampler(SamplingParams(seed=0))
+    assert {sampler.choose(logits) for _ in range(200)} == {3, 40}
+
+
+def test_log_probabilities_sum_to_one_and_refuse_nan():
+    logprobs = log_probabilities(logits_of(1).to(torch.bfloat16))
+    assert logprobs.dtype == torch.float32
+    assert float(logprobs.exp().sum()) == pytest.approx(1.0, abs=1e-5)
+    with pytest.raises(DataError):
+        log_probabilities(torch.tensor([0.0, torch.nan]))
+
+
+def test_most_probable_is_sorted_and_bounded():
+    logprobs = log_probabilities(torch.tensor([0.0, 2.0, 1.0]))
+    top = most_probable(logprobs, 9)
+    assert [t.token_id for t in top] == [1, 2, 0]
+    assert top[0].logprob == float(logprobs.max())
