@@ -1,0 +1,149 @@
+"""Sandbox: a chat template's Jinja, with the functions that Hugging Face gives it, bounded in time and size.
+
+Templates come with downloaded models, so they are code from strangers: they run in Jinja's immutable sandbox, loops
+and macros look at a clock, and what could make a huge string at one stroke is refused.
+
+This module does not know messages or tokens.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from datetime import datetime
+from typing import Any
+
+import jinja2
+from jinja2 import nodes
+from jinja2.ext import Extension
+from jinja2.parser import Parser
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+_MAX_SECONDS = 2.0
+_MAX_CHARACTERS = 16 * 1024 * 1024
+_MAX_REPEAT = 1 << 16
+_CLOCK = "_bloomery_clock"
+_PADDING = frozenset({"center", "ljust", "rjust", "zfill", "expandtabs", "format_map"})
+_WIDE_FIELD = re.compile(r"\d{4,}|\*")
+
+
+class RefusedError(Exception):
+    """A template cannot be compiled, or it stopped with an error; one line."""
+
+
+class TemplateSandbox:
+    """A compiled template. `constants` are all strings in its code, `compared` those that it looks for in values."""
+
+    def __init__(self, source: str) -> None:
+        environment = _Environment(
+            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols", _Generation]
+        )
+        environment.filters["tojson"] = _tojson
+        for name in ("center", "format", "wordwrap", "pprint", "filesizeformat", "xmlattr", "random"):
+            environment.filters.pop(name, None)
+        environment.globals.pop("lipsum", None)
+        environment.globals.pop("cycler", None)
+        environment.globals.pop("joiner", None)
+        environment.globals["raise_exception"] = _raise
+        environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
+        environment.globals[_CLOCK] = lambda: None
+        try:
+            tree = environment.parse(source)
+            self.constants = frozenset(_strings(tree, (nodes.Template,)))
+            self.compared = frozenset(_strings(tree, (nodes.Compare, nodes.Call, nodes.Filter, nodes.Test)))
+            self._template = environment.from_string(source)
+        except jinja2.TemplateError as error:
+            raise RefusedError(_one_line(error)) from error
+        except RecursionError as error:
+            raise RefusedError("it is nested too deeply") from error
+
+    def render(self, **variables: Any) -> str:
+        """The text; RefusedError if the template raises, takes longer than two seconds or writes too much."""
+        deadline = time.monotonic() + _MAX_SECONDS
+
+        def clock() -> None:
+            if time.monotonic() > deadline:
+                raise RefusedError(f"it takes longer than {_MAX_SECONDS:g} seconds")
+
+        pieces: list[str] = []
+        size = 0
+        try:
+            for piece in self._template.generate(**variables, **{_CLOCK: clock}):
+                clock()
+                size += len(piece)
+                if size > _MAX_CHARACTERS:
+                    raise RefusedError(f"it writes more than {_MAX_CHARACTERS:,} characters")
+                pieces.append(piece)
+        except RefusedError:
+            raise
+        except RecursionError as error:
+            raise RefusedError("it calls itself without end") from error
+        except Exception as error:  # a template's code may raise anything
+            raise RefusedError(_one_line(error)) from error
+        return "".join(pieces)
+
+
+class _Environment(ImmutableSandboxedEnvironment):
+    intercepted_binops = frozenset(["*", "**", "%"])
+
+    def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
+        tree = super()._parse(source, name, filename)
+        for block in tree.find_all((nodes.For, nodes.Macro, nodes.CallBlock)):
+            tick = nodes.ExprStmt(nodes.Call(nodes.Name(_CLOCK, "load"), [], [], None, None))
+            block.body.insert(0, tick.set_lineno(block.lineno).set_environment(self))
+        return tree
+
+    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+        if operator == "**":
+            raise RefusedError("it uses powers")
+        if operator == "*" and not (_is_number(left) and _is_number(right)):
+            factor, value = (left, right) if _is_number(left) else (right, left)
+            if not _is_number(factor) or factor * len(value) > _MAX_REPEAT:
+                raise RefusedError("it repeats a text too often")
+        if operator == "%" and isinstance(left, str) and _WIDE_FIELD.search(left):
+            raise RefusedError("it formats too wide a field")
+        return super().call_binop(context, operator, left, right)
+
+    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        if isinstance(obj, str) and attr in _PADDING:
+            return False
+        if isinstance(obj, str) and attr == "format" and _WIDE_FIELD.search(obj):
+            return False
+        return super().is_safe_attribute(obj, attr, value)
+
+
+class _Generation(Extension):
+    """`{% generation %}` marks the assistant's text for training masks; for rendering it is transparent."""
+
+    tags = {"generation"}  # noqa: RUF012 - Jinja's own interface
+
+    def parse(self, parser: Parser) -> list[nodes.Node]:
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float))
+
+
+def _strings(tree: nodes.Node, kinds: tuple[type[nodes.Node], ...]) -> set[str]:
+    roots = [tree] if nodes.Template in kinds else list(tree.find_all(kinds))
+    return {const.value for root in roots for const in root.find_all(nodes.Const) if isinstance(const.value, str)}
+
+
+def _tojson(
+    value: Any, ensure_ascii: bool = False, indent: int | None = None, separators: Any = None, sort_keys: bool = False
+) -> str:
+    """Jinja's own escapes HTML; chat templates expect plain JSON."""
+    if indent is not None and not 0 <= int(indent) <= 16:
+        raise RefusedError("it indents JSON too far")
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+
+
+def _raise(message: object) -> None:
+    raise RefusedError(" ".join(str(message).split())[:500])
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(f"{error}".split())[:500] or type(error).__name__

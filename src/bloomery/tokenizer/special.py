@@ -1,0 +1,26 @@
+"""The special tokens of our tokenizers and their chat template (ChatML).
+
+`<|endoftext|>` begins every document and ends it; `<|im_start|>` and `<|im_end|>` enclose the messages of a chat.
+This module does not know how text is encoded.
+"""
+
+from __future__ import annotations
+
+END_OF_TEXT = "<|endoftext|>"
+IM_START = "<|im_start|>"
+IM_END = "<|im_end|>"
+SPECIAL_TOKENS = (END_OF_TEXT, IM_START, IM_END)
+
+TURN_ENDS = (IM_END, "<|eot_id|>", "<|eom_id|>", "<end_of_turn>", "<|end|>")
+"""Tokens that end an answer in published chat formats; they end a generation where a folder names no eos itself."""
+
+# The template spells BOS out, so text made from it is encoded without adding special tokens, as everywhere.
+CHAT_TEMPLATE = """\
+{{- bos_token }}
+{%- for message in messages %}
+    {{- '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n' }}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- '<|im_start|>assistant\\n' }}
+{%- endif %}
+"""

@@ -1,0 +1,312 @@
+"""Tokenizer: text to token ids and back, for our tokenizers and any Hugging Face folder with a tokenizer.json.
+
+Plain text never becomes a special token unless the caller asks (`allow_special=True`), and BOS is added only when
+asked (`add_bos=True`; `adds_bos` says whether `transformers` would). Tokens that a published tokenizer declares
+as added but not special (`<think>` in Qwen3) are recognised in text, as in `transformers`.
+
+Decoding goes over bytes: the bytes of all tokens are joined and read as UTF-8, what is invalid becoming U+FFFD, so
+that a stream of tokens and the whole give the same text. This module does not know models, shards or training.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bloomery.core.errors import DataError, RequestError
+from bloomery.tokenizer.chat import ChatTemplate
+from bloomery.tokenizer.special import TURN_ENDS
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer as Backend
+
+TOKENIZER_FILE = "tokenizer.json"
+CONFIG_FILE = "tokenizer_config.json"
+SPECIAL_FILE = "special_tokens_map.json"
+TEMPLATE_FILE = "chat_template.jinja"
+TOKENIZER_FILES = (TOKENIZER_FILE, CONFIG_FILE, SPECIAL_FILE, TEMPLATE_FILE)
+_MODEL_FILES = ("generation_config.json", "config.json")
+_MAX_TOKENIZER_BYTES = 128 * 1024 * 1024
+_MAX_SIDE_BYTES = 16 * 1024 * 1024
+_BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
+_SPACE_MARK = "▁"
+
+
+class Tokenizer:
+    """See the module. Made by `Tokenizer.load`; safe to use from several threads.
+
+    `bos_id` starts a document or is None; `eos_ids` are all ids that end a generation; `end_id` ends a document in
+    training data; `special_ids` are the ids of special tokens; `vocab_size` is the highest id plus one.
+    """
+
+    def __init__(self, files: Mapping[str, bytes], *, source: str) -> None:
+        """`files` maps the names of the files that describe a tokenizer to their content; see `load`."""
+        from tokenizers import Tokenizer as Backend
+
+        if TOKENIZER_FILE not in files:
+            raise DataError(
+                f"{source} holds no {TOKENIZER_FILE}",
+                hint="save it with a fast tokenizer: transformers' AutoTokenizer.from_pretrained(...).save_pretrained",
+            )
+        self.source = source
+        self._files = {name: data for name, data in files.items() if name in TOKENIZER_FILES}
+        described = _parse(files[TOKENIZER_FILE], f"{source}/{TOKENIZER_FILE}")
+        try:
+            # Any panic or error of the parser means that the file is not a tokenizer.
+            self._plain: Backend = Backend.from_str(files[TOKENIZER_FILE].decode("utf-8"))
+        except Exception as error:
+            raise DataError(f"{source}/{TOKENIZER_FILE} is not a tokenizer: {error}") from error
+        self._plain.no_truncation()
+        self._plain.no_padding()
+        self._plain.encode_special_tokens = True
+        self._special_texts = {
+            token.content: index for index, token in self._plain.get_added_tokens_decoder().items() if token.special
+        }
+        self.special_ids = frozenset(self._special_texts.values())
+        self.vocab_size = max(self._plain.get_vocab(with_added_tokens=True).values(), default=-1) + 1
+        self._kind, self._strips_space = _decoding(described.get("decoder"))
+        sides = {name: _parse(files[name], f"{source}/{name}") for name in files if name.endswith(".json")}
+        self._config = sides.get(CONFIG_FILE, {})
+        self.bos_id = self._bos(sides)
+        self.eos_ids = self._eos(sides)
+        self.chat_template = self._template(files)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Tokenizer:
+        """Read a tokenizer artifact's folder, a model's, or any Hugging Face folder that has a tokenizer.json.
+
+        Raises DataError, in one line, when the file is missing, too large or damaged.
+        """
+        folder = Path(folder)
+        files: dict[str, bytes] = {}
+        for name in (*TOKENIZER_FILES, *_MODEL_FILES):
+            path = folder / name
+            limit = _MAX_TOKENIZER_BYTES if name == TOKENIZER_FILE else _MAX_SIDE_BYTES
+            try:
+                if path.is_file():
+                    if path.stat().st_size > limit:
+                        raise DataError(f"{path} is larger than {limit:,} bytes: not a file of a tokenizer")
+                    files[name] = path.read_bytes()
+            except OSError as error:
+                raise DataError(f"cannot read {path}: {error.strerror or error}") from error
+        return cls(files, source=str(folder))
+
+    def save(self, folder: str | Path) -> None:
+        """Write the files that `load` and `transformers` read, byte for byte as they were loaded."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, data in self._files.items():
+            (folder / name).write_bytes(data)
+
+    @cached_property
+    def adds_bos(self) -> bool:
+        """Whether `transformers` puts BOS in front of a plain text with this tokenizer."""
+        ids = self._plain.encode("a", add_special_tokens=True).ids
+        return self.bos_id is not None and ids[:1] == [self.bos_id]
+
+    @property
+    def separator_id(self) -> int:
+        """The id that starts a document in training data: BOS, or for a tokenizer without one an end token."""
+        if self.bos_id is not None:
+            return self.bos_id
+        candidates = [self._special_texts.get("<|endoftext|>"), *self.eos_ids]
+        for candidate in candidates:
+            if candidate is not None:
+                return candidate
+        raise DataError(f"{self.source} has neither BOS nor EOS", hint="its tokenizer_config.json should name one")
+
+    @property
+    def end_id(self) -> int:
+        """The id that ends a document in training data; equal to `separator_id` where one token does both."""
+        if self.bos_id is None:
+            return self.separator_id
+        eos = self._id_of(self._config.get("eos_token"))
+        if eos is not None:
+            return eos
+        return self.separator_id if self.separator_id in self.eos_ids or not self.eos_ids else self.eos_ids[0]
+
+    def encode(self, text: str, *, add_bos: bool = False, allow_special: bool = False) -> list[int]:
+        """The ids of a text. A lone surrogate, which no UTF-8 text holds, is a RequestError."""
+        return self.encode_batch([text], add_bos=add_bos, allow_special=allow_special)[0]
+
+    def encode_batch(
+        self, texts: Sequence[str], *, add_bos: bool = False, allow_special: bool = False
+    ) -> list[list[int]]:
+        """`encode` of many texts, on several threads unless TOKENIZERS_PARALLELISM=false."""
+        backend = self._special if allow_special else self._plain
+        start = [self.bos_id] if add_bos and self.bos_id is not None else []
+        try:
+            encoded = backend.encode_batch_fast(list(texts), add_special_tokens=False)
+        except UnicodeEncodeError as error:
+            raise RequestError(f"the text is not valid Unicode: {error.reason}", param="prompt") from error
+        except TypeError as error:
+            raise RequestError("only text can be encoded", param="prompt") from error
+        return [start + one.ids for one in encoded]
+
+    def decode(self, ids: Iterable[int], *, skip_special: bool = True) -> str:
+        """The text of ids; bytes that are not valid UTF-8 become U+FFFD. IndexError for an id out of range."""
+        ids = [int(index) for index in ids]
+        if self._kind == "other":
+            return self._plain.decode(ids, skip_special_tokens=skip_special)
+        if skip_special:
+            ids = [index for index in ids if index not in self.special_ids]
+        data = b"".join(self._token_text(index) for index in ids)
+        if self._strips_space and data.startswith(b" ") and ids and ids[0] not in self.special_ids:
+            data = data[1:]
+        return data.decode("utf-8", errors="replace")
+
+    def token_bytes(self, index: int) -> bytes:
+        """The raw bytes of a token, which need not be valid UTF-8; b"" for a special one.
+
+        IndexError for a negative id or one outside the vocabulary; b"" for a gap in it.
+        """
+        return b"" if index in self.special_ids else self._token_text(index)
+
+    def token_text(self, index: int) -> str:
+        """The token as the vocabulary spells it, special ones too; "" for a gap."""
+        return self._plain.id_to_token(index) or ""
+
+    @property
+    def strips_leading_space(self) -> bool:
+        """Whether decoding drops one space at the start of a text, as SentencePiece tokenizers do."""
+        return self._strips_space
+
+    def encode_chat(self, messages: Sequence[Mapping[str, Any]], *, add_generation_prompt: bool = True) -> list[int]:
+        """The ids of a conversation in the folder's chat template; no message can produce a special token.
+
+        Raises RequestError (param "messages") for messages that the template refuses.
+        """
+        if self.chat_template is None:
+            raise RequestError(f"{self.source} has no chat template", hint="send a prompt instead", param="messages")
+        rendered = self.chat_template.render(messages, add_generation_prompt=add_generation_prompt)
+        if rendered.forged:
+            return self._encode_pieces(rendered.pieces())
+        return self.encode(rendered.text, allow_special=True)
+
+    def _encode_pieces(self, pieces: Iterable[tuple[str, bool]]) -> list[int]:
+        ids: list[int] = []
+        for text, special in pieces:
+            ids.extend([self._special_texts[text]] if special else self.encode(text))
+        return ids
+
+    @cached_property
+    def _special(self) -> Backend:
+        # A second instance: the switch is a property of the instance, and other threads use the first.
+        from tokenizers import Tokenizer as Backend
+
+        backend = Backend.from_str(self._files[TOKENIZER_FILE].decode("utf-8"))
+        backend.no_truncation()
+        backend.no_padding()
+        return backend
+
+    def _token_text(self, index: int) -> bytes:
+        """The bytes of a token, special ones as they are spelt."""
+        if not 0 <= index < self.vocab_size:
+            raise IndexError(f"token id {index} is outside the vocabulary of {self.vocab_size}")
+        return self._bytes[index]
+
+    @cached_property
+    def _bytes(self) -> list[bytes]:
+        if self._kind == "other":
+            raise DataError(f"{self.source}: the tokens of this kind of tokenizer have no bytes of their own")
+        added = self._plain.get_added_tokens_decoder()
+        table = [b""] * self.vocab_size
+        for text, index in self._plain.get_vocab(with_added_tokens=True).items():
+            if index in added:
+                table[index] = added[index].content.encode()
+            elif self._kind == "byte_level":
+                table[index] = _from_byte_level(text)
+            else:
+                match = _BYTE_TOKEN.fullmatch(text)
+                table[index] = bytes([int(match[1], 16)]) if match else text.replace(_SPACE_MARK, " ").encode()
+        return table
+
+    def _id_of(self, token: Any) -> int | None:
+        """The id of a token given as text, as {"content": text}, or as a number; None if there is none."""
+        if isinstance(token, Mapping):
+            token = token.get("content")
+        if isinstance(token, str):
+            return self._plain.token_to_id(token)
+        if isinstance(token, int) and not isinstance(token, bool) and 0 <= token < self.vocab_size:
+            return token
+        return None
+
+    def _bos(self, sides: Mapping[str, Mapping[str, Any]]) -> int | None:
+        for name, key in ((CONFIG_FILE, "bos_token"), (SPECIAL_FILE, "bos_token"), ("config.json", "bos_token_id")):
+            side = sides.get(name, {})
+            if key in side:  # null counts: it says that there is none
+                return self._id_of(side[key])
+        return None
+
+    def _eos(self, sides: Mapping[str, Mapping[str, Any]]) -> tuple[int, ...]:
+        for name in _MODEL_FILES:
+            listed = sides.get(name, {}).get("eos_token_id")
+            ids = [self._id_of(one) for one in (listed if isinstance(listed, list) else [listed])]
+            if found := [one for one in ids if one is not None]:
+                return tuple(dict.fromkeys(found))
+        named = self._config.get("eos_token", sides.get(SPECIAL_FILE, {}).get("eos_token"))
+        ids = [self._id_of(named), *(self._special_texts.get(text) for text in TURN_ENDS)]
+        return tuple(dict.fromkeys(one for one in ids if one is not None))
+
+    def _template(self, files: Mapping[str, bytes]) -> ChatTemplate | None:
+        source = self._config.get("chat_template")
+        if isinstance(source, list):  # several named templates
+            named = {one.get("name"): one.get("template") for one in source if isinstance(one, Mapping)}
+            source = named.get("default")
+        if TEMPLATE_FILE in files:
+            source = files[TEMPLATE_FILE].decode("utf-8", errors="replace")
+        if not isinstance(source, str):
+            return None
+        names = ("bos_token", "eos_token", "unk_token", "pad_token")
+        tokens = {name: _text_of(self._config.get(name)) for name in names}
+        return ChatTemplate(source, special_texts=self._special_texts, variables=tokens)
+
+
+def _text_of(token: Any) -> str:
+    if isinstance(token, Mapping):
+        token = token.get("content")
+    return token if isinstance(token, str) else ""
+
+
+def _parse(data: bytes, where: str) -> dict[str, Any]:
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{where} is damaged: {error}") from error
+    if not isinstance(value, dict):
+        raise DataError(f"{where} is damaged: it holds no JSON object")
+    return value
+
+
+def _decoding(decoder: Any) -> tuple[str, bool]:
+    """("byte_level" | "sentencepiece" | "other", whether one leading space is dropped) of tokenizer.json's decoder."""
+    parts = decoder.get("decoders", [decoder]) if isinstance(decoder, dict) else []
+    kinds = {part.get("type"): part for part in parts if isinstance(part, dict)}
+    if "ByteLevel" in kinds:
+        return "byte_level", False
+    if kinds.keys() & {"Metaspace", "ByteFallback"}:
+        metaspace = kinds.get("Metaspace", {})
+        prepends = "Metaspace" in kinds and metaspace.get("prepend_scheme", "always") != "never"
+        return "sentencepiece", prepends or int(kinds.get("Strip", {}).get("start", 0)) > 0
+    return "other", False
+
+
+def _byte_level_alphabet() -> dict[str, int]:
+    """GPT-2's characters for the 256 bytes: printable ones stand for themselves, the rest from U+0100 on."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    rest = [byte for byte in range(256) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {chr(256 + i): byte for i, byte in enumerate(rest)}
+
+
+_ALPHABET = _byte_level_alphabet()
+
+
+def _from_byte_level(text: str) -> bytes:
+    try:
+        return bytes(_ALPHABET[character] for character in text)
+    except KeyError:
+        return text.encode()  # a token outside the byte alphabet, as the decoder of `tokenizers` treats it
