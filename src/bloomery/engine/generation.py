@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import torch
 
@@ -35,20 +36,21 @@ class Generation:
         params: SamplingParams,
         *,
         max_new_tokens: int,
-        eos_ids: frozenset[int],
+        continues: bool,
         bench: Bench,
         cancel: threading.Event | None = None,
     ) -> None:
+        """`continues`: the new text goes on from the prompt's, so a space at its start is kept."""
         self._decoder = decoder
         self._prompt = list(prompt_ids)
         self._params = params
         self._max_new_tokens = max_new_tokens
-        self._eos_ids = frozenset() if params.ignore_eos else eos_ids
+        self._eos_ids = frozenset(() if params.ignore_eos else tokenizer.eos_ids)
         self._bench = bench
         self._cancel = cancel or threading.Event()
         self._num_words = tokenizer.vocab_size
         self._sampler = Sampler(params)
-        self._characters = StreamDecoder(tokenizer)
+        self._characters = StreamDecoder(tokenizer, continues=continues)
         self._stops = StopStrings(params.stop)
         self._text: list[str] = []
         self._ids: list[int] = []
@@ -67,18 +69,21 @@ class Generation:
             with prefill.step():
                 token = self._prefill(cache, start)
         prefill_energy, decode = prefill.energy(), Phase(self._bench)
+        reason: FinishReason | None = None
         while token is not None:
             text, reason = self._accept(token)
+            delta = self._delta(text)
             if reason is not None:
-                yield self._last(text, reason, prefill, prefill_energy, decode)
-                return
-            yield self._delta(text)
+                break
+            yield delta
             if self._cancel.is_set():
                 break
             with decode.step():
                 token = self._decode(cache, token)
-        reason = "cancelled" if self._cancel.is_set() else "length"
-        yield self._last("", reason, prefill, prefill_energy, decode, new_token=False)
+        if reason is None:  # no token wanted, or cancelled
+            reason = "cancelled" if self._cancel.is_set() else "length"
+            delta = self._delta(self._flush(), new_token=False)
+        yield replace(delta, finish_reason=reason, result=self._result(reason, prefill, prefill_energy, decode))
 
     def _new_cache(self) -> KVCache:
         weight = next(self._decoder.parameters())
@@ -144,36 +149,28 @@ class Generation:
         text = self._stops.push(self._characters.finish())
         return text + self._stops.finish()
 
-    def _delta(self, text: str) -> Delta:
+    def _delta(self, text: str, *, new_token: bool = True) -> Delta:
+        """The delta of the newest token, or of text alone."""
+        first = not self._text
         self._text.append(text)
-        return Delta(
-            text=text,
-            token_ids=(self._ids[-1],),
-            logprobs=(self._logprobs[-1],),
-            top_logprobs=(self._top[-1],) if self._params.logprobs is not None else None,
-        )
-
-    def _last(
-        self,
-        text: str,
-        reason: FinishReason,
-        prefill: Phase,
-        prefill_energy: Quantity,
-        decode: Phase,
-        *,
-        new_token: bool = True,
-    ) -> Delta:
-        if reason == "cancelled":
-            text += self._flush()
-        step = self._delta(text) if new_token else Delta(text=text)
+        delta = Delta(text=text, prompt_logprobs=self._scores() if first else None)
         if not new_token:
-            self._text.append(text)
-        result = GenerationResult(
+            return delta
+        tops = (self._top[-1],) if self._params.logprobs is not None else None
+        return replace(delta, token_ids=(self._ids[-1],), logprobs=(self._logprobs[-1],), top_logprobs=tops)
+
+    def _scores(self) -> list[PromptLogprob | None] | None:
+        return self._prompt_logprobs if self._params.prompt_logprobs is not None else None
+
+    def _result(
+        self, reason: FinishReason, prefill: Phase, prefill_energy: Quantity, decode: Phase
+    ) -> GenerationResult:
+        return GenerationResult(
             text="".join(self._text),
             token_ids=self._ids,
             logprobs=self._logprobs,
             top_logprobs=self._top if self._params.logprobs is not None else None,
-            prompt_logprobs=self._prompt_logprobs if self._params.prompt_logprobs is not None else None,
+            prompt_logprobs=self._scores(),
             finish_reason=reason,
             prompt_token_ids=self._prompt,
             seed=self._sampler.seed,
@@ -185,12 +182,4 @@ class Generation:
             ),
             prefill_energy=prefill_energy,
             decode_energy=decode.energy(),
-        )
-        return Delta(
-            text=step.text,
-            token_ids=step.token_ids,
-            logprobs=step.logprobs,
-            top_logprobs=step.top_logprobs,
-            finish_reason=reason,
-            result=result,
         )

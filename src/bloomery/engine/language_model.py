@@ -62,9 +62,8 @@ class LanguageModel:
         *,
         name: str,
         meter: Meter | None = None,
-        eos_ids: Sequence[int] = (),
     ) -> None:
-        """`eos_ids` are ids that end a generation besides the tokenizer's own (from generation_config.json)."""
+        """`meter` None opens the machine's own."""
         if meter is None:
             from bloomery.energy import open_meter
 
@@ -72,7 +71,6 @@ class LanguageModel:
         self.decoder = decoder.eval()
         self.tokenizer = tokenizer
         self.name = name
-        self.eos_ids = frozenset(tokenizer.eos_ids) | frozenset(eos_ids)
         self._bench = Bench(meter)
 
     @property
@@ -91,14 +89,14 @@ class LanguageModel:
     def encode_prompt(self, prompt: Prompt) -> list[int]:
         """Token ids of a prompt.
 
-        A string gets the tokenizer's BOS, if it has one, and cannot spell special tokens; ids are taken as they
+        A string gets BOS where `transformers` would put it, and cannot spell special tokens; ids are taken as they
         are; chat messages go through the chat template. RequestError for an empty prompt, an id that the model
         does not have, or one longer than the context.
         """
         if isinstance(prompt, str):
-            ids = self.tokenizer.encode(_sound_text(prompt), add_bos=self.tokenizer.bos_id is not None)
-        elif all(isinstance(item, Mapping) for item in prompt) and len(prompt):
-            ids = self.tokenizer.encode_chat(list(prompt), add_generation_prompt=True)  # type: ignore[arg-type]
+            ids = self.tokenizer.encode(prompt, add_bos=self.tokenizer.adds_bos)
+        elif _is_chat(prompt):
+            ids = self.tokenizer.encode_chat(prompt, add_generation_prompt=True)  # type: ignore[arg-type]
         else:
             ids = self._check_ids(prompt)
         if not ids:
@@ -113,14 +111,13 @@ class LanguageModel:
         return ids
 
     def _check_ids(self, prompt: Sequence[Any]) -> list[int]:
+        known = min(self.config.vocab_size, self.tokenizer.vocab_size)
         ids: list[int] = []
         for item in prompt:
             if isinstance(item, bool) or not isinstance(item, (int, np.integer)):
                 raise RequestError("a prompt is a string, token ids or chat messages", param="prompt")
-            if not 0 <= item < self.config.vocab_size:
-                raise RequestError(
-                    f"token id {item} is outside the vocabulary of {self.config.vocab_size:,}", param="prompt"
-                )
+            if not 0 <= item < known:
+                raise RequestError(f"token id {item} is outside the vocabulary of {known:,}", param="prompt")
             ids.append(int(item))
         return ids
 
@@ -152,7 +149,7 @@ class LanguageModel:
             ids,
             params,
             max_new_tokens=min(params.max_new_tokens, self.context_length - len(ids) + 1),
-            eos_ids=self.eos_ids,
+            continues=not _is_chat(prompt),
             bench=self._bench,
             cancel=cancel,
         )
@@ -210,9 +207,5 @@ class LanguageModel:
         self._bench.meter.close()
 
 
-def _sound_text(text: str) -> str:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        raise RequestError("the prompt holds half of a surrogate pair, which is not text", param="prompt") from None
-    return text
+def _is_chat(prompt: Prompt) -> bool:
+    return not isinstance(prompt, str) and len(prompt) > 0 and isinstance(prompt[0], Mapping)

@@ -6,7 +6,6 @@ module does not know how weights are read (see the floor `models`).
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from pathlib import Path
@@ -42,7 +41,7 @@ def load(
     folder, name = find_model(reference, workspace)
     kind = _dtype(dtype) or (torch.float32 if place.type == "cpu" else None)
     decoder = load_pretrained(folder, dtype=kind, device=place)
-    return LanguageModel(decoder, Tokenizer.load(folder), name=name, eos_ids=generation_eos_ids(folder))
+    return LanguageModel(decoder, Tokenizer.load(folder), name=name)
 
 
 def choose_device(device: str | torch.device | None) -> torch.device:
@@ -80,22 +79,6 @@ def find_model(reference: str | Path | Artifact, workspace: Workspace | str | Pa
     if isinstance(reference, str) and _HUB_ID.fullmatch(text):
         return _download(text), text
     raise ArtifactError(f"no model {text!r}", hint="give a folder, the name or id of a model artifact, or a hub id")
-
-
-def generation_eos_ids(folder: Path) -> tuple[int, ...]:
-    """The ids in generation_config.json and config.json that end a generation."""
-    found: list[int] = []
-    for name in ("generation_config.json", "config.json"):
-        path = folder / name
-        if not path.is_file():
-            continue
-        try:
-            value = json.loads(path.read_bytes()).get("eos_token_id")
-        except (OSError, ValueError, AttributeError) as error:
-            raise DataError(f"{path} is damaged: {error}") from error
-        ids = value if isinstance(value, list) else [value]
-        found += [i for i in ids if isinstance(i, int) and not isinstance(i, bool)]
-    return tuple(dict.fromkeys(found))
 
 
 def _model_folder(artifact: Artifact) -> Path:

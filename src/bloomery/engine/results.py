@@ -88,12 +88,13 @@ class GenerationResult:
 class Delta:
     """What one step added. `text` may be empty: a character or a possible stop string is not complete yet.
 
-    The last delta carries `finish_reason` and the whole `result`.
+    The first delta carries `prompt_logprobs`, if they were asked for; the last one `finish_reason` and `result`.
     """
 
     text: str = ""
     token_ids: tuple[int, ...] = ()
     logprobs: tuple[float, ...] = ()
     top_logprobs: tuple[tuple[TokenLogprob, ...], ...] | None = None
+    prompt_logprobs: list[PromptLogprob | None] | None = None
     finish_reason: FinishReason | None = None
     result: GenerationResult | None = None

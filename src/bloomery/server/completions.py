@@ -1,0 +1,103 @@
+"""POST /v1/completions: prompts as text or token ids, with echo and log-probabilities of the prompt.
+
+This module does not know how requests wait or run.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from bloomery.core.errors import RequestError
+from bloomery.engine import Delta, LanguageModel
+from bloomery.engine.language_model import Prompt, SamplingOptions
+from bloomery.server.logprobs import LegacyLogprobs
+from bloomery.server.schemas import CompletionBody
+from bloomery.tokenizer import StreamDecoder
+
+ROUTE = "/v1/completions"
+DEFAULT_MAX_TOKENS = 16  # OpenAI's
+
+
+def completion_prompts(body: CompletionBody) -> list[Prompt]:
+    """The prompts of a body. A list of numbers is one prompt."""
+    if isinstance(body.prompt, str):
+        return [body.prompt]
+    if not body.prompt:
+        raise RequestError("prompt is an empty list", param="prompt", code="invalid_value")
+    if isinstance(body.prompt[0], int):
+        return [cast(list[int], body.prompt)]
+    return list(cast(list[str] | list[list[int]], body.prompt))
+
+
+def completion_options(body: CompletionBody) -> SamplingOptions:
+    options = sampling_options(body)
+    options["max_new_tokens"] = DEFAULT_MAX_TOKENS if body.max_tokens is None else body.max_tokens
+    options["logprobs"] = body.logprobs
+    options["prompt_logprobs"] = body.logprobs if body.echo else None
+    return options
+
+
+def sampling_options(body: Any) -> SamplingOptions:
+    """What both routes ask of the sampler. top_k -1 means all, as vLLM's clients say it."""
+    return {
+        "temperature": 1.0 if body.temperature is None else body.temperature,
+        "top_p": body.top_p,
+        "top_k": None if body.top_k == -1 else body.top_k,
+        "min_p": body.min_p,
+        "seed": body.seed,
+        "stop": body.stop,
+    }
+
+
+class CompletionFormat:
+    """See `replies.Format`. `prompts` are token ids; with `echo` a choice's text begins with its prompt."""
+
+    whole_object = "text_completion"
+    chunk_object = "text_completion"
+
+    def __init__(
+        self, model: LanguageModel, prompts: list[list[int]], n: int, *, echo: bool, logprobs: int | None
+    ) -> None:
+        self._model = model
+        self._prompts = prompts
+        self._n = n
+        self._echo = echo
+        self._logprobs = logprobs
+        self._open: dict[int, LegacyLogprobs] = {}
+
+    def chunks(self, choice: int, delta: Delta) -> list[dict[str, Any]]:
+        # The prompt's log-probabilities are in the first delta that comes after prefill.
+        entries, text = [], delta.text
+        if choice not in self._open:
+            self._open[choice] = LegacyLogprobs(self._model.tokenizer, continues=not self._echo)
+            if self._echo:
+                text = self._prompt_text(choice) + text
+                if self._logprobs is not None and delta.prompt_logprobs is not None:
+                    self._open[choice].add_prompt(self._prompts[choice // self._n], delta.prompt_logprobs)
+        if self._logprobs is not None:
+            self._open[choice].add_delta(delta)
+        if text or delta.finish_reason is not None or self._logprobs is not None:
+            entries.append(self._entry(choice, text, delta))
+        return entries
+
+    def whole(self, choice: int, deltas: list[Delta]) -> dict[str, Any]:
+        result = deltas[-1].result
+        assert result is not None
+        merged = Delta(
+            text=result.text,
+            token_ids=tuple(result.token_ids),
+            logprobs=tuple(result.logprobs),
+            top_logprobs=None if result.top_logprobs is None else tuple(result.top_logprobs),
+            finish_reason=result.finish_reason,
+            prompt_logprobs=result.prompt_logprobs,
+        )
+        return self.chunks(choice, merged)[0]
+
+    def _entry(self, choice: int, text: str, delta: Delta) -> dict[str, Any]:
+        logprobs = self._open[choice].take() if self._logprobs is not None else None
+        return {"index": choice, "text": text, "logprobs": logprobs, "finish_reason": delta.finish_reason}
+
+    def _prompt_text(self, choice: int) -> str:
+        # Not `decode`: characters that the prompt leaves unfinished belong to the completion's first token.
+        characters = StreamDecoder(self._model.tokenizer)
+        return "".join(map(characters.push, self._prompts[choice // self._n]))

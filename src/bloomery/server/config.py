@@ -1,0 +1,79 @@
+"""ServeConfig: where the server listens, who may ask, and how much.
+
+This module does not know HTTP.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from dataclasses import dataclass
+
+from bloomery.core.errors import ConfigError
+
+API_KEY_VARIABLE = "BLOOMERY_API_KEY"
+_WILDCARDS = ("0.0.0.0", "::", "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServeConfig:
+    """Raises ConfigError for a value out of range, or for a public address without a key."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on. Anything but loopback needs an API key."""
+    port: int = 8000
+    """0 takes a free one."""
+    api_key: str | None = None
+    """The key that every request must carry as a bearer token; None reads $BLOOMERY_API_KEY, "" is no key."""
+    max_running: int = 1
+    """Requests that are generated at the same time, taking turns."""
+    max_waiting: int = 32
+    """Requests that may wait; one more is answered with 429."""
+    retry_after_seconds: int = 1
+    """What a refused client is told to wait."""
+    max_body_bytes: int = 8 * 1024 * 1024
+    """Larger bodies are refused with 413 before they are read."""
+    max_json_depth: int = 32
+    """Deeper JSON is refused."""
+    max_choices: int = 128
+    """Prompts times `n` of one request, at most."""
+    default_chat_tokens: int = 1024
+    """New tokens of a chat answer when the request does not say."""
+    body_timeout_seconds: float = 30.0
+    """How long a client may take to send its body."""
+    shutdown_seconds: float = 10.0
+    """How long running requests may go on after SIGINT or SIGTERM."""
+
+    def __post_init__(self) -> None:
+        if self.api_key is None:
+            object.__setattr__(self, "api_key", os.environ.get(API_KEY_VARIABLE) or "")
+        if not 0 <= self.port <= 65_535:
+            raise ConfigError(f"port {self.port} is not from 0 to 65535", hint="give another: --port 8000")
+        for name in ("max_running", "retry_after_seconds", "max_body_bytes", "max_json_depth", "max_choices"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} should be at least 1, not {getattr(self, name)}")
+        if self.max_waiting < 0 or self.default_chat_tokens < 1:
+            raise ConfigError("max_waiting should be at least 0 and default_chat_tokens at least 1")
+        if not self.is_loopback and not self.api_key:
+            raise ConfigError(
+                f"serving on {self.host or 'every address'} without a key would let anyone use the model",
+                hint=f"set {API_KEY_VARIABLE}, or listen on 127.0.0.1",
+            )
+        if self.api_key and not all(33 <= ord(c) <= 126 for c in self.api_key):
+            raise ConfigError("an API key has printable ASCII characters only, and no space")
+
+    @property
+    def is_loopback(self) -> bool:
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    @property
+    def allowed_hosts(self) -> frozenset[str] | None:
+        """Host header names that are answered (against DNS rebinding); None: any, for a key guards the server."""
+        if self.host in _WILDCARDS:
+            return None
+        return frozenset({"localhost", "127.0.0.1", "::1", self.host.lower()})

@@ -1,0 +1,107 @@
+"""Errors as OpenAI's clients read them: {"error": {message, type, param, code}} on every route.
+
+An error inside the server is logged whole and told to the client without details. This module does not know
+which routes there are.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from bloomery.core.errors import BloomeryError, RequestError
+
+log = logging.getLogger("bloomery.server")
+_MAX_MESSAGE_CHARACTERS = 500
+
+
+def error_object(message: str, *, status: int, param: str | None = None, code: str | None = None) -> dict[str, Any]:
+    """The body of an error answer. The message is one line of sound UTF-8, of bounded length."""
+    return {
+        "error": {"message": _sound(message), "type": _type(status), "param": _sound(param) if param else None}
+        | {"code": code}
+    }
+
+
+def error_response(
+    message: str,
+    *,
+    status: int,
+    param: str | None = None,
+    code: str | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    body = json.dumps(error_object(message, status=status, param=param, code=code)).encode()
+    return Response(body, status_code=status, media_type="application/json", headers=dict(headers or {}))
+
+
+def describe(error: BaseException) -> tuple[int, dict[str, Any]]:
+    """HTTP status and error object of any exception; one that is not the user's is logged with its traceback."""
+    if isinstance(error, RequestError):
+        return error.status, error_object(error.one_line(), status=error.status, param=error.param, code=error.code)
+    if isinstance(error, BloomeryError):
+        log.error("request failed: %s", error.one_line())
+        return 500, error_object(error.one_line(), status=500, code="internal_error")
+    log.error("request failed", exc_info=error)
+    return 500, error_object("the server failed; its log says why", status=500, code="internal_error")
+
+
+def install(app: FastAPI, *, retry_after_seconds: int) -> None:
+    """Give every error of the app, the framework's own included, the one form."""
+
+    def on_error(request: Request, error: Exception) -> Response:
+        status, body = describe(error)
+        headers = {"retry-after": str(retry_after_seconds)} if status in (429, 503) else None
+        return Response(json.dumps(body).encode(), status_code=status, media_type="application/json", headers=headers)
+
+    def on_http(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        if error.status_code == 404:
+            return error_response(f"no route {request.method} {request.url.path}", status=404, code="not_found")
+        if error.status_code == 405:
+            message = f"{request.url.path} does not answer {request.method}"
+            return error_response(message, status=405, code="method_not_allowed", headers=error.headers)
+        return error_response(str(error.detail), status=error.status_code, headers=error.headers)
+
+    def on_invalid(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        message, param = _first_problem(error)
+        return error_response(message, status=400, param=param, code="invalid_value")
+
+    app.add_exception_handler(RequestValidationError, on_invalid)
+    app.add_exception_handler(HTTPException, on_http)
+    app.add_exception_handler(BloomeryError, on_error)
+    app.add_exception_handler(Exception, on_error)
+
+
+def _first_problem(error: RequestValidationError) -> tuple[str, str | None]:
+    problems = error.errors()
+    if not problems:
+        return "the request is invalid", None
+    problem = problems[0]
+    if problem["type"] == "json_invalid":
+        return f"the body is not JSON: {problem.get('ctx', {}).get('error', '')}", None
+    # Names of union branches ("str", "list[int]") are not part of the path to the value.
+    path = [part for part in problem["loc"][1:] if isinstance(part, int) or part.isidentifier()]
+    param = ".".join(map(str, path)) or None
+    return f"{param or 'body'}: {problem['msg']}", param
+
+
+def _type(status: int) -> str:
+    if status == 429:
+        return "rate_limit_error"
+    if status >= 500:
+        return "server_error"
+    return "invalid_request_error"
+
+
+def _sound(text: str) -> str:
+    line = "".join(c if c.isprintable() else " " for c in text[:_MAX_MESSAGE_CHARACTERS])
+    return line.encode("utf-8", "replace").decode("utf-8")

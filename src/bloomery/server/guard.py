@@ -1,0 +1,144 @@
+"""Guard: what is refused before any route sees it.
+
+Host and Origin (DNS rebinding, pages of other sites), the API key, the content type, the size of the body and the
+depth of its JSON. One path for every route, written as ASGI middleware so that nothing goes round it. This module
+does not know what the routes do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import re
+from urllib.parse import urlsplit
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from bloomery.server.config import ServeConfig
+from bloomery.server.errors import error_response
+
+OPEN_PATHS = frozenset({"/health"})
+# Possessive: a string of megabytes must not be kept for backtracking.
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|$)', re.DOTALL)
+_BRACKET = re.compile(rb"[\[\]{}]")
+
+
+class _Refused(Exception):
+    def __init__(self, status: int, message: str, code: str, headers: dict[str, str] | None = None) -> None:
+        self.response = error_response(message, status=status, code=code, headers=headers)
+
+
+class Guard:
+    """See the module."""
+
+    def __init__(self, app: ASGIApp, config: ServeConfig) -> None:
+        self._app = app
+        self._config = config
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        try:
+            self._check_origin(headers)
+            self._check_key(scope["path"], headers)
+            receive = await self._checked_body(scope["method"], headers, receive)
+        except _Refused as refused:
+            await refused.response(scope, receive, send)
+            return
+        except _Gone:
+            return
+        await self._app(scope, receive, send)
+
+    def _check_origin(self, headers: dict[str, str]) -> None:
+        allowed = self._config.allowed_hosts
+        if allowed is None:
+            return
+        if _host_name(headers.get("host", "")) not in allowed:
+            raise _Refused(403, "this server does not answer to that Host", "host_not_allowed")
+        origin = headers.get("origin")
+        if origin is not None and _host_name(urlsplit(origin).netloc if "//" in origin else "") not in allowed:
+            raise _Refused(403, "pages of other sites may not use this server", "origin_not_allowed")
+
+    def _check_key(self, path: str, headers: dict[str, str]) -> None:
+        key = self._config.api_key
+        if not key or path in OPEN_PATHS:
+            return
+        scheme, _, given = headers.get("authorization", "").partition(" ")
+        same = hmac.compare_digest(given.strip().encode("utf-8", "replace"), key.encode())
+        if scheme.lower() != "bearer" or not same:
+            raise _Refused(401, "the API key is missing or wrong", "invalid_api_key", {"www-authenticate": "Bearer"})
+
+    async def _checked_body(self, method: str, headers: dict[str, str], receive: Receive) -> Receive:
+        """Read the whole body within the limits; returns a `receive` that hands it to the app."""
+        length = headers.get("content-length", "")
+        if length.isdecimal() and (len(length) > 15 or int(length) > self._config.max_body_bytes):
+            raise self._too_large()
+        if method not in ("POST", "PUT", "PATCH") and not length and "transfer-encoding" not in headers:
+            return receive
+        try:
+            body = await asyncio.wait_for(self._read(receive), self._config.body_timeout_seconds)
+        except TimeoutError:
+            raise _Refused(408, "the body took too long to come", "body_timeout", {"connection": "close"}) from None
+        if body:
+            kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+            if kind != "application/json":
+                raise _Refused(415, "the body must be application/json", "unsupported_media_type")
+            if json_depth(body, self._config.max_json_depth) > self._config.max_json_depth:
+                message = f"the JSON is nested deeper than {self._config.max_json_depth} levels"
+                raise _Refused(400, message, "json_too_deep")
+        return _replay(body, receive)
+
+    async def _read(self, receive: Receive) -> bytes:
+        parts, size = [], 0
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise _Gone
+            parts.append(message.get("body", b""))
+            size += len(parts[-1])
+            if size > self._config.max_body_bytes:
+                raise self._too_large()
+            if not message.get("more_body", False):
+                return b"".join(parts)
+
+    def _too_large(self) -> _Refused:
+        message = f"the body is larger than {self._config.max_body_bytes:,} bytes"
+        return _Refused(413, message, "body_too_large", {"connection": "close"})
+
+
+class _Gone(Exception):
+    """The client left while its body was being read."""
+
+
+def json_depth(body: bytes, limit: int) -> int:
+    """How deep brackets are nested outside strings; stops counting above `limit`."""
+    depth = deepest = 0
+    for bracket in _BRACKET.finditer(_STRING.sub(b"", body)):
+        depth += 1 if bracket.group() in b"[{" else -1
+        deepest = max(deepest, depth)
+        if deepest > limit:
+            break
+    return deepest
+
+
+def _host_name(host: str) -> str:
+    """`LocalHost:8000` -> `localhost`, `[::1]:8000` -> `::1`."""
+    host = host.strip().lower()
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    return host.partition(":")[0]
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    sent = False
+
+    async def replay() -> Message:
+        nonlocal sent
+        if sent:
+            return await receive()
+        sent = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return replay

@@ -1,0 +1,82 @@
+"""Metrics: what /metrics tells Prometheus, under vLLM's names with the prefix `bloomery:`.
+
+A registry of its own, so that two servers in one process do not mix. This module does not know requests' content.
+"""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from bloomery.core.quantity import Quantity
+from bloomery.engine import GenerationResult
+from bloomery.server.waiting import WaitingRoom
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
+_TOKEN_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+
+
+class Metrics:
+    """Thread-safe. Every series carries the label `model_name`."""
+
+    def __init__(self, room: WaitingRoom) -> None:
+        self.registry = registry = CollectorRegistry()
+        label = ["model_name"]
+
+        def histogram(name: str, text: str, buckets: tuple[float, ...] = _SECONDS) -> Histogram:
+            return Histogram(f"bloomery:{name}", text, label, buckets=buckets, registry=registry)
+
+        running = Gauge("bloomery:num_requests_running", "Requests being generated", registry=registry)
+        running.set_function(lambda: room.running)
+        waiting = Gauge("bloomery:num_requests_waiting", "Requests waiting for their turn", registry=registry)
+        waiting.set_function(lambda: room.waiting)
+        self._prompt_tokens = Counter("bloomery:prompt_tokens", "Prompt tokens read", label, registry=registry)
+        self._new_tokens = Counter("bloomery:generation_tokens", "Tokens generated", label, registry=registry)
+        self._success = Counter(
+            "bloomery:request_success", "Finished choices", [*label, "finished_reason"], registry=registry
+        )
+        self._failures = Counter("bloomery:request_failure", "Failed requests", label, registry=registry)
+        self._joules = Counter(
+            "bloomery:energy_joules", "Joules, central value", [*label, "phase", "method"], registry=registry
+        )
+        self._unmetered = Counter(
+            "bloomery:energy_unknown", "Phases whose joules are unknown", [*label, "phase"], registry=registry
+        )
+        self._first_token = histogram("time_to_first_token_seconds", "Arrival to first token")
+        self._between = histogram("inter_token_latency_seconds", "Between two tokens", _TOKEN_SECONDS)
+        self._whole = histogram("e2e_request_latency_seconds", "Arrival to end")
+        self._queue = histogram("request_queue_time_seconds", "Waiting")
+        self._prefill = histogram("request_prefill_time_seconds", "Prefill")
+        self._decode = histogram("request_decode_time_seconds", "Decode")
+
+    def first_token(self, model: str, seconds: float) -> None:
+        self._first_token.labels(model).observe(seconds)
+
+    def next_token(self, model: str, seconds: float) -> None:
+        self._between.labels(model).observe(seconds)
+
+    def choice(self, model: str, result: GenerationResult) -> None:
+        """Count one finished choice."""
+        self._prompt_tokens.labels(model).inc(result.prompt_tokens)
+        self._new_tokens.labels(model).inc(result.completion_tokens)
+        self._success.labels(model, result.finish_reason).inc()
+        self._prefill.labels(model).observe(result.timings.prefill_seconds)
+        self._decode.labels(model).observe(result.timings.decode_seconds)
+        self._energy(model, "prefill", result.prefill_energy)
+        self._energy(model, "decode", result.decode_energy)
+
+    def request(self, model: str, *, queue_seconds: float, seconds: float, failed: bool) -> None:
+        """Count one request that has ended."""
+        self._queue.labels(model).observe(queue_seconds)
+        self._whole.labels(model).observe(seconds)
+        if failed:
+            self._failures.labels(model).inc()
+
+    def _energy(self, model: str, phase: str, joules: Quantity) -> None:
+        if joules.central is None:
+            self._unmetered.labels(model, phase).inc()
+        else:
+            self._joules.labels(model, phase, joules.method).inc(joules.central)
+
+    def text(self) -> bytes:
+        """The Prometheus text format."""
+        return generate_latest(self.registry)

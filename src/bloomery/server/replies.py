@@ -1,0 +1,141 @@
+"""Replies: a served request's deltas as one JSON body or as server-sent events.
+
+What the two OpenAI routes share; a `Format` says what differs. A client that leaves stops the work. This module
+does not know the fields of choices.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any, Protocol
+
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from bloomery.core.errors import RequestError
+from bloomery.engine import Delta
+from bloomery.server.errors import describe
+from bloomery.server.served import CANCELLED_STATUS, ServedRequest
+from bloomery.server.waiting import WaitingRoom
+
+
+class Format(Protocol):
+    """How one route writes choices. `choices` below are entries of the answer's list `choices`."""
+
+    whole_object: str
+    chunk_object: str
+
+    def chunks(self, choice: int, delta: Delta) -> list[dict[str, Any]]:
+        """The stream's choices for one delta, maybe none."""
+        ...
+
+    def whole(self, choice: int, deltas: list[Delta]) -> dict[str, Any]:
+        """The choice of an answer that is not streamed."""
+        ...
+
+
+def encode_json(value: Any) -> bytes:
+    return json.dumps(value, allow_nan=False, separators=(",", ":")).encode()
+
+
+async def reply(
+    http: Request, room: WaitingRoom, served: ServedRequest, form: Format, *, stream: bool, include_usage: bool
+) -> Response:
+    """The HTTP answer of a request that has a place in the waiting room; gives the place back at the end."""
+    if stream:
+        return EventStream(_events(room, served, form, include_usage=include_usage), served)
+    try:
+        return await _whole(http, room, served, form)
+    finally:
+        served.job.leave()
+
+
+class EventStream(StreamingResponse):
+    """Server-sent events; the place is given back even when the stream was never begun."""
+
+    def __init__(self, events: AsyncIterator[bytes], served: ServedRequest) -> None:
+        headers = {"cache-control": "no-cache", "x-accel-buffering": "no"}
+        super().__init__(events, media_type="text/event-stream", headers=headers)
+        self._served = served
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._served.job.leave()
+
+
+async def _events(
+    room: WaitingRoom, served: ServedRequest, form: Format, *, include_usage: bool
+) -> AsyncIterator[bytes]:
+    head = {"id": served.id, "object": form.chunk_object, "created": served.created, "model": served.model.name}
+    tail: dict[str, Any] = {"usage": None} if include_usage else {}
+    try:
+        async with aclosing(room.stream(served.job, served.run)) as deltas:
+            async for choice, delta in deltas:
+                _refuse_cancelled(delta)
+                for entry in form.chunks(choice, delta):
+                    yield _event({**head, "choices": [entry], **tail})
+        if include_usage:
+            yield _event({**head, "choices": [], "usage": served.usage()})
+    except Exception as error:  # headers are sent: an error can only be told inside the stream
+        yield _event(describe(error)[1])
+        return
+    yield b"data: [DONE]\n\n"
+
+
+def _event(value: Any) -> bytes:
+    return b"data: " + encode_json(value) + b"\n\n"
+
+
+async def _whole(http: Request, room: WaitingRoom, served: ServedRequest, form: Format) -> Response:
+    work = asyncio.create_task(_collect(room, served))
+    watch = asyncio.create_task(_until_gone(http))
+    try:
+        await asyncio.wait({work, watch}, return_when=asyncio.FIRST_COMPLETED)
+        if not work.done():
+            return Response(status_code=CANCELLED_STATUS)
+        choices = [form.whole(choice, deltas) for choice, deltas in enumerate(await work)]
+    finally:
+        await _stop(work, watch)
+    body = {
+        "id": served.id,
+        "object": form.whole_object,
+        "created": served.created,
+        "model": served.model.name,
+        "choices": choices,
+        "usage": served.usage(),
+    }
+    return Response(encode_json(body), media_type="application/json")
+
+
+async def _collect(room: WaitingRoom, served: ServedRequest) -> list[list[Delta]]:
+    choices: list[list[Delta]] = [[] for _ in range(len(served.prompts) * served.n)]
+    async with aclosing(room.stream(served.job, served.run)) as deltas:
+        async for choice, delta in deltas:
+            _refuse_cancelled(delta)
+            choices[choice].append(delta)
+    return choices
+
+
+def _refuse_cancelled(delta: Delta) -> None:
+    if delta.finish_reason == "cancelled":
+        raise RequestError("the server is shutting down", code="shutting_down", status=503)
+
+
+async def _until_gone(http: Request) -> None:
+    while (await http.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _stop(*tasks: asyncio.Task[Any]) -> None:
+    for task in tasks:
+        task.cancel()
+    for task in tasks:
+        with contextlib.suppress(asyncio.CancelledError, Exception):
+            await task

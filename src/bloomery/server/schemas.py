@@ -1,0 +1,162 @@
+"""Request bodies of the OpenAI routes, as pydantic reads them from untrusted JSON.
+
+A parameter that OpenAI has and this server does not support is an error that names it, unless its value asks for
+nothing; it is never silently ignored. This module does not know models or answers.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from bloomery.core.errors import RequestError, nearest
+from bloomery.engine.params import MAX_STOP_CHARACTERS, MAX_STOP_STRINGS, MAX_TOP_LOGPROBS
+
+Whole = Annotated[int, Field(strict=True)]
+Real = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Flag = Annotated[bool, Field(strict=True)]
+Text = Annotated[str, StringConstraints(strict=True)]
+StopText = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=MAX_STOP_CHARACTERS)]
+TokenIds = Annotated[list[Annotated[int, Field(strict=True, ge=0)]], Field(min_length=1)]
+Logprobs = Annotated[int, Field(strict=True, ge=0, le=MAX_TOP_LOGPROBS)]
+
+# Parameters that change nothing here whatever their value: labels of the caller and hints to a cache.
+_LABELS = frozenset({"user", "metadata", "safety_identifier", "prompt_cache_key", "prompt_cache_retention"})
+# Values of other parameters that ask for nothing.
+_NEUTRAL: dict[str, tuple[Any, ...]] = {
+    "audio": (),
+    "best_of": (1,),
+    "echo": (False,),
+    "frequency_penalty": (0,),
+    "function_call": ("none", "auto"),
+    "functions": ([],),
+    "logit_bias": ({},),
+    "modalities": (["text"],),
+    "moderation": (),
+    "parallel_tool_calls": (True, False),
+    "prediction": (),
+    "presence_penalty": (0,),
+    "reasoning_effort": ("none",),
+    "repetition_penalty": (1,),
+    "response_format": ({"type": "text"},),
+    "service_tier": ("auto", "default"),
+    "store": (False,),
+    "suffix": ("",),
+    "tool_choice": ("none", "auto"),
+    "tools": ([],),
+    "verbosity": (),
+    "web_search_options": (),
+}
+
+
+class Body(BaseModel):
+    """What both routes share."""
+
+    model_config = ConfigDict(extra="allow", protected_namespaces=())
+
+    model: Text
+    temperature: Annotated[Real, Field(ge=0, le=100)] | None = None
+    top_p: Annotated[Real, Field(ge=0, le=1)] | None = None
+    top_k: Annotated[Whole, Field(ge=-1, le=2**31 - 1)] | None = None
+    min_p: Annotated[Real, Field(ge=0, le=1)] | None = None
+    n: Annotated[Whole, Field(ge=1, le=128)] | None = None
+    seed: Annotated[Whole, Field(ge=-(2**63), le=2**63 - 1)] | None = None
+    stop: StopText | Annotated[list[StopText], Field(max_length=MAX_STOP_STRINGS)] | None = None
+    stream: Flag | None = None
+    stream_options: StreamOptions | None = None
+
+    def refuse_unsupported(self) -> None:
+        """RequestError for the first parameter that asks for something this server does not do."""
+        refuse_unsupported(self.model_extra or {}, type(self).model_fields)
+        if self.stream_options is not None and not self.stream:
+            raise RequestError("stream_options needs stream: true", param="stream_options", code="invalid_value")
+
+
+class StreamOptions(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+    include_usage: Flag | None = None
+    include_obfuscation: Literal[False] | None = None
+
+
+class CompletionBody(Body):
+    """POST /v1/completions. `prompt` is one prompt or several, as text or as token ids."""
+
+    prompt: Text | list[Text] | TokenIds | list[TokenIds]
+    max_tokens: Annotated[Whole, Field(ge=0, le=2**31 - 1)] | None = None
+    logprobs: Logprobs | None = None
+    echo: Flag | None = None
+
+
+class TextPart(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+    type: Text
+    text: Text | None = None
+
+
+class Message(BaseModel):
+    """One chat message; `content` is text or a list of text parts."""
+
+    model_config = ConfigDict(extra="allow")
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: Text | list[TextPart] | None = None
+    name: Text | None = None
+
+    _LABELS: ClassVar[frozenset[str]] = frozenset({"refusal", "audio", "annotations", "tool_calls", "function_call"})
+
+    def plain(self, place: int) -> dict[str, str]:
+        """Role and content as a chat template takes them. RequestError for what is not text."""
+        for name, value in (self.model_extra or {}).items():
+            if value not in (None, [], ""):
+                where = f"messages.{place}.{name}"
+                raise RequestError(f"{where} is not supported", param=where, code="unsupported_parameter")
+        message = {"role": "system" if self.role == "developer" else self.role, "content": self._text(place)}
+        if self.name:
+            message["name"] = self.name
+        return message
+
+    def _text(self, place: int) -> str:
+        where = f"messages.{place}.content"
+        if self.content is None:
+            raise RequestError(f"{where} should be text", param=where, code="invalid_value")
+        if isinstance(self.content, str):
+            return self.content
+        for part in self.content:
+            if part.type != "text" or part.text is None or part.model_extra:
+                message = f"{where}: only parts of type text are supported, not {part.type!r:.40}"
+                raise RequestError(message, param=where, code="unsupported_parameter")
+        return "".join(part.text or "" for part in self.content)
+
+
+class ChatBody(Body):
+    """POST /v1/chat/completions."""
+
+    messages: Annotated[list[Message], Field(min_length=1, max_length=10_000)]
+    max_tokens: Annotated[Whole, Field(ge=1, le=2**31 - 1)] | None = None
+    max_completion_tokens: Annotated[Whole, Field(ge=1, le=2**31 - 1)] | None = None
+    logprobs: Flag | None = None
+    top_logprobs: Logprobs | None = None
+
+    def refuse_unsupported(self) -> None:
+        super().refuse_unsupported()
+        if self.top_logprobs is not None and not self.logprobs:
+            raise RequestError("top_logprobs needs logprobs: true", param="top_logprobs", code="invalid_value")
+
+
+def refuse_unsupported(extra: dict[str, Any], known: Any) -> None:
+    """RequestError for the first extra parameter whose value asks for something."""
+    for name, value in extra.items():
+        if value is None or name in _LABELS:
+            continue
+        neutral = _NEUTRAL.get(name)
+        if neutral is None:
+            hint = nearest(name, known) if len(name) < 100 else ""
+            raise RequestError(f"unknown parameter {name!r:.80}", hint=hint, param=name, code="unknown_parameter")
+        if not any(type(value) in (type(n), float) and value == n for n in neutral):
+            raise RequestError(f"{name} is not supported by this server", param=name, code="unsupported_parameter")
+
+
+Body.model_rebuild()

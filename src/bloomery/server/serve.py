@@ -1,0 +1,130 @@
+"""serve: listen on a port and answer until SIGINT or SIGTERM.
+
+This module does not know routes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from bloomery.core.artifact import Artifact
+from bloomery.core.errors import DeviceError
+from bloomery.core.workspace import Workspace, as_workspace
+from bloomery.engine import LanguageModel, load
+from bloomery.server.config import ServeConfig
+
+_BACKLOG = 128
+
+
+def serve(
+    model: LanguageModel | str | Path | Artifact,
+    *,
+    port: int = 8000,
+    host: str = "127.0.0.1",
+    workspace: Workspace | str | Path | None = None,
+    api_key: str | None = None,
+    config: ServeConfig | None = None,
+) -> None:
+    """Serve a model over OpenAI's HTTP routes; returns after SIGINT or SIGTERM, when running requests have ended.
+
+    `config` replaces `port`, `host` and `api_key`. Nothing is printed on stdout. Raises DeviceError when the port
+    is taken, ConfigError for a public address without a key, and whatever `load` raises.
+    """
+    config = config or ServeConfig(host=host, port=port, api_key=api_key)
+    listener = listen(config)
+    try:
+        workspace = as_workspace(workspace)
+        if not isinstance(model, LanguageModel):
+            model = load(model, workspace=workspace)
+        _run(listener, model, workspace, config)
+    finally:
+        listener.close()
+
+
+def listen(config: ServeConfig) -> socket.socket:
+    """A bound socket. DeviceError, with a hint, when the address cannot be had."""
+    try:
+        family = socket.getaddrinfo(config.host or None, config.port, type=socket.SOCK_STREAM)[0][0]
+        listener = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:
+        raise DeviceError(f"cannot listen on {config.host!r}: {error.strerror or error}") from error
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((config.host, config.port))
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise _cannot_listen(error, config) from error
+    return listener
+
+
+def _cannot_listen(error: OSError, config: ServeConfig) -> DeviceError:
+    if error.errno == errno.EADDRINUSE:
+        other = config.port + 1 if config.port < 65_535 else 8000
+        return DeviceError(f"port {config.port} on {config.host} is in use", hint=f"choose another: --port {other}")
+    if error.errno == errno.EACCES:
+        return DeviceError(f"port {config.port} needs a right that you do not have", hint="choose one from 1024 up")
+    return DeviceError(f"cannot listen on {config.host}:{config.port}: {error.strerror or error}")
+
+
+def _run(listener: socket.socket, model: LanguageModel, workspace: Workspace, config: ServeConfig) -> None:
+    import uvicorn
+
+    from bloomery.server.app import build_app
+
+    port = listener.getsockname()[1]
+    app = build_app(model, workspace=workspace, config=dataclasses.replace(config, port=port))
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app,
+            http="h11",  # bounds the size of headers
+            ws="none",
+            lifespan="on",
+            log_config=None,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=int(config.shutdown_seconds),
+        )
+    )
+    print(_welcome(model.name, config, port), file=sys.stderr, flush=True)
+    with _quiet_signals():
+        server.run(sockets=[listener])
+
+
+def _welcome(name: str, config: ServeConfig, port: int) -> str:
+    host = config.host if config.host not in ("0.0.0.0", "::", "") else "localhost"
+    url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    key = ' -H "authorization: Bearer $BLOOMERY_API_KEY"' if config.api_key else ""
+    body = f'{{"model": "{name}", "messages": [{{"role": "user", "content": "Hello"}}]}}'
+    python_key = 'os.environ["BLOOMERY_API_KEY"]' if config.api_key else '"none"'
+    return (
+        f"serving {name} on {url} (Ctrl-C stops)\n"
+        f"  curl {url}/v1/chat/completions{key} -H 'content-type: application/json' -d '{body}'\n"
+        f'  python: openai.OpenAI(base_url="{url}/v1", api_key={python_key}).chat.completions.create(...)'
+    )
+
+
+@contextmanager
+def _quiet_signals() -> Iterator[None]:
+    """uvicorn raises the signal that stopped it once more: here that must not end the process.
+
+    Signals can be set in the main thread only; elsewhere this does nothing.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
