@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test check format bench clean
+.PHONY: demo test check format bench kills clean
 .DEFAULT_GOAL := test
 
 $(INSTALLED): pyproject.toml constraints.txt
@@ -31,6 +31,9 @@ format: $(INSTALLED)
 
 bench: $(INSTALLED)  ## performance against named peers; slow
 	for bench in benchmarks/bench_*.py; do $(BIN)/python $$bench || exit 1; done
+
+kills: $(INSTALLED)  ## fifty SIGKILLs at random instants, each resumed: bit-equal end
+	BLOOMERY_KILLS=50 $(BIN)/python -m pytest -s tests/integration/test_kill.py
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache dist

@@ -1,0 +1,171 @@
+"""The chain: a recipe's stages in order, each run only if what it depends on has changed, like make.
+
+    curate -> tokenizer -> tokenize -> pretrain -> measure
+
+`explain` says what `execute` would do and why, without doing it. This module loads every floor, so it is imported
+inside commands only. It does not know how a stage works, nor the terminal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from bloomery.core.artifact import Artifact
+from bloomery.core.errors import ConfigError, nearest
+from bloomery.core.recipe import Recipe
+from bloomery.core.stage import StageInputs, reusable, why_run
+from bloomery.core.workspace import Workspace
+from bloomery.corpus import CurateConfig, curate, curate_inputs
+from bloomery.energy import EnergyConfig
+from bloomery.evaluate import MeasureConfig, measure, measure_inputs
+from bloomery.server import ServeConfig
+from bloomery.tokenizer import (
+    TokenizeConfig,
+    TokenizerConfig,
+    tokenize,
+    tokenize_inputs,
+    train_tokenizer,
+    train_tokenizer_inputs,
+)
+from bloomery.training import PretrainConfig, pretrain, pretrain_inputs
+
+SCHEMA: Mapping[str, type] = {
+    "curate": CurateConfig,
+    "tokenizer": TokenizerConfig,
+    "tokenize": TokenizeConfig,
+    "pretrain": PretrainConfig,
+    "measure": MeasureConfig,
+    "energy": EnergyConfig,
+    "serve": ServeConfig,
+}
+
+Made = dict[str, Artifact]
+
+
+@dataclass(frozen=True)
+class Link:
+    """One stage: which earlier ones it reads, its inputs given their ids, and how to run it given their artifacts."""
+
+    name: str
+    reads: tuple[str, ...]
+    inputs: Callable[[Recipe, Mapping[str, str]], StageInputs]
+    run: Callable[[Recipe, Made, Workspace, bool], Artifact]
+
+
+@dataclass(frozen=True)
+class Step:
+    """What `execute` would do with a stage: `action` is "reuse" or "run", `reason` says why in words."""
+
+    name: str
+    action: str
+    reason: str
+    artifact: Artifact | None = None
+
+
+def _curate(recipe: Recipe, made: Made, workspace: Workspace, fresh: bool) -> Artifact:
+    config = recipe.table("curate", CurateConfig)
+    return curate(config.sources, config=config, workspace=workspace, fresh=fresh)
+
+
+def _tokenizer(recipe: Recipe, made: Made, workspace: Workspace, fresh: bool) -> Artifact:
+    config = recipe.table("tokenizer", TokenizerConfig)
+    return train_tokenizer(made["curate"], config=config, workspace=workspace, fresh=fresh)
+
+
+def _tokenize(recipe: Recipe, made: Made, workspace: Workspace, fresh: bool) -> Artifact:
+    config = recipe.table("tokenize", TokenizeConfig)
+    return tokenize(made["curate"], made["tokenizer"], config=config, workspace=workspace, fresh=fresh)
+
+
+def _pretrain(recipe: Recipe, made: Made, workspace: Workspace, fresh: bool) -> Artifact:
+    config = recipe.table("pretrain", PretrainConfig)
+    return pretrain(
+        made["curate"], made["tokenizer"], tokens=made["tokenize"], config=config, workspace=workspace, fresh=fresh
+    )
+
+
+def _measure(recipe: Recipe, made: Made, workspace: Workspace, fresh: bool) -> Artifact:
+    config = recipe.table("measure", MeasureConfig)
+    return measure(
+        made["pretrain"], made["curate"], made["tokenize"], config=config, workspace=workspace, fresh=fresh
+    )
+
+
+LINKS: tuple[Link, ...] = (
+    Link("curate", (), lambda r, ids: curate_inputs(r.table("curate", CurateConfig)), _curate),
+    Link(
+        "tokenizer",
+        ("curate",),
+        lambda r, ids: train_tokenizer_inputs(r.table("tokenizer", TokenizerConfig), ids["curate"]),
+        _tokenizer,
+    ),
+    Link(
+        "tokenize",
+        ("curate", "tokenizer"),
+        lambda r, ids: tokenize_inputs(r.table("tokenize", TokenizeConfig), ids["curate"], ids["tokenizer"]),
+        _tokenize,
+    ),
+    Link(
+        "pretrain",
+        ("tokenize", "tokenizer"),
+        lambda r, ids: pretrain_inputs(r.table("pretrain", PretrainConfig), ids["tokenize"], ids["tokenizer"]),
+        _pretrain,
+    ),
+    Link(
+        "measure",
+        ("pretrain", "curate", "tokenize"),
+        lambda r, ids: measure_inputs(
+            r.table("measure", MeasureConfig), ids["pretrain"], ids["curate"], ids["tokenize"]
+        ),
+        _measure,
+    ),
+)
+
+
+def explain(recipe: Recipe, workspace: Workspace, *, until: str = "measure") -> list[Step]:
+    """What `execute` would do, stage by stage. Nothing is run; sources are looked at, artifacts verified."""
+    steps: list[Step] = []
+    made: dict[str, str] = {}
+    for link in _links(until):
+        changed = [name for name in link.reads if name not in made]
+        if changed:
+            steps.append(Step(link.name, "run", f"it reads what {' and '.join(changed)} will make"))
+            continue
+        inputs = link.inputs(recipe, made)
+        found = reusable(workspace, inputs)
+        if found is None:
+            steps.append(Step(link.name, "run", why_run(workspace.ledger, inputs)))
+        else:
+            made[link.name] = found.id
+            steps.append(Step(link.name, "reuse", f"unchanged: {found.name}", found))
+    return steps
+
+
+def execute(
+    recipe: Recipe,
+    workspace: Workspace,
+    *,
+    until: str = "measure",
+    fresh: bool = False,
+    done: Callable[[str, Artifact, bool], None] = lambda name, artifact, reused: None,
+) -> Made:
+    """Run the stages up to `until`, reusing what has not changed; returns every stage's artifact.
+
+    `done` hears each stage's name, its artifact and whether it was reused.
+    """
+    made: Made = {}
+    for link in _links(until):
+        found = None
+        if not fresh:
+            found = reusable(workspace, link.inputs(recipe, {name: a.id for name, a in made.items()}))
+        made[link.name] = found or link.run(recipe, made, workspace, fresh)
+        done(link.name, made[link.name], found is not None)
+    return made
+
+
+def _links(until: str) -> tuple[Link, ...]:
+    names = [link.name for link in LINKS]
+    if until not in names:
+        raise ConfigError(f"unknown stage {until!r}", hint=nearest(until, names))
+    return LINKS[: names.index(until) + 1]

@@ -1,0 +1,87 @@
+"""Tables for people: a plan, a scoreboard, costs and completions, written to stdout with rich.
+
+This module does not know how any of it was made; it shows what `report.collect` gathered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bloomery.core.quantity import Quantity
+
+
+def plan_lines(plan: Mapping[str, Any]) -> list[str]:
+    """A plan in a few lines: sizes, work, what is expected, and why."""
+    model = plan["model"]
+    expected = Quantity.from_dict(plan["predicted_bits_per_byte"]).text("bits per byte")
+    return [
+        f"plan: {model['num_hidden_layers']} layers x {model['hidden_size']}, {plan['parameters']:,} parameters, "
+        f"{plan['steps']:,} steps of {plan['batch_rows']} x {plan['context_length']} tokens, {plan['precision']}",
+        f"      about {plan['predicted_seconds']:.0f} s, {plan['epochs']:.2f} passes over the corpus, expecting {expected}",
+        *(f"      {reason}" for reason in plan["reasons"]),
+    ]
+
+
+def outcome_lines(metrics: Mapping[str, Any]) -> list[str]:
+    """What was planned against what happened."""
+    plan = metrics["plan"]
+    expected = Quantity.from_dict(plan["predicted_bits_per_byte"])
+    reached = metrics["validation_bits_per_byte"]
+    lines = [
+        f"planned {plan['predicted_seconds']:.0f} s, took {metrics['training_seconds']:.0f} s of training steps at "
+        f"{metrics['tokens_per_second']:,.0f} tokens/s"
+    ]
+    if reached is not None:
+        lines.append(f"expected {expected.text('bits per byte')}; validation reached {reached:.4f}")
+    return lines
+
+
+def scoreboard(scores: Mapping[str, Any]) -> None:
+    """The model among its baselines, best first."""
+    from rich.console import Console
+    from rich.table import Table
+
+    score = scores["score"]
+    title = f"bits per byte, {scores['split']} split ({score['documents']:,} documents, {score['text_bytes']:,} bytes)"
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    table.add_column("method")
+    table.add_column("bits per byte", justify="right")
+    table.add_column("what it knew")
+    rows = [("this model", score["bits_per_byte"], "training split")]
+    rows += [(b["name"], b["bits_per_byte"], b["sees"]) for b in scores["baselines"]]
+    for name, value, sees in sorted(rows, key=lambda row: row[1]):
+        table.add_row(name, f"{value:.4f}", sees, style="bold" if name == "this model" else "")
+    Console().print(table)
+
+
+def cost_table(costs: Sequence[Mapping[str, Any]]) -> None:
+    """Seconds, joules with their method, and carbon of each stage."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title="cost", title_justify="left", box=None, pad_edge=False)
+    table.add_column("stage")
+    table.add_column("seconds", justify="right")
+    table.add_column("energy")
+    table.add_column("carbon")
+    for row in costs:
+        joules, carbon = Quantity.from_dict(row["joules"]), Quantity.from_dict(row["gco2e"])
+        style = "bold" if row["stage"] == "all" else ""
+        table.add_row(
+            row["stage"], f"{row['seconds']:.1f}", joules.text("J"), carbon.text("g CO2e"), style=style
+        )
+    Console().print(table)
+
+
+def completions(scores: Mapping[str, Any], *, shown_tokens: int = 12) -> None:
+    """Each prompt with its completion, and the log-probabilities of the first tokens."""
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console()
+    for completion in scores["completions"]:
+        console.print(Text(completion["prompt"], style="dim") + Text(completion["text"]))
+        tokens = completion["tokens"][:shown_tokens]
+        line = " ".join(f"{t['text']!r} {t['logprob']:.2f}" for t in tokens)
+        console.print(Text(f"  log-probabilities: {line}", style="dim"))

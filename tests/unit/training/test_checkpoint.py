@@ -1,0 +1,76 @@
+"""Checkpoints are whole or absent, and the newest sound one wins."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from bloomery.core.errors import ArtifactError
+from bloomery.training import checkpoint
+
+
+def _save(folder: Path, step: int) -> Path:
+    return checkpoint.save(
+        folder,
+        step,
+        model={"w": torch.full((2, 3), float(step))},
+        optimizer={"adamw.w.exp_avg": torch.ones(2, 3)},
+        state={"rows": {"epoch": step}},
+    )
+
+
+def test_round_trip_and_keeps_two(tmp_path: Path):
+    for step in (1, 2, 3):
+        _save(tmp_path, step)
+    found = checkpoint.latest(tmp_path)
+    assert found is not None and found.step == 3 and found.state == {"rows": {"epoch": 3}}
+    assert torch.equal(found.model["w"], torch.full((2, 3), 3.0))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["step-00000002", "step-00000003"]
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors", "state.json"])
+def test_damage_falls_back_and_is_said(tmp_path: Path, name: str):
+    _save(tmp_path, 1)
+    damaged = _save(tmp_path, 2) / name
+    data = bytearray(damaged.read_bytes())
+    data[len(data) // 2] ^= 0x80
+    damaged.write_bytes(data)
+    warnings: list[str] = []
+    found = checkpoint.latest(tmp_path, warn=warnings.append)
+    assert found is not None and found.step == 1
+    assert len(warnings) == 1 and "step-00000002" in warnings[0]
+
+
+def test_truncated_and_missing(tmp_path: Path):
+    assert checkpoint.latest(tmp_path) is None
+    path = _save(tmp_path, 1)
+    (path / "model.safetensors").unlink()
+    assert checkpoint.latest(tmp_path) is None
+
+
+def test_crash_before_rename_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    _save(tmp_path, 1)
+
+    def crash(self: Path, target: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "rename", crash)
+    with pytest.raises(ArtifactError, match="last good one is kept") as caught:
+        _save(tmp_path, 2)
+    assert "free some space" in caught.value.hint
+    monkeypatch.undo()
+    found = checkpoint.latest(tmp_path)
+    assert found is not None and found.step == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["step-00000001"]
+
+
+def test_partial_folder_of_a_killed_writer_is_ignored(tmp_path: Path):
+    path = _save(tmp_path, 1)
+    shutil.copytree(path, tmp_path / ".partial-step-00000002")
+    found = checkpoint.latest(tmp_path)
+    assert found is not None and found.step == 1
+    _save(tmp_path, 2)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["step-00000001", "step-00000002"]

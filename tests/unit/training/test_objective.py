@@ -1,0 +1,58 @@
+"""The causal loss against plain cross-entropy, and bits per byte by hand."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from bloomery.training.objective import causal_loss, precision_context, take, to_device, validate
+
+
+class Table(torch.nn.Module):
+    """Logits are a row of a table for each token: enough to check losses by hand."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.randn(5, 7, generator=torch.Generator().manual_seed(0)))
+
+    def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
+        return self.weight[input_ids]
+
+
+def test_ignored_labels_do_not_count():
+    model = Table()
+    ids, labels = torch.tensor([[0, 1, 2]]), torch.tensor([[3, -100, 6]])
+    log_probabilities = model.weight.log_softmax(-1)
+    expected = -(log_probabilities[0, 3] + log_probabilities[2, 6])
+    assert causal_loss(model, ids, labels).item() == pytest.approx(expected.item(), rel=1e-6)
+
+
+def test_validation_over_parts():
+    model = Table()
+    first = (np.array([[0, 1]]), np.array([[1, -100]]))
+    second = (np.array([[2, 3]]), np.array([[4, 5]]))
+    device = torch.device("cpu")
+    result = validate(model, [first, second], text_bytes=30, total_tokens=12, device=device, precision="float32")
+    log_probabilities = model.weight.log_softmax(-1)
+    nats = -(log_probabilities[0, 1] + log_probabilities[2, 4] + log_probabilities[3, 5]).item()
+    assert result.tokens == 3
+    assert result.nats_per_token == pytest.approx(nats / 3, rel=1e-6)
+    assert result.bits_per_byte == pytest.approx(nats / 3 * 12 / 30 / math.log(2), rel=1e-6)
+
+
+def test_take_and_device():
+    batches = iter([(np.zeros((1, 2), dtype=np.int64),) * 2] * 5)
+    assert len(list(take(batches, 3))) == 3
+    inputs, labels = to_device((np.ones((2, 3), dtype=np.int64), np.zeros((2, 3), dtype=np.int64)), torch.device("cpu"))
+    assert inputs.dtype == torch.int64 and labels.shape == (2, 3)
+
+
+def test_precision_context_autocasts():
+    a = torch.ones(4, 4)
+    with precision_context(torch.device("cpu"), "bfloat16"):
+        assert (a @ a).dtype == torch.bfloat16
+    with precision_context(torch.device("cpu"), "float32"):
+        assert (a @ a).dtype == torch.float32

@@ -1,0 +1,79 @@
+"""Which parameter goes where, and state that survives a round trip by name."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from bloomery.core.errors import DataError
+from bloomery.training.optimizers import OptimizerConfig, Optimizers
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed_tokens = nn.Embedding(10, 8)
+        self.q_proj = nn.Linear(8, 8, bias=True)
+        self.norm = nn.RMSNorm(8)
+        self.lm_head = nn.Linear(8, 10, bias=False)
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        return self.lm_head(self.norm(self.q_proj(self.embed_tokens(ids))))
+
+
+def _train(net: Net, optimizers: Optimizers, steps: range) -> None:
+    for step in steps:
+        ids = torch.arange(6) + step % 4
+        nn.functional.cross_entropy(net(ids), ids.flip(0)).backward()
+        optimizers.step(0.5)
+
+
+def _net() -> Net:
+    torch.manual_seed(0)
+    return Net()
+
+
+def test_only_hidden_matrices_go_to_muon():
+    net = _net()
+    optimizers = Optimizers(net, OptimizerConfig())
+    muon = {id(p) for g in optimizers.muon.param_groups for p in g["params"]}
+    assert muon == {id(net.q_proj.weight)}
+    adam = {id(p) for g in optimizers.adamw.param_groups for p in g["params"]}
+    assert adam == {id(p) for p in net.parameters()} - muon
+
+
+def test_rates_follow_the_multiplier():
+    config = OptimizerConfig(matrix_lr=0.2, embedding_lr=0.3, head_lr=0.1, scalar_lr=0.05)
+    net = _net()
+    optimizers = Optimizers(net, config)
+    _train(net, optimizers, range(1))
+    rates = sorted(g["lr"] for o in (optimizers.adamw, optimizers.muon) for g in o.param_groups)
+    assert rates == pytest.approx([0.025, 0.05, 0.1, 0.15])
+
+
+def test_state_round_trip_is_exact():
+    straight, first = _net(), _net()
+    _train(straight, Optimizers(straight, OptimizerConfig()), range(7))
+    before = Optimizers(first, OptimizerConfig())
+    _train(first, before, range(4))
+    second = _net()
+    second.load_state_dict(first.state_dict())
+    after = Optimizers(second, OptimizerConfig())
+    after.load_state_tensors({k: v.clone() for k, v in before.state_tensors().items()})
+    _train(second, after, range(4, 7))
+    for name, parameter in straight.named_parameters():
+        assert torch.equal(parameter, second.get_parameter(name)), name
+
+
+def test_foreign_state_is_refused():
+    with pytest.raises(DataError, match="does not have"):
+        Optimizers(_net(), OptimizerConfig()).load_state_tensors({"adamw.nothing.exp_avg": torch.zeros(1)})
+
+
+def test_loss_falls():
+    net = _net()
+    ids = torch.arange(6)
+    before = nn.functional.cross_entropy(net(ids), ids.flip(0)).item()
+    _train(net, Optimizers(net, OptimizerConfig()), range(0, 40, 4))
+    assert nn.functional.cross_entropy(net(ids), ids.flip(0)).item() < 0.5 * before
