@@ -141,10 +141,8 @@ class Tokenizer:
         start = [self.bos_id] if add_bos and self.bos_id is not None else []
         try:
             encoded = backend.encode_batch_fast(list(texts), add_special_tokens=False)
-        except UnicodeEncodeError as error:
-            raise RequestError(f"the text is not valid Unicode: {error.reason}", param="prompt") from error
-        except TypeError as error:
-            raise RequestError("only text can be encoded", param="prompt") from error
+        except (UnicodeEncodeError, TypeError) as error:
+            raise _not_text(texts) from error
         return [start + one.ids for one in encoded]
 
     def decode(self, ids: Iterable[int], *, skip_special: bool = True) -> str:
@@ -264,6 +262,13 @@ class Tokenizer:
         names = ("bos_token", "eos_token", "unk_token", "pad_token")
         tokens = {name: _text_of(self._config.get(name)) for name in names}
         return ChatTemplate(source, special_texts=self._special_texts, variables=tokens)
+
+
+def _not_text(texts: Sequence[Any]) -> RequestError:
+    """Why texts cannot be encoded: something is no text, or holds half a surrogate pair, which UTF-8 cannot."""
+    if all(isinstance(text, str) for text in texts):
+        return RequestError("the text is not valid Unicode: it holds a lone surrogate", param="prompt")
+    return RequestError("only text can be encoded", param="prompt")
 
 
 def _text_of(token: Any) -> str:

@@ -1,0 +1,104 @@
+"""Small tokenizers of both kinds, trained here once."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bloomery.tokenizer.tokenizer import Tokenizer
+from bloomery.tokenizer.train import TokenizerConfig, learn, write_tokenizer
+
+TEXT = (
+    "Once upon a time there was a small furnace in which people smelted iron. "
+    "It's 1234567 degrees, they've said; I'LL believe it.\n\ndef smelt(ore):\n\treturn [o ** 2 for o in ore]  # 99.5\n"
+    "Привет, мир! こんにちは世界。 नमस्ते दुनिया 😀👩‍👩‍👧 émigré naïve\n"
+) * 20
+
+
+@pytest.fixture(scope="session")
+def ours(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as `train_tokenizer` writes it: byte-level BPE, 600 ids at most."""
+    folder = tmp_path_factory.mktemp("ours")
+    write_tokenizer(learn([TEXT], TokenizerConfig(vocab_size=600)), folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tokenizer(ours: Path) -> Tokenizer:
+    return Tokenizer.load(ours)
+
+
+@pytest.fixture(scope="session")
+def llama2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in the form of Llama 2's: SentencePiece-like BPE with byte fallback, `<s>` and `</s>`."""
+    from tokenizers import SentencePieceBPETokenizer
+
+    trained = SentencePieceBPETokenizer()
+    trained.train_from_iterator([TEXT], vocab_size=500, show_progress=False, special_tokens=[], limit_alphabet=60)
+    model = json.loads(trained.to_str())["model"]
+    names = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
+    pieces = [text for text, _ in sorted(model["vocab"].items(), key=lambda item: item[1])]
+    described = {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [
+            {
+                "id": index,
+                "content": text,
+                "special": True,
+                "single_word": False,
+                "lstrip": False,
+                "rstrip": False,
+                "normalized": False,
+            }
+            for index, text in enumerate(names[:3])
+        ],
+        "normalizer": {
+            "type": "Sequence",
+            "normalizers": [
+                {"type": "Prepend", "prepend": "▁"},
+                {"type": "Replace", "pattern": {"String": " "}, "content": "▁"},
+            ],
+        },
+        "pre_tokenizer": None,
+        "post_processor": {
+            "type": "TemplateProcessing",
+            "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+            "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+            "special_tokens": {"<s>": {"id": "<s>", "ids": [1], "tokens": ["<s>"]}},
+        },
+        "decoder": {
+            "type": "Sequence",
+            "decoders": [
+                {"type": "Replace", "pattern": {"String": "▁"}, "content": " "},
+                {"type": "ByteFallback"},
+                {"type": "Fuse"},
+                {"type": "Strip", "content": " ", "start": 1, "stop": 0},
+            ],
+        },
+        "model": {
+            "type": "BPE",
+            "dropout": None,
+            "unk_token": "<unk>",
+            "continuing_subword_prefix": None,
+            "end_of_word_suffix": None,
+            "fuse_unk": True,
+            "byte_fallback": True,
+            "vocab": {text: index for index, text in enumerate([*names, *pieces])},
+            "merges": model["merges"],
+        },
+    }
+    folder = tmp_path_factory.mktemp("llama2")
+    (folder / "tokenizer.json").write_text(json.dumps(described), encoding="utf-8")
+    config = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": "<s>",
+        "eos_token": {"content": "</s>", "__type": "AddedToken"},
+        "unk_token": "<unk>",
+        "clean_up_tokenization_spaces": False,
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
+    return folder
