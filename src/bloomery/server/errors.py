@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -85,13 +85,19 @@ def _first_problem(error: RequestValidationError) -> tuple[str, str | None]:
     problems = error.errors()
     if not problems:
         return "the request is invalid", None
-    problem = problems[0]
-    if problem["type"] == "json_invalid":
-        return f"the body is not JSON: {problem.get('ctx', {}).get('error', '')}", None
-    # Names of union branches ("str", "list[int]") are not part of the path to the value.
-    path = [part for part in problem["loc"][1:] if isinstance(part, int) or part.isidentifier()]
+    if problems[0]["type"] == "json_invalid":
+        return f"the body is not JSON: {problems[0].get('ctx', {}).get('error', '')}", None
+    # A value that fits no branch of a union has a problem per branch; the one deepest inside it says most.
+    same_field = [p for p in problems if p["loc"][:2] == problems[0]["loc"][:2]]
+    paths = [_path(problem["loc"]) for problem in same_field]
+    path, problem = max(zip(paths, same_field, strict=True), key=lambda pair: len(pair[0]))
     param = ".".join(map(str, path)) or None
     return f"{param or 'body'}: {problem['msg']}", param
+
+
+def _path(location: Sequence[int | str]) -> list[int | str]:
+    """A validation error's place without "body" and without the names of union branches ("str", "list[int]")."""
+    return [p for p in location[1:] if isinstance(p, int) or (p.isidentifier() and p not in ("str", "int"))]
 
 
 def _type(status: int) -> str:

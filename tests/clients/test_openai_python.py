@@ -1,0 +1,125 @@
+"""The openai package, unmodified, against a real server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import openai
+import pytest
+
+HELLO: list = [{"role": "user", "content": "Hello, furnace"}]
+
+
+@pytest.fixture(scope="module")
+def client(server: str) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=f"{server}/v1", api_key="none", max_retries=0) as client:
+        yield client
+
+
+def test_models(client: openai.OpenAI):
+    assert [model.id for model in client.models.list()] == ["tiny"]
+    assert client.models.retrieve("tiny").owned_by == "bloomery"
+
+
+def test_chat(client: openai.OpenAI):
+    answer = client.chat.completions.create(
+        model="tiny", messages=HELLO, max_completion_tokens=12, seed=3, logprobs=True, top_logprobs=3
+    )
+    choice = answer.choices[0]
+    assert choice.message.role == "assistant" and choice.message.content
+    assert choice.finish_reason in ("stop", "length")
+    assert choice.logprobs is not None and choice.logprobs.content
+    for entry in choice.logprobs.content:
+        assert entry.logprob <= 0 and entry.bytes is not None and len(entry.top_logprobs) == 3
+    usage = answer.usage
+    assert usage is not None and usage.total_tokens == usage.prompt_tokens + usage.completion_tokens
+    energy = usage.to_dict()["energy_joules"]
+    assert isinstance(energy, dict) and set(energy) == {"low", "central", "high", "method"}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_chat_stream_equals_the_whole(client: openai.OpenAI, seed: int):
+    options: dict = {"model": "tiny", "messages": HELLO, "max_tokens": 60, "seed": seed, "temperature": 1.5}
+    whole = client.chat.completions.create(**options)
+    stream = client.chat.completions.create(**options, stream=True, stream_options={"include_usage": True})
+    chunks = list(stream)
+    assert chunks[-1].choices == [] and chunks[-1].usage is not None and whole.usage is not None
+    assert chunks[-1].usage.completion_tokens == whole.usage.completion_tokens
+    assert "".join(c.choices[0].delta.content or "" for c in chunks[:-1]) == whole.choices[0].message.content
+    assert chunks[0].choices[0].delta.role == "assistant"
+    assert chunks[-2].choices[0].finish_reason == whole.choices[0].finish_reason
+
+
+def test_the_stream_helper(client: openai.OpenAI):
+    with client.chat.completions.stream(model="tiny", messages=HELLO, max_tokens=10, seed=1) as stream:
+        final = list(stream)[-1]
+        assert stream.get_final_completion().choices[0].message.content is not None
+    assert final.type
+
+
+def test_completions(client: openai.OpenAI):
+    options: dict = {"model": "tiny", "prompt": ["Once upon", "def"], "max_tokens": 20, "seed": 5, "n": 2}
+    whole = client.completions.create(**options)
+    assert [c.index for c in whole.choices] == [0, 1, 2, 3]
+    texts = [""] * 4
+    for chunk in client.completions.create(**options, stream=True):
+        texts[chunk.choices[0].index] += chunk.choices[0].text
+    assert texts == [c.text for c in whole.choices]
+
+
+def test_completions_with_echo_and_logprobs(client: openai.OpenAI):
+    answer = client.completions.create(model="tiny", prompt="Once upon", echo=True, logprobs=2, max_tokens=3, seed=0)
+    choice = answer.choices[0]
+    assert choice.text.startswith("Once upon")
+    logprobs = choice.logprobs
+    assert logprobs is not None and logprobs.tokens and logprobs.token_logprobs and logprobs.top_logprobs
+    assert len(logprobs.tokens) == len(logprobs.token_logprobs) == len(logprobs.top_logprobs)
+    assert logprobs.token_logprobs[0] is None  # type: ignore[comparison-overlap]
+
+
+def test_extensions_pass_through_extra_body(client: openai.OpenAI):
+    greedy = client.completions.create(model="tiny", prompt="Once", temperature=0, max_tokens=10)
+    top_1 = client.completions.create(model="tiny", prompt="Once", max_tokens=10, extra_body={"top_k": 1, "min_p": 0.0})
+    assert top_1.choices[0].text == greedy.choices[0].text
+
+
+def test_errors_are_the_clients_own(client: openai.OpenAI, server: str):
+    with pytest.raises(openai.NotFoundError) as missing:
+        client.chat.completions.create(model="other", messages=HELLO)
+    assert missing.value.code == "model_not_found"
+    with pytest.raises(openai.BadRequestError) as bad:
+        client.chat.completions.create(model="tiny", messages=HELLO, temperature=-1)
+    assert bad.value.param == "temperature" and bad.value.type == "invalid_request_error"
+    with pytest.raises(openai.BadRequestError) as unsupported:
+        client.chat.completions.create(model="tiny", messages=HELLO, frequency_penalty=1)
+    assert unsupported.value.param == "frequency_penalty"
+    with pytest.raises(openai.BadRequestError) as long:
+        client.completions.create(model="tiny", prompt=[5] * 2_000, stream=True)
+    assert long.value.code == "context_length_exceeded"
+    with pytest.raises(openai.NotFoundError):
+        client.embeddings.create(model="tiny", input="x", encoding_format="float")
+
+
+def test_leaving_a_stream_frees_the_server(client: openai.OpenAI):
+    for _ in range(5):
+        stream = client.completions.create(model="tiny", prompt="a", max_tokens=1_000, stream=True)
+        next(iter(stream))
+        stream.close()
+    assert client.completions.create(model="tiny", prompt="a", max_tokens=2, timeout=20).choices
+
+
+async def _many(server: str) -> list[str]:
+    import asyncio
+
+    async with openai.AsyncOpenAI(base_url=f"{server}/v1", api_key="none", max_retries=0) as client:
+        asked = (
+            client.chat.completions.create(model="tiny", messages=HELLO, max_tokens=16, seed=s % 3) for s in range(9)
+        )
+        return [answer.choices[0].message.content or "" for answer in await asyncio.gather(*asked)]
+
+
+def test_many_at_once_get_their_own_answers(server: str):
+    import asyncio
+
+    texts = asyncio.run(_many(server))
+    assert texts[:3] * 3 == texts
