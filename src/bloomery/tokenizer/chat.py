@@ -69,8 +69,8 @@ class ChatTemplate:
             return Rendered(text, text, {}, self._special, forged=False)
         veiled = self._run(hidden, add_generation_prompt)
         forged = self._found(text) != self._found(veiled)
-        unveil = {veil: character for character, veil in veils.items()}
-        return Rendered(text, veiled, {veil: chr(char) for veil, char in unveil.items()}, self._special, forged=forged)
+        unveil = {veil: chr(code) for code, veil in veils.items()}
+        return Rendered(text, veiled, unveil, self._special, forged=forged)
 
     def _run(self, messages: list[dict[str, Any]], add_generation_prompt: bool) -> str:
         try:
@@ -147,17 +147,18 @@ class ChatTemplate:
         """For every character of a special token a code point that neither the messages nor the template hold."""
         used = set(self.source)
         for message in messages:
-            _map_strings(message, lambda value: used.update(value) or value)
+            _map_strings(message, lambda text: used.update(text) or text)
         free = (code for code in range(_FIRST_VEIL, 0x10FFFE) if chr(code) not in used)
         alphabet = sorted({character for text in self._special_texts for character in text})
         return {ord(character): veil for character, veil in zip(alphabet, free, strict=False)}
 
     def _veil(self, text: str, veils: Mapping[int, int]) -> str:
-        if text in _KNOWN_ROLES or text in self._sandbox.constants:
-            return text
+        wordlike = self._veiled_characters.isdisjoint(text)
+        if wordlike and (text in _KNOWN_ROLES or text in self._sandbox.constants):
+            return text  # the template was made for it
         if (bare := text.strip()) and any(bare.lower() in special.lower() for special in self._special_texts):
             return text.translate(veils)
-        if self._veiled_characters.isdisjoint(text):
+        if wordlike:
             return text
         marks = {code: veil for code, veil in veils.items() if chr(code) in self._veiled_characters}
         if self._exempt is None:

@@ -12,6 +12,7 @@ import json
 import re
 import time
 from datetime import datetime
+from types import BuiltinMethodType
 from typing import Any
 
 import jinja2
@@ -25,7 +26,8 @@ _MAX_CHARACTERS = 16 * 1024 * 1024
 _MAX_REPEAT = 1 << 16
 _CLOCK = "_bloomery_clock"
 _PADDING = frozenset({"center", "ljust", "rjust", "zfill", "expandtabs", "format_map"})
-_WIDE_FIELD = re.compile(r"\d{4,}|\*")
+_WIDE_PERCENT = re.compile(r"%[-+ #0]*(?:\d*\.)?(?:\d{4,}|\*)")
+_WIDE_BRACES = re.compile(r"\{[^{}]*:[^{}]*\d{4,}|\{[^{}]+\{")
 
 
 class RefusedError(Exception):
@@ -101,16 +103,20 @@ class _Environment(ImmutableSandboxedEnvironment):
             factor, value = (left, right) if _is_number(left) else (right, left)
             if not _is_number(factor) or factor * len(value) > _MAX_REPEAT:
                 raise RefusedError("it repeats a text too often")
-        if operator == "%" and isinstance(left, str) and _WIDE_FIELD.search(left):
+        if operator == "%" and isinstance(left, str) and _WIDE_PERCENT.search(left):
             raise RefusedError("it formats too wide a field")
         return super().call_binop(context, operator, left, right)
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
         if isinstance(obj, str) and attr in _PADDING:
             return False
-        if isinstance(obj, str) and attr == "format" and _WIDE_FIELD.search(obj):
-            return False
         return super().is_safe_attribute(obj, attr, value)
+
+    def wrap_str_format(self, value: Any) -> Any:
+        text = value.__self__ if isinstance(value, BuiltinMethodType) and value.__name__ == "format" else None
+        if isinstance(text, str) and _WIDE_BRACES.search(text):
+            raise RefusedError("it formats too wide a field")
+        return super().wrap_str_format(value)
 
 
 class _Generation(Extension):

@@ -33,6 +33,7 @@ MIN_VOCAB_SIZE = 256 + len(SPECIAL_TOKENS)
 _MAX_VOCAB_SIZE = 1 << 20
 # A document is handed to the trainer in pieces of about this many characters: it copies what it is given.
 _PIECE_CHARACTERS = 1 << 16
+_PROGRESS_DOCUMENTS = 256
 _PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,%d}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -173,18 +174,21 @@ class _Sample:
         self.documents = 0
 
     def __iter__(self) -> Iterator[str]:
-        for text in self._texts:
-            self.documents += 1
-            for piece in _pieces(text):
-                self.bytes += len(piece.encode())
-                yield piece
-            if self.documents % 256 == 0:
-                self._run.progress(self.bytes, None, unit="bytes")
+        for piece in self._all_pieces():
             if self.bytes >= self._limit:
                 self._run.note(f"the tokenizer is trained on the first {self.bytes:,} bytes of the training split")
                 return
+            self.bytes += len(piece.encode())
+            yield piece
         if not self.bytes:
             raise DataError("the training split holds no text", hint="add documents and run `bloomery curate` again")
+
+    def _all_pieces(self) -> Iterator[str]:
+        for text in self._texts:
+            if self.documents % _PROGRESS_DOCUMENTS == 0:
+                self._run.progress(self.bytes, None, unit="bytes")
+            self.documents += 1
+            yield from _pieces(text)
 
 
 def _pieces(text: str) -> Iterator[str]:

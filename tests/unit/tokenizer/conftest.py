@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
+from bloomery.core.artifact import Artifact, publish
+from bloomery.core.quantity import Quantity
+from bloomery.core.run import NoMeter
 from bloomery.tokenizer.tokenizer import Tokenizer
 from bloomery.tokenizer.train import TokenizerConfig, learn, write_tokenizer
 
@@ -102,3 +109,53 @@ def llama2(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     (folder / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
     return folder
+
+
+@pytest.fixture
+def fake_artifact(tmp_path: Path) -> Callable[[str, Path], Artifact]:
+    """Publishes a copy of a folder's files as an artifact of a kind, without a stage."""
+
+    def make(kind: str, folder: Path) -> Artifact:
+        copy = tmp_path / "copies" / f"{kind}-{len(list(tmp_path.rglob('manifest.json')))}"
+        shutil.copytree(folder, copy)
+        return publish(
+            copy,
+            tmp_path / "published",
+            kind=kind,
+            parents=(),
+            config={},
+            provenance={},
+            metrics={},
+            energy_joules=Quantity.unknown(),
+        )
+
+    return make
+
+
+@pytest.fixture
+def fake_corpus(
+    fake_artifact: Callable[[str, Path], Artifact], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[dict[str, list[str]]], Artifact]:
+    """A corpus whose documents are given here: this floor's tests need nothing of how a corpus is stored."""
+    documents: dict[str, dict[str, list[str]]] = {}
+
+    def read_documents(corpus: Artifact, split: str) -> Iterator[SimpleNamespace]:
+        for text in documents[corpus.id].get(split, []):
+            yield SimpleNamespace(text=text)
+
+    corpus_floor = ModuleType("bloomery.corpus")
+    corpus_floor.read_documents = read_documents  # type: ignore[attr-defined]
+    energy_floor = ModuleType("bloomery.energy")
+    energy_floor.open_meter = NoMeter  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "bloomery.corpus", corpus_floor)
+    monkeypatch.setitem(sys.modules, "bloomery.energy", energy_floor)
+
+    def make(texts: dict[str, list[str]]) -> Artifact:
+        folder = tmp_path / f"texts-{len(documents)}"
+        folder.mkdir()
+        (folder / "texts.json").write_text(json.dumps(texts), encoding="utf-8")
+        corpus = fake_artifact("corpus", folder)
+        documents[corpus.id] = texts
+        return corpus
+
+    return make

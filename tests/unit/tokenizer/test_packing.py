@@ -55,7 +55,7 @@ def test_every_token_is_a_label_exactly_once_an_epoch(tmp_path_factory, lengths,
         input_ids, labels = one_epoch(packed)
         seen = Counter(labels[labels != IGNORED].tolist())
         ends = seen.pop(end_id)
-        assert seen == {token: 1 for token in range(2, 2 + content)}
+        assert seen == dict.fromkeys(range(2, 2 + content), 1)
         assert ends == sum(1 for length in lengths if length)  # a document without text is left out
         assert (input_ids[:, 0] == BOS).all()
         check_inputs(input_ids, labels)
