@@ -52,9 +52,11 @@ def test_a_chat_stream_equals_the_whole(client: openai.OpenAI, seed: int):
 
 def test_the_stream_helper(client: openai.OpenAI):
     with client.chat.completions.stream(model="tiny", messages=HELLO, max_tokens=10, seed=1) as stream:
-        final = list(stream)[-1]
-        assert stream.get_final_completion().choices[0].message.content is not None
-    assert final.type
+        events = list(stream)
+        message = stream.current_completion_snapshot.choices[0].message
+    whole = client.chat.completions.create(model="tiny", messages=HELLO, max_tokens=10, seed=1)
+    assert message.content == whole.choices[0].message.content
+    assert "content.done" in {event.type for event in events}
 
 
 def test_completions(client: openai.OpenAI):

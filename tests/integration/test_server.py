@@ -1,0 +1,159 @@
+"""A server process: ports, keys, signals, clients that leave; what it prints and where."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import runpy
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from bloomery.core.workspace import Workspace
+
+make_tiny_model = runpy.run_path(str(Path(__file__).parents[1] / "tiny_model.py"))["make_tiny_model"]
+SERVE = """
+import sys
+from bloomery.core.errors import BloomeryError
+from bloomery.server import ServeConfig, serve
+try:
+    config = ServeConfig(host=sys.argv[4], port=int(sys.argv[2]), shutdown_seconds=2)
+    serve(sys.argv[1], config=config, workspace=sys.argv[3])
+except BloomeryError as error:
+    print(error.one_line(), file=sys.stderr)
+    sys.exit(2)
+"""
+BODY = {"model": "tiny", "prompt": "a", "max_tokens": 3_000, "ignore": None}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_model(tmp_path_factory.mktemp("models") / "tiny", context=4_096)
+
+
+@pytest.fixture
+def port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def start(folder: Path, port: int, home: Path, *, host: str = "127.0.0.1", key: str = "") -> subprocess.Popen[str]:
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "BLOOMERY_API_KEY": key}
+    command = [sys.executable, "-c", SERVE, str(folder), str(port), str(home), host]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@contextmanager
+def running(folder: Path, port: int, home: Path) -> Iterator[subprocess.Popen[str]]:
+    process = start(folder, port, home)
+    try:
+        end = time.monotonic() + 60
+        while True:
+            try:
+                assert ask(port, "GET", "/health") == 200
+                break
+            except OSError:
+                assert process.poll() is None and time.monotonic() < end, process.communicate(timeout=5)
+                time.sleep(0.05)
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def ask(port: int, method: str, path: str, body: dict | None = None) -> int:
+    """The status of a whole answer."""
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
+        data = None if body is None else json.dumps(body)
+        connection.request(method, path, data, {"content-type": "application/json"} if body else {})
+        answer = connection.getresponse()
+        answer.read()
+        return answer.status
+
+
+def send(connection: socket.socket, body: dict) -> None:
+    data = json.dumps(body).encode()
+    head = f"POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(data)}\r\n"
+    connection.sendall(head.encode() + b"content-type: application/json\r\n\r\n" + data)
+
+
+def wait_for_requests(home: Path, count: int) -> list[dict]:
+    end = time.monotonic() + 20
+    while time.monotonic() < end:
+        with closing(Workspace(home).ledger) as ledger:
+            rows = ledger.requests()
+        if len(rows) >= count:
+            return rows
+        time.sleep(0.1)
+    pytest.fail(f"the ledger did not come to {count} requests")
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_client_that_leaves_stops_the_work(folder: Path, port: int, tmp_path: Path, stream: bool):
+    with running(folder, port, tmp_path):
+        with socket.create_connection(("127.0.0.1", port)) as connection:
+            send(connection, {**BODY, "stream": stream})
+            if stream:
+                assert b"200 OK" in connection.recv(4_096)
+            else:
+                time.sleep(0.3)
+        (row,) = wait_for_requests(tmp_path, 1)
+        # A random model may end by itself before it is told to stop.
+        assert row["status"] in (200, 499)
+        assert row["completion_tokens"] < 3_000
+        assert ask(port, "POST", "/v1/completions", BODY | {"max_tokens": 1}) == 200
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_cleanly_even_while_it_works(folder: Path, port: int, tmp_path: Path, number: int):
+    with running(folder, port, tmp_path) as process:
+        with socket.create_connection(("127.0.0.1", port)) as connection:
+            send(connection, BODY | {"stream": True})
+            assert b"200 OK" in connection.recv(4_096)
+            process.send_signal(number)
+            out, err = process.communicate(timeout=30)
+        assert (process.returncode, out) == (0, "")
+        assert f"http://127.0.0.1:{port}" in err and "Traceback" not in err
+    (row,) = wait_for_requests(tmp_path, 1)
+    assert row["status"] in (200, 499)
+
+
+def test_a_busy_port_is_one_line(folder: Path, port: int, tmp_path: Path):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", port))
+        other.listen()
+        process = start(folder, port, tmp_path)
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (2, "")
+    assert err.count("\n") == 1 and f"port {port}" in err and "in use" in err and "--port" in err
+
+
+def test_a_public_address_needs_a_key(folder: Path, port: int, tmp_path: Path):
+    process = start(folder, port, tmp_path, host="0.0.0.0")
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (2, "")
+    assert err.count("\n") == 1 and "BLOOMERY_API_KEY" in err
+
+
+def test_slow_and_broken_senders_do_no_harm(folder: Path, port: int, tmp_path: Path):
+    with running(folder, port, tmp_path):
+        slow = socket.create_connection(("127.0.0.1", port))
+        slow.sendall(b"POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: 50\r\n\r\n{")
+        for junk in (b"\x00\xff\r\n\r\n", b"GET / HTTP/9\r\n\r\n", b"GET /" + b"x" * 200_000, b""):
+            with socket.create_connection(("127.0.0.1", port)) as connection:
+                try:
+                    connection.sendall(junk)
+                except OSError:
+                    continue
+        assert ask(port, "GET", "/v1/models") == 200
+        slow.close()
+        assert ask(port, "GET", "/health") == 200
