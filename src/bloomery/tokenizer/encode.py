@@ -24,7 +24,7 @@ from bloomery.tokenizer.tokenizer import Tokenizer
 STAGE = "tokenize"
 SPLITS = ("train", "validation", "test")
 _VERSION = 1
-_BATCH_CHARACTERS = 1 << 21
+_BATCH_CHARACTERS = 1 << 20
 _BATCH_DOCUMENTS = 4096
 _PROGRESS_SECONDS = 0.25
 

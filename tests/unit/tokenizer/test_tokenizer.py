@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from bloomery.core.errors import DataError, RequestError
+from bloomery.tokenizer import tokenizer as module
 from bloomery.tokenizer.tokenizer import Tokenizer
 
 TEXTS = [
@@ -97,6 +98,36 @@ def test_ids_out_of_range(tokenizer: Tokenizer, index: int):
 def test_batches_are_the_single_texts(tokenizer: Tokenizer):
     assert tokenizer.encode_batch(TEXTS) == [tokenizer.encode(text) for text in TEXTS]
     assert tokenizer.encode_batch([]) == []
+
+
+LINES = st.lists(
+    st.one_of(
+        st.sampled_from(["\n", "\n\n", " \n", "\r\n", "/", "//", " ", "'s", "a", "Z9", "_", "\u0301", "é"]), UNICODE
+    ),
+    max_size=30,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(lines=LINES)
+def test_a_long_text_may_be_cut(tokenizer: Tokenizer, lines: list[str]):
+    """Encoded in pieces, a text has the ids that it has whole."""
+    text = "".join(lines)
+    whole = tokenizer.encode(text)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_PIECE_CHARACTERS", 3)
+        patch.setattr(module, "_GROUP_CHARACTERS", 5)
+        assert tokenizer.encode_batch([text, "", text]) == [whole, [], whole]
+
+
+def test_a_long_text_may_be_cut_for_gpt2(shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    tokenizer = Tokenizer.load(gpt2_folder(shared_data, tmp_path))
+    with lzma.open(shared_data / "text" / "wikitext2_valid.txt.xz", "rt", encoding="utf-8") as stream:
+        text = stream.read(100_000)
+    code = Path(__file__).read_text(encoding="utf-8")
+    whole = tokenizer.encode_batch([text, code])
+    monkeypatch.setattr(module, "_PIECE_CHARACTERS", 20)
+    assert tokenizer.encode_batch([text, code]) == whole
 
 
 def test_what_is_not_text_is_refused(tokenizer: Tokenizer):
