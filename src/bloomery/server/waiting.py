@@ -61,8 +61,9 @@ class WaitingRoom:
             job.queue_seconds = time.perf_counter() - job.entered
             self.running += 1
             try:
-                async for item in self._from_thread(job, make):
-                    yield item
+                async with contextlib.aclosing(self._from_thread(job, make)) as items:
+                    async for item in items:
+                        yield item
             finally:
                 self.running -= 1
 

@@ -1,0 +1,40 @@
+"""serve: the socket comes first, and its errors are one line; see tests/integration for whole processes."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from bloomery.core.errors import ArtifactError, BloomeryError, DeviceError
+from bloomery.server import ServeConfig, serve
+from bloomery.server.serve import listen
+
+
+def test_a_free_port_is_found():
+    with listen(ServeConfig(port=0)) as listener:
+        assert listener.getsockname()[1] > 0
+
+
+def test_a_busy_port_is_a_device_error_with_a_hint():
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(DeviceError, match=f"port {port} on 127.0.0.1 is in use") as caught:
+            listen(ServeConfig(port=port))
+        assert "--port" in caught.value.hint
+        with pytest.raises(DeviceError):  # before any model is looked for
+            serve("no such model", port=port)
+
+
+def test_an_address_that_is_not_ours_is_a_device_error():
+    for host in ("192.0.2.1", "no-such-host.invalid"):
+        with pytest.raises(DeviceError):
+            listen(ServeConfig(host=host, api_key="k"))
+
+
+def test_a_missing_model_is_an_error_and_frees_the_port(workspace):
+    with pytest.raises(ArtifactError) as caught:
+        serve("no such model", port=0, workspace=workspace)
+    assert isinstance(caught.value, BloomeryError)
