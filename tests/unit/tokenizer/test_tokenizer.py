@@ -60,6 +60,15 @@ def test_transformers_knows_the_special_tokens(ours: Path, tokenizer: Tokenizer)
     assert len(reference) == tokenizer.vocab_size
 
 
+def test_a_folder_saved_again_by_transformers_is_the_same_tokenizer(ours: Path, tokenizer: Tokenizer, tmp_path: Path):
+    AutoTokenizer.from_pretrained(ours).save_pretrained(tmp_path)
+    again = Tokenizer.load(tmp_path)
+    assert again.encode_batch(TEXTS) == tokenizer.encode_batch(TEXTS)
+    assert (again.bos_id, again.eos_ids, again.adds_bos) == (tokenizer.bos_id, tokenizer.eos_ids, True)
+    messages = [{"role": "user", "content": "Hi"}]
+    assert again.encode_chat(messages) == tokenizer.encode_chat(messages)
+
+
 def test_names(tokenizer: Tokenizer):
     assert tokenizer.bos_id == tokenizer.end_id == tokenizer.separator_id == 0
     assert tokenizer.eos_ids == (0, 2) and tokenizer.adds_bos and not tokenizer.strips_leading_space
