@@ -13,6 +13,7 @@ from dataclasses import replace
 
 import torch
 
+from bloomery.core.errors import DeviceError
 from bloomery.core.quantity import Quantity
 from bloomery.engine.metering import Bench, Phase
 from bloomery.engine.params import SamplingParams
@@ -87,13 +88,13 @@ class Generation:
 
     def _new_cache(self) -> KVCache:
         weight = next(self._decoder.parameters())
-        return KVCache(
-            self._decoder.config,
-            batch_size=1,
-            max_length=len(self._prompt) + max(0, self._max_new_tokens - 1),
-            dtype=weight.dtype,
-            device=weight.device,
-        )
+        length = len(self._prompt) + max(0, self._max_new_tokens - 1)
+        try:
+            return KVCache(self._decoder.config, 1, length, dtype=weight.dtype, device=weight.device)
+        except RuntimeError as error:  # torch has no narrower one for memory on every device
+            raise DeviceError(
+                f"no memory for the keys and values of {length:,} tokens", hint="ask for fewer new tokens"
+            ) from error
 
     @torch.inference_mode()
     def _prefill(self, cache: KVCache, start: int) -> int | None:

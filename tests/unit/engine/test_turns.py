@@ -48,7 +48,7 @@ def test_one_at_a_time_and_nobody_starves():
         thread.start()
     for thread in threads:
         thread.join()
-    assert min(shares) >= max(shares) - 3
+    assert min(shares) > max(shares) / 2  # a plain lock gives one of them nearly all
 
 
 def test_an_error_inside_gives_the_turn_back():
