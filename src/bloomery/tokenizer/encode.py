@@ -73,17 +73,18 @@ def tokenize(
     with Run(workspace, inputs, meter=open_meter()) as run:
         codec = Tokenizer.load(tokenizer.path)
         folder = run.new_folder()
-        writer = ShardWriter(
-            folder,
-            vocab_size=codec.vocab_size,
-            bos_id=codec.separator_id,
-            end_id=codec.end_id,
-            tokenizer_id=tokenizer.id,
-            shard_bytes=config.shard_bytes,
-        )
-        total = sum(corpus.metrics.get("text_bytes", {}).values()) or None
-        with run.phase("encode"):
-            progress = _Progress(run, total)
+        with (
+            ShardWriter(
+                folder,
+                vocab_size=codec.vocab_size,
+                bos_id=codec.separator_id,
+                end_id=codec.end_id,
+                tokenizer_id=tokenizer.id,
+                shard_bytes=config.shard_bytes,
+            ) as writer,
+            run.phase("encode"),
+        ):
+            progress = _Progress(run, sum(corpus.metrics.get("text_bytes", {}).values()) or None)
             for split in SPLITS:
                 writer.begin(split)
                 texts = (document.text for document in read_documents(corpus, split))

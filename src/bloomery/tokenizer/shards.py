@@ -14,6 +14,7 @@ This module does not know text, tokenizers or batches.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from array import array
 from collections.abc import Mapping, Sequence
@@ -51,7 +52,8 @@ class _Split:
 class ShardWriter:
     """Writes documents into shards, in the order given; memory grows by 16 bytes a document.
 
-    `end_id` is appended to a document unless it equals `bos_id`. Call `close()` to write the offsets and tokens.json.
+    `end_id` is appended to a document unless it equals `bos_id`. Call `close()` to write the offsets and
+    tokens.json. As a context manager it lets go of its open files when something fails in between.
     """
 
     def __init__(
@@ -72,6 +74,15 @@ class ShardWriter:
         self.dtype = token_dtype(vocab_size)
         self.shard_bytes = shard_bytes
         self._splits: dict[str, _Split] = {}
+
+    def __enter__(self) -> ShardWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for state in self._splits.values():
+            if state.stream is not None:
+                with contextlib.suppress(OSError):  # the disk is full: the first error says so
+                    state.stream.close()
 
     def begin(self, split: str) -> None:
         """Name a split, so that it exists even if no document follows."""
@@ -103,8 +114,8 @@ class ShardWriter:
         splits: dict[str, Any] = {}
         for split, state in self._splits.items():
             self._end_shard(state)
-            np.save(self.folder / f"{split}-offsets.npy", np.frombuffer(state.offsets, "<i8"), allow_pickle=False)
-            np.save(self.folder / f"{split}-bytes.npy", np.frombuffer(state.text_bytes, "<i8"), allow_pickle=False)
+            np.save(self.folder / f"{split}-offsets.npy", np.array(state.offsets, dtype="<i8"), allow_pickle=False)
+            np.save(self.folder / f"{split}-bytes.npy", np.array(state.text_bytes, dtype="<i8"), allow_pickle=False)
             splits[split] = {
                 "documents": len(state.offsets) - 1,
                 "tokens": state.offsets[-1],

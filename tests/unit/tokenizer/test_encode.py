@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
 
 from bloomery.core.artifact import Artifact
-from bloomery.core.errors import ConfigError
+from bloomery.core.errors import ArtifactError, ConfigError
 from bloomery.tokenizer.encode import TokenizeConfig, tokenize, tokenize_inputs
-from bloomery.tokenizer.shards import TokenShards
+from bloomery.tokenizer.shards import ShardWriter, TokenShards
 from bloomery.tokenizer.tokenizer import Tokenizer
 from bloomery.tokenizer.train import TokenizerConfig, train_tokenizer
 
@@ -60,6 +61,21 @@ def test_a_tokenizer_with_an_end_of_its_own(workspace, made, fake_artifact, llam
     tokens = tokenize(made[0], fake_artifact("tokenizer", llama2), workspace=workspace)
     ids = TokenShards(tokens, "train").document(3).tolist()
     assert ids[0] == 1 and ids[-1] == 2 and 2 not in ids[1:-1]
+
+
+def test_a_failure_publishes_nothing(workspace, made, monkeypatch: pytest.MonkeyPatch):
+    """A full disk in the middle: one error, no artifact, no open file (warnings are errors here)."""
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    add = ShardWriter.add
+    calls = iter([add, add, full])
+    monkeypatch.setattr(ShardWriter, "add", lambda *args, **kwargs: next(calls)(*args, **kwargs))
+    with pytest.raises(ArtifactError, match="No space left") as caught:
+        tokenize(*made, workspace=workspace)
+    assert "free some space" in caught.value.hint
+    assert not list(workspace.artifacts.glob("tokens-*"))
 
 
 @pytest.mark.parametrize("bad", [{"context_length": 7}, {"shard_bytes": 1}])
