@@ -1,0 +1,69 @@
+"""CurateConfig: what a corpus is made of and how it is divided.
+
+This module does not know how any of it is done.
+"""
+
+from __future__ import annotations
+
+import codecs
+from dataclasses import dataclass
+from typing import Literal
+
+from bloomery.core.errors import ConfigError
+from bloomery.corpus.python_docs import DEFAULT_PACKAGES, NAME, check_packages
+
+_MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurateConfig:
+    sources: tuple[str, ...] = (NAME,)
+    """Files, folders, globs (`docs/**/*.md`), or "python-docs"."""
+    packages: tuple[str, ...] = DEFAULT_PACKAGES
+    """Installed packages whose docstrings are part of python-docs, by import name; one not installed is skipped."""
+    text_field: str = "text"
+    """Field of a JSONL object or column of a Parquet file that holds the text; dots reach into nested objects."""
+    metadata_fields: tuple[str, ...] = ()
+    """Other fields or columns to keep as metadata."""
+    encoding: str = "utf-8"
+    """Encoding of text and JSONL files that have no byte-order mark."""
+    split: Literal["hash", "position"] = "hash"
+    """By a hash of each document's text, or at one position of the concatenated text (train, then validation)."""
+    validation_fraction: float = 0.05
+    """Share of validation, of documents (hash) or characters (position)."""
+    test_fraction: float = 0.05
+    """Share of the test split; with position, where there is no test split, it goes to validation."""
+    decontaminate_words: int = 13
+    """Training documents that share a run of this many words with held-out ones are taken out; 0 is off. Off with
+    position, where one text's two parts share words at will."""
+    cut_characters: int = 0
+    """Cut longer texts at blank lines into documents of about this many characters; 0: a file or row is a document."""
+    max_document_bytes: int = 16 * _MIB
+    """A row or line larger than this is left out; a larger text file is cut into documents at blank lines."""
+    max_expansion: int = 200
+    """A compressed file is read until it has grown by this factor (and 64 MiB): beyond it is a decompression bomb."""
+    shard_bytes: int = 64 * _MIB
+    """Uncompressed bytes of a shard of the corpus."""
+    strict: bool = False
+    """Stop at the first problem in a source instead of counting it."""
+
+    def __post_init__(self) -> None:
+        if not self.sources:
+            raise ConfigError('"sources" is empty', hint=f'sources = ["{NAME}"], or files, folders and globs')
+        check_packages(self.packages)
+        limits = {
+            "validation_fraction": (0.0, 0.5),
+            "test_fraction": (0.0, 0.4),
+            "decontaminate_words": (0, 1000),
+            "cut_characters": (0, 1 << 30),
+            "max_document_bytes": (1024, 1 << 30),
+            "max_expansion": (1, 1 << 30),
+            "shard_bytes": (1024, 1 << 36),
+        }
+        for key, (low, high) in limits.items():
+            if not low <= getattr(self, key) <= high:
+                raise ConfigError(f'"{key}" is {getattr(self, key)}, but should be from {low:,} to {high:,}')
+        try:
+            codecs.lookup(self.encoding)
+        except LookupError:
+            raise ConfigError(f'unknown encoding "{self.encoding}"', hint='for example "latin-1" or "cp1252"') from None

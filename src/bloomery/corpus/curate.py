@@ -1,0 +1,219 @@
+"""curate: documents in, a corpus artifact out.
+
+    sources -> read -> exact dedup -> split -> decontaminate -> shards, dropped.jsonl.zst, report.json
+
+Everything streams: what must wait for the held-out documents waits on disk. This module does not know file formats
+(readers), nor how a split, a duplicate or an overlap is found.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from bloomery.core.artifact import Artifact
+from bloomery.core.config import to_dict
+from bloomery.core.errors import DataError
+from bloomery.core.run import Run
+from bloomery.core.stage import StageInputs, reusable
+from bloomery.core.workspace import Workspace, as_workspace
+from bloomery.corpus.config import CurateConfig
+from bloomery.corpus.decontaminate import HeldOutRuns, RunHasher, overlaps
+from bloomery.corpus.dedup import SeenDigests
+from bloomery.corpus.document import Document, text_digest
+from bloomery.corpus.problems import Problems
+from bloomery.corpus.shards import DROPPED_FILE, LineWriter, SplitWriter, read_folder
+from bloomery.corpus.sources import fingerprint, read_sources
+from bloomery.corpus.split import SPLITS, hash_split, position_split, train_characters
+
+STAGE = "curate"
+REPORT_FILE = "report.json"
+_VERSION = 1
+_PROGRESS_SECONDS = 0.25
+_STAGED_SHARD_BYTES = 256 * 1024 * 1024
+
+
+def curate_inputs(config: CurateConfig) -> StageInputs:
+    """What the result of `curate` depends on; raises as `curate` does for sources that are not there.
+
+    Files stand in the fingerprint by path, size and modification time (ns), as in make: reading them to hash their
+    content would cost as much as the stage itself. `python-docs` stands there by the versions of Python and of the
+    packages, since an installed version's files do not change. An edit that keeps size and time is not seen: `fresh`.
+    """
+    return StageInputs(stage=STAGE, config=to_dict(config), fingerprint=fingerprint(config), version=_VERSION)
+
+
+def curate(
+    sources: str | Path | Sequence[str | Path] | None = None,
+    *,
+    config: CurateConfig | None = None,
+    workspace: Workspace | str | Path | None = None,
+    fresh: bool = False,
+) -> Artifact:
+    """Make a corpus of files, folders, globs or "python-docs"; an artifact of kind "corpus".
+
+    `sources` overrides `config.sources`, whose default is "python-docs". Metrics: documents and text_bytes (UTF-8)
+    per split, documents dropped by reason (empty, duplicate, overlaps_test, overlaps_validation), and the number of
+    problems met in the sources, which `report.json` lists. The same sources and config give the same bytes.
+
+    ConfigError for a path or glob that names nothing, DataError for a binary file given by name, for sources that
+    leave no training document, and, with `strict`, for the first problem.
+    """
+    workspace, config = as_workspace(workspace), config or CurateConfig()
+    if sources is not None:
+        given = [sources] if isinstance(sources, (str, Path)) else sources
+        config = replace(config, sources=tuple(str(source) for source in given))
+    inputs = curate_inputs(config)
+    if not fresh and (made := reusable(workspace, inputs)):
+        return made
+    from bloomery.energy import open_meter
+
+    with Run(workspace, inputs, meter=open_meter()) as run:
+        return _Curation(run, config).work()
+
+
+class _Curation:
+    """One run of the stage: the folders, counts and writers that its phases share."""
+
+    def __init__(self, run: Run, config: CurateConfig) -> None:
+        self.run, self.config = run, config
+        self.problems = Problems(strict=config.strict)
+        self.dropped: Counter[str] = Counter()
+        self.folder = run.new_folder()
+        self.staged = run.new_folder("staged")
+        self.decontaminates = config.decontaminate_words > 0 and config.split == "hash"
+        self.characters = 0
+
+    def work(self) -> Artifact:
+        with ExitStack() as stack:
+            self.drops = stack.enter_context(LineWriter(self.folder / DROPPED_FILE))
+            self.writers = {
+                split: stack.enter_context(SplitWriter(self.folder, split, shard_bytes=self.config.shard_bytes))
+                for split in SPLITS
+            }
+            with self.run.phase("read"):
+                self._read()
+            if self.config.split == "position":
+                with self.run.phase("split"):
+                    self._split_by_position()
+            elif self.decontaminates:
+                with self.run.phase("decontaminate"):
+                    self._decontaminate()
+        metrics = self._metrics()
+        if not self.writers["train"].documents:
+            raise self._empty()
+        for split in ("validation", "test"):
+            if not self.writers[split].documents and not (split == "test" and self.config.split == "position"):
+                self.run.note(f"the {split} split is empty: give more documents, cut_characters or split=position")
+        if self.problems.total:
+            self.run.note(f"{self.problems.total} problems in the sources, the first: {self.problems.first()}")
+        report = {
+            "config": to_dict(self.config),
+            **metrics,
+            "problem_counts": dict(sorted(self.problems.counts.items())),
+        }
+        report["first_problems"] = self.problems.listed
+        text = json.dumps(report, indent=1, ensure_ascii=False, sort_keys=True)
+        (self.folder / REPORT_FILE).write_bytes(text.encode("utf-8", "replace"))
+        return self.run.publish(self.folder, kind="corpus", metrics=metrics)
+
+    def _read(self) -> None:
+        """Read, deduplicate and, by hash, split; documents that must wait for others are staged."""
+        config = self.config
+        waits = set() if not self.decontaminates else {"train", "validation"}
+        with ExitStack() as stack:
+            seen = stack.enter_context(SeenDigests(self.run.scratch / "seen.sqlite"))
+            staged = {
+                name: stack.enter_context(SplitWriter(self.staged, name, shard_bytes=_STAGED_SHARD_BYTES, level=1))
+                for name in ("train", "validation", "all")
+            }
+            for document in self._shown(read_sources(config, self.problems)):
+                if not document.text.strip():
+                    self._drop(document, "empty")
+                    continue
+                digest = text_digest(document.text)
+                if not seen.add(digest):
+                    self._drop(document, "duplicate")
+                elif config.split == "position":
+                    self.characters += len(document.text)
+                    staged["all"].write(document)
+                else:
+                    split = hash_split(
+                        digest, validation_fraction=config.validation_fraction, test_fraction=config.test_fraction
+                    )
+                    (staged if split in waits else self.writers)[split].write(document)
+
+    def _split_by_position(self) -> None:
+        length = train_characters(self.characters, self.config.validation_fraction + self.config.test_fraction)
+        for split, document in position_split(self._shown(read_folder(self.staged, "all")), length):
+            self.writers[split].write(document)
+
+    def _decontaminate(self) -> None:
+        """Take out what shares a run of words with test, then from training what shares one with validation."""
+        hasher = RunHasher(self.config.decontaminate_words)
+        test = HeldOutRuns(self.run.scratch / "test-runs", hasher)
+        self.writers["test"].close()
+        for document in read_folder(self.folder, "test"):
+            test.add(document.text)
+        test.seal()
+        held_out = {"overlaps_test": test}
+        validation = HeldOutRuns(self.run.scratch / "validation-runs", hasher)
+        for document in self._kept(overlaps(read_folder(self.staged, "validation"), hasher, held_out)):
+            validation.add(document.text)
+            self.writers["validation"].write(document)
+        validation.seal()
+        held_out["overlaps_validation"] = validation
+        train = self._shown(read_folder(self.staged, "train"))
+        for document in self._kept(overlaps(train, hasher, held_out)):
+            self.writers["train"].write(document)
+
+    def _kept(self, judged: Iterable[tuple[Document, str, str]]) -> Iterator[Document]:
+        for document, reason, shared in judged:
+            if reason:
+                self._drop(document, reason, f"shares: {shared}")
+            else:
+                yield document
+
+    def _drop(self, document: Document, reason: str, detail: str = "") -> None:
+        self.dropped[reason] += 1
+        self.drops.write({"id": document.id, "source": document.source, "reason": reason, "detail": detail})
+
+    def _shown(self, documents: Iterable[Document]) -> Iterator[Document]:
+        """The documents, with progress a few times a second."""
+        done, size, began = 0, 0, time.monotonic()
+        shown = began
+        for document in documents:
+            yield document
+            done += 1
+            size += len(document.text)
+            if (now := time.monotonic()) - shown >= _PROGRESS_SECONDS:
+                shown = now
+                rate = size / 1e6 / (now - began)
+                self.run.progress(done, None, unit="documents", megabytes_per_second=round(rate, 2))
+
+    def _metrics(self) -> dict[str, Any]:
+        return {
+            "documents": {split: writer.documents for split, writer in self.writers.items()},
+            "text_bytes": {split: writer.text_bytes for split, writer in self.writers.items()},
+            "dropped": dict(sorted(self.dropped.items())),
+            "problems": self.problems.total,
+        }
+
+    def _empty(self) -> DataError:
+        held_out = self.writers["validation"].documents + self.writers["test"].documents
+        if held_out:
+            return DataError(
+                f"no document is left for training: {held_out} went to validation and test",
+                hint='give more documents, cut long ones with cut_characters = 8000, or use split = "position"',
+            )
+        said = f"; the first problem: {self.problems.first()}" if self.problems.total else ""
+        sources = ", ".join(self.config.sources[:3])
+        return DataError(
+            f"the sources hold no text: {sources}{said}", hint="see text_field and encoding in CurateConfig"
+        )

@@ -1,0 +1,47 @@
+"""Exact deduplication with memory that does not grow with the corpus.
+
+The digests seen so far lie in an SQLite file of the run's scratch folder, behind a bounded page cache. This module
+does not know documents: it is told 16 bytes and says whether it has been told them before.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+from pathlib import Path
+from types import TracebackType
+
+_CACHE_KIB = 32 * 1024
+_DIGEST_BYTES = 16  # 128 bits: a chance of 1e-15 that any two of a trillion texts collide
+
+
+class SeenDigests:
+    """A set on disk. `add(digest)` is True the first time. An earlier file at the path is replaced."""
+
+    def __init__(self, path: Path) -> None:
+        path.unlink(missing_ok=True)
+        self._connection = sqlite3.connect(path, isolation_level=None)
+        # Nothing here outlives the run, so neither a journal nor syncing is worth its time.
+        for pragma in ("journal_mode=OFF", "synchronous=OFF", f"cache_size=-{_CACHE_KIB}", "locking_mode=EXCLUSIVE"):
+            self._connection.execute(f"PRAGMA {pragma}")
+        self._connection.execute("CREATE TABLE seen (digest BLOB PRIMARY KEY) WITHOUT ROWID")
+        self._connection.execute("BEGIN")
+
+    def add(self, digest: bytes) -> bool:
+        try:
+            cursor = self._connection.execute("INSERT OR IGNORE INTO seen VALUES (?)", (digest[:_DIGEST_BYTES],))
+        except sqlite3.OperationalError as error:
+            # SQLite hides the cause, but with its own file and no journal only the disk can fail.
+            code = errno.ENOSPC if "full" in str(error) else errno.EIO
+            raise OSError(code, os.strerror(code)) from error
+        return cursor.rowcount == 1
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def __enter__(self) -> SeenDigests:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None):
+        self.close()

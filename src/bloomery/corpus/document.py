@@ -1,0 +1,70 @@
+"""Document: one text with its id, its source and what is known about it.
+
+This module does not know files, splits or artifacts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import Any
+
+ID_DIGITS = 16
+
+
+@dataclass(frozen=True)
+class Document:
+    """`id` is the first 16 hex digits of the SHA-256 of the text's UTF-8 bytes, so equal texts have equal ids.
+
+    `source` names where it came from (a path as the user gave it, or `python-docs:json.decoder`); `metadata` is
+    plain JSON data: `line` or `row` within the source, `part` of a text that was cut, and fields asked for.
+    """
+
+    id: str
+    text: str
+    source: str
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, text: str, source: str, metadata: dict[str, Any] | None = None) -> Document:
+        """A document whose id is computed; the text must be encodable as UTF-8 (see `readable`)."""
+        return cls(text_digest(text).hex()[:ID_DIGITS], text, source, metadata or {})
+
+
+def text_digest(text: str) -> bytes:
+    """SHA-256 of the text's UTF-8 bytes, 32 bytes."""
+    return hashlib.sha256(text.encode()).digest()
+
+
+def readable(text: str) -> str:
+    """The text with lone surrogates, which no UTF-8 file can hold, replaced by U+FFFD."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
+def cut_text(text: str, limit: int) -> list[str]:
+    """The text in pieces of about `limit` characters that end at blank lines, else at line ends.
+
+    The pieces joined are the text. A piece is longer than `limit` only by its last paragraph, and at most twice as
+    long: a paragraph longer than that is cut at a line end, a line longer than that anywhere.
+    """
+    pieces: list[str] = []
+    start = 0
+    while len(text) - start > limit:
+        window = text[start : start + 2 * limit]
+        end = -1
+        for border in ("\n\n", "\n", " "):
+            end = window.find(border, limit - 1)
+            if end >= 0:
+                end += len(border)
+                break
+        if end < 0:
+            end = len(window)
+        pieces.append(window[:end])
+        start += end
+    if start < len(text):
+        pieces.append(text[start:])
+    return pieces

@@ -1,0 +1,43 @@
+"""Problems: what was wrong in the sources, counted by reason and named with file and line.
+
+This module does not know how anything is read.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from bloomery.core.errors import DataError
+
+LISTED = 100
+
+
+@dataclass
+class Problems:
+    """Counts every problem, keeps the first LISTED of them; with `strict` the first one is a DataError."""
+
+    strict: bool = False
+    counts: Counter[str] = field(default_factory=Counter)
+    listed: list[dict[str, Any]] = field(default_factory=list)
+
+    def add(self, reason: str, where: str, detail: str = "") -> None:
+        """`reason` is a short word, `where` a file with its line or row, `detail` one line of explanation."""
+        if self.strict:
+            said = f"{where}: {reason.replace('_', ' ')}" + (f" ({detail})" if detail else "")
+            raise DataError(said, hint="mend the source, or leave `strict` off to count problems and go on")
+        self.counts[reason] += 1
+        if len(self.listed) < LISTED:
+            self.listed.append({"reason": reason, "where": where, "detail": detail[:300]})
+
+    @property
+    def total(self) -> int:
+        return self.counts.total()
+
+    def first(self) -> str:
+        """The first problem in words, or ""."""
+        if not self.listed:
+            return ""
+        problem = self.listed[0]
+        return f"{problem['where']}: {problem['reason'].replace('_', ' ')}"
