@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from bloomery.core.errors import RequestError
-from bloomery.core.run import Meter
+from bloomery.core.run import Meter, NoMeter
 from bloomery.engine.generation import Generation
 from bloomery.engine.metering import Bench
 from bloomery.engine.params import SamplingParams
@@ -64,14 +64,10 @@ class LanguageModel:
         meter: Meter | None = None,
     ) -> None:
         """`meter` None opens the machine's own."""
-        if meter is None:
-            from bloomery.energy import open_meter
-
-            meter = open_meter()
         self.decoder = decoder.eval()
         self.tokenizer = tokenizer
         self.name = name
-        self._bench = Bench(meter)
+        self._bench = Bench(_machine_meter() if meter is None else meter)
 
     @property
     def config(self) -> ModelConfig:
@@ -209,3 +205,11 @@ class LanguageModel:
 
 def _is_chat(prompt: Prompt) -> bool:
     return not isinstance(prompt, str) and len(prompt) > 0 and isinstance(prompt[0], Mapping)
+
+
+def _machine_meter() -> Meter:
+    try:
+        from bloomery.energy import open_meter
+    except ModuleNotFoundError:
+        return NoMeter()
+    return open_meter()
