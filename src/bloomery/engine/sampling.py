@@ -41,10 +41,10 @@ def keep(logits: torch.Tensor, params: SamplingParams) -> Candidates:
         ids = torch.nonzero(scores >= threshold).flatten()
         scores = scores[ids]
     if params.top_p is not None and params.top_p < 1.0:
-        ordered, order = torch.sort(scores)
+        ordered, order = torch.sort(scores, stable=True)
         dropped = torch.softmax(ordered, dim=-1).cumsum(dim=-1) <= 1.0 - params.top_p
         dropped[-1] = False
-        kept = torch.sort(order[~dropped]).values
+        kept = order[~dropped]
         ids, scores = ids[kept], scores[kept]
     if params.min_p:
         probabilities = torch.softmax(scores, dim=-1)

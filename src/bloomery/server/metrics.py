@@ -16,7 +16,7 @@ _TOKEN_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.
 
 
 class Metrics:
-    """Thread-safe. Every series carries the label `model_name`."""
+    """Thread-safe. Every series but the two gauges carries the label `model_name`."""
 
     def __init__(self, room: WaitingRoom) -> None:
         self.registry = registry = CollectorRegistry()

@@ -92,7 +92,7 @@ def _run(listener: socket.socket, model: LanguageModel, workspace: Workspace, co
             log_level="warning",
             access_log=False,
             server_header=False,
-            timeout_graceful_shutdown=int(config.shutdown_seconds),
+            timeout_graceful_shutdown=max(1, round(config.shutdown_seconds)),
         )
     )
     print(_welcome(model.name, config, port), file=sys.stderr, flush=True)
