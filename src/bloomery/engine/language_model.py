@@ -210,6 +210,8 @@ def _is_chat(prompt: Prompt) -> bool:
 def _machine_meter() -> Meter:
     try:
         from bloomery.energy import open_meter
-    except ModuleNotFoundError:
+    except ModuleNotFoundError as error:
+        if error.name != "bloomery.energy":
+            raise
         return NoMeter()
     return open_meter()
