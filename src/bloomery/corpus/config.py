@@ -5,7 +5,6 @@ This module does not know how any of it is done.
 
 from __future__ import annotations
 
-import codecs
 from dataclasses import dataclass
 from typing import Literal
 
@@ -64,6 +63,6 @@ class CurateConfig:
             if not low <= getattr(self, key) <= high:
                 raise ConfigError(f'"{key}" is {getattr(self, key)}, but should be from {low:,} to {high:,}')
         try:
-            codecs.lookup(self.encoding)
-        except LookupError:
+            "".encode(self.encoding)  # codecs.lookup would also take those that are not for text
+        except (LookupError, UnicodeError):
             raise ConfigError(f'unknown encoding "{self.encoding}"', hint='for example "latin-1" or "cp1252"') from None

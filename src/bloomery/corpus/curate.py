@@ -186,11 +186,10 @@ class _Curation:
 
     def _shown(self, documents: Iterable[Document]) -> Iterator[Document]:
         """The documents, with progress a few times a second."""
-        done, size, began = 0, 0, time.monotonic()
+        size, began = 0, time.monotonic()
         shown = began
-        for document in documents:
+        for done, document in enumerate(documents, 1):
             yield document
-            done += 1
             size += len(document.text)
             if (now := time.monotonic()) - shown >= _PROGRESS_SECONDS:
                 shown = now

@@ -147,11 +147,11 @@ def _judge(
     start = 0
     for document, each, own in zip(batch, words, hashes, strict=True):
         end = start + len(own)
-        verdict = ("", "")
-        for reason, flags in shared.items():
-            if len(own) and flags[start:end].any():
+        reason = run = ""
+        for name, flags in shared.items():
+            if flags[start:end].any():
                 first = int(flags[start:end].argmax())
-                verdict = (reason, " ".join(each[first : first + hasher.length]))
+                reason, run = name, " ".join(each[first : first + hasher.length])
                 break
-        yield document, *verdict
+        yield document, reason, run
         start = end
