@@ -1,0 +1,7 @@
+"""Energy: meters for what the machine lets us read, an estimate for the rest, and what the joules mean."""
+
+from bloomery.energy.carbon import EnergyConfig
+from bloomery.energy.footprint import Footprint, footprint
+from bloomery.energy.meter import describe_meters, open_meter
+
+__all__ = ["EnergyConfig", "Footprint", "describe_meters", "footprint", "open_meter"]

@@ -1,0 +1,102 @@
+"""RAPL: energy counters of Intel and AMD processors, as Linux shows them under /sys/class/powercap.
+
+Domains nest (a package holds its cores, uncore and sometimes memory), so summing all would count twice: packages are
+summed, plus memory domains, which lie beside the cores and are not part of the package counter on servers; a
+platform domain (psys) is not used, for it is present on laptops only and holds the packages. Counters wrap at
+max_energy_range_uj, so they are read at least once a second by whoever holds the meter.
+
+Since CVE-2020-8694 the files are readable by root only on most kernels: that is reported, never silently passed.
+Source: Linux kernel, Documentation/power/powercap.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bloomery.core.quantity import Quantity
+
+POWERCAP = Path("/sys/class/powercap")
+PERMIT = "sudo chmod -R a+r /sys/class/powercap/intel-rapl*"
+
+
+@dataclass
+class _Domain:
+    name: str
+    path: Path
+    wrap_microjoules: int
+    last: int
+    total: int = 0
+
+
+@dataclass(frozen=True)
+class RaplFound:
+    """`domains` that can be read (name and folder), and `problem` in words if some or all cannot."""
+
+    domains: tuple[tuple[str, Path], ...]
+    problem: str
+
+
+def find_rapl(root: Path = POWERCAP) -> RaplFound:
+    """The packages and memory domains under a powercap folder that can be read."""
+    zones = sorted(p for p in root.glob("*-rapl:*") if p.is_dir()) if root.is_dir() else []
+    if not zones:
+        return RaplFound((), "no RAPL on this machine (common in virtual machines)")
+    found, unreadable = [], []
+    for zone in zones:
+        try:
+            name = (zone / "name").read_text().strip()
+            if not (name.startswith("package") or name == "dram"):
+                continue
+            int((zone / "energy_uj").read_text())
+            int((zone / "max_energy_range_uj").read_text())
+            found.append((f"{zone.name} {name}", zone))
+        except (OSError, ValueError):
+            unreadable.append(zone.name)
+    if unreadable:
+        return RaplFound(() if not found else tuple(found), f"cannot read {', '.join(unreadable)}: {PERMIT}")
+    return RaplFound(tuple(found), "" if found else "RAPL has no package domain")
+
+
+class RaplMeter:
+    """Joules of the processors' packages and memory since opening; method "counter".
+
+    The whole machine's, not this process's alone: other programs that run meanwhile are counted too.
+    """
+
+    def __init__(self, found: RaplFound) -> None:
+        self._lock = threading.Lock()
+        self._broken = False
+        self._domains = [
+            _Domain(name, path, int((path / "max_energy_range_uj").read_text()), _microjoules(path))
+            for name, path in found.domains
+        ]
+
+    def read(self) -> Quantity:
+        """Unknown for good once a counter has vanished: a sum that lacks a part would look like less energy."""
+        with self._lock:
+            if self._broken:
+                return Quantity.unknown()
+            try:
+                for domain in self._domains:
+                    value = _microjoules(domain.path)
+                    step = value - domain.last
+                    domain.total += step if step >= 0 else step + domain.wrap_microjoules
+                    domain.last = value
+            except (OSError, ValueError):
+                self._broken = True
+                return Quantity.unknown()
+            return Quantity.exact(sum(d.total for d in self._domains) / 1e6, "counter")
+
+    def describe(self) -> Mapping[str, Any]:
+        return {"cpu": "RAPL: " + ", ".join(d.name for d in self._domains), "method": "counter"}
+
+    def close(self) -> None:
+        return None
+
+
+def _microjoules(path: Path) -> int:
+    return int((path / "energy_uj").read_text())
