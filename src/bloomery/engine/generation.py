@@ -70,6 +70,7 @@ class Generation:
             with prefill.step():
                 token = self._prefill(cache, start)
         prefill_energy, decode = prefill.energy(), Phase(self._bench)
+        delta: Delta | None = None
         reason: FinishReason | None = None
         while token is not None:
             text, reason = self._accept(token)
@@ -81,7 +82,7 @@ class Generation:
                 break
             with decode.step():
                 token = self._decode(cache, token)
-        if reason is None:  # no token wanted, or cancelled
+        if delta is None or reason is None:  # no token wanted, or cancelled
             reason = "cancelled" if self._cancel.is_set() else "length"
             delta = self._delta(self._flush(), new_token=False)
         yield replace(delta, finish_reason=reason, result=self._result(reason, prefill, prefill_energy, decode))
