@@ -45,11 +45,11 @@ Made = dict[str, Artifact]
 
 @dataclass(frozen=True)
 class Link:
-    """One stage: which earlier ones it reads, its inputs given their ids, and how to run it given their artifacts."""
+    """One stage: which earlier ones it reads, what its result depends on, and how to run it."""
 
     name: str
     reads: tuple[str, ...]
-    inputs: Callable[[Recipe, Mapping[str, str]], StageInputs]
+    inputs: Callable[[Recipe, Made], StageInputs]
     run: Callable[[Recipe, Made, Workspace, bool], Artifact]
 
 
@@ -93,30 +93,34 @@ def _measure(recipe: Recipe, made: Made, workspace: Workspace, fresh: bool) -> A
 
 
 LINKS: tuple[Link, ...] = (
-    Link("curate", (), lambda r, ids: curate_inputs(r.table("curate", CurateConfig)), _curate),
+    Link("curate", (), lambda r, made: curate_inputs(r.table("curate", CurateConfig)), _curate),
     Link(
         "tokenizer",
         ("curate",),
-        lambda r, ids: train_tokenizer_inputs(r.table("tokenizer", TokenizerConfig), ids["curate"]),
+        lambda r, made: train_tokenizer_inputs(made["curate"], config=r.table("tokenizer", TokenizerConfig)),
         _tokenizer,
     ),
     Link(
         "tokenize",
         ("curate", "tokenizer"),
-        lambda r, ids: tokenize_inputs(r.table("tokenize", TokenizeConfig), ids["curate"], ids["tokenizer"]),
+        lambda r, made: tokenize_inputs(
+            made["curate"], made["tokenizer"], config=r.table("tokenize", TokenizeConfig)
+        ),
         _tokenize,
     ),
     Link(
         "pretrain",
         ("tokenize", "tokenizer"),
-        lambda r, ids: pretrain_inputs(r.table("pretrain", PretrainConfig), ids["tokenize"], ids["tokenizer"]),
+        lambda r, made: pretrain_inputs(
+            r.table("pretrain", PretrainConfig), made["tokenize"].id, made["tokenizer"].id
+        ),
         _pretrain,
     ),
     Link(
         "measure",
         ("pretrain", "curate", "tokenize"),
-        lambda r, ids: measure_inputs(
-            r.table("measure", MeasureConfig), ids["pretrain"], ids["curate"], ids["tokenize"]
+        lambda r, made: measure_inputs(
+            r.table("measure", MeasureConfig), made["pretrain"].id, made["curate"].id, made["tokenize"].id
         ),
         _measure,
     ),
@@ -126,7 +130,7 @@ LINKS: tuple[Link, ...] = (
 def explain(recipe: Recipe, workspace: Workspace, *, until: str = "measure") -> list[Step]:
     """What `execute` would do, stage by stage. Nothing is run; sources are looked at, artifacts verified."""
     steps: list[Step] = []
-    made: dict[str, str] = {}
+    made: Made = {}
     for link in _links(until):
         changed = [name for name in link.reads if name not in made]
         if changed:
@@ -137,7 +141,7 @@ def explain(recipe: Recipe, workspace: Workspace, *, until: str = "measure") -> 
         if found is None:
             steps.append(Step(link.name, "run", why_run(workspace.ledger, inputs)))
         else:
-            made[link.name] = found.id
+            made[link.name] = found
             steps.append(Step(link.name, "reuse", f"unchanged: {found.name}", found))
     return steps
 
@@ -158,7 +162,7 @@ def execute(
     for link in _links(until):
         found = None
         if not fresh:
-            found = reusable(workspace, link.inputs(recipe, {name: a.id for name, a in made.items()}))
+            found = reusable(workspace, link.inputs(recipe, made))
         made[link.name] = found or link.run(recipe, made, workspace, fresh)
         done(link.name, made[link.name], found is not None)
     return made

@@ -52,9 +52,7 @@ def bits_per_byte(
 
 def _ids(model: LanguageModel, text: str) -> list[int]:
     tokenizer = model.tokenizer
-    ids = tokenizer.encode(text)
-    start = [tokenizer.bos_id] if tokenizer.bos_id is not None else []
-    return [*start, *ids, *tokenizer.eos_ids[:1]]
+    return [tokenizer.separator_id, *tokenizer.encode(text), tokenizer.end_id]
 
 
 def _window_length(model: LanguageModel) -> int:

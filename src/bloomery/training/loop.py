@@ -197,7 +197,7 @@ class Loop:
             self.model,
             chosen,
             text_bytes=shards.text_bytes,
-            total_tokens=shards.num_tokens,
+            total_tokens=int(shards.num_labels().sum()),
             device=self.device,
             precision=self.precision,
         )

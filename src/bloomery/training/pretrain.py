@@ -235,7 +235,7 @@ class _Pretraining:
         )
 
     def _metrics(self, loop: Loop, final: ValidationLoss | None, resumed: bool) -> dict[str, Any]:
-        progress, cropped_and_padded = loop.progress, loop.rows.stats
+        progress = loop.progress
         return {
             "parameters": self.plan.parameters,
             "steps": progress.step,
@@ -245,7 +245,7 @@ class _Pretraining:
             "resumed": resumed,
             "validation_bits_per_byte": final.bits_per_byte if final else None,
             "validation_nats_per_token": final.nats_per_token if final else None,
-            "packing": to_dict(cropped_and_padded),
+            "packing": dict(loop.rows.stats),
             "plan": self.plan.to_dict(),
             "loss_curve": progress.losses,
             "validation_curve": progress.validations,
