@@ -15,7 +15,8 @@ import numpy as np
 import torch
 
 from bloomery.core.errors import RequestError
-from bloomery.core.run import Meter, NoMeter
+from bloomery.core.run import Meter
+from bloomery.energy import open_meter
 from bloomery.engine.generation import Generation
 from bloomery.engine.metering import Bench
 from bloomery.engine.params import SamplingParams
@@ -67,7 +68,7 @@ class LanguageModel:
         self.decoder = decoder.eval()
         self.tokenizer = tokenizer
         self.name = name
-        self._bench = Bench(_machine_meter() if meter is None else meter)
+        self._bench = Bench(open_meter() if meter is None else meter)
 
     @property
     def config(self) -> ModelConfig:
@@ -205,13 +206,3 @@ class LanguageModel:
 
 def _is_chat(prompt: Prompt) -> bool:
     return not isinstance(prompt, str) and len(prompt) > 0 and isinstance(prompt[0], Mapping)
-
-
-def _machine_meter() -> Meter:
-    try:
-        from bloomery.energy import open_meter
-    except ModuleNotFoundError as error:
-        if error.name != "bloomery.energy":
-            raise
-        return NoMeter()
-    return open_meter()
