@@ -104,6 +104,9 @@ class HeldOutRuns:
             self._sorted = np.memmap(path, np.uint64, mode="r")
         return len(self._sorted)
 
+    def __len__(self) -> int:
+        return len(self._sorted)
+
     def contains(self, hashes: Hashes) -> NDArray[np.bool_]:
         """Which of the hashes are among the sealed runs."""
         if not len(self._sorted):

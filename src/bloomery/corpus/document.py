@@ -55,16 +55,18 @@ def cut_text(text: str, limit: int) -> list[str]:
     start = 0
     while len(text) - start > limit:
         window = text[start : start + 2 * limit]
-        end = -1
-        for border in ("\n\n", "\n", " "):
-            end = window.find(border, limit - 1)
-            if end >= 0:
-                end += len(border)
-                break
-        if end < 0:
-            end = len(window)
+        end = _after(window, "\n\n", limit)
+        if not end and start + len(window) == len(text):
+            break
+        end = end or _after(window, "\n", limit) or _after(window, " ", limit) or len(window)
         pieces.append(window[:end])
         start += end
     if start < len(text):
         pieces.append(text[start:])
     return pieces
+
+
+def _after(text: str, border: str, limit: int) -> int:
+    """The place after the first border at or beyond `limit`, or 0."""
+    found = text.find(border, limit - 1)
+    return found + len(border) if found >= 0 else 0

@@ -8,11 +8,13 @@ are left out. This module does not know splits or shards.
 from __future__ import annotations
 
 import ast
+import gc
 import importlib.util
 import sys
 import sysconfig
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 
@@ -123,12 +125,28 @@ def _sources(folder: Path, skip: frozenset[str] = frozenset()) -> Iterator[Path]
 
 
 def _module(path: Path, name: str, problem: Problem) -> Iterator[Document]:
-    tree = _parse(path, problem)
-    if tree is not None:
-        documentation = ast.get_docstring(tree)
-        blocks = [documentation] if documentation else []
-        blocks.extend(_blocks(tree.body, ""))
-        yield from _documents(blocks, name)
+    with _no_collection():
+        tree = _parse(path, problem)
+        blocks = _docstrings(tree) if tree is not None else []
+        del tree
+    yield from _documents(blocks, name)
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Pause the cyclic garbage collector: walking each syntax tree while it grows takes a quarter of the time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def _docstrings(tree: ast.Module) -> list[str]:
+    documentation = ast.get_docstring(tree)
+    return [*([documentation] if documentation else []), *_blocks(tree.body, "")]
 
 
 def _blocks(body: Sequence[ast.stmt], prefix: str) -> Iterator[str]:

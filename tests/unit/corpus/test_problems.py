@@ -1,0 +1,27 @@
+"""Problems: all counted, some listed, the first fatal when strict."""
+
+from __future__ import annotations
+
+import pytest
+
+from bloomery.core.errors import DataError
+from bloomery.corpus.problems import LISTED, Problems
+
+
+def test_all_are_counted_and_the_first_are_listed():
+    problems = Problems()
+    assert problems.first() == ""
+    for n in range(LISTED + 50):
+        problems.add("broken_json", f"a.jsonl, line {n + 1}", "x" * 1000)
+    problems.add("truncated", "b.gz, line 3")
+    assert problems.total == LISTED + 51
+    assert problems.counts == {"broken_json": LISTED + 50, "truncated": 1}
+    assert len(problems.listed) == LISTED
+    assert len(problems.listed[0]["detail"]) == 300
+    assert problems.first() == "a.jsonl, line 1: broken json"
+
+
+def test_strict_stops_at_the_first_and_names_it():
+    with pytest.raises(DataError, match=r"a\.jsonl, line 7: broken json \(no\)") as caught:
+        Problems(strict=True).add("broken_json", "a.jsonl, line 7", "no")
+    assert caught.value.hint
