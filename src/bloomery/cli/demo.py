@@ -9,7 +9,11 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from bloomery.cli.options import Common, Overrides
 
 if TYPE_CHECKING:
     from bloomery.core.artifact import Artifact
@@ -19,15 +23,39 @@ if TYPE_CHECKING:
 DEMO_MINUTES = 2.5
 
 
-def run_demo(workspace: Workspace, overrides: Sequence[str], *, as_json: bool) -> tuple[Recipe, dict[str, Artifact]]:
+def demo(
+    *,
+    minutes: Annotated[float, Parameter(help="Minutes of training.")] = DEMO_MINUTES,
+    serve: Annotated[bool, Parameter(help="Serve the model at the end, until Ctrl-C.")] = True,
+    port: Annotated[int, Parameter(help="Where to serve; 0 takes a free port.")] = 8000,
+    set_: Overrides = None,
+    common: Common | None = None,
+) -> None:
+    """Real text to a trained, measured, served model: the documentation of Python, nothing to download."""
+    common = common or Common()
+    from bloomery.server import ServeConfig
+    from bloomery.server import serve as serve_model
+    from bloomery.server.serve import listen
+
+    config = ServeConfig(port=port)
+    if serve:
+        listen(config).close()  # a busy port is better known now than in five minutes
+    workspace = common.workspace()
+    made = run_demo(workspace, [f"pretrain.minutes={minutes}", *(set_ or [])], as_json=common.json)
+    if serve:
+        sys.stdout.flush()
+        serve_model(made["pretrain"], workspace=workspace, config=config)
+
+
+def run_demo(workspace: Workspace, overrides: Sequence[str], *, as_json: bool) -> dict[str, Artifact]:
     """Run the whole chain on the documentation of Python, print what it gave, and write the HTML report."""
     from bloomery.cli.chain import SCHEMA
     from bloomery.core.recipe import load_recipe
 
-    recipe = load_recipe(None, SCHEMA, [f"pretrain.minutes={DEMO_MINUTES}", *overrides])
+    recipe = load_recipe(None, SCHEMA, overrides)
     made = run_and_say(recipe, workspace, until="measure")
     present(recipe, workspace, made, as_json=as_json)
-    return recipe, made
+    return made
 
 
 def run_and_say(recipe: Recipe, workspace: Workspace, *, until: str, fresh: bool = False) -> dict[str, Artifact]:

@@ -11,18 +11,6 @@ from typing import Any
 from bloomery.core.quantity import Quantity
 
 
-def plan_lines(plan: Mapping[str, Any]) -> list[str]:
-    """A plan in a few lines: sizes, work, what is expected, and why."""
-    model = plan["model"]
-    expected = Quantity.from_dict(plan["predicted_bits_per_byte"]).text("bits per byte")
-    return [
-        f"plan: {model['num_hidden_layers']} layers x {model['hidden_size']}, {plan['parameters']:,} parameters, "
-        f"{plan['steps']:,} steps of {plan['batch_rows']} x {plan['context_length']} tokens, {plan['precision']}",
-        f"      about {plan['predicted_seconds']:.0f} s, {plan['epochs']:.2f} passes over the corpus, expecting {expected}",
-        *(f"      {reason}" for reason in plan["reasons"]),
-    ]
-
-
 def outcome_lines(metrics: Mapping[str, Any]) -> list[str]:
     """What was planned against what happened."""
     plan = metrics["plan"]

@@ -123,7 +123,8 @@ class Ledger:
                 (run, state, now(), seconds, *_columns(energy_joules), error, artifact.id if artifact else None),
             )
             db.executemany(
-                "INSERT INTO phases (run, name, seconds, joules_low, joules, joules_high, method) VALUES (?,?,?,?,?,?,?)",
+                "INSERT INTO phases (run, name, seconds, joules_low, joules, joules_high, method)"
+                " VALUES (?,?,?,?,?,?,?)",
                 [(run, name, spent, *_columns(joules)) for name, spent, joules in phases],
             )
 
@@ -145,7 +146,7 @@ class Ledger:
 
     def run(self, reference: str) -> dict[str, Any]:
         """One run by id or unique prefix, with its inputs, phases and metrics."""
-        rows = self._rows(f"{_RUN_QUERY} WHERE r.id LIKE ? || '%' LIMIT 2", (_plain(reference),))
+        rows = self._rows(f"{_RUN_QUERY} WHERE substr(r.id, 1, ?) = ? LIMIT 2", (len(reference), reference))
         if len(rows) != 1:
             problem = "several runs begin with" if rows else "no run begins with"
             raise ArtifactError(f"{problem} {reference!r}", hint="bloomery runs lists them")
@@ -215,8 +216,10 @@ class Ledger:
             db.execute(
                 "INSERT INTO requests (id, time, route, model, status, prompt_tokens, completion_tokens, seconds,"
                 " joules_low, joules, joules_high, method) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
-                (request, now(), route, model, status, prompt_tokens, completion_tokens, seconds)
-                + _columns(energy_joules),
+                (
+                    *(request, now(), route, model, status, prompt_tokens, completion_tokens, seconds),
+                    *_columns(energy_joules),
+                ),
             )
 
     def requests(self, *, limit: int = 100) -> list[dict[str, Any]]:
@@ -253,11 +256,6 @@ def _quantity(row: Mapping[str, Any]) -> Quantity:
     if row["method"] in (None, "unknown"):
         return Quantity.unknown()
     return Quantity(low=row["joules_low"], central=row["joules"], high=row["joules_high"], method=row["method"])
-
-
-def _plain(reference: str) -> str:
-    """A prefix for LIKE that cannot hold a wildcard."""
-    return reference.replace("%", "").replace("_", "")
 
 
 def _ledger_error(error: sqlite3.Error, path: Path) -> ArtifactError:

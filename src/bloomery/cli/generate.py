@@ -1,0 +1,87 @@
+"""`bloomery generate`: complete a prompt, streamed to stdout. This module does not know how tokens are chosen."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from bloomery.cli.options import Common, print_json
+
+if TYPE_CHECKING:
+    from bloomery.core.workspace import Workspace
+    from bloomery.engine import GenerationResult, LanguageModel
+
+ModelName = Annotated[
+    str, Parameter(help="A model: artifact name or id, a Hugging Face folder, or a hub id [default: the latest].")
+]
+
+
+def open_model(reference: str, workspace: Workspace) -> LanguageModel:
+    """The model of that name, or the newest one of the workspace."""
+    from bloomery.engine import load
+
+    return load(reference or workspace.latest("model"), workspace=workspace)
+
+
+def generate(
+    prompt: Annotated[str, Parameter(help='The text to go on from; "-" reads stdin.')],
+    *,
+    model: ModelName = "",
+    max_new_tokens: Annotated[int, Parameter(help="Tokens at most.")] = 128,
+    temperature: Annotated[float, Parameter(help="0 is greedy.")] = 0.8,
+    top_k: Annotated[int | None, Parameter(help="Only the k most probable tokens.")] = None,
+    top_p: Annotated[float | None, Parameter(help="Only the most probable tokens that make up this share.")] = None,
+    min_p: Annotated[float | None, Parameter(help="Only tokens at least this share of the best's probability.")] = None,
+    seed: Annotated[int | None, Parameter(help="Makes the sampling repeatable.")] = None,
+    stop: Annotated[list[str] | None, Parameter(negative=(), help="End before this text. May be repeated.")] = None,
+    common: Common | None = None,
+) -> None:
+    """Complete a prompt. Text is streamed to stdout; --json prints tokens, log-probabilities, timings and joules."""
+    common = common or Common()
+    text = sys.stdin.read() if prompt == "-" else prompt
+    options: dict[str, Any] = {
+        "max_new_tokens": max_new_tokens,
+        "temperature": temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+        "min_p": min_p,
+        "seed": seed,
+        "stop": stop,
+    }
+    loaded = open_model(model, common.workspace())
+    if common.json:
+        print_json(result_data(loaded.generate(text, **options)))
+        return
+    result = None
+    for delta in loaded.stream(text, **options):
+        print(delta.text, end="", flush=True)
+        result = delta.result or result
+    print()
+    if result is not None and not common.quiet:
+        print(speed_line(result), file=sys.stderr)
+
+
+def result_data(result: GenerationResult) -> dict[str, Any]:
+    """What `--json` says of a generation."""
+    return {
+        "text": result.text,
+        "token_ids": list(result.token_ids),
+        "logprobs": list(result.logprobs),
+        "finish_reason": result.finish_reason,
+        "prompt_tokens": result.prompt_tokens,
+        "seed": result.seed,
+        "timings": {
+            "prefill_seconds": result.timings.prefill_seconds,
+            "decode_seconds": result.timings.decode_seconds,
+        },
+        "energy_joules": result.energy.to_dict(),
+    }
+
+
+def speed_line(result: GenerationResult) -> str:
+    """Tokens, speed and joules of one answer."""
+    tokens, seconds = len(result.token_ids), result.timings.prefill_seconds + result.timings.decode_seconds
+    rate = f", {tokens / seconds:.0f} tokens/s" if seconds > 0 else ""
+    return f"[{result.prompt_tokens} + {tokens} tokens, {seconds:.2f} s{rate}, {result.energy.text('J')}]"

@@ -1,0 +1,104 @@
+"""The `bloomery` command: verbs are loaded when they are asked for, and mistakes end in one line.
+
+Exit codes: 0 done, 2 a mistake or a limit of the machine (one line with a hint on stderr), 130 interrupted, 1 a bug
+(with its traceback). This module does not know what a verb does.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from cyclopts import App, CycloptsError
+
+from bloomery import __version__
+from bloomery.core.errors import BloomeryError
+
+_VERBS = {
+    "demo": "Real text to a trained, measured, served model, in minutes.",
+    "run": "Run a recipe: only what has changed, like make.",
+    "curate": "Documents in, a corpus out: deduplicated, split, decontaminated.",
+    "tokenize": "Train a tokenizer on a corpus and turn the corpus into tokens.",
+    "plan": "What a model for this corpus and budget would be, take and reach.",
+    "pretrain": "Train a model from random weights within a budget.",
+    "generate": "Complete a prompt.",
+    "chat": "Talk with a model.",
+    "serve": "Serve a model over OpenAI's HTTP routes.",
+    "runs": "What was done, what came out of it, and whether it is sound.",
+    "energy": "Joules, carbon and cost of everything done so far.",
+    "doctor": "What this machine has, and what is in the way.",
+}
+_MODULES = {"run": "recipe_run"}
+_EPILOGUE = "A mistake ends with one line and exit code 2. Interrupt any work with Ctrl-C: the same command goes on."
+
+INTERRUPTED = 130
+MISTAKE = 2
+
+
+def build_app() -> App:
+    """The command with its verbs, none of them imported yet."""
+    app = App(
+        name="bloomery",
+        version=__version__,
+        help="Raw text in, a language model that you own out, every joule on the way written down.",
+        help_epilogue=_EPILOGUE,
+        help_flags=["--help", "-h"],
+        help_format="plaintext",
+    )
+    for verb, summary in _VERBS.items():
+        module = _MODULES.get(verb, verb)
+        app.command(f"bloomery.cli.{module}:{'app' if verb == 'runs' else verb}", name=verb, help=summary)
+    return app
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit code. `sys.argv` when no arguments are given."""
+    tokens = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        build_app()(tokens, exit_on_error=False, print_error=False, result_action="return_value")
+        sys.stdout.flush()
+    except CycloptsError as error:
+        return _say(" ".join(str(error).split()), hint=_help_for(tokens))
+    except BloomeryError as error:
+        return _say(error.message, hint=error.hint)
+    except KeyboardInterrupt:
+        print("interrupted; run the same command again to go on where it stopped", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has gone; keep Python from complaining when it flushes at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return MISTAKE
+    except OSError as error:
+        from bloomery.core.artifact import as_artifact_error
+
+        wrapped = as_artifact_error(error, "stopped")
+        return _say(wrapped.message, hint=wrapped.hint)
+    except MemoryError:
+        return _say("out of memory", hint="a smaller model or batch: --set pretrain.micro_rows=4")
+    except RuntimeError as error:
+        if "out of memory" not in str(error) and "can't allocate memory" not in str(error):
+            raise
+        return _say("out of memory on the device", hint="a smaller model or batch: --set pretrain.micro_rows=4")
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else MISTAKE
+    return 0
+
+
+def _say(message: str, *, hint: str) -> int:
+    print(f"error: {BloomeryError(message, hint=hint).one_line()}", file=sys.stderr)
+    return MISTAKE
+
+
+def _help_for(tokens: Sequence[str]) -> str:
+    verb = tokens[0] if tokens and tokens[0] in _VERBS else ""
+    return f"bloomery {verb} --help".replace("  ", " ")
+
+
+def run() -> None:
+    """Entry point of the console script."""
+    sys.exit(main())
+
+
+if __name__ == "__main__":
+    run()

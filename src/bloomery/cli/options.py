@@ -1,0 +1,81 @@
+"""Options that every verb has, and what they open: a workspace with a progress view.
+
+This module does not know verbs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    from bloomery.core.artifact import Artifact
+    from bloomery.core.recipe import Recipe
+    from bloomery.core.workspace import Workspace
+
+Overrides = Annotated[
+    list[str] | None,
+    Parameter(name="--set", negative=(), help="Override a key of a recipe: table.key=value. May be repeated."),
+]
+RecipeFile = Annotated[Path | None, Parameter(help="A recipe (TOML) to take the configuration from.")]
+Fresh = Annotated[bool, Parameter(negative=(), help="Do the work again even if nothing has changed.")]
+
+
+@Parameter(name="*")
+@dataclass(kw_only=True)
+class Common:
+    """The options of every verb."""
+
+    home: Annotated[
+        Path | None, Parameter(help="Folder of artifacts, runs and ledger [default: $BLOOMERY_HOME or .bloomery].")
+    ] = None
+    quiet: Annotated[bool, Parameter(negative=(), help="No progress; notes and errors only.")] = False
+    json: Annotated[bool, Parameter(negative=(), help="Print data as JSON on stdout.")] = False
+
+    def workspace(self) -> Workspace:
+        """Open the workspace, its runs shown on stderr."""
+        from bloomery.core.progress import ProgressView
+        from bloomery.core.workspace import Workspace
+
+        return Workspace(self.home, listeners=[ProgressView(quiet=self.quiet)])
+
+
+def read_recipe(path: Path | None, overrides: Sequence[str] | None) -> Recipe:
+    """A recipe file, or the defaults, with overrides applied."""
+    from bloomery.cli.chain import SCHEMA
+    from bloomery.core.recipe import load_recipe
+
+    return load_recipe(path, SCHEMA, overrides or ())
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on stdout."""
+    print(json.dumps(value, ensure_ascii=False))
+
+
+def artifact_data(artifact: Artifact) -> dict[str, Any]:
+    """What `--json` says of an artifact."""
+    return {
+        "name": artifact.name,
+        "id": artifact.id,
+        "kind": artifact.kind,
+        "path": str(artifact.path),
+        "seconds": artifact.manifest["seconds"],
+        "energy_joules": artifact.energy_joules.to_dict(),
+        "metrics": dict(artifact.metrics),
+    }
+
+
+def show_artifact(artifact: Artifact, common: Common, lines: Sequence[str]) -> None:
+    """Print an artifact: JSON, or its name and path and a few lines about it."""
+    if common.json:
+        print_json(artifact_data(artifact))
+        return
+    print(f"{artifact.name}  {artifact.path}")
+    for line in lines:
+        print(f"  {line}")

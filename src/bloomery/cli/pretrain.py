@@ -1,0 +1,41 @@
+"""`bloomery pretrain`: a model from random weights within a budget. This module does not know how it is trained."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from bloomery.cli.options import Common, Fresh, Overrides, RecipeFile, read_recipe, show_artifact
+from bloomery.cli.plan import Minutes
+
+
+def pretrain(
+    corpus: Annotated[str, Parameter(help="A corpus: name, id or folder [default: the latest].")] = "",
+    *,
+    minutes: Minutes = None,
+    recipe: RecipeFile = None,
+    set_: Overrides = None,
+    fresh: Fresh = False,
+    common: Common | None = None,
+) -> None:
+    """Train a model from random weights within a budget. Killed at any instant, the same command goes on."""
+    common = common or Common()
+    from bloomery.cli.show import outcome_lines
+    from bloomery.tokenizer import TokenizeConfig, TokenizerConfig, train_tokenizer
+    from bloomery.training import PretrainConfig
+    from bloomery.training import pretrain as pretrain_stage
+
+    settings, workspace = read_recipe(recipe, set_), common.workspace()
+    source = workspace.find(corpus, kind="corpus") if corpus else workspace.latest("corpus")
+    trained = train_tokenizer(source, config=settings.table("tokenizer", TokenizerConfig), workspace=workspace)
+    made = pretrain_stage(
+        source,
+        trained,
+        minutes=minutes,
+        config=settings.table("pretrain", PretrainConfig),
+        tokenize_config=settings.table("tokenize", TokenizeConfig),
+        workspace=workspace,
+        fresh=fresh,
+    )
+    show_artifact(made, common, outcome_lines(made.metrics))

@@ -1,0 +1,45 @@
+"""`bloomery run`: a recipe's stages, only those that have changed. This module does not know the stages."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from bloomery.cli.demo import present, run_and_say
+from bloomery.cli.options import Common, Fresh, Overrides, artifact_data, print_json, read_recipe
+
+
+def run(
+    recipe: Annotated[Path, Parameter(help="A recipe (TOML); recipes/ holds some.")],
+    *,
+    until: Annotated[str, Parameter(help="Last stage: curate, tokenizer, tokenize, pretrain or measure.")] = "measure",
+    dry_run: Annotated[bool, Parameter(negative=(), help="Say what would be done and why, and do nothing.")] = False,
+    set_: Overrides = None,
+    fresh: Fresh = False,
+    common: Common | None = None,
+) -> None:
+    """Run a recipe: only what has changed, like make."""
+    common = common or Common()
+    settings, workspace = read_recipe(recipe, set_), common.workspace()
+    if dry_run:
+        from bloomery.cli.chain import explain
+
+        steps = explain(settings, workspace, until=until)
+        if common.json:
+            print_json([{"stage": s.name, "action": s.action, "reason": s.reason} for s in steps])
+        else:
+            for step in steps:
+                print(f"{step.name:10} {step.action:6} {step.reason}")
+        return
+    made = run_and_say(settings, workspace, until=until, fresh=fresh)
+    if until == "measure":
+        present(settings, workspace, made, as_json=common.json)
+    elif common.json:
+        print_json({name: artifact_data(artifact) for name, artifact in made.items()})
+    else:
+        for name, artifact in made.items():
+            print(f"{name:10} {artifact.name}  {artifact.path}")
+    sys.stdout.flush()
