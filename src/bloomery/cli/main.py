@@ -36,6 +36,11 @@ INTERRUPTED = 130
 MISTAKE = 2
 
 
+def verbs() -> tuple[str, ...]:
+    """The names of all verbs, in the order of the work."""
+    return tuple(_VERBS)
+
+
 def build_app() -> App:
     """The command with its verbs, none of them imported yet."""
     app = App(
