@@ -86,8 +86,11 @@ def python_documents(packages: Sequence[str], problem: Problem) -> Iterator[Docu
     `problem(reason, where, detail)` is told of a source file that does not parse.
     """
     library = Path(sysconfig.get_path("stdlib"))
-    yield from _topics(library / "pydoc_data" / "topics.py", problem)
-    yield from _tree(library, "", problem, skip=frozenset({"pydoc_data"}))
+    if library.is_dir():
+        yield from _topics(library / "pydoc_data" / "topics.py", problem)
+        yield from _tree(library, "", problem, skip=frozenset({"pydoc_data"}))
+    else:  # an embedded Python keeps it in a zip file, without sources
+        problem("no_standard_library", str(library), "its sources are not on disk")
     for name in packages:
         for root in _roots(name):
             if root.is_dir():

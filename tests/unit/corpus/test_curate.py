@@ -1,0 +1,178 @@
+"""curate: the whole stage on small corpora, in a workspace of its own."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import lzma
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bloomery.core.artifact import Artifact
+from bloomery.core.errors import BloomeryError, ConfigError, DataError
+from bloomery.core.events import Event
+from bloomery.core.workspace import Workspace
+from bloomery.corpus import CurateConfig, curate, curate_inputs, read_documents
+from bloomery.corpus.decontaminate import HeldOutRuns
+from bloomery.corpus.shards import DROPPED_FILE, read_lines
+from bloomery.corpus.split import SPLITS
+
+
+def _texts(corpus: Artifact) -> dict[str, list[str]]:
+    return {split: [d.text for d in read_documents(corpus, split)] for split in SPLITS}
+
+
+@pytest.fixture(scope="module")
+def paragraphs(shared_data: Path) -> list[str]:
+    text = lzma.decompress((shared_data / "text" / "gatsby.txt.xz").read_bytes()).decode()
+    return [p for p in text.split("\n\n") if p.strip()]
+
+
+def _jsonl(path: Path, texts: list[str]) -> Path:
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    return path
+
+
+def test_counts_splits_and_reasons_agree_with_plain_sets(workspace: Workspace, tmp_path: Path, paragraphs: list[str]):
+    texts = [*paragraphs, *paragraphs[:40], "", " \n"]
+    config = CurateConfig(decontaminate_words=5, validation_fraction=0.2, test_fraction=0.2)
+    corpus = curate(_jsonl(tmp_path / "a.jsonl", texts), config=config, workspace=workspace)
+
+    def share(text: str) -> float:
+        return int(hashlib.sha256(text.encode()).hexdigest()[:16], 16) / 2**64
+
+    def runs(text: str) -> set[tuple[str, ...]]:
+        words = re.findall(r"\w+", text.casefold())
+        return {tuple(words[i : i + 5]) for i in range(len(words) - 4)}
+
+    unique = list(dict.fromkeys(p for p in paragraphs))
+    test = [p for p in unique if share(p) < 0.2]
+    of_test = set().union(*map(runs, test))
+    validation = [p for p in unique if 0.2 <= share(p) < 0.4 and not runs(p) & of_test]
+    of_validation = set().union(*map(runs, validation))
+    candidates = [p for p in unique if share(p) >= 0.4]
+    train = [p for p in candidates if not runs(p) & (of_test | of_validation)]
+    assert _texts(corpus) == {"train": train, "validation": validation, "test": test}
+    metrics = corpus.metrics
+    assert metrics["documents"] == {"train": len(train), "validation": len(validation), "test": len(test)}
+    assert metrics["text_bytes"]["train"] == sum(len(p.encode()) for p in train)
+    dropped = list(read_lines(corpus.file(DROPPED_FILE)))
+    assert metrics["dropped"]["duplicate"] == len(texts) - 2 - len(unique)
+    assert metrics["dropped"]["empty"] == 2
+    assert sum(metrics["dropped"].values()) == len(dropped) == len(texts) - len(train) - len(validation) - len(test)
+    overlap = next(row for row in dropped if row["reason"] == "overlaps_test")
+    assert tuple(overlap["detail"].removeprefix("shares: ").split()) in of_test
+    assert set(metrics) == {"documents", "text_bytes", "dropped", "problems"}
+
+
+def test_documents_stay_in_their_split_when_others_are_added(
+    workspace: Workspace, tmp_path: Path, paragraphs: list[str]
+):
+    config = CurateConfig(decontaminate_words=0)
+    few = _texts(curate(_jsonl(tmp_path / "a.jsonl", paragraphs[::2]), config=config, workspace=workspace))
+    many = _texts(curate(_jsonl(tmp_path / "a.jsonl", paragraphs), config=config, workspace=workspace))
+    for split in SPLITS:
+        assert set(few[split]) <= set(many[split])
+
+
+def test_the_same_sources_give_the_same_bytes_and_are_reused(
+    workspace: Workspace, tmp_path: Path, paragraphs: list[str]
+):
+    source = _jsonl(tmp_path / "a.jsonl", paragraphs)
+    first = curate(str(source), workspace=workspace)
+    assert curate([source], workspace=workspace).manifest["run"] == first.manifest["run"]
+    assert curate(source, workspace=tmp_path / "other").id == first.id
+    again = curate(source, workspace=workspace, fresh=True)
+    assert again.id == first.id
+    assert (
+        curate_inputs(CurateConfig(sources=(str(source),))).key
+        == curate_inputs(CurateConfig(sources=(str(source),))).key
+    )
+    _jsonl(source, paragraphs[1:])
+    assert curate(source, workspace=workspace).id != first.id
+
+
+def test_position_is_nanogpts_split(workspace: Workspace, shared_data: Path):
+    path = shared_data / "text" / "tinyshakespeare.txt.xz"
+    corpus = curate(path, config=CurateConfig(split="position"), workspace=workspace)
+    data = lzma.decompress(path.read_bytes()).decode()
+    texts = {split: "".join(parts) for split, parts in _texts(corpus).items()}
+    assert texts == {"train": data[: int(len(data) * 0.9)], "validation": data[int(len(data) * 0.9) :], "test": ""}
+    assert [len(texts[split]) for split in ("train", "validation")] == [1_003_854, 111_540]
+
+
+def test_shards_rotate(workspace: Workspace, tmp_path: Path, paragraphs: list[str]):
+    config = CurateConfig(shard_bytes=20_000, decontaminate_words=0)
+    corpus = curate(_jsonl(tmp_path / "a.jsonl", paragraphs), config=config, workspace=workspace)
+    assert len(corpus.files("train-*.jsonl.zst")) > 5
+    assert len(_texts(corpus)["train"]) == corpus.metrics["documents"]["train"]
+
+
+def test_problems_are_reported_or_with_strict_fatal(workspace: Workspace, tmp_path: Path, paragraphs: list[str]):
+    source = _jsonl(tmp_path / "a.jsonl", paragraphs)
+    with source.open("a") as stream:
+        stream.write("{broken\n" * 150)
+    corpus = curate(source, workspace=workspace)
+    report = json.loads(corpus.file("report.json").read_text())
+    assert corpus.metrics["problems"] == 150
+    assert report["problem_counts"] == {"broken_json": 150}
+    assert len(report["first_problems"]) == 100
+    assert report["first_problems"][0]["where"] == f"{source}, line {len(paragraphs) + 1}"
+    with pytest.raises(DataError, match=rf"line {len(paragraphs) + 1}: broken json"):
+        curate(source, config=CurateConfig(strict=True), workspace=workspace)
+    assert not list(workspace.scratch.glob("*/output/manifest.json"))
+
+
+@pytest.mark.parametrize(
+    ("content", "config", "error"),
+    [
+        (None, {}, ConfigError),
+        (b"", {}, DataError),
+        (b"\x00\x01binary", {}, DataError),
+        (b"\xe9\xe8 latin", {}, DataError),
+        (b"all of it is held out", {"validation_fraction": 0.5, "test_fraction": 0.4}, DataError),
+    ],
+)
+def test_what_gives_no_corpus_is_one_clear_line(
+    workspace: Workspace, tmp_path: Path, content: bytes | None, config: dict[str, Any], error: type[BloomeryError]
+):
+    source = tmp_path / "source.txt"
+    if content is not None:
+        source.write_bytes(content)
+    if content and content.startswith(b"all"):
+        source.write_bytes(next(b"%d" % n for n in range(99) if hashlib.sha256(b"%d" % n).digest()[0] < 128))
+    with pytest.raises(error) as caught:
+        curate(source, config=CurateConfig(**config), workspace=workspace)
+    assert caught.value.hint
+    assert "\n" not in caught.value.one_line()
+    assert list(workspace.artifacts.iterdir()) == []
+
+
+def test_progress_and_phases_are_told(tmp_path: Path, paragraphs: list[str], monkeypatch: pytest.MonkeyPatch):
+    # The package shows the function under the name of its module.
+    monkeypatch.setattr(sys.modules["bloomery.corpus.curate"], "_PROGRESS_SECONDS", 0.0)
+    events: list[Event] = []
+    workspace = Workspace(tmp_path / "home", listeners=[events.append])
+    curate(_jsonl(tmp_path / "a.jsonl", paragraphs), workspace=workspace)
+    assert [e.data["name"] for e in events if e.kind == "phase"] == ["read", "decontaminate"]
+    last = [e for e in events if e.kind == "progress" and e.data["phase"] == "read"][-1]
+    assert (last.data["done"], last.data["unit"]) == (len(paragraphs), "documents")
+    assert last.data["live"]["megabytes_per_second"] > 0
+
+
+def test_an_interrupted_attempt_leaves_nothing_in_the_way(
+    workspace: Workspace, tmp_path: Path, paragraphs: list[str], monkeypatch: pytest.MonkeyPatch
+):
+    def interrupt(self: HeldOutRuns) -> int:
+        raise KeyboardInterrupt
+
+    source = _jsonl(tmp_path / "a.jsonl", paragraphs)
+    with monkeypatch.context() as patch:
+        patch.setattr(HeldOutRuns, "seal", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            curate(source, workspace=workspace)
+    assert curate(source, workspace=workspace).id == curate(source, workspace=tmp_path / "other").id
