@@ -232,7 +232,7 @@ def _walk(folder: Path) -> Iterator[str]:
     for path in sorted(folder.rglob("*")):
         if path.is_symlink():
             raise ArtifactError(f"{path} is a link: artifacts hold plain files only")
-        if path.is_file() and path.name != MANIFEST:
+        if path.is_file() and path != folder / MANIFEST:
             yield path.relative_to(folder).as_posix()
 
 

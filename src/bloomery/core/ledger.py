@@ -117,11 +117,13 @@ class Ledger:
         with self._writing() as db:
             if artifact is not None:
                 self._add_artifact(db, artifact, run)
-            db.execute(
+            ended = db.execute(
                 "INSERT OR IGNORE INTO run_ends (run, state, ended, seconds, joules_low, joules, joules_high, method,"
                 " error, artifact) VALUES (?,?,?,?,?,?,?,?,?,?)",
                 (run, state, now(), seconds, *_columns(energy_joules), error, artifact.id if artifact else None),
             )
+            if ended.rowcount == 0:
+                return
             db.executemany(
                 "INSERT INTO phases (run, name, seconds, joules_low, joules, joules_high, method)"
                 " VALUES (?,?,?,?,?,?,?)",

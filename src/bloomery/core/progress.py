@@ -7,6 +7,7 @@ threads. This module does not know what a stage does.
 
 from __future__ import annotations
 
+import math
 import sys
 import threading
 import time
@@ -63,6 +64,8 @@ class ProgressView:
             self._print(stage.line())
         elif event.kind == "start":
             self._print(f"{stage.name}: started")
+        elif event.kind == "phase":
+            self._print(f"{stage.name}: {event.data['name']}")
 
     def _finish(self, event: Event) -> None:
         self._stages.pop(event.run, None)
@@ -81,7 +84,7 @@ class ProgressView:
 
         if self._live is None:
             console = Console(file=self._stream)
-            self._live = Live(console=console, refresh_per_second=8, transient=True)
+            self._live = Live(console=console, refresh_per_second=8, transient=True, redirect_stdout=False)
             self._live.start()
         self._live.update(Text(stage.line(bar=True), no_wrap=True, overflow="ellipsis"))
 
@@ -116,7 +119,7 @@ class _Stage:
         self._live = data["live"]
         self._samples.append((time.monotonic(), self._done))
         loss = self._live.get("loss")
-        if isinstance(loss, float):
+        if isinstance(loss, float) and math.isfinite(loss):
             self._losses.append(loss)
 
     def beat(self, data: dict[str, Any]) -> None:
@@ -140,7 +143,9 @@ class _Stage:
             total = f"/{_si(self._total)}" if self._total else ""
             parts.append(f"{_si(self._done)}{total} {self._unit}")
         parts += self._speed()
-        parts += [f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in self._shown()]
+        parts += [
+            f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in self._shown()
+        ]
         if len(self._losses) > 1:
             parts.append(sparkline(list(self._losses)))
         watts = self._watts()

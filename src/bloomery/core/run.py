@@ -86,14 +86,19 @@ class Run:
     def __enter__(self) -> Run:
         self._lock = FileLock(self.folder / "lock")
         self._scratch_lock = FileLock(self.scratch.with_name(self.scratch.name + ".lock"))
-        if not self._scratch_lock.try_acquire():
-            raise ArtifactError(
-                f"another process is running this very {self.stage} stage", hint="wait for it, or stop it first"
-            )
         try:
+            if not self._scratch_lock.try_acquire():
+                raise ArtifactError(
+                    f"another process is running this very {self.stage} stage", hint="wait for it, or stop it first"
+                )
             self._begin()
-        except OSError as error:
-            raise as_artifact_error(error, f"cannot begin the {self.stage} stage") from error
+        except BaseException as error:
+            self.meter.close()
+            self._lock.release()
+            self._scratch_lock.release()
+            if isinstance(error, OSError):
+                raise as_artifact_error(error, f"cannot begin the {self.stage} stage") from error
+            raise
         return self
 
     def _begin(self) -> None:

@@ -108,7 +108,7 @@ class Workspace:
 
     def remove(self, path: Path) -> int:
         """Remove a folder inside this workspace; returns the bytes freed."""
-        if self.root not in path.absolute().parents:
+        if self.root.resolve() not in path.resolve().parents:
             raise ArtifactError(f"{path} is not in {self.root}")
         size = sum(f.stat().st_size for f in path.rglob("*") if f.is_file())
         shutil.rmtree(path)

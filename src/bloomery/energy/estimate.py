@@ -33,7 +33,9 @@ class EstimateMeter:
         import psutil
 
         self._process = psutil.Process()
-        self._vcpus = len(self._process.cpu_affinity()) if hasattr(self._process, "cpu_affinity") else psutil.cpu_count()
+        self._vcpus = (
+            len(self._process.cpu_affinity()) if hasattr(self._process, "cpu_affinity") else psutil.cpu_count()
+        )
         self._busy = busy_watts_per_vcpu
         self._lock = threading.Lock()
         self._wall, self._cpu = time.perf_counter(), _cpu_seconds()

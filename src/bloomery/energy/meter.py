@@ -43,10 +43,11 @@ def open_meter(*, powercap: Path = POWERCAP) -> Meter:
     """A meter of everything that this machine shows: GPUs by NVML, the processor by RAPL or by an estimate."""
     notes, meters = [], []
     rapl = find_rapl(powercap)
-    if rapl.domains:
-        meters.append(RaplMeter(rapl))
-    else:
+    try:
+        meters.append(RaplMeter(rapl) if rapl.domains else EstimateMeter())
+    except (OSError, ValueError) as error:
         meters.append(EstimateMeter())
+        notes.append(f"RAPL went away, so the CPU is estimated: {error}")
     if rapl.problem:
         notes.append(rapl.problem)
     gpus, problem = find_gpus()

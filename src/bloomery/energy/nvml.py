@@ -89,9 +89,7 @@ class NvmlMeter:
             if not self._sampled:
                 return Quantity.exact(max(0.0, counted), "counter")
             low, high = 1 - _SAMPLED_UNCERTAINTY, 1 + _SAMPLED_UNCERTAINTY
-            sampled = Quantity(
-                low=self._joules * low, central=self._joules, high=self._joules * high, method="sampled"
-            )
+            sampled = Quantity(low=self._joules * low, central=self._joules, high=self._joules * high, method="sampled")
             return sampled + Quantity.exact(max(0.0, counted), "counter")
 
     def describe(self) -> Mapping[str, Any]:

@@ -1,9 +1,9 @@
 """RAPL: energy counters of Intel and AMD processors, as Linux shows them under /sys/class/powercap.
 
 Domains nest (a package holds its cores, uncore and sometimes memory), so summing all would count twice: packages are
-summed, plus memory domains, which lie beside the cores and are not part of the package counter on servers; a
-platform domain (psys) is not used, for it is present on laptops only and holds the packages. Counters wrap at
-max_energy_range_uj, so they are read at least once a second by whoever holds the meter.
+summed, plus memory domains, which lie beside the cores and are not part of the package counter on servers; the
+platform domain (psys) holds the packages and is read only where there is none. Counters wrap at
+max_energy_range_uj, within a minute on a busy server, so a thread reads them more often than that.
 
 Since CVE-2020-8694 the files are readable by root only on most kernels: that is reported, never silently passed.
 Source: Linux kernel, Documentation/power/powercap.
@@ -21,6 +21,8 @@ from bloomery.core.quantity import Quantity
 
 POWERCAP = Path("/sys/class/powercap")
 PERMIT = "sudo chmod -R a+r /sys/class/powercap/intel-rapl*"
+
+_WATCH_SECONDS = 5.0
 
 
 @dataclass
@@ -45,19 +47,21 @@ def find_rapl(root: Path = POWERCAP) -> RaplFound:
     zones = sorted(p for p in root.glob("*-rapl:*") if p.is_dir()) if root.is_dir() else []
     if not zones:
         return RaplFound((), "no RAPL on this machine (common in virtual machines)")
-    found, unreadable = [], []
+    found, platform, unreadable = [], [], []
     for zone in zones:
         try:
             name = (zone / "name").read_text().strip()
-            if not (name.startswith("package") or name == "dram"):
+            if not (name.startswith("package") or name in ("dram", "psys")):
                 continue
             int((zone / "energy_uj").read_text())
             int((zone / "max_energy_range_uj").read_text())
-            found.append((f"{zone.name} {name}", zone))
+            (platform if name == "psys" else found).append((f"{zone.name} {name}", zone))
         except (OSError, ValueError):
             unreadable.append(zone.name)
     if unreadable:
-        return RaplFound(() if not found else tuple(found), f"cannot read {', '.join(unreadable)}: {PERMIT}")
+        # A sum that lacks a part would look like less energy: all of the domains or none.
+        return RaplFound((), f"cannot read {', '.join(unreadable)}, so the CPU is estimated; to permit: {PERMIT}")
+    found = found if any(" package" in name for name, _ in found) else platform
     return RaplFound(tuple(found), "" if found else "RAPL has no package domain")
 
 
@@ -74,6 +78,9 @@ class RaplMeter:
             _Domain(name, path, int((path / "max_energy_range_uj").read_text()), _microjoules(path))
             for name, path in found.domains
         ]
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="rapl-wraps", daemon=True)
+        self._thread.start()
 
     def read(self) -> Quantity:
         """Unknown for good once a counter has vanished: a sum that lacks a part would look like less energy."""
@@ -95,7 +102,12 @@ class RaplMeter:
         return {"cpu": "RAPL: " + ", ".join(d.name for d in self._domains), "method": "counter"}
 
     def close(self) -> None:
-        return None
+        self._stop.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._stop.wait(_WATCH_SECONDS):
+            self.read()
 
 
 def _microjoules(path: Path) -> int:

@@ -1,0 +1,38 @@
+"""The carbon table against Our World in Data's figures for 2023."""
+
+from __future__ import annotations
+
+import pytest
+
+from bloomery.core.errors import ConfigError
+from bloomery.energy import EnergyConfig
+from bloomery.energy.carbon import intensity, intensity_table
+
+
+@pytest.mark.parametrize(
+    ("code", "grams"), [("FR", 56.0), ("SE", 40.7), ("US", 369.5), ("DE", 381.0), ("IN", 713.4), ("fr", 56.0)]
+)
+def test_published_figures(code: str, grams: float) -> None:
+    quantity, source = intensity(EnergyConfig(country=code))
+    assert quantity.central == grams and "2023" in source
+
+
+def test_no_country_is_the_world_with_the_tables_bounds() -> None:
+    quantity, source = intensity(EnergyConfig())
+    values = [grams for _, grams in intensity_table().values()]
+    assert (quantity.low, quantity.high) == (min(values), max(values))
+    assert quantity.method == "estimated" and "world average" in source
+
+
+def test_own_figure_goes_first() -> None:
+    quantity, source = intensity(EnergyConfig(country="FR", grams_per_kwh=12.0))
+    assert (quantity.central, quantity.method) == (12.0, "user") and "user" in source
+
+
+def test_mistakes() -> None:
+    with pytest.raises(ConfigError) as caught:
+        EnergyConfig(country="FRA")
+    assert "FR" in caught.value.hint
+    for wrong in ({"pue": 0.5}, {"grams_per_kwh": -1.0}, {"price_per_kwh": float("nan")}):
+        with pytest.raises(ConfigError):
+            EnergyConfig(**wrong)

@@ -1,0 +1,33 @@
+"""The estimate's bounds, order and cost."""
+
+from __future__ import annotations
+
+import time
+
+from bloomery.energy.estimate import EstimateMeter
+
+
+def test_busy_second_lies_between_published_watts() -> None:
+    meter = EstimateMeter()
+    started = time.process_time()
+    while time.process_time() - started < 0.2:
+        pass
+    reading = meter.read()
+    assert reading.method == "estimated"
+    assert reading.low is not None and reading.central is not None and reading.high is not None
+    assert 0.2 * 3.5 / 2 * 0.9 <= reading.low < reading.central < reading.high
+    assert reading.central >= 0.2 * 3.5 * 0.9  # the clock of os.times ticks in 10 ms
+
+
+def test_never_decreases_and_reads_within_a_millisecond() -> None:
+    meter = EstimateMeter()
+    started, before = time.perf_counter(), meter.read()
+    for _ in range(200):
+        after = meter.read()
+        assert (after.central or 0) >= (before.central or 0) and (after.low or 0) >= (before.low or 0)
+        before = after
+    assert (time.perf_counter() - started) / 200 < 1e-3
+
+
+def test_describe_names_the_watts() -> None:
+    assert "0.74 to 3.5 W" in EstimateMeter().describe()["cpu"]
