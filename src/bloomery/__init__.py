@@ -1,3 +1,65 @@
-"""bloomery: raw text in, a language model that you own out, every joule on the way written down."""
+"""bloomery: raw text in, a language model that you own out, every joule on the way written down.
+
+    import bloomery as bl
+    corpus = bl.curate("docs/**/*.md")
+    tokenizer = bl.train_tokenizer(corpus)
+    model = bl.load(bl.pretrain(corpus, tokenizer, minutes=5))
+    model.generate("Once upon a time", max_new_tokens=32, temperature=0.0, seed=0)
+
+Names are loaded when they are first used: importing this package loads no torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from bloomery.core.artifact import Artifact as Artifact
+    from bloomery.core.errors import BloomeryError as BloomeryError
+    from bloomery.core.workspace import Workspace as Workspace
+    from bloomery.corpus import curate as curate
+    from bloomery.engine import load as load
+    from bloomery.server import serve as serve
+    from bloomery.tokenizer import tokenize as tokenize
+    from bloomery.tokenizer import train_tokenizer as train_tokenizer
+    from bloomery.training import pretrain as pretrain
+
+_HOMES = {
+    "Artifact": "bloomery.core.artifact",
+    "BloomeryError": "bloomery.core.errors",
+    "Workspace": "bloomery.core.workspace",
+    "curate": "bloomery.corpus",
+    "load": "bloomery.engine",
+    "pretrain": "bloomery.training",
+    "serve": "bloomery.server",
+    "tokenize": "bloomery.tokenizer",
+    "train_tokenizer": "bloomery.tokenizer",
+}
+
+__all__ = [
+    "Artifact",
+    "BloomeryError",
+    "Workspace",
+    "__version__",
+    "curate",
+    "load",
+    "pretrain",
+    "serve",
+    "tokenize",
+    "train_tokenizer",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from its floor (PEP 562)."""
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(home), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

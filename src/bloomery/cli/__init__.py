@@ -1,0 +1,1 @@
+"""Command line: composes the floors below, and shows what they made."""

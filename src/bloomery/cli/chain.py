@@ -87,9 +87,7 @@ def _pretrain(recipe: Recipe, made: Made, workspace: Workspace, fresh: bool) -> 
 
 def _measure(recipe: Recipe, made: Made, workspace: Workspace, fresh: bool) -> Artifact:
     config = recipe.table("measure", MeasureConfig)
-    return measure(
-        made["pretrain"], made["curate"], made["tokenize"], config=config, workspace=workspace, fresh=fresh
-    )
+    return measure(made["pretrain"], made["curate"], made["tokenize"], config=config, workspace=workspace, fresh=fresh)
 
 
 LINKS: tuple[Link, ...] = (
@@ -103,17 +101,13 @@ LINKS: tuple[Link, ...] = (
     Link(
         "tokenize",
         ("curate", "tokenizer"),
-        lambda r, made: tokenize_inputs(
-            made["curate"], made["tokenizer"], config=r.table("tokenize", TokenizeConfig)
-        ),
+        lambda r, made: tokenize_inputs(made["curate"], made["tokenizer"], config=r.table("tokenize", TokenizeConfig)),
         _tokenize,
     ),
     Link(
         "pretrain",
         ("tokenize", "tokenizer"),
-        lambda r, made: pretrain_inputs(
-            r.table("pretrain", PretrainConfig), made["tokenize"].id, made["tokenizer"].id
-        ),
+        lambda r, made: pretrain_inputs(r.table("pretrain", PretrainConfig), made["tokenize"].id, made["tokenizer"].id),
         _pretrain,
     ),
     Link(

@@ -72,7 +72,9 @@ def _machine() -> list[Check]:
     else:
         checks.append(Check("gpu", "note", "none that PyTorch can use; everything runs on the processor"))
     fast = bfloat16_is_fast(device)
-    checks.append(Check("bfloat16", "ok" if fast else "note", f"measured {'faster' if fast else 'slower'} than float32"))
+    checks.append(
+        Check("bfloat16", "ok" if fast else "note", f"measured {'faster' if fast else 'slower'} than float32")
+    )
     return checks
 
 

@@ -22,9 +22,7 @@ def energy(
     common = common or Common()
     from bloomery.energy import EnergyConfig, describe_meters, footprint
 
-    config = EnergyConfig(
-        country=country, grams_per_kwh=grams_per_kwh, price_per_kwh=price_per_kwh, currency=currency
-    )
+    config = EnergyConfig(country=country, grams_per_kwh=grams_per_kwh, price_per_kwh=price_per_kwh, currency=currency)
     rows = [
         {**{k: row[k] for k in ("what", "count", "seconds", "unknown")}, **footprint(row["joules"], config).to_dict()}
         for row in _totals(common)

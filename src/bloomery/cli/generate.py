@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from bloomery.cli.options import Common, print_json
+from bloomery.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from bloomery.core.workspace import Workspace
@@ -26,7 +27,7 @@ def open_model(reference: str, workspace: Workspace) -> LanguageModel:
 
 
 def generate(
-    prompt: Annotated[str, Parameter(help='The text to go on from; "-" reads stdin.')],
+    prompt: Annotated[str | None, Parameter(help="The text to go on from [default: what comes on stdin].")] = None,
     *,
     model: ModelName = "",
     max_new_tokens: Annotated[int, Parameter(help="Tokens at most.")] = 128,
@@ -40,7 +41,9 @@ def generate(
 ) -> None:
     """Complete a prompt. Text is streamed to stdout; --json prints tokens, log-probabilities, timings and joules."""
     common = common or Common()
-    text = sys.stdin.read() if prompt == "-" else prompt
+    if prompt is None and sys.stdin.isatty():
+        raise ConfigError("nothing to go on from", hint='bloomery generate "Once upon a time"')
+    text = sys.stdin.read() if prompt is None else prompt
     options: dict[str, Any] = {
         "max_new_tokens": max_new_tokens,
         "temperature": temperature,

@@ -35,9 +35,7 @@ def plan(
     settings, workspace = read_recipe(recipe, overrides), common.workspace()
     source = workspace.find(corpus, kind="corpus") if corpus else workspace.latest("corpus")
     trained = train_tokenizer(source, config=settings.table("tokenizer", TokenizerConfig), workspace=workspace)
-    tokens = tokenize_stage(
-        source, trained, config=settings.table("tokenize", TokenizeConfig), workspace=workspace
-    )
+    tokens = tokenize_stage(source, trained, config=settings.table("tokenize", TokenizeConfig), workspace=workspace)
     request = plan_request(settings.table("pretrain", PretrainConfig), tokens, Tokenizer.load(trained.path))
     made = make_plan(request).to_dict()
     if common.json:

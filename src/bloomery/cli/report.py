@@ -100,7 +100,9 @@ def loss_curve(data: Mapping[str, Any]) -> str:
     if validations:
         xs, ys = [p[1] for p in validations], [p[2] for p in validations]
         axes.plot(xs, ys, color="#b45309", marker="o", markersize=3, label="validation")
-    for baseline, colour in zip(data["scores"]["baselines"], ("#2563eb", "#059669", "#7c3aed", "#64748b"), strict=False):
+    for baseline, colour in zip(
+        data["scores"]["baselines"], ("#2563eb", "#059669", "#7c3aed", "#64748b"), strict=False
+    ):
         axes.axhline(baseline["bits_per_byte"], color=colour, linewidth=0.8, linestyle="--", label=baseline["name"])
     axes.set_xlabel("tokens seen")
     axes.set_ylabel("bits per byte")

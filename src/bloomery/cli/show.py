@@ -48,18 +48,24 @@ def cost_table(costs: Sequence[Mapping[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title="cost", title_justify="left", box=None, pad_edge=False)
+    table = Table(title="cost, failed attempts included", title_justify="left", box=None, pad_edge=False)
     table.add_column("stage")
-    table.add_column("seconds", justify="right")
-    table.add_column("energy")
-    table.add_column("carbon")
+    for name in ("seconds", "joules", "low", "high", "g CO2e"):
+        table.add_column(name, justify="right")
+    table.add_column("method")
     for row in costs:
-        joules, carbon = Quantity.from_dict(row["joules"]), Quantity.from_dict(row["gco2e"])
+        joules, grams = Quantity.from_dict(row["joules"]), Quantity.from_dict(row["gco2e"])
+        numbers = [_number(value) for value in (joules.central, joules.low, joules.high, grams.central)]
         style = "bold" if row["stage"] == "all" else ""
-        table.add_row(
-            row["stage"], f"{row['seconds']:.1f}", joules.text("J"), carbon.text("g CO2e"), style=style
-        )
+        table.add_row(row["stage"], f"{row['seconds']:.1f}", *numbers, joules.method, style=style)
     Console().print(table)
+    print(f"carbon intensity: {costs[-1]['source']}")
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "unknown"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def completions(scores: Mapping[str, Any], *, shown_tokens: int = 12) -> None:

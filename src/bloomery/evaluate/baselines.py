@@ -79,5 +79,3 @@ def _limited(corpus: Artifact) -> Iterable[bytes]:
 def _pieces(shards: TokenShards) -> Iterable[np.ndarray]:
     for index in range(shards.num_documents):
         yield np.asarray(shards.document(index), dtype=np.int64)
-
-

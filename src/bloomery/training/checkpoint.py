@@ -89,9 +89,7 @@ def _load(path: Path) -> Checkpoint:
         if sha256_file(path / name) != document["sha256"][name]:
             raise ValueError(f"{name} differs from its recorded SHA-256")
     model, optimizer = (load_file(path / name) for name in _TENSOR_FILES)
-    return Checkpoint(
-        step=int(document["step"]), path=path, model=model, optimizer=optimizer, state=document["state"]
-    )
+    return Checkpoint(step=int(document["step"]), path=path, model=model, optimizer=optimizer, state=document["state"])
 
 
 def _steps(folder: Path) -> list[Path]:

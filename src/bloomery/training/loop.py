@@ -25,7 +25,15 @@ from bloomery.core.errors import ConfigError, TrainingError
 from bloomery.core.run import Run
 from bloomery.tokenizer import PackedRows, TokenShards, evaluation_rows
 from bloomery.training import checkpoint
-from bloomery.training.objective import IGNORED, ValidationLoss, causal_loss, precision_context, take, to_device, validate
+from bloomery.training.objective import (
+    IGNORED,
+    ValidationLoss,
+    causal_loss,
+    precision_context,
+    take,
+    to_device,
+    validate,
+)
 from bloomery.training.optimizers import Optimizers
 from bloomery.training.schedule import Schedule
 

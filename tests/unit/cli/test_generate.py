@@ -1,0 +1,54 @@
+"""`bloomery generate`."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+
+
+def test_json_and_stream_agree(call, tiny):
+    options = ("--home", str(tiny.home), "--quiet", "--max-new-tokens", "8", "--seed", "3", "--temperature", "0.9")
+    result = json.loads(call("generate", "term1 term2", *options, "--json").out)
+    assert len(result["token_ids"]) == len(result["logprobs"]) <= 8
+    assert result["finish_reason"] in ("stop", "length")
+    assert call("generate", "term1 term2", *options).out == result["text"] + "\n"
+
+
+def test_prompt_from_stdin(call, tiny, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO("term1"))
+    answer = call("generate", "--home", str(tiny.home), "--max-new-tokens", "3", "--temperature", "0")
+    assert answer.code == 0 and "tokens/s" in answer.err
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        (("--temperature", "-1"), "temperature"),
+        (("--top-p", "2"), "top_p"),
+        (("--max-new-tokens", "-1"), "max_new_tokens"),
+    ],
+)
+def test_bad_numbers(call, tiny, options: tuple[str, str], word: str):
+    assert word in call.mistake("generate", "x", "--home", str(tiny.home), *options)
+
+
+def test_too_long_a_prompt(call, tiny):
+    call.mistake("generate", "term1 " * 200, "--home", str(tiny.home))
+
+
+def test_a_flipped_bit_in_the_weights(call, tiny, tmp_path):
+    import shutil
+
+    from bloomery.core.workspace import Workspace
+
+    model = Workspace(tiny.home).latest("model")
+    copy = tmp_path / "model"
+    shutil.copytree(model.path, copy)
+    weights = copy / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-100] ^= 1
+    weights.write_bytes(data)
+    line = call.mistake("generate", "x", "--model", str(copy), "--home", str(tiny.home))
+    assert "model.safetensors" in line and "damaged" in line

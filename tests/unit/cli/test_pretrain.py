@@ -1,0 +1,26 @@
+"""`bloomery pretrain`."""
+
+from __future__ import annotations
+
+import json
+
+
+def test_an_equal_call_returns_the_same_model(call, tiny):
+    first = json.loads(call("pretrain", "--home", str(tiny.home), "--json", "--quiet", *tiny.sizes).out)
+    before = call("runs", "--stage", "pretrain", "--home", str(tiny.home), "--json").out
+    second = json.loads(call("pretrain", "--home", str(tiny.home), "--json", "--quiet", *tiny.sizes).out)
+    assert first["id"] == second["id"]
+    assert first["metrics"]["steps"] == 4
+    assert call("runs", "--stage", "pretrain", "--home", str(tiny.home), "--json").out == before
+
+
+def test_a_misspelt_key(call, tiny):
+    line = call.mistake("pretrain", "--home", str(tiny.home), "--set", "pretrain.hiden_size=64")
+    assert 'did you mean "hidden_size"?' in line
+
+
+def test_impossible_sizes(call, tiny):
+    line = call.error_line(
+        call("pretrain", "--home", str(tiny.home), "--quiet", *tiny.sizes, "--set", "pretrain.num_attention_heads=5")
+    )
+    assert "multiple of 5 heads" in line

@@ -1,0 +1,84 @@
+"""The progress view: plain lines without control characters, a live line on a terminal, from several threads."""
+
+from __future__ import annotations
+
+import io
+import math
+from concurrent.futures import ThreadPoolExecutor
+
+from bloomery.core.events import Event
+from bloomery.core.progress import ProgressView, sparkline
+
+UNKNOWN = {"low": None, "central": None, "high": None, "method": "unknown"}
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def event(kind: str, **data: object) -> Event:
+    return Event(kind=kind, run="r", stage="pretrain", data=data)
+
+
+def progress(done: float, total: float | None = 10, **live: object) -> Event:
+    return event("progress", done=done, total=total, unit="steps", phase="train", live=live)
+
+
+def beat(seconds: float, joules: float) -> Event:
+    value = {"low": joules, "central": joules, "high": joules, "method": "counter"}
+    return event("heartbeat", seconds=seconds, energy_joules=value)
+
+
+END = event("end", state="finished", error="", seconds=2.0, energy_joules=UNKNOWN)
+
+
+def test_plain_lines() -> None:
+    stream = io.StringIO()
+    view = ProgressView(stream=stream)
+    told = [event("start"), event("phase", name="train"), beat(1, 10), beat(2, 30)]
+    told += [progress(i, loss=5.0 - i / 10) for i in range(5)] + [event("note", text="a\x1b[31mb"), END]
+    for each in told:
+        view(each)
+    lines = stream.getvalue().splitlines()
+    assert lines[0] == "pretrain: started" and lines[1] == "pretrain: train"
+    assert sum("steps" in line or "loss" in line for line in lines) == 1  # one in ten seconds
+    assert "20.0 W" in stream.getvalue() and lines[-1] == "pretrain: finished after 2.0 s, unknown"
+    assert all(c.isprintable() or c == "\n" for c in stream.getvalue())
+
+
+def test_terminal_from_two_threads_with_unknown_totals_and_nan() -> None:
+    stream = Terminal()
+    view = ProgressView(stream=stream)
+    told = [progress(i, None, loss=math.nan if i % 3 == 0 else 1.0 / (i + 1)) for i in range(40)]
+    told += [beat(i, 5.0 * i) for i in range(40)]
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(view, told))
+    view(END)
+    assert "finished" in stream.getvalue() and view._live is None
+
+
+def test_plan_and_quiet() -> None:
+    plan = {
+        "model": {"num_hidden_layers": 2, "hidden_size": 128},
+        "parameters": 1000,
+        "steps": 5,
+        "batch_rows": 4,
+        "context_length": 64,
+        "precision": "float32",
+        "predicted_seconds": 9.0,
+        "epochs": 0.5,
+        "predicted_bits_per_byte": UNKNOWN,
+        "reasons": ["because"],
+    }
+    stream, silent = io.StringIO(), io.StringIO()
+    for view in (ProgressView(stream=stream), ProgressView(stream=silent, quiet=True)):
+        view(event("plan", **plan))
+        view(event("note", text="hear this"))
+    assert "2 layers x 128" in stream.getvalue() and "because" in stream.getvalue()
+    assert silent.getvalue() == "pretrain: note: hear this\n"
+
+
+def test_sparkline() -> None:
+    assert sparkline([0.0, 7.0]) == "▁█" and sparkline([1.0, 1.0]) == "▁▁"
+    assert len(sparkline([float(i) for i in range(100)], 10)) == 10

@@ -1,0 +1,117 @@
+"""Runs: whatever ends them, the ledger knows time and energy."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bloomery.core.errors import ArtifactError
+from bloomery.core.quantity import Quantity
+from bloomery.core.run import Run
+from bloomery.core.stage import StageInputs, reusable
+from bloomery.core.workspace import Workspace
+
+INPUTS = StageInputs(stage="bake", config={"x": 1})
+
+
+class Ticking:
+    """Ten joules more at every reading."""
+
+    def __init__(self) -> None:
+        self.joules, self.closed = 0.0, False
+
+    def read(self) -> Quantity:
+        self.joules += 10
+        return Quantity.exact(self.joules, "counter")
+
+    def describe(self) -> Mapping[str, Any]:
+        return {"method": "counter"}
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def bake(workspace: Workspace, meter: Ticking | None = None):
+    with Run(workspace, INPUTS, meter=meter) as run:
+        with run.phase("mix"):
+            (run.new_folder() / "loaf").write_text("bread")
+        return run.publish(run.scratch / "output", kind="loaf", metrics={"g": 1})
+
+
+def test_finished(workspace: Workspace) -> None:
+    meter = Ticking()
+    made = bake(workspace, meter)
+    row = workspace.ledger.run(workspace.ledger.runs()[0]["id"])
+    assert (row["state"], row["artifact"], row["phases"][0]["name"]) == ("finished", made.id, "mix")
+    assert meter.closed and reusable(workspace, INPUTS) == made
+
+
+def test_a_failure_is_recorded_with_its_energy_and_paid_by_the_next(workspace: Workspace) -> None:
+    meter = Ticking()
+    with pytest.raises(RuntimeError), Run(workspace, INPUTS, meter=meter) as run:
+        (run.scratch / "kept").write_text("x")
+        raise RuntimeError("burnt")
+    failed = workspace.ledger.runs()[0]
+    assert failed["state"] == "failed" and "burnt" in failed["error"] and failed["energy_joules"]["central"] > 0
+    assert meter.closed and (run.scratch / "kept").exists()
+    made = bake(workspace, Ticking())
+    assert made.manifest["failed_attempts"] == 1
+    assert (made.energy_joules.central or 0) > failed["energy_joules"]["central"]
+
+
+def test_an_oserror_becomes_one_line(workspace: Workspace) -> None:
+    with pytest.raises(ArtifactError, match="bake stage stopped"), Run(workspace, INPUTS):
+        raise OSError(28, "No space left on device")
+
+
+def test_one_artifact_a_run(workspace: Workspace) -> None:
+    with pytest.raises(ArtifactError, match="already published"), Run(workspace, INPUTS) as run:
+        for _ in range(2):
+            (run.new_folder() / "f").write_text("x")
+            run.publish(run.scratch / "output", kind="loaf")
+
+
+def test_a_second_run_of_the_same_key_is_refused_and_frees_its_meter(workspace: Workspace) -> None:
+    meter = Ticking()
+    with Run(workspace, INPUTS):
+        with pytest.raises(ArtifactError, match="another process"), Run(workspace, INPUTS, meter=meter):
+            pass
+    assert meter.closed
+    with Run(workspace, INPUTS):
+        pass
+
+
+CHILD = """
+import sys, time
+from bloomery.core.quantity import Quantity
+from bloomery.core import run as module
+from bloomery.core.stage import StageInputs
+from bloomery.core.workspace import Workspace
+module._HEARTBEAT_SECONDS = 0.02
+class Meter(module.NoMeter):
+    start = time.time()
+    def read(self): return Quantity.exact(100 * (time.time() - self.start), "counter")
+with module.Run(Workspace(sys.argv[1]), StageInputs(stage="bake", config={"x": 1}), meter=Meter()):
+    time.sleep(0.2)
+    print("ready", flush=True)
+    time.sleep(30)
+"""
+
+
+def test_sigkill_is_noticed_by_the_next_workspace(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", CHILD, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None and child.stdout.readline() == "ready\n"
+        with pytest.raises(ArtifactError, match="another process"), Run(Workspace(tmp_path), INPUTS):
+            pass
+        assert Workspace(tmp_path).ledger.runs()[0]["state"] == "running"  # alive: it keeps its lock
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+    row = Workspace(tmp_path).ledger.runs()[0]
+    assert row["state"] == "failed" and row["energy_joules"]["central"] > 1 and row["seconds"] > 0.1
