@@ -53,7 +53,7 @@ def find_gpus() -> tuple[list[Gpu], str]:
         pynvml.nvmlInit()
         count = pynvml.nvmlDeviceGetCount()
         gpus: list[Gpu] = [NvmlGpu(pynvml.nvmlDeviceGetHandleByIndex(i)) for i in range(count)]
-    except Exception as error:  # noqa: BLE001 the bindings raise their own and the loader's errors alike
+    except Exception as error:
         return [], f"no NVIDIA GPU: {error}"
     return gpus, "" if gpus else "no NVIDIA GPU"
 
@@ -68,7 +68,7 @@ class NvmlMeter:
         for gpu in gpus:
             try:
                 self._counted.append((gpu, gpu.energy_millijoules()))
-            except Exception:  # noqa: BLE001 "not supported" on cards before Volta
+            except Exception:
                 self._sampled.append(gpu)
         self._joules = 0.0
         self._broken = False
@@ -82,7 +82,7 @@ class NvmlMeter:
         with self._lock:
             try:
                 counted = sum(gpu.energy_millijoules() - start for gpu, start in self._counted) / 1e3
-            except Exception:  # noqa: BLE001 a card that has gone away has an unknown energy
+            except Exception:
                 self._broken = True
             if self._broken:
                 return Quantity.unknown()
@@ -108,7 +108,7 @@ class NvmlMeter:
                 now = time.perf_counter()
                 try:
                     watts = sum(gpu.power_milliwatts() for gpu in self._sampled) / 1e3
-                except Exception:  # noqa: BLE001
+                except Exception:
                     self._broken = True
                     return
                 self._joules += watts * (now - self._last)

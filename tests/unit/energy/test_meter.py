@@ -6,10 +6,10 @@ import time
 from pathlib import Path
 
 import pytest
-
-from bloomery.energy import describe_meters, meter, open_meter
 from tests.unit.energy.test_nvml import FakeGpu
 from tests.unit.energy.test_rapl import zone
+
+from bloomery.energy import describe_meters, meter, open_meter
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,71 @@
+"""Configs to and from plain data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bloomery.core.config import digest, from_dict, parse_scalar, to_dict
+from bloomery.core.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inner:
+    rate: float = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    steps: int
+    name: str = "x"
+    mode: Literal["a", "b"] = "a"
+    sizes: tuple[int, ...] = ()
+    limit: float | None = None
+    inner: Inner = field(default_factory=Inner)
+
+
+finite = st.floats(allow_nan=False, allow_infinity=False)
+configs = st.builds(
+    Config,
+    steps=st.integers(),
+    name=st.text(),
+    mode=st.sampled_from(["a", "b"]),
+    sizes=st.lists(st.integers()).map(tuple),
+    limit=st.none() | finite,
+    inner=st.builds(Inner, rate=finite),
+)
+
+
+@given(configs)
+def test_round_trip(config: Config) -> None:
+    again = from_dict(Config, to_dict(config))
+    assert again == config and digest(to_dict(again)) == digest(to_dict(config))
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ({"stepz": 1}, "steps"),
+        ({}, "missing key"),
+        ({"steps": True}, "should be int"),
+        ({"steps": "1"}, "should be int"),
+        ({"steps": 1, "mode": "c"}, "mode"),
+        ({"steps": 1, "sizes": [1, "2"]}, r"t.sizes\[1\]"),
+        ({"steps": 1, "inner": {"rat": 1}}, "t.inner.rat"),
+        ({"steps": 1, "limit": "much"}, "t.limit"),
+    ],
+)
+def test_mistakes_name_the_key(values: dict[str, object], text: str) -> None:
+    import re
+
+    with pytest.raises(ConfigError) as caught:
+        from_dict(Config, values, where="t")
+    assert re.search(text, caught.value.one_line())
+
+
+def test_scalars() -> None:
+    assert [parse_scalar(t) for t in ("1", "2.5", "true", '"q"', "[1]", "word")] == [1, 2.5, True, "q", [1], "word"]

@@ -1,0 +1,60 @@
+"""Recipes: strict TOML, overrides."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from bloomery.core.errors import ConfigError
+from bloomery.core.recipe import load_recipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train:
+    minutes: float = 1.0
+    name: str = ""
+
+
+SCHEMA = {"train": Train}
+
+
+def test_file_and_overrides(tmp_path: Path) -> None:
+    path = tmp_path / "r.toml"
+    path.write_text('name = "mine"\n[train]\nminutes = 3\n')
+    recipe = load_recipe(path, SCHEMA, ["train.minutes=2", "train.name=word"])
+    assert (recipe.name, recipe.table("train", Train)) == ("mine", Train(minutes=2.0, name="word"))
+    assert recipe.given == {"train"} and load_recipe(None, SCHEMA).tables["train"] == Train()
+    with pytest.raises(TypeError):
+        recipe.table("train", int)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[trian]\n", '"train"'),
+        ("[train]\nminute = 1\n", '"minutes"'),
+        ("[train\n", "line 1"),
+        ("train = 1\n", "should be a table"),
+        ('[train]\nminutes = "x"\n', "train.minutes"),
+    ],
+)
+def test_mistakes(tmp_path: Path, text: str, expected: str) -> None:
+    path = tmp_path / "r.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_recipe(path, SCHEMA)
+    assert expected in caught.value.one_line() and str(path) in caught.value.one_line()
+
+
+@pytest.mark.parametrize("override", ["train", "train.minutes", "minutes=1", "trian.minutes=1", "train.minutes.x=1"])
+def test_bad_overrides(override: str) -> None:
+    with pytest.raises(ConfigError):
+        load_recipe(None, SCHEMA, ["train.minutes=1", override])
+
+
+def test_no_file(tmp_path: Path) -> None:
+    for path in (tmp_path / "none.toml", tmp_path):
+        with pytest.raises(ConfigError):
+            load_recipe(path, SCHEMA)

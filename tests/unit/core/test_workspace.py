@@ -1,0 +1,59 @@
+"""Finding, tracing and removing artifacts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bloomery.core.artifact import Artifact
+from bloomery.core.errors import ArtifactError
+from bloomery.core.run import Run
+from bloomery.core.stage import StageInputs
+from bloomery.core.workspace import Workspace, as_workspace
+
+
+def make(workspace: Workspace, text: str, parents: tuple[str, ...] = ()) -> Artifact:
+    with Run(workspace, StageInputs(stage="s", config={"text": text}, parents=parents)) as run:
+        (run.new_folder() / "f").write_text(text)
+        return run.publish(run.scratch / "output", kind="loaf")
+
+
+def test_find(workspace: Workspace) -> None:
+    made = make(workspace, "a")
+    for reference in (made.path, made.name, made.id, made.id[:4], f"loaf-{made.id[:6]}"):
+        assert workspace.find(reference).id == made.id
+    for reference in ("none", made.id[:3], f"model-{made.id[:6]}"):
+        with pytest.raises(ArtifactError):
+            workspace.find(reference)
+    twin = made.path.with_name(made.path.name[:-1] + "z")
+    twin.mkdir()
+    (twin / "manifest.json").write_text("{}")
+    with pytest.raises(ArtifactError, match="several"):
+        workspace.find(made.id[:4])
+
+
+def test_latest_and_lineage(workspace: Workspace) -> None:
+    with pytest.raises(ArtifactError, match="no loaf"):
+        workspace.latest("loaf")
+    first = make(workspace, "a")
+    second = make(workspace, "b", (first.id,))
+    assert workspace.latest("loaf").id == second.id
+    assert [(d, i) for d, i, _ in workspace.lineage(second)] == [(0, second.id), (1, first.id)]
+    assert workspace.remove(first.path) > 0
+    assert workspace.lineage(second)[1][2] is None
+
+
+def test_remove_stays_inside(workspace: Workspace, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    for path in (outside, workspace.root / ".." / "outside", workspace.root):
+        with pytest.raises(ArtifactError, match="not in"):
+            workspace.remove(path)
+    assert outside.is_dir() and as_workspace(workspace) is workspace
+
+
+def test_unusable_root(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ArtifactError, match="cannot use"):
+        Workspace(tmp_path / "file")
