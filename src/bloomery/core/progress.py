@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections import deque
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TextIO
 
 from bloomery.core.events import Event
@@ -190,7 +191,7 @@ def sparkline(values: list[float], width: int = _CURVE_WIDTH) -> str:
     """The values as block characters, the lowest lowest; more values than `width` are averaged."""
     if len(values) > width:
         edges = [round(i * len(values) / width) for i in range(width + 1)]
-        values = [sum(values[a:b]) / (b - a) for a, b in zip(edges, edges[1:], strict=False)]
+        values = [sum(values[a:b]) / (b - a) for a, b in pairwise(edges)]
     low, high = min(values), max(values)
     if high <= low:
         return _BLOCKS[0] * len(values)

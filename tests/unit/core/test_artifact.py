@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -60,10 +61,8 @@ def test_a_crash_at_any_flush_or_rename_leaves_nothing_half(
 
         monkeypatch.setattr(owner, name, crash)
     folder = make(tmp_path)
-    try:
+    with contextlib.suppress(KeyboardInterrupt):
         put(folder, tmp_path)
-    except KeyboardInterrupt:
-        pass
     monkeypatch.undo()
     for found in (tmp_path / "artifacts").glob("*"):
         Artifact.open(found)
