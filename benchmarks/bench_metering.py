@@ -16,7 +16,7 @@ from bloomery.core.stage import StageInputs
 from bloomery.core.workspace import Workspace
 from bloomery.energy import open_meter
 
-PAIRS = 6
+PAIRS = 10
 ROUNDS = 1200
 
 

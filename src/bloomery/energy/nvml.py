@@ -80,6 +80,7 @@ class NvmlMeter:
 
     def read(self) -> Quantity:
         with self._lock:
+            counted = 0.0
             try:
                 counted = sum(gpu.energy_millijoules() - start for gpu, start in self._counted) / 1e3
             except Exception:

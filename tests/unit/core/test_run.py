@@ -79,9 +79,9 @@ def test_one_artifact_a_run(workspace: Workspace) -> None:
 
 def test_a_second_run_of_the_same_key_is_refused_and_frees_its_meter(workspace: Workspace) -> None:
     meter = Ticking()
-    with Run(workspace, INPUTS):
-        with pytest.raises(ArtifactError, match="another process"), Run(workspace, INPUTS, meter=meter):
-            pass
+    refused = pytest.raises(ArtifactError, match="another process")
+    with Run(workspace, INPUTS), refused, Run(workspace, INPUTS, meter=meter):
+        pass
     assert meter.closed
     with Run(workspace, INPUTS):
         pass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from bloomery.core.config import from_dict
 from bloomery.core.errors import ConfigError
 from bloomery.energy import EnergyConfig
 from bloomery.energy.carbon import intensity, intensity_table
@@ -35,4 +36,4 @@ def test_mistakes() -> None:
     assert "FR" in caught.value.hint
     for wrong in ({"pue": 0.5}, {"grams_per_kwh": -1.0}, {"price_per_kwh": float("nan")}):
         with pytest.raises(ConfigError):
-            EnergyConfig(**wrong)
+            from_dict(EnergyConfig, wrong)
