@@ -15,10 +15,14 @@ from bloomery.core.workspace import Workspace
 from bloomery.corpus import curate, read_documents
 
 _CURATE = """
-import json, resource, sys
+import json, pathlib, re, resource, sys
 from bloomery.corpus import CurateConfig, curate
 corpus = curate([sys.argv[1]], workspace=sys.argv[2], config=CurateConfig(max_document_bytes=1 << 20))
-kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (1024 if sys.platform == "darwin" else 1)
+status = pathlib.Path("/proc/self/status")
+if status.exists():  # ru_maxrss of Linux begins with the peak of the process that started this one
+    kilobytes = int(re.search(r"VmHWM:\\s+(\\d+) kB", status.read_text())[1])
+else:
+    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (1024 if sys.platform == "darwin" else 1)
 print(json.dumps({"megabytes": kilobytes / 1024, **corpus.metrics}))
 """
 
@@ -57,6 +61,6 @@ def test_memory_does_not_grow_with_the_corpus(tmp_path: Path):
         said = json.loads(done.stdout)
         assert sum(said["text_bytes"].values()) > 0.9e6 * megabytes
         peaks.append(said["megabytes"])
-    # Eleven times the text; what may grow is caches up to their bounds (SQLite's 32 MiB, a buffer of a million runs).
-    assert peaks[1] < peaks[0] + 60
-    assert peaks[1] < 250
+    # Twelve times the text; what may grow is caches up to their bounds (SQLite's 32 MiB, a buffer of a million runs).
+    assert peaks[1] < peaks[0] + 60, peaks
+    assert peaks[1] < 250, peaks
