@@ -1,4 +1,4 @@
-"""`bloomery energy`: joules, carbon and cost of everything done so far. This module does not know how joules are read."""
+"""`bloomery energy`: joules, carbon and cost of all that was done. This module does not know how joules are read."""
 
 from __future__ import annotations
 

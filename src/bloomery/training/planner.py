@@ -154,16 +154,26 @@ def effective_data(seen: float, unique: float) -> float:
     return unique * (1 + _REPEAT_HALF_LIFE * (1 - math.exp(-repeats / _REPEAT_HALF_LIFE)))
 
 
+def key_value_heads(heads: int) -> int:
+    """Two query heads to a key head from four heads on."""
+    return heads // 2 if heads % 2 == 0 and heads >= 4 else heads
+
+
+def intermediate_size(hidden: int) -> int:
+    """8/3 of the width in steps of 64: a SwiGLU with the parameters of a plain feed-forward four times as wide."""
+    return max(64, round(hidden * 8 / 3 / 64) * 64)
+
+
 def shaped(base: ModelConfig, layers: int, hidden: int) -> ModelConfig:
-    """`base` with a rung of the ladder's sizes: head_dim 64, two query heads to a key head from 4 heads on."""
+    """`base` with a rung of the ladder's sizes: head_dim 64."""
     heads = hidden // HEAD_DIM
     return dataclasses.replace(
         base,
         num_hidden_layers=layers,
         hidden_size=hidden,
-        intermediate_size=round(hidden * 8 / 3 / 64) * 64,
+        intermediate_size=intermediate_size(hidden),
         num_attention_heads=heads,
-        num_key_value_heads=heads // 2 if heads % 2 == 0 and heads >= 4 else heads,
+        num_key_value_heads=key_value_heads(heads),
         head_dim=HEAD_DIM,
     )
 

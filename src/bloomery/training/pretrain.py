@@ -30,7 +30,7 @@ from bloomery.tokenizer import PackedRows, TokenizeConfig, Tokenizer, TokenShard
 from bloomery.training.loop import Loop, LoopConfig
 from bloomery.training.objective import ValidationLoss
 from bloomery.training.optimizers import OptimizerConfig, Optimizers
-from bloomery.training.planner import Plan, PlanRequest, plan
+from bloomery.training.planner import HEAD_DIM, Plan, PlanRequest, intermediate_size, key_value_heads, plan
 from bloomery.training.schedule import Schedule
 from bloomery.training.speed import choose_device, muon_dtype
 
@@ -142,14 +142,8 @@ def pretrain(
 def plan_request(config: PretrainConfig, tokens: Artifact, tokenizer: Tokenizer) -> PlanRequest:
     """The planner's question for a config, the training split of `tokens` and the tokenizer's vocabulary."""
     shards = TokenShards(tokens, "train")
-    base = ModelConfig(
-        model_type=config.family,
-        vocab_size=tokenizer.vocab_size,
-        max_position_embeddings=config.context_length,
-        tie_word_embeddings=config.tie_word_embeddings,
-        bos_token_id=tokenizer.bos_id,
-        eos_token_id=tokenizer.eos_ids,
-        **_sizes(config),
+    base = _sized(
+        config, vocab_size=tokenizer.vocab_size, bos_token_id=tokenizer.bos_id, eos_token_id=tokenizer.eos_ids
     )
     return PlanRequest(
         tokens=shards.num_tokens,
@@ -252,20 +246,28 @@ class _Pretraining:
         }
 
 
-def _sizes(config: PretrainConfig) -> dict[str, int]:
-    """Explicit sizes, or the smallest ones as a placeholder that the planner replaces."""
+def _sized(
+    config: PretrainConfig, *, vocab_size: int, bos_token_id: int | None, eos_token_id: tuple[int, ...]
+) -> ModelConfig:
+    """The sizes that were asked for, or the smallest ones as a placeholder that the planner replaces."""
     hidden, layers = config.hidden_size or 128, config.num_hidden_layers or 2
-    heads = config.num_attention_heads or max(1, hidden // 64)
+    heads = config.num_attention_heads or max(1, hidden // HEAD_DIM)
     if hidden % heads:
         raise ConfigError(f"pretrain.hidden_size {hidden} is not a multiple of {heads} heads")
-    return {
-        "hidden_size": hidden,
-        "num_hidden_layers": layers,
-        "num_attention_heads": heads,
-        "num_key_value_heads": config.num_key_value_heads or (heads // 2 if heads >= 4 and heads % 2 == 0 else heads),
-        "intermediate_size": config.intermediate_size or round(hidden * 8 / 3 / 64) * 64 or 64,
-        "head_dim": hidden // heads,
-    }
+    return ModelConfig(
+        model_type=config.family,
+        vocab_size=vocab_size,
+        hidden_size=hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=config.num_key_value_heads or key_value_heads(heads),
+        intermediate_size=config.intermediate_size or intermediate_size(hidden),
+        head_dim=hidden // heads,
+        max_position_embeddings=config.context_length,
+        tie_word_embeddings=config.tie_word_embeddings,
+        bos_token_id=bos_token_id,
+        eos_token_id=eos_token_id,
+    )
 
 
 @contextlib.contextmanager

@@ -19,11 +19,10 @@ def test_final_share():
     assert schedule.multiplier(3) == pytest.approx(0.5 + 0.5 / 5)
 
 
-@pytest.mark.parametrize("steps", [dict(total_steps=0, warmup_steps=0, decay_steps=0),
-                                   dict(total_steps=3, warmup_steps=2, decay_steps=2)])  # fmt: skip
-def test_impossible(steps: dict[str, int]):
-    with pytest.raises(ValueError):
-        Schedule(**steps)
+@pytest.mark.parametrize(("total", "warmup", "decay"), [(0, 0, 0), (3, 2, 2)])
+def test_impossible(total: int, warmup: int, decay: int):
+    with pytest.raises(ValueError, match=r"schedule|longer"):
+        Schedule(total_steps=total, warmup_steps=warmup, decay_steps=decay)
 
 
 def test_no_decay_stays_at_one():
