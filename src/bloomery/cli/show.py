@@ -21,7 +21,10 @@ def outcome_lines(metrics: Mapping[str, Any]) -> list[str]:
         f"{metrics['tokens_per_second']:,.0f} tokens/s"
     ]
     if reached is not None:
-        lines.append(f"expected {expected.text('bits per byte')}; validation reached {reached:.4f}")
+        nats = metrics["validation_nats_per_token"]
+        lines.append(
+            f"expected {expected.text('bits per byte')}; validation reached {reached:.4f} ({nats:.4f} nats a token)"
+        )
     return lines
 
 

@@ -13,10 +13,11 @@ def test_outcome_lines():
     metrics = {
         "plan": {"predicted_seconds": 100.0, "predicted_bits_per_byte": expected},
         "validation_bits_per_byte": 1.6,
+        "validation_nats_per_token": 4.0,
         "training_seconds": 98.0,
         "tokens_per_second": 20000.0,
     }
-    assert show.outcome_lines(metrics)[1].endswith("validation reached 1.6000")
+    assert show.outcome_lines(metrics)[1].endswith("validation reached 1.6000 (4.0000 nats a token)")
     assert len(show.outcome_lines({**metrics, "validation_bits_per_byte": None})) == 1
 
 
