@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -50,3 +52,8 @@ def test_help_pages_are_up_to_date():
     from bloomery.cli.help_pages import help_pages
 
     assert (PROJECT / "docs" / "cli.md").read_text(encoding="utf-8") == help_pages()
+
+
+def test_readme_names_every_file():
+    done = subprocess.run([sys.executable, PROJECT / "docs" / "write_house.py", "--check"], timeout=60, check=False)
+    assert done.returncode == 0, "run: python docs/write_house.py"

@@ -62,7 +62,9 @@ def test_tall_matrices_step_further():
     tall = torch.nn.Parameter(torch.zeros(8, 2))
     tall.grad = gradient
     Muon([("w", tall)], lr=1.0, momentum=0.0).step()
-    assert tall.detach().norm(dim=0) == pytest.approx([2 * 0.7, 2 * 0.7], rel=0.3)
+    norms = tall.detach().norm(dim=0)
+    # sqrt(8 / 2) times singular values of about one (0.65 to 1.25 after five iterations).
+    assert norms.min() > 2 * 0.65 and norms.max() < 2 * 1.25
 
 
 def test_vectors_are_refused():

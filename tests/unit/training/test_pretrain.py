@@ -1,0 +1,150 @@
+"""The pre-training stage: what it makes, that it learns, and that stopping it loses nothing."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from bloomery.core.errors import BloomeryError, ConfigError, TrainingError
+from bloomery.core.workspace import Workspace
+from bloomery.models import load_pretrained
+from bloomery.training import PretrainConfig, loop, pretrain, pretrain_inputs
+
+
+def _train(material, home, **changes):
+    return pretrain(
+        material.corpus,
+        material.tokenizer,
+        tokens=material.tokens,
+        config=replace(material.small, **changes),
+        workspace=home,
+    )
+
+
+def test_learns_and_publishes_a_hugging_face_folder(material):
+    model = _train(material, material.workspace, steps=60)
+    uniform = math.log2(320) / 2  # nobody who learned anything is above half of guessing among 320 tokens
+    assert model.metrics["validation_bits_per_byte"] < uniform
+    assert model.metrics["validation_nats_per_token"] < math.log(320) * 0.8
+    assert model.parents == (material.tokens.id, material.tokenizer.id)
+    assert {"config.json", "model.safetensors", "generation_config.json", "tokenizer.json"} <= {
+        f["path"] for f in model.manifest["files"]
+    }
+    assert json.loads((model.path / "config.json").read_text())["architectures"] == ["Qwen3ForCausalLM"]
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    ids = torch.tensor([[1, 5, 9, 200, 31]])
+    theirs = AutoModelForCausalLM.from_pretrained(model.path).eval()
+    with torch.inference_mode():
+        difference = (theirs(ids).logits - load_pretrained(model.path)(ids)).abs().max()
+    assert difference < 1e-4
+    assert AutoTokenizer.from_pretrained(model.path).vocab_size > 0
+    stored = [[s, v] for s, _, v in model.metrics["validation_curve"]]
+    assert stored[-1] == [60, model.metrics["validation_bits_per_byte"]]
+
+
+def test_equal_calls_give_equal_weights_and_one_run(material, tmp_path):
+    first = _train(material, tmp_path / "a")
+    assert _train(material, tmp_path / "a").id == first.id
+    assert len(Workspace(tmp_path / "a").ledger.runs(stage="pretrain")) == 1
+    assert _train(material, tmp_path / "b").id == first.id
+    assert _train(material, tmp_path / "b", seed=1).id != first.id
+
+
+def test_interrupted_and_resumed_is_bit_equal(material, tmp_path, monkeypatch: pytest.MonkeyPatch):
+    straight = _train(material, tmp_path / "a")
+    taken = []
+    step = loop.Loop._step
+
+    def interrupted(self: loop.Loop) -> None:
+        step(self)
+        taken.append(self.progress.step)
+        if len(taken) == 5:
+            self._interrupted.set()
+
+    monkeypatch.setattr(loop.Loop, "_step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        _train(material, tmp_path / "b")
+    runs = Workspace(tmp_path / "b").ledger.runs(stage="pretrain")
+    assert [(r["state"], r["error"]) for r in runs] == [("failed", "interrupted")]
+    resumed = _train(material, tmp_path / "b")
+    assert taken == list(range(1, 13))
+    assert resumed.id == straight.id
+    assert resumed.metrics["resumed"] and resumed.manifest["failed_attempts"] == 1
+    assert resumed.metrics["loss_curve"] == straight.metrics["loss_curve"]
+
+
+def test_gradient_accumulation_changes_little(material, tmp_path):
+    whole = _train(material, tmp_path, steps=4)
+    parts = _train(material, tmp_path, steps=4, micro_rows=1)
+    # The same sum in another order: float32 rounding, which Muon's normalisation can amplify.
+    assert parts.metrics["validation_nats_per_token"] == pytest.approx(
+        whole.metrics["validation_nats_per_token"], abs=1e-3
+    )
+
+
+def test_a_batch_that_cannot_be_cut(material, tmp_path):
+    with pytest.raises(ConfigError, match="cannot be cut"):
+        _train(material, tmp_path, micro_rows=3)
+
+
+def test_a_non_finite_loss_stops_before_the_step(material, tmp_path, monkeypatch: pytest.MonkeyPatch):
+    straight = _train(material, tmp_path / "a", checkpoint_every_steps=2)
+    real, calls = loop.causal_loss, []
+
+    def poisoned(model, input_ids, labels):
+        calls.append(1)
+        loss = real(model, input_ids, labels)
+        return loss * float("nan") if len(calls) == 6 else loss
+
+    monkeypatch.setattr(loop, "causal_loss", poisoned)
+    with pytest.raises(TrainingError, match="step 6: loss nan") as caught:
+        _train(material, tmp_path / "b", checkpoint_every_steps=2)
+    assert "the checkpoint of step 4 is kept" in caught.value.message
+    assert "learning_rate_scale" in caught.value.hint
+    # The cause gone, the same call goes on from step 4 and ends as if nothing had happened.
+    assert _train(material, tmp_path / "b", checkpoint_every_steps=2).id == straight.id
+
+
+def test_llama_and_tied(material, tmp_path):
+    model = _train(material, tmp_path, family="llama", tie_word_embeddings=True, steps=2)
+    config = json.loads((model.path / "config.json").read_text())
+    assert config["model_type"] == "llama" and config["tie_word_embeddings"] is True
+    assert "lm_head.weight" not in dict(load_pretrained(model.path).named_parameters())
+
+
+def test_bfloat16(material, tmp_path):
+    model = _train(material, tmp_path, precision="bfloat16", steps=3)
+    assert {p.dtype for p in load_pretrained(model.path).parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"hidden_size": 64},
+        {"warmup_fraction": 1.5},
+        {"warmup_fraction": 0.6, "decay_fraction": 0.6},
+        {"context_length": 2},
+        {"steps": -1},
+        {"learning_rate_scale": 0.0},
+    ],
+)
+def test_configs_that_make_no_sense(wrong):
+    with pytest.raises(BloomeryError):
+        PretrainConfig(**wrong)
+
+
+def test_the_key_holds_what_decides_the_result(material):
+    base = pretrain_inputs(material.small, "t", "k")
+    assert pretrain_inputs(material.small, "t", "k").key == base.key
+    assert pretrain_inputs(replace(material.small, seed=1), "t", "k").key != base.key
+    assert pretrain_inputs(material.small, "u", "k").key != base.key
+
+
+def test_unknown_device(material, tmp_path):
+    with pytest.raises(BloomeryError):
+        _train(material, tmp_path, device="warp-drive")

@@ -1,0 +1,48 @@
+"""Timing a step leaves no trace, and devices are checked."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from bloomery.core.errors import DeviceError
+from bloomery.models import ModelConfig
+from bloomery.training.speed import bfloat16_is_fast, choose_device, measure_step, muon_dtype
+
+TINY = ModelConfig(
+    vocab_size=64,
+    hidden_size=64,
+    intermediate_size=64,
+    num_hidden_layers=1,
+    num_attention_heads=1,
+    num_key_value_heads=1,
+    head_dim=64,
+    max_position_embeddings=16,
+)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_measure_step(precision: str):
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    torch.manual_seed(3)
+    timing = measure_step(TINY, rows=2, context_length=16, precision=precision, device=torch.device("cpu"), steps=2)
+    assert torch.equal(torch.rand(2), expected), "timing must not move the random state"
+    assert timing.seconds > 0 and timing.compile_seconds == 0
+    assert timing.tokens_per_second == pytest.approx(32 / timing.seconds)
+    assert timing.parameters == sum(n for n in (64 * 64 * 2, 64 * 64 * 4, 3 * 64 * 64, 64 * 3, 64 * 2))
+
+
+def test_devices():
+    assert choose_device("cpu").type == "cpu"
+    with pytest.raises(DeviceError, match="unknown device"):
+        choose_device("warp-drive")
+    if not torch.cuda.is_available():
+        assert choose_device().type == "cpu"
+        with pytest.raises(DeviceError, match="no CUDA device"):
+            choose_device("cuda")
+
+
+def test_bfloat16_is_measured():
+    assert bfloat16_is_fast(torch.device("cpu"), size=64, repeats=1) in (True, False)
+    assert muon_dtype("bfloat16") == torch.bfloat16 and muon_dtype("float32") == torch.float32
