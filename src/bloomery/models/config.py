@@ -20,24 +20,10 @@ from bloomery.models.rope import RopeScaling
 # Keys that do not change what the forward pass computes, whatever their value.
 _NO_EFFECT = frozenset(
     {
-        *(
-            "transformers_version",
-            "architectures",
-            "use_cache",
-            "torch_dtype",
-            "dtype",
-            "pad_token_id",
-            "_name_or_path",
-        ),
-        *(
-            "return_dict",
-            "output_hidden_states",
-            "output_attentions",
-            "chunk_size_feed_forward",
-            "id2label",
-            "label2id",
-        ),
-        *("problem_type", "max_window_layers", "_attn_implementation", "attn_implementation"),
+        *("transformers_version", "architectures", "use_cache", "torch_dtype", "dtype", "pad_token_id"),
+        *("return_dict", "output_hidden_states", "output_attentions", "chunk_size_feed_forward", "id2label"),
+        *("label2id", "problem_type", "max_window_layers", "_attn_implementation", "attn_implementation"),
+        *("_name_or_path", "is_llama_config", "transformers.js_config"),
     }
 )
 # Keys that are supported at these values only.
@@ -131,10 +117,10 @@ class ModelConfig:
             raise ConfigError(
                 f"config.json has keys that are not supported for {family.model_type}: {', '.join(sorted(merged))}"
             )
-        heads = arguments["num_attention_heads"]
+        hidden, heads = arguments["hidden_size"], arguments["num_attention_heads"]
         arguments.setdefault("num_key_value_heads", heads)
-        if "head_dim" not in arguments and family.head_dim_follows_hidden_size and isinstance(heads, int) and heads > 0:
-            arguments["head_dim"] = arguments["hidden_size"] // heads
+        if family.head_dim_follows_hidden_size and isinstance(hidden, int) and isinstance(heads, int) and heads > 0:
+            arguments.setdefault("head_dim", hidden // heads)
         arguments["eos_token_id"] = tuple(eos) if isinstance(eos, list) else () if eos is None else (eos,)
         return from_dict(cls, {**arguments, **rope}, where="config.json")
 

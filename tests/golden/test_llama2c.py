@@ -1,0 +1,67 @@
+"""Real weights: stories260K of llama2.c, converted, loaded, and telling its story as it does elsewhere."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+from bloomery.engine import load
+from bloomery.tokenizer import Tokenizer
+
+TEXTS = [
+    "Once upon a time, there was a little girl named Lily.",
+    'One day, a dog ran. "Stop!" said the cat.',
+    "Größe, 日本 and 🙂 are not in 512 tokens",
+    "  two spaces  ",
+    "x",
+]
+
+
+@pytest.fixture(scope="module")
+def llama2c() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("llama2c", Path(__file__).with_name("llama2c.py"))
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def folder(shared_data: Path, llama2c: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    target = tmp_path_factory.mktemp("stories260K")
+    weights = shared_data / "weights"
+    llama2c.convert_llama2c(weights / "stories260K.bin", weights / "tok512.bin", target)
+    return target
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_tokens_are_those_of_llama2c(folder: Path, shared_data: Path, llama2c: ModuleType, text: str):
+    from transformers import AutoTokenizer
+
+    vocabulary = llama2c.read_vocabulary(shared_data / "weights" / "tok512.bin", 512)
+    expected = llama2c.reference_encode(text, vocabulary)
+    assert Tokenizer.load(folder).encode(text) == expected
+    assert AutoTokenizer.from_pretrained(folder)(text, add_special_tokens=False)["input_ids"] == expected
+
+
+def test_tells_the_story(folder: Path):
+    from transformers import AutoModelForCausalLM
+
+    model = load(folder)
+    result = model.generate("Once upon a time", max_new_tokens=120, temperature=0.0)
+    theirs = AutoModelForCausalLM.from_pretrained(folder).eval()
+    prompt = torch.tensor([model.encode_prompt("Once upon a time")])
+    assert prompt[0, 0] == 1
+    text = theirs.generate(prompt, max_new_tokens=120, do_sample=False, pad_token_id=0)
+    assert list(result.token_ids) == text[0, prompt.size(1) :].tolist()
+    # As printed by llama2.c's own run for this model at temperature 0.
+    assert result.text.startswith(
+        ", there was a little girl named Lily. She loved to play outside in the park. One day, she saw a big, red ball."
+    )
+    with torch.inference_mode():
+        difference = (model.logits(prompt) - theirs(prompt).logits).abs().max()
+    assert difference < 1e-4

@@ -1,0 +1,184 @@
+"""ModelConfig: every key of config.json is read, known to make no difference, or refused by name."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from bloomery.core.errors import ConfigError
+from bloomery.models import ModelConfig
+
+SMALL: dict[str, Any] = {
+    "model_type": "llama",
+    "vocab_size": 100,
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 64,
+}
+# As published with the checkpoints of these names.
+PUBLISHED: dict[str, dict[str, Any]] = {
+    "Qwen3-0.6B": {
+        "architectures": ["Qwen3ForCausalLM"],
+        "attention_bias": False,
+        "attention_dropout": 0.0,
+        "bos_token_id": 151643,
+        "eos_token_id": 151645,
+        "head_dim": 128,
+        "hidden_act": "silu",
+        "hidden_size": 1024,
+        "initializer_range": 0.02,
+        "intermediate_size": 3072,
+        "max_position_embeddings": 40960,
+        "max_window_layers": 28,
+        "model_type": "qwen3",
+        "num_attention_heads": 16,
+        "num_hidden_layers": 28,
+        "num_key_value_heads": 8,
+        "rms_norm_eps": 1e-06,
+        "rope_scaling": None,
+        "rope_theta": 1000000,
+        "sliding_window": None,
+        "tie_word_embeddings": True,
+        "torch_dtype": "bfloat16",
+        "transformers_version": "4.51.0",
+        "use_cache": True,
+        "use_sliding_window": False,
+        "vocab_size": 151936,
+    },
+    "Llama-3.2-1B": {
+        "architectures": ["LlamaForCausalLM"],
+        "attention_bias": False,
+        "attention_dropout": 0.0,
+        "bos_token_id": 128000,
+        "eos_token_id": 128001,
+        "head_dim": 64,
+        "hidden_act": "silu",
+        "hidden_size": 2048,
+        "initializer_range": 0.02,
+        "intermediate_size": 8192,
+        "max_position_embeddings": 131072,
+        "mlp_bias": False,
+        "model_type": "llama",
+        "num_attention_heads": 32,
+        "num_hidden_layers": 16,
+        "num_key_value_heads": 8,
+        "pretraining_tp": 1,
+        "rms_norm_eps": 1e-05,
+        "rope_scaling": {
+            "factor": 32.0,
+            "high_freq_factor": 4.0,
+            "low_freq_factor": 1.0,
+            "original_max_position_embeddings": 8192,
+            "rope_type": "llama3",
+        },
+        "rope_theta": 500000.0,
+        "tie_word_embeddings": True,
+        "torch_dtype": "bfloat16",
+        "transformers_version": "4.45.0.dev0",
+        "use_cache": True,
+        "vocab_size": 128256,
+    },
+    "SmolLM2-135M": {
+        "architectures": ["LlamaForCausalLM"],
+        "attention_bias": False,
+        "attention_dropout": 0.0,
+        "bos_token_id": 0,
+        "eos_token_id": 0,
+        "hidden_act": "silu",
+        "hidden_size": 576,
+        "initializer_range": 0.041666666666666664,
+        "intermediate_size": 1536,
+        "is_llama_config": True,
+        "max_position_embeddings": 8192,
+        "model_type": "llama",
+        "num_attention_heads": 9,
+        "num_hidden_layers": 30,
+        "num_key_value_heads": 3,
+        "pretraining_tp": 1,
+        "rms_norm_eps": 1e-05,
+        "rope_interleaved": False,
+        "rope_scaling": None,
+        "rope_theta": 100000,
+        "tie_word_embeddings": True,
+        "torch_dtype": "bfloat16",
+        "transformers_version": "4.40.1",
+        "use_cache": True,
+        "vocab_size": 49152,
+    },
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_configs(name: str):
+    values = PUBLISHED[name]
+    config = ModelConfig.from_hf(values)
+    for key in ("hidden_size", "num_key_value_heads", "rope_theta", "tie_word_embeddings", "rms_norm_eps"):
+        assert getattr(config, key) == values[key]
+    assert config.head_dim == values.get("head_dim", values["hidden_size"] // values["num_attention_heads"])
+    assert config.eos_token_id == (values["eos_token_id"],)
+    assert (config.rope_scaling is None) == (values["rope_scaling"] is None)
+    assert ModelConfig.from_hf(config.to_hf()) == config
+
+
+@pytest.mark.parametrize("eos", [None, 5, [5, 7]])
+def test_end_ids(eos: Any):
+    config = ModelConfig.from_hf({**SMALL, "eos_token_id": eos})
+    expected = {None: (2,), 5: (5,)}.get(eos if not isinstance(eos, list) else -1, (5, 7))
+    assert config.eos_token_id == expected  # an absent one is Llama's default, 2
+    assert ModelConfig.from_hf(config.to_hf()) == config
+
+
+def test_unknown_keys_are_all_named():
+    with pytest.raises(ConfigError) as caught:
+        ModelConfig.from_hf({**SMALL, "logit_softcapping": 30.0, "num_experts": 8})
+    assert "logit_softcapping, num_experts" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"hidden_act": "gelu"},
+        {"attention_dropout": 0.1},
+        {"use_sliding_window": True},
+        {"layer_types": ["sliding_attention", "full_attention"]},
+        {"layer_types": "full_attention"},
+        {"quantization_config": {"bits": 4}},
+        {"pretraining_tp": 2},
+        {"rope_scaling": {"type": "dynamic", "factor": 2.0}},
+        {"rope_scaling": {"rope_type": "linear", "factor": 2.0, "surprise": 1}},
+        {"rope_scaling": "linear"},
+        {"rope_parameters": {"rope_theta": 1e4, "partial_rotary_factor": 0.5}},
+        {"num_key_value_heads": 3},
+        {"head_dim": 15},
+        {"hidden_size": 0},
+        {"hidden_size": "64"},
+        {"vocab_size": 1 << 40},
+        {"rms_norm_eps": 0.0},
+        {"rope_theta": float("inf")},
+        {"eos_token_id": ["x"]},
+        {"model_type": "gpt2"},
+    ],
+)
+def test_unsupported_values(changed: dict[str, Any]):
+    with pytest.raises(ConfigError):
+        ModelConfig.from_hf({**SMALL, **changed})
+
+
+def test_older_and_newer_rotary_keys_agree():
+    newer = ModelConfig.from_hf({**SMALL, "rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 5e5}})
+    older = ModelConfig.from_hf({**SMALL, "rope_theta": 5e5, "rope_scaling": {"type": "linear", "factor": 2.0}})
+    assert newer == older and newer.rope_theta == 5e5
+
+
+def test_mlp_bias_belongs_to_llama():
+    config = ModelConfig.from_hf({**SMALL, "mlp_bias": True})
+    assert config.mlp_bias
+    with pytest.raises(ConfigError, match="mlp_bias"):
+        replace(config, model_type="qwen3")
+    with pytest.raises(ConfigError, match="mlp_bias"):
+        ModelConfig.from_hf({**SMALL, "model_type": "qwen3", "mlp_bias": True})
