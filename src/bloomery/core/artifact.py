@@ -80,6 +80,7 @@ class Artifact:
         manifest = _read_manifest(folder)
         try:
             artifact = cls(path=folder, id=manifest["id"], kind=manifest["kind"], manifest=manifest)
+            _ = (artifact.parents, artifact.config, artifact.metrics, artifact.energy_joules)  # all there
             files = [(str(f["path"]), int(f["size"]), str(f["sha256"])) for f in manifest["files"]]
         except (KeyError, TypeError, ValueError) as error:
             raise ArtifactError(f"{folder / MANIFEST} is not a manifest: {error}") from error

@@ -67,10 +67,11 @@ class Ledger:
                 self._db.execute("BEGIN IMMEDIATE")
                 try:
                     yield self._db
+                    self._db.execute("COMMIT")
                 except BaseException:
-                    self._db.execute("ROLLBACK")
+                    if self._db.in_transaction:  # a full disk has made SQLite roll back by itself
+                        self._db.execute("ROLLBACK")
                     raise
-                self._db.execute("COMMIT")
             except sqlite3.Error as error:
                 raise _ledger_error(error, self.path) from error
 
@@ -148,8 +149,10 @@ class Ledger:
 
     def run(self, reference: str) -> dict[str, Any]:
         """One run by id or unique prefix, with its inputs, phases and metrics."""
-        rows = self._rows(f"{_RUN_QUERY} WHERE substr(r.id, 1, ?) = ? LIMIT 2", (len(reference), reference))
-        if len(rows) != 1:
+        rows = self._rows(
+            f"{_RUN_QUERY} WHERE substr(r.id, 1, ?) = ? ORDER BY length(r.id) LIMIT 2", (len(reference), reference)
+        )
+        if len(rows) != 1 and not (rows and rows[0]["id"] == reference):
             problem = "several runs begin with" if rows else "no run begins with"
             raise ArtifactError(f"{problem} {reference!r}", hint="bloomery runs lists them")
         run = _run_row(rows[0])

@@ -207,7 +207,7 @@ def _si(value: float) -> str:
     for size, prefix in _PREFIXES:
         if abs(value) >= size:
             return f"{value / size:.3g}{prefix}"
-    return f"{value:.0f}" if value == int(value) else f"{value:.3g}"
+    return f"{value:.0f}" if math.isfinite(value) and value == int(value) else f"{value:.3g}"
 
 
 def _clock(seconds: float) -> str:

@@ -52,7 +52,7 @@ class Workspace:
     def find(self, reference: str | Path, *, kind: str | None = None, verify: bool = True) -> Artifact:
         """An artifact by folder, by name (`model-0123456789ab`), by id or unique id prefix (4 digits or more)."""
         path = Path(reference)
-        if (path / "manifest.json").is_file():
+        if _holds_manifest(path):
             return Artifact.open(path, kind=kind, verify=verify)
         matches = self.matching(str(reference), kind=kind)
         if len(matches) > 1:
@@ -67,8 +67,16 @@ class Workspace:
         digits = reference.rsplit("-", 1)[-1]
         if len(digits) < 4 or not all(c in "0123456789abcdef" for c in digits):
             return []
-        wanted = reference[: -len(digits)].rstrip("-") or kind or "*"
-        return sorted(p for p in self.artifacts.glob(f"{wanted}-{digits[:12]}*") if (p / "manifest.json").is_file())
+        wanted = reference[: -len(digits)].rstrip("-") or kind
+        found = []
+        for path in sorted(self.artifacts.iterdir()):
+            name, _, start = path.name.rpartition("-")
+            # What publishing set aside as damaged has a process number at its end and is nobody's answer.
+            if path.name.startswith("damaged-") or (wanted and name != wanted) or not start.startswith(digits[:12]):
+                continue
+            if _holds_manifest(path):
+                found.append(path)
+        return found
 
     def published(self, identity: str) -> Artifact | None:
         """The artifact of this full id if it is on disk and sound, else None."""
@@ -123,6 +131,13 @@ class Workspace:
             seconds, energy = last_heartbeat(folder / "events.jsonl")
             ledger.end_run(run["id"], state="failed", seconds=seconds, energy_joules=energy, error=_DIED)
             lock.release()
+
+
+def _holds_manifest(path: Path) -> bool:
+    try:
+        return (path / "manifest.json").is_file()
+    except (OSError, ValueError):
+        return False  # a reference too long, or with a NUL, to be a path
 
 
 def last_heartbeat(path: Path) -> tuple[float, Quantity]:

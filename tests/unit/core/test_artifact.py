@@ -129,3 +129,13 @@ def test_links_and_empty_folders_are_not_published(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(ArtifactError, match="nothing"):
         put(tmp_path / "empty", tmp_path)
+
+
+@pytest.mark.parametrize("key", ["parents", "config", "metrics", "energy_joules", "files", "kind", "id"])
+def test_a_manifest_that_lacks_a_key_is_refused(tmp_path: Path, key: str) -> None:
+    made = put(make(tmp_path), tmp_path)
+    manifest = json.loads((made.path / "manifest.json").read_text())
+    del manifest[key]
+    (made.path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ArtifactError, match=key):
+        Artifact.open(made.path)

@@ -69,3 +69,13 @@ def test_mistakes_name_the_key(values: dict[str, object], text: str) -> None:
 
 def test_scalars() -> None:
     assert [parse_scalar(t) for t in ("1", "2.5", "true", '"q"', "[1]", "word")] == [1, 2.5, True, "q", [1], "word"]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 10**400])
+def test_numbers_that_json_cannot_hold_are_refused(value: float) -> None:
+    with pytest.raises(ConfigError, match="rate"):
+        from_dict(Inner, {"rate": value})
+
+
+def test_a_scalar_nested_beyond_reason_is_text() -> None:
+    assert parse_scalar("[" * 5000) == "[" * 5000

@@ -75,3 +75,23 @@ def test_unopenable(tmp_path: Path) -> None:
         with pytest.raises(ArtifactError) as caught:
             Ledger(tmp_path / name)
         assert caught.value.hint
+
+
+def test_a_full_disk_says_so_though_sqlite_rolled_back(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "l.sqlite")
+    with pytest.raises(ArtifactError, match="full") as caught, ledger._writing() as db:
+        db.execute("ROLLBACK")
+        raise sqlite3.OperationalError("database or disk is full")
+    assert "free some space" in caught.value.hint
+    begin(ledger)  # the handle goes on working
+    ledger.close()
+
+
+def test_an_exact_id_wins_over_a_longer_one_and_underscores_are_letters(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "l.sqlite")
+    for run in ("a_b-10", "a_b-1", "axb-2"):
+        begin(ledger, run)
+    assert ledger.run("a_b-1")["id"] == "a_b-1" and ledger.run("ax")["id"] == "axb-2"
+    with pytest.raises(ArtifactError, match="several"):
+        ledger.run("a_b")
+    ledger.close()

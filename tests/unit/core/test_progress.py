@@ -82,3 +82,9 @@ def test_plan_and_quiet() -> None:
 def test_sparkline() -> None:
     assert sparkline([0.0, 7.0]) == "▁█" and sparkline([1.0, 1.0]) == "▁▁"
     assert len(sparkline([float(i) for i in range(100)], 10)) == 10
+
+
+def test_a_speed_that_is_no_number_is_shown() -> None:
+    stream = io.StringIO()
+    ProgressView(stream=stream)(progress(1, **{"tokens/s": math.nan}))
+    assert "nan" in stream.getvalue()

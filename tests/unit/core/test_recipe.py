@@ -58,3 +58,10 @@ def test_no_file(tmp_path: Path) -> None:
     for path in (tmp_path / "none.toml", tmp_path):
         with pytest.raises(ConfigError):
             load_recipe(path, SCHEMA)
+
+
+def test_too_large(tmp_path: Path) -> None:
+    path = tmp_path / "r.toml"
+    path.write_text("#" * (1024 * 1024 + 1))
+    with pytest.raises(ConfigError, match="too large"):
+        load_recipe(path, SCHEMA)

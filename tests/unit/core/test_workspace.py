@@ -57,3 +57,20 @@ def test_unusable_root(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(ArtifactError, match="cannot use"):
         Workspace(tmp_path / "file")
+
+
+def test_what_was_set_aside_as_damaged_is_not_found(workspace: Workspace) -> None:
+    first = make(workspace, "a")
+    (first.path / "f").write_text("b")
+    with Run(workspace, StageInputs(stage="s", config={}, seed=1)) as run:
+        (run.new_folder() / "f").write_text("a")
+        again = run.publish(run.scratch / "output", kind="loaf")
+    assert again.id == first.id and len(list(workspace.artifacts.glob("damaged-*"))) == 1
+    assert workspace.find(first.id[:4]).path == again.path
+
+
+@pytest.mark.parametrize("reference", ["/nowhere/model-beef", "../x-beef", "*-beef", "a" * 5000, "a\0b", ""])
+def test_nonsense_is_one_error(workspace: Workspace, reference: str) -> None:
+    make(workspace, "a")
+    with pytest.raises(ArtifactError):
+        workspace.find(reference)
