@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -56,11 +57,15 @@ def test_a_thread_sees_a_wrap_that_nobody_asks_about(tmp_path: Path, monkeypatch
     monkeypatch.setattr(rapl, "_WATCH_SECONDS", 0.01)
     path = zone(tmp_path, "intel-rapl:0", "package-0", 900_000)
     meter = RaplMeter(find_rapl(tmp_path))
-    meter._stop.wait(0.02)
-    assert meter._thread.is_alive()
+    for value in (100_000, 950_000, 50_000):  # nobody but the thread reads between them
+        (path / "new").write_text(str(value))
+        (path / "new").replace(path / "energy_uj")  # whole at once: an empty file would be a lost counter
+        limit = time.perf_counter() + 5
+        while meter._domains[0].last != value and time.perf_counter() < limit:
+            time.sleep(0.005)
     meter.close()
+    assert meter.read().central == pytest.approx(0.2 + 0.85 + 0.1)
     assert not meter._thread.is_alive()
-    assert path.is_dir()
 
 
 def test_an_unreadable_package_leaves_no_partial_sum(tmp_path: Path) -> None:
