@@ -1,11 +1,14 @@
 """What metering costs: equal CPU work bare and inside a metered Run, alternating; prints the median ratio.
 
-Times are CPU seconds of the process (threads included), so that other programs on the machine disturb less.
+CPU seconds of the process (threads included) are disturbed less by other programs; wall seconds include waiting for
+the disk. The work takes longer than a heartbeat, so that heartbeats are part of what is measured.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
+import platform
 import statistics
 import tempfile
 import time
@@ -16,21 +19,26 @@ from bloomery.core.stage import StageInputs
 from bloomery.core.workspace import Workspace
 from bloomery.energy import open_meter
 
-PAIRS = 10
-ROUNDS = 1200
+PAIRS = 5
+WORK_SECONDS = 3.0
 
 
-def work() -> None:
-    """Somewhat over half a second on one core: short, so that a run's fixed cost weighs more than it would."""
+def work(rounds: int) -> None:
     block = bytes(1 << 20)
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         hashlib.sha256(block).digest()
 
 
-def seconds(action: Callable[[], None]) -> float:
-    started = time.process_time()
+def seconds(action: Callable[[], None]) -> tuple[float, float]:
+    """(CPU, wall) seconds."""
+    cpu, wall = time.process_time(), time.perf_counter()
     action()
-    return time.process_time() - started
+    return time.process_time() - cpu, time.perf_counter() - wall
+
+
+def rounds_for(target: float) -> int:
+    """Rounds of work that take about `target` CPU seconds here."""
+    return max(1, round(100 * target / seconds(lambda: work(100))[0]))
 
 
 def main() -> None:
@@ -38,20 +46,27 @@ def main() -> None:
         workspace = Workspace(folder)
         assert workspace.ledger
 
+        rounds = rounds_for(WORK_SECONDS)
+
         def bare() -> None:
-            work()
+            work(rounds)
 
         def metered() -> None:
             with Run(workspace, StageInputs(stage="bench", config={}), meter=open_meter()):
-                work()
+                work(rounds)
 
         metered()  # imports and the git revision, once per process
-        ratios = []
+        ratios: dict[str, list[float]] = {"CPU": [], "wall": []}
         for pair in range(PAIRS):
             order = (bare, metered) if pair % 2 == 0 else (metered, bare)
             times = {action: seconds(action) for action in order}
-            ratios.append(times[metered] / times[bare])
-    print(f"metered / bare: median {statistics.median(ratios):.4f} ({min(ratios):.4f} to {max(ratios):.4f})")
+            for i, found in enumerate(ratios.values()):
+                found.append(times[metered][i] / times[bare][i])
+    print(
+        f"{platform.platform()}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.2f}; {PAIRS} pairs, {rounds} rounds"
+    )
+    for name, found in ratios.items():
+        print(f"{name}: metered / bare median {statistics.median(found):.4f} ({min(found):.4f} to {max(found):.4f})")
 
 
 if __name__ == "__main__":
