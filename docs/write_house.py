@@ -30,9 +30,8 @@ def house() -> str:
     for floor in FLOORS:
         folder = SOURCE / floor
         parts.append(f"**{floor}/** {first_sentence(folder / '__init__.py')}\n")
-        for path in sorted(folder.glob("*.py")):
-            if path.name != "__init__.py":
-                parts.append(f"- `{path.name}` {first_sentence(path)}")
+        files = sorted(path for path in folder.glob("*.py") if path.name != "__init__.py")
+        parts += [f"- `{path.name}` {first_sentence(path)}" for path in files]
         parts.append("")
     return "\n".join(parts).rstrip() + "\n"
 

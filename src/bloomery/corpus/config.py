@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bloomery.core.errors import ConfigError
+from bloomery.corpus.document import readable
 from bloomery.corpus.python_docs import DEFAULT_PACKAGES, NAME, check_packages
 
 _MIB = 1024 * 1024
@@ -49,6 +50,9 @@ class CurateConfig:
     def __post_init__(self) -> None:
         if not self.sources:
             raise ConfigError('"sources" is empty', hint=f'sources = ["{NAME}"], or files, folders and globs')
+        for source in self.sources:
+            if readable(source) != source:  # the record of a run is UTF-8
+                raise ConfigError(f"{readable(source)} is not UTF-8", hint="give its folder, or a glob that matches it")
         check_packages(self.packages)
         limits = {
             "validation_fraction": (0.0, 0.5),

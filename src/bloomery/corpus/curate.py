@@ -26,7 +26,7 @@ from bloomery.core.workspace import Workspace, as_workspace
 from bloomery.corpus.config import CurateConfig
 from bloomery.corpus.decontaminate import HeldOutRuns, RunHasher, overlaps
 from bloomery.corpus.dedup import SeenDigests
-from bloomery.corpus.document import Document, text_digest
+from bloomery.corpus.document import Document, content_digest
 from bloomery.corpus.problems import Problems
 from bloomery.corpus.shards import DROPPED_FILE, LineWriter, SplitWriter, read_folder
 from bloomery.corpus.sources import fingerprint, read_sources
@@ -34,7 +34,7 @@ from bloomery.corpus.split import SPLITS, hash_split, position_split, train_char
 
 STAGE = "curate"
 REPORT_FILE = "report.json"
-_VERSION = 1
+_VERSION = 2  # 2: duplicates and splits by content_digest
 _PROGRESS_SECONDS = 0.25
 _STAGED_SHARD_BYTES = 256 * 1024 * 1024
 
@@ -137,7 +137,7 @@ class _Curation:
                 if not document.text.strip():
                     self._drop(document, "empty")
                     continue
-                digest = text_digest(document.text)
+                digest = content_digest(document.text)
                 if not seen.add(digest):
                     self._drop(document, "duplicate")
                 elif config.split == "position":

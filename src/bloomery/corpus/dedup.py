@@ -1,6 +1,6 @@
 """Exact deduplication with memory that does not grow with the corpus.
 
-The digests seen so far lie in an SQLite file of the run's scratch folder, behind a bounded page cache. This module
+The digests (`content_digest`) seen so far lie in an SQLite file of the run's scratch folder, behind a bounded page cache. This module
 does not know documents: it is told 16 bytes and says whether it has been told them before.
 """
 

@@ -36,6 +36,15 @@ def text_digest(text: str) -> bytes:
     return hashlib.sha256(text.encode()).digest()
 
 
+def content_digest(text: str) -> bytes:
+    r"""SHA-256 of the text with line ends as \n and without white space at its end: 32 bytes.
+
+    Deduplication and the split go by it, so that copies saved by different editors are one text, and which of them is
+    read first does not matter to the split.
+    """
+    return text_digest(text.replace("\r\n", "\n").replace("\r", "\n").rstrip() + "\n")
+
+
 def readable(text: str) -> str:
     """The text with lone surrogates, which no UTF-8 file can hold, replaced by U+FFFD."""
     try:

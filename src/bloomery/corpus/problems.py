@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bloomery.core.errors import DataError
+from bloomery.corpus.document import readable
 
 LISTED = 100
 
@@ -24,6 +25,7 @@ class Problems:
 
     def add(self, reason: str, where: str, detail: str = "") -> None:
         """`reason` is a short word, `where` a file with its line or row, `detail` one line of explanation."""
+        where, detail = readable(where), " ".join(readable(detail).split())  # a file's name need not be UTF-8
         if self.strict:
             said = f"{where}: {reason.replace('_', ' ')}" + (f" ({detail})" if detail else "")
             raise DataError(said, hint="mend the source, or leave `strict` off to count problems and go on")
@@ -40,4 +42,5 @@ class Problems:
         if not self.listed:
             return ""
         problem = self.listed[0]
-        return f"{problem['where']}: {problem['reason'].replace('_', ' ')}"
+        said = f"{problem['where']}: {problem['reason'].replace('_', ' ')}"
+        return f"{said} ({problem['detail']})" if problem["detail"] else said

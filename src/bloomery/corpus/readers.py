@@ -52,9 +52,9 @@ def read_file(path: Path, config: CurateConfig, problems: Problems) -> Iterator[
         return
     blocks = as_utf8(read_blocks(path, max_expansion=config.max_expansion), config.encoding)
     if kind in JSONL_SUFFIXES:
-        yield from read_jsonl(blocks, str(path), config, problems)
+        yield from read_jsonl(blocks, readable(str(path)), config, problems)
     else:
-        yield from read_text(blocks, str(path), config, problems)
+        yield from read_text(blocks, readable(str(path)), config, problems)
 
 
 def read_text(blocks: Iterable[bytes], name: str, config: CurateConfig, problems: Problems) -> Iterator[Document]:
@@ -244,7 +244,7 @@ def _checked(
         if invalid and not _tolerable(invalid, text, where, problems):
             return
         row = {**row, config.text_field: text}
-    yield from _row(row, {"row": number}, str(path), where, config, problems)
+    yield from _row(row, {"row": number}, readable(str(path)), where, config, problems)
 
 
 def _rows(batch: Any) -> Iterator[dict[str, Any]]:

@@ -45,13 +45,16 @@ def fingerprint(config: CurateConfig) -> str:
                 status = file.path.stat()
             except OSError as error:
                 raise _unreadable(file.path, error) from error
-            parts.append([str(file.path), status.st_size, status.st_mtime_ns])
+            parts.append([ascii(str(file.path)), status.st_size, status.st_mtime_ns])
     return digest(parts)
 
 
 def source_files(source: str) -> Iterator[SourceFile]:
     """The files of a source, in name order. ConfigError if it names none."""
-    path = Path(source).expanduser()
+    try:
+        path = Path(source).expanduser()
+    except RuntimeError as error:
+        raise ConfigError(f"no such user: {source}", hint="~ is your own folder, ~name that of a user") from error
     try:
         if path.is_file():
             yield SourceFile(path, named=True)

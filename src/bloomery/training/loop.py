@@ -19,14 +19,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from bloomery.core.errors import ConfigError, TrainingError
 from bloomery.core.run import Run
+from bloomery.models import Decoder
 from bloomery.tokenizer import PackedRows, TokenShards, evaluation_rows
 from bloomery.training import checkpoint
+from bloomery.training.linear_cross_entropy import IGNORED
 from bloomery.training.objective import (
-    IGNORED,
+    HiddenStates,
     ValidationLoss,
     causal_loss,
     precision_context,
@@ -69,12 +70,15 @@ class Progress:
 
 
 class Loop:
-    """Trains `model` for `schedule.total_steps` updates of `rows` rows each, in micro-batches of `micro_rows`."""
+    """Trains `model` for `schedule.total_steps` updates of `rows` rows each, in micro-batches of `micro_rows`.
+
+    `hidden_states` is the model's method of that name, compiled; by default it is not.
+    """
 
     def __init__(
         self,
         run: Run,
-        model: nn.Module,
+        model: Decoder,
         optimizers: Optimizers,
         schedule: Schedule,
         rows: PackedRows,
@@ -86,7 +90,7 @@ class Loop:
         context_length: int,
         precision: str,
         device: torch.device,
-        step_model: nn.Module | None = None,
+        hidden_states: HiddenStates | None = None,
     ) -> None:
         if batch_rows % micro_rows:
             raise ConfigError(f"a batch of {batch_rows} rows cannot be cut into micro-batches of {micro_rows}")
@@ -94,7 +98,7 @@ class Loop:
         self.rows, self.validation, self.config = rows, validation, config
         self.batch_rows, self.micro_rows, self.context_length = batch_rows, micro_rows, context_length
         self.precision, self.device = precision, device
-        self.step_model = step_model or model
+        self.hidden_states = hidden_states or model.hidden_states
         self.progress = Progress()
         self.checkpoints = run.scratch / "checkpoints"
         self._last_save = time.perf_counter()
@@ -179,7 +183,7 @@ class Loop:
             part = slice(start, start + self.micro_rows)
             inputs, targets = to_device((input_ids[part], labels[part]), self.device)
             with precision_context(self.device, self.precision):
-                loss = causal_loss(self.step_model, inputs, targets) / max(1, tokens)
+                loss = causal_loss(self.hidden_states, self.model.output_weight, inputs, targets) / max(1, tokens)
             loss.backward()
             total += loss.detach()
         parameters = [p for p in self.model.parameters() if p.grad is not None]

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-IGNORED = -100
+from bloomery.models import Decoder
+from bloomery.training.linear_cross_entropy import IGNORED, linear_cross_entropy
+
+HiddenStates = Callable[[Tensor], Tensor]
 
 
 def precision_context(device: torch.device, precision: str) -> AbstractContextManager[object]:
@@ -26,12 +28,13 @@ def precision_context(device: torch.device, precision: str) -> AbstractContextMa
     return contextlib.nullcontext()
 
 
-def causal_loss(model: nn.Module, input_ids: Tensor, labels: Tensor) -> Tensor:
-    """Summed negative log-likelihood in nats over labels that are not -100; input_ids and labels are (B, T)."""
-    logits = model(input_ids)
-    return F.cross_entropy(
-        logits.float().view(-1, logits.size(-1)), labels.view(-1), ignore_index=IGNORED, reduction="sum"
-    )
+def causal_loss(hidden_states: HiddenStates, output_weight: Tensor, input_ids: Tensor, labels: Tensor) -> Tensor:
+    """Summed negative log-likelihood in nats over labels that are not -100; input_ids and labels are (B, T).
+
+    `hidden_states` is a decoder's method of that name, compiled or not, and `output_weight` its head (V, E).
+    """
+    hidden = hidden_states(input_ids)
+    return linear_cross_entropy(hidden.flatten(0, 1), output_weight, labels.flatten())
 
 
 def to_device(arrays: tuple[np.ndarray, np.ndarray], device: torch.device) -> tuple[Tensor, Tensor]:
@@ -56,7 +59,7 @@ class ValidationLoss:
 
 @torch.no_grad()
 def validate(
-    model: nn.Module,
+    model: Decoder,
     batches: Iterable[tuple[np.ndarray, np.ndarray]],
     *,
     text_bytes: int,
@@ -73,7 +76,7 @@ def validate(
     for arrays in batches:
         input_ids, labels = to_device(arrays, device)
         with precision_context(device, precision):
-            nats += float(causal_loss(model, input_ids, labels))
+            nats += float(causal_loss(model.hidden_states, model.output_weight, input_ids, labels))
         tokens += int((arrays[1] != IGNORED).sum())
     mean = nats / max(1, tokens)
     return ValidationLoss(mean, mean * total_tokens / max(1, text_bytes) / math.log(2), tokens)

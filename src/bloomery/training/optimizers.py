@@ -24,11 +24,11 @@ class OptimizerConfig:
 
     matrix_lr: float = 0.02
     """Muon, hidden matrices; in units of the update's spectral norm."""
-    embedding_lr: float = 0.01
+    embedding_lr: float = 0.02
     """AdamW, token embedding (and the output head tied to it)."""
     head_lr: float = 0.004
     """AdamW, output head that is not tied."""
-    scalar_lr: float = 0.01
+    scalar_lr: float = 0.02
     """AdamW, norms and biases."""
     matrix_momentum: float = 0.95
     """Nesterov momentum of Muon."""

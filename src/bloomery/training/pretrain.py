@@ -206,7 +206,7 @@ class _Pretraining:
         warmup = min(plan.steps, max(1, round(plan.steps * config.warmup_fraction)))
         decay = min(plan.steps - warmup, round(plan.steps * config.decay_fraction))
         validation = TokenShards(self.tokens, "validation")
-        step_model: Any = torch.compile(model, dynamic=False) if plan.compiled else None
+        hidden_states: Any = torch.compile(model.hidden_states, dynamic=False) if plan.compiled else None
         return Loop(
             self.run,
             model,
@@ -225,7 +225,7 @@ class _Pretraining:
             context_length=plan.context_length,
             precision=plan.precision,
             device=self.device,
-            step_model=step_model,
+            hidden_states=hidden_states,
         )
 
     def _metrics(self, loop: Loop, final: ValidationLoss | None, resumed: bool) -> dict[str, Any]:

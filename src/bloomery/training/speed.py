@@ -68,7 +68,7 @@ def measure_step(
     try:
         model = Decoder(config).to(device)
         optimizers = Optimizers(model, OptimizerConfig(), muon_dtype=muon_dtype(precision))
-        step_model: Any = torch.compile(model, dynamic=False) if compiled else model
+        hidden_states: Any = torch.compile(model.hidden_states, dynamic=False) if compiled else model.hidden_states
         shape = (rows, context_length + 1)
         ids = torch.randint(0, config.vocab_size, shape, generator=generator).to(device)
         inputs, labels = ids[:, :-1].contiguous(), ids[:, 1:].contiguous()
@@ -77,7 +77,7 @@ def measure_step(
             _synchronize(device)
             started = time.perf_counter()
             with precision_context(device, precision):
-                loss = causal_loss(step_model, inputs, labels) / labels.numel()
+                loss = causal_loss(hidden_states, model.output_weight, inputs, labels) / labels.numel()
             loss.backward()
             optimizers.step(1e-6)
             _synchronize(device)

@@ -15,6 +15,7 @@ from bloomery.corpus.config import CurateConfig
     ("values", "said"),
     [
         ({"sources": []}, "sources"),
+        ({"sources": ["n\udcff.txt"]}, "not UTF-8"),
         ({"packages": ["numpy.linalg"]}, "numpy.linalg"),
         ({"validation_fraction": 0.7}, "validation_fraction"),
         ({"test_fraction": -0.1}, "test_fraction"),

@@ -38,18 +38,26 @@ def _jsonl(path: Path, texts: list[str]) -> Path:
 
 
 def test_counts_splits_and_reasons_agree_with_plain_sets(workspace: Workspace, tmp_path: Path, paragraphs: list[str]):
-    texts = [*paragraphs, *paragraphs[:40], "", " \n"]
+    copies = [
+        *paragraphs[:40],
+        *(p.replace("\n", "\r\n") for p in paragraphs[40:60]),
+        *(p + " \n" for p in paragraphs[60:80]),
+    ]
+    texts = [*paragraphs, *copies, "", " \n"]
     config = CurateConfig(decontaminate_words=5, validation_fraction=0.2, test_fraction=0.2)
     corpus = curate(_jsonl(tmp_path / "a.jsonl", texts), config=config, workspace=workspace)
 
     def share(text: str) -> float:
-        return int(hashlib.sha256(text.encode()).hexdigest()[:16], 16) / 2**64
+        return int(hashlib.sha256((text.replace("\r\n", "\n").rstrip() + "\n").encode()).hexdigest()[:16], 16) / 2**64
 
     def runs(text: str) -> set[tuple[str, ...]]:
         words = re.findall(r"\w+", text.casefold())
         return {tuple(words[i : i + 5]) for i in range(len(words) - 4)}
 
-    unique = list(dict.fromkeys(p for p in paragraphs))
+    first: dict[str, str] = {}
+    for paragraph in paragraphs:
+        first.setdefault(paragraph.replace("\r\n", "\n").rstrip(), paragraph)
+    unique = list(first.values())
     test = [p for p in unique if share(p) < 0.2]
     of_test = set().union(*map(runs, test))
     validation = [p for p in unique if 0.2 <= share(p) < 0.4 and not runs(p) & of_test]
@@ -67,6 +75,35 @@ def test_counts_splits_and_reasons_agree_with_plain_sets(workspace: Workspace, t
     overlap = next(row for row in dropped if row["reason"] == "overlaps_test")
     assert tuple(overlap["detail"].removeprefix("shares: ").split()) in of_test
     assert set(metrics) == {"documents", "text_bytes", "dropped", "problems"}
+
+
+def test_which_of_two_copies_is_read_first_does_not_move_the_split(
+    workspace: Workspace, tmp_path: Path, paragraphs: list[str]
+):
+    config = CurateConfig(decontaminate_words=0)
+    saved_elsewhere = [p.replace("\r\n", "\n").replace("\n", "\r\n") + "\r\n" for p in paragraphs]
+    orders = [[*paragraphs, *saved_elsewhere], [*saved_elsewhere, *paragraphs]]
+    found = [
+        _texts(curate(_jsonl(tmp_path / "a.jsonl", order), config=config, workspace=workspace)) for order in orders
+    ]
+    plain = [{split: {" ".join(t.split()) for t in texts} for split, texts in each.items()} for each in found]
+    assert plain[0] == plain[1]
+    assert all(plain[0].values())
+
+
+def test_a_file_whose_name_is_not_utf8_is_read(workspace: Workspace, tmp_path: Path, paragraphs: list[str]):
+    folder = tmp_path / "docs"
+    folder.mkdir()
+    try:
+        _jsonl(folder / "n\udcff.jsonl", [*paragraphs, "{"])
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names only")
+    with (folder / "n\udcff.jsonl").open("a") as stream:
+        stream.write("{broken\n")
+    corpus = curate(folder, workspace=workspace)
+    assert {d.source for d in read_documents(corpus, "train")} == {f"{folder}/n\ufffd.jsonl"}
+    report = json.loads(corpus.file("report.json").read_text(encoding="utf-8"))
+    assert report["first_problems"][0]["where"] == f"{folder}/n\ufffd.jsonl, line {len(paragraphs) + 2}"
 
 
 def test_documents_stay_in_their_split_when_others_are_added(

@@ -7,7 +7,7 @@ import hashlib
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bloomery.corpus.document import Document, cut_text, readable, text_digest
+from bloomery.corpus.document import Document, content_digest, cut_text, readable, text_digest
 
 
 def test_an_id_is_the_start_of_the_texts_sha256():
@@ -15,6 +15,15 @@ def test_an_id_is_the_start_of_the_texts_sha256():
     assert document.id == hashlib.sha256("Grüße".encode()).hexdigest()[:16]
     assert text_digest("Grüße").hex().startswith(document.id)
     assert Document.of("Grüße", "elsewhere.txt", {"line": 3}).id == document.id
+
+
+def test_content_is_the_text_but_for_line_ends_and_its_end():
+    plain = content_digest("one\n  two")
+    assert plain == hashlib.sha256(b"one\n  two\n").digest()
+    for same in ("one\r\n  two\r\n", "one\r  two", "one\n  two \t\n\n"):
+        assert content_digest(same) == plain
+    for other in ("one\n two", " one\n  two", "One\n  two", "one\n\n  two", "one \n  two"):
+        assert content_digest(other) != plain
 
 
 @given(st.text(st.characters(categories=["L", "Cs"])))

@@ -18,7 +18,16 @@ def test_all_are_counted_and_the_first_are_listed():
     assert problems.counts == {"broken_json": LISTED + 50, "truncated": 1}
     assert len(problems.listed) == LISTED
     assert len(problems.listed[0]["detail"]) == 300
-    assert problems.first() == "a.jsonl, line 1: broken json"
+    assert problems.first() == "a.jsonl, line 1: broken json (" + "x" * 300 + ")"
+
+
+def test_what_is_said_is_one_line_that_can_be_written():
+    problems = Problems()
+    problems.add("damaged", "n\udcff.txt", "first\n  second\udc80")
+    assert problems.first() == "n\ufffd.txt: damaged (first second\ufffd)"
+    problems = Problems()
+    problems.add("truncated", "a.gz")
+    assert problems.first() == "a.gz: truncated"
 
 
 def test_strict_stops_at_the_first_and_names_it():

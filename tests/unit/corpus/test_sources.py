@@ -43,7 +43,9 @@ def test_a_relative_source_keeps_the_users_words(folder: Path, monkeypatch: pyte
     assert [d.source for d in documents] == ["docs/b.md", "docs/deep/c.rst"]
 
 
-@pytest.mark.parametrize("source", ["none.txt", "none/at/all.txt", "*.none", "empty", "pipe", "nul\0"])
+@pytest.mark.parametrize(
+    "source", ["none.txt", "none/at/all.txt", "*.none", "empty", "pipe", "nul\0", "~nobody-of-this-name/a.txt"]
+)
 def test_what_names_nothing_is_refused(tmp_path: Path, source: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()

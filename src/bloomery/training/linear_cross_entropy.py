@@ -1,0 +1,70 @@
+"""Output head and cross-entropy in one, a few rows at a time: the logits of a batch are never all in memory.
+
+For a small model with a vocabulary of thousands most of a training step goes into writing and reading logits. Here
+each chunk's logits live in the processor's cache just long enough to give the loss and both gradients, which are
+ready when the forward pass ends (the idea of Liger's fused linear cross-entropy, Hsu et al. 2024, arXiv 2410.10989,
+written with plain PyTorch operations). This module does not know models. Shapes: N tokens, E hidden, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+IGNORED = -100
+# A chunk of float32 logits that stays in a core's second-level cache; a GPU wants larger ones.
+_CPU_CHUNK_BYTES = 2 * 1024 * 1024
+_GPU_CHUNK_BYTES = 256 * 1024 * 1024
+
+
+class _LinearCrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, labels: Tensor, compute_dtype: torch.dtype) -> Tensor:
+        needs_gradient = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
+        head = weight.to(compute_dtype)
+        total = torch.zeros((), dtype=torch.float32, device=hidden.device)
+        grad_hidden = torch.empty_like(hidden) if needs_gradient else None
+        grad_weight = torch.zeros_like(weight, dtype=torch.float32) if needs_gradient else None
+        limit = _GPU_CHUNK_BYTES if hidden.is_cuda else _CPU_CHUNK_BYTES
+        rows = max(16, limit // (4 * weight.size(0)))
+        for start in range(0, hidden.size(0), rows):
+            part = hidden[start : start + rows].to(compute_dtype)
+            wanted = labels[start : start + rows]
+            ignored = (wanted == IGNORED).unsqueeze(1)
+            target = wanted.clamp_min(0).unsqueeze(1)
+            logits = (part @ head.T).float()
+            normaliser = logits.logsumexp(dim=-1, keepdim=True)
+            losses = (normaliser - logits.gather(1, target)).masked_fill_(ignored, 0.0)
+            total += losses.sum()
+            if grad_hidden is None or grad_weight is None:
+                continue
+            probabilities = logits.sub_(normaliser).exp_()
+            probabilities.scatter_add_(1, target, torch.full_like(losses, -1.0))
+            gradient = probabilities.masked_fill_(ignored, 0.0).to(compute_dtype)
+            grad_hidden[start : start + rows] = gradient @ head
+            grad_weight += gradient.T @ part
+        if grad_hidden is not None and grad_weight is not None:
+            ctx.save_for_backward(grad_hidden, grad_weight.to(weight.dtype))
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        (scale,) = grad_outputs
+        grad_hidden, grad_weight = ctx.saved_tensors
+        return grad_hidden * scale.to(grad_hidden.dtype), grad_weight * scale.to(grad_weight.dtype), None, None
+
+
+def linear_cross_entropy(hidden: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
+    """Summed negative log-likelihood in nats of labels (N,) under softmax(hidden @ weight.T); -100 is ignored.
+
+    hidden (N, E), weight (V, E). Matrix products run in the autocast dtype where autocast is on, in hidden's dtype
+    elsewhere; the softmax is float32. Gradients flow to hidden and weight.
+    """
+    kind = hidden.device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
+    with torch.autocast(kind, enabled=False):
+        result = _LinearCrossEntropy.apply(hidden, weight, labels, dtype)
+    assert isinstance(result, Tensor)
+    return result
