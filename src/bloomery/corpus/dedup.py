@@ -1,7 +1,7 @@
 """Exact deduplication with memory that does not grow with the corpus.
 
-The digests (`content_digest`) seen so far lie in an SQLite file of the run's scratch folder, behind a bounded page cache. This module
-does not know documents: it is told 16 bytes and says whether it has been told them before.
+The digests seen so far (of `content_digest`) lie in an SQLite file of the run's scratch folder, behind a bounded page
+cache. This module does not know documents: it is told 16 bytes and says whether it has been told them before.
 """
 
 from __future__ import annotations
