@@ -12,6 +12,7 @@ does, nor how joules are read (a Meter is handed to it).
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import secrets
@@ -189,9 +190,12 @@ class Run:
             listener(event)
 
     def metrics(self, values: Mapping[str, float], *, step: int | None = None) -> None:
-        """Record named numbers in the ledger and as an event."""
-        self.workspace.ledger.add_metrics(self.id, values, step=step)
-        self.event("metrics", step=step, **values)
+        """Record named numbers in the ledger and as an event; a number that is not finite is noted, not recorded."""
+        finite = {name: value for name, value in values.items() if math.isfinite(value)}
+        for name in values.keys() - finite.keys():
+            self.note(f"{name} is {values[name]}, which cannot be recorded")
+        self.workspace.ledger.add_metrics(self.id, finite, step=step)
+        self.event("metrics", step=step, **finite)
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:

@@ -115,3 +115,12 @@ def test_sigkill_is_noticed_by_the_next_workspace(tmp_path: Path) -> None:
         child.wait()
     row = Workspace(tmp_path).ledger.runs()[0]
     assert row["state"] == "failed" and row["energy_joules"]["central"] > 1 and row["seconds"] > 0.1
+
+
+def test_a_number_that_is_not_finite_is_noted_not_recorded(workspace: Workspace) -> None:
+    notes: list[str] = []
+    heard = Workspace(workspace.root, listeners=[lambda e: notes.append(e.data["text"]) if e.kind == "note" else None])
+    with Run(heard, INPUTS) as run:
+        run.metrics({"loss": float("nan"), "other": 1.0})
+    assert [m["name"] for m in heard.ledger.run(run.id)["metrics"]] == ["other"]
+    assert notes == ["loss is nan, which cannot be recorded"]
