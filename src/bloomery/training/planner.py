@@ -226,31 +226,28 @@ def _choose_shape(
 
     if request.fixed_size:
         return request.base, whole_batch(timed(request.base, 3))
+    # Each rung is timed rather than extrapolated to: two noisy timings once made the largest look as fast as the
+    # smallest. Expected loss falls and then rises along the ladder, so climbing stops when it no longer falls.
     tokens = batch_rows * request.context_length
-    probes = [shaped(request.base, *rung) for rung in (LADDER[0], LADDER[3])]
-    times = [whole_batch(timed(p, 2)) for p in probes]
-    flops = [step_flops(p, tokens, request.context_length) for p in probes]
-    slope = max(1e-15, (times[1].seconds - times[0].seconds) / (flops[1] - flops[0]))
-    overhead = max(0.0, times[0].seconds - slope * flops[0])
-    best, expected = None, math.inf
+    best: tuple[ModelConfig, StepTime] | None = None
+    expected = math.inf
     for rung in LADDER:
         config = shaped(request.base, *rung)
-        seconds = overhead + slope * step_flops(config, tokens, request.context_length)
-        steps = request.steps or int(request.minutes * 60 * _TRAINING_SHARE / seconds)
-        if steps < 1:
-            continue
+        timing = whole_batch(timed(config, 2))
+        steps = request.steps or int(request.minutes * 60 * _TRAINING_SHARE / timing.seconds)
         seen = steps * tokens * request.text_bytes / request.tokens
-        value = predict_bits_per_byte(matrix_parameters(config), seen, request.text_bytes).central
-        if value is not None and value < expected:
-            best, expected = config, value
+        value = predict_bits_per_byte(matrix_parameters(config), seen, request.text_bytes).central if steps else None
+        if value is None or value >= expected:
+            break
+        best, expected = (config, timing), value
     if best is None:
         raise ConfigError(f"{request.minutes:g} minutes are too few for even the smallest model", hint="more minutes")
-    largest = shaped(request.base, *LADDER[-1])
+    shape = best[0]
     reasons.append(
-        f"{best.num_hidden_layers} layers x {best.hidden_size}: the law's best of {len(LADDER)} shapes for this time"
-        f" (up to {largest.num_hidden_layers} x {largest.hidden_size})"
+        f"{shape.num_hidden_layers} layers x {shape.hidden_size}: of the shapes timed, the one that the law expects"
+        " to reach the lowest loss in this time"
     )
-    return best, whole_batch(timed(best, 3))
+    return best
 
 
 def _choose_compile(
