@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from bloomery.cli.generate import ModelName, open_model
 from bloomery.cli.options import Common
-from bloomery.core.errors import RequestError
+from bloomery.core.errors import ConfigError, RequestError
 
 
 def chat(
@@ -23,6 +23,8 @@ def chat(
 ) -> None:
     """Talk with a model. Ctrl-C ends an answer, Ctrl-D or an empty line with Ctrl-C the conversation."""
     common = common or Common()
+    if common.json:
+        raise ConfigError("chat is for people and has no --json", hint="bloomery generate --json, or bloomery serve")
     loaded = open_model(model, common.workspace())
     first = [{"role": "system", "content": system}] if system else []
     messages = list(first)

@@ -75,8 +75,8 @@ class ProgressView:
             self._live.stop()
             self._live = None
         joules = Quantity.from_dict(event.data["energy_joules"]).text("J")
-        how = event.data["state"] + (f" ({event.data['error']})" if event.data["error"] else "")
-        self._print(f"{event.stage}: {how} after {event.data['seconds']:.1f} s, {joules}")
+        # Why it failed is told by whoever catches the error, once; the run's record has it too.
+        self._print(f"{event.stage}: {event.data['state']} after {event.data['seconds']:.1f} s, {joules}")
 
     def _draw(self, stage: _Stage) -> None:
         from rich.console import Console

@@ -19,7 +19,7 @@ from typing import Any
 
 from bloomery.core.artifact import Artifact
 from bloomery.core.config import to_dict
-from bloomery.core.errors import DataError
+from bloomery.core.errors import ConfigError, DataError
 from bloomery.core.run import Run
 from bloomery.core.stage import StageInputs, reusable
 from bloomery.core.workspace import Workspace, as_workspace
@@ -34,9 +34,15 @@ from bloomery.corpus.split import SPLITS, hash_split, position_split, train_char
 
 STAGE = "curate"
 REPORT_FILE = "report.json"
-_VERSION = 2  # 2: duplicates and splits by content_digest
+_VERSION = 3  # 2: duplicates and splits by content_digest; 3: a few long documents are cut
 _PROGRESS_SECONDS = 0.25
 _STAGED_SHARD_BYTES = 256 * 1024 * 1024
+
+# Fewer documents than this, and long enough ones, are cut into about _PIECES pieces.
+_FEW_DOCUMENTS = 10
+_PIECES = 40
+_CUT_CHARACTERS = 8000
+_LEAST_CUT_CHARACTERS = 200
 
 
 def curate_inputs(config: CurateConfig) -> StageInputs:
@@ -68,6 +74,8 @@ def curate(
     workspace, config = as_workspace(workspace), config or CurateConfig()
     if sources is not None:
         given = [sources] if isinstance(sources, (str, Path)) else sources
+        if any(not str(source).strip() for source in given):
+            raise ConfigError("a source is empty", hint="an unset variable? name a file, a folder or a glob")
         config = replace(config, sources=tuple(str(source) for source in given))
     inputs = curate_inputs(config)
     if not fresh and (made := reusable(workspace, inputs)):
@@ -75,7 +83,22 @@ def curate(
     from bloomery.energy import open_meter
 
     with Run(workspace, inputs, meter=open_meter()) as run:
-        return _Curation(run, config).work()
+        try:
+            return _Curation(run, config).work()
+        except _TooFewDocuments as few:
+            run.note(
+                f"only {few.documents} documents: cut at blank lines into pieces of about {few.cut_characters:,}"
+                " characters, so that there is something to train, validate and test on (cut_characters sets the size)"
+            )
+            return _Curation(run, replace(config, cut_characters=few.cut_characters)).work()
+
+
+class _TooFewDocuments(Exception):
+    """A handful of long documents cannot be divided by their hashes: one book would go to one split whole."""
+
+    def __init__(self, documents: int, cut_characters: int) -> None:
+        super().__init__(documents, cut_characters)
+        self.documents, self.cut_characters = documents, cut_characters
 
 
 class _Curation:
@@ -89,6 +112,7 @@ class _Curation:
         self.staged = run.new_folder("staged")
         self.decontaminates = config.decontaminate_words > 0 and config.split == "hash"
         self.characters = 0
+        self.kept, self.kept_characters = 0, 0
 
     def work(self) -> Artifact:
         with ExitStack() as stack:
@@ -99,6 +123,7 @@ class _Curation:
             }
             with self.run.phase("read"):
                 self._read()
+                self._check_that_it_can_be_divided()
             if self.config.split == "position":
                 with self.run.phase("split"):
                     self._split_by_position()
@@ -144,10 +169,19 @@ class _Curation:
                     self.characters += len(document.text)
                     staged["all"].write(document)
                 else:
+                    self.kept += 1
+                    self.kept_characters += len(document.text)
                     split = hash_split(
                         digest, validation_fraction=config.validation_fraction, test_fraction=config.test_fraction
                     )
                     (staged if split in waits else self.writers)[split].write(document)
+
+    def _check_that_it_can_be_divided(self) -> None:
+        if self.config.split != "hash" or self.config.cut_characters or self.kept >= _FEW_DOCUMENTS:
+            return
+        cut = min(_CUT_CHARACTERS, self.kept_characters // _PIECES)
+        if cut >= _LEAST_CUT_CHARACTERS:
+            raise _TooFewDocuments(self.kept, cut)
 
     def _split_by_position(self) -> None:
         length = train_characters(self.characters, self.config.validation_fraction + self.config.test_fraction)
@@ -209,10 +243,11 @@ class _Curation:
         if held_out:
             return DataError(
                 f"no document is left for training: {held_out} went to validation and test",
-                hint='give more documents, cut long ones with cut_characters = 8000, or use split = "position"',
+                hint="give more documents, or --set curate.split=position",
             )
         said = f"; the first problem: {self.problems.first()}" if self.problems.total else ""
         sources = ", ".join(self.config.sources[:3])
         return DataError(
-            f"the sources hold no text: {sources}{said}", hint="see text_field and encoding in CurateConfig"
+            f"the sources hold no text: {sources}{said}",
+            hint="--set curate.text_field=NAME or curate.encoding=NAME where that is the cause",
         )

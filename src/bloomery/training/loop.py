@@ -121,6 +121,7 @@ class Loop:
                 f"resumed with {torch.get_num_threads()} threads after {state['threads']}: the last bits may differ"
             )
         self.run.event("resume", step=found.step)
+        self.run.note(f"going on from step {found.step:,} of {self.schedule.total_steps:,}")
         return True
 
     def train(self) -> ValidationLoss | None:

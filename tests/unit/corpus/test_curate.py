@@ -213,3 +213,30 @@ def test_an_interrupted_attempt_leaves_nothing_in_the_way(
         with pytest.raises(KeyboardInterrupt):
             curate(source, workspace=workspace)
     assert curate(source, workspace=workspace).id == curate(source, workspace=tmp_path / "other").id
+
+
+def test_one_long_text_is_cut_so_that_every_split_has_some(tmp_path: Path) -> None:
+    import random
+
+    from bloomery.core.workspace import Workspace
+
+    rng = random.Random(5)
+    paragraphs = [" ".join(f"word{rng.randrange(500)}" for _ in range(40)) for _ in range(400)]
+    (tmp_path / "book.txt").write_text("\n\n".join(paragraphs))
+    notes: list[str] = []
+    workspace = Workspace(
+        tmp_path / "home", listeners=[lambda e: notes.append(e.data["text"]) if e.kind == "note" else None]
+    )
+    made = curate(tmp_path / "book.txt", workspace=workspace)
+    assert any("only 1 documents: cut at blank lines" in note for note in notes)
+    assert min(made.metrics["documents"].values()) > 0
+    assert sum(made.metrics["documents"].values()) > 20
+
+
+def test_an_empty_source_is_an_unset_variable(tmp_path: Path) -> None:
+    import pytest
+
+    from bloomery.core.errors import ConfigError
+
+    with pytest.raises(ConfigError, match="a source is empty"):
+        curate("", workspace=tmp_path)
