@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -26,7 +27,10 @@ SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 MAX_SHARD_BYTES = 5_000_000_000
 _MAX_JSON_BYTES = 64 * 1024 * 1024
-_TIED = "lm_head.weight"
+_HEAD, _EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
+_DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+# Weight files as `save_pretrained` and transformers name them.
+_WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors")
 # Buffers that older exports carry and that follow from the config.
 _DERIVED = re.compile(r".*\.rotary_emb\.inv_freq$")
 
@@ -59,18 +63,22 @@ def load_pretrained(
     with torch.device("meta"):
         decoder = Decoder(config)
     wanted = {name: tuple(p.shape) for name, p in decoder.named_parameters()}
+    if config.tie_word_embeddings:
+        wanted[_HEAD] = wanted[_EMBEDDING]  # may be there, and is then the same numbers
     tensors: dict[str, Tensor] = {}
     for path, expected in _files(folder):
         for name, tensor in _read_tensors(path, expected):
-            if _DERIVED.match(name) or (config.tie_word_embeddings and name == _TIED):
+            if _DERIVED.match(name):
                 continue
             if name not in wanted:
                 raise DataError(f"{path}: unexpected tensor {name!r}", hint="is config.json of another model?")
             if tuple(tensor.shape) != wanted[name]:
                 raise DataError(f"{path}: {name} has shape {tuple(tensor.shape)}, config.json asks for {wanted[name]}")
-            if not tensor.is_floating_point():
+            if tensor.dtype not in _DTYPES:
                 raise DataError(f"{path}: {name} has dtype {tensor.dtype}; quantised weights are not supported")
             tensors[name] = tensor.to(device=device, dtype=dtype or tensor.dtype)
+    if config.tie_word_embeddings:
+        _drop_tied_head(tensors, wanted, folder)
     missing = sorted(wanted.keys() - tensors.keys())
     if missing:
         raise DataError(f"{folder}: {len(missing)} tensors are missing, the first is {missing[0]!r}")
@@ -80,10 +88,22 @@ def load_pretrained(
     return decoder.eval()
 
 
+def _drop_tied_head(tensors: dict[str, Tensor], wanted: dict[str, tuple[int, ...]], folder: Path) -> None:
+    """A tied head that was written is the embedding; transformers would untie one that is not, others would not."""
+    del wanted[_HEAD]
+    head, embedding = tensors.pop(_HEAD, None), tensors.get(_EMBEDDING)
+    if head is not None and embedding is not None and not torch.equal(head.to(embedding.dtype), embedding):
+        raise DataError(
+            f"{folder}: config.json says that {_HEAD} is tied to {_EMBEDDING}, but the two differ",
+            hint="set tie_word_embeddings to false in config.json if the head is meant",
+        )
+
+
 def save_pretrained(decoder: Decoder, folder: str | Path, *, max_shard_bytes: int = MAX_SHARD_BYTES) -> None:
     """Write config.json, generation_config.json and safetensors that transformers, vLLM and llama.cpp read.
 
-    A tied head is not written twice. Every file is flushed to disk.
+    A tied head is not written twice. Every file is flushed to disk. Weights that the folder held before are replaced
+    once the new ones are complete: a full disk leaves them as they were.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -91,20 +111,41 @@ def save_pretrained(decoder: Decoder, folder: str | Path, *, max_shard_bytes: in
     tensors = {name: p.detach().cpu().contiguous() for name, p in decoder.named_parameters()}
     document = config.to_hf()
     document["dtype"] = document["torch_dtype"] = str(next(iter(tensors.values())).dtype).removeprefix("torch.")
-    write_durably(folder / "config.json", _json(document))
-    generation = {"bos_token_id": config.bos_token_id, "eos_token_id": document["eos_token_id"]}
-    write_durably(folder / "generation_config.json", _json({k: v for k, v in generation.items() if v is not None}))
     shards = _shards(tensors, max_shard_bytes)
     count = len(shards)
     names = [SINGLE] if count == 1 else [f"model-{n:05d}-of-{count:05d}.safetensors" for n in range(1, count + 1)]
-    for name, shard in zip(names, shards, strict=True):
-        _write_tensors(shard, folder / name)
+    named = dict(zip(names, shards, strict=True))
+    _replace_weights(folder, named)
     if count > 1:
         index = {
             "metadata": {"total_size": sum(t.nbytes for t in tensors.values())},
-            "weight_map": {key: name for name, shard in zip(names, shards, strict=True) for key in shard},
+            "weight_map": {key: name for name, shard in named.items() for key in shard},
         }
         write_durably(folder / INDEX, _json(index))
+    write_durably(folder / "config.json", _json(document))
+    generation = {"bos_token_id": config.bos_token_id, "eos_token_id": document["eos_token_id"]}
+    write_durably(folder / "generation_config.json", _json({k: v for k, v in generation.items() if v is not None}))
+
+
+def _replace_weights(folder: Path, shards: Mapping[str, dict[str, Tensor]]) -> None:
+    """Write each shard beside its place, then take away the weights that were there and move the new ones in.
+
+    Never in place: a decoder that was loaded from this folder still has the old files mapped.
+    """
+    partials = {name: folder / f".{name}.{os.getpid()}.partial" for name in shards}
+    try:
+        for name, shard in shards.items():
+            _write_tensors(shard, partials[name])
+    except BaseException:
+        for partial in partials.values():
+            partial.unlink(missing_ok=True)
+        raise
+    for old in folder.iterdir():
+        if old.name not in shards and (old.name == INDEX or _WEIGHTS.fullmatch(old.name)):
+            old.unlink()
+    for name, partial in partials.items():
+        partial.replace(folder / name)
+    fsync(folder)
 
 
 def _shards(tensors: Mapping[str, Tensor], max_bytes: int) -> list[dict[str, Tensor]]:

@@ -91,6 +91,7 @@ def test_missing_unexpected_misshapen_and_integer_tensors(folder: Path):
         (lambda t: t.update(surprise=torch.zeros(1)), "surprise"),
         (lambda t: t.update({name: torch.zeros(3, 3)}), r"\(3, 3\)"),
         (lambda t: t.update({name: torch.zeros(24, 16, dtype=torch.int8)}), "int8"),
+        (lambda t: t.update({name: torch.zeros(24, 16).to(torch.float8_e4m3fn)}), "float8"),
     ]
     for change, words in cases:
         path.write_bytes(original)
@@ -99,13 +100,70 @@ def test_missing_unexpected_misshapen_and_integer_tensors(folder: Path):
             load_pretrained(folder)
 
 
-def test_derived_buffers_and_a_written_tied_head_are_passed_over(folder: Path):
+def test_derived_buffers_are_passed_over(folder: Path):
     path = folder / "model.safetensors"
     _edit(path, lambda t: t.update({"model.layers.0.self_attn.rotary_emb.inv_freq": torch.zeros(4)}))
     load_pretrained(folder)
+
+
+def test_a_written_tied_head_is_the_embedding_or_refused(folder: Path):
+    path = folder / "model.safetensors"
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "tie_word_embeddings": True}))
+    # transformers 5 runs the head that the file holds, others the embedding.
+    with pytest.raises(DataError, match="tied to") as caught:
+        load_pretrained(folder)
+    assert "tie_word_embeddings" in caught.value.hint
+    _edit(path, lambda t: t.update({"lm_head.weight": t["model.embed_tokens.weight"].clone()}))
     assert load_pretrained(folder).lm_head is None
+    _edit(path, lambda t: t.pop("lm_head.weight"))
+    assert load_pretrained(folder).lm_head is None
+
+
+def _same(a: Decoder, b: Decoder) -> bool:
+    return all(torch.equal(p, q) for p, q in zip(a.parameters(), b.parameters(), strict=True))
+
+
+def test_saving_over_another_model_leaves_nothing_of_it(folder: Path):
+    for shard_bytes, count in ((3000, None), (5000, None), (10**9, 1)):
+        decoder = Decoder(CONFIG)
+        save_pretrained(decoder, folder, max_shard_bytes=shard_bytes)
+        assert _same(load_pretrained(folder), decoder)
+        files = [path.name for path in folder.glob("*.safetensors")]
+        index = folder / "model.safetensors.index.json"
+        if count == 1:
+            assert files == ["model.safetensors"] and not index.exists()
+        else:
+            assert set(files) == set(json.loads(index.read_text())["weight_map"].values())
+    assert not list(folder.glob(".*"))
+
+
+def test_a_loaded_model_may_be_saved_where_it_came_from(folder: Path):
+    loaded, again = load_pretrained(folder), load_pretrained(folder)
+    before = [p.clone() for p in again.parameters()]
+    with torch.no_grad():
+        loaded.model.norm.weight.add_(1)
+    save_pretrained(loaded, folder)
+    assert _same(load_pretrained(folder), loaded)
+    assert all(torch.equal(p, q) for p, q in zip(again.parameters(), before, strict=True))
+
+
+def test_a_full_disk_leaves_the_old_weights(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    import safetensors.torch
+
+    old, calls, write = load_pretrained(folder), [], safetensors.torch.save_file
+
+    def full(tensors, path, metadata):
+        calls.append(path)
+        if len(calls) == 2:
+            raise OSError(28, "No space left on device", str(path))
+        write(tensors, path, metadata)
+
+    monkeypatch.setattr(safetensors.torch, "save_file", full)
+    with pytest.raises(OSError, match="No space left"):
+        save_pretrained(Decoder(CONFIG), folder, max_shard_bytes=5000)
+    assert len(calls) == 2 and not list(folder.glob(".*"))
+    assert _same(load_pretrained(folder), old)
 
 
 def test_pickles_are_never_read(folder: Path):
