@@ -45,8 +45,11 @@ class KVCache:
     def write(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Store keys and values (B, H_kv, T, D) after the filled part; returns all of both so far.
 
-        `length` stays: the decoder advances it once all layers have written.
+        `length` stays: the decoder advances it once all layers have written. ValueError if the batch is not the
+        cache's: one row would be stored in all.
         """
+        if keys.size(0) != self.keys.size(1):
+            raise ValueError(f"a batch of {keys.size(0)} does not fit a cache for {self.keys.size(1)}")
         end = self.length + keys.size(2)
         self.keys[layer, :, :, self.length : end] = keys
         self.values[layer, :, :, self.length : end] = values

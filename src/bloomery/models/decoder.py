@@ -187,13 +187,17 @@ class Decoder(nn.Module):
         return self.model.norm(x)
 
     def _rope(self, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Tables of at least `length` rows, float32; grown by doubling, so that a long context costs nothing unused."""
+        """Tables of at least `length` rows, float32; grown by doubling, so that a long context costs nothing unused.
+
+        Made outside inference mode even if a forward in it asks first: training later saves them for backward.
+        """
         if self._tables is None or self._tables[0].size(0) < length or self._tables[0].device != device:
             config = self.config
             rows = min(config.max_position_embeddings, max(1024, 1 << (length - 1).bit_length()))
-            frequencies, factor = inverse_frequencies(
-                config.head_dim, config.rope_theta, config.rope_scaling, config.max_position_embeddings
-            )
-            cos, sin = rope_tables(frequencies, factor, rows)
-            self._tables = (cos.to(device), sin.to(device))
+            with torch.inference_mode(False):
+                frequencies, factor = inverse_frequencies(
+                    config.head_dim, config.rope_theta, config.rope_scaling, config.max_position_embeddings
+                )
+                cos, sin = rope_tables(frequencies, factor, rows)
+                self._tables = (cos.to(device), sin.to(device))
         return self._tables

@@ -39,6 +39,14 @@ def test_writes_in_place_and_crops():
     assert cache.length == 0
 
 
+def test_a_batch_of_another_size_is_refused():
+    cache = KVCache(CONFIG, 2, 10)
+    one = torch.ones(1, 2, 3, 8)
+    with pytest.raises(ValueError, match="a batch of 1 does not fit a cache for 2"):
+        cache.write(0, one, one)
+    assert not cache.keys.any()
+
+
 def test_a_full_cache_says_so():
     cache = KVCache(CONFIG, 1, 10)
     cache.reserve(10)
