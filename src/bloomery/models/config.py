@@ -1,7 +1,7 @@
 """ModelConfig: a decoder's sizes and options under Hugging Face's names, to and from config.json.
 
-A key of config.json is read, known to make no difference, or an error that names it: none is passed over. This
-module does not know tensors or files.
+A key of config.json is read, known to make no difference, or an error that names it: none is passed over. One that
+is not known and null is not set. This module does not know tensors or files.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _NO_EFFECT = frozenset(
     {
         *("transformers_version", "architectures", "use_cache", "torch_dtype", "dtype", "pad_token_id"),
         *("return_dict", "output_hidden_states", "output_attentions", "chunk_size_feed_forward", "id2label"),
-        *("label2id", "problem_type", "max_window_layers", "_attn_implementation", "attn_implementation"),
+        *("label2id", "problem_type", "_attn_implementation", "attn_implementation", "_attn_implementation_autoset"),
         *("_name_or_path", "is_llama_config", "transformers.js_config"),
     }
 )
@@ -36,6 +36,8 @@ _ONLY = {
     "rope_interleaved": (False, None),
     "quantization_config": (None,),
 }
+# Keys of ours whose null is as good as their absence.
+_MAY_BE_NULL = {"rope_theta", "rope_scaling", "num_key_value_heads", "head_dim"}
 _MAX = {
     "vocab_size": 1 << 22,
     "hidden_size": 1 << 17,
@@ -88,6 +90,13 @@ class ModelConfig:
         for name in ("rms_norm_eps", "rope_theta", "initializer_range"):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
                 raise ConfigError(f'"{name}" should be above 0, not {getattr(self, name)!r}')
+        if family.head_dim_follows_hidden_size and self.hidden_size % self.num_attention_heads:
+            raise ConfigError(
+                f"{family.model_type}: hidden_size {self.hidden_size} is not a multiple of"
+                f" num_attention_heads {self.num_attention_heads}"
+            )
+        if self.rope_scaling is not None and self.rope_scaling.rope_type == "yarn" and self.rope_theta <= 1:
+            raise ConfigError(f'"rope_theta" should be above 1 for yarn, not {self.rope_theta!r}')
         if self.mlp_bias and not family.mlp_bias_key:
             raise ConfigError(f"family {family.model_type} has no mlp_bias")
 
@@ -104,14 +113,18 @@ class ModelConfig:
     def from_hf(cls, values: Mapping[str, Any]) -> ModelConfig:
         """From the content of a config.json. Raises ConfigError naming every key that is not supported."""
         family = family_of(values.get("model_type"))
-        given = {k: v for k, v in values.items() if k not in _NO_EFFECT and v is not None}
-        merged = {**family.defaults, **given}
-        _check_restricted(merged)
-        rope = _rope(merged)
         own = {f.name for f in dataclasses.fields(cls)}
+        # A null id means that there is none, which is not the family's default; a null size is an error.
+        given = {k: v for k, v in values.items() if k not in _NO_EFFECT and (v is not None or k in own - _MAY_BE_NULL)}
+        merged = {**family.defaults, **given}
+        if values.get("num_key_value_heads", 0) is None:
+            merged["num_key_value_heads"] = merged["num_attention_heads"]
+        _check_restricted(merged)
+        rope = _rope(given, family.defaults["rope_theta"])
         eos = merged.pop("eos_token_id", None)
         arguments = {k: merged.pop(k) for k in list(merged) if k in own and k not in ("rope_scaling", "rope_theta")}
-        for key in ("rope_scaling", "rope_theta", "rope_parameters", "layer_types", "sliding_window", *_ONLY):
+        window = ("sliding_window", "max_window_layers") if family.sliding_window_keys else ()
+        for key in ("rope_scaling", "rope_theta", "rope_parameters", "layer_types", *window, *_ONLY):
             merged.pop(key, None)
         if merged:
             raise ConfigError(
@@ -155,21 +168,37 @@ def _check_restricted(values: Mapping[str, Any]) -> None:
         raise ConfigError('"layer_types" other than full_attention are not supported')
 
 
-def _rope(values: Mapping[str, Any]) -> dict[str, Any]:
-    """rope_theta and rope_scaling from either the older keys or transformers 5's rope_parameters."""
-    parameters = values.get("rope_scaling") or values.get("rope_parameters") or {}
-    if not isinstance(parameters, Mapping):
-        raise ConfigError("rope_scaling should be a table")
-    rest = dict(parameters)
-    newer = values.get("rope_parameters") or {}
-    theta = rest.pop("rope_theta", newer.get("rope_theta") or values["rope_theta"])
-    kind = rest.pop("rope_type", None) or rest.pop("type", None) or "default"
-    rest.pop("type", None)
+def _rope(given: Mapping[str, Any], default_theta: float) -> dict[str, Any]:
+    """rope_theta and rope_scaling from the older keys or transformers 5's rope_parameters; ConfigError if they differ.
+
+    Readers disagree about which of the two wins, so a file whose two say different things has no one meaning.
+    """
+    older, newer = (_rope_table(given, key) for key in ("rope_scaling", "rope_parameters"))
+    if older and newer and older[1] != newer[1]:
+        raise ConfigError("rope_scaling and rope_parameters contradict each other", hint="keep one of them")
+    places = [given.get("rope_theta"), *(table[0] for table in (older, newer) if table)]
+    thetas = [theta for theta in places if theta is not None]
+    if any(theta != thetas[0] for theta in thetas):
+        raise ConfigError(f"rope_theta is given as {' and as '.join(f'{theta!r:.60}' for theta in thetas)}")
+    theta = thetas[0] if thetas else default_theta
+    return {"rope_theta": theta, "rope_scaling": (older or newer or (None, None))[1]}
+
+
+def _rope_table(given: Mapping[str, Any], key: str) -> tuple[Any, dict[str, Any] | None] | None:
+    """(rope_theta or None, the scaling or None for none) of one of the two tables; None without the table."""
+    table = given.get(key)
+    if table is None:
+        return None
+    if not isinstance(table, Mapping):
+        raise ConfigError(f'"{key}" should be a table')
+    rest = {name: value for name, value in table.items() if value is not None}
+    older_kind = rest.pop("type", None)
+    kind = rest.pop("rope_type", None) or older_kind or "default"
+    theta = rest.pop("rope_theta", None)
     if rest.pop("partial_rotary_factor", 1.0) != 1.0:
         raise ConfigError("partial_rotary_factor other than 1 is not supported")
-    if kind == "default":
-        if rest.keys() - {"original_max_position_embeddings", "factor"}:
-            raise ConfigError(f"rope scaling: keys without a rope_type: {', '.join(sorted(rest))}")
-        return {"rope_theta": theta, "rope_scaling": None}
-    scaling = {key: value for key, value in rest.items() if value is not None}
-    return {"rope_theta": theta, "rope_scaling": {"rope_type": kind, **scaling}}
+    if kind != "default":
+        return theta, {"rope_type": kind, **rest}
+    if rest.keys() - {"original_max_position_embeddings", "factor"}:
+        raise ConfigError(f"{key}: keys without a rope_type: {', '.join(sorted(rest))}")
+    return theta, None

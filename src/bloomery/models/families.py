@@ -21,9 +21,12 @@ class Family:
     architecture: str
     qk_norm: bool
     head_dim_follows_hidden_size: bool
-    """An absent head_dim is hidden_size / num_attention_heads (Llama), not a default of its own (Qwen3)."""
+    """An absent head_dim is hidden_size / num_attention_heads, which the reference demands to be whole even where
+    head_dim is given (Llama); else it has a default of its own (Qwen3)."""
     mlp_bias_key: bool
     """The family's config has `mlp_bias`."""
+    sliding_window_keys: bool
+    """The family's config has `sliding_window` and the like, which do nothing while use_sliding_window is false."""
     output_bias_follows_attention_bias: bool
     """attention_bias gives o_proj a bias too."""
     defaults: Mapping[str, Any]
@@ -49,6 +52,7 @@ FAMILIES: dict[str, Family] = {
             qk_norm=True,
             head_dim_follows_hidden_size=False,
             mlp_bias_key=False,
+            sliding_window_keys=True,
             output_bias_follows_attention_bias=True,
             defaults={
                 **_COMMON,
@@ -65,6 +69,7 @@ FAMILIES: dict[str, Family] = {
             qk_norm=False,
             head_dim_follows_hidden_size=True,
             mlp_bias_key=True,
+            sliding_window_keys=False,
             output_bias_follows_attention_bias=True,
             defaults={
                 **_COMMON,

@@ -7,6 +7,7 @@ al., arXiv 2309.00071). This module does not know attention.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 
@@ -15,10 +16,26 @@ from torch import Tensor
 
 from bloomery.core.errors import ConfigError
 
+# What each kind of scaling reads, beside rope_type and factor.
+_KEYS = {
+    "linear": frozenset(),
+    "llama3": frozenset({"original_max_position_embeddings", "low_freq_factor", "high_freq_factor"}),
+    "yarn": frozenset(
+        {
+            *("original_max_position_embeddings", "attention_factor", "beta_fast", "beta_slow"),
+            *("mscale", "mscale_all_dim", "truncate"),
+        }
+    ),
+}
+_BETA_FAST, _BETA_SLOW = 32.0, 1.0
+
 
 @dataclass(frozen=True, kw_only=True)
 class RopeScaling:
-    """How positions beyond the original context are squeezed; names are Hugging Face's."""
+    """How positions beyond the original context are squeezed; names are Hugging Face's.
+
+    Raises ConfigError for an unknown kind, a key that its kind has no use for, and numbers that make no frequencies.
+    """
 
     rope_type: str
     factor: float
@@ -33,21 +50,39 @@ class RopeScaling:
     truncate: bool | None = None
 
     def __post_init__(self) -> None:
-        if self.rope_type not in ("linear", "llama3", "yarn"):
-            raise ConfigError(f"unsupported rope_type {self.rope_type!r}", hint="linear, llama3 or yarn")
+        if self.rope_type not in _KEYS:
+            raise ConfigError(f"unsupported rope_type {self.rope_type!r:.60}", hint="linear, llama3 or yarn")
+        given = {f.name for f in dataclasses.fields(self) if getattr(self, f.name) is not None}
+        odd = given - _KEYS[self.rope_type] - {"rope_type", "factor"}
+        if odd:
+            raise ConfigError(f"rope scaling {self.rope_type} has no use for {', '.join(sorted(odd))}")
         if not (math.isfinite(self.factor) and self.factor >= 1):
             raise ConfigError(f"rope scaling: factor should be at least 1, not {self.factor!r}")
         if self.rope_type == "llama3":
             low, high = self.low_freq_factor, self.high_freq_factor
             if low is None or high is None or not 0 < low < high:
                 raise ConfigError("rope scaling llama3 needs low_freq_factor below high_freq_factor")
+        for name in ("original_max_position_embeddings", "attention_factor", "beta_fast", "beta_slow"):
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and value > 0):
+                raise ConfigError(f"rope scaling: {name} should be above 0, not {value!r}")
+        for name in ("mscale", "mscale_all_dim"):
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and value >= 0):
+                raise ConfigError(f"rope scaling: {name} should be at least 0, not {value!r}")
+        if (self.beta_fast or _BETA_FAST) < (self.beta_slow or _BETA_SLOW):
+            raise ConfigError("rope scaling yarn needs beta_fast at least as large as beta_slow")
 
 
 def inverse_frequencies(
     head_dim: int, theta: float, scaling: RopeScaling | None, max_position_embeddings: int
 ) -> tuple[Tensor, float]:
-    """Inverse frequencies float32 (D / 2,), and the factor on cos and sin (1 but for yarn)."""
-    frequencies = 1.0 / (theta ** (torch.arange(0, head_dim, 2, dtype=torch.int64).float() / head_dim))
+    """Inverse frequencies float32 (D / 2,), and the factor on cos and sin (1 but for yarn).
+
+    Operations are in the order of transformers, so that the numbers are equal to the last bit.
+    """
+    wavelengths = theta ** (torch.arange(0, head_dim, 2, dtype=torch.int64).float() / head_dim)
+    frequencies = 1.0 / wavelengths
     if scaling is None:
         return frequencies, 1.0
     original = scaling.original_max_position_embeddings or max_position_embeddings
@@ -55,7 +90,7 @@ def inverse_frequencies(
         return frequencies / scaling.factor, 1.0
     if scaling.rope_type == "llama3":
         return _llama3(frequencies, scaling, original), 1.0
-    return _yarn(frequencies, scaling, original, head_dim, theta), _yarn_attention_factor(scaling)
+    return _yarn(wavelengths, scaling, original, head_dim, theta), _yarn_attention_factor(scaling)
 
 
 def _llama3(frequencies: Tensor, scaling: RopeScaling, original: int) -> Tensor:
@@ -63,28 +98,31 @@ def _llama3(frequencies: Tensor, scaling: RopeScaling, original: int) -> Tensor:
     low, high = scaling.low_freq_factor, scaling.high_freq_factor
     assert low is not None and high is not None
     wavelength = 2 * math.pi / frequencies
-    scaled = frequencies / scaling.factor
     smooth = (original / wavelength - low) / (high - low)
-    blended = (1 - smooth) * scaled + smooth * frequencies
-    result = torch.where(wavelength > original / low, scaled, frequencies)
+    blended = (1 - smooth) * frequencies / scaling.factor + smooth * frequencies
+    result = torch.where(wavelength > original / low, frequencies / scaling.factor, frequencies)
     between = (wavelength >= original / high) & (wavelength <= original / low)
     return torch.where(between, blended, result)
 
 
-def _yarn(frequencies: Tensor, scaling: RopeScaling, original: int, head_dim: int, theta: float) -> Tensor:
-    """Each frequency between interpolated (few rotations in the original context) and kept (many)."""
+def _yarn(wavelengths: Tensor, scaling: RopeScaling, original: int, head_dim: int, theta: float) -> Tensor:
+    """Each frequency between interpolated (few rotations in the original context) and kept (many).
+
+    `wavelengths` are the reciprocals of the frequencies (D / 2,).
+    """
 
     def dimension(rotations: float) -> float:
         return head_dim * math.log(original / (rotations * 2 * math.pi)) / (2 * math.log(theta))
 
-    low, high = dimension(scaling.beta_fast or 32.0), dimension(scaling.beta_slow or 1.0)
+    low, high = dimension(scaling.beta_fast or _BETA_FAST), dimension(scaling.beta_slow or _BETA_SLOW)
     if scaling.truncate is not False:
         low, high = math.floor(low), math.ceil(high)
     low, high = max(low, 0), min(high, head_dim - 1)
     if low == high:
         high += 0.001
     ramp = ((torch.arange(head_dim // 2, dtype=torch.float32) - low) / (high - low)).clamp(0, 1)
-    return frequencies / scaling.factor * ramp + frequencies * (1 - ramp)
+    kept = 1 - ramp
+    return 1.0 / (scaling.factor * wavelengths) * (1 - kept) + 1.0 / wavelengths * kept
 
 
 def _yarn_attention_factor(scaling: RopeScaling) -> float:

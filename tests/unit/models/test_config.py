@@ -125,12 +125,35 @@ def test_published_configs(name: str):
     assert ModelConfig.from_hf(config.to_hf()) == config
 
 
-@pytest.mark.parametrize("eos", [None, 5, [5, 7]])
-def test_end_ids(eos: Any):
-    config = ModelConfig.from_hf({**SMALL, "eos_token_id": eos})
-    expected = {None: (2,), 5: (5,)}.get(eos if not isinstance(eos, list) else -1, (5, 7))
-    assert config.eos_token_id == expected  # an absent one is Llama's default, 2
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, (2,)),  # Llama's default
+        ({"eos_token_id": None}, ()),
+        ({"eos_token_id": 5}, (5,)),
+        ({"eos_token_id": [5, 7]}, (5, 7)),
+    ],
+)
+def test_end_ids(given: dict[str, Any], expected: tuple[int, ...]):
+    config = ModelConfig.from_hf({**SMALL, **given})
+    assert config.eos_token_id == expected
     assert ModelConfig.from_hf(config.to_hf()) == config
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen3"])
+@pytest.mark.parametrize(
+    "nulls",
+    [{"eos_token_id": None}, {"bos_token_id": None}, {"num_key_value_heads": None}, {"rope_scaling": None}, {}],
+)
+def test_nulls_mean_what_they_mean_to_transformers(family: str, nulls: dict[str, Any]):
+    from transformers import AutoConfig
+
+    values = {**SMALL, "model_type": family, "num_attention_heads": 16, **nulls}
+    ours, theirs = ModelConfig.from_hf(values), AutoConfig.for_model(**values)
+    assert ours.bos_token_id == theirs.bos_token_id
+    assert ours.eos_token_id == (() if theirs.eos_token_id is None else (theirs.eos_token_id,))
+    assert (ours.num_key_value_heads, ours.head_dim) == (theirs.num_key_value_heads, theirs.head_dim)
+    assert ModelConfig.from_hf(ours.to_hf()) == ours
 
 
 def test_unknown_keys_are_all_named():
@@ -153,7 +176,13 @@ def test_unknown_keys_are_all_named():
         {"rope_scaling": {"rope_type": "linear", "factor": 2.0, "surprise": 1}},
         {"rope_scaling": "linear"},
         {"rope_parameters": {"rope_theta": 1e4, "partial_rotary_factor": 0.5}},
+        {"rope_theta": 1.0, "rope_scaling": {"rope_type": "yarn", "factor": 2.0}},
+        {"rope_theta": True},
+        {"sliding_window": 32},  # Qwen3's
         {"num_key_value_heads": 3},
+        {"num_attention_heads": 6, "head_dim": 16},
+        {"hidden_size": None},
+        {"attention_bias": None},
         {"head_dim": 15},
         {"hidden_size": 0},
         {"hidden_size": "64"},
@@ -173,6 +202,22 @@ def test_older_and_newer_rotary_keys_agree():
     newer = ModelConfig.from_hf({**SMALL, "rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 5e5}})
     older = ModelConfig.from_hf({**SMALL, "rope_theta": 5e5, "rope_scaling": {"type": "linear", "factor": 2.0}})
     assert newer == older and newer.rope_theta == 5e5
+
+
+@pytest.mark.parametrize(
+    "two",
+    [
+        {"rope_scaling": {"rope_type": "linear", "factor": 2.0}, "rope_parameters": {"rope_type": "default"}},
+        {
+            "rope_scaling": {"rope_type": "linear", "factor": 2.0},
+            "rope_parameters": {"rope_type": "linear", "factor": 4.0},
+        },
+        {"rope_theta": 1e4, "rope_parameters": {"rope_type": "default", "rope_theta": 5e5}},
+    ],
+)
+def test_rotary_keys_that_contradict_each_other(two: dict[str, Any]):
+    with pytest.raises(ConfigError, match=r"contradict each other|given as 10000\.0 and as 500000\.0"):
+        ModelConfig.from_hf({**SMALL, **two})
 
 
 def test_mlp_bias_belongs_to_llama():

@@ -43,8 +43,8 @@ def test_scalings(scaling: dict[str, Any], theta: float, head_dim: int):
     )
     expected, factor = ROPE_INIT_FUNCTIONS[scaling["rope_type"]](config, torch.device("cpu"))
     got, got_factor = inverse_frequencies(head_dim, theta, RopeScaling(**scaling), 32768)
-    assert torch.allclose(got, expected, rtol=1e-6, atol=0)
-    assert got_factor == pytest.approx(factor)
+    assert torch.equal(got, expected)
+    assert got_factor == factor
 
 
 def test_rotation_keeps_lengths_and_depends_on_distance():
@@ -68,6 +68,15 @@ def test_rotation_keeps_lengths_and_depends_on_distance():
         {"rope_type": "linear", "factor": float("nan")},
         {"rope_type": "llama3", "factor": 8.0},
         {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 4.0, "high_freq_factor": 1.0},
+        {"rope_type": "linear", "factor": 2.0, "low_freq_factor": 1.0},
+        {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "beta_fast": 32.0},
+        {"rope_type": "yarn", "factor": 2.0, "original_max_position_embeddings": -5},
+        {"rope_type": "yarn", "factor": 2.0, "original_max_position_embeddings": 0},
+        {"rope_type": "yarn", "factor": 2.0, "beta_fast": -1.0},
+        {"rope_type": "yarn", "factor": 2.0, "beta_slow": 0.0},
+        {"rope_type": "yarn", "factor": 2.0, "beta_fast": 0.5},
+        {"rope_type": "yarn", "factor": 2.0, "attention_factor": -1.0},
+        {"rope_type": "yarn", "factor": 2.0, "mscale": float("inf"), "mscale_all_dim": 1.0},
     ],
 )
 def test_what_makes_no_sense(wrong: dict[str, Any]):
