@@ -86,7 +86,7 @@ def test_killed_runs_end_bit_equal(prepared: tuple[Path, list[str]], tmp_path: P
         if kills < KILLS:
             assert process.stdout is not None
             process.stdout.readline()
-            time.sleep(rng.uniform(0, 0.6 * lasted))
+            time.sleep(rng.uniform(0, 1.1 * lasted))
             process.send_signal(signal.SIGKILL)
             ended = process.wait()
             kills += ended == -signal.SIGKILL

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from bloomery.core.recipe import Recipe
     from bloomery.core.workspace import Workspace
 
-DEMO_MINUTES = 2.5
+DEMO_MINUTES = 3.0
 
 
 def demo(

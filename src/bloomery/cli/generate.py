@@ -19,6 +19,9 @@ ModelName = Annotated[
 ]
 
 
+_MAX_PROMPT_CHARACTERS = 10_000_000
+
+
 def open_model(reference: str, workspace: Workspace) -> LanguageModel:
     """The model of that name, or the newest one of the workspace."""
     from bloomery.engine import load
@@ -43,7 +46,7 @@ def generate(
     common = common or Common()
     if prompt is None and sys.stdin.isatty():
         raise ConfigError("nothing to go on from", hint='bloomery generate "Once upon a time"')
-    text = sys.stdin.read() if prompt is None else prompt
+    text = _read_stdin() if prompt is None else prompt
     options: dict[str, Any] = {
         "max_new_tokens": max_new_tokens,
         "temperature": temperature,
@@ -64,6 +67,16 @@ def generate(
     print()
     if result is not None and not common.quiet:
         print(speed_line(result), file=sys.stderr)
+
+
+def _read_stdin() -> str:
+    try:
+        text = sys.stdin.read(_MAX_PROMPT_CHARACTERS + 1)
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"what comes on stdin is not text: {error.reason} at byte {error.start}") from error
+    if len(text) > _MAX_PROMPT_CHARACTERS:
+        raise ConfigError(f"what comes on stdin is longer than {_MAX_PROMPT_CHARACTERS:,} characters")
+    return text
 
 
 def result_data(result: GenerationResult) -> dict[str, Any]:

@@ -5,6 +5,7 @@ This module does not know how runs are recorded (`core.ledger`) nor how artifact
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import App, Parameter
 
 from bloomery.cli.options import Common, print_json
-from bloomery.core.errors import ArtifactError
+from bloomery.core.errors import ArtifactError, DamagedError
 from bloomery.core.quantity import Quantity
 
 if TYPE_CHECKING:
@@ -111,6 +112,8 @@ def verify(
             print(f"{folder.name}  {state}")
     if common.json:
         print_json({"checked": len(folders), "damaged": problems})
+    elif not folders:
+        print(f"no artifacts in {workspace.root} yet")
     if problems:
         raise ArtifactError(
             f"{len(problems)} of {len(folders)} artifacts are damaged, the first: {problems[0]['problem']}",
@@ -149,10 +152,10 @@ def _idle_scratch(workspace: Workspace) -> list[Path]:
     """Scratch folders that no process holds and that no failed run could still be resumed from."""
     from bloomery.core.locks import FileLock
 
-    resumable = set()
+    newest: dict[str, str] = {}
     for row in workspace.ledger.runs(limit=100_000):
-        if row["state"] != "finished" and workspace.ledger.output(row["key"]) is None:
-            resumable.add(f"{row['stage']}-{row['key'][:16]}")
+        newest.setdefault(f"{row['stage']}-{row['key'][:16]}", row["state"])
+    resumable = {name for name, state in newest.items() if state != "finished"}
     idle = []
     for folder in sorted(p for p in workspace.scratch.iterdir() if p.is_dir()):
         lock = FileLock(folder.with_name(folder.name + ".lock"))
@@ -169,8 +172,10 @@ def _damaged(workspace: Workspace) -> list[Path]:
     for folder in sorted(p for p in workspace.artifacts.iterdir() if p.is_dir()):
         try:
             Artifact.open(folder)
-        except ArtifactError:
+        except DamagedError:
             found.append(folder)
+        except ArtifactError as error:  # unreadable, or of a newer version: not ours to call damaged
+            print(f"left alone: {error.one_line()}", file=sys.stderr)
     return found
 
 
@@ -178,7 +183,9 @@ def _unused(workspace: Workspace) -> list[Path]:
     """Sound artifacts that are no model, no scores, and no ancestor of one."""
     from bloomery.core.artifact import Artifact
 
-    kept: set[str] = set()
+    # What a stage that is at work in another process reads is in use, though nothing has come of it yet.
+    working = [workspace.ledger.run(row["id"])["inputs"] for row in workspace.ledger.unfinished()]
+    kept: set[str] = {identity for inputs in working for identity in inputs}
     sound: dict[str, Path] = {}
     for folder in sorted(p for p in workspace.artifacts.iterdir() if p.is_dir()):
         try:

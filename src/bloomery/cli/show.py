@@ -17,8 +17,8 @@ def outcome_lines(metrics: Mapping[str, Any]) -> list[str]:
     expected = Quantity.from_dict(plan["predicted_bits_per_byte"])
     reached = metrics["validation_bits_per_byte"]
     lines = [
-        f"planned {plan['predicted_seconds']:.0f} s, took {metrics['training_seconds']:.0f} s of training steps at "
-        f"{metrics['tokens_per_second']:,.0f} tokens/s"
+        f"planned {plan['predicted_seconds']:.0f} s, took {metrics['training_seconds']:.0f} s of steps at "
+        f"{metrics['tokens_per_second']:,.0f} tokens/s and {metrics['validation_seconds']:.0f} s of validation"
     ]
     if reached is not None:
         nats = metrics["validation_nats_per_token"]

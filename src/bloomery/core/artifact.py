@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from bloomery.core.config import digest
-from bloomery.core.errors import ArtifactError
+from bloomery.core.errors import ArtifactError, DamagedError
 from bloomery.core.quantity import Quantity
 
 MANIFEST = "manifest.json"
@@ -88,7 +88,7 @@ class Artifact:
             raise ArtifactError(f"{folder} is a {artifact.kind}, not a {kind}", hint=f"give the path of a {kind}")
         _check_files(folder, files, deep=verify)
         if content_id(artifact.kind, files) != artifact.id:
-            raise ArtifactError(f"{folder / MANIFEST} was changed: its id does not fit its files", hint=_DAMAGED)
+            raise DamagedError(f"{folder / MANIFEST} was changed: its id does not fit its files", hint=_DAMAGED)
         return artifact
 
 
@@ -176,7 +176,7 @@ def as_artifact_error(error: OSError, doing: str) -> ArtifactError:
         errno.EPERM: "choose a folder that you may write to: --home DIR or BLOOMERY_HOME",
         errno.EROFS: "the file system is read-only: choose another folder with --home DIR or BLOOMERY_HOME",
     }
-    where = f" ({error.filename})" if error.filename else ""
+    where = f" ({error.filename})" if error.filename and str(error.filename) not in doing else ""
     return ArtifactError(f"{doing}: {error.strerror or error}{where}", hint=hints.get(error.errno or 0, ""))
 
 
@@ -223,7 +223,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     except OSError as error:
         raise as_artifact_error(error, f"cannot read {path}") from error
     except ValueError as error:
-        raise ArtifactError(f"{path} is damaged: {error}", hint=_DAMAGED) from error
+        raise DamagedError(f"{path} is damaged: {error}", hint=_DAMAGED) from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise ArtifactError(f"{path} has a format that this version does not read", hint="upgrade bloomery")
     return manifest
@@ -245,11 +245,11 @@ def _check_files(folder: Path, files: Sequence[tuple[str, int, str]], *, deep: b
         try:
             found = path.stat().st_size
             if found != size:
-                raise ArtifactError(f"{path} has {found:,} bytes, its manifest says {size:,}", hint=_DAMAGED)
+                raise DamagedError(f"{path} has {found:,} bytes, its manifest says {size:,}", hint=_DAMAGED)
             if deep and sha256_file(path) != sha:
-                raise ArtifactError(f"{path} is damaged: its SHA-256 differs from the manifest's", hint=_DAMAGED)
+                raise DamagedError(f"{path} is damaged: its SHA-256 differs from the manifest's", hint=_DAMAGED)
         except FileNotFoundError:
-            raise ArtifactError(f"{path} is missing", hint=_DAMAGED) from None
+            raise DamagedError(f"{path} is missing", hint=_DAMAGED) from None
         except OSError as error:
             raise as_artifact_error(error, f"cannot read {path}") from error
     extra = set(_walk(folder)) - {name for name, _, _ in files}

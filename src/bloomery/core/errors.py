@@ -4,6 +4,7 @@
     ├── ConfigError          a recipe, a flag or an argument is wrong
     ├── DataError            documents, shards or weights cannot be read or make no sense
     ├── ArtifactError        an artifact is missing, damaged or cannot be written
+    │   └── DamagedError     an artifact's files are not what its manifest says
     ├── DeviceError          the machine lacks what was asked for, or ran out of it
     ├── MissingExtraError    an optional package is not installed; the hint is the pip line
     ├── TrainingError        training stopped before a step that would have done harm
@@ -46,6 +47,10 @@ class DataError(BloomeryError):
 
 class ArtifactError(BloomeryError):
     """An artifact is missing or damaged, or there is no room or permission to publish it."""
+
+
+class DamagedError(ArtifactError):
+    """An artifact's files are not what its manifest says: changed, truncated or missing."""
 
 
 class DeviceError(BloomeryError):

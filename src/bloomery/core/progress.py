@@ -180,7 +180,8 @@ def plan_lines(plan: dict[str, Any]) -> list[str]:
     expected = Quantity.from_dict(plan["predicted_bits_per_byte"]).text("bits per byte")
     return [
         f"plan: {model['num_hidden_layers']} layers x {model['hidden_size']}, {plan['parameters']:,} parameters, "
-        f"{plan['steps']:,} steps of {plan['batch_rows']} x {plan['context_length']} tokens, {plan['precision']}",
+        f"{plan['steps']:,} steps of {plan['batch_rows']} x {plan['context_length']} tokens, {plan['precision']}, "
+        f"learning rate {plan['learning_rate']:g}",
         f"      about {plan['predicted_seconds']:.0f} s, {plan['epochs']:.2f} passes over the corpus, "
         f"expecting {expected}",
         *(f"      {reason}" for reason in plan["reasons"]),

@@ -120,6 +120,7 @@ class Run:
             meters=self.meter.describe(),
         )
         self.event("start", config=dict(self.inputs.config), parents=list(self.inputs.parents), seed=self.inputs.seed)
+        self._say_alive()
         self._heart = threading.Thread(target=self._beat, name=f"heartbeat-{self.stage}", daemon=True)
         self._heart.start()
 
@@ -146,9 +147,11 @@ class Run:
                 raise
             # The first error matters more; the next command that opens the workspace records this run's end.
             print(f"warning: the end of run {self.id} could not be recorded: {problem}", file=sys.stderr)
-        finally:
+        else:
+            # Only now: if the ledger does not know the artifact, the checkpoints are what the next run has.
             if state == "finished":
                 shutil.rmtree(self.scratch, ignore_errors=True)
+        finally:
             self._close()
         if isinstance(error, OSError):
             raise as_artifact_error(error, f"the {self.stage} stage stopped") from error
@@ -215,7 +218,11 @@ class Run:
         """
         if self.artifact is not None:
             raise ArtifactError(f"run {self.id} has already published {self.artifact.name}")
-        attempts = [a for a in self.workspace.ledger.attempts(self.inputs.key) if a["state"] == "failed"]
+        attempts: list[dict[str, Any]] = []
+        for attempt in self.workspace.ledger.attempts(self.inputs.key):
+            # What was paid before an earlier finished run is in that run's artifact.
+            attempts = [] if attempt["state"] == "finished" else [*attempts, attempt]
+        attempts = [attempt for attempt in attempts if attempt["state"] == "failed"]
         energy, seconds = self.energy_joules, self.seconds
         for attempt in attempts:
             energy = energy + Quantity.from_dict(attempt["energy_joules"])
@@ -253,9 +260,12 @@ class Run:
     def _beat(self) -> None:
         while not self._stop.wait(_HEARTBEAT_SECONDS):
             try:
-                self.event("heartbeat", seconds=self.seconds, energy_joules=self.energy_joules.to_dict())
+                self._say_alive()
             except OSError:
                 return  # the disk is full: the stage's own writes will say so
+
+    def _say_alive(self) -> None:
+        self.event("heartbeat", seconds=self.seconds, energy_joules=self.energy_joules.to_dict())
 
 
 def _describe(error: BaseException) -> str:

@@ -129,8 +129,23 @@ class Workspace:
             if folder.is_dir() and not lock.try_acquire():
                 continue  # alive: its process holds the lock
             seconds, energy = last_heartbeat(folder / "events.jsonl")
-            ledger.end_run(run["id"], state="failed", seconds=seconds, energy_joules=energy, error=_DIED)
+            made = self._published_by(run["id"])
+            if made is not None:  # it died between publishing and saying so: nothing was lost
+                ledger.end_run(run["id"], state="finished", seconds=seconds, energy_joules=energy, artifact=made)
+            else:
+                ledger.end_run(run["id"], state="failed", seconds=seconds, energy_joules=energy, error=_DIED)
             lock.release()
+
+    def _published_by(self, run: str) -> Artifact | None:
+        """The sound artifact whose manifest names this run."""
+        for path in self.artifacts.glob("*/manifest.json"):
+            try:
+                found = Artifact.open(path.parent, verify=False)
+            except ArtifactError:
+                continue
+            if found.manifest.get("run") == run:
+                return found
+        return None
 
 
 def _holds_manifest(path: Path) -> bool:
@@ -145,8 +160,12 @@ def last_heartbeat(path: Path) -> tuple[float, Quantity]:
     seconds, energy = 0.0, Quantity.unknown()
     if path.is_file():
         for event in read_events(path):
-            if event.get("kind") == "heartbeat":
+            if not isinstance(event, dict) or event.get("kind") != "heartbeat":
+                continue
+            try:
                 seconds, energy = float(event["seconds"]), Quantity.from_dict(event["energy_joules"])
+            except (KeyError, TypeError, ValueError):
+                continue  # a line that a crash garbled: the one before it counts
     return seconds, energy
 
 

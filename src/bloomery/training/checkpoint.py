@@ -71,6 +71,12 @@ def save(
     return target
 
 
+def sweep(folder: Path) -> None:
+    """Remove what a writer that was killed left half-written. The caller holds the folder's lock."""
+    for path in folder.glob(".partial-*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
 def latest(folder: Path, *, warn: Callable[[str], None] = lambda text: None) -> Checkpoint | None:
     """The newest sound checkpoint in a folder, or None. `warn` hears of each damaged one that was passed over."""
     for path in reversed(_steps(folder)):

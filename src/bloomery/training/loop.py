@@ -53,8 +53,6 @@ class LoopConfig:
     """Seconds between checkpoints."""
     checkpoint_every_steps: int = 0
     """Steps between checkpoints, beside the seconds; 0 leaves it to the seconds."""
-    max_gradient_norm: float = 0.0
-    """Clip the global gradient norm; 0 does not clip."""
 
 
 @dataclass
@@ -64,6 +62,7 @@ class Progress:
     step: int = 0
     tokens: int = 0
     seconds: float = 0.0
+    validation_seconds: float = 0.0
     smooth_loss: float = 0.0
     losses: list[list[float]] = field(default_factory=list)
     validations: list[list[float]] = field(default_factory=list)
@@ -103,10 +102,12 @@ class Loop:
         self.checkpoints = run.scratch / "checkpoints"
         self._last_save = time.perf_counter()
         self._last_said = 0.0
+        self._saved_step = 0
         self._interrupted = threading.Event()
 
     def resume(self) -> bool:
         """Take up the newest sound checkpoint; False if there is none."""
+        checkpoint.sweep(self.checkpoints)
         found = checkpoint.latest(self.checkpoints, warn=self.run.note)
         if found is None:
             return False
@@ -115,6 +116,7 @@ class Loop:
         state = found.state
         self.rows.load_state_dict(state["rows"])
         self.progress = Progress(**state["progress"])
+        self._saved_step = found.step
         _set_random_state(state["random"], self.device)
         if state["threads"] != torch.get_num_threads():
             self.run.note(
@@ -138,10 +140,17 @@ class Loop:
                     raise KeyboardInterrupt
                 if self._save_is_due():
                     self.save()
-            return self._validate(None) if self.validation else None
+            if self.progress.step > self._saved_step:
+                self.save()  # the last validation can take a while, and a kill in it should cost nothing
+            final = self._validate(None) if self.validation else None
+            if final is not None and not math.isfinite(final.nats_per_token):
+                self._stop_before_harm(final.nats_per_token, math.nan)
+            return final
 
     def save(self) -> Path:
-        """Write a checkpoint of the present state."""
+        """Write a checkpoint of the present state; TrainingError if a weight is not finite: the last one is kept."""
+        if not all(bool(p.isfinite().all()) for p in self.model.parameters()):
+            self._stop_before_harm(math.nan, math.nan)
         state: dict[str, Any] = {
             "rows": self.rows.state_dict(),
             "progress": vars(self.progress),
@@ -155,7 +164,7 @@ class Loop:
             optimizer=self.optimizers.state_tensors(),
             state=state,
         )
-        self._last_save = time.perf_counter()
+        self._last_save, self._saved_step = time.perf_counter(), self.progress.step
         return path
 
     def _step(self) -> None:
@@ -188,20 +197,23 @@ class Loop:
             loss.backward()
             total += loss.detach()
         parameters = [p for p in self.model.parameters() if p.grad is not None]
-        limit = self.config.max_gradient_norm or math.inf
-        norm = torch.nn.utils.clip_grad_norm_(parameters, limit)
+        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         return float(total), float(norm), tokens
 
     def _stop_before_harm(self, loss: float, norm: float) -> None:
-        good = checkpoint.latest(self.checkpoints)
-        kept = f"the checkpoint of step {good.step} is kept" if good else "no step had been taken that was kept"
+        kept = (
+            f"the checkpoint of step {self._saved_step} is kept"
+            if self._saved_step
+            else "no checkpoint was written yet"
+        )
         raise TrainingError(
             f"step {self.progress.step + 1}: loss {loss:g}, gradient norm {norm:g}; stopped before the step, {kept}",
-            hint="try a lower learning rate: --set pretrain.learning_rate_scale=0.5, or precision=float32",
+            hint="begin anew with --set pretrain.learning_rate_scale=0.5, or --set pretrain.precision=float32",
         )
 
     def _validate(self, batches: int | None) -> ValidationLoss:
         assert self.validation is not None
+        started = time.perf_counter()
         shards, rows = self.validation, max(1, min(self.batch_rows, 64))
         everything = evaluation_rows(shards, self.context_length, rows)
         chosen = everything if batches is None else take(iter(everything), batches)
@@ -216,6 +228,7 @@ class Loop:
         )
         self.model.train()
         progress = self.progress
+        progress.validation_seconds += time.perf_counter() - started
         progress.validations.append([progress.step, progress.tokens, result.bits_per_byte])
         self.run.metrics(
             {"validation_bits_per_byte": result.bits_per_byte, "validation_nats_per_token": result.nats_per_token},

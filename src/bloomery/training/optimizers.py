@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from bloomery.core.errors import DataError
+from bloomery.core.errors import ConfigError, DataError
 from bloomery.training.muon import Muon
 
 _ADAM_STATE = ("exp_avg", "exp_avg_sq", "step")
@@ -40,6 +40,12 @@ class OptimizerConfig:
     """Second moment of AdamW."""
     adam_weight_decay: float = 0.0
     """Decoupled; embeddings and scalars are not decayed by default."""
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            below = 1.0 if name.startswith(("adam_beta", "matrix_momentum")) else 1e3
+            if not 0 <= value < below:
+                raise ConfigError(f'"pretrain.optimizer.{name}" should be from 0 to below {below:g}, not {value:g}')
 
 
 class Optimizers:

@@ -28,7 +28,7 @@ HEAD_DIM = 64
 LADDER = ((2, 128), (3, 192), (4, 256), (5, 320), (6, 384), (7, 448), (8, 512), (10, 640), (12, 768), (16, 1024))
 
 # bits per byte = E + A / N^alpha + B / D^beta; N parameters outside the embedding, D effective training bytes.
-LAW = {"E": 0.7, "A": 18.0, "alpha": 0.35, "B": 330.0, "beta": 0.4}
+LAW = {"E": 0.7126, "A": 17.33, "alpha": 0.4037, "B": 26.33, "beta": 0.2183}
 LAW_SPREAD = 0.10
 _FOREIGN_SPREAD = 0.35
 _REPEAT_HALF_LIFE = 15.388
@@ -48,6 +48,7 @@ class Plan:
     threads: int
     device: str
     parameters: int
+    learning_rate: float
     seconds_per_step: float
     predicted_seconds: float
     predicted_bits_per_byte: Quantity
@@ -87,6 +88,8 @@ class PlanRequest:
     context_length: int = 256
     precision: str = "auto"
     compile: str = "auto"
+    learning_rate: float = 0.02
+    """Peak of the hidden matrices (Muon); the others keep their ratio to it."""
     device: torch.device = dataclasses.field(default_factory=lambda: torch.device("cpu"))
 
 
@@ -123,6 +126,7 @@ def plan(request: PlanRequest, *, say: Callable[[str], None] = lambda text: None
         threads=torch.get_num_threads(),
         device=str(request.device),
         parameters=timing.parameters,
+        learning_rate=request.learning_rate,
         seconds_per_step=timing.seconds,
         predicted_seconds=steps * timing.seconds / _TRAINING_SHARE + timing.compile_seconds,
         predicted_bits_per_byte=predict_bits_per_byte(matrix_parameters(shape), bytes_seen, request.text_bytes),
@@ -250,6 +254,20 @@ def _choose_shape(
     return best
 
 
+def _timed_compiled(request: PlanRequest, shape: ModelConfig, eager: StepTime) -> StepTime:
+    """The compiled step in micro-batches as large as the run's, scaled to the whole batch."""
+    rows = request.micro_rows or eager.rows
+    timing = measure_step(
+        shape,
+        rows=rows,
+        context_length=request.context_length,
+        precision=eager.precision,
+        device=request.device,
+        compiled=True,
+    )
+    return dataclasses.replace(timing, seconds=timing.seconds * eager.rows / rows, rows=eager.rows)
+
+
 def _choose_compile(
     request: PlanRequest, shape: ModelConfig, eager: StepTime, reasons: list[str]
 ) -> tuple[bool, StepTime]:
@@ -263,14 +281,14 @@ def _choose_compile(
             f"not compiled: measuring torch.compile costs a minute or more, the whole run is {total / 60:.1f}"
         )
         return False, eager
-    timing = measure_step(
-        shape,
-        rows=eager.rows,
-        context_length=request.context_length,
-        precision=eager.precision,
-        device=request.device,
-        compiled=True,
-    )
+    try:
+        timing = _timed_compiled(request, shape, eager)
+    except Exception as error:
+        if request.compile == "on":
+            raise
+        # No compiler, no Triton, an operator it cannot lower: all of these only mean that it is not used.
+        reasons.append(f"not compiled: torch.compile failed here ({type(error).__name__})")
+        return False, eager
     gain = total * (1 - timing.seconds / eager.seconds) - timing.compile_seconds
     reasons.append(
         f"torch.compile: {timing.seconds:.3f} s a step against {eager.seconds:.3f}, {timing.compile_seconds:.0f} s to"

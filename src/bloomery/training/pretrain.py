@@ -158,6 +158,7 @@ def plan_request(config: PretrainConfig, tokens: Artifact, tokenizer: Tokenizer)
         context_length=config.context_length,
         precision=config.precision,
         compile=config.compile,
+        learning_rate=config.optimizer.matrix_lr * config.learning_rate_scale,
         device=choose_device(config.device),
     )
 
@@ -235,6 +236,7 @@ class _Pretraining:
             "steps": progress.step,
             "tokens": progress.tokens,
             "training_seconds": progress.seconds,
+            "validation_seconds": progress.validation_seconds,
             "tokens_per_second": progress.tokens / max(1e-9, progress.seconds),
             "resumed": resumed,
             "validation_bits_per_byte": final.bits_per_byte if final else None,

@@ -15,6 +15,7 @@ def test_outcome_lines():
         "validation_bits_per_byte": 1.6,
         "validation_nats_per_token": 4.0,
         "training_seconds": 98.0,
+        "validation_seconds": 4.0,
         "tokens_per_second": 20000.0,
     }
     assert show.outcome_lines(metrics)[1].endswith("validation reached 1.6000 (4.0000 nats a token)")

@@ -66,6 +66,7 @@ def test_plan_and_quiet() -> None:
         "batch_rows": 4,
         "context_length": 64,
         "precision": "float32",
+        "learning_rate": 0.02,
         "predicted_seconds": 9.0,
         "epochs": 0.5,
         "predicted_bits_per_byte": UNKNOWN,
