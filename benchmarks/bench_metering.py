@@ -2,6 +2,9 @@
 
 CPU seconds of the process (threads included) are disturbed less by other programs; wall seconds include waiting for
 the disk. The work takes longer than a heartbeat, so that heartbeats are part of what is measured.
+
+Those ratios are as noisy as the machine. What metering does while a run goes on is one reading and one line in the
+event log a second, so its share is also timed directly: CPU seconds of a heartbeat, and of opening and closing a run.
 """
 
 from __future__ import annotations
@@ -62,11 +65,31 @@ def main() -> None:
             times = {action: seconds(action) for action in order}
             for i, found in enumerate(ratios.values()):
                 found.append(times[metered][i] / times[bare][i])
+        share = heartbeat_seconds(workspace)
+        opening = min(seconds(lambda: _empty_run(workspace))[0] for _ in range(5))
     print(
         f"{platform.platform()}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.2f}; {PAIRS} pairs, {rounds} rounds"
     )
     for name, found in ratios.items():
         print(f"{name}: metered / bare median {statistics.median(found):.4f} ({min(found):.4f} to {max(found):.4f})")
+    print(f"a heartbeat a second: {share * 1e3:.3f} ms of CPU, {share:.3%} of one core")
+    print(f"a run's start and end: {opening:.3f} s of CPU")
+
+
+def heartbeat_seconds(workspace: Workspace, count: int = 2000) -> float:
+    """CPU seconds of one heartbeat: the meter read, the event written."""
+    with Run(workspace, StageInputs(stage="bench", config={}), meter=open_meter()) as run:
+
+        def beats() -> None:
+            for _ in range(count):
+                run.event("heartbeat", seconds=run.seconds, energy_joules=run.energy_joules.to_dict())
+
+        return seconds(beats)[0] / count
+
+
+def _empty_run(workspace: Workspace) -> None:
+    with Run(workspace, StageInputs(stage="bench", config={}), meter=open_meter()):
+        pass
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ def plan(
     set_: Overrides = None,
     common: Common | None = None,
 ) -> None:
-    """What a model for this corpus and budget would be, take and reach. Measures this machine for a few seconds."""
+    """What a model for this corpus and budget would be, take and reach. Tokenizes when needed, and measures."""
     common = common or Common()
     from bloomery.core.progress import plan_lines
     from bloomery.tokenizer import TokenizeConfig, Tokenizer, TokenizerConfig, train_tokenizer
