@@ -135,7 +135,7 @@ def _replace_weights(folder: Path, shards: Mapping[str, dict[str, Tensor]]) -> N
     partials = {name: folder / f".{name}.{os.getpid()}.partial" for name in shards}
     try:
         for name, shard in shards.items():
-            _write_tensors(shard, partials[name])
+            write_tensors(shard, partials[name])
     except BaseException:
         for partial in partials.values():
             partial.unlink(missing_ok=True)
@@ -160,7 +160,8 @@ def _shards(tensors: Mapping[str, Tensor], max_bytes: int) -> list[dict[str, Ten
     return shards
 
 
-def _write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
+def write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
+    """Write contiguous CPU tensors as safetensors and flush them to disk; OSError with the system's error number."""
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 

@@ -21,6 +21,7 @@ from typing import Any
 from torch import Tensor
 
 from bloomery.core.artifact import disk_errors, fsync, sha256_file
+from bloomery.models.weights import write_tensors
 
 _TENSOR_FILES = ("model.safetensors", "optimizer.safetensors")
 _KEEP = 2
@@ -41,8 +42,6 @@ def save(
     folder: Path, step: int, *, model: Mapping[str, Tensor], optimizer: Mapping[str, Tensor], state: Mapping[str, Any]
 ) -> Path:
     """Write `folder/step-<step>` atomically and drop all but the newest two. Raises ArtifactError if it cannot."""
-    from safetensors.torch import save_file
-
     target = folder / f"step-{step:08d}"
     partial = folder / f".partial-{target.name}"
     try:
@@ -52,8 +51,7 @@ def save(
             partial.mkdir(parents=True)
             for name, tensors in zip(_TENSOR_FILES, (model, optimizer), strict=True):
                 contiguous = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
-                _save_tensors(save_file, contiguous, partial / name)
-                fsync(partial / name)
+                write_tensors(contiguous, partial / name)
             hashes = {name: sha256_file(partial / name) for name in _TENSOR_FILES}
             document = {"step": step, "sha256": hashes, "state": dict(state)}
             (partial / "state.json").write_text(json.dumps(document), encoding="utf-8")
@@ -100,14 +98,3 @@ def _load(path: Path) -> Checkpoint:
 
 def _steps(folder: Path) -> list[Path]:
     return sorted(p for p in folder.glob("step-*") if p.is_dir())
-
-
-def _save_tensors(save_file: Callable[..., None], tensors: dict[str, Tensor], path: Path) -> None:
-    from safetensors import SafetensorError
-
-    try:
-        save_file(tensors, path)
-    except SafetensorError as error:  # safetensors hides the operating system's error number in its text
-        if "No space" in str(error) or "os error 28" in str(error):
-            raise OSError(28, "No space left on device", str(path)) from error
-        raise OSError(5, str(error), str(path)) from error

@@ -35,7 +35,7 @@ def test_bad_numbers(call, tiny, options: tuple[str, str], word: str):
 
 
 def test_too_long_a_prompt(call, tiny):
-    call.mistake("generate", "term1 " * 200, "--home", str(tiny.home))
+    assert "context" in call.mistake("generate", "term1 " * 200, "--home", str(tiny.home))
 
 
 def test_a_flipped_bit_in_the_weights(call, tiny, tmp_path):
