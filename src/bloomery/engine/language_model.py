@@ -154,10 +154,15 @@ class LanguageModel:
 
     def logits(self, input_ids: Sequence[int] | Sequence[Sequence[int]] | np.ndarray | torch.Tensor) -> torch.Tensor:
         """Logits (B, T, V) float32 on the CPU of token ids (T,) or (B, T), without a cache."""
-        ids = torch.as_tensor(np.asarray(input_ids) if not isinstance(input_ids, torch.Tensor) else input_ids)
+        try:
+            ids = input_ids if isinstance(input_ids, torch.Tensor) else torch.as_tensor(np.asarray(input_ids))
+        except (ValueError, TypeError) as error:
+            raise RequestError("token ids should be numbers, in rows of equal length", param="input_ids") from error
+        if ids.numel() == 0:
+            raise RequestError("there are no token ids", param="input_ids")
         if ids.dim() == 1:
             ids = ids[None]
-        if ids.dim() != 2 or ids.numel() == 0 or ids.is_floating_point():
+        if ids.dim() != 2 or ids.is_floating_point():
             raise RequestError(f"token ids have shape (T,) or (B, T), not {tuple(ids.shape)}", param="input_ids")
         if int(ids.min()) < 0 or int(ids.max()) >= self.config.vocab_size:
             raise RequestError(f"a token id is outside the vocabulary of {self.config.vocab_size:,}", param="input_ids")

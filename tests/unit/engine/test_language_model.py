@@ -116,6 +116,12 @@ def test_bad_ids_for_logits(tiny: LanguageModel, ids):
         tiny.logits(ids)
 
 
+@pytest.mark.parametrize("ids", [[[1, 2], [3]], None, [["a"]], [[]]])
+def test_ids_that_are_no_rows_of_numbers(tiny: LanguageModel, ids):
+    with pytest.raises(RequestError, match=r"rows of equal length|no token ids"):
+        tiny.logits(ids)
+
+
 def test_next_token_shows_the_filters(tiny: LanguageModel):
     table = tiny.next_token("Once upon", top=10, temperature=0.5, top_k=3)
     full = torch.log_softmax(tiny.logits(tiny.encode_prompt("Once upon"))[0, -1], dim=-1)
