@@ -19,6 +19,14 @@ TEXTS = [
     "  two spaces  ",
     "x",
 ]
+# From BOS at temperature 0: what llama2.c's test_all.py expects of its run.c and of its sample.py, 200 steps.
+STORY = (
+    "Once upon a time, there was a little girl named Lily. She loved to play outside in the park. One day, she saw a"
+    " big, red ball. She wanted to play with it, but it was too high.\nLily's mom said, \"Lily, let's go to the park.\""
+    " Lily was sad and didn't know what to do. She said, \"I want to play with your ball, but I can't find it.\"\n"
+    "Lily was sad and didn't know what to do. She said, \"I'm sorry, Lily. I didn't know what to do.\"\n"
+    "Lily didn't want to help her mom, so she"
+)
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +56,20 @@ def test_tokens_are_those_of_llama2c(folder: Path, shared_data: Path, llama2c: M
     assert AutoTokenizer.from_pretrained(folder)(text, add_special_tokens=False)["input_ids"] == expected
 
 
+def test_tells_the_story_from_nothing(folder: Path):
+    """Every token that run.c prints in 200 steps, and transformers the same."""
+    from transformers import AutoModelForCausalLM
+
+    model = load(folder)
+    result = model.generate([1], max_new_tokens=200, temperature=0.0)
+    theirs = AutoModelForCausalLM.from_pretrained(folder).eval()
+    text = theirs.generate(torch.tensor([[1]]), max_new_tokens=200, do_sample=False, pad_token_id=0)
+    assert list(result.token_ids) == text[0, 1:].tolist()
+    assert len(result.token_ids) == 200
+    told = model.tokenizer.decode(result.token_ids).lstrip(" ")
+    assert told.startswith(STORY)
+
+
 def test_tells_the_story(folder: Path):
     from transformers import AutoModelForCausalLM
 
@@ -58,10 +80,8 @@ def test_tells_the_story(folder: Path):
     assert prompt[0, 0] == 1
     text = theirs.generate(prompt, max_new_tokens=120, do_sample=False, pad_token_id=0)
     assert list(result.token_ids) == text[0, prompt.size(1) :].tolist()
-    # As printed by llama2.c's own run for this model at temperature 0.
-    assert result.text.startswith(
-        ", there was a little girl named Lily. She loved to play outside in the park. One day, she saw a big, red ball."
-    )
+    assert len(result.text) > 200
+    assert STORY.startswith("Once upon a time" + result.text)
     with torch.inference_mode():
         difference = (model.logits(prompt) - theirs(prompt).logits).abs().max()
     assert difference < 1e-4

@@ -156,6 +156,51 @@ def test_nulls_mean_what_they_mean_to_transformers(family: str, nulls: dict[str,
     assert ModelConfig.from_hf(ours.to_hf()) == ours
 
 
+@pytest.mark.parametrize(
+    "key",
+    [
+        {"transformers.js_config": {"kv_cache_dtype": {"q4f16": "float16"}}},  # SmolLM2-135M-Instruct's
+        {"pad_token_id": 2},
+        {"use_cache": False},
+        {"attention_dropout": 0.0},
+        {"quantization_config": None},
+        {"sliding_window": None},
+        {"a_key_of_tomorrow": None},  # null is not set
+        {"layer_types": ["full_attention", "full_attention"]},
+    ],
+    ids=lambda key: next(iter(key)),
+)
+def test_keys_without_effect(key: dict[str, Any]):
+    assert ModelConfig.from_hf({**SMALL, **key}) == ModelConfig.from_hf(SMALL)
+
+
+def test_a_window_that_is_off_does_nothing():
+    qwen3 = {**SMALL, "model_type": "qwen3", "head_dim": 16}
+    windowed = {**qwen3, "sliding_window": 32, "max_window_layers": 1}
+    assert ModelConfig.from_hf({**windowed, "use_sliding_window": False}) == ModelConfig.from_hf(qwen3)
+    with pytest.raises(ConfigError, match="use_sliding_window"):
+        ModelConfig.from_hf({**windowed, "use_sliding_window": True})
+
+
+@pytest.mark.parametrize("keys", ["older", "newer", "both"])
+@pytest.mark.parametrize(
+    "scaling",
+    [
+        {"rope_type": "linear", "factor": 2.0},
+        {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16, "truncate": False},
+    ],
+    ids=lambda scaling: scaling["rope_type"],
+)
+def test_scalings_survive_a_round_trip(scaling: dict[str, Any], keys: str):
+    config = ModelConfig.from_hf({**SMALL, "rope_theta": 5e5, "rope_scaling": scaling})
+    written = config.to_hf()
+    if keys == "older":
+        del written["rope_parameters"]
+    elif keys == "newer":
+        del written["rope_scaling"], written["rope_theta"]
+    assert ModelConfig.from_hf(written) == config
+
+
 def test_unknown_keys_are_all_named():
     with pytest.raises(ConfigError) as caught:
         ModelConfig.from_hf({**SMALL, "logit_softcapping": 30.0, "num_experts": 8})

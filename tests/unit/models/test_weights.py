@@ -83,6 +83,23 @@ def test_a_header_length_that_lies(folder: Path, length: int):
         load_pretrained(folder)
 
 
+def test_a_flipped_bit_in_the_header(folder: Path):
+    """Each bit of the length, and a seventh of the first entries': refused, or it still says the same tensors."""
+    path = folder / "model.safetensors"
+    original, sound = path.read_bytes(), load_pretrained(folder)
+    for bit in [*range(64), *range(64, 8 * 400, 7)]:
+        damaged = bytearray(original)
+        damaged[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        try:
+            loaded = load_pretrained(folder)
+        except DataError as error:
+            assert "\n" not in error.one_line()
+        else:
+            assert bit >= 64, "no length but the right one fits"
+            assert _same(loaded, sound)
+
+
 def test_missing_unexpected_misshapen_and_integer_tensors(folder: Path):
     path, name = folder / "model.safetensors", "model.layers.1.mlp.up_proj.weight"
     original = path.read_bytes()
@@ -199,6 +216,23 @@ def test_shards_that_disagree_with_their_index(folder: Path):
 def test_bad_config_files(folder: Path, text: str):
     (folder / "config.json").write_bytes(text.encode("latin-1"))
     with pytest.raises((DataError, ConfigError)):
+        load_pretrained(folder)
+
+
+@pytest.mark.parametrize("name", ["config.json", "generation_config.json", "model.safetensors.index.json"])
+def test_json_that_is_too_large_is_not_read(folder: Path, name: str):
+    (folder / "model.safetensors").unlink()
+    with (folder / name).open("wb") as file:
+        file.truncate(64 * 1024 * 1024 + 1)  # a hole: takes no disk
+    with pytest.raises(DataError, match="too large"):
+        load_pretrained(folder)
+
+
+@pytest.mark.parametrize("text", ["", "[1]", "{}", '{"weight_map": []}', '{"weight_map":' + "[" * 100_000])
+def test_bad_indexes(folder: Path, text: str):
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors.index.json").write_text(text)
+    with pytest.raises(DataError):
         load_pretrained(folder)
 
 
