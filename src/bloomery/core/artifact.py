@@ -133,7 +133,8 @@ def publish(
         }
         for name, _, _ in files:
             fsync(folder / name)
-        write_durably(folder / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False).encode())
+        text = json.dumps(manifest, indent=1, ensure_ascii=False)
+        write_durably(folder / MANIFEST, text.encode("utf-8", "backslashreplace"))
         for directory in {(folder / name).parent for name, _, _ in files} | {folder}:
             fsync(directory)
         artifacts.mkdir(parents=True, exist_ok=True)
@@ -222,7 +223,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         raise ArtifactError(f"{folder} is not an artifact: it has no {MANIFEST}") from None
     except OSError as error:
         raise as_artifact_error(error, f"cannot read {path}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DamagedError(f"{path} is damaged: {error}", hint=_DAMAGED) from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise ArtifactError(f"{path} has a format that this version does not read", hint="upgrade bloomery")
@@ -240,7 +241,7 @@ def _walk(folder: Path) -> Iterator[str]:
 def _check_files(folder: Path, files: Sequence[tuple[str, int, str]], *, deep: bool) -> None:
     for name, size, sha in files:
         path = folder / name
-        if Path(name).is_absolute() or ".." in Path(name).parts:
+        if Path(name).is_absolute() or ".." in Path(name).parts or "\0" in name:
             raise ArtifactError(f"{folder / MANIFEST} names a file outside its folder: {name!r}")
         try:
             found = path.stat().st_size

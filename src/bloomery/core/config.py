@@ -32,7 +32,8 @@ def canonical_json(value: Any) -> str:
 
 def digest(value: Any) -> str:
     """SHA-256 (hex) of the canonical JSON of a value."""
-    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+    # Lone surrogates (a file name that is not UTF-8) become the escapes that JSON has for them.
+    return hashlib.sha256(canonical_json(value).encode("utf-8", "backslashreplace")).hexdigest()
 
 
 def from_dict(cls: type[C], values: Mapping[str, Any], *, where: str = "") -> C:

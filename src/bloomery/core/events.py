@@ -33,7 +33,8 @@ class EventLog:
     """Appends events to a file, a line at a time, from any thread."""
 
     def __init__(self, path: Path) -> None:
-        self._stream = path.open("a", encoding="utf-8")
+        # Lone surrogates (a file name that is not UTF-8) become the escapes that JSON has for them.
+        self._stream = path.open("a", encoding="utf-8", errors="backslashreplace")
         self._lock = threading.Lock()
 
     def append(self, event: Event) -> None:

@@ -37,24 +37,38 @@ class ProgressView:
         self._lock = threading.RLock()
         self._live: Live | None = None
         self._stages: dict[str, _Stage] = {}
+        self._unheard = False
 
     def __call__(self, event: Event) -> None:
+        """Show an event. When the stream is gone (a closed terminal or pipe) it falls silent: the work goes on."""
         with self._lock:
-            if event.kind == "note":
-                self._print(f"{event.stage}: note: {event.data['text']}")
-            if self._quiet:
+            if self._unheard:
                 return
-            stage = self._stages.setdefault(event.run, _Stage(event.stage))
-            if event.kind == "heartbeat":
-                stage.beat(event.data)
-            elif event.kind == "phase":
-                stage.begin(event.data["name"])
-            elif event.kind == "progress":
-                stage.progress(event.data)
-            elif event.kind == "plan":
-                for line in plan_lines(event.data):
-                    self._print(line)
-            self._show(stage, event)
+            try:
+                self._hear(event)
+            except OSError:
+                self._unheard = True
+            except ValueError:
+                if not self._stream.closed:
+                    raise
+                self._unheard = True
+
+    def _hear(self, event: Event) -> None:
+        if event.kind == "note":
+            self._print(f"{event.stage}: note: {event.data['text']}")
+        if self._quiet:
+            return
+        stage = self._stages.setdefault(event.run, _Stage(event.stage))
+        if event.kind == "heartbeat":
+            stage.beat(event.data)
+        elif event.kind == "phase":
+            stage.begin(event.data["name"])
+        elif event.kind == "progress":
+            stage.progress(event.data)
+        elif event.kind == "plan":
+            for line in plan_lines(event.data):
+                self._print(line)
+        self._show(stage, event)
 
     def _show(self, stage: _Stage, event: Event) -> None:
         if event.kind == "end":

@@ -94,6 +94,8 @@ class Run:
                 )
             self._begin()
         except BaseException as error:
+            if hasattr(self, "_log"):
+                self._log.close()
             self.meter.close()
             self._lock.release()
             self._scratch_lock.release()
@@ -271,7 +273,8 @@ class Run:
 def _describe(error: BaseException) -> str:
     if isinstance(error, KeyboardInterrupt):
         return "interrupted"
-    return f"{type(error).__name__}: {error}"
+    # A file name that is not UTF-8 carries lone surrogates, which SQLite refuses.
+    return f"{type(error).__name__}: {error}".encode("utf-8", "backslashreplace").decode()
 
 
 @lru_cache(maxsize=1)

@@ -12,7 +12,7 @@ import pytest
 
 from bloomery.core import artifact as module
 from bloomery.core.artifact import Artifact, publish
-from bloomery.core.errors import ArtifactError
+from bloomery.core.errors import ArtifactError, DamagedError
 from bloomery.core.quantity import Quantity
 
 
@@ -111,7 +111,7 @@ def test_changes_are_seen(tmp_path: Path) -> None:
     assert Artifact.open(made.path).id == made.id
 
 
-@pytest.mark.parametrize("name", ["../../secret", "/etc/hostname"])
+@pytest.mark.parametrize("name", ["../../secret", "/etc/hostname", "a\0b"])
 def test_a_manifest_cannot_leave_its_folder(tmp_path: Path, name: str) -> None:
     made = put(make(tmp_path), tmp_path)
     manifest = json.loads((made.path / "manifest.json").read_text())
@@ -138,4 +138,11 @@ def test_a_manifest_that_lacks_a_key_is_refused(tmp_path: Path, key: str) -> Non
     del manifest[key]
     (made.path / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(ArtifactError, match=key):
+        Artifact.open(made.path)
+
+
+def test_a_manifest_nested_beyond_reason_is_damaged(tmp_path: Path) -> None:
+    made = put(make(tmp_path), tmp_path)
+    (made.path / "manifest.json").write_text("[" * 200_000)
+    with pytest.raises(DamagedError):
         Artifact.open(made.path)

@@ -79,3 +79,8 @@ def test_numbers_that_json_cannot_hold_are_refused(value: float) -> None:
 
 def test_a_scalar_nested_beyond_reason_is_text() -> None:
     assert parse_scalar("[" * 5000) == "[" * 5000
+
+
+def test_a_name_that_is_not_utf8_has_a_digest_of_its_own() -> None:
+    names = ["caf\udce9", "caf\\udce9", "caf\udcea"]
+    assert len({digest({"sources": [name]}) for name in names}) == 3

@@ -16,3 +16,10 @@ def test_torn_line(tmp_path: Path) -> None:
     with path.open("a") as stream:
         stream.write('{"time": 2, "ki')
     assert list(read_events(path)) == [{"time": 1.0, "kind": "note", "text": "ü"}]
+
+
+def test_a_name_that_is_not_utf8_comes_back(tmp_path: Path) -> None:
+    log = EventLog(tmp_path / "events.jsonl")
+    log.append(Event(kind="note", run="r", stage="s", data={"text": "caf\udce9"}, time=1.0))
+    log.close()
+    assert next(read_events(tmp_path / "events.jsonl"))["text"] == "caf\udce9"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from bloomery.core import ledger as module
 from bloomery.core.errors import ArtifactError
 from bloomery.core.ledger import Ledger
 from bloomery.core.migrations import MIGRATIONS
@@ -94,4 +95,50 @@ def test_an_exact_id_wins_over_a_longer_one_and_underscores_are_letters(tmp_path
     assert ledger.run("a_b-1")["id"] == "a_b-1" and ledger.run("ax")["id"] == "axb-2"
     with pytest.raises(ArtifactError, match="several"):
         ledger.run("a_b")
+    ledger.close()
+
+
+OPENER = """
+import sys
+from pathlib import Path
+from bloomery.core.ledger import Ledger
+print("ready", flush=True)
+sys.stdin.readline()
+Ledger(Path(sys.argv[1])).close()
+"""
+
+
+def test_processes_that_open_a_new_ledger_at_once_all_get_it(tmp_path: Path) -> None:
+    def start(path: Path) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", OPENER, str(path)]
+        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    for attempt in range(4):  # without waiting for each other, about half of such pairs failed
+        openers = [start(tmp_path / f"{attempt}.sqlite") for _ in range(3)]
+        for opener in openers:
+            assert opener.stdout is not None and opener.stdout.readline() == "ready\n"
+        for opener in openers:
+            assert opener.stdin is not None
+            opener.stdin.write("\n")
+            opener.stdin.flush()
+        for opener in openers:
+            opener.communicate(timeout=60)
+        assert [opener.returncode for opener in openers] == [0, 0, 0]
+
+
+def test_a_ledger_of_an_older_version_is_brought_up_and_keeps_its_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "l.sqlite"
+    ledger = Ledger(path)
+    begin(ledger)
+    ledger.close()
+    second = ("CREATE TABLE more (x TEXT)", "INSERT INTO more VALUES ('y')")
+    monkeypatch.setattr(module, "MIGRATIONS", (*MIGRATIONS, (*second, "not SQL")))
+    with pytest.raises(ArtifactError, match="syntax"):
+        Ledger(path)
+    monkeypatch.setattr(module, "MIGRATIONS", (*MIGRATIONS, second))
+    ledger = Ledger(path)  # nothing of the migration that failed is left
+    assert ledger._db.execute("PRAGMA user_version").fetchone()[0] == len(MIGRATIONS) + 1
+    assert ledger.run("r1")["state"] == "running" and ledger._rows("SELECT x FROM more") == [{"x": "y"}]
     ledger.close()

@@ -6,6 +6,8 @@ import io
 import math
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
+
 from bloomery.core.events import Event
 from bloomery.core.progress import ProgressView, sparkline
 
@@ -89,3 +91,22 @@ def test_a_speed_that_is_no_number_is_shown() -> None:
     stream = io.StringIO()
     ProgressView(stream=stream)(progress(1, **{"tokens/s": math.nan}))
     assert "nan" in stream.getvalue()
+
+
+class Broken(io.StringIO):
+    def write(self, text: str) -> int:
+        raise BrokenPipeError(32, "Broken pipe")
+
+
+def test_a_lost_stream_does_not_stop_the_work() -> None:
+    closed = io.StringIO()
+    views = [ProgressView(stream=Broken()), ProgressView(stream=closed)]
+    closed.close()
+    for view in views:
+        for each in (event("start"), event("note", text="x"), progress(1), END):
+            view(each)
+
+
+def test_an_event_that_makes_no_sense_is_not_taken_for_a_lost_stream() -> None:
+    with pytest.raises(ValueError):
+        ProgressView(stream=io.StringIO())(event("progress", done="many", total=1, unit="", phase="", live={}))

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from bloomery.core.errors import ArtifactError
+from bloomery.core.errors import ArtifactError, DataError
 from bloomery.core.quantity import Quantity
 from bloomery.core.run import Run
 from bloomery.core.stage import StageInputs, reusable
@@ -124,3 +124,27 @@ def test_a_number_that_is_not_finite_is_noted_not_recorded(workspace: Workspace)
         run.metrics({"loss": float("nan"), "other": 1.0})
     assert [m["name"] for m in heard.ledger.run(run.id)["metrics"]] == ["other"]
     assert notes == ["loss is nan, which cannot be recorded"]
+
+
+def test_a_name_that_is_not_utf8_can_be_noted_published_and_blamed(workspace: Workspace) -> None:
+    inputs = StageInputs(stage="bake", config={"sources": ["caf\udce9"]})
+    with pytest.raises(DataError), Run(workspace, inputs):
+        raise DataError("cannot read caf\udce9")
+    assert "udce9" in workspace.ledger.runs()[0]["error"]
+    with Run(workspace, inputs) as run:
+        run.note("caf\udce9 was skipped")
+        (run.new_folder() / "loaf").write_text("bread")
+        run.publish(run.scratch / "output", kind="loaf", metrics={"from": "caf\udce9"})
+    made = reusable(workspace, inputs)
+    assert made is not None and made.metrics["from"] == "caf\udce9"
+
+
+def test_a_start_that_fails_leaves_nothing_open(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise ArtifactError("the disk is full")
+
+    monkeypatch.setattr(workspace.ledger, "start_run", full)
+    run = Run(workspace, INPUTS)
+    with pytest.raises(ArtifactError, match="full"), run:
+        pass
+    assert run._log._stream.closed
