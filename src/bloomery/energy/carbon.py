@@ -8,6 +8,7 @@ the table, and called an estimate.
 from __future__ import annotations
 
 import csv
+import difflib
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
@@ -61,7 +62,10 @@ def intensity_table_entry(country: str) -> tuple[str, float]:
     table = intensity_table()
     entry = table.get(country.upper())
     if entry is None:
-        hint = nearest(country.upper(), table) + ", or give energy.grams_per_kwh"
+        names = {name.casefold(): code for code, (name, _) in table.items()}
+        match = difflib.get_close_matches(country.casefold(), names, n=1, cutoff=0.8)
+        guess = f'did you mean "{names[match[0]]}"?' if match else nearest(country.upper(), table)
+        hint = guess + ", or give energy.grams_per_kwh"
         raise ConfigError(f"no carbon intensity for country {country!r}", hint=hint)
     return entry
 

@@ -65,20 +65,30 @@ class NvmlMeter:
         self._lock = threading.Lock()
         self._counted: list[tuple[Gpu, int]] = []
         self._sampled: list[Gpu] = []
+        self._silent: list[Gpu] = []
         for gpu in gpus:
-            try:
-                self._counted.append((gpu, gpu.energy_millijoules()))
-            except Exception:
-                self._sampled.append(gpu)
-        self._joules = 0.0
-        self._broken = False
+            self._sort(gpu)
+        self._broken = bool(self._silent)
+        self._joules, self._watts = 0.0, 0.0
         self._stop = threading.Event()
+        self._measure()  # so that a read before the first sample is not zero
         self._last = time.perf_counter()
         self._thread = threading.Thread(target=self._sample, name="gpu-power", daemon=True) if self._sampled else None
         if self._thread:
             self._thread.start()
 
+    def _sort(self, gpu: Gpu) -> None:
+        try:
+            self._counted.append((gpu, gpu.energy_millijoules()))
+        except Exception:
+            try:
+                gpu.power_milliwatts()
+                self._sampled.append(gpu)
+            except Exception:
+                self._silent.append(gpu)
+
     def read(self) -> Quantity:
+        """Unknown for good once a card cannot be read: a sum that lacks a part would look like less energy."""
         with self._lock:
             counted = 0.0
             try:
@@ -89,6 +99,7 @@ class NvmlMeter:
                 return Quantity.unknown()
             if not self._sampled:
                 return Quantity.exact(max(0.0, counted), "counter")
+            self._integrate()
             low, high = 1 - _SAMPLED_UNCERTAINTY, 1 + _SAMPLED_UNCERTAINTY
             sampled = Quantity(low=self._joules * low, central=self._joules, high=self._joules * high, method="sampled")
             return sampled + Quantity.exact(max(0.0, counted), "counter")
@@ -96,21 +107,32 @@ class NvmlMeter:
     def describe(self) -> Mapping[str, Any]:
         names = [f"{gpu.name} (counter)" for gpu, _ in self._counted]
         names += [f"{gpu.name} (power every {_SAMPLE_SECONDS} s)" for gpu in self._sampled]
+        names += [f"{gpu.name} (shows neither energy nor power, so the sum is unknown)" for gpu in self._silent]
         return {"gpu": "NVML: " + ", ".join(names), "method": "sampled" if self._sampled else "counter"}
 
     def close(self) -> None:
         self._stop.set()
         if self._thread:
             self._thread.join()
+        with self._lock:
+            self._integrate()
+            self._watts = 0.0
+
+    def _integrate(self) -> None:
+        now = time.perf_counter()
+        self._joules += self._watts * (now - self._last)
+        self._last = now
+
+    def _measure(self) -> None:
+        try:
+            self._watts = sum(gpu.power_milliwatts() for gpu in self._sampled) / 1e3
+        except Exception:
+            self._broken = True
 
     def _sample(self) -> None:
         while not self._stop.wait(_SAMPLE_SECONDS):
             with self._lock:
-                now = time.perf_counter()
-                try:
-                    watts = sum(gpu.power_milliwatts() for gpu in self._sampled) / 1e3
-                except Exception:
-                    self._broken = True
+                self._integrate()
+                self._measure()
+                if self._broken:
                     return
-                self._joules += watts * (now - self._last)
-                self._last = now

@@ -47,8 +47,9 @@ def find_rapl(root: Path = POWERCAP) -> RaplFound:
     zones = sorted(p for p in root.glob("*-rapl:*") if p.is_dir()) if root.is_dir() else []
     if not zones:
         return RaplFound((), "no RAPL on this machine (common in virtual machines)")
-    found, platform, unreadable = [], [], []
+    found, platform, unreadable, unreadable_platform = [], [], [], []
     for zone in zones:
+        name = ""
         try:
             name = (zone / "name").read_text().strip()
             if not (name.startswith("package") or name in ("dram", "psys")):
@@ -57,7 +58,9 @@ def find_rapl(root: Path = POWERCAP) -> RaplFound:
             int((zone / "max_energy_range_uj").read_text())
             (platform if name == "psys" else found).append((f"{zone.name} {name}", zone))
         except (OSError, ValueError):
-            unreadable.append(zone.name)
+            (unreadable_platform if name == "psys" else unreadable).append(zone.name)
+    if not found:
+        unreadable += unreadable_platform  # needed only where no package can be read
     if unreadable:
         # A sum that lacks a part would look like less energy: all of the domains or none.
         return RaplFound((), f"cannot read {', '.join(unreadable)}, so the CPU is estimated; to permit: {PERMIT}")
@@ -99,7 +102,10 @@ class RaplMeter:
             return Quantity.exact(sum(d.total for d in self._domains) / 1e6, "counter")
 
     def describe(self) -> Mapping[str, Any]:
-        return {"cpu": "RAPL: " + ", ".join(d.name for d in self._domains), "method": "counter"}
+        names = [domain.name for domain in self._domains]
+        covered = any(name.endswith((" dram", " psys")) for name in names)
+        memory = "in the RAPL domains above" if covered else "not metered: this processor shows no memory domain"
+        return {"cpu": "RAPL: " + ", ".join(names), "memory": memory, "method": "counter"}
 
     def close(self) -> None:
         self._stop.set()

@@ -37,3 +37,17 @@ def test_mistakes() -> None:
     for wrong in ({"pue": 0.5}, {"grams_per_kwh": -1.0}, {"price_per_kwh": float("nan")}):
         with pytest.raises(ConfigError):
             from_dict(EnergyConfig, wrong)
+
+
+def test_every_row_is_a_country_with_a_possible_figure() -> None:
+    table = intensity_table()
+    assert len(table) > 70 and all(len(code) == 2 and code.isupper() for code in table if code != "WORLD")
+    # No grid is below wind and hydropower (about 10) or above lignite (about 1,100 g/kWh, IPCC AR5 annex III).
+    assert all(10 < grams < 1100 for _, grams in table.values())
+
+
+@pytest.mark.parametrize(("given", "code"), [("Germany", "DE"), ("norwey", "NO"), ("FRA", "FR")])
+def test_a_countrys_name_is_answered_with_its_code(given: str, code: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        EnergyConfig(country=given)
+    assert f'"{code}"' in caught.value.hint

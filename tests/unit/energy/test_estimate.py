@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
+from pathlib import Path
 
+import pytest
+
+from bloomery.energy import estimate
 from bloomery.energy.estimate import EstimateMeter
 
 
@@ -31,3 +38,26 @@ def test_never_decreases_and_reads_within_a_millisecond() -> None:
 
 def test_describe_names_the_watts() -> None:
     assert "0.74 to 3.5 W" in EstimateMeter().describe()["cpu"]
+
+
+CHILD = """
+import time
+while time.process_time() < 0.3: pass
+print("done", flush=True)
+input()
+"""
+
+
+@pytest.mark.skipif(not Path(f"/proc/self/task/{os.getpid()}/children").exists(), reason="the kernel lists no children")
+def test_a_childs_work_counts_while_it_lives_and_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(estimate, "_LOOK_FOR_CHILDREN_SECONDS", 0.0)
+    meter = EstimateMeter()
+    with subprocess.Popen([sys.executable, "-c", CHILD], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None and child.stdout.readline()
+        alive = meter.read().low
+        child.communicate(b"\n")
+    ended = meter.read().low
+    assert alive is not None and ended is not None
+    # The clock of /proc ticks in 10 ms; 1.75 W is the low bound of a busy core.
+    assert alive > 0.28 * 1.75 and ended >= alive
+    assert ended - alive < 0.2 * 1.75

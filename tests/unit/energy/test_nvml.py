@@ -59,3 +59,25 @@ def test_a_lost_card_is_unknown_not_zero() -> None:
     card.gone = False
     assert not meter.read().known
     meter.close()
+
+
+def test_a_short_window_of_sampled_power_is_not_zero() -> None:
+    meter = NvmlMeter([FakeGpu(counter=False)])
+    before = meter.read()
+    started = time.perf_counter()
+    time.sleep(0.02)  # a fifth of the time between two samples
+    spent = time.perf_counter() - started
+    after = (meter.read() - before).central
+    assert after is not None and after >= 100 * spent
+    meter.close()
+    closed = meter.read()
+    time.sleep(0.02)
+    assert meter.read() == closed
+
+
+def test_a_card_that_shows_nothing_is_unknown_from_the_start() -> None:
+    silent = FakeGpu()
+    silent.gone = True
+    meter = NvmlMeter([FakeGpu(), silent])
+    assert not meter.read().known and "neither" in meter.describe()["gpu"]
+    meter.close()

@@ -90,3 +90,23 @@ def test_a_counter_that_vanishes_makes_the_sum_unknown_for_good(tmp_path: Path) 
 
 def test_no_tree(tmp_path: Path) -> None:
     assert "no RAPL" in find_rapl(tmp_path / "none").problem
+
+
+def test_an_unreadable_platform_matters_only_where_there_is_no_package(tmp_path: Path) -> None:
+    platform = zone(tmp_path, "intel-rapl:1", "psys", 0)
+    (platform / "energy_uj").unlink()
+    assert PERMIT in find_rapl(tmp_path).problem
+    zone(tmp_path, "intel-rapl:0", "package-0", 0)
+    found = find_rapl(tmp_path)
+    assert [name for name, _ in found.domains] == ["intel-rapl:0 package-0"] and not found.problem
+
+
+def test_memory_that_is_not_metered_is_said(tmp_path: Path) -> None:
+    zone(tmp_path, "intel-rapl:0", "package-0", 0)
+    meter = RaplMeter(find_rapl(tmp_path))
+    meter.close()
+    assert "not metered" in meter.describe()["memory"]
+    zone(tmp_path, "intel-rapl:0:0", "dram", 0)
+    meter = RaplMeter(find_rapl(tmp_path))
+    meter.close()
+    assert "not metered" not in meter.describe()["memory"]
