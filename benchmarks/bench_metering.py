@@ -3,8 +3,9 @@
 CPU seconds of the process (threads included) are disturbed less by other programs; wall seconds include waiting for
 the disk. The work takes longer than a heartbeat, so that heartbeats are part of what is measured.
 
-Those ratios are as noisy as the machine. What metering does while a run goes on is one reading and one line in the
-event log a second, so its share is also timed directly: CPU seconds of a heartbeat, and of opening and closing a run.
+Those ratios are as noisy as the machine; bare / bare, taken in the same way, says how noisy. What metering does while
+a run goes on is one reading and one line in the event log a second, so its share is also timed directly: CPU seconds of
+a heartbeat (with its look for children, which quick readings leave out), and of opening and closing a run.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from collections.abc import Callable
 from bloomery.core.run import Run
 from bloomery.core.stage import StageInputs
 from bloomery.core.workspace import Workspace
-from bloomery.energy import open_meter
+from bloomery.energy import estimate, open_meter
 
 PAIRS = 5
 WORK_SECONDS = 3.0
@@ -54,30 +55,36 @@ def main() -> None:
         def bare() -> None:
             work(rounds)
 
+        def control() -> None:
+            work(rounds)
+
         def metered() -> None:
             with Run(workspace, StageInputs(stage="bench", config={}), meter=open_meter()):
                 work(rounds)
 
         metered()  # imports and the git revision, once per process
-        ratios: dict[str, list[float]] = {"CPU": [], "wall": []}
+        ratios: dict[str, list[float]] = {}
         for pair in range(PAIRS):
-            order = (bare, metered) if pair % 2 == 0 else (metered, bare)
+            order = (bare, metered, control) if pair % 2 == 0 else (control, metered, bare)
             times = {action: seconds(action) for action in order}
-            for i, found in enumerate(ratios.values()):
-                found.append(times[metered][i] / times[bare][i])
+            for i, clock in enumerate(("CPU", "wall")):
+                for what, action in (("metered", metered), ("bare", control)):
+                    found = ratios.setdefault(f"{clock}: {what} / bare", [])
+                    found.append(times[action][i] / times[bare][i])
         share = heartbeat_seconds(workspace)
         opening = min(seconds(lambda: _empty_run(workspace))[0] for _ in range(5))
     print(
         f"{platform.platform()}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.2f}; {PAIRS} pairs, {rounds} rounds"
     )
     for name, found in ratios.items():
-        print(f"{name}: metered / bare median {statistics.median(found):.4f} ({min(found):.4f} to {max(found):.4f})")
+        print(f"{name} median {statistics.median(found):.4f} ({min(found):.4f} to {max(found):.4f})")
     print(f"a heartbeat a second: {share * 1e3:.3f} ms of CPU, {share:.3%} of one core")
     print(f"a run's start and end: {opening:.3f} s of CPU")
 
 
 def heartbeat_seconds(workspace: Workspace, count: int = 2000) -> float:
     """CPU seconds of one heartbeat: the meter read, the event written."""
+    estimate._LOOK_FOR_CHILDREN_SECONDS = 0.0  # as a heartbeat a second finds it
     with Run(workspace, StageInputs(stage="bench", config={}), meter=open_meter()) as run:
 
         def beats() -> None:
