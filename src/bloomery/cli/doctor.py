@@ -53,10 +53,13 @@ def _software() -> list[Check]:
 
 def _machine() -> list[Check]:
     import psutil
-    import torch
 
-    from bloomery.training.speed import bfloat16_is_fast, choose_device
+    try:
+        import torch
 
+        from bloomery.training.speed import bfloat16_is_fast, choose_device
+    except (ImportError, OSError) as error:  # installed or not, what matters is whether it loads
+        return [Check("torch loads", "problem", f"PyTorch cannot be loaded: {' '.join(str(error).split())}")]
     memory = psutil.virtual_memory()
     device = choose_device()
     checks = [

@@ -40,12 +40,15 @@ def generate(
     min_p: Annotated[float | None, Parameter(help="Only tokens at least this share of the best's probability.")] = None,
     seed: Annotated[int | None, Parameter(help="Makes the sampling repeatable.")] = None,
     stop: Annotated[list[str] | None, Parameter(negative=(), help="End before this text. May be repeated.")] = None,
+    logprobs: Annotated[int | None, Parameter(help="With --json: this many alternatives for each token.")] = None,
     common: Common | None = None,
 ) -> None:
     """Complete a prompt. Text is streamed to stdout; --json prints tokens, log-probabilities, timings and joules."""
     common = common or Common()
     if prompt is None and sys.stdin.isatty():
         raise ConfigError("nothing to go on from", hint='bloomery generate "Once upon a time"')
+    if logprobs is not None and not common.json:
+        raise ConfigError("--logprobs is printed as JSON only", hint="add --json")
     text = _read_stdin() if prompt is None else prompt
     options: dict[str, Any] = {
         "max_new_tokens": max_new_tokens,
@@ -55,6 +58,7 @@ def generate(
         "min_p": min_p,
         "seed": seed,
         "stop": stop,
+        "logprobs": logprobs,
     }
     loaded = open_model(model, common.workspace())
     if common.json:
@@ -81,7 +85,7 @@ def _read_stdin() -> str:
 
 def result_data(result: GenerationResult) -> dict[str, Any]:
     """What `--json` says of a generation."""
-    return {
+    data: dict[str, Any] = {
         "text": result.text,
         "token_ids": list(result.token_ids),
         "logprobs": list(result.logprobs),
@@ -94,6 +98,9 @@ def result_data(result: GenerationResult) -> dict[str, Any]:
         },
         "energy_joules": result.energy.to_dict(),
     }
+    if result.top_logprobs is not None:
+        data["top_logprobs"] = [[entry._asdict() for entry in entries] for entries in result.top_logprobs]
+    return data
 
 
 def speed_line(result: GenerationResult) -> str:

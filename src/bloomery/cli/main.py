@@ -51,9 +51,10 @@ def build_app() -> App:
         help_flags=["--help", "-h"],
         help_format="plaintext",
     )
-    for verb, summary in _VERBS.items():
+    for place, (verb, summary) in enumerate(_VERBS.items()):
         module = _MODULES.get(verb, verb)
-        app.command(f"bloomery.cli.{module}:{'app' if verb == 'runs' else verb}", name=verb, help=summary)
+        target = f"bloomery.cli.{module}:{'app' if verb == 'runs' else verb}"
+        app.command(target, name=verb, help=summary, sort_key=place)
     return app
 
 
@@ -85,6 +86,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if "out of memory" not in str(error) and "can't allocate memory" not in str(error):
             raise
         return _say("out of memory on the device", hint="a smaller model or batch: --set pretrain.micro_rows=4")
+    except UnicodeError as error:
+        line = _encoding_line(error)
+        if line is None:
+            raise
+        return _say(line, hint="set PYTHONUTF8=1 where the terminal shows UTF-8")
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else MISTAKE
     return 0
@@ -93,6 +99,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _say(message: str, *, hint: str) -> int:
     print(f"error: {BloomeryError(message, hint=hint).one_line()}", file=sys.stderr)
     return MISTAKE
+
+
+def _encoding_line(error: UnicodeError) -> str | None:
+    """What to say of a character that the terminal's encoding lacks; None if the error is a bug of ours."""
+    ours = (sys.stdout.encoding or "").lower()
+    if not isinstance(error, UnicodeEncodeError) or ours in ("", "utf-8") or error.encoding.lower() != ours:
+        return None
+    return f"stdout is {ours}, which has no {error.object[error.start]!a}"
 
 
 def _help_for(tokens: Sequence[str]) -> str:

@@ -5,12 +5,13 @@ This module does not know how runs are recorded (`core.ledger`) nor how artifact
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from cyclopts import App, Parameter
+from cyclopts import App, Parameter, validators
 
 from bloomery.cli.options import Common, print_json
 from bloomery.core.errors import ArtifactError, DamagedError
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from bloomery.core.workspace import Workspace
 
 app = App(name="runs", help="What was done, what came out of it, and whether it is sound.", help_format="plaintext")
-Limit = Annotated[int, Parameter(help="Newest runs to list.")]
+Limit = Annotated[int, Parameter(help="Newest runs to list.", validator=validators.Number(gte=1, lt=2**63))]
 Reference = Annotated[str, Parameter(help="A run's id or its beginning, or an artifact's name, id or folder.")]
 
 
@@ -40,7 +41,9 @@ def list_runs(
         print_json(rows)
         return
     if not rows:
-        print(f"no runs in {workspace.root} yet; begin with: bloomery demo")
+        which = f" of stage {stage!r}" if stage else ""
+        begin = "; begin with: bloomery demo" if not stage else "; bloomery runs lists all"
+        print(f"no runs{which} in {workspace.root} yet{begin}")
         return
     for row in rows:
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(row["started"]))
@@ -94,20 +97,24 @@ def lineage(
 def verify(
     *artifacts: Annotated[str, Parameter(help="Names, ids or folders [default: all].")], common: Common | None = None
 ) -> None:
-    """Read and hash every byte of artifacts; exit code 2 and the first damaged file's name if one is not sound."""
+    """Read and hash every byte of artifacts; each damaged file is named, and the exit code is then 2."""
     common = common or Common()
     from bloomery.core.artifact import Artifact
 
     workspace = common.workspace()
     folders = [_folder(workspace, name) for name in artifacts] or sorted(workspace.artifacts.glob("*-*"))
-    problems: list[dict[str, str]] = []
+    problems: list[dict[str, Any]] = []
+    removable = False
     for folder in folders:
         try:
             Artifact.open(folder)
             state = "sound"
         except ArtifactError as error:
-            problems.append({"artifact": folder.name, "problem": error.message})
-            state = f"DAMAGED: {error.message}"
+            files = _damaged_files(folder) if isinstance(error, DamagedError) else []
+            removable = removable or isinstance(error, DamagedError)
+            problems.append({"artifact": folder.name, "problem": error.message, "files": files})
+            also = f"; all its damaged files: {', '.join(files)}" if len(files) > 1 else ""
+            state = f"DAMAGED: {error.message}{also}"
         if not common.json:
             print(f"{folder.name}  {state}")
     if common.json:
@@ -117,7 +124,7 @@ def verify(
     if problems:
         raise ArtifactError(
             f"{len(problems)} of {len(folders)} artifacts are damaged, the first: {problems[0]['problem']}",
-            hint="bloomery runs gc --damaged removes them; their stages then run again",
+            hint="bloomery runs gc --damaged removes them; their stages then run again" if removable else "",
         )
 
 
@@ -135,27 +142,43 @@ def gc(
     doomed = _idle_scratch(workspace)
     doomed += _damaged(workspace) if damaged else []
     doomed += _unused(workspace) if unused else []
-    freed = 0
-    for folder in doomed:
-        size = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
-        freed += size if dry_run else workspace.remove(folder)
+    freed, gone = 0, []
+    for folder in dict.fromkeys(doomed):  # damaged and unused at once is one folder
+        size = (
+            sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()) if dry_run else _remove(workspace, folder)
+        )
+        if size is None:
+            continue
+        freed += size
+        gone.append(str(folder.relative_to(workspace.root)))
         if not common.json:
-            print(f"{'would remove' if dry_run else 'removed'} {folder.relative_to(workspace.root)}  {size:,} bytes")
+            print(f"{'would remove' if dry_run else 'removed'} {gone[-1]}  {size:,} bytes")
     if common.json:
-        names = [str(f.relative_to(workspace.root)) for f in doomed]
-        print_json({"removed": names, "bytes": freed, "dry_run": dry_run})
+        print_json({"removed": gone, "bytes": freed, "dry_run": dry_run})
     else:
         print(f"{freed:,} bytes {'could be ' if dry_run else ''}freed")
+
+
+def _remove(workspace: Workspace, folder: Path) -> int | None:
+    """Remove a folder and return its bytes; None if it is scratch that a run has begun to use in the meantime."""
+    from bloomery.core.locks import FileLock
+
+    if folder.parent != workspace.scratch:
+        return workspace.remove(folder)
+    lock = FileLock(folder.with_name(folder.name + ".lock"))
+    if not lock.try_acquire():
+        return None
+    try:
+        return workspace.remove(folder) if folder.is_dir() and folder.name not in _resumable(workspace) else None
+    finally:
+        lock.release()
 
 
 def _idle_scratch(workspace: Workspace) -> list[Path]:
     """Scratch folders that no process holds and that no failed run could still be resumed from."""
     from bloomery.core.locks import FileLock
 
-    newest: dict[str, str] = {}
-    for row in workspace.ledger.runs(limit=100_000):
-        newest.setdefault(f"{row['stage']}-{row['key'][:16]}", row["state"])
-    resumable = {name for name, state in newest.items() if state != "finished"}
+    resumable = _resumable(workspace)
     idle = []
     for folder in sorted(p for p in workspace.scratch.iterdir() if p.is_dir()):
         lock = FileLock(folder.with_name(folder.name + ".lock"))
@@ -163,6 +186,30 @@ def _idle_scratch(workspace: Workspace) -> list[Path]:
             lock.release()
             idle.append(folder)
     return idle
+
+
+def _resumable(workspace: Workspace) -> set[str]:
+    """Names of scratch folders whose newest run did not finish."""
+    newest: dict[str, str] = {}
+    for row in workspace.ledger.runs(limit=100_000):
+        newest.setdefault(f"{row['stage']}-{row['key'][:16]}", row["state"])
+    return {name for name, state in newest.items() if state != "finished"}
+
+
+def _damaged_files(folder: Path) -> list[str]:
+    """Every listed file that is missing or differs; none if the manifest itself cannot be read."""
+    from bloomery.core.artifact import MANIFEST, sha256_file
+
+    try:
+        listed = [(str(f["path"]), str(f["sha256"])) for f in json.loads((folder / MANIFEST).read_bytes())["files"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    found = []
+    for name, sha in listed:
+        path = folder / name
+        if ".." in Path(name).parts or not path.is_file() or sha256_file(path) != sha:
+            found.append(name)
+    return found
 
 
 def _damaged(workspace: Workspace) -> list[Path]:

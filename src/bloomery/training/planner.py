@@ -278,7 +278,7 @@ def _choose_compile(
     worth_trying = request.device.type == "cuda" or total >= _MIN_RUN_SECONDS_TO_COMPILE
     if request.compile == "auto" and not worth_trying:
         reasons.append(
-            f"not compiled: measuring torch.compile costs a minute or more, the whole run is {total / 60:.1f}"
+            f"not compiled: measuring torch.compile costs a minute or more, the whole run is {total / 60:.1f} minutes"
         )
         return False, eager
     try:

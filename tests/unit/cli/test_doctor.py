@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
+
+import pytest
 
 
 def test_json(call, tmp_path: Path):
@@ -20,3 +23,10 @@ def test_a_home_that_cannot_be_written(call, tmp_path: Path):
     answer = call("doctor", "--home", str(tmp_path / "file" / "home"))
     call.error_line(answer)
     assert "problem  home" in answer.out
+
+
+def test_torch_that_cannot_be_loaded(call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "torch", None)  # what Python does for a package that is not there
+    answer = call("doctor", "--home", str(tmp_path))
+    assert "PyTorch cannot be loaded" in call.error_line(answer)
+    assert "home" in answer.out

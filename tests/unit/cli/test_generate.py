@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -52,3 +55,20 @@ def test_a_flipped_bit_in_the_weights(call, tiny, tmp_path):
     weights.write_bytes(data)
     line = call.mistake("generate", "x", "--model", str(copy), "--home", str(tiny.home))
     assert "model.safetensors" in line and "damaged" in line
+
+
+def test_alternatives_come_with_json(call, tiny):
+    options = ("--home", str(tiny.home), "--quiet", "--max-new-tokens", "3", "--temperature", "0", "--logprobs", "2")
+    result = json.loads(call("generate", "term1", *options, "--json").out)
+    for token, logprob, entries in zip(result["token_ids"], result["logprobs"], result["top_logprobs"], strict=True):
+        assert len(entries) == 2
+        assert entries[0] == {"token_id": token, "logprob": pytest.approx(logprob)}  # greedy took the best
+    assert "--json" in call.mistake("generate", "term1", *options)
+
+
+def test_a_terminal_without_the_character(tiny):
+    command = [sys.executable, "-m", "bloomery.cli.main", "generate", "term1", "--home", str(tiny.home), "--quiet"]
+    command += ["--max-new-tokens", "30", "--seed", "1"]  # a model of four steps spells broken characters
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment, check=False)
+    assert done.returncode == 2 and "PYTHONUTF8" in done.stderr and "Traceback" not in done.stderr
