@@ -45,20 +45,104 @@ SHAPES: dict[str, dict[str, Any]] = {
     "yarn, mscale": {"rope_scaling": {**YARN, "mscale": 0.7, "mscale_all_dim": 1.2, "truncate": False}},
     "feed-forward biases": {"mlp_bias": True, "attention_bias": True},  # Llama's
 }
-FAMILIES = ["llama", "qwen3"]
-CASES = [(f, s) for f in FAMILIES for s in SHAPES if f == "llama" or "mlp_bias" not in SHAPES[s]]
+WINDOWS = {"sliding_window": 9, "layer_types": ["sliding_attention", "full_attention", "sliding_attention"]}
+GEMMA = {"head_dim": 16, "query_pre_attn_scalar": 24, "sliding_window": 9, "hidden_activation": "gelu_pytorch_tanh"}
+MOE = {"num_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 40}
+# What each family's reference takes beside BASE, and the shapes in which it is compared.
+OWN: dict[str, dict[str, dict[str, Any]]] = {
+    "llama": SHAPES,
+    "qwen3": {
+        **{name: shape for name, shape in SHAPES.items() if "mlp_bias" not in shape},
+        "windows": {"use_sliding_window": True, **WINDOWS},
+        "windows from a layer on": {"use_sliding_window": True, "sliding_window": 5, "max_window_layers": 1},
+    },
+    "mistral": {
+        "no window": {"sliding_window": None},
+        "window": {"sliding_window": 9},
+        "wide head_dim": {"head_dim": 40, "sliding_window": None, "num_key_value_heads": 1},
+        "tied, theta": {"tie_word_embeddings": True, "rope_theta": 1e6},
+    },
+    "qwen2": {
+        "grouped": {},
+        "tied, multi-head": {"tie_word_embeddings": True, "num_key_value_heads": 4},
+        "windows": {"use_sliding_window": True, **WINDOWS},
+        "yarn": {"rope_scaling": YARN},
+    },
+    "gemma2": {
+        "grouped": GEMMA,
+        "no caps": {**GEMMA, "attn_logit_softcapping": None, "final_logit_softcapping": None},
+        "multi-head": {**GEMMA, "num_key_value_heads": 4, "head_dim": 24},
+        "tight caps": {**GEMMA, "attn_logit_softcapping": 2.0, "final_logit_softcapping": 3.0},
+    },
+    "gemma3_text": {
+        "pattern": {**GEMMA, "num_hidden_layers": 7},
+        "listed": {**GEMMA, "layer_types": ["full_attention", "sliding_attention", "full_attention"]},
+        "all full": {**GEMMA, "layer_types": ["full_attention"] * 3},
+        "one key head": {**GEMMA, "num_key_value_heads": 1, "layer_types": WINDOWS["layer_types"]},
+    },
+    "smollm3": {
+        "every fourth unrotated": {"num_hidden_layers": 5, "pad_token_id": 0},
+        "every second unrotated": {"no_rope_layer_interval": 2, "pad_token_id": 0},
+        "listed": {"no_rope_layers": [0, 1, 0], "pad_token_id": 0, "tie_word_embeddings": False},
+        "all rotated": {"no_rope_layers": [1, 1, 1], "pad_token_id": 0, "attention_bias": True},
+    },
+    "olmo2": {
+        "grouped": {},
+        "multi-head": {"num_key_value_heads": 4},
+        "biases": {"attention_bias": True},
+        "tied, llama3 scaling": {"tie_word_embeddings": True, "rope_scaling": LLAMA3},
+    },
+    "phi3": {
+        "grouped": {"pad_token_id": 0},
+        "window": {"sliding_window": 9, "pad_token_id": 0},
+        "partly rotated": {"pad_token_id": 0, "rope_parameters": {"rope_theta": 1e4, "partial_rotary_factor": 0.5}},
+        "tied, multi-head": {"tie_word_embeddings": True, "num_key_value_heads": 4, "pad_token_id": 0},
+    },
+    "gpt2": {
+        "plain": {},
+        "inner": {"n_inner": 100, "activation_function": "relu"},
+        "untied": {"tie_word_embeddings": False},
+        "eps": {"layer_norm_epsilon": 1e-3, "n_head": 8},
+    },
+    "gpt_neox": {
+        "parallel": {},
+        "in a row": {"use_parallel_residual": False, "attention_bias": False},
+        "half rotated": {"rope_parameters": {"rope_theta": 5e4, "partial_rotary_factor": 0.5, "rope_type": "default"}},
+        "all rotated": {"rope_parameters": {"rope_theta": 1e4, "partial_rotary_factor": 1.0, "rope_type": "default"}},
+    },
+    "mixtral": {
+        "two of four": {"num_local_experts": 4},
+        "one of three": {"num_local_experts": 3, "num_experts_per_tok": 1},
+        "window": {"num_local_experts": 4, "sliding_window": 9},
+        "multi-head": {"num_local_experts": 5, "num_experts_per_tok": 3, "num_key_value_heads": 4},
+    },
+    "qwen3_moe": {
+        "all sparse": MOE,
+        "normalised": {**MOE, "norm_topk_prob": True},
+        "every second sparse": {**MOE, "decoder_sparse_step": 2},
+        "some dense": {**MOE, "mlp_only_layers": [1], "attention_bias": True},
+    },
+}
+FAMILIES = sorted(OWN)
+CASES = [(family, shape) for family in FAMILIES for shape in OWN[family]]
+# The base has sizes under other names, or not at all.
+_SIZES = ("vocab_size", "bos_token_id", "eos_token_id")
+BASES: dict[str, dict[str, Any]] = {
+    "gpt2": {**{k: BASE[k] for k in _SIZES}, "n_positions": 96, "n_embd": 64, "n_layer": 3, "n_head": 4},
+    "gpt_neox": {k: v for k, v in BASE.items() if k != "num_key_value_heads"},
+}
 
 
 def _reference(family: str, shape: dict[str, Any], seed: int = 0) -> Any:
-    from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM
 
-    config_class, model_class = {
-        "llama": (LlamaConfig, LlamaForCausalLM),
-        "qwen3": (Qwen3Config, Qwen3ForCausalLM),
-    }[family]
-    arguments = {**BASE, "head_dim": 16, **shape}
+    base = BASES.get(family, BASE)
+    heads = {"head_dim": 16} if family in ("llama", "qwen3", "qwen3_moe") else {}
     torch.manual_seed(seed)
-    model = model_class(config_class(**arguments)).eval()
+    # A mask in the open, so that softcaps and windows are computed as written.
+    model = AutoModelForCausalLM.from_config(
+        AutoConfig.for_model(family, **{**base, **heads, **shape}), attn_implementation="eager"
+    ).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             # Norms and biases start at one and zero: shake them, or a mistake in them would not show.
@@ -98,7 +182,7 @@ def _compare(ours: Decoder, theirs: Any) -> None:
 
 @pytest.mark.parametrize(("family", "shape"), CASES, ids=lambda s: s.replace(" ", "-"))
 def test_theirs_loads_here(family: str, shape: str, tmp_path: Path):
-    theirs = _reference(family, SHAPES[shape])
+    theirs = _reference(family, OWN[family][shape])
     theirs.save_pretrained(tmp_path)
     _compare(load_pretrained(tmp_path), theirs)
 
@@ -107,7 +191,7 @@ def test_theirs_loads_here(family: str, shape: str, tmp_path: Path):
 def test_ours_loads_there(family: str, shape: str, tmp_path: Path):
     from transformers import AutoModelForCausalLM
 
-    _reference(family, SHAPES[shape], seed=1).save_pretrained(tmp_path / "theirs")
+    _reference(family, OWN[family][shape], seed=1).save_pretrained(tmp_path / "theirs")
     ours = load_pretrained(tmp_path / "theirs")
     save_pretrained(ours, tmp_path / "ours")
     theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "ours").eval()
@@ -115,10 +199,11 @@ def test_ours_loads_there(family: str, shape: str, tmp_path: Path):
     _compare(ours, theirs)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [f for f in FAMILIES if f not in ("gpt2", "gpt_neox", "gemma3_text", "phi3")])
 def test_a_config_of_older_transformers(family: str, tmp_path: Path):
     """rope_theta and rope_scaling at the top level, as transformers before 5 wrote them."""
-    theirs = _reference(family, {"rope_scaling": LLAMA3, "rope_theta": 5e5})
+    own = next(iter(OWN[family].values()))
+    theirs = _reference(family, {**own, "rope_scaling": LLAMA3, "rope_theta": 5e5})
     theirs.save_pretrained(tmp_path)
     path = tmp_path / "config.json"
     config = json.loads(path.read_text())
@@ -126,6 +211,38 @@ def test_a_config_of_older_transformers(family: str, tmp_path: Path):
     config["rope_theta"] = parameters.pop("rope_theta")
     config["rope_scaling"] = parameters
     path.write_text(json.dumps(config))
+    _compare(load_pretrained(tmp_path), theirs)
+
+
+def test_configs_of_older_transformers_with_keys_of_their_own(tmp_path: Path):
+    """Gemma 3's rope_local_base_freq and sliding_window_pattern, GPT-NeoX's rotary_pct and rotary_emb_base."""
+    gemma = _reference("gemma3_text", {**GEMMA, "num_hidden_layers": 7})
+    neox = _reference("gpt_neox", OWN["gpt_neox"]["half rotated"])
+    for theirs, dropped, added in (
+        (
+            gemma,
+            ("rope_parameters", "layer_types", "_sliding_window_pattern"),
+            {"rope_theta": 1e6, "rope_local_base_freq": 1e4, "rope_scaling": None, "sliding_window_pattern": 6},
+        ),
+        (neox, ("rope_parameters",), {"rotary_pct": 0.5, "rotary_emb_base": 50000}),
+    ):
+        theirs.save_pretrained(tmp_path)
+        path = tmp_path / "config.json"
+        config = json.loads(path.read_text())
+        path.write_text(json.dumps({**{k: v for k, v in config.items() if k not in dropped}, **added}))
+        _compare(load_pretrained(tmp_path), theirs)
+
+
+def test_a_file_without_the_head(tmp_path: Path):
+    """GPT-2 on the hub was saved from the base model: names lack their prefix, and its masks are in the file."""
+    from safetensors.torch import load_file, save_file
+
+    theirs = _reference("gpt2", {})
+    theirs.save_pretrained(tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    bare = {name.removeprefix("transformer."): tensor for name, tensor in tensors.items()}
+    bare["h.0.attn.bias"] = torch.ones(1, 1, 96, 96).tril()
+    save_file(bare, tmp_path / "model.safetensors")
     _compare(load_pretrained(tmp_path), theirs)
 
 
@@ -156,7 +273,8 @@ def test_bfloat16_is_kept(tmp_path: Path):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_fresh_model_round_trips(family: str, tmp_path: Path):
-    config = ModelConfig.from_hf({"model_type": family, **BASE, "head_dim": 16})
+    heads = {} if family in BASES else {"head_dim": 16}
+    config = ModelConfig.from_hf({"model_type": family, **BASES.get(family, BASE), **heads})
     torch.manual_seed(0)
     decoder = Decoder(config).eval()
     save_pretrained(decoder, tmp_path)

@@ -14,30 +14,50 @@ from typing import Any
 
 from bloomery.core.config import from_dict, to_dict
 from bloomery.core.errors import ConfigError
-from bloomery.models.families import Family, family_of
+from bloomery.models.families import FULL, SLIDING, Family, family_of
+from bloomery.models.feed_forward import activation
+from bloomery.models.naming import Names
 from bloomery.models.rope import RopeScaling
+from bloomery.models.rope_keys import by_layer_type, read_rope, rotary_share
 
 # Keys that do not change what the forward pass computes, whatever their value.
 _NO_EFFECT = frozenset(
     {
-        *("transformers_version", "architectures", "use_cache", "torch_dtype", "dtype", "pad_token_id"),
+        *("transformers_version", "architectures", "use_cache", "torch_dtype", "dtype"),
         *("return_dict", "output_hidden_states", "output_attentions", "chunk_size_feed_forward", "id2label"),
         *("label2id", "problem_type", "_attn_implementation", "attn_implementation", "_attn_implementation_autoset"),
-        *("_name_or_path", "is_llama_config", "transformers.js_config"),
+        *(
+            "_name_or_path",
+            "is_llama_config",
+            "transformers.js_config",
+            "cache_implementation",
+            "auto_map",
+            "_num_labels",
+        ),
     }
 )
 # Keys that are supported at these values only.
 _ONLY = {
-    "hidden_act": ("silu", "swish"),
     "attention_dropout": (0, 0.0, None),
-    "use_sliding_window": (False, None),
     "pretraining_tp": (1, None),
     "is_encoder_decoder": (False, None),
     "rope_interleaved": (False, None),
     "quantization_config": (None,),
 }
 # Keys of ours whose null is as good as their absence.
-_MAY_BE_NULL = {"rope_theta", "rope_scaling", "num_key_value_heads", "head_dim"}
+_MAY_BE_NULL = {
+    *("rope_theta", "rope_scaling", "num_key_value_heads", "head_dim", "layer_types", "no_rope_layers"),
+    *("mlp_only_layers", "partial_rotary_factor", "intermediate_size"),
+}
+# Keys whose null means that there is none, whatever the family's default.
+_NULL_IS_NONE = {"sliding_window", "attn_logit_softcapping", "final_logit_softcapping", "query_pre_attn_scalar"}
+# Fields that only some families' config.json has.
+_OF_SOME = {
+    *("mlp_bias", "sliding_window", "rope_local_base_freq", "partial_rotary_factor", "no_rope_layers"),
+    *("attn_logit_softcapping", "final_logit_softcapping", "query_pre_attn_scalar", "use_parallel_residual"),
+    *("num_experts", "num_experts_per_tok", "moe_intermediate_size", "norm_topk_prob"),
+    *("decoder_sparse_step", "mlp_only_layers"),
+}
 _MAX = {
     "vocab_size": 1 << 22,
     "hidden_size": 1 << 17,
@@ -63,42 +83,49 @@ class ModelConfig:
     num_key_value_heads: int
     head_dim: int
     max_position_embeddings: int
+    hidden_act: str = "silu"
     rms_norm_eps: float = 1e-6
+    """What every norm adds to the variance, whatever the family calls it."""
     rope_theta: float = 10000.0
     rope_scaling: RopeScaling | None = None
+    rope_local_base_freq: float | None = None
+    """rope_theta of sliding layers, which are never scaled; None: as the others."""
+    partial_rotary_factor: float = 1.0
+    """The share of each head that is rotated."""
+    no_rope_layers: tuple[int, ...] = ()
+    """For each layer 1 if it is rotated, 0 if not; none given: all are."""
+    layer_types: tuple[str, ...] = ()
+    """For each layer "full_attention" or "sliding_attention"; none given: all full."""
+    sliding_window: int | None = None
+    """How many positions a sliding layer sees, the query's own included."""
+    attn_logit_softcapping: float | None = None
+    final_logit_softcapping: float | None = None
+    query_pre_attn_scalar: int | None = None
+    """Scores are divided by its square root; None: head_dim."""
     tie_word_embeddings: bool = False
     attention_bias: bool = False
     mlp_bias: bool = False
+    use_parallel_residual: bool = False
+    num_experts: int = 0
+    """Experts of each sparse feed-forward; 0: none is sparse."""
+    num_experts_per_tok: int = 0
+    moe_intermediate_size: int = 0
+    """Width of one expert; 0: intermediate_size."""
+    norm_topk_prob: bool = False
+    decoder_sparse_step: int = 1
+    """Every so many layers one is sparse."""
+    mlp_only_layers: tuple[int, ...] = ()
+    """Layers that are never sparse."""
     initializer_range: float = 0.02
     bos_token_id: int | None = None
     eos_token_id: tuple[int, ...] = ()
     """Every id that ends a generation."""
+    pad_token_id: int | None = None
+    """Kept for others: nothing here is padded with it."""
 
     def __post_init__(self) -> None:
-        family = self.family
-        for name, limit in _MAX.items():
-            value = getattr(self, name)
-            if not 1 <= value <= limit:
-                raise ConfigError(f'"{name}" should be from 1 to {limit:,}, not {value!r}')
-        if self.num_attention_heads % self.num_key_value_heads:
-            raise ConfigError(
-                f"num_attention_heads {self.num_attention_heads} is not a multiple of"
-                f" num_key_value_heads {self.num_key_value_heads}"
-            )
-        if self.head_dim % 2:
-            raise ConfigError(f'"head_dim" should be even for rotary positions, not {self.head_dim}')
-        for name in ("rms_norm_eps", "rope_theta", "initializer_range"):
-            if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
-                raise ConfigError(f'"{name}" should be above 0, not {getattr(self, name)!r}')
-        if family.head_dim_follows_hidden_size and self.hidden_size % self.num_attention_heads:
-            raise ConfigError(
-                f"{family.model_type}: hidden_size {self.hidden_size} is not a multiple of"
-                f" num_attention_heads {self.num_attention_heads}"
-            )
-        if self.rope_scaling is not None and self.rope_scaling.rope_type == "yarn" and self.rope_theta <= 1:
-            raise ConfigError(f'"rope_theta" should be above 1 for yarn, not {self.rope_theta!r}')
-        if self.mlp_bias and not family.mlp_bias_key:
-            raise ConfigError(f"family {family.model_type} has no mlp_bias")
+        _check_sizes(self)
+        _check_options(self)
 
     @property
     def family(self) -> Family:
@@ -106,35 +133,64 @@ class ModelConfig:
 
     @property
     def qk_norm(self) -> bool:
-        """Whether queries and keys are normalised per head."""
-        return self.family.qk_norm
+        """Whether queries and keys are normalised."""
+        return self.family.qk_norm is not None
+
+    @property
+    def rotary_dim(self) -> int:
+        """Rotated dimensions of each head."""
+        return int(self.head_dim * self.partial_rotary_factor)
+
+    def layer_type(self, layer: int) -> str:
+        return self.layer_types[layer] if self.layer_types else FULL
+
+    def window(self, layer: int) -> int | None:
+        """How many positions a layer sees; None: all before."""
+        return self.sliding_window if self.layer_type(layer) == SLIDING else None
+
+    def uses_rope(self, layer: int) -> bool:
+        return self.family.positions == "rotary" and (not self.no_rope_layers or bool(self.no_rope_layers[layer]))
+
+    def rope_of(self, layer: int) -> tuple[float, RopeScaling | None]:
+        """rope_theta and the scaling of a layer."""
+        if self.rope_local_base_freq is not None and self.layer_type(layer) == SLIDING:
+            return self.rope_local_base_freq, None
+        return self.rope_theta, self.rope_scaling
+
+    def is_sparse(self, layer: int) -> bool:
+        """Whether a layer's feed-forward is a mixture of experts."""
+        chosen = (layer + 1) % self.decoder_sparse_step == 0 and layer not in self.mlp_only_layers
+        return self.num_experts > 0 and chosen
+
+    def names(self) -> Names:
+        """How the family's files name the tensors."""
+        return Names(self.family.rules(self), base_prefix=self.family.base_prefix)
 
     @classmethod
     def from_hf(cls, values: Mapping[str, Any]) -> ModelConfig:
         """From the content of a config.json. Raises ConfigError naming every key that is not supported."""
         family = family_of(values.get("model_type"))
-        own = {f.name for f in dataclasses.fields(cls)}
-        # A null id means that there is none, which is not the family's default; a null size is an error.
-        given = {k: v for k, v in values.items() if k not in _NO_EFFECT and (v is not None or k in own - _MAY_BE_NULL)}
+        given = _given(family, by_layer_type(values))
         merged = {**family.defaults, **given}
         if values.get("num_key_value_heads", 0) is None:
             merged["num_key_value_heads"] = merged["num_attention_heads"]
-        _check_restricted(merged)
-        rope = _rope(given, family.defaults["rope_theta"])
-        eos = merged.pop("eos_token_id", None)
-        arguments = {k: merged.pop(k) for k in list(merged) if k in own and k not in ("rope_scaling", "rope_theta")}
-        window = ("sliding_window", "max_window_layers") if family.sliding_window_keys else ()
-        for key in ("rope_scaling", "rope_theta", "rope_parameters", "layer_types", *window, *_ONLY):
-            merged.pop(key, None)
-        if merged:
-            raise ConfigError(
-                f"config.json has keys that are not supported for {family.model_type}: {', '.join(sorted(merged))}"
-            )
-        hidden, heads = arguments["hidden_size"], arguments["num_attention_heads"]
-        arguments.setdefault("num_key_value_heads", heads)
-        if family.head_dim_follows_hidden_size and isinstance(hidden, int) and isinstance(heads, int) and heads > 0:
-            arguments.setdefault("head_dim", hidden // heads)
+        _check_restricted(given, {**_ONLY, **family.only})
+        rope = read_rope(given, family.defaults.get("rope_theta", 10000.0))
+        share = rotary_share(given)
+        allowed = _keys(family) - {"rope_scaling", "rope_theta", "layer_types"}
+        special = {*_ONLY, *family.only, "rope_scaling", "rope_theta", "rope_parameters", "layer_types"}
+        special |= {"use_sliding_window", "max_window_layers", "sliding_window"} if family.window_keys else set()
+        special |= {"no_rope_layer_interval"} if "no_rope_layers" in family.fields else set()
+        odd = sorted(given.keys() - allowed - special)
+        if odd:
+            raise ConfigError(f"config.json has keys that are not supported for {family.model_type}: {', '.join(odd)}")
+        arguments = {k: v for k, v in merged.items() if k in allowed or (k in _FIELDS and k not in given)}
+        if share is not None:
+            arguments["partial_rotary_factor"] = share
+        arguments |= _derived(family, arguments, merged)
+        eos = arguments.pop("eos_token_id", None)
         arguments["eos_token_id"] = tuple(eos) if isinstance(eos, list) else () if eos is None else (eos,)
+        arguments["model_type"] = family.model_type
         return from_dict(cls, {**arguments, **rope}, where="config.json")
 
     def to_hf(self) -> dict[str, Any]:
@@ -142,63 +198,167 @@ class ModelConfig:
 
         Rotary settings stand there twice: in the older keys rope_theta and rope_scaling, and in rope_parameters.
         """
-        values = to_dict(self)
-        scaling = {k: v for k, v in (values.pop("rope_scaling") or {}).items() if v is not None}
-        if not self.family.mlp_bias_key:
-            values.pop("mlp_bias")
+        family = self.family
+        values = {k: v for k, v in to_dict(self).items() if k in _keys(family) | {"rope_scaling", "rope_theta"}}
         eos = values.pop("eos_token_id")
-        return {
-            "architectures": [self.family.architecture],
+        document: dict[str, Any] = {
+            "architectures": [family.architecture],
             **values,
             "eos_token_id": eos[0] if len(eos) == 1 else eos or None,
-            "hidden_act": "silu",
             "attention_dropout": 0.0,
             "use_cache": True,
-            "rope_scaling": scaling or None,
-            "rope_parameters": {"rope_type": "default", **scaling, "rope_theta": self.rope_theta},
         }
+        types = document.pop("layer_types")
+        if family.lists_layer_types:
+            document["layer_types"] = types or [FULL] * self.num_hidden_layers
+        if family.window_keys and family.layer_types:
+            document["use_sliding_window"] = bool(types)
+            document["max_window_layers"] = types.index(SLIDING) if types else self.num_hidden_layers
+        if "no_rope_layers" in values:
+            document["no_rope_layers"] = values["no_rope_layers"] or [1] * self.num_hidden_layers
+        document |= self._rope_keys()
+        for key in family.fixed & {"rope_theta", "rope_scaling", "rope_parameters", "attention_dropout"}:
+            document.pop(key, None)
+        names = {ours: theirs for theirs, ours in family.renamed.items()}
+        return {names.get(key, key): value for key, value in document.items()}
+
+    def _rope_keys(self) -> dict[str, Any]:
+        scaling = {k: v for k, v in (to_dict(self).pop("rope_scaling") or {}).items() if v is not None}
+        table = {"rope_type": "default", **scaling, "rope_theta": self.rope_theta}
+        if "partial_rotary_factor" in self.family.fields:
+            table["partial_rotary_factor"] = self.partial_rotary_factor
+        if self.rope_local_base_freq is not None:
+            local = {"rope_type": "default", "rope_theta": self.rope_local_base_freq}
+            table = {FULL: table, SLIDING: local}
+        return {"rope_scaling": scaling or None, "rope_parameters": table}
 
 
-def _check_restricted(values: Mapping[str, Any]) -> None:
-    for key, allowed in _ONLY.items():
+_FIELDS = {f.name: f for f in dataclasses.fields(ModelConfig)}
+
+
+def _keys(family: Family) -> set[str]:
+    """The fields that a family's config.json has, under our names."""
+    return _FIELDS.keys() - (_OF_SOME - family.fields) - family.fixed
+
+
+def _given(family: Family, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys that say something, under our names."""
+    keys = _keys(family)
+    given: dict[str, Any] = {}
+    for theirs, value in values.items():
+        key = family.renamed.get(theirs) or family.aliases.get(theirs, theirs)
+        if theirs in _NO_EFFECT or theirs in family.ignored:
+            continue
+        # A null id means that there is none, which is not the family's default; a null size is an error.
+        if value is None and (key in _MAY_BE_NULL or key not in keys):
+            continue
+        if key in given and given[key] != value:
+            raise ConfigError(f"{key} is given as {given[key]!r:.60} and, as {theirs}, {value!r:.60}")
+        given[key] = value
+    return given
+
+
+def _derived(family: Family, arguments: Mapping[str, Any], merged: Mapping[str, Any]) -> dict[str, Any]:
+    """What follows from other keys where config.json leaves it out."""
+    result: dict[str, Any] = {}
+    hidden, heads, layers = (arguments.get(k) for k in ("hidden_size", "num_attention_heads", "num_hidden_layers"))
+    if "num_key_value_heads" not in arguments:
+        result["num_key_value_heads"] = heads
+    follows = "head_dim" not in arguments and family.head_dim_follows_hidden_size
+    if follows and isinstance(hidden, int) and isinstance(heads, int) and heads > 0:
+        result["head_dim"] = hidden // heads
+    if "intermediate_size" not in arguments and isinstance(hidden, int):
+        result["intermediate_size"] = 4 * hidden
+    if not isinstance(layers, int) or not 0 < layers <= _MAX["num_hidden_layers"]:
+        return result  # the class says what is wrong with it
+    types = _layer_types(family, merged, layers)
+    sliding = SLIDING in types
+    result["layer_types"] = types if sliding else ()
+    # A window that is off is none for Qwen; Gemma's reference wants one even where no layer slides.
+    result["sliding_window"] = None if family.window_keys and not sliding else merged.get("sliding_window")
+    if not sliding and "rope_local_base_freq" in family.fields:
+        result["rope_local_base_freq"] = merged.get("rope_local_base_freq")
+    if "no_rope_layers" in family.fields:
+        every = merged.get("no_rope_layer_interval", 4)
+        if isinstance(every, bool) or not isinstance(every, int) or every < 1:
+            raise ConfigError(f'"no_rope_layer_interval" should be a number above 0, not {every!r:.40}')
+        rotated = merged.get("no_rope_layers", [int((layer + 1) % every != 0) for layer in range(layers)])
+        if not isinstance(rotated, list) or any(value not in (0, 1) for value in rotated):
+            raise ConfigError('"no_rope_layers" should be a list of 0 and 1')
+        result["no_rope_layers"] = () if all(rotated) else tuple(rotated)
+    return result
+
+
+def _layer_types(family: Family, merged: Mapping[str, Any], layers: int) -> tuple[str, ...]:
+    """The kind of each layer, as listed or by the family's rule; ConfigError for a kind that is not supported."""
+    listed = merged.get("layer_types")
+    if listed is None:
+        listed = family.layer_types(merged, layers) if family.layer_types else [FULL] * layers
+    known = (FULL, SLIDING) if family.layer_types else (FULL,)
+    if not isinstance(listed, list) or any(kind not in known for kind in listed):
+        raise ConfigError(f'"layer_types" other than {" and ".join(known)} are not supported')
+    if SLIDING in listed and family.window_keys and not merged.get("use_sliding_window"):
+        raise ConfigError('"layer_types" has sliding layers, but use_sliding_window is false')
+    return tuple(listed)
+
+
+def _check_sizes(config: ModelConfig) -> None:
+    for name, limit in _MAX.items():
+        value = getattr(config, name)
+        if not 1 <= value <= limit:
+            raise ConfigError(f'"{name}" should be from 1 to {limit:,}, not {value!r}')
+    if config.num_attention_heads % config.num_key_value_heads:
+        raise ConfigError(
+            f"num_attention_heads {config.num_attention_heads} is not a multiple of"
+            f" num_key_value_heads {config.num_key_value_heads}"
+        )
+    for name in ("rms_norm_eps", "rope_theta", "initializer_range"):
+        if not (math.isfinite(getattr(config, name)) and getattr(config, name) > 0):
+            raise ConfigError(f'"{name}" should be above 0, not {getattr(config, name)!r}')
+    for name in (
+        *("rope_local_base_freq", "sliding_window", "query_pre_attn_scalar"),
+        *("attn_logit_softcapping", "final_logit_softcapping"),
+    ):
+        value = getattr(config, name)
+        if value is not None and not (math.isfinite(value) and value > 0):
+            raise ConfigError(f'"{name}" should be above 0, not {value!r}')
+    if config.family.head_dim_follows_hidden_size and config.hidden_size % config.num_attention_heads:
+        raise ConfigError(
+            f"{config.model_type}: hidden_size {config.hidden_size} is not a multiple of"
+            f" num_attention_heads {config.num_attention_heads}"
+        )
+    for name in ("layer_types", "no_rope_layers"):
+        count = len(getattr(config, name))
+        if count not in (0, config.num_hidden_layers):
+            raise ConfigError(f'"{name}" names {count} layers of {config.num_hidden_layers}')
+
+
+def _check_options(config: ModelConfig) -> None:
+    family = config.family
+    activation(config.hidden_act)
+    for name in sorted(_OF_SOME - family.fields):
+        if getattr(config, name) != family.defaults.get(name, _FIELDS[name].default):
+            raise ConfigError(f"family {family.model_type} has no {name}")
+    if family.positions == "rotary":
+        share = config.partial_rotary_factor
+        if not 0 < share <= 1:
+            raise ConfigError(f'"partial_rotary_factor" should be above 0 and at most 1, not {share!r}')
+        if config.rotary_dim % 2 or not config.rotary_dim:
+            what = "head_dim" if share == 1 else "head_dim x partial_rotary_factor"
+            raise ConfigError(f'"{what}" should be even for rotary positions, not {config.rotary_dim}')
+    if config.rope_scaling is not None and config.rope_scaling.rope_type == "yarn" and config.rope_theta <= 1:
+        raise ConfigError(f'"rope_theta" should be above 1 for yarn, not {config.rope_theta!r}')
+    if SLIDING in config.layer_types and config.sliding_window is None:
+        raise ConfigError('"sliding_window" is missing: layer_types has sliding layers')
+    if config.num_experts and not 1 <= config.num_experts_per_tok <= config.num_experts:
+        raise ConfigError(f'"num_experts_per_tok" should be from 1 to {config.num_experts}')
+    if config.num_experts < 0 or config.num_experts > _MAX["num_attention_heads"] or config.moe_intermediate_size < 0:
+        raise ConfigError('"num_experts" and "moe_intermediate_size" should be at least 0, and at most 4,096 experts')
+    if config.decoder_sparse_step < 1:
+        raise ConfigError(f'"decoder_sparse_step" should be above 0, not {config.decoder_sparse_step}')
+
+
+def _check_restricted(values: Mapping[str, Any], only: Mapping[str, tuple[Any, ...]]) -> None:
+    for key, allowed in only.items():
         if key in values and values[key] not in allowed:
             raise ConfigError(f'"{key}" = {values[key]!r:.60} is not supported', hint=f"supported: {allowed[0]!r}")
-    layers = values.get("layer_types", [])
-    if not isinstance(layers, list) or any(kind != "full_attention" for kind in layers):
-        raise ConfigError('"layer_types" other than full_attention are not supported')
-
-
-def _rope(given: Mapping[str, Any], default_theta: float) -> dict[str, Any]:
-    """rope_theta and rope_scaling from the older keys or transformers 5's rope_parameters; ConfigError if they differ.
-
-    Readers disagree about which of the two wins, so a file whose two say different things has no one meaning.
-    """
-    older, newer = (_rope_table(given, key) for key in ("rope_scaling", "rope_parameters"))
-    if older and newer and older[1] != newer[1]:
-        raise ConfigError("rope_scaling and rope_parameters contradict each other", hint="keep one of them")
-    places = [given.get("rope_theta"), *(table[0] for table in (older, newer) if table)]
-    thetas = [theta for theta in places if theta is not None]
-    if any(theta != thetas[0] for theta in thetas):
-        raise ConfigError(f"rope_theta is given as {' and as '.join(f'{theta!r:.60}' for theta in thetas)}")
-    theta = thetas[0] if thetas else default_theta
-    return {"rope_theta": theta, "rope_scaling": (older or newer or (None, None))[1]}
-
-
-def _rope_table(given: Mapping[str, Any], key: str) -> tuple[Any, dict[str, Any] | None] | None:
-    """(rope_theta or None, the scaling or None for none) of one of the two tables; None without the table."""
-    table = given.get(key)
-    if table is None:
-        return None
-    if not isinstance(table, Mapping):
-        raise ConfigError(f'"{key}" should be a table')
-    rest = {name: value for name, value in table.items() if value is not None}
-    older_kind = rest.pop("type", None)
-    kind = rest.pop("rope_type", None) or older_kind or "default"
-    theta = rest.pop("rope_theta", None)
-    if rest.pop("partial_rotary_factor", 1.0) != 1.0:
-        raise ConfigError("partial_rotary_factor other than 1 is not supported")
-    if kind != "default":
-        return theta, {"rope_type": kind, **rest}
-    if rest.keys() - {"original_max_position_embeddings", "factor"}:
-        raise ConfigError(f"{key}: keys without a rope_type: {', '.join(sorted(rest))}")
-    return theta, None

@@ -1,9 +1,8 @@
 """The decoder: every causal family that bloomery knows is this one module under a different config.
 
-Root-mean-square norms, rotary positions, grouped-query attention through PyTorch's scaled dot product, an optional
-norm on queries and keys (Qwen3), a SwiGLU feed-forward, an output head that may be the embedding. Parameter names
-are exactly Hugging Face's. Shapes: B batch, T query length, S key length, H heads, D head_dim, E hidden_size,
-V vocabulary. This module does not know files, losses or sampling.
+An embedding, blocks of attention and feed-forward, a last norm, an output head that may be the embedding; the
+config and its family say which parts those are. Parameter names are Llama's. Shapes: B batch, T query length, S key
+length, E hidden_size, V vocabulary. This module does not know files, losses or sampling.
 """
 
 from __future__ import annotations
@@ -13,103 +12,60 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bloomery.core.errors import RequestError
+from bloomery.models.attention import Attention, Mask, Tables, causal_mask
+from bloomery.models.block import Block
 from bloomery.models.cache import KVCache
 from bloomery.models.config import ModelConfig
-from bloomery.models.rope import inverse_frequencies, rope_tables, rotate
+from bloomery.models.feed_forward import FeedForward, GatedFeedForward, MixtureOfExperts
+from bloomery.models.norms import make_norm
+from bloomery.models.rope import inverse_frequencies, rope_tables
 
 
-class RMSNorm(nn.Module):
-    """x / rms(x) * weight over the last dimension, computed in float32 and returned in the dtype of x.
-
-    Zhang and Sennrich, arXiv 1910.07467.
-    """
-
-    def __init__(self, size: int, eps: float) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(size))
-        self.eps = eps
-
-    def forward(self, x: Tensor) -> Tensor:
-        if x.dtype == self.weight.dtype == torch.float32:
-            return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
-        return (F.rms_norm(x.float(), self.weight.shape, None, self.eps).to(x.dtype) * self.weight).to(x.dtype)
+def _norm(config: ModelConfig, size: int) -> nn.Module:
+    return make_norm(config.family.norm, size, config.rms_norm_eps)
 
 
-class Attention(nn.Module):
-    """Causal self-attention with H query heads in H_kv groups."""
+def _attention(config: ModelConfig, layer: int) -> Attention:
+    family = config.family
+    qkv_bias = config.attention_bias if family.qkv_bias is None else family.qkv_bias
+    output_bias = config.attention_bias if family.output_bias is None else family.output_bias
+    return Attention(
+        hidden_size=config.hidden_size,
+        num_heads=config.num_attention_heads,
+        num_kv_heads=config.num_key_value_heads,
+        head_dim=config.head_dim,
+        qkv_bias=qkv_bias,
+        output_bias=output_bias,
+        qk_norm=family.qk_norm,
+        norm=lambda size: _norm(config, size),
+        scale=(config.query_pre_attn_scalar or config.head_dim) ** -0.5,
+        softcap=config.attn_logit_softcapping,
+        layer=layer,
+    )
 
-    def __init__(self, config: ModelConfig, layer: int) -> None:
-        super().__init__()
-        self.layer = layer
-        self.heads, self.kv_heads, self.head_dim = (
-            config.num_attention_heads,
-            config.num_key_value_heads,
-            config.head_dim,
+
+def _feed_forward(config: ModelConfig, layer: int) -> nn.Module:
+    if config.is_sparse(layer):
+        return MixtureOfExperts(
+            config.hidden_size,
+            config.moe_intermediate_size or config.intermediate_size,
+            config.hidden_act,
+            num_experts=config.num_experts,
+            num_experts_per_tok=config.num_experts_per_tok,
+            norm_topk_prob=config.norm_topk_prob,
         )
-        inner, kv_inner, bias = self.heads * self.head_dim, self.kv_heads * self.head_dim, config.attention_bias
-        self.q_proj = nn.Linear(config.hidden_size, inner, bias=bias)
-        self.k_proj = nn.Linear(config.hidden_size, kv_inner, bias=bias)
-        self.v_proj = nn.Linear(config.hidden_size, kv_inner, bias=bias)
-        self.o_proj = nn.Linear(
-            inner, config.hidden_size, bias=bias and config.family.output_bias_follows_attention_bias
-        )
-        self.q_norm = RMSNorm(self.head_dim, config.rms_norm_eps) if config.qk_norm else None
-        self.k_norm = RMSNorm(self.head_dim, config.rms_norm_eps) if config.qk_norm else None
-
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, cache: KVCache | None) -> Tensor:
-        """x (B, T, E), tables (T, D) -> (B, T, E)."""
-        batch, length, _ = x.shape
-        query = self.q_proj(x).view(batch, length, self.heads, self.head_dim)
-        key = self.k_proj(x).view(batch, length, self.kv_heads, self.head_dim)
-        value = self.v_proj(x).view(batch, length, self.kv_heads, self.head_dim).transpose(1, 2)
-        if self.q_norm is not None and self.k_norm is not None:
-            query, key = self.q_norm(query), self.k_norm(key)
-        query = rotate(query.transpose(1, 2), cos, sin).to(value.dtype)
-        key = rotate(key.transpose(1, 2), cos, sin).to(value.dtype)
-        mask = None
-        if cache is not None:
-            before = cache.length
-            key, value = cache.write(self.layer, key, value)
-            if before and length > 1:
-                mask = torch.ones(length, before + length, dtype=torch.bool, device=x.device).tril(before)
-        out = F.scaled_dot_product_attention(
-            query,
-            key,
-            value,
-            attn_mask=mask,
-            is_causal=mask is None and length > 1,
-            enable_gqa=self.heads != self.kv_heads,
-        )
-        return self.o_proj(out.transpose(1, 2).reshape(batch, length, self.heads * self.head_dim))
+    kind = GatedFeedForward if config.family.gated else FeedForward
+    return kind(config.hidden_size, config.intermediate_size, config.hidden_act, bias=config.mlp_bias)
 
 
-class SwiGLU(nn.Module):
-    """down(silu(gate(x)) * up(x)). Shazeer, arXiv 2002.05202."""
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        inner, bias = config.intermediate_size, config.mlp_bias
-        self.gate_proj = nn.Linear(config.hidden_size, inner, bias=bias)
-        self.up_proj = nn.Linear(config.hidden_size, inner, bias=bias)
-        self.down_proj = nn.Linear(inner, config.hidden_size, bias=bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
-
-
-class Block(nn.Module):
-    """One layer: attention, then feed-forward, each behind a norm and added to the residual stream."""
-
-    def __init__(self, config: ModelConfig, layer: int) -> None:
-        super().__init__()
-        self.self_attn = Attention(config, layer)
-        self.mlp = SwiGLU(config)
-        self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, cache: KVCache | None) -> Tensor:
-        x = x + self.self_attn(self.input_layernorm(x), cos, sin, cache)
-        return x + self.mlp(self.post_attention_layernorm(x))
+def _block(config: ModelConfig, layer: int) -> Block:
+    return Block(
+        _attention(config, layer),
+        _feed_forward(config, layer),
+        lambda: _norm(config, config.hidden_size),
+        placement=config.family.placement,
+        parallel=config.use_parallel_residual,
+    )
 
 
 class Trunk(nn.Module):
@@ -118,8 +74,11 @@ class Trunk(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.layers = nn.ModuleList(Block(config, layer) for layer in range(config.num_hidden_layers))
-        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.embed_positions = None
+        if config.family.positions == "learned":
+            self.embed_positions = nn.Embedding(config.max_position_embeddings, config.hidden_size)
+        self.layers = nn.ModuleList(_block(config, layer) for layer in range(config.num_hidden_layers))
+        self.norm = _norm(config, config.hidden_size)
 
 
 class Decoder(nn.Module):
@@ -132,7 +91,7 @@ class Decoder(nn.Module):
         self.lm_head = (
             None if config.tie_word_embeddings else nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         )
-        self._tables: tuple[Tensor, Tensor] | None = None
+        self._tables: dict[str, Tables] = {}
         self.reset_parameters()
 
     @torch.no_grad()
@@ -144,8 +103,8 @@ class Decoder(nn.Module):
         for name, parameter in self.named_parameters():
             if parameter.ndim == 2 and not name.endswith(("o_proj.weight", "down_proj.weight")):
                 parameter.normal_(0.0, self.config.initializer_range)
-            elif "norm" in name:
-                parameter.fill_(1.0)
+            elif name.endswith("norm.weight"):
+                parameter.fill_(0.0 if self.config.family.norm == "rms_from_one" else 1.0)
             else:
                 parameter.zero_()
 
@@ -161,43 +120,59 @@ class Decoder(nn.Module):
         cache is written and advanced. RequestError if they exceed max_position_embeddings or the cache.
         """
         x = self.hidden_states(input_ids, cache=cache)
-        if last_only:
-            x = x[:, -1:]
-        return F.linear(x, self.output_weight)
+        return self.logits(x[:, -1:] if last_only else x)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """What `hidden_states` gave, (..., E), through the output head: (..., V)."""
+        logits = F.linear(hidden, self.output_weight)
+        cap = self.config.final_logit_softcapping
+        return logits if cap is None else torch.tanh(logits / cap) * cap
 
     def hidden_states(self, input_ids: Tensor, *, cache: KVCache | None = None) -> Tensor:
         """(B, T, E) after the last norm, before the output head. See `forward`."""
-        length = input_ids.size(1)
+        config, length = self.config, input_ids.size(1)
         start = 0 if cache is None else cache.length
-        if start + length > self.config.max_position_embeddings:
+        if start + length > config.max_position_embeddings:
             raise RequestError(
-                f"{start + length:,} tokens are more than the model's context of "
-                f"{self.config.max_position_embeddings:,}",
+                f"{start + length:,} tokens are more than the model's context of {config.max_position_embeddings:,}",
                 code="context_length_exceeded",
             )
         if cache is not None:
             cache.reserve(length)
         x = self.model.embed_tokens(input_ids)
-        cos, sin = self._rope(start + length, x.device)
-        cos, sin = cos[start : start + length], sin[start : start + length]
-        for layer in self.model.layers:
-            x = layer(x, cos, sin, cache)
+        if config.family.scales_embeddings:
+            x = x * torch.tensor(config.hidden_size**0.5, dtype=x.dtype, device=x.device)
+        if self.model.embed_positions is not None:
+            x = x + self.model.embed_positions.weight[start : start + length]
+        masks: dict[str, Mask] = {}
+        for number, layer in enumerate(self.model.layers):
+            kind = config.layer_type(number)
+            if kind not in masks:
+                masks[kind] = causal_mask(start, length, config.window(number), x.device)
+            tables = self._rope(number, start, length, x.device)
+            x = layer(x, mask=masks[kind], tables=tables, cache=cache)
         if cache is not None:
             cache.length += length
         return self.model.norm(x)
 
-    def _rope(self, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Tables of at least `length` rows, float32; grown by doubling, so that a long context costs nothing unused.
+    def _rope(self, layer: int, start: int, length: int, device: torch.device) -> Tables | None:
+        """Rotary tables of the positions from `start` on, float32; None for a layer without.
 
-        Made outside inference mode even if a forward in it asks first: training later saves them for backward.
+        Kept, and grown by doubling, so that a long context costs nothing unused. Made outside inference mode even
+        if a forward in it asks first: training later saves them for backward.
         """
-        if self._tables is None or self._tables[0].size(0) < length or self._tables[0].device != device:
-            config = self.config
-            rows = min(config.max_position_embeddings, max(1024, 1 << (length - 1).bit_length()))
+        config = self.config
+        if not config.uses_rope(layer):
+            return None
+        kind, end = config.layer_type(layer), start + length
+        known = self._tables.get(kind)
+        if known is None or known[0].size(0) < end or known[0].device != device:
+            rows = min(config.max_position_embeddings, max(1024, 1 << (end - 1).bit_length()))
+            theta, scaling = config.rope_of(layer)
             with torch.inference_mode(False):
                 frequencies, factor = inverse_frequencies(
-                    config.head_dim, config.rope_theta, config.rope_scaling, config.max_position_embeddings
+                    config.rotary_dim, theta, scaling, config.max_position_embeddings
                 )
                 cos, sin = rope_tables(frequencies, factor, rows)
-                self._tables = (cos.to(device), sin.to(device))
-        return self._tables
+                known = self._tables[kind] = (cos.to(device), sin.to(device))
+        return known[0][start:end], known[1][start:end]

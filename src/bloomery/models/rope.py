@@ -144,7 +144,10 @@ def rope_tables(frequencies: Tensor, factor: float, length: int) -> tuple[Tensor
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotate x (B, H, T, D) by tables (T, D); returns the dtype of x."""
+    """Rotate the first dimensions of x (B, H, T, D) by tables (T, D_rotary); D_rotary is D or less."""
+    turning = cos.size(-1)
+    if turning < x.size(-1):
+        return torch.cat((rotate(x[..., :turning], cos, sin), x[..., turning:].to(cos.dtype)), dim=-1)
     first, second = x.chunk(2, dim=-1)
     turned = torch.cat((-second, first), dim=-1)
     return x * cos + turned * sin

@@ -1,12 +1,11 @@
 """Weights in and out: Hugging Face folders of config.json and safetensors, one file or several with an index.
 
 Files are memory-mapped and their headers checked against their length; a missing, unexpected or mis-shaped tensor
-is an error that names it. Nothing is ever unpickled. This module does not know tokenizers or hubs.
+is an error that names it. Nothing is ever unpickled. This module does not know families, tokenizers or hubs.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import re
@@ -16,115 +15,117 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bloomery.core.artifact import fsync, write_durably
 from bloomery.core.errors import BloomeryError, DataError
-from bloomery.models.config import ModelConfig
-from bloomery.models.decoder import Decoder
+from bloomery.models.naming import Names
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 MAX_SHARD_BYTES = 5_000_000_000
 _MAX_JSON_BYTES = 64 * 1024 * 1024
-_HEAD, _EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 # Weight files as `save_pretrained` and transformers name them.
 _WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors")
-# Buffers that older exports carry and that follow from the config.
-_DERIVED = re.compile(r".*\.rotary_emb\.inv_freq$")
+# Buffers that older exports carry and that follow from the config: frequencies, GPT-2's and GPT-NeoX's masks.
+_DERIVED = re.compile(r".*(\.rotary_emb\.inv_freq|\.attn\.(masked_)?bias|\.attention\.(masked_)?bias)$")
 
 
-def read_config(folder: str | Path) -> ModelConfig:
-    """The ModelConfig of a Hugging Face folder; ids in generation_config.json that end a text are added."""
-    folder = Path(folder)
-    config = ModelConfig.from_hf(_read_json(folder / "config.json"))
-    generation = folder / "generation_config.json"
-    if not generation.is_file():
-        return config
-    eos = _read_json(generation).get("eos_token_id")
-    ids = [eos] if isinstance(eos, int) else eos if isinstance(eos, list) else []
-    if not all(isinstance(i, int) for i in ids):
-        raise DataError(f"{generation}: eos_token_id should be a number or a list of numbers")
-    merged = tuple(dict.fromkeys([*config.eos_token_id, *ids]))
-    return dataclasses.replace(config, eos_token_id=merged)
+def load_weights(
+    model: nn.Module,
+    folder: Path,
+    names: Names,
+    *,
+    tied: Mapping[str, str] | None = None,
+    ignored: re.Pattern[str] = _DERIVED,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str = "cpu",
+) -> None:
+    """Fill a model (on the meta device) from a folder's safetensors; it comes out frozen and in evaluation mode.
 
-
-def load_pretrained(
-    folder: str | Path, *, dtype: torch.dtype | None = None, device: torch.device | str = "cpu"
-) -> Decoder:
-    """A decoder from a local Hugging Face folder, in evaluation mode.
-
-    The dtype is the file's unless one is given. Raises DataError for missing, truncated or damaged files and for
-    tensors that do not fit the config; ConfigError for keys of config.json that are not supported.
+    `tied` maps parameters that the model does not have to those that they must equal where a file has them (a head
+    that is the embedding); tensors whose name matches `ignored` follow from the config and are passed over. Raises
+    DataError for missing, truncated or damaged files and for tensors that do not fit.
     """
-    folder = Path(folder)
-    config = read_config(folder)
-    with torch.device("meta"):
-        decoder = Decoder(config)
-    wanted = {name: tuple(p.shape) for name, p in decoder.named_parameters()}
-    if config.tie_word_embeddings:
-        wanted[_HEAD] = wanted[_EMBEDDING]  # may be there, and is then the same numbers
+    tied = tied or {}
+    wanted = {name: tuple(p.shape) for name, p in model.named_parameters()}
+    wanted |= {copy: wanted[original] for copy, original in tied.items()}
     tensors: dict[str, Tensor] = {}
     for path, expected in _files(folder):
-        for name, tensor in _read_tensors(path, expected):
-            if _DERIVED.match(name):
+        for theirs, whole in _read_tensors(path, expected):
+            if ignored.match(theirs):
                 continue
-            if name not in wanted:
-                raise DataError(f"{path}: unexpected tensor {name!r}", hint="is config.json of another model?")
-            if tuple(tensor.shape) != wanted[name]:
-                raise DataError(f"{path}: {name} has shape {tuple(tensor.shape)}, config.json asks for {wanted[name]}")
-            if tensor.dtype not in _DTYPES:
-                raise DataError(f"{path}: {name} has dtype {tensor.dtype}; quantised weights are not supported")
-            tensors[name] = tensor.to(device=device, dtype=dtype or tensor.dtype)
-    if config.tie_word_embeddings:
-        _drop_tied_head(tensors, wanted, folder)
+            for name, tensor in _taken_apart(path, names, theirs, whole):
+                if name not in wanted:
+                    raise DataError(f"{path}: unexpected tensor {theirs!r}", hint="is config.json of another model?")
+                if tuple(tensor.shape) != wanted[name]:
+                    raise DataError(
+                        f"{path}: {name} has shape {tuple(tensor.shape)}, config.json asks for {wanted[name]}"
+                    )
+                tensors[name] = tensor.to(device=device, dtype=dtype or tensor.dtype).contiguous()
+    for copy, original in tied.items():
+        _drop_tied(tensors, copy, original, folder)
+        del wanted[copy]
     missing = sorted(wanted.keys() - tensors.keys())
     if missing:
         raise DataError(f"{folder}: {len(missing)} tensors are missing, the first is {missing[0]!r}")
-    decoder.load_state_dict(tensors, assign=True)
-    for parameter in decoder.parameters():
+    model.load_state_dict(tensors, assign=True, strict=False)  # buffers are not in files; parameters were checked
+    for parameter in model.parameters():
         parameter.requires_grad_(False)
-    return decoder.eval()
+    model.eval()
 
 
-def _drop_tied_head(tensors: dict[str, Tensor], wanted: dict[str, tuple[int, ...]], folder: Path) -> None:
+def _taken_apart(path: Path, names: Names, theirs: str, whole: Tensor) -> list[tuple[str, Tensor]]:
+    if whole.dtype not in _DTYPES:
+        raise DataError(f"{path}: {theirs} has dtype {whole.dtype}; quantised weights are not supported")
+    try:
+        return list(names.read(theirs, whole))
+    except DataError as error:
+        raise DataError(f"{path}: {error}", hint=error.hint) from error
+
+
+def _drop_tied(tensors: dict[str, Tensor], copy: str, original: str, folder: Path) -> None:
     """A tied head that was written is the embedding; transformers would untie one that is not, others would not."""
-    del wanted[_HEAD]
-    head, embedding = tensors.pop(_HEAD, None), tensors.get(_EMBEDDING)
-    if head is not None and embedding is not None and not torch.equal(head.to(embedding.dtype), embedding):
+    head, embedding = tensors.pop(copy, None), tensors.get(original)
+    if head is not None and embedding is None:
+        tensors[original] = head
+    elif head is not None and embedding is not None and not torch.equal(head.to(embedding.dtype), embedding):
         raise DataError(
-            f"{folder}: config.json says that {_HEAD} is tied to {_EMBEDDING}, but the two differ",
+            f"{folder}: config.json says that {copy} is tied to {original}, but the two differ",
             hint="set tie_word_embeddings to false in config.json if the head is meant",
         )
 
 
-def save_pretrained(decoder: Decoder, folder: str | Path, *, max_shard_bytes: int = MAX_SHARD_BYTES) -> None:
-    """Write config.json, generation_config.json and safetensors that transformers, vLLM and llama.cpp read.
+def save_weights(
+    model: nn.Module,
+    folder: str | Path,
+    names: Names,
+    document: Mapping[str, Any],
+    *,
+    max_shard_bytes: int = MAX_SHARD_BYTES,
+) -> None:
+    """Write a model's parameters under their published names, and `document` with the dtype as config.json.
 
-    A tied head is not written twice. Every file is flushed to disk. Weights that the folder held before are replaced
-    once the new ones are complete: a full disk leaves them as they were.
+    Every file is flushed to disk. Weights that the folder held before are replaced once the new ones are complete:
+    a full disk leaves them as they were.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    config = decoder.config
-    tensors = {name: p.detach().cpu().contiguous() for name, p in decoder.named_parameters()}
-    document = config.to_hf()
-    document["dtype"] = document["torch_dtype"] = str(next(iter(tensors.values())).dtype).removeprefix("torch.")
+    tensors = names.write({name: p.detach().cpu() for name, p in model.named_parameters()})
+    dtype = str(next(iter(tensors.values())).dtype).removeprefix("torch.")
     shards = _shards(tensors, max_shard_bytes)
     count = len(shards)
-    names = [SINGLE] if count == 1 else [f"model-{n:05d}-of-{count:05d}.safetensors" for n in range(1, count + 1)]
-    named = dict(zip(names, shards, strict=True))
+    files = [SINGLE] if count == 1 else [f"model-{n:05d}-of-{count:05d}.safetensors" for n in range(1, count + 1)]
+    named = dict(zip(files, shards, strict=True))
     _replace_weights(folder, named)
     if count > 1:
         index = {
             "metadata": {"total_size": sum(t.nbytes for t in tensors.values())},
             "weight_map": {key: name for name, shard in named.items() for key in shard},
         }
-        write_durably(folder / INDEX, _json(index))
-    write_durably(folder / "config.json", _json(document))
-    generation = {"bos_token_id": config.bos_token_id, "eos_token_id": document["eos_token_id"]}
-    write_durably(folder / "generation_config.json", _json({k: v for k, v in generation.items() if v is not None}))
+        write_durably(folder / INDEX, as_json(index))
+    write_durably(folder / "config.json", as_json({**document, "dtype": dtype, "torch_dtype": dtype}))
 
 
 def _replace_weights(folder: Path, shards: Mapping[str, dict[str, Tensor]]) -> None:
@@ -182,7 +183,7 @@ def _files(folder: Path) -> Iterator[tuple[Path, set[str] | None]]:
         pickled = [p.name for pattern in ("*.bin", "*.pt", "*.pth") for p in folder.glob(pattern)]
         hint = f"{pickled[0]} is a pickle, which is never read: convert it to safetensors" if pickled else ""
         raise DataError(f"{folder} has no {SINGLE}", hint=hint or "is this a model folder?")
-    weight_map = _read_json(folder / INDEX).get("weight_map")
+    weight_map = read_json(folder / INDEX).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise DataError(f"{folder / INDEX} has no weight_map")
     by_file: dict[str, set[str]] = {}
@@ -222,7 +223,8 @@ def _as_data_error(path: Path) -> Iterator[None]:
         raise DataError(f"{path} is truncated or damaged: {first}", hint=hint) from error
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file; DataError where there is none."""
     try:
         if path.stat().st_size > _MAX_JSON_BYTES:
             raise DataError(f"{path} is too large")
@@ -236,5 +238,6 @@ def _read_json(path: Path) -> dict[str, Any]:
     return document
 
 
-def _json(document: Mapping[str, Any]) -> bytes:
+def as_json(document: Mapping[str, Any]) -> bytes:
+    """A JSON object as the bytes of a file."""
     return (json.dumps(document, indent=2) + "\n").encode()

@@ -160,7 +160,6 @@ def test_nulls_mean_what_they_mean_to_transformers(family: str, nulls: dict[str,
     "key",
     [
         {"transformers.js_config": {"kv_cache_dtype": {"q4f16": "float16"}}},  # SmolLM2-135M-Instruct's
-        {"pad_token_id": 2},
         {"use_cache": False},
         {"attention_dropout": 0.0},
         {"quantization_config": None},
@@ -178,8 +177,10 @@ def test_a_window_that_is_off_does_nothing():
     qwen3 = {**SMALL, "model_type": "qwen3", "head_dim": 16}
     windowed = {**qwen3, "sliding_window": 32, "max_window_layers": 1}
     assert ModelConfig.from_hf({**windowed, "use_sliding_window": False}) == ModelConfig.from_hf(qwen3)
+    on = ModelConfig.from_hf({**windowed, "use_sliding_window": True})
+    assert [on.window(layer) for layer in range(on.num_hidden_layers)] == [None, *[32] * (on.num_hidden_layers - 1)]
     with pytest.raises(ConfigError, match="use_sliding_window"):
-        ModelConfig.from_hf({**windowed, "use_sliding_window": True})
+        ModelConfig.from_hf({**windowed, "layer_types": ["sliding_attention"] * on.num_hidden_layers})
 
 
 @pytest.mark.parametrize("keys", ["older", "newer", "both"])
@@ -210,7 +211,7 @@ def test_unknown_keys_are_all_named():
 @pytest.mark.parametrize(
     "changed",
     [
-        {"hidden_act": "gelu"},
+        {"hidden_act": "geluu"},
         {"attention_dropout": 0.1},
         {"use_sliding_window": True},
         {"layer_types": ["sliding_attention", "full_attention"]},
@@ -235,7 +236,7 @@ def test_unknown_keys_are_all_named():
         {"rms_norm_eps": 0.0},
         {"rope_theta": float("inf")},
         {"eos_token_id": ["x"]},
-        {"model_type": "gpt2"},
+        {"model_type": "gpt2"},  # which has no head_dim
     ],
 )
 def test_unsupported_values(changed: dict[str, Any]):
