@@ -22,6 +22,8 @@ _VERBS = {
     "tokenize": "Train a tokenizer on a corpus and turn the corpus into tokens.",
     "plan": "What a model for this corpus and budget would be, take and reach.",
     "pretrain": "Train a model from random weights within a budget.",
+    "import": "Take in open weights: a Hugging Face folder or hub id becomes a model here.",
+    "export": "Write a model as a folder or GGUF file that others read.",
     "generate": "Complete a prompt.",
     "chat": "Talk with a model.",
     "serve": "Serve a model over OpenAI's HTTP routes.",
@@ -29,7 +31,7 @@ _VERBS = {
     "energy": "Joules, carbon and cost of everything done so far.",
     "doctor": "What this machine has, and what is in the way.",
 }
-_MODULES = {"run": "recipe_run"}
+_TARGETS = {"run": "recipe_run:run", "runs": "runs:app", "import": "import_model:import_"}
 _EPILOGUE = "A mistake ends with one line and exit code 2. Interrupt any work with Ctrl-C: the same command goes on."
 
 INTERRUPTED = 130
@@ -52,9 +54,8 @@ def build_app() -> App:
         help_format="plaintext",
     )
     for place, (verb, summary) in enumerate(_VERBS.items()):
-        module = _MODULES.get(verb, verb)
-        target = f"bloomery.cli.{module}:{'app' if verb == 'runs' else verb}"
-        app.command(target, name=verb, help=summary, sort_key=place)
+        target = _TARGETS.get(verb, f"{verb}:{verb}")
+        app.command(f"bloomery.cli.{target}", name=verb, help=summary, sort_key=place)
     return app
 
 

@@ -39,7 +39,7 @@ def load(
     """
     place = choose_device(device)
     folder, name = find_model(reference, workspace)
-    kind = _dtype(dtype) or (torch.float32 if place.type == "cpu" else None)
+    kind = as_dtype(dtype) or (torch.float32 if place.type == "cpu" else None)
     decoder = load_pretrained(folder, dtype=kind, device=place)
     return LanguageModel(decoder, Tokenizer.load(folder), name=name)
 
@@ -94,7 +94,8 @@ def _existing_workspace(workspace: Workspace | str | Path | None) -> Workspace |
     return as_workspace(workspace)
 
 
-def _dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
+def as_dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
+    """A torch.dtype by its name; ConfigError for one that weights cannot have."""
     if dtype is None or isinstance(dtype, torch.dtype):
         if dtype is not None and dtype not in _DTYPES.values():
             raise ConfigError(f"a model cannot have dtype {dtype}", hint="known: " + ", ".join(_DTYPES))

@@ -113,6 +113,11 @@ class Decoder(nn.Module):
         """(V, E): the output head, which may be the token embedding."""
         return self.model.embed_tokens.weight if self.lm_head is None else self.lm_head.weight
 
+    @property
+    def output_softcap(self) -> float | None:
+        """What bounds the logits; None: nothing."""
+        return self.config.final_logit_softcapping
+
     def forward(self, input_ids: Tensor, *, cache: KVCache | None = None, last_only: bool = False) -> Tensor:
         """Logits (B, T, V), or (B, 1, V) of the last position with `last_only`, in the compute dtype.
 
@@ -125,7 +130,7 @@ class Decoder(nn.Module):
     def logits(self, hidden: Tensor) -> Tensor:
         """What `hidden_states` gave, (..., E), through the output head: (..., V)."""
         logits = F.linear(hidden, self.output_weight)
-        cap = self.config.final_logit_softcapping
+        cap = self.output_softcap
         return logits if cap is None else torch.tanh(logits / cap) * cap
 
     def hidden_states(self, input_ids: Tensor, *, cache: KVCache | None = None) -> Tensor:

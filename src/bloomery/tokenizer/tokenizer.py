@@ -108,6 +108,11 @@ class Tokenizer:
             (folder / name).write_bytes(data)
 
     @cached_property
+    def description(self) -> Mapping[str, Any]:
+        """The content of tokenizer.json."""
+        return _parse(self._files[TOKENIZER_FILE], f"{self.source}/{TOKENIZER_FILE}")
+
+    @cached_property
     def adds_bos(self) -> bool:
         """Whether `transformers` puts BOS in front of a plain text with this tokenizer."""
         ids = self._plain.encode("a", add_special_tokens=True).ids

@@ -22,7 +22,13 @@ _GPU_CHUNK_BYTES = 256 * 1024 * 1024
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, labels: Tensor, compute_dtype: torch.dtype, needs_gradient: bool
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        labels: Tensor,
+        compute_dtype: torch.dtype,
+        needs_gradient: bool,
+        softcap: float | None,
     ) -> Tensor:
         head = weight.to(compute_dtype)
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
@@ -36,6 +42,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
             ignored = (wanted == IGNORED).unsqueeze(1)
             target = wanted.clamp_min(0).unsqueeze(1)
             logits = (part @ head.T).float()
+            capped = None if softcap is None else logits.div_(softcap).tanh_()
+            logits = logits if capped is None or softcap is None else capped * softcap
             normaliser = logits.logsumexp(dim=-1, keepdim=True)
             losses = (normaliser - logits.gather(1, target)).masked_fill_(ignored, 0.0)
             total += losses.sum()
@@ -43,6 +51,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 continue
             probabilities = logits.sub_(normaliser).exp_()
             probabilities.scatter_add_(1, target, torch.full_like(losses, -1.0))
+            if capped is not None:
+                probabilities.mul_(1 - capped.square())
             gradient = probabilities.masked_fill_(ignored, 0.0).to(compute_dtype)
             grad_hidden[start : start + rows] = gradient @ head
             grad_weight += gradient.T @ part
@@ -54,20 +64,21 @@ class _LinearCrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         (scale,) = grad_outputs
         grad_hidden, grad_weight = ctx.saved_tensors
-        return grad_hidden * scale.to(grad_hidden.dtype), grad_weight * scale.to(grad_weight.dtype), None, None, None
+        return grad_hidden * scale.to(grad_hidden.dtype), grad_weight * scale.to(grad_weight.dtype), *(None,) * 4
 
 
-def linear_cross_entropy(hidden: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
+def linear_cross_entropy(hidden: Tensor, weight: Tensor, labels: Tensor, *, softcap: float | None = None) -> Tensor:
     """Summed negative log-likelihood in nats of labels (N,) under softmax(hidden @ weight.T); -100 is ignored.
 
-    hidden (N, E), weight (V, E). Matrix products run in the autocast dtype where autocast is on, in hidden's dtype
-    elsewhere; the softmax is float32. Gradients flow to hidden and weight.
+    `softcap` c bounds the logits z to c tanh(z / c) (Gemma 2). hidden (N, E), weight (V, E). Matrix products run in
+    the autocast dtype where autocast is on, in hidden's dtype elsewhere; the softmax is float32. Gradients flow to
+    hidden and weight.
     """
     kind = hidden.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
     with torch.autocast(kind, enabled=False):
         # Inside forward gradients look disabled, and under no_grad a parameter still says that it wants one.
         needs_gradient = torch.is_grad_enabled() and (hidden.requires_grad or weight.requires_grad)
-        result = _LinearCrossEntropy.apply(hidden, weight, labels, dtype, needs_gradient)
+        result = _LinearCrossEntropy.apply(hidden, weight, labels, dtype, needs_gradient, softcap)
     assert isinstance(result, Tensor)
     return result

@@ -193,7 +193,14 @@ class Loop:
             part = slice(start, start + self.micro_rows)
             inputs, targets = to_device((input_ids[part], labels[part]), self.device)
             with precision_context(self.device, self.precision):
-                loss = causal_loss(self.hidden_states, self.model.output_weight, inputs, targets) / max(1, tokens)
+                nats = causal_loss(
+                    self.hidden_states,
+                    self.model.output_weight,
+                    inputs,
+                    targets,
+                    softcap=self.model.output_softcap,
+                )
+                loss = nats / max(1, tokens)
             loss.backward()
             total += loss.detach()
         parameters = [p for p in self.model.parameters() if p.grad is not None]

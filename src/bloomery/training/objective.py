@@ -28,13 +28,21 @@ def precision_context(device: torch.device, precision: str) -> AbstractContextMa
     return contextlib.nullcontext()
 
 
-def causal_loss(hidden_states: HiddenStates, output_weight: Tensor, input_ids: Tensor, labels: Tensor) -> Tensor:
+def causal_loss(
+    hidden_states: HiddenStates,
+    output_weight: Tensor,
+    input_ids: Tensor,
+    labels: Tensor,
+    *,
+    softcap: float | None = None,
+) -> Tensor:
     """Summed negative log-likelihood in nats over labels that are not -100; input_ids and labels are (B, T).
 
-    `hidden_states` is a decoder's method of that name, compiled or not, and `output_weight` its head (V, E).
+    `hidden_states` is a decoder's method of that name, compiled or not, `output_weight` its head (V, E), `softcap`
+    its output_softcap.
     """
     hidden = hidden_states(input_ids)
-    return linear_cross_entropy(hidden.flatten(0, 1), output_weight, labels.flatten())
+    return linear_cross_entropy(hidden.flatten(0, 1), output_weight, labels.flatten(), softcap=softcap)
 
 
 def to_device(arrays: tuple[np.ndarray, np.ndarray], device: torch.device) -> tuple[Tensor, Tensor]:
@@ -76,7 +84,10 @@ def validate(
     for arrays in batches:
         input_ids, labels = to_device(arrays, device)
         with precision_context(device, precision):
-            nats += float(causal_loss(model.hidden_states, model.output_weight, input_ids, labels))
+            loss = causal_loss(
+                model.hidden_states, model.output_weight, input_ids, labels, softcap=model.output_softcap
+            )
+            nats += float(loss)
         tokens += int((arrays[1] != IGNORED).sum())
     mean = nats / max(1, tokens)
     return ValidationLoss(mean, mean * total_tokens / max(1, text_bytes) / math.log(2), tokens)

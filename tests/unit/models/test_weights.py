@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from bloomery.core.errors import ConfigError, DataError
-from bloomery.models import Decoder, ModelConfig, load_pretrained, read_config, save_pretrained
+from bloomery.models import Decoder, ModelConfig, load_pretrained, save_pretrained
 
 CONFIG = ModelConfig(
     vocab_size=40,
@@ -50,14 +50,6 @@ def test_reads_what_it_wrote(folder: Path):
     torch.manual_seed(0)
     for a, b in zip(decoder.parameters(), Decoder(CONFIG).parameters(), strict=True):
         assert torch.equal(a, b)
-
-
-def test_end_ids_of_generation_config_are_added(folder: Path):
-    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [3, 9]}))
-    assert read_config(folder).eos_token_id == (0, 3, 9)
-    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": ["x"]}))
-    with pytest.raises(DataError, match="eos_token_id"):
-        read_config(folder)
 
 
 def test_dtype_is_kept_or_given(folder: Path):

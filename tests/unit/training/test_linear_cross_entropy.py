@@ -19,16 +19,18 @@ def _case(rows: int = 70, hidden: int = 12, vocabulary: int = 33) -> tuple[torch
     return x, weight, labels
 
 
+@pytest.mark.parametrize("softcap", [None, 2.5])
 @pytest.mark.parametrize("chunk_bytes", [1, 4 * 33 * 20, 1 << 30])
-def test_loss_and_gradients(monkeypatch: pytest.MonkeyPatch, chunk_bytes: int):
+def test_loss_and_gradients(monkeypatch: pytest.MonkeyPatch, chunk_bytes: int, softcap: float | None):
     monkeypatch.setattr(module, "_CPU_CHUNK_BYTES", chunk_bytes)
     x, weight, labels = _case()
-    ours = linear_cross_entropy(x, weight, labels)
+    ours = linear_cross_entropy(x, weight, labels, softcap=softcap)
     (ours / 60).backward()
     assert x.grad is not None and weight.grad is not None
     got = (x.grad.clone(), weight.grad.clone())
     x.grad = weight.grad = None
-    theirs = F.cross_entropy(x @ weight.T, labels, ignore_index=-100, reduction="sum")
+    logits = x @ weight.T if softcap is None else softcap * torch.tanh(x @ weight.T / softcap)
+    theirs = F.cross_entropy(logits, labels, ignore_index=-100, reduction="sum")
     (theirs / 60).backward()
     # float32 sums in another order
     assert ours.item() == pytest.approx(theirs.item(), rel=1e-6)

@@ -17,6 +17,7 @@ class Table:
     """Hidden states are one-hot rows, so that logits are a row of the head for each token: losses by hand."""
 
     def __init__(self) -> None:
+        self.output_softcap = None
         self.output_weight = torch.randn(7, 5, generator=torch.Generator().manual_seed(0))
 
     def hidden_states(self, input_ids: torch.Tensor) -> torch.Tensor:

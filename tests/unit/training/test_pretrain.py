@@ -96,9 +96,9 @@ def test_a_non_finite_loss_stops_before_the_step(material, tmp_path, monkeypatch
     straight = _train(material, tmp_path / "a", checkpoint_every_steps=2)
     real, calls = loop.causal_loss, []
 
-    def poisoned(hidden_states, output_weight, input_ids, labels):
+    def poisoned(hidden_states, output_weight, input_ids, labels, **options):
         calls.append(1)
-        loss = real(hidden_states, output_weight, input_ids, labels)
+        loss = real(hidden_states, output_weight, input_ids, labels, **options)
         return loss * float("nan") if len(calls) == 6 else loss
 
     monkeypatch.setattr(loop, "causal_loss", poisoned)

@@ -1,0 +1,31 @@
+"""`bloomery import`: a published model becomes an artifact. This module does not know how weights are read."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from bloomery.cli.options import Common, Fresh, show_artifact
+
+Dtype = Annotated[str | None, Parameter(help="float32, bfloat16 or float16 [default: the checkpoint's].")]
+
+
+def import_(
+    source: Annotated[str, Parameter(help="A Hugging Face folder, or a hub id (org/name).")],
+    *,
+    dtype: Dtype = None,
+    fresh: Fresh = False,
+    common: Common | None = None,
+) -> None:
+    """Take in open weights: read and checked whole, then kept as a model like our own."""
+    common = common or Common()
+    from bloomery.engine.exchange import import_model
+
+    made = import_model(source, dtype=dtype, workspace=common.workspace(), fresh=fresh)
+    metrics = made.metrics
+    lines = [
+        f"{metrics['model_type']}, {metrics['parameters']:,} parameters in {metrics['dtype']}",
+        f"context {metrics['context_length']:,} tokens, vocabulary {metrics['vocab_size']:,}",
+    ]
+    show_artifact(made, common, lines)

@@ -1,0 +1,90 @@
+"""Open weights in and out: what comes in is ours from then on, what goes out is read by transformers."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from bloomery.core.errors import ArtifactError, BloomeryError, ConfigError, DataError
+from bloomery.core.workspace import Workspace
+from bloomery.engine import load
+from bloomery.engine.exchange import export_model, import_model
+
+
+@pytest.fixture
+def published(tiny_folder: Path, tmp_path: Path) -> Path:
+    """A folder with more in it than a model needs."""
+    folder = tmp_path / "published"
+    shutil.copytree(tiny_folder, folder)
+    (folder / "README.md").write_text("a card")
+    (folder / "pytorch_model.bin").write_bytes(b"a pickle")
+    return folder
+
+
+def test_there_and_back(published: Path, workspace: Workspace, tmp_path: Path):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    made = import_model(published, workspace=workspace)
+    assert made.kind == "model" and made.metrics["model_type"] == "qwen3" and made.metrics["dtype"] == "float32"
+    assert not list(made.path.glob("*.bin")) and not (made.path / "README.md").exists()
+    assert workspace.latest("model").id == made.id
+    ours = load(made, workspace=workspace)
+    folder = export_model(made, tmp_path / "out", workspace=workspace)
+    assert not (folder / "manifest.json").exists()
+    theirs, tokenizer = AutoModelForCausalLM.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
+    text = "the furnace 火"
+    ids = tokenizer(text)["input_ids"]
+    assert ids == ours.encode_prompt(text)
+    with torch.inference_mode():
+        assert (theirs(torch.tensor([ids])).logits - ours.logits(ids)).abs().max() < 1e-4
+    ours.close()
+
+
+def test_a_second_import_is_the_first(published: Path, workspace: Workspace):
+    first = import_model(published, workspace=workspace)
+    assert import_model(published, workspace=workspace).id == first.id
+    assert len(workspace.ledger.runs(stage="import")) == 1
+    smaller = import_model(published, dtype="bfloat16", workspace=workspace)
+    assert smaller.id != first.id and smaller.metrics["dtype"] == "bfloat16"
+
+
+def test_an_export_is_whole_or_not_at_all(
+    published: Path, workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    target = tmp_path / "out"
+    (target / "sub").mkdir(parents=True)
+    with pytest.raises(DataError, match="already"):
+        export_model(published, target, workspace=workspace)
+    (target / "sub").rmdir()
+
+    def full(*arguments: object, **options: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("bloomery.engine.exchange.save_pretrained", full)
+    with pytest.raises(OSError):
+        export_model(published, target, workspace=workspace)
+    assert list(target.iterdir()) == [] and not list(tmp_path.glob(".out*"))
+    monkeypatch.undo()
+    assert (export_model(published, target, workspace=workspace) / "config.json").is_file()
+
+
+@pytest.mark.parametrize("case", ["nothing", "no tokenizer", "no place", "dtype", "damaged"])
+def test_mistakes(case: str, published: Path, workspace: Workspace, tmp_path: Path):
+    kinds: dict[str, type[BloomeryError]] = {"nothing": ArtifactError, "dtype": ConfigError}
+    with pytest.raises(kinds.get(case, DataError)):
+        if case == "nothing":
+            import_model("no-such-model", workspace=workspace)
+        elif case == "no tokenizer":
+            (published / "tokenizer.json").unlink()
+            import_model(published, workspace=workspace)
+        elif case == "no place":
+            export_model(published, tmp_path / "a" / "b", workspace=workspace)
+        elif case == "dtype":
+            import_model(published, dtype="float8", workspace=workspace)
+        else:
+            (published / "model.safetensors").write_bytes(b"\0" * 64)
+            import_model(published, workspace=workspace)
+    assert not list(workspace.artifacts.iterdir())
