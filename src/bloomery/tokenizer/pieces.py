@@ -59,8 +59,7 @@ def from_sentencepiece(
             model,
             added_tokens=sorted(added, key=lambda one: one["id"]),
             normalizer=_normalizer(file, parted=parted),
-            # The library normalises what lies between added tokens bit by bit: the prefix is for the first only.
-            pre_tokenizer=_metaspace("first") | {"split": False} if parted and file.add_dummy_prefix else None,
+            pre_tokenizer=_pre_tokenizer(file, parted=parted),
             decoder=_decoder(file),
             post_processor=_post_processor(family, config, ids, settings),
         ),
@@ -152,6 +151,17 @@ def _normalizer(file: SentencePieceFile, *, parted: bool) -> Any:
     if file.add_dummy_prefix and not parted:
         parts.append({"type": "Prepend", "prepend": _MARK})
     return sequence("normalizers", parts)
+
+
+def _pre_tokenizer(file: SentencePieceFile, *, parted: bool) -> Any:
+    if parted and file.add_dummy_prefix:
+        # The library normalises what lies between added tokens bit by bit: the prefix is for the first only.
+        return _metaspace("first") | {"split": False}
+    if file.byte_fallback and file.model_type is ModelType.UNIGRAM:
+        # Text that spells a byte's piece, "<0x41>", is no byte: the library would match it if it were not cut.
+        pattern = {"Regex": "<(?=0x[0-9A-F]{2}>)"}
+        return {"type": "Split", "pattern": pattern, "behavior": "MergedWithPrevious", "invert": False}
+    return None
 
 
 def _metaspace(scheme: str) -> dict[str, Any]:

@@ -43,7 +43,7 @@ _CLASSES = {
     "T5": "t5",
     "Llama": "llama",
     "Gemma": "gemma",
-    **dict.fromkeys(("PreTrained", "TokenizersBackend", ""), ""),
+    **dict.fromkeys(("PreTrained", "TokenizersBackend", "QWen", ""), ""),
 }
 _MODEL_TYPES = {
     **dict.fromkeys(("bert", "distilbert", "electra", "mobilebert"), "wordpiece"),
@@ -88,7 +88,7 @@ def convert(files: Mapping[str, bytes], source: str) -> dict[str, bytes]:
 
 
 def _family(settings: Mapping[str, Any], model: Mapping[str, Any], source: str) -> str:
-    """The family that the JSON files name, or "" if they name none."""
+    """The family that the JSON files name, or "" if they name none; an unknown model_type is its own family."""
     name = settings.get("tokenizer_class") or model.get("tokenizer_class")
     if isinstance(name, str):
         short = name.removesuffix("Fast").removesuffix("Tokenizer")
@@ -98,7 +98,7 @@ def _family(settings: Mapping[str, Any], model: Mapping[str, Any], source: str) 
         if _CLASSES[short]:
             return _CLASSES[short]
     kind = model.get("model_type")
-    return _MODEL_TYPES.get(kind, "") if isinstance(kind, str) else ""
+    return _MODEL_TYPES.get(kind, kind) if isinstance(kind, str) else ""
 
 
 def _converted(
@@ -150,7 +150,8 @@ def _byte_pairs(
 
 def _must_be(family: str, allowed: tuple[str, ...], where: str) -> None:
     if family not in allowed:
-        raise DataError(f"{where} does not fit the folder's JSON files, which name the family {family}")
+        hint = "save it with transformers' AutoTokenizer.from_pretrained(...).save_pretrained"
+        raise DataError(f"{where} cannot be read as a tokenizer of {family!r}, which its JSON files name", hint=hint)
 
 
 def _family_of(vocab: Mapping[str, int]) -> str:

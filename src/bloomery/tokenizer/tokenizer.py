@@ -154,7 +154,7 @@ class Tokenizer:
         try:
             for group in _groups(texts, cut=self._kind == "byte_level"):
                 pieces = [piece for _, piece in group]
-                found = _guarded(lambda: backend.encode_batch_fast(pieces, add_special_tokens=False), self.source)  # noqa: B023
+                found = _guarded(self.source, backend.encode_batch_fast, pieces, add_special_tokens=False)
                 for (index, _), one in zip(group, found, strict=True):
                     encoded[index].extend(one.ids)
         except (UnicodeEncodeError, TypeError) as error:
@@ -171,7 +171,7 @@ class Tokenizer:
         """
         texts = [text] if pair is None else [text, pair]
         try:
-            parts = [_guarded(lambda: self._plain.encode(one, add_special_tokens=False), self.source) for one in texts]  # noqa: B023
+            parts = [_guarded(self.source, self._plain.encode, one, add_special_tokens=False) for one in texts]
         except (UnicodeEncodeError, TypeError) as error:
             raise _not_text(texts) from error
         if max_length is not None:
@@ -331,7 +331,7 @@ def _backend(data: bytes, source: str) -> Backend:
     from tokenizers import Tokenizer as Backend
 
     try:
-        backend = _guarded(lambda: Backend.from_str(data.decode("utf-8")), source)
+        backend = _guarded(source, Backend.from_str, data.decode("utf-8"))
     except DataError:
         raise
     except Exception as error:  # any error of the parser means that the file is not a tokenizer
@@ -341,10 +341,10 @@ def _backend(data: bytes, source: str) -> Backend:
     return backend
 
 
-def _guarded(work: Callable[[], T], source: str) -> T:
+def _guarded(source: str, work: Callable[..., T], *args: Any, **settings: Any) -> T:
     """What `work` returns. A panic of the library, which is no Exception, means damaged tables: a DataError."""
     try:
-        return work()
+        return work(*args, **settings)
     except Exception:
         raise
     except BaseException as error:

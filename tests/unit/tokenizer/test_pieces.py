@@ -18,7 +18,19 @@ from bloomery.tokenizer.pieces import from_sentencepiece
 from bloomery.tokenizer.sentencepiece_file import SentencePieceFile, read_sentencepiece
 from bloomery.tokenizer.tokenizer import Tokenizer
 
-ODD = ["  a  b\t\n\nc  ", "", " ", "</s> <s> <unk> <pad>", "▁a ▁▁b▁", "\u3000x\u00a0y", " x", "x ", "a" * 300, "ﬁ Ⅷ ①"]
+ODD = [
+    "  a  b\t\n\nc  ",
+    "",
+    " ",
+    "</s> <s> <unk> <pad>",
+    "▁a ▁▁b▁",
+    "\u3000x\u00a0y",
+    " x",
+    "x ",
+    "a" * 300,
+    "ﬁ Ⅷ ①",
+    "<0x41><0x0A> <0xzz>",
+]
 FORMS: dict[str, dict[str, Any]] = {
     "t5": {"character_coverage": 0.995, "pad_id": 0, "eos_id": 1, "unk_id": 2, "bos_id": -1},
     "xlm-roberta": {"character_coverage": 0.999},

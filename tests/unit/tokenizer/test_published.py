@@ -56,7 +56,8 @@ def test_tokens_that_json_files_add(folder_of: Callable[..., Path]):
     ("files", "message"),
     [
         ({"tokenizer_config.json": {"tokenizer_class": "BigBirdTokenizer"}}, "of class BigBirdTokenizer"),
-        ({"config.json": {"model_type": "gpt2"}}, "does not fit"),
+        ({"config.json": {"model_type": "gpt2"}}, "cannot be read as a tokenizer of 'gpt2'"),
+        ({"config.json": {"model_type": "mpnet"}}, "cannot be read as a tokenizer of 'mpnet'"),
         ({"tokenizer_config.json": {"added_tokens_decoder": {"x": "[Q]"}}}, "make no sense"),
         ({"tokenizer_config.json": {"added_tokens_decoder": {"5": {"content": "[Q]"}}}}, "make no sense"),
         ({"tokenizer_config.json": {"added_tokens_decoder": {"9999999999": {"content": "[Q]"}}}}, "make no sense"),
