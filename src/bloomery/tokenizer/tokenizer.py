@@ -1,4 +1,6 @@
-"""Tokenizer: text to token ids and back, for our tokenizers and any Hugging Face folder with a tokenizer.json.
+"""Tokenizer: text to token ids and back, for our tokenizers and any Hugging Face folder.
+
+A folder without a tokenizer.json is read in the older forms that `published` lists, and saved with one.
 
 Plain text never becomes a special token unless the caller asks (`allow_special=True`), and BOS is added only when
 asked (`add_bos=True`; `adds_bos` says whether `transformers` would). Tokens that a published tokenizer declares
@@ -12,18 +14,22 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from bloomery.core.errors import DataError, RequestError
 from bloomery.tokenizer.chat import ChatTemplate
+from bloomery.tokenizer.description import MAX_VOCAB_SIZE, byte_level_alphabet, parse_object, text_of
+from bloomery.tokenizer.published import convert, published_names
 from bloomery.tokenizer.special import TURN_ENDS
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as Backend
 
+T = TypeVar("T")
 TOKENIZER_FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"
 SPECIAL_FILE = "special_tokens_map.json"
@@ -45,50 +51,50 @@ class Tokenizer:
     """See the module. Made by `Tokenizer.load`; safe to use from several threads.
 
     `bos_id` starts a document or is None; `eos_ids` are all ids that end a generation; `end_id` ends a document in
-    training data; `special_ids` are the ids of special tokens; `vocab_size` is the highest id plus one.
+    training data; `special_ids` are the ids of special tokens; `vocab_size` is the highest id plus one; `cls_id`,
+    `sep_id`, `mask_id` and `pad_id` are those of encoders, or None.
     """
 
     def __init__(self, files: Mapping[str, bytes], *, source: str) -> None:
         """`files` maps the names of the files that describe a tokenizer to their content; see `load`."""
-        from tokenizers import Tokenizer as Backend
-
         if TOKENIZER_FILE not in files:
-            raise DataError(
-                f"{source} holds no {TOKENIZER_FILE}",
-                hint="save it with a fast tokenizer: transformers' AutoTokenizer.from_pretrained(...).save_pretrained",
-            )
+            files = {**files, **convert(files, source)}
         self.source = source
         self._files = {name: data for name, data in files.items() if name in TOKENIZER_FILES}
-        described = _parse(files[TOKENIZER_FILE], f"{source}/{TOKENIZER_FILE}")
-        try:
-            # Any panic or error of the parser means that the file is not a tokenizer.
-            self._plain: Backend = Backend.from_str(files[TOKENIZER_FILE].decode("utf-8"))
-        except Exception as error:
-            raise DataError(f"{source}/{TOKENIZER_FILE} is not a tokenizer: {error}") from error
-        self._plain.no_truncation()
-        self._plain.no_padding()
-        self._plain.encode_special_tokens = True
-        self._special_texts = {
-            token.content: index for index, token in self._plain.get_added_tokens_decoder().items() if token.special
-        }
+        described = parse_object(files[TOKENIZER_FILE], f"{source}/{TOKENIZER_FILE}")
+        self._named: Backend = _backend(files[TOKENIZER_FILE], source)
+        added = self._named.get_added_tokens_decoder()
+        self._special_texts = {token.content: index for index, token in added.items() if token.special}
         self.special_ids = frozenset(self._special_texts.values())
-        self.vocab_size = max(self._plain.get_vocab(with_added_tokens=True).values(), default=-1) + 1
-        self._kind, self._strips_space = _decoding(described.get("decoder"))
-        sides = {name: _parse(files[name], f"{source}/{name}") for name in files if name.endswith(".json")}
+        self.vocab_size = max(self._named.get_vocab(with_added_tokens=True).values(), default=-1) + 1
+        if self.vocab_size > MAX_VOCAB_SIZE:
+            raise DataError(f"{source}/{TOKENIZER_FILE} has the id {self.vocab_size - 1:,}, which is too high")
+        veiled = _veiled(described, self._special_texts)
+        self._plain: Backend = self._named if veiled is None else _backend(veiled, source)
+        self._plain.encode_special_tokens = True
+        self._word_end = _word_end(described)
+        self._kind, self._strips_space = ("other", False) if self._word_end else _decoding(described.get("decoder"))
+        sides = {name: parse_object(files[name], f"{source}/{name}") for name in files if name.endswith(".json")}
         self._config = sides.get(CONFIG_FILE, {})
+        self._post_processor = described.get("post_processor")
         self.bos_id = self._bos(sides)
         self.eos_ids = self._eos(sides)
+        self.cls_id, self.sep_id = self._role(sides, "cls"), self._role(sides, "sep")
+        self.mask_id, self.pad_id = self._role(sides, "mask"), self._role(sides, "pad")
         self.chat_template = self._template(files)
 
     @classmethod
     def load(cls, folder: str | Path) -> Tokenizer:
-        """Read a tokenizer artifact's folder, a model's, or any Hugging Face folder that has a tokenizer.json.
+        """Read a tokenizer artifact's folder, a model's, or any Hugging Face folder.
 
-        Raises DataError, in one line, when the file is missing, too large or damaged.
+        A folder without tokenizer.json may hold one of the older forms that `published` lists. DataError, in one line,
+        when there is none, or a file is too large or damaged.
         """
         folder = Path(folder)
         files: dict[str, bytes] = {}
-        for name in (*TOKENIZER_FILES, *_MODEL_FILES):
+        names = (*TOKENIZER_FILES, *_MODEL_FILES)
+        older = [] if (folder / TOKENIZER_FILE).is_file() else published_names(folder)
+        for name in (*names, *older):
             path = folder / name
             limit = _MAX_TOKENIZER_BYTES if name == TOKENIZER_FILE else _MAX_SIDE_BYTES
             try:
@@ -101,7 +107,7 @@ class Tokenizer:
         return cls(files, source=str(folder))
 
     def save(self, folder: str | Path) -> None:
-        """Write the files that `load` and `transformers` read, byte for byte as they were loaded."""
+        """Write the files that `load` and `transformers` read: as they were loaded, or converted to tokenizer.json."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         for name, data in self._files.items():
@@ -110,7 +116,7 @@ class Tokenizer:
     @cached_property
     def description(self) -> Mapping[str, Any]:
         """The content of tokenizer.json."""
-        return _parse(self._files[TOKENIZER_FILE], f"{self.source}/{TOKENIZER_FILE}")
+        return parse_object(self._files[TOKENIZER_FILE], f"{self.source}/{TOKENIZER_FILE}")
 
     @cached_property
     def adds_bos(self) -> bool:
@@ -152,18 +158,44 @@ class Tokenizer:
         encoded = [list(start) for _ in texts]
         try:
             for group in _groups(texts, cut=self._kind == "byte_level"):
-                found = backend.encode_batch_fast([piece for _, piece in group], add_special_tokens=False)
+                pieces = [piece for _, piece in group]
+                found = _guarded(self.source, backend.encode_batch_fast, pieces, add_special_tokens=False)
                 for (index, _), one in zip(group, found, strict=True):
                     encoded[index].extend(one.ids)
         except (UnicodeEncodeError, TypeError) as error:
             raise _not_text(texts) from error
         return encoded
 
+    def encode_with_special(
+        self, text: str, pair: str | None = None, *, max_length: int | None = None
+    ) -> tuple[list[int], list[int]]:
+        """(ids, type ids) of a text, or of a pair, with the special tokens around them that encoders expect.
+
+        As `transformers`' `tok(text, pair, truncation="longest_first", max_length=...)`, except that text which
+        spells a special token stays text here. RequestError if `max_length` leaves no room for the special tokens.
+        """
+        texts = [text] if pair is None else [text, pair]
+        try:
+            parts = [_guarded(self.source, self._plain.encode, one, add_special_tokens=False) for one in texts]
+        except (UnicodeEncodeError, TypeError) as error:
+            raise _not_text(texts) from error
+        if max_length is not None:
+            room = max_length - self._plain.num_special_tokens_to_add(pair is not None)
+            if room < 0:
+                raise RequestError(f"max_length is {max_length}, less than the special tokens need", param="max_length")
+            for part, length in zip(parts, longest_first([len(part.ids) for part in parts], room), strict=True):
+                part.truncate(length)
+        if not isinstance(self._post_processor, Mapping) or self._post_processor.get("type") == "ByteLevel":
+            return [i for part in parts for i in part.ids], [kind for kind, part in enumerate(parts) for _ in part.ids]
+        whole = self._plain.post_process(parts[0], parts[1] if pair is not None else None, add_special_tokens=True)
+        return whole.ids, whole.type_ids
+
     def decode(self, ids: Iterable[int], *, skip_special: bool = True) -> str:
         """The text of ids; bytes that are not valid UTF-8 become U+FFFD. IndexError for an id out of range."""
         ids = [int(index) for index in ids]
         if self._kind == "other":
-            return self._plain.decode(ids, skip_special_tokens=skip_special)
+            text = self._named.decode(ids, skip_special_tokens=skip_special)
+            return text.replace(self._word_end, " ").strip() if self._word_end else text
         if skip_special:
             ids = [index for index in ids if index not in self.special_ids]
         data = b"".join(self._token_text(index) for index in ids)
@@ -180,7 +212,7 @@ class Tokenizer:
 
     def token_text(self, index: int) -> str:
         """The token as the vocabulary spells it, special ones too; "" for a gap."""
-        return self._plain.id_to_token(index) or ""
+        return self._named.id_to_token(index) or ""
 
     @property
     def strips_leading_space(self) -> bool:
@@ -208,12 +240,7 @@ class Tokenizer:
     @cached_property
     def _special(self) -> Backend:
         # A second instance: the switch is a property of the instance, and other threads use the first.
-        from tokenizers import Tokenizer as Backend
-
-        backend = Backend.from_str(self._files[TOKENIZER_FILE].decode("utf-8"))
-        backend.no_truncation()
-        backend.no_padding()
-        return backend
+        return _backend(self._files[TOKENIZER_FILE], self.source)
 
     def _token_text(self, index: int) -> bytes:
         """The bytes of a token, special ones as they are spelt."""
@@ -225,9 +252,9 @@ class Tokenizer:
     def _bytes(self) -> list[bytes]:
         if self._kind == "other":
             raise DataError(f"{self.source}: the tokens of this kind of tokenizer have no bytes of their own")
-        added = self._plain.get_added_tokens_decoder()
+        added = self._named.get_added_tokens_decoder()
         table = [b""] * self.vocab_size
-        for text, index in self._plain.get_vocab(with_added_tokens=True).items():
+        for text, index in self._named.get_vocab(with_added_tokens=True).items():
             if index in added:
                 table[index] = added[index].content.encode()
             elif self._kind == "byte_level":
@@ -242,7 +269,7 @@ class Tokenizer:
         if isinstance(token, Mapping):
             token = token.get("content")
         if isinstance(token, str):
-            return self._plain.token_to_id(token)
+            return self._named.token_to_id(token)
         if isinstance(token, int) and not isinstance(token, bool) and 0 <= token < self.vocab_size:
             return token
         return None
@@ -264,6 +291,19 @@ class Tokenizer:
         ids = [self._id_of(named), *(self._special_texts.get(text) for text in TURN_ENDS)]
         return tuple(dict.fromkeys(one for one in ids if one is not None))
 
+    def _role(self, sides: Mapping[str, Mapping[str, Any]], role: str) -> int | None:
+        """The id of "cls", "sep", "mask" or "pad": as a JSON file names it, else the post-processor or its spelling."""
+        name = f"{role}_token"
+        for file, key in ((CONFIG_FILE, name), (SPECIAL_FILE, name), ("config.json", f"{name}_id")):
+            if key in sides.get(file, {}) and (named := self._id_of(sides[file][key])) is not None:
+                return named
+        processor = self._post_processor if isinstance(self._post_processor, Mapping) else {}
+        ends = processor.get(role) if processor.get("type") in ("BertProcessing", "RobertaProcessing") else None
+        usual = [f"[{role.upper()}]", *([f"<{role}>"] if role in ("mask", "pad") else [])]
+        if isinstance(ends, list) and ends and ends[0] in ("<s>", "</s>"):
+            usual.append(ends[0])
+        return next((self._special_texts[text] for text in usual if text in self._special_texts), None)
+
     def _template(self, files: Mapping[str, bytes]) -> ChatTemplate | None:
         source = self._config.get("chat_template")
         if isinstance(source, list):  # several named templates
@@ -274,8 +314,66 @@ class Tokenizer:
         if not isinstance(source, str):
             return None
         names = ("bos_token", "eos_token", "unk_token", "pad_token")
-        tokens = {name: _text_of(self._config.get(name)) for name in names}
+        tokens = {name: text_of(self._config.get(name)) for name in names}
         return ChatTemplate(source, special_texts=self._special_texts, variables=tokens)
+
+
+def longest_first(lengths: Sequence[int], room: int) -> list[int]:
+    """How many tokens one or two texts keep in `room`: the longer one gives way first, as in `tokenizers`."""
+    if len(lengths) == 1:
+        return [min(lengths[0], room)]
+    short, long = sorted(lengths)
+    if short + long > room:
+        long = max(short, room - short)
+        if short + long > room:
+            short = room // 2
+            long = short + room % 2
+    return [short, long] if lengths[0] <= lengths[1] else [long, short]
+
+
+def _backend(data: bytes, source: str) -> Backend:
+    """A `tokenizers.Tokenizer` of a tokenizer.json, without truncation and padding."""
+    from tokenizers import Tokenizer as Backend
+
+    try:
+        backend = _guarded(source, Backend.from_str, data.decode("utf-8"))
+    except DataError:
+        raise
+    except Exception as error:  # any error of the parser means that the file is not a tokenizer
+        raise DataError(f"{source}/{TOKENIZER_FILE} is not a tokenizer: {error}") from error
+    backend.no_truncation()
+    backend.no_padding()
+    return backend
+
+
+def _guarded(source: str, work: Callable[..., T], *args: Any, **settings: Any) -> T:
+    """What `work` returns. A panic of the library, which is no Exception, means damaged tables: a DataError."""
+    try:
+        return work(*args, **settings)
+    except Exception:
+        raise
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        raise DataError(f"{source}/{TOKENIZER_FILE} is damaged: {error}") from error
+
+
+def _veiled(described: Mapping[str, Any], special: Mapping[str, int]) -> bytes | None:
+    """tokenizer.json for plain text: a Unigram model matches any piece, so special ones get names nobody can spell."""
+    model = described.get("model")
+    if not isinstance(model, Mapping) or not isinstance(model.get("vocab"), list):
+        return None
+    nonce = secrets.token_hex(16)
+    names = {text: f"{nonce}-{index}" for text, index in special.items()}
+    vocab = [[names.get(text, text), score] for text, score in model["vocab"]]
+    added = [{**one, "content": names.get(one["content"], one["content"])} for one in described["added_tokens"]]
+    return json.dumps({**described, "added_tokens": added, "model": {**model, "vocab": vocab}}).encode()
+
+
+def _word_end(described: Mapping[str, Any]) -> str:
+    """CLIP's mark of a word's end, or ""."""
+    model = described.get("model")
+    return (model.get("end_of_word_suffix") or "") if isinstance(model, Mapping) else ""
 
 
 def _groups(texts: Sequence[str], *, cut: bool) -> Iterator[list[tuple[int, str]]]:
@@ -312,22 +410,6 @@ def _not_text(texts: Sequence[Any]) -> RequestError:
     return RequestError("only text can be encoded", param="prompt")
 
 
-def _text_of(token: Any) -> str:
-    if isinstance(token, Mapping):
-        token = token.get("content")
-    return token if isinstance(token, str) else ""
-
-
-def _parse(data: bytes, where: str) -> dict[str, Any]:
-    try:
-        value = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{where} is damaged: {error}") from error
-    if not isinstance(value, dict):
-        raise DataError(f"{where} is damaged: it holds no JSON object")
-    return value
-
-
 def _decoding(decoder: Any) -> tuple[str, bool]:
     """("byte_level" | "sentencepiece" | "other", whether one leading space is dropped) of tokenizer.json's decoder."""
     parts = decoder.get("decoders", [decoder]) if isinstance(decoder, dict) else []
@@ -341,14 +423,7 @@ def _decoding(decoder: Any) -> tuple[str, bool]:
     return "other", False
 
 
-def _byte_level_alphabet() -> dict[str, int]:
-    """GPT-2's characters for the 256 bytes: printable ones stand for themselves, the rest from U+0100 on."""
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    rest = [byte for byte in range(256) if byte not in printable]
-    return {chr(byte): byte for byte in printable} | {chr(256 + i): byte for i, byte in enumerate(rest)}
-
-
-_ALPHABET = _byte_level_alphabet()
+_ALPHABET = byte_level_alphabet()
 
 
 def _from_byte_level(text: str) -> bytes:

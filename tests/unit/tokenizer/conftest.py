@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import lzma
 import shutil
 import sys
+import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -157,5 +161,47 @@ def fake_corpus(
         corpus = fake_artifact("corpus", folder)
         documents[corpus.id] = texts
         return corpus
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def published(shared_data: Path) -> Callable[[str], bytes]:
+    """The content of a published tokenizer file, unpacked."""
+    unpack = {".xz": lzma.decompress, ".gz": gzip.decompress}
+
+    def read(name: str) -> bytes:
+        path = shared_data / "tokenizers" / name
+        return unpack.get(path.suffix, bytes)(path.read_bytes())
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def multilingual(shared_data: Path) -> list[str]:
+    """Lines of everyday text: 60 of each of MASSIVE's 51 languages, 20 of each of Tatoeba's."""
+    texts: list[str] = []
+    for path in sorted((shared_data / "massive").glob("*.tsv.xz")):
+        with lzma.open(path, "rt", encoding="utf-8") as lines:
+            texts += [line.rstrip("\n").split("\t")[-1] for _, line in zip(range(60), lines, strict=False)]
+    with tarfile.open(shared_data / "tatoeba" / "tatoeba.tar.xz") as archive:
+        for member in archive:
+            if member.isfile() and not member.name.endswith(".eng") and (stream := archive.extractfile(member)):
+                texts += stream.read().decode("utf-8", errors="replace").splitlines()[:20]
+    assert len(texts) > 5000
+    return texts
+
+
+@pytest.fixture
+def folder_of(tmp_path: Path) -> Callable[..., Path]:
+    """Writes files, given as name=content with "__" for ".", into a new folder."""
+
+    def make(**files: Any) -> Path:
+        folder = tmp_path / f"folder-{len(list(tmp_path.iterdir()))}"
+        folder.mkdir()
+        for name, content in files.items():
+            data = content if isinstance(content, bytes) else json.dumps(content).encode()
+            (folder / name.replace("__", ".")).write_bytes(data)
+        return folder
 
     return make

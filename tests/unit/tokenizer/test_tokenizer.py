@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import lzma
 import shutil
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, BertTokenizerFast
 
 from bloomery.core.errors import DataError, RequestError
 from bloomery.tokenizer import tokenizer as module
@@ -258,6 +259,73 @@ def test_a_wordpiece_folder_encodes_and_decodes(tmp_path: Path):
     assert tokenizer.decode(tokenizer.encode("The small furnace")) == "the small furnace"
     with pytest.raises(DataError, match="no bytes"):
         tokenizer.token_bytes(5)
+
+
+# Encoders
+
+
+@pytest.fixture(scope="module")
+def bert(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bert")
+    shutil.copy(shared_data / "tokenizers" / "bert-base-uncased_vocab.txt", folder / "vocab.txt")
+    return folder
+
+
+@settings(max_examples=150, deadline=None)
+@given(first=UNICODE, second=st.none() | UNICODE.filter(bool), length=st.none() | st.integers(3, 40))
+def test_special_tokens_around_texts_as_transformers_puts_them(bert: Path, first, second, length):
+    tokenizer, reference = _bert(bert)
+    cut = {} if length is None else {"max_length": length, "truncation": "longest_first"}
+    expected = reference(first, second, return_token_type_ids=True, **cut)
+    ids, type_ids = tokenizer.encode_with_special(first, second, max_length=length)
+    assert (ids, type_ids) == (expected["input_ids"], expected["token_type_ids"])
+
+
+@functools.cache
+def _bert(folder: Path):
+    return Tokenizer.load(folder), BertTokenizerFast.from_pretrained(folder)
+
+
+def test_text_that_spells_an_encoders_special_token_stays_text(bert: Path):
+    ids, _ = Tokenizer.load(bert).encode_with_special("a [MASK] b [SEP] c", "[CLS]")
+    assert ids.count(102) == 2 and ids.count(101) == 1 and 103 not in ids
+
+
+def test_no_room_for_special_tokens(bert: Path):
+    with pytest.raises(RequestError, match="max_length is 1") as caught:
+        Tokenizer.load(bert).encode_with_special("a", max_length=1)
+    assert caught.value.param == "max_length"
+    with pytest.raises(RequestError, match="Unicode"):
+        Tokenizer.load(bert).encode_with_special("\ud800")
+
+
+def test_a_pair_without_special_tokens(shared_data: Path, tmp_path: Path):
+    tokenizer = Tokenizer.load(gpt2_folder(shared_data, tmp_path))
+    assert tokenizer.encode_with_special("Hello", " world", max_length=2) == ([15496, 995], [0, 1])
+    assert (tokenizer.cls_id, tokenizer.sep_id, tokenizer.mask_id, tokenizer.pad_id) == (None, None, None, None)
+
+
+def test_a_unigram_tokenizer_json_keeps_text_text(tmp_path: Path):
+    """Unigram matches any piece of its vocabulary, special ones too: text must not reach them."""
+    from tokenizers import AddedToken, decoders, models, pre_tokenizers
+    from tokenizers import Tokenizer as Backend
+
+    letters = [("<unk>", 0.0), ("</s>", 0.0), *((letter, -5.0) for letter in "▁</s>ab")]
+    backend = Backend(models.Unigram(letters, unk_id=0))
+    backend.pre_tokenizer, backend.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+    backend.add_special_tokens([AddedToken("</s>", special=True, normalized=False)])
+    backend.save(str(tmp_path / "tokenizer.json"))
+    tokenizer = Tokenizer.load(tmp_path)
+    assert tokenizer.decode(tokenizer.encode("a </s> b")) == "a </s> b" and 1 not in tokenizer.encode("a </s> b")
+    assert 1 in tokenizer.encode("a </s> b", allow_special=True)
+
+
+def test_an_absurd_id_is_refused(ours: Path, tmp_path: Path):
+    described = json.loads((ours / "tokenizer.json").read_text(encoding="utf-8"))
+    described["model"]["vocab"]["absurd"] = 4_000_000_000
+    (tmp_path / "tokenizer.json").write_text(json.dumps(described), encoding="utf-8")
+    with pytest.raises(DataError, match="4,000,000,000"):
+        Tokenizer.load(tmp_path)
 
 
 # Bad input
