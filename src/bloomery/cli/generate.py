@@ -24,9 +24,9 @@ _MAX_PROMPT_CHARACTERS = 10_000_000
 
 def open_model(reference: str, workspace: Workspace) -> LanguageModel:
     """The model of that name, or the newest one of the workspace."""
-    from bloomery.engine import load
+    from bloomery.engine import load_language_model
 
-    return load(reference or workspace.latest("model"), workspace=workspace)
+    return load_language_model(reference or workspace.latest("model"), workspace=workspace)
 
 
 def generate(

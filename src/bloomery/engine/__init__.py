@@ -3,21 +3,26 @@
 from bloomery.engine.exchange import export_model, import_model
 from bloomery.engine.gguf_file import export_gguf
 from bloomery.engine.language_model import LanguageModel, NextToken
-from bloomery.engine.loading import load
+from bloomery.engine.loading import load, load_language_model, load_text_encoder
 from bloomery.engine.params import SamplingParams
 from bloomery.engine.results import Delta, GenerationResult, PromptLogprob, Timings, TokenLogprob
+from bloomery.engine.text_encoder import Candidate, TextEncoder
 
 __all__ = [
+    "Candidate",
     "Delta",
     "GenerationResult",
     "LanguageModel",
     "NextToken",
     "PromptLogprob",
     "SamplingParams",
+    "TextEncoder",
     "Timings",
     "TokenLogprob",
     "export_gguf",
     "export_model",
     "import_model",
     "load",
+    "load_language_model",
+    "load_text_encoder",
 ]

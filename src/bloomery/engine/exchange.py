@@ -12,14 +12,18 @@ from pathlib import Path
 
 import torch
 
-from bloomery.core.artifact import Artifact, fsync, sha256_file
+from bloomery.core.artifact import Artifact, fsync, sha256_file, write_durably
 from bloomery.core.config import digest
 from bloomery.core.errors import DataError
 from bloomery.core.run import Run
 from bloomery.core.stage import StageInputs, reusable
 from bloomery.core.workspace import Workspace, as_workspace
 from bloomery.engine.loading import as_dtype, find_model
-from bloomery.models import load_pretrained, save_pretrained
+from bloomery.models import Decoder, load_pretrained, save_pretrained
+from bloomery.models.encoder import Encoder, load_encoder, save_encoder
+from bloomery.models.encoder_families import ENCODER_FAMILIES
+from bloomery.models.pooling import POOLING_FILES, Pooling
+from bloomery.models.weights import read_json
 from bloomery.tokenizer import Tokenizer
 
 STAGE = "import"
@@ -41,7 +45,8 @@ def import_model(
     """
     workspace, kind = as_workspace(workspace), as_dtype(dtype)
     folder, name = find_model(reference, workspace)
-    sources = sorted(path for path in folder.iterdir() if path.suffix in (".safetensors", ".json", ".jinja", ".model"))
+    kinds = (".safetensors", ".json", ".jinja", ".model", ".txt")
+    sources = sorted(path for path in folder.iterdir() if path.suffix in kinds)
     inputs = StageInputs(
         stage=STAGE,
         config={"dtype": str(kind).removeprefix("torch.") if kind else None},
@@ -54,21 +59,21 @@ def import_model(
 
     with Run(workspace, inputs, meter=open_meter()) as run:
         with run.phase("read"):
-            decoder, tokenizer = load_pretrained(folder, dtype=kind), Tokenizer.load(folder)
-        config = decoder.config
+            model, tokenizer = _read(folder, kind), Tokenizer.load(folder)
+        config = model.config
         if tokenizer.vocab_size > config.vocab_size:
             run.note(f"the tokenizer has {tokenizer.vocab_size:,} ids, the model reads {config.vocab_size:,} only")
         metrics = {
             "model_type": config.model_type,
-            "parameters": sum(p.numel() for p in decoder.parameters()),
-            "dtype": str(next(decoder.parameters()).dtype).removeprefix("torch."),
-            "context_length": config.max_position_embeddings,
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "dtype": str(next(model.parameters()).dtype).removeprefix("torch."),
+            "context_length": model.context_length,
             "vocab_size": config.vocab_size,
             "source": name,
         }
         with run.phase("write"):
             made = run.new_folder()
-            save_pretrained(decoder, made)
+            _write(model, made, folder)
             tokenizer.save(made)
         return run.publish(made, kind="model", metrics=metrics)
 
@@ -93,8 +98,8 @@ def export_model(
         raise DataError(f"{target.parent} is no folder", hint="make it first")
     partial = target.parent / f".{target.name}.{os.getpid()}.partial"
     try:
-        decoder, tokenizer = load_pretrained(source, dtype=kind), Tokenizer.load(source)
-        save_pretrained(decoder, partial)
+        model, tokenizer = _read(source, kind), Tokenizer.load(source)
+        _write(model, partial, source)
         tokenizer.save(partial)
         if target.is_dir():
             target.rmdir()
@@ -103,3 +108,21 @@ def export_model(
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return target
+
+
+def _read(folder: Path, dtype: torch.dtype | None) -> Decoder | Encoder:
+    if read_json(folder / "config.json").get("model_type") in ENCODER_FAMILIES:
+        Pooling.from_folder(folder)  # what it does not know should be said now
+        return load_encoder(folder, dtype=dtype)
+    return load_pretrained(folder, dtype=dtype)
+
+
+def _write(model: Decoder | Encoder, folder: Path, source: Path) -> None:
+    if isinstance(model, Decoder):
+        save_pretrained(model, folder)
+        return
+    save_encoder(model, folder)
+    for name in POOLING_FILES:
+        if (source / name).is_file():
+            (folder / name).parent.mkdir(exist_ok=True)
+            write_durably(folder / name, (source / name).read_bytes())

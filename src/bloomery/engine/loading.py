@@ -1,7 +1,7 @@
-"""load: a language model from a folder, one of our artifacts, or the Hugging Face hub.
+"""load: a model from a folder, one of our artifacts, or the Hugging Face hub.
 
-Artifacts are verified byte for byte. Only safetensors, JSON and Jinja files are ever read or downloaded. This
-module does not know how weights are read (see the floor `models`).
+Artifacts are verified byte for byte. Only safetensors, JSON, Jinja and vocabulary files are ever read or downloaded.
+This module does not know how weights are read (see the floor `models`).
 """
 
 from __future__ import annotations
@@ -16,12 +16,17 @@ from bloomery.core.artifact import MANIFEST, Artifact
 from bloomery.core.errors import ArtifactError, ConfigError, DataError, DeviceError, MissingExtraError, nearest
 from bloomery.core.workspace import DEFAULT_HOME, HOME_VARIABLE, Workspace, as_workspace
 from bloomery.engine.language_model import LanguageModel
+from bloomery.engine.text_encoder import TextEncoder
 from bloomery.models import load_pretrained
+from bloomery.models.encoder import load_encoder
+from bloomery.models.encoder_families import ENCODER_FAMILIES
+from bloomery.models.pooling import Pooling
+from bloomery.models.weights import read_json
 from bloomery.tokenizer import Tokenizer
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-_HUB_FILES = ["*.safetensors", "*.json", "*.jinja"]
+_HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "vocab.txt", "merges.txt", "*.model"]
 
 
 def load(
@@ -30,8 +35,8 @@ def load(
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
     workspace: Workspace | str | Path | None = None,
-) -> LanguageModel:
-    """A model by artifact, folder, artifact name or id, or hub id ("org/name").
+) -> LanguageModel | TextEncoder:
+    """A model by artifact, folder, artifact name or id, or hub id ("org/name"): of the kind that its files say.
 
     `device` is "cpu", "cuda", "cuda:1", ...; None takes CUDA if there is any. `dtype` None keeps the checkpoint's
     on a GPU and takes float32 on the CPU, where half precision is slower. Raises ArtifactError (nothing there,
@@ -39,9 +44,46 @@ def load(
     """
     place = choose_device(device)
     folder, name = find_model(reference, workspace)
-    kind = as_dtype(dtype) or (torch.float32 if place.type == "cpu" else None)
-    decoder = load_pretrained(folder, dtype=kind, device=place)
+    encodes = read_json(folder / "config.json").get("model_type") in ENCODER_FAMILIES
+    return (_text_encoder if encodes else _language_model)(folder, name, place, dtype)
+
+
+def load_language_model(
+    reference: str | Path | Artifact,
+    *,
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+    workspace: Workspace | str | Path | None = None,
+) -> LanguageModel:
+    """A causal language model; ConfigError if the reference is another kind. Otherwise as `load`."""
+    place = choose_device(device)
+    return _language_model(*find_model(reference, workspace), place, dtype)
+
+
+def load_text_encoder(
+    reference: str | Path | Artifact,
+    *,
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+    workspace: Workspace | str | Path | None = None,
+) -> TextEncoder:
+    """An encoder (BERT, RoBERTa, ModernBERT, or a sentence-transformers folder of one); otherwise as `load`."""
+    place = choose_device(device)
+    return _text_encoder(*find_model(reference, workspace), place, dtype)
+
+
+def _language_model(folder: Path, name: str, place: torch.device, dtype: str | torch.dtype | None) -> LanguageModel:
+    decoder = load_pretrained(folder, dtype=as_dtype(dtype) or _usual(place), device=place)
     return LanguageModel(decoder, Tokenizer.load(folder), name=name)
+
+
+def _text_encoder(folder: Path, name: str, place: torch.device, dtype: str | torch.dtype | None) -> TextEncoder:
+    encoder = load_encoder(folder, dtype=as_dtype(dtype) or _usual(place), device=place)
+    return TextEncoder(encoder, Tokenizer.load(folder), name=name, pooling=Pooling.from_folder(folder))
+
+
+def _usual(place: torch.device) -> torch.dtype | None:
+    return torch.float32 if place.type == "cpu" else None
 
 
 def choose_device(device: str | torch.device | None) -> torch.device:

@@ -19,7 +19,7 @@ from bloomery.core.run import Run
 from bloomery.core.stage import StageInputs, reusable
 from bloomery.core.workspace import Workspace, as_workspace
 from bloomery.energy import open_meter
-from bloomery.engine import LanguageModel, load
+from bloomery.engine import LanguageModel, load_language_model
 from bloomery.evaluate.baselines import Baseline, byte_ngram, compressors, split_texts, token_unigram
 from bloomery.evaluate.bits_per_byte import BitsPerByte, bits_per_byte
 
@@ -70,7 +70,7 @@ def measure(
     if not fresh and (made := reusable(workspace, inputs)):
         return made
     with Run(workspace, inputs, meter=open_meter()) as run:
-        loaded = load(model.path, workspace=workspace)
+        loaded = load_language_model(model.path, workspace=workspace)
         split = "test" if corpus.metrics["documents"].get("test") else "validation"
         texts = split_texts(corpus, split)
         with run.phase("score"):

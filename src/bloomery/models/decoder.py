@@ -94,6 +94,11 @@ class Decoder(nn.Module):
         self._tables: dict[str, Tables] = {}
         self.reset_parameters()
 
+    @property
+    def context_length(self) -> int:
+        """Tokens that it can read at once."""
+        return self.config.max_position_embeddings
+
     @torch.no_grad()
     def reset_parameters(self) -> None:
         """Normal weights of std initializer_range, ones for norms, zeros for biases and for what writes into the

