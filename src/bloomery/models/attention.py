@@ -10,13 +10,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bloomery.models.cache import KVCache
 from bloomery.models.rope import rotate
+
+
+class Cache(Protocol):
+    """Where a layer's keys and values of earlier steps are; see `KVCache`."""
+
+    def write(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Take this step's (B, H_kv, T, D) of both; returns all so far."""
+        ...
+
 
 Tables = tuple[Tensor, Tensor]
 """Rotary cos and sin of the query positions, float32 (T, D_rotary)."""
@@ -160,7 +169,7 @@ class Attention(nn.Module):
         *,
         mask: Mask = EVERYTHING,
         tables: Tables | None = None,
-        cache: KVCache | None = None,
+        cache: Cache | None = None,
         memory: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
         """x (B, T, E) -> (B, T, E). `memory` is what `keys_values` made of another sequence (cross attention);

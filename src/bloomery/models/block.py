@@ -13,8 +13,7 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from bloomery.core.errors import ConfigError
-from bloomery.models.attention import EVERYTHING, Attention, Mask, Tables
-from bloomery.models.cache import KVCache
+from bloomery.models.attention import EVERYTHING, Attention, Cache, Mask, Tables
 
 PLACEMENTS = ("pre", "post", "output", "both")
 
@@ -60,7 +59,7 @@ class Block(nn.Module):
         *,
         mask: Mask = EVERYTHING,
         tables: Tables | None = None,
-        cache: KVCache | None = None,
+        cache: Cache | None = None,
         memory: tuple[Tensor, Tensor] | None = None,
         memory_mask: Mask = EVERYTHING,
     ) -> Tensor:

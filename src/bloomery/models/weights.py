@@ -76,6 +76,17 @@ def load_weights(
     model.eval()
 
 
+def tensor_names(folder: Path) -> set[str]:
+    """The names of all tensors in a folder's files; DataError as `load_weights`."""
+    from safetensors import safe_open
+
+    names: set[str] = set()
+    for path, _ in _files(folder):
+        with _as_data_error(path), safe_open(path, framework="pt") as file:
+            names.update(file.keys())
+    return names
+
+
 def _taken_apart(path: Path, names: Names, theirs: str, whole: Tensor) -> list[tuple[str, Tensor]]:
     if whole.dtype not in _DTYPES:
         raise DataError(f"{path}: {theirs} has dtype {whole.dtype}; quantised weights are not supported")

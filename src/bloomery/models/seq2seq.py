@@ -1,0 +1,199 @@
+"""The encoder-decoder transformer: T5, T5 v1.1 and mT5 on the same attention and block as the others.
+
+Raffel et al., arXiv 1910.10683; Shazeer, arXiv 2002.05202 (v1.1); Xue et al., arXiv 2010.11934 (mT5). Shapes: B batch,
+T target length, S source length, E d_model, V vocabulary. This module does not know tokenizers or losses.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bloomery.core.errors import RequestError
+from bloomery.models.attention import EVERYTHING, Attention, Mask
+from bloomery.models.block import Block
+from bloomery.models.feed_forward import FeedForward, GatedFeedForward
+from bloomery.models.norms import make_norm
+from bloomery.models.relative_bias import RelativeBias
+from bloomery.models.seq2seq_config import Seq2SeqConfig
+from bloomery.models.weights import load_weights, read_json, save_weights, tensor_names
+
+_HEAD = "lm_head.weight"
+# Copies of the embedding, and a bias table that cross attention never used.
+_IGNORED = re.compile(r"(encoder|decoder)\.embed_tokens\.weight$|.*\.EncDecAttention\.relative_attention_bias\.weight$")
+KeysValues = tuple[Tensor, Tensor]
+
+
+@dataclass
+class Memory:
+    """What the decoder sees of a source: keys and values (B, H, S, D) for each layer, and which of S are real."""
+
+    keys_values: list[KeysValues]
+    mask: Mask
+
+
+class StepCache:
+    """Keys and values of the targets so far, for each layer; rows of a batch have the same length."""
+
+    def __init__(self) -> None:
+        self.layers: dict[int, KeysValues] = {}
+        self.length = 0
+
+    def write(self, layer: int, keys: Tensor, values: Tensor) -> KeysValues:
+        """Append (B, H, T, D) of both; returns all so far."""
+        if layer in self.layers:
+            before = self.layers[layer]
+            keys, values = torch.cat((before[0], keys), dim=2), torch.cat((before[1], values), dim=2)
+        self.layers[layer] = (keys, values)
+        return keys, values
+
+
+def _attention(config: Seq2SeqConfig, layer: int) -> Attention:
+    # T5 does not scale its scores: the initialisation of q does.
+    return Attention(
+        hidden_size=config.d_model, num_heads=config.num_heads, head_dim=config.d_kv, scale=1.0, layer=layer
+    )
+
+
+class Stack(nn.Module):
+    """The encoder, or the decoder: blocks, the bias that they share, and a last norm."""
+
+    def __init__(self, config: Seq2SeqConfig, *, decodes: bool) -> None:
+        super().__init__()
+        self.bias = RelativeBias(
+            config.num_heads,
+            num_buckets=config.relative_attention_num_buckets,
+            max_distance=config.relative_attention_max_distance,
+            bidirectional=not decodes,
+        )
+        kind = GatedFeedForward if config.gated else FeedForward
+        self.layers = nn.ModuleList(
+            Block(
+                _attention(config, layer),
+                kind(config.d_model, config.d_ff, config.hidden_act, bias=False),
+                lambda: make_norm("rms", config.d_model, config.layer_norm_epsilon),
+                cross_attention=_attention(config, layer) if decodes else None,
+            )
+            for layer in range(config.num_decoder_layers if decodes else config.num_layers)
+        )
+        self.norm = make_norm("rms", config.d_model, config.layer_norm_epsilon)
+
+
+class Seq2Seq(nn.Module):
+    """An encoder and a decoder that sees what it made. A new one has random weights."""
+
+    def __init__(self, config: Seq2SeqConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.d_model)
+        self.encoder, self.decoder = Stack(config, decodes=False), Stack(config, decodes=True)
+        self.lm_head = None if config.tie_word_embeddings else nn.Linear(config.d_model, config.vocab_size, bias=False)
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """As published: normal with std 1 for embeddings and E^-1/2 for matrices by their input, D more for q."""
+        config = self.config
+        for name, parameter in self.named_parameters():
+            if name.endswith("norm.weight"):
+                parameter.fill_(1.0)
+            elif "embed_tokens" in name or "lm_head" in name:
+                parameter.normal_(0.0, 1.0)
+            elif "q_proj" in name:
+                parameter.normal_(0.0, (config.d_model * config.d_kv) ** -0.5)
+            elif "bias.embedding" in name:
+                parameter.normal_(0.0, config.d_model**-0.5)
+            else:
+                parameter.normal_(0.0, parameter.size(1) ** -0.5)
+
+    def encode(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        """(B, S) ids -> (B, S, E). `attention_mask` (B, S) is 0 at padding, which nothing sees."""
+        x, length = self.embed_tokens(input_ids), input_ids.size(1)
+        bias = self.encoder.bias(0, length, length)
+        if attention_mask is not None:
+            bias = bias.masked_fill(~attention_mask.bool()[:, None, None, :], torch.finfo(bias.dtype).min)
+        for layer in self.encoder.layers:
+            x = layer(x, mask=Mask(bias))
+        return self.encoder.norm(x)
+
+    def remember(self, hidden: Tensor, attention_mask: Tensor | None = None) -> Memory:
+        """What `encode` gave, as the keys and values that every decoding step looks at."""
+        kept = EVERYTHING if attention_mask is None else Mask(attention_mask.bool()[:, None, None, :])
+        pairs = []
+        for layer in self.decoder.layers:
+            assert isinstance(layer, Block) and layer.cross_attn is not None
+            pairs.append(layer.cross_attn.keys_values(hidden, None))
+        return Memory(pairs, kept)
+
+    def decode(self, decoder_input_ids: Tensor, memory: Memory, *, cache: StepCache | None = None) -> Tensor:
+        """(B, T) ids after the `cache.length` that a cache holds -> logits (B, T, V); the cache is advanced."""
+        start, length = 0 if cache is None else cache.length, decoder_input_ids.size(1)
+        total = start + length
+        bias = self.decoder.bias(start, length, total)
+        later = torch.ones(length, total, dtype=torch.bool, device=bias.device).triu(start + 1)
+        mask = Mask(bias.masked_fill(later, -torch.inf))
+        x = self.embed_tokens(decoder_input_ids)
+        for number, layer in enumerate(self.decoder.layers):
+            x = layer(x, mask=mask, cache=cache, memory=memory.keys_values[number], memory_mask=memory.mask)
+        if cache is not None:
+            cache.length = total
+        x = self.decoder.norm(x)
+        if self.config.scale_decoder_outputs:
+            x = x * self.config.d_model**-0.5
+        return F.linear(x, self.embed_tokens.weight if self.lm_head is None else self.lm_head.weight)
+
+    def forward(self, input_ids: Tensor, decoder_input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        """Logits (B, T, V) of the target (B, T), which begins with decoder_start_token_id, given the source (B, S)."""
+        return self.decode(decoder_input_ids, self.remember(self.encode(input_ids, attention_mask), attention_mask))
+
+    @torch.inference_mode()
+    def greedy(
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, *, max_new_tokens: int
+    ) -> list[list[int]]:
+        """The most probable token at each step, for each row until its end token, which is not in the result."""
+        if max_new_tokens < 1:
+            raise RequestError("max_new_tokens should be at least 1", param="max_new_tokens")
+        config, memory = self.config, self.remember(self.encode(input_ids, attention_mask), attention_mask)
+        cache, rows = StepCache(), input_ids.size(0)
+        step = torch.full((rows, 1), config.decoder_start_token_id, device=input_ids.device)
+        texts: list[list[int]] = [[] for _ in range(rows)]
+        running = set(range(rows))
+        for _ in range(max_new_tokens):
+            step = self.decode(step, memory, cache=cache)[:, -1].argmax(-1, keepdim=True)
+            for row in list(running):
+                token = int(step[row, 0])
+                if token == config.eos_token_id:
+                    running.discard(row)
+                else:
+                    texts[row].append(token)
+            if not running:
+                break
+        return texts
+
+
+def load_seq2seq(
+    folder: str | Path, *, dtype: torch.dtype | None = None, device: torch.device | str = "cpu"
+) -> Seq2Seq:
+    """An encoder-decoder from a local Hugging Face folder, in evaluation mode. Errors as `load_pretrained`'s.
+
+    transformers 5 writes that every head is tied; a head in the file of a model that does not scale is its own.
+    """
+    folder = Path(folder)
+    config = Seq2SeqConfig.from_hf(read_json(folder / "config.json"))
+    if not config.scale_decoder_outputs:
+        config = replace(config, tie_word_embeddings=_HEAD not in tensor_names(folder))
+    with torch.device("meta"):
+        model = Seq2Seq(config)
+    tied = {_HEAD: "embed_tokens.weight"} if config.tie_word_embeddings else {}
+    load_weights(model, folder, config.names(), tied=tied, ignored=_IGNORED, dtype=dtype, device=device)
+    return model
+
+
+def save_seq2seq(model: Seq2Seq, folder: str | Path) -> None:
+    """Write config.json and safetensors that transformers reads."""
+    save_weights(model, folder, model.config.names(), model.config.to_hf())
