@@ -1,0 +1,234 @@
+"""Recurrent encoder-decoders: GRU or LSTM, without attention, with the context at every step, with attention.
+
+One module for three published nets: Sutskever et al., arXiv 1409.3215 (the decoder has only the encoder's last state);
+Cho et al., arXiv 1406.1078 (it sees that state again at every step); Bahdanau et al., arXiv 1409.0473 (additive
+attention) and Luong et al., arXiv 1508.04025 (dot). Shapes: B batch, S source length, T target length, H hidden_size, V
+vocabulary. This module does not know tokenizers, losses or beam search.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bloomery.core.config import from_dict, to_dict
+from bloomery.core.errors import ConfigError, RequestError, nearest
+from bloomery.models.naming import Names
+from bloomery.models.weights import load_weights, read_json, save_weights
+
+MODEL_TYPE = "bloomery_recurrent"
+_NOTHING = re.compile(r"(?!)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecurrentConfig:
+    """Sizes and kind of one net. Raises ConfigError for what makes no net."""
+
+    source_vocab_size: int
+    target_vocab_size: int
+    cell: str = "gru"
+    """"gru" or "lstm"."""
+    context: str = "state"
+    """How the decoder knows the source: "state" its first state only, "every_step" the encoder's last state again at
+    every step, "additive" or "dot" attention over all of the encoder's states."""
+    bidirectional: bool = False
+    """The encoder reads both ways; with attention only."""
+    embedding_size: int = 256
+    hidden_size: int = 512
+    num_layers: int = 1
+    dropout: float = 0.0
+    pad_token_id: int = 0
+    bos_token_id: int = 1
+    eos_token_id: int = 2
+
+    def __post_init__(self) -> None:
+        if self.cell not in ("gru", "lstm"):
+            raise ConfigError(f"unknown cell {self.cell!r:.40}", hint=nearest(self.cell, ("gru", "lstm")))
+        kinds = ("state", "every_step", "additive", "dot")
+        if self.context not in kinds:
+            raise ConfigError(f"unknown context {self.context!r:.40}", hint=nearest(self.context, kinds))
+        for name in ("source_vocab_size", "target_vocab_size", "embedding_size", "hidden_size", "num_layers"):
+            if not 1 <= getattr(self, name) <= 1 << 22:
+                raise ConfigError(f'"{name}" should be from 1 to {1 << 22:,}, not {getattr(self, name)!r}')
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(f'"dropout" should be at least 0 and below 1, not {self.dropout!r}')
+        if self.bidirectional and not self.attends:
+            raise ConfigError('"bidirectional" needs context = "additive" or "dot"')
+        if self.context != "state" and (self.cell != "gru" or self.num_layers != 1):
+            raise ConfigError(f'context "{self.context}" needs a GRU of one layer')
+
+    @property
+    def attends(self) -> bool:
+        return self.context in ("additive", "dot")
+
+    @property
+    def source_size(self) -> int:
+        """Width of one of the encoder's states."""
+        return self.hidden_size * (2 if self.bidirectional else 1)
+
+
+@dataclass
+class RecurrentState:
+    """What a step needs: `hidden` (layers, B, H), an LSTM's `cell`, and of the source either `context` (B, H) or the
+    encoder's `states` (B, S, ...) with the `mask` (B, S) of what is real."""
+
+    hidden: Tensor
+    cell: Tensor | None
+    context: Tensor
+    states: Tensor
+    mask: Tensor
+
+    def select(self, rows: Tensor) -> RecurrentState:
+        """The state of these rows of the batch, which may repeat: what beam search reorders."""
+        cell = None if self.cell is None else self.cell[:, rows]
+        return RecurrentState(self.hidden[:, rows], cell, self.context[rows], self.states[rows], self.mask[rows])
+
+
+class SourceAttention(nn.Module):
+    """Weights over the encoder's states for one state of the decoder, additive or dot."""
+
+    def __init__(self, config: RecurrentConfig) -> None:
+        super().__init__()
+        size, source = config.hidden_size, config.source_size
+        additive = config.context == "additive"
+        self.joint = nn.Linear(size + source, size) if additive else None
+        self.score = nn.Linear(size, 1, bias=False) if additive else None
+        # Dot products need states of equal width: a matrix between them where they are not (Luong's "general").
+        self.between = nn.Linear(source, size, bias=False) if not additive and source != size else None
+
+    def forward(self, hidden: Tensor, states: Tensor, mask: Tensor) -> Tensor:
+        """hidden (B, H), states (B, S, source) -> (B, S); each row sums to one, and is 0 where `mask` is 0."""
+        if self.joint is not None and self.score is not None:
+            pairs = torch.cat((hidden[:, None].expand(-1, states.size(1), -1), states), dim=-1)
+            scores = self.score(torch.tanh(self.joint(pairs))).squeeze(-1)
+        else:
+            keys = states if self.between is None else self.between(states)
+            scores = torch.einsum("bsh,bh->bs", keys, hidden)
+        return scores.masked_fill(~mask.bool(), -torch.inf).softmax(dim=-1)
+
+
+class RecurrentSeq2Seq(nn.Module):
+    """See the module. A new one has PyTorch's usual random weights."""
+
+    def __init__(self, config: RecurrentConfig) -> None:
+        super().__init__()
+        self.config = config
+        hidden, embedding, context = config.hidden_size, config.embedding_size, config.context
+        kind: Any = nn.GRU if config.cell == "gru" else nn.LSTM
+        between = config.dropout if config.num_layers > 1 else 0.0
+        self.embed_source = nn.Embedding(config.source_vocab_size, embedding)
+        self.embed_target = nn.Embedding(config.target_vocab_size, embedding)
+        self.encoder = kind(
+            embedding, hidden, config.num_layers, batch_first=True, dropout=between, bidirectional=config.bidirectional
+        )
+        self.bridge = nn.Linear(config.source_size, hidden) if config.attends else None
+        self.attention = SourceAttention(config) if config.attends else None
+        seen = 0 if context == "state" else config.source_size
+        self.decoder = kind(embedding + seen, hidden, config.num_layers, batch_first=True, dropout=between)
+        # What the head sees beside the decoder's state, as published.
+        beside = 0 if context == "state" else embedding + seen
+        self.lm_head = nn.Linear(hidden + beside, config.target_vocab_size)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def encode(self, source_ids: Tensor) -> RecurrentState:
+        """(B, S) ids, padded at the end with pad_token_id -> the state before the first target."""
+        mask = source_ids != self.config.pad_token_id
+        lengths = mask.sum(dim=1)
+        if bool((lengths == 0).any()):
+            raise RequestError("a source is empty", hint="give at least one token", param="source_ids")
+        embedded = self.dropout(self.embed_source(source_ids))
+        packed = nn.utils.rnn.pack_padded_sequence(embedded, lengths.cpu(), batch_first=True, enforce_sorted=False)
+        outputs, last = self.encoder(packed)
+        states, _ = nn.utils.rnn.pad_packed_sequence(outputs, batch_first=True, total_length=source_ids.size(1))
+        hidden, cell = last if self.config.cell == "lstm" else (last, None)
+        if self.bridge is not None:
+            ends = torch.cat(tuple(hidden[-2:]), dim=-1) if self.config.bidirectional else hidden[-1]
+            hidden = torch.tanh(self.bridge(ends))[None]
+        return RecurrentState(hidden, cell, hidden[-1], states, mask)
+
+    def step(self, state: RecurrentState, token_ids: Tensor) -> tuple[Tensor, RecurrentState, Tensor | None]:
+        """One target token (B,) each -> logits (B, V), the state after it, and the weights over the source (B, S)
+        that it was written with (None without attention)."""
+        embedded = self.dropout(self.embed_target(token_ids))
+        weights = context = None
+        if self.attention is not None:
+            weights = self.attention(state.hidden[-1], state.states, state.mask)
+            context = torch.einsum("bs,bsh->bh", weights, state.states)
+        elif self.config.context == "every_step":
+            context = state.context
+        inputs = embedded if context is None else torch.cat((embedded, context), dim=-1)
+        before = state.hidden if state.cell is None else (state.hidden, state.cell)
+        output, last = self.decoder(inputs[:, None], before)
+        hidden, cell = last if self.config.cell == "lstm" else (last, None)
+        seen = output[:, 0]
+        if context is not None:
+            seen = torch.cat((seen, context, embedded), dim=-1)
+        after = RecurrentState(hidden, cell, state.context, state.states, state.mask)
+        return self.lm_head(seen), after, weights
+
+    def forward(self, source_ids: Tensor, target_ids: Tensor) -> Tensor:
+        """Logits (B, T, V) after each of the target's tokens (B, T), which begins with bos_token_id.
+
+        Without attention all steps go through the recurrent kernel at once; with it, one by one.
+        """
+        state = self.encode(source_ids)
+        if self.attention is None:
+            embedded = self.dropout(self.embed_target(target_ids))
+            context = state.context[:, None].expand(-1, target_ids.size(1), -1)
+            repeated = self.config.context == "every_step"
+            inputs = torch.cat((embedded, context), dim=-1) if repeated else embedded
+            before = state.hidden if state.cell is None else (state.hidden, state.cell)
+            output, _ = self.decoder(inputs, before)
+            return self.lm_head(torch.cat((output, context, embedded), dim=-1) if repeated else output)
+        logits = []
+        for token_ids in target_ids.unbind(dim=1):
+            step, state, _ = self.step(state, token_ids)
+            logits.append(step)
+        return torch.stack(logits, dim=1)
+
+    @torch.inference_mode()
+    def greedy(self, source_ids: Tensor, *, max_new_tokens: int) -> list[list[int]]:
+        """The most probable token at each step, for each row until its end token, which is not in the result."""
+        config, state = self.config, self.encode(source_ids)
+        tokens = torch.full((source_ids.size(0),), config.bos_token_id, device=source_ids.device)
+        texts: list[list[int]] = [[] for _ in range(source_ids.size(0))]
+        running = set(range(len(texts)))
+        for _ in range(max_new_tokens):
+            logits, state, _ = self.step(state, tokens)
+            tokens = logits.argmax(dim=-1)
+            for row in list(running):
+                if int(tokens[row]) == config.eos_token_id:
+                    running.discard(row)
+                else:
+                    texts[row].append(int(tokens[row]))
+            if not running:
+                break
+        return texts
+
+
+def load_recurrent(
+    folder: str | Path, *, dtype: torch.dtype | None = None, device: torch.device | str = "cpu"
+) -> RecurrentSeq2Seq:
+    """A net that `save_recurrent` wrote, in evaluation mode. Raises ConfigError and DataError."""
+    values = read_json(Path(folder) / "config.json")
+    if values.get("model_type") != MODEL_TYPE:
+        raise ConfigError(f"{folder} is a {values.get('model_type')!r:.60}, not a {MODEL_TYPE}")
+    known = {key: value for key, value in values.items() if key not in ("model_type", "architectures")}
+    config = from_dict(RecurrentConfig, {k: v for k, v in known.items() if k not in ("dtype", "torch_dtype")})
+    # Not on the meta device: the recurrent kernels keep their own list of weights.
+    model = RecurrentSeq2Seq(config)
+    load_weights(model, Path(folder), Names(), ignored=_NOTHING, dtype=dtype, device=device)
+    for part in (model.encoder, model.decoder):
+        part.flatten_parameters()
+    return model
+
+
+def save_recurrent(model: RecurrentSeq2Seq, folder: str | Path) -> None:
+    """Write config.json and safetensors; only bloomery reads this kind."""
+    document = {"model_type": MODEL_TYPE, "architectures": [type(model).__name__], **to_dict(model.config)}
+    save_weights(model, folder, Names(), document)
