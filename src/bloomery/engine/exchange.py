@@ -37,7 +37,7 @@ def import_model(
     workspace: Workspace | str | Path | None = None,
     fresh: bool = False,
 ) -> Artifact:
-    """A local Hugging Face folder or a hub id as an artifact of kind "model", in our ledger from then on.
+    """A local Hugging Face folder or a hub id as an artifact of kind "model" or "encoder", in our ledger.
 
     `dtype` None keeps the checkpoint's. Metrics: model_type, parameters, dtype, context_length, vocab_size, source.
     Raises DataError for weights that are damaged or do not fit, ConfigError for a family or key that is not
@@ -75,7 +75,8 @@ def import_model(
             made = run.new_folder()
             _write(model, made, folder)
             tokenizer.save(made)
-        return run.publish(made, kind="model", metrics=metrics)
+        kind_of = "model" if isinstance(model, Decoder) else "encoder"  # the latest model is one that writes text
+        return run.publish(made, kind=kind_of, metrics=metrics)
 
 
 def export_model(

@@ -73,6 +73,9 @@ def load_text_encoder(
 
 
 def _language_model(folder: Path, name: str, place: torch.device, dtype: str | torch.dtype | None) -> LanguageModel:
+    kind = read_json(folder / "config.json").get("model_type")
+    if kind in ENCODER_FAMILIES:
+        raise ConfigError(f"{name} is an encoder ({kind}), which writes no text", hint="in Python: bl.load(...).embed")
     decoder = load_pretrained(folder, dtype=as_dtype(dtype) or _usual(place), device=place)
     return LanguageModel(decoder, Tokenizer.load(folder), name=name)
 

@@ -11,7 +11,7 @@ import torch
 
 from bloomery.core.errors import ArtifactError, BloomeryError, ConfigError, DataError
 from bloomery.core.workspace import Workspace
-from bloomery.engine import load, load_text_encoder
+from bloomery.engine import load, load_language_model, load_text_encoder
 from bloomery.engine.exchange import export_model, import_model
 
 
@@ -52,6 +52,11 @@ def test_a_sentence_encoder_keeps_its_pooling(workspace: Workspace, tmp_path: Pa
     assert found is not None and found.origin is not None
     made = import_model(Path(found.origin).parent / "model", workspace=workspace)
     assert made.metrics["model_type"] == "bert" and made.metrics["context_length"] == 512
+    assert made.kind == "encoder"
+    with pytest.raises(ArtifactError, match="no model"):  # nothing that could be served has come in
+        workspace.latest("model")
+    with pytest.raises(ConfigError, match="writes no text"):
+        load_language_model(made, workspace=workspace)
     folder = export_model(made, tmp_path / "out", workspace=workspace)
     ours, text = load_text_encoder(made, device="cpu", workspace=workspace), "A small furnace for iron."
     theirs = SentenceTransformer(str(folder), device="cpu")
