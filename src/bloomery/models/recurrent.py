@@ -3,7 +3,7 @@
 One module for three published nets: Sutskever et al., arXiv 1409.3215 (the decoder has only the encoder's last state);
 Cho et al., arXiv 1406.1078 (it sees that state again at every step); Bahdanau et al., arXiv 1409.0473 (additive
 attention) and Luong et al., arXiv 1508.04025 (dot). Shapes: B batch, S source length, T target length, H hidden_size, V
-vocabulary. This module does not know tokenizers, losses or beam search.
+vocabulary. This module does not know tokenizers or losses, nor how texts are searched (see `text_decoding`).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from bloomery.core.config import from_dict, to_dict
 from bloomery.core.errors import ConfigError, RequestError, nearest
 from bloomery.models.naming import Names
+from bloomery.models.text_decoding import greedy
 from bloomery.models.weights import load_weights, read_json, save_weights
 
 MODEL_TYPE = "bloomery_recurrent"
@@ -194,21 +195,10 @@ class RecurrentSeq2Seq(nn.Module):
     @torch.inference_mode()
     def greedy(self, source_ids: Tensor, *, max_new_tokens: int) -> list[list[int]]:
         """The most probable token at each step, for each row until its end token, which is not in the result."""
-        config, state = self.config, self.encode(source_ids)
-        tokens = torch.full((source_ids.size(0),), config.bos_token_id, device=source_ids.device)
-        texts: list[list[int]] = [[] for _ in range(source_ids.size(0))]
-        running = set(range(len(texts)))
-        for _ in range(max_new_tokens):
-            logits, state, _ = self.step(state, tokens)
-            tokens = logits.argmax(dim=-1)
-            for row in list(running):
-                if int(tokens[row]) == config.eos_token_id:
-                    running.discard(row)
-                else:
-                    texts[row].append(int(tokens[row]))
-            if not running:
-                break
-        return texts
+        first = torch.full((source_ids.size(0),), self.config.bos_token_id, device=source_ids.device)
+        end = self.config.eos_token_id
+        found = greedy(self, self.encode(source_ids), first, eos_token_id=end, max_new_tokens=max_new_tokens)
+        return [text.token_ids for text in found]
 
 
 def load_recurrent(

@@ -14,13 +14,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bloomery.core.errors import RequestError
 from bloomery.models.attention import EVERYTHING, Attention, Mask
 from bloomery.models.block import Block
 from bloomery.models.feed_forward import FeedForward, GatedFeedForward
 from bloomery.models.norms import make_norm
 from bloomery.models.relative_bias import RelativeBias
 from bloomery.models.seq2seq_config import Seq2SeqConfig
+from bloomery.models.text_decoding import greedy
 from bloomery.models.weights import load_weights, read_json, save_weights, tensor_names
 
 _HEAD = "lm_head.weight"
@@ -35,6 +35,11 @@ class Memory:
 
     keys_values: list[KeysValues]
     mask: Mask
+
+    def select(self, rows: Tensor) -> Memory:
+        """These rows of the batch, which may repeat."""
+        kept = self.mask if self.mask.tensor is None else Mask(self.mask.tensor[rows])
+        return Memory([(keys[rows], values[rows]) for keys, values in self.keys_values], kept)
 
 
 class StepCache:
@@ -51,6 +56,25 @@ class StepCache:
             keys, values = torch.cat((before[0], keys), dim=2), torch.cat((before[1], values), dim=2)
         self.layers[layer] = (keys, values)
         return keys, values
+
+    def select(self, rows: Tensor | slice) -> StepCache:
+        """These rows of the batch, which may repeat, in a cache of their own."""
+        chosen = StepCache()
+        chosen.layers = {layer: (keys[rows], values[rows]) for layer, (keys, values) in self.layers.items()}
+        chosen.length = self.length
+        return chosen
+
+
+@dataclass
+class Seq2SeqState:
+    """What a step needs: the source and the targets so far. `text_decoding` reorders its rows."""
+
+    memory: Memory
+    cache: StepCache
+
+    def select(self, rows: Tensor) -> Seq2SeqState:
+        """These rows of the batch, which may repeat."""
+        return Seq2SeqState(self.memory.select(rows), self.cache.select(rows))
 
 
 def _attention(config: Seq2SeqConfig, layer: int) -> Attention:
@@ -151,29 +175,28 @@ class Seq2Seq(nn.Module):
         """Logits (B, T, V) of the target (B, T), which begins with decoder_start_token_id, given the source (B, S)."""
         return self.decode(decoder_input_ids, self.remember(self.encode(input_ids, attention_mask), attention_mask))
 
+    def start(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Seq2SeqState:
+        """(B, S) ids -> the state before the first target."""
+        return Seq2SeqState(self.remember(self.encode(input_ids, attention_mask), attention_mask), StepCache())
+
+    def step(self, state: Seq2SeqState, token_ids: Tensor) -> tuple[Tensor, Seq2SeqState, None]:
+        """One target token (B,) each -> logits (B, V) and the state after it; `state` stays as it is."""
+        cache = state.cache.select(slice(None))
+        return (
+            self.decode(token_ids[:, None], state.memory, cache=cache)[:, -1],
+            Seq2SeqState(state.memory, cache),
+            None,
+        )
+
     @torch.inference_mode()
     def greedy(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, *, max_new_tokens: int
     ) -> list[list[int]]:
         """The most probable token at each step, for each row until its end token, which is not in the result."""
-        if max_new_tokens < 1:
-            raise RequestError("max_new_tokens should be at least 1", param="max_new_tokens")
-        config, memory = self.config, self.remember(self.encode(input_ids, attention_mask), attention_mask)
-        cache, rows = StepCache(), input_ids.size(0)
-        step = torch.full((rows, 1), config.decoder_start_token_id, device=input_ids.device)
-        texts: list[list[int]] = [[] for _ in range(rows)]
-        running = set(range(rows))
-        for _ in range(max_new_tokens):
-            step = self.decode(step, memory, cache=cache)[:, -1].argmax(-1, keepdim=True)
-            for row in list(running):
-                token = int(step[row, 0])
-                if token == config.eos_token_id:
-                    running.discard(row)
-                else:
-                    texts[row].append(token)
-            if not running:
-                break
-        return texts
+        first = torch.full((input_ids.size(0),), self.config.decoder_start_token_id, device=input_ids.device)
+        state, end = self.start(input_ids, attention_mask), self.config.eos_token_id
+        found = greedy(self, state, first, eos_token_id=end, max_new_tokens=max_new_tokens)
+        return [text.token_ids for text in found]
 
 
 def load_seq2seq(
