@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bloomery.core.config import from_dict, to_dict
@@ -38,7 +39,7 @@ class RecurrentConfig:
     """How the decoder knows the source: "state" its first state only, "every_step" the encoder's last state again at
     every step, "additive" or "dot" attention over all of the encoder's states."""
     bidirectional: bool = False
-    """The encoder reads both ways; with attention only."""
+    """The encoder reads both ways."""
     embedding_size: int = 256
     hidden_size: int = 512
     num_layers: int = 1
@@ -58,10 +59,11 @@ class RecurrentConfig:
                 raise ConfigError(f'"{name}" should be from 1 to {1 << 22:,}, not {getattr(self, name)!r}')
         if not 0 <= self.dropout < 1:
             raise ConfigError(f'"dropout" should be at least 0 and below 1, not {self.dropout!r}')
-        if self.bidirectional and not self.attends:
-            raise ConfigError('"bidirectional" needs context = "additive" or "dot"')
-        if self.context != "state" and (self.cell != "gru" or self.num_layers != 1):
-            raise ConfigError(f'context "{self.context}" needs a GRU of one layer')
+        shortest = {"pad": min(self.source_vocab_size, self.target_vocab_size)}
+        for name in ("pad", "bos", "eos"):
+            number, size = getattr(self, f"{name}_token_id"), shortest.get(name, self.target_vocab_size)
+            if not 0 <= number < size:
+                raise ConfigError(f'"{name}_token_id" should be from 0 to {size - 1:,}, not {number!r}')
 
     @property
     def attends(self) -> bool:
@@ -74,20 +76,37 @@ class RecurrentConfig:
 
 
 @dataclass
+class Source:
+    """All of the encoder's `states` (B, S, source_size), their `keys` (B, S, H), and the `mask` (B, S) of what is
+    real."""
+
+    states: Tensor
+    keys: Tensor
+    mask: Tensor
+
+    def select(self, rows: Tensor) -> Source:
+        """These rows of the batch, which may repeat."""
+        return Source(self.states[rows], self.keys[rows], self.mask[rows])
+
+
+@dataclass
 class RecurrentState:
-    """What a step needs: `hidden` (layers, B, H), an LSTM's `cell`, and of the source either `context` (B, H) or the
-    encoder's `states` (B, S, ...) with the `mask` (B, S) of what is real."""
+    """What a step needs: `hidden` (layers, B, H), an LSTM's `cell`, and of the source no more than the kind of context
+    asks for: `context` (B, H), or `source`."""
 
     hidden: Tensor
     cell: Tensor | None
-    context: Tensor
-    states: Tensor
-    mask: Tensor
+    context: Tensor | None = None
+    source: Source | None = None
 
     def select(self, rows: Tensor) -> RecurrentState:
         """The state of these rows of the batch, which may repeat: what beam search reorders."""
-        cell = None if self.cell is None else self.cell[:, rows]
-        return RecurrentState(self.hidden[:, rows], cell, self.context[rows], self.states[rows], self.mask[rows])
+        return RecurrentState(
+            self.hidden[:, rows],
+            None if self.cell is None else self.cell[:, rows],
+            None if self.context is None else self.context[rows],
+            None if self.source is None else self.source.select(rows),
+        )
 
 
 class SourceAttention(nn.Module):
@@ -102,15 +121,20 @@ class SourceAttention(nn.Module):
         # Dot products need states of equal width: a matrix between them where they are not (Luong's "general").
         self.between = nn.Linear(source, size, bias=False) if not additive and source != size else None
 
-    def forward(self, hidden: Tensor, states: Tensor, mask: Tensor) -> Tensor:
-        """hidden (B, H), states (B, S, source) -> (B, S); each row sums to one, and is 0 where `mask` is 0."""
+    def keys(self, states: Tensor) -> Tensor:
+        """The part of the scores that is the same at every step: states (B, S, source) -> (B, S, H)."""
+        if self.joint is not None:
+            return F.linear(states, self.joint.weight[:, -states.size(-1) :], self.joint.bias)
+        return states if self.between is None else self.between(states)
+
+    def forward(self, hidden: Tensor, source: Source) -> Tensor:
+        """hidden (B, H) -> (B, S); each row sums to one, and is 0 where the source is padding."""
         if self.joint is not None and self.score is not None:
-            pairs = torch.cat((hidden[:, None].expand(-1, states.size(1), -1), states), dim=-1)
-            scores = self.score(torch.tanh(self.joint(pairs))).squeeze(-1)
+            query = F.linear(hidden, self.joint.weight[:, : hidden.size(-1)])
+            scores = self.score(torch.tanh(query[:, None] + source.keys)).squeeze(-1)
         else:
-            keys = states if self.between is None else self.between(states)
-            scores = torch.einsum("bsh,bh->bs", keys, hidden)
-        return scores.masked_fill(~mask.bool(), -torch.inf).softmax(dim=-1)
+            scores = torch.einsum("bsh,bh->bs", source.keys, hidden)
+        return scores.masked_fill(~source.mask, -torch.inf).softmax(dim=-1)
 
 
 class RecurrentSeq2Seq(nn.Module):
@@ -127,9 +151,13 @@ class RecurrentSeq2Seq(nn.Module):
         self.encoder = kind(
             embedding, hidden, config.num_layers, batch_first=True, dropout=between, bidirectional=config.bidirectional
         )
-        self.bridge = nn.Linear(config.source_size, hidden) if config.attends else None
+        ends, lasts = config.num_layers * config.source_size, config.num_layers * hidden
+        bridged = config.attends or config.bidirectional
+        # Bahdanau's first state of the decoder; all layers at once, and for an LSTM's cell another.
+        self.bridge = nn.Linear(ends, lasts) if bridged else None
+        self.cell_bridge = nn.Linear(ends, lasts) if bridged and config.cell == "lstm" else None
         self.attention = SourceAttention(config) if config.attends else None
-        seen = 0 if context == "state" else config.source_size
+        seen = {"state": 0, "every_step": hidden}.get(context, config.source_size)
         self.decoder = kind(embedding + seen, hidden, config.num_layers, batch_first=True, dropout=between)
         # What the head sees beside the decoder's state, as published.
         beside = 0 if context == "state" else embedding + seen
@@ -142,35 +170,50 @@ class RecurrentSeq2Seq(nn.Module):
         lengths = mask.sum(dim=1)
         if bool((lengths == 0).any()):
             raise RequestError("a source is empty", hint="give at least one token", param="source_ids")
+        if bool((mask[:, 1:] & ~mask[:, :-1]).any()):
+            raise RequestError("a source has padding before its end", hint="pad at the end", param="source_ids")
         embedded = self.dropout(self.embed_source(source_ids))
         packed = nn.utils.rnn.pack_padded_sequence(embedded, lengths.cpu(), batch_first=True, enforce_sorted=False)
         outputs, last = self.encoder(packed)
-        states, _ = nn.utils.rnn.pad_packed_sequence(outputs, batch_first=True, total_length=source_ids.size(1))
         hidden, cell = last if self.config.cell == "lstm" else (last, None)
         if self.bridge is not None:
-            ends = torch.cat(tuple(hidden[-2:]), dim=-1) if self.config.bidirectional else hidden[-1]
-            hidden = torch.tanh(self.bridge(ends))[None]
-        return RecurrentState(hidden, cell, hidden[-1], states, mask)
+            hidden = torch.tanh(self._across(self.bridge, hidden))
+        if self.cell_bridge is not None and cell is not None:
+            cell = self._across(self.cell_bridge, cell)
+        if self.attention is not None:
+            states, _ = nn.utils.rnn.pad_packed_sequence(outputs, batch_first=True, total_length=source_ids.size(1))
+            return RecurrentState(hidden, cell, source=Source(states, self.attention.keys(states), mask))
+        return RecurrentState(hidden, cell, context=hidden[-1] if self.config.context == "every_step" else None)
+
+    def _across(self, bridge: nn.Linear, last: Tensor) -> Tensor:
+        """The encoder's last states (layers * ways, B, H) -> the decoder's first (layers, B, H)."""
+        ends = bridge(last.transpose(0, 1).flatten(1))
+        return ends.unflatten(1, (self.config.num_layers, -1)).transpose(0, 1).contiguous()
+
+    def _context(self, state: RecurrentState) -> tuple[Tensor | None, Tensor | None]:
+        """What the next step sees of the source (B, 1, source), and the weights (B, S) that made it."""
+        if self.attention is None or state.source is None:
+            return None if state.context is None else state.context[:, None], None
+        weights = self.attention(state.hidden[-1], state.source)
+        return torch.einsum("bs,bsh->bh", weights, state.source.states)[:, None], weights
+
+    def _read(self, state: RecurrentState, embedded: Tensor, context: Tensor | None) -> tuple[Tensor, RecurrentState]:
+        """T steps of the kernel with one context: embedded (B, T, ...) -> what the head sees (B, T, ...), and the state
+        after them."""
+        if context is not None:
+            context = context.expand(-1, embedded.size(1), -1)
+        inputs = embedded if context is None else torch.cat((embedded, context), dim=-1)
+        output, last = self.decoder(inputs, state.hidden if state.cell is None else (state.hidden, state.cell))
+        hidden, cell = last if self.config.cell == "lstm" else (last, None)
+        seen = output if context is None else torch.cat((output, context, embedded), dim=-1)
+        return seen, RecurrentState(hidden, cell, state.context, state.source)
 
     def step(self, state: RecurrentState, token_ids: Tensor) -> tuple[Tensor, RecurrentState, Tensor | None]:
         """One target token (B,) each -> logits (B, V), the state after it, and the weights over the source (B, S)
         that it was written with (None without attention)."""
-        embedded = self.dropout(self.embed_target(token_ids))
-        weights = context = None
-        if self.attention is not None:
-            weights = self.attention(state.hidden[-1], state.states, state.mask)
-            context = torch.einsum("bs,bsh->bh", weights, state.states)
-        elif self.config.context == "every_step":
-            context = state.context
-        inputs = embedded if context is None else torch.cat((embedded, context), dim=-1)
-        before = state.hidden if state.cell is None else (state.hidden, state.cell)
-        output, last = self.decoder(inputs[:, None], before)
-        hidden, cell = last if self.config.cell == "lstm" else (last, None)
-        seen = output[:, 0]
-        if context is not None:
-            seen = torch.cat((seen, context, embedded), dim=-1)
-        after = RecurrentState(hidden, cell, state.context, state.states, state.mask)
-        return self.lm_head(seen), after, weights
+        context, weights = self._context(state)
+        seen, after = self._read(state, self.dropout(self.embed_target(token_ids))[:, None], context)
+        return self.lm_head(seen[:, 0]), after, weights
 
     def forward(self, source_ids: Tensor, target_ids: Tensor) -> Tensor:
         """Logits (B, T, V) after each of the target's tokens (B, T), which begins with bos_token_id.
@@ -178,19 +221,12 @@ class RecurrentSeq2Seq(nn.Module):
         Without attention all steps go through the recurrent kernel at once; with it, one by one.
         """
         state = self.encode(source_ids)
-        if self.attention is None:
-            embedded = self.dropout(self.embed_target(target_ids))
-            context = state.context[:, None].expand(-1, target_ids.size(1), -1)
-            repeated = self.config.context == "every_step"
-            inputs = torch.cat((embedded, context), dim=-1) if repeated else embedded
-            before = state.hidden if state.cell is None else (state.hidden, state.cell)
-            output, _ = self.decoder(inputs, before)
-            return self.lm_head(torch.cat((output, context, embedded), dim=-1) if repeated else output)
-        logits = []
-        for token_ids in target_ids.unbind(dim=1):
-            step, state, _ = self.step(state, token_ids)
-            logits.append(step)
-        return torch.stack(logits, dim=1)
+        embedded = self.dropout(self.embed_target(target_ids))
+        parts = []
+        for part in embedded.split(1 if self.config.attends else target_ids.size(1), dim=1):
+            seen, state = self._read(state, part, self._context(state)[0])
+            parts.append(seen)
+        return self.lm_head(torch.cat(parts, dim=1))
 
     @torch.inference_mode()
     def greedy(self, source_ids: Tensor, *, max_new_tokens: int) -> list[list[int]]:
@@ -210,8 +246,8 @@ def load_recurrent(
         raise ConfigError(f"{folder} is a {values.get('model_type')!r:.60}, not a {MODEL_TYPE}")
     known = {key: value for key, value in values.items() if key not in ("model_type", "architectures")}
     config = from_dict(RecurrentConfig, {k: v for k, v in known.items() if k not in ("dtype", "torch_dtype")})
-    # Not on the meta device: the recurrent kernels keep their own list of weights.
-    model = RecurrentSeq2Seq(config)
+    with torch.device("meta"):
+        model = RecurrentSeq2Seq(config)
     load_weights(model, Path(folder), Names(), ignored=_NOTHING, dtype=dtype, device=device)
     for part in (model.encoder, model.decoder):
         part.flatten_parameters()
