@@ -59,11 +59,11 @@ class RecurrentConfig:
                 raise ConfigError(f'"{name}" should be from 1 to {1 << 22:,}, not {getattr(self, name)!r}')
         if not 0 <= self.dropout < 1:
             raise ConfigError(f'"dropout" should be at least 0 and below 1, not {self.dropout!r}')
-        shortest = {"pad": min(self.source_vocab_size, self.target_vocab_size)}
-        for name in ("pad", "bos", "eos"):
-            number, size = getattr(self, f"{name}_token_id"), shortest.get(name, self.target_vocab_size)
-            if not 0 <= number < size:
-                raise ConfigError(f'"{name}_token_id" should be from 0 to {size - 1:,}, not {number!r}')
+        target = self.target_vocab_size
+        limits = {"pad_token_id": min(self.source_vocab_size, target), "bos_token_id": target, "eos_token_id": target}
+        for name, size in limits.items():
+            if not 0 <= getattr(self, name) < size:
+                raise ConfigError(f'"{name}" should be from 0 to {size - 1:,}, not {getattr(self, name)!r}')
 
     @property
     def attends(self) -> bool:
