@@ -150,7 +150,9 @@ class EncoderConfig:
         for key, allowed in _ONLY.items():
             if given.pop(key, allowed[0]) not in allowed:
                 raise ConfigError(f'"{key}" = {values[key]!r:.60} is not supported', hint=f"supported: {allowed[0]!r}")
-        labels, count = _labels(given.pop("id2label", None), given.pop("label2id", None), given.pop("num_labels", None))
+        labels, count = read_labels(
+            given.pop("id2label", None), given.pop("label2id", None), given.pop("num_labels", None)
+        )
         if head not in ("sequence", "token"):
             labels, count = None, 2
         arguments = {**family.defaults, **{key: value for key, value in given.items() if value is not None}}
@@ -211,7 +213,7 @@ def _older(values: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def _labels(labels: object, numbers: object, count: object) -> tuple[dict[str, Any] | None, Any]:
+def read_labels(labels: object, numbers: object, count: object) -> tuple[dict[str, Any] | None, Any]:
     """The names of classes by number, and how many there are, from the three keys that may say so."""
     for table in (labels, numbers):
         if table is not None and not isinstance(table, Mapping):
