@@ -1,7 +1,7 @@
 """ImageProcessor: images to the numbers that an image encoder reads, as preprocessor_config.json says.
 
 Resized, cropped about the centre, scaled and normalised like the Pillow-backed processors of transformers; what is
-transparent is laid on white. Images may come from anybody: few formats, bounded bytes and pixels, and whatever cannot be
+transparent is laid on white. Images may come from anybody: few formats, bounded bytes and pixels, and what cannot be
 decoded is a DataError of one line. This module does not know models, folders of images or augmentation.
 """
 
