@@ -138,8 +138,18 @@ class Decoder(nn.Module):
         cap = self.output_softcap
         return logits if cap is None else torch.tanh(logits / cap) * cap
 
-    def hidden_states(self, input_ids: Tensor, *, cache: KVCache | None = None) -> Tensor:
-        """(B, T, E) after the last norm, before the output head. See `forward`."""
+    def embed(self, input_ids: Tensor) -> Tensor:
+        """(B, T) -> (B, T, E): token embeddings, scaled where the family does, without positions."""
+        x = self.model.embed_tokens(input_ids)
+        if self.config.family.scales_embeddings:
+            x = x * torch.tensor(self.config.hidden_size**0.5, dtype=x.dtype, device=x.device)
+        return x
+
+    def hidden_states(
+        self, input_ids: Tensor, *, cache: KVCache | None = None, inputs_embeds: Tensor | None = None
+    ) -> Tensor:
+        """(B, T, E) after the last norm, before the output head. See `forward`. `inputs_embeds` (B, T, E) is read in
+        place of what `embed` makes of the ids."""
         config, length = self.config, input_ids.size(1)
         start = 0 if cache is None else cache.length
         if start + length > config.max_position_embeddings:
@@ -149,9 +159,7 @@ class Decoder(nn.Module):
             )
         if cache is not None:
             cache.reserve(length)
-        x = self.model.embed_tokens(input_ids)
-        if config.family.scales_embeddings:
-            x = x * torch.tensor(config.hidden_size**0.5, dtype=x.dtype, device=x.device)
+        x = self.embed(input_ids) if inputs_embeds is None else inputs_embeds
         if self.model.embed_positions is not None:
             x = x + self.model.embed_positions.weight[start : start + length]
         masks: dict[str, Mask] = {}

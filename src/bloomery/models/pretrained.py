@@ -22,7 +22,11 @@ _HEAD, _EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
 def read_config(folder: str | Path) -> ModelConfig:
     """The ModelConfig of a Hugging Face folder; ids in generation_config.json that end a text are added."""
     folder = Path(folder)
-    config = ModelConfig.from_hf(read_json(folder / "config.json"))
+    return with_generation(ModelConfig.from_hf(read_json(folder / "config.json")), folder)
+
+
+def with_generation(config: ModelConfig, folder: Path) -> ModelConfig:
+    """The config with the ids added that a folder's generation_config.json says end a text."""
     generation = folder / "generation_config.json"
     if not generation.is_file():
         return config
@@ -58,8 +62,12 @@ def save_pretrained(decoder: Decoder, folder: str | Path, *, max_shard_bytes: in
     once the new ones are complete: a full disk leaves them as they were.
     """
     config = decoder.config
-    document = config.to_hf()
-    save_weights(decoder, folder, config.names(), document, max_shard_bytes=max_shard_bytes)
-    generation = {"bos_token_id": config.bos_token_id, "eos_token_id": document["eos_token_id"]}
+    save_weights(decoder, folder, config.names(), config.to_hf(), max_shard_bytes=max_shard_bytes)
+    save_generation(config, folder)
+
+
+def save_generation(config: ModelConfig, folder: str | Path) -> None:
+    """Write the generation_config.json of a decoder: the ids that begin and end a text."""
+    generation = {"bos_token_id": config.bos_token_id, "eos_token_id": config.to_hf()["eos_token_id"]}
     present = {key: value for key, value in generation.items() if value is not None}
     write_durably(Path(folder) / "generation_config.json", as_json(present))

@@ -29,7 +29,7 @@ _DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 # Weight files as `save_pretrained` and transformers name them.
 _WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors")
 # Buffers that older exports carry and that follow from the config: frequencies, GPT-2's and GPT-NeoX's masks.
-_DERIVED = re.compile(r".*(\.rotary_emb\.inv_freq|\.attn\.(masked_)?bias|\.attention\.(masked_)?bias)$")
+DERIVED = re.compile(r".*(\.rotary_emb\.inv_freq|\.attn\.(masked_)?bias|\.attention\.(masked_)?bias)$")
 
 
 def load_weights(
@@ -38,7 +38,7 @@ def load_weights(
     names: Names,
     *,
     tied: Mapping[str, str] | None = None,
-    ignored: re.Pattern[str] = _DERIVED,
+    ignored: re.Pattern[str] = DERIVED,
     dtype: torch.dtype | None = None,
     device: torch.device | str = "cpu",
 ) -> None:
