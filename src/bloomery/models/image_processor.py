@@ -143,8 +143,7 @@ class ImageProcessor:
     def __call__(self, images: Picture | Sequence[Picture]) -> Tensor:
         """One image or several -> (B, 3, height, width) float32: Pillow's, uint8 arrays (height, width, 3) or (height,
         width), the bytes of a file, or paths. DataError for what is no image, or comes out in several sizes."""
-        several = isinstance(images, Sequence) and not isinstance(images, (str, bytes))
-        arrays = [self._numbers(open_image(one)) for one in (images if several else [images])]
+        arrays = [self._numbers(open_image(one)) for one in listed(images)]
         if len({array.shape for array in arrays}) != 1:
             raise DataError(
                 "the images come out in several sizes" if arrays else "there are no images",
@@ -166,8 +165,16 @@ class ImageProcessor:
         if self.do_rescale:
             numbers = (pixels.astype(np.float64) * self.rescale_factor).astype(np.float32)
         if self.do_normalize:
-            numbers = (numbers - np.float32(self.image_mean)) / np.float32(self.image_std)
+            mean, std = (np.asarray(three, dtype=np.float32) for three in (self.image_mean, self.image_std))
+            numbers = (numbers - mean) / std
         return np.ascontiguousarray(numbers.transpose(2, 0, 1))
+
+
+def listed(images: Picture | Sequence[Picture]) -> list[Picture]:
+    """One image or several as a list; a text or bytes are one."""
+    if isinstance(images, (str, bytes)) or not isinstance(images, Sequence):
+        return [images]
+    return list(images)
 
 
 def open_image(source: Picture) -> Image:
@@ -175,13 +182,17 @@ def open_image(source: Picture) -> Image:
     the `FORMATS`, is damaged or too large; of several frames the first is read."""
     pillow = _pillow()
     try:
-        if isinstance(source, pillow.Image):
-            return _opaque(source)
+        if isinstance(source, (bytes, str, Path)):
+            return _decoded(source if isinstance(source, bytes) else _read(source))
         if isinstance(source, np.ndarray):
             if source.dtype != np.uint8 or source.shape[2:] not in ((), (3,)) or source.ndim < 2 or not source.size:
                 raise DataError(f"an array of {source.dtype} and shape {source.shape} is no image")
             return pillow.fromarray(source).convert("RGB")
-        return _decoded(source if isinstance(source, bytes) else _read(source))
+        if not isinstance(source, pillow.Image):
+            raise DataError(
+                f"{type(source).__name__} is no image", hint="give a path, bytes, a uint8 array or Pillow's"
+            )
+        return _opaque(source)
     except BloomeryError:
         raise
     except Exception as error:  # whatever a decoder raises, it means that this cannot be read
