@@ -24,8 +24,10 @@ def import_(
 
     made = import_model(source, dtype=dtype, workspace=common.workspace(), fresh=fresh)
     metrics = made.metrics
-    lines = [
-        f"{metrics['model_type']}, {metrics['parameters']:,} parameters in {metrics['dtype']}",
-        f"context {metrics['context_length']:,} tokens, vocabulary {metrics['vocab_size']:,}",
-    ]
+    lines = [f"{metrics['model_type']}, {metrics['parameters']:,} parameters in {metrics['dtype']}"]
+    if "context_length" in metrics:
+        lines.append(f"context {metrics['context_length']:,} tokens, vocabulary {metrics['vocab_size']:,}")
+    if "image_size" in metrics:
+        height, width = metrics["image_size"]
+        lines.append(f"images of {width} x {height} pixels")
     show_artifact(made, common, lines)

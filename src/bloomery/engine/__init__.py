@@ -2,16 +2,21 @@
 
 from bloomery.engine.exchange import export_model, import_model
 from bloomery.engine.gguf_file import export_gguf
+from bloomery.engine.image_encoder import ImageEncoder
+from bloomery.engine.image_text import ImageTextModel
 from bloomery.engine.language_model import LanguageModel, NextToken
 from bloomery.engine.loading import load, load_language_model, load_text_encoder
 from bloomery.engine.params import SamplingParams
 from bloomery.engine.results import Delta, GenerationResult, PromptLogprob, Timings, TokenLogprob
 from bloomery.engine.text_encoder import Candidate, TextEncoder
+from bloomery.engine.vision_language_model import VisionLanguageModel
 
 __all__ = [
     "Candidate",
     "Delta",
     "GenerationResult",
+    "ImageEncoder",
+    "ImageTextModel",
     "LanguageModel",
     "NextToken",
     "PromptLogprob",
@@ -19,6 +24,7 @@ __all__ = [
     "TextEncoder",
     "Timings",
     "TokenLogprob",
+    "VisionLanguageModel",
     "export_gguf",
     "export_model",
     "import_model",

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -19,14 +22,23 @@ from bloomery.core.run import Run
 from bloomery.core.stage import StageInputs, reusable
 from bloomery.core.workspace import Workspace, as_workspace
 from bloomery.engine.loading import as_dtype, find_model
-from bloomery.models import Decoder, load_pretrained, save_pretrained
-from bloomery.models.encoder import Encoder, load_encoder, save_encoder
+from bloomery.models import load_pretrained, save_pretrained
+from bloomery.models.clip import load_clip, save_clip
+from bloomery.models.clip_config import CLIP_TYPES
+from bloomery.models.encoder import load_encoder, save_encoder
 from bloomery.models.encoder_families import ENCODER_FAMILIES
+from bloomery.models.image_processor import ImageProcessor
 from bloomery.models.pooling import POOLING_FILES, Pooling
-from bloomery.models.weights import read_json
+from bloomery.models.vision import load_vision, save_vision
+from bloomery.models.vision_families import VISION_FAMILIES
+from bloomery.models.vision_language import load_vision_language, save_vision_language
+from bloomery.models.vision_language_config import MODEL_TYPE as LLAVA
+from bloomery.models.weights import as_json, read_json
 from bloomery.tokenizer import Tokenizer
 
 STAGE = "import"
+PROCESSOR = "processor_config.json"
+"""How transformers puts images and text together."""
 _VERSION = 1
 
 
@@ -37,9 +49,11 @@ def import_model(
     workspace: Workspace | str | Path | None = None,
     fresh: bool = False,
 ) -> Artifact:
-    """A local Hugging Face folder or a hub id as an artifact of kind "model" or "encoder", in our ledger.
+    """A local Hugging Face folder or a hub id as an artifact in our ledger: of kind "model" if it writes text, else
+    "encoder", "image-text" or "image-encoder".
 
-    `dtype` None keeps the checkpoint's. Metrics: model_type, parameters, dtype, context_length, vocab_size, source.
+    `dtype` None keeps the checkpoint's. Metrics: model_type, parameters, dtype, source; context_length and vocab_size
+    of what reads text, image_size (height and width) of what reads images.
     Raises DataError for weights that are damaged or do not fit, ConfigError for a family or key that is not
     supported, ArtifactError where there is no such model.
     """
@@ -59,24 +73,13 @@ def import_model(
 
     with Run(workspace, inputs, meter=open_meter()) as run:
         with run.phase("read"):
-            model, tokenizer = _read(folder, kind), Tokenizer.load(folder)
-        config = model.config
-        if tokenizer.vocab_size > config.vocab_size:
-            run.note(f"the tokenizer has {tokenizer.vocab_size:,} ids, the model reads {config.vocab_size:,} only")
-        metrics = {
-            "model_type": config.model_type,
-            "parameters": sum(p.numel() for p in model.parameters()),
-            "dtype": str(next(model.parameters()).dtype).removeprefix("torch."),
-            "context_length": model.context_length,
-            "vocab_size": config.vocab_size,
-            "source": name,
-        }
+            read = _Published(folder, kind)
+        if read.tokenizer is not None and read.tokenizer.vocab_size > read.vocab_size:
+            run.note(f"the tokenizer has {read.tokenizer.vocab_size:,} ids, the model reads {read.vocab_size:,} only")
         with run.phase("write"):
             made = run.new_folder()
-            _write(model, made, folder)
-            tokenizer.save(made)
-        kind_of = "model" if isinstance(model, Decoder) else "encoder"  # the latest model is one that writes text
-        return run.publish(made, kind=kind_of, metrics=metrics)
+            read.write(made)
+        return run.publish(made, kind=read.kind.artifact, metrics={**read.metrics(), "source": name})
 
 
 def export_model(
@@ -99,9 +102,7 @@ def export_model(
         raise DataError(f"{target.parent} is no folder", hint="make it first")
     partial = target.parent / f".{target.name}.{os.getpid()}.partial"
     try:
-        model, tokenizer = _read(source, kind), Tokenizer.load(source)
-        _write(model, partial, source)
-        tokenizer.save(partial)
+        _Published(source, kind).write(partial)
         if target.is_dir():
             target.rmdir()
         partial.replace(target)
@@ -111,19 +112,75 @@ def export_model(
     return target
 
 
-def _read(folder: Path, dtype: torch.dtype | None) -> Decoder | Encoder:
-    if read_json(folder / "config.json").get("model_type") in ENCODER_FAMILIES:
-        Pooling.from_folder(folder)  # what it does not know should be said now
-        return load_encoder(folder, dtype=dtype)
-    return load_pretrained(folder, dtype=dtype)
+@dataclass(frozen=True)
+class _Kind:
+    """How one kind of model is read and written. `artifact` is the kind of artifact that it becomes: "model" for what
+    writes text, for the latest of these is what is served."""
+
+    artifact: str
+    load: Callable[..., Any]
+    save: Callable[[Any, Path], None]
+    reads_text: bool = True
+    reads_images: bool = False
 
 
-def _write(model: Decoder | Encoder, folder: Path, source: Path) -> None:
-    if isinstance(model, Decoder):
-        save_pretrained(model, folder)
-        return
-    save_encoder(model, folder)
-    for name in POOLING_FILES:
-        if (source / name).is_file():
+def _kind_of(model_type: object) -> _Kind:
+    if model_type in ENCODER_FAMILIES:
+        return _Kind("encoder", load_encoder, save_encoder)
+    if model_type in CLIP_TYPES:
+        return _Kind("image-text", load_clip, save_clip, reads_images=True)
+    if model_type in VISION_FAMILIES:
+        return _Kind("image-encoder", load_vision, save_vision, reads_text=False, reads_images=True)
+    if model_type == LLAVA:
+        return _Kind("model", load_vision_language, save_vision_language, reads_images=True)
+    return _Kind("model", load_pretrained, save_pretrained)
+
+
+class _Published:
+    """A model with the files beside its weights, read whole."""
+
+    def __init__(self, folder: Path, dtype: torch.dtype | None) -> None:
+        self.kind = _kind_of(read_json(folder / "config.json").get("model_type"))
+        self._beside: dict[str, bytes] = {}
+        if self.kind.artifact == "encoder":
+            Pooling.from_folder(folder)  # what it does not know should be said now
+            self._beside = {name: (folder / name).read_bytes() for name in POOLING_FILES if (folder / name).is_file()}
+        self.model = self.kind.load(folder, dtype=dtype)
+        self.tokenizer = Tokenizer.load(folder) if self.kind.reads_text else None
+        self._processor = ImageProcessor.from_folder(folder) if self.kind.reads_images else None
+        if (folder / PROCESSOR).is_file() and self.kind.reads_images:
+            self._beside[PROCESSOR] = as_json(read_json(folder / PROCESSOR))
+
+    def write(self, folder: Path) -> None:
+        self.kind.save(self.model, folder)
+        for name, data in self._beside.items():
             (folder / name).parent.mkdir(exist_ok=True)
-            write_durably(folder / name, (source / name).read_bytes())
+            write_durably(folder / name, data)
+        if self.tokenizer is not None:
+            self.tokenizer.save(folder)
+        if self._processor is not None:
+            self._processor.to_folder(folder)
+
+    def metrics(self) -> dict[str, Any]:
+        model = self.model
+        parameters = list(model.parameters())
+        numbers = {
+            "model_type": model.config.model_type,
+            "parameters": sum(p.numel() for p in parameters),
+            "dtype": str(parameters[0].dtype).removeprefix("torch."),
+        }
+        if self.tokenizer is not None:
+            numbers |= {"context_length": model.context_length, "vocab_size": self.vocab_size}
+        if self._processor is not None:
+            numbers["image_size"] = self._image_size()
+        return numbers
+
+    @property
+    def vocab_size(self) -> int:
+        """How many token ids it reads."""
+        config = self.model.config
+        return getattr(config, "text_config", config).vocab_size
+
+    def _image_size(self) -> list[int]:
+        config = self.model.config
+        return list(getattr(config, "vision_config", config).image_shape)

@@ -10,8 +10,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Any, Protocol
 
 import torch
+from torch import nn
 
 from bloomery.core.errors import DeviceError
 from bloomery.core.quantity import Quantity
@@ -20,10 +22,20 @@ from bloomery.engine.params import SamplingParams
 from bloomery.engine.results import Delta, FinishReason, GenerationResult, PromptLogprob, Timings, TokenLogprob
 from bloomery.engine.sampling import Sampler, log_probabilities, most_probable
 from bloomery.engine.stops import StopStrings
-from bloomery.models import Decoder, KVCache
+from bloomery.models import KVCache, ModelConfig
 from bloomery.tokenizer import StreamDecoder, Tokenizer
 
 PREFILL_CHUNK_TOKENS = 512
+
+
+class Decoding(Protocol):
+    """What a generation asks of a model: logits (B, T, V) of ids that follow those in the cache; see `Decoder`."""
+
+    config: ModelConfig
+
+    def parameters(self) -> Iterator[nn.Parameter]: ...
+
+    def __call__(self, input_ids: torch.Tensor, *, cache: KVCache, last_only: bool = False) -> Any: ...
 
 
 class Generation:
@@ -31,7 +43,7 @@ class Generation:
 
     def __init__(
         self,
-        decoder: Decoder,
+        decoder: Decoding,
         tokenizer: Tokenizer,
         prompt_ids: Sequence[int],
         params: SamplingParams,

@@ -92,10 +92,14 @@ class LanguageModel:
         """
         if isinstance(prompt, str):
             ids = self.tokenizer.encode(prompt, add_bos=self.tokenizer.adds_bos)
-        elif _is_chat(prompt):
+        elif is_chat(prompt):
             ids = self.tokenizer.encode_chat(prompt, add_generation_prompt=True)  # type: ignore[arg-type]
         else:
-            ids = self._check_ids(prompt)
+            ids = self.check_ids(prompt)
+        return self.check_length(ids)
+
+    def check_length(self, ids: list[int]) -> list[int]:
+        """The ids of a prompt; RequestError if there are none, or more than the context."""
         if not ids:
             raise RequestError("the prompt is empty", hint="give at least one token", param="prompt")
         if len(ids) > self.context_length:
@@ -107,7 +111,8 @@ class LanguageModel:
             )
         return ids
 
-    def _check_ids(self, prompt: Sequence[Any]) -> list[int]:
+    def check_ids(self, prompt: Sequence[Any]) -> list[int]:
+        """A prompt of token ids as plain numbers; RequestError for one that the model does not have."""
         known = min(self.config.vocab_size, self.tokenizer.vocab_size)
         ids: list[int] = []
         for item in prompt:
@@ -146,7 +151,7 @@ class LanguageModel:
             ids,
             params,
             max_new_tokens=min(params.max_new_tokens, self.context_length - len(ids) + 1),
-            continues=not _is_chat(prompt),
+            continues=not is_chat(prompt),
             bench=self._bench,
             cancel=cancel,
         )
@@ -209,5 +214,6 @@ class LanguageModel:
         self._bench.meter.close()
 
 
-def _is_chat(prompt: Prompt) -> bool:
+def is_chat(prompt: Prompt) -> bool:
+    """Whether a prompt is chat messages."""
     return not isinstance(prompt, str) and len(prompt) > 0 and isinstance(prompt[0], Mapping)

@@ -15,12 +15,22 @@ import torch
 from bloomery.core.artifact import MANIFEST, Artifact
 from bloomery.core.errors import ArtifactError, ConfigError, DataError, DeviceError, MissingExtraError, nearest
 from bloomery.core.workspace import DEFAULT_HOME, HOME_VARIABLE, Workspace, as_workspace
+from bloomery.engine.image_encoder import ImageEncoder
+from bloomery.engine.image_text import ImageTextModel
 from bloomery.engine.language_model import LanguageModel
 from bloomery.engine.text_encoder import TextEncoder
+from bloomery.engine.vision_language_model import VisionLanguageModel
 from bloomery.models import load_pretrained
+from bloomery.models.clip import load_clip
+from bloomery.models.clip_config import CLIP_TYPES
 from bloomery.models.encoder import load_encoder
 from bloomery.models.encoder_families import ENCODER_FAMILIES
+from bloomery.models.image_processor import ImageProcessor
 from bloomery.models.pooling import Pooling
+from bloomery.models.vision import load_vision
+from bloomery.models.vision_families import VISION_FAMILIES
+from bloomery.models.vision_language import load_vision_language
+from bloomery.models.vision_language_config import MODEL_TYPE as LLAVA
 from bloomery.models.weights import read_json
 from bloomery.tokenizer import Tokenizer
 
@@ -35,7 +45,7 @@ def load(
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
     workspace: Workspace | str | Path | None = None,
-) -> LanguageModel | TextEncoder:
+) -> LanguageModel | TextEncoder | ImageTextModel | ImageEncoder:
     """A model by artifact, folder, artifact name or id, or hub id ("org/name"): of the kind that its files say.
 
     `device` is "cpu", "cuda", "cuda:1", ...; None takes CUDA if there is any. `dtype` None keeps the checkpoint's
@@ -44,8 +54,16 @@ def load(
     """
     place = choose_device(device)
     folder, name = find_model(reference, workspace)
-    encodes = read_json(folder / "config.json").get("model_type") in ENCODER_FAMILIES
-    return (_text_encoder if encodes else _language_model)(folder, name, place, dtype)
+    kind = read_json(folder / "config.json").get("model_type")
+    if kind in ENCODER_FAMILIES:
+        return _text_encoder(folder, name, place, dtype)
+    if kind in CLIP_TYPES:
+        model = load_clip(folder, dtype=as_dtype(dtype) or _usual(place), device=place)
+        return ImageTextModel(model, Tokenizer.load(folder), ImageProcessor.from_folder(folder), name=name)
+    if kind in VISION_FAMILIES:
+        encoder = load_vision(folder, dtype=as_dtype(dtype) or _usual(place), device=place)
+        return ImageEncoder(encoder, ImageProcessor.from_folder(folder), name=name)
+    return _language_model(folder, name, place, dtype)
 
 
 def load_language_model(
@@ -74,8 +92,11 @@ def load_text_encoder(
 
 def _language_model(folder: Path, name: str, place: torch.device, dtype: str | torch.dtype | None) -> LanguageModel:
     kind = read_json(folder / "config.json").get("model_type")
-    if kind in ENCODER_FAMILIES:
-        raise ConfigError(f"{name} is an encoder ({kind}), which writes no text", hint="in Python: bl.load(...).embed")
+    if kind == LLAVA:
+        model = load_vision_language(folder, dtype=as_dtype(dtype) or _usual(place), device=place)
+        return VisionLanguageModel(model, Tokenizer.load(folder), ImageProcessor.from_folder(folder), name=name)
+    if kind in ENCODER_FAMILIES or kind in CLIP_TYPES or kind in VISION_FAMILIES:
+        raise ConfigError(f"{name} is an encoder ({kind}), which writes no text", hint="in Python: bl.load(...)")
     decoder = load_pretrained(folder, dtype=as_dtype(dtype) or _usual(place), device=place)
     return LanguageModel(decoder, Tokenizer.load(folder), name=name)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -109,3 +110,64 @@ def test_mistakes(case: str, published: Path, workspace: Workspace, tmp_path: Pa
             (published / "model.safetensors").write_bytes(b"\0" * 64)
             import_model(published, workspace=workspace)
     assert not list(workspace.artifacts.iterdir())
+
+
+SMALL = {"hidden_size": 24, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
+IMAGES = {**SMALL, "image_size": 16, "patch_size": 4}
+
+
+def _image_model(kind: str, folder: Path, tiny_folder: Path):
+    """A random model of images as transformers writes it, and its class."""
+    import transformers
+
+    words = {**SMALL, "vocab_size": 320, "bos_token_id": 0, "eos_token_id": 1}
+    tower = {**IMAGES, "model_type": "clip_vision_model"}
+    theirs: dict[str, tuple[Any, dict[str, Any]]] = {
+        "vit": (transformers.ViTForImageClassification, IMAGES),
+        "siglip": (transformers.SiglipModel, {"text_config": words, "vision_config": IMAGES}),
+        "llava": (
+            transformers.LlavaForConditionalGeneration,
+            {
+                "text_config": {**words, "model_type": "llama"},
+                "vision_config": tower,
+                "image_token_index": 319,
+            },
+        ),
+    }
+    cls, settings = theirs[kind]
+    torch.manual_seed(0)
+    cls(cls.config_class(**settings)).save_pretrained(folder)
+    if kind != "vit":
+        for name in ("tokenizer.json", "tokenizer_config.json"):
+            shutil.copy(tiny_folder / name, folder / name)
+    size = {"height": 16, "width": 16}
+    transformers.CLIPImageProcessorPil(size={"shortest_edge": 16}, crop_size=size).save_pretrained(folder)
+    (folder / "processor_config.json").write_text('{"patch_size": 4}')
+    return cls
+
+
+@pytest.mark.parametrize(("kind", "becomes"), [("vit", "image-encoder"), ("siglip", "image-text"), ("llava", "model")])
+def test_models_of_images_there_and_back(
+    kind: str, becomes: str, tiny_folder: Path, workspace: Workspace, tmp_path: Path, capsys
+):
+    from transformers import CLIPImageProcessorPil
+
+    from bloomery.cli.main import main
+    from bloomery.models.image_processor import ImageProcessor
+
+    source, target = tmp_path / "published", tmp_path / "out"
+    cls = _image_model(kind, source, tiny_folder)
+    made = import_model(source, workspace=workspace)
+    assert made.kind == becomes and made.metrics["model_type"] == kind and made.metrics["image_size"] == [16, 16]
+    assert ("vocab_size" in made.metrics) == (made.path / "tokenizer.json").is_file() == (kind != "vit")
+    model = load(made, workspace=workspace, device="cpu")
+    model.close()
+    export_model(made, target, workspace=workspace)
+    assert ImageProcessor.from_folder(target) == ImageProcessor.from_folder(source)
+    assert CLIPImageProcessorPil.from_pretrained(target).crop_size["height"] == 16
+    assert (target / "processor_config.json").is_file()
+    before, after = cls.from_pretrained(source).state_dict(), cls.from_pretrained(target).state_dict()
+    assert before.keys() == after.keys() and all(torch.equal(before[key], after[key]) for key in before)
+    capsys.readouterr()
+    assert main(["import", str(source), "--fresh", "--home", str(workspace.root)]) == 0
+    assert "16 x 16 pixels" in capsys.readouterr().out

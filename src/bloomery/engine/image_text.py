@@ -1,0 +1,156 @@
+"""ImageTextModel: CLIP or SigLIP with its tokenizer and image processor: vectors of images and texts, labels by name.
+
+Zero-shot classification with an ensemble of prompts: a class is the mean direction of its name in several sentences
+(Radford et al., arXiv 2103.00020, section 3.1.4). This module does not know where weights come from (see `loading`),
+indexes or HTTP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bloomery.core.errors import RequestError
+from bloomery.engine.text_encoder import Candidate
+from bloomery.models.clip import Clip
+from bloomery.models.clip_config import LEGACY_EOS, ClipConfig
+from bloomery.models.image_processor import ImageProcessor, Picture, listed
+from bloomery.tokenizer import Tokenizer
+
+TEMPLATES = ("a photo of a {}.",)
+_MAX_TEXT_CHARACTERS = 1_000_000
+
+
+def text_batch(tokenizer: Tokenizer, config: ClipConfig, texts: Sequence[str]) -> tuple[Tensor, Tensor | None]:
+    """ids (N, T) of texts as the model was trained to read them, and their mask (N, T), None if padding is read too.
+
+    Texts longer than the context are cut at their end. CLIP's end with the end token, whatever the tokenizer adds;
+    SigLIP's are padded to the whole context, and the padding is seen. RequestError for what is not text.
+    """
+    text_config, context = config.text_config, config.text_config.max_position_embeddings
+    end = text_config.eos_token_id
+    rows: list[list[int]] = []
+    for text in texts:
+        if not isinstance(text, str) or len(text) > _MAX_TEXT_CHARACTERS:
+            raise RequestError("a text is a string that is not too long", param="texts")
+        ids, _ = tokenizer.encode_with_special(text, max_length=context)
+        if config.model_type == "clip" and end is not None and end != LEGACY_EOS and end not in ids:
+            ids = [*ids[: context - 1], end]
+        if odd := [i for i in ids if i >= text_config.vocab_size]:
+            raise RequestError(f"token id {odd[0]} is outside the model's vocabulary", param="texts")
+        rows.append(ids)
+    if not rows:
+        raise RequestError("there are no texts", param="texts")
+    padding = 0  # never the highest id of a text, which older models of CLIP take for its end
+    if config.model_type == "siglip":
+        known = tokenizer.pad_id if tokenizer.pad_id is not None else text_config.pad_token_id
+        padding = padding if known is None else known
+    length = context if config.model_type == "siglip" else max(1, *(len(row) for row in rows))
+    ids = torch.full((len(rows), length), padding, dtype=torch.int64)
+    mask = torch.zeros_like(ids)
+    for number, row in enumerate(rows):
+        ids[number, : len(row)] = torch.tensor(row, dtype=torch.int64)
+        mask[number, : len(row)] = 1
+    return ids, mask if config.model_type == "clip" else None
+
+
+class ImageTextModel:
+    """See the module. `name` is what a server calls it."""
+
+    def __init__(self, model: Clip, tokenizer: Tokenizer, processor: ImageProcessor, *, name: str) -> None:
+        self.model = model.eval()
+        self.tokenizer = tokenizer
+        self.processor = processor
+        self.name = name
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    @property
+    def context_length(self) -> int:
+        """Tokens that the model can read at once, special ones included."""
+        return self.model.context_length
+
+    def embed_images(self, images: Picture | Sequence[Picture], *, batch_size: int = 32) -> np.ndarray:
+        """Vectors of length one, float32 (N, P), of images in their order; one image gives (1, P).
+
+        Images are Pillow's, uint8 arrays (height, width, 3), the bytes of a file, or paths. DataError for what is none.
+        """
+        rows = listed(images)
+        return self._vectors([rows[n : n + batch_size] for n in _starts(rows, batch_size)], self._image_features)
+
+    def embed_texts(self, texts: str | Sequence[str], *, batch_size: int = 32) -> np.ndarray:
+        """Vectors of length one, float32 (N, P), of texts in their order; one string gives (1, P)."""
+        rows = [texts] if isinstance(texts, str) else list(texts)
+        return self._vectors([rows[n : n + batch_size] for n in _starts(rows, batch_size)], self._text_features)
+
+    def class_vectors(self, class_names: Sequence[str], templates: Sequence[str] = TEMPLATES) -> np.ndarray:
+        """A vector of length one for each class, float32 (C, P): the mean direction of the templates with its name in
+        place of "{}". RequestError for a template without a place, or no classes."""
+        if isinstance(class_names, str) or not class_names:
+            raise RequestError("class_names should be a list of one name or more", param="class_names")
+        if isinstance(templates, str) or not templates or not all("{}" in template for template in templates):
+            raise RequestError('templates should be a list of texts that have a "{}"', param="templates")
+        texts = [template.replace("{}", name) for name in class_names for template in templates]
+        vectors = self.embed_texts(texts).reshape(len(class_names), len(templates), -1).mean(axis=1)
+        return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+
+    def zero_shot(
+        self,
+        images: Picture | Sequence[Picture],
+        class_names: Sequence[str],
+        templates: Sequence[str] = TEMPLATES,
+        *,
+        batch_size: int = 32,
+    ) -> np.ndarray:
+        """Probabilities float32 (N, C) of each class for each image: over the classes for CLIP; each by itself, not
+        summing to one, for SigLIP. Errors as `embed_images`' and `class_vectors`'."""
+        classes = self.class_vectors(class_names, templates)
+        return np.exp(self._logprobs(self.embed_images(images, batch_size=batch_size), classes))
+
+    def classify(
+        self, image: Picture, class_names: Sequence[str], templates: Sequence[str] = TEMPLATES, *, top: int = 5
+    ) -> list[Candidate]:
+        """The most probable classes of one image; see `zero_shot`."""
+        if isinstance(top, bool) or not isinstance(top, int) or top < 1:
+            raise RequestError(f"top should be a whole number from 1, not {top!r:.40}", param="top")
+        scores = self._logprobs(self.embed_images(image), self.class_vectors(class_names, templates))[0]
+        best = [int(n) for n in np.argsort(-scores, kind="stable")[:top]]
+        return [Candidate(id=n, text=class_names[n], logprob=float(scores[n])) for n in best]
+
+    def _logprobs(self, images: np.ndarray, classes: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            model = self.model
+            scale = model.logit_scale.float().exp().cpu()
+            logits = torch.from_numpy(images) @ torch.from_numpy(classes).t() * scale
+            if model.logit_bias is None:
+                return logits.log_softmax(-1).numpy()
+            return torch.nn.functional.logsigmoid(logits + model.logit_bias.float().cpu()).numpy()
+
+    def _image_features(self, images: list[Picture]) -> Tensor:
+        return self.model.image_features(self.processor(images).to(self.device))
+
+    def _text_features(self, texts: list[str]) -> Tensor:
+        ids, mask = text_batch(self.tokenizer, self.model.config, texts)
+        return self.model.text_features(ids.to(self.device), None if mask is None else mask.to(self.device))
+
+    def _vectors(self, batches: list[list[Any]], features: Callable[[list[Any]], Tensor]) -> np.ndarray:
+        found = [np.zeros((0, self.model.config.output_size), dtype=np.float32)]
+        for batch in batches:
+            with torch.inference_mode():
+                found.append(torch.nn.functional.normalize(features(batch).float(), dim=-1).cpu().numpy())
+        return np.concatenate(found)
+
+    def close(self) -> None:
+        """Nothing is held open; here so that every loaded model can be closed alike."""
+
+
+def _starts(rows: Sequence[object], batch_size: int) -> range:
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+        raise RequestError(f"batch_size should be a whole number from 1, not {batch_size!r:.40}", param="batch_size")
+    return range(0, len(rows), batch_size)
