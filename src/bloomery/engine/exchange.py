@@ -124,7 +124,7 @@ class _Kind:
     reads_images: bool = False
 
 
-def _kind_of(model_type: object) -> _Kind:
+def _kind_of(model_type: str) -> _Kind:
     if model_type in ENCODER_FAMILIES:
         return _Kind("encoder", load_encoder, save_encoder)
     if model_type in CLIP_TYPES:
@@ -140,7 +140,7 @@ class _Published:
     """A model with the files beside its weights, read whole."""
 
     def __init__(self, folder: Path, dtype: torch.dtype | None) -> None:
-        self.kind = _kind_of(read_json(folder / "config.json").get("model_type"))
+        self.kind = _kind_of(str(read_json(folder / "config.json").get("model_type")))
         self._beside: dict[str, bytes] = {}
         if self.kind.artifact == "encoder":
             Pooling.from_folder(folder)  # what it does not know should be said now

@@ -54,7 +54,7 @@ def load(
     """
     place = choose_device(device)
     folder, name = find_model(reference, workspace)
-    kind = read_json(folder / "config.json").get("model_type")
+    kind = str(read_json(folder / "config.json").get("model_type"))
     if kind in ENCODER_FAMILIES:
         return _text_encoder(folder, name, place, dtype)
     if kind in CLIP_TYPES:
@@ -91,7 +91,7 @@ def load_text_encoder(
 
 
 def _language_model(folder: Path, name: str, place: torch.device, dtype: str | torch.dtype | None) -> LanguageModel:
-    kind = read_json(folder / "config.json").get("model_type")
+    kind = str(read_json(folder / "config.json").get("model_type"))
     if kind == LLAVA:
         model = load_vision_language(folder, dtype=as_dtype(dtype) or _usual(place), device=place)
         return VisionLanguageModel(model, Tokenizer.load(folder), ImageProcessor.from_folder(folder), name=name)

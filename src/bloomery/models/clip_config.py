@@ -172,9 +172,11 @@ class ClipConfig:
 
 def _part(values: Mapping[str, Any], name: str, defaults: Mapping[str, Any]) -> dict[str, Any]:
     """A tower's table; an older "..._dict" beside it replaces what it says, and with defaults what it does not."""
-    table, older = values.get(name) or {}, values.get(f"{name}_dict")
-    if not isinstance(table, Mapping) or not isinstance(older or {}, Mapping):
-        raise ConfigError(f'"{name}" should be a table')
+    table, older = values.get(name), values.get(f"{name}_dict")
+    for one in (table, older):
+        if one is not None and not isinstance(one, Mapping):
+            raise ConfigError(f'"{name}" should be a table')
+    table = table or {}
     if older is None:
         return dict(table)
     if name == "vision_config":

@@ -47,6 +47,7 @@ ONLY: dict[str, tuple[Any, ...]] = {
     "quantization_config": (None,),
 }
 _LARGEST = 1 << 22
+_MOST_LAYERS = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +64,8 @@ class TowerConfig:
 
     def __post_init__(self) -> None:
         check_sizes(self, "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
+        if self.num_hidden_layers > _MOST_LAYERS:
+            raise ConfigError(f"{self.num_hidden_layers:,} layers are more than {_MOST_LAYERS:,}")
         if self.hidden_size % self.num_attention_heads:
             raise ConfigError(
                 f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads {self.num_attention_heads}"

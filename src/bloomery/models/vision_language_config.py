@@ -130,12 +130,12 @@ class VisionLanguageConfig:
                 f"architecture {values['architectures']!r:.60} is not supported", hint=f"supported: {ARCHITECTURE}"
             )
         rest = dict(values)
-        ids = {rest.pop(key) for key in ("image_token_id", "image_token_index") if rest.get(key) is not None}
-        if len(ids) > 1:
+        ids = [rest.pop(key) for key in ("image_token_id", "image_token_index") if rest.get(key) is not None]
+        if len(ids) > 1 and ids[0] != ids[1]:
             raise ConfigError('"image_token_id" and "image_token_index" are not the same')
         arguments = read_keys(rest, _FIELDS, what=MODEL_TYPE, ignored=_IGNORED)
         if ids:
-            arguments["image_token_id"] = ids.pop()
+            arguments["image_token_id"] = ids[0]
         vision = {"model_type": "clip_vision_model", **_table(values, "vision_config", _USUAL_TOWER)}
         vision.pop("architectures", None)
         text = {"model_type": "llama", **_table(values, "text_config", {})}

@@ -48,6 +48,9 @@ def test_what_is_written_is_read_again(kind: str):
         ({"vision__model_type": "vit"}, "vit"),
         ({"architectures": ["CLIPForImageClassification"]}, "CLIPForImageClassification"),
         ({"text_config": [1]}, "table"),
+        ({"vision_config": 0}, "table"),
+        ({"text_config_dict": []}, "table"),
+        ({"text__num_hidden_layers": 5000}, "layers"),
         ({"text__eos_token_id": None}, "eos_token_id"),
         ({"text__eos_token_id": [3, 4]}, "eos_token_id"),
         ({"text__num_attention_heads": 3}, "num_attention_heads"),
@@ -58,6 +61,50 @@ def test_what_is_written_is_read_again(kind: str):
 def test_what_is_refused(changes: dict[str, Any], said: str):
     with pytest.raises(ConfigError, match=said):
         ClipConfig.from_hf(_values("clip", **changes))
+
+
+def test_what_older_files_repeat_in_every_part_has_no_effect():
+    """As the first published files of CLIP: transformers 4 wrote its generation settings into each table."""
+    numbers = {
+        "max_length": 20,
+        "min_length": 0,
+        "num_beams": 1,
+        "num_beam_groups": 1,
+        "diversity_penalty": 0.0,
+        "temperature": 1.0,
+        "top_k": 50,
+        "top_p": 1.0,
+        "typical_p": 1.0,
+        "repetition_penalty": 1.0,
+        "length_penalty": 1.0,
+        "no_repeat_ngram_size": 0,
+        "encoder_no_repeat_ngram_size": 0,
+        "dropout": 0.0,
+        "num_return_sequences": 1,
+        "chunk_size_feed_forward": 0,
+        "initializer_factor": 1.0,
+    }
+    switches = dict.fromkeys(
+        (
+            *("return_dict", "output_hidden_states", "output_attentions", "torchscript", "use_bfloat16"),
+            *("is_encoder_decoder", "is_decoder", "add_cross_attention", "tie_encoder_decoder", "do_sample"),
+            *("early_stopping", "output_scores", "return_dict_in_generate", "remove_invalid_values"),
+        ),
+        False,
+    )
+    nothing = dict.fromkeys(
+        (
+            *("torch_dtype", "cross_attention_hidden_size", "bad_words_ids", "forced_bos_token_id", "architectures"),
+            *("forced_eos_token_id", "exponential_decay_length_penalty", "finetuning_task", "tokenizer_class"),
+            *("prefix", "sep_token_id", "decoder_start_token_id", "task_specific_params", "problem_type"),
+        )
+    )
+    labels = {"id2label": {"0": "LABEL_0", "1": "LABEL_1"}, "label2id": {"LABEL_0": 0, "LABEL_1": 1}}
+    repeated = {**numbers, **switches, **nothing, **labels, "pruned_heads": {}, "tie_word_embeddings": True}
+    plain, older = _values("clip"), _values("clip", text_config_dict=None, transformers_version=None, **repeated)
+    for part in ("text_config", "vision_config"):
+        older[part] = {**repeated, **older[part], "_name_or_path": "", "transformers_version": "4.24.0"}
+    assert ClipConfig.from_hf(older) == ClipConfig.from_hf(plain)
 
 
 def test_towers_that_do_not_meet():
