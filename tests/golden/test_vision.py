@@ -227,3 +227,20 @@ def test_the_older_tables_beside_the_towers():
         assert getattr(ours.text_config, name) == getattr(theirs.text_config, name)
     for name in ("hidden_size", "num_attention_heads", "patch_size"):
         assert getattr(ours.vision_config, name) == getattr(theirs.vision_config, name)
+
+
+def test_published_numbers_of_parameters():
+    """openai/clip-vit-base-patch32, google/siglip-base-patch16-224 and google/vit-base-patch16-224, as their pages and
+    papers give them; LLaVA 1.5 7B is in tests/golden/test_vision_language.py."""
+    from bloomery.models.clip import Clip
+    from bloomery.models.vision import VisionEncoder
+
+    head = {"architectures": ["ViTForImageClassification"], "num_labels": 1000}
+    with torch.device("meta"):
+        counts = {
+            "clip": Clip(ClipConfig.from_hf({"model_type": "clip"})),
+            "siglip": Clip(ClipConfig.from_hf({"model_type": "siglip"})),
+            "vit": VisionEncoder(VisionConfig.from_hf({"model_type": "vit", **head})),
+        }
+    found = {name: sum(p.numel() for p in model.parameters()) for name, model in counts.items()}
+    assert found == {"clip": 151_277_313, "siglip": 203_155_970, "vit": 86_567_656}

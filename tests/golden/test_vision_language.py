@@ -173,3 +173,12 @@ def test_defaults_are_theirs():
         assert {key: theirs[part][key] for key in known} == known
     document.pop("architectures")
     assert {key: theirs[key] for key in document} == document
+
+
+def test_the_published_number_of_parameters():
+    """llava-hf/llava-1.5-7b-hf: Vicuna 7B with 64 more rows, CLIP's ViT-L/14 at 336 pixels, and the projector."""
+    text = {"model_type": "llama", "vocab_size": 32064, "max_position_embeddings": 4096}
+    with torch.device("meta"):
+        model = VisionLanguage(VisionLanguageConfig.from_hf({"model_type": "llava", "text_config": text}))
+    assert sum(p.numel() for p in model.parameters()) == 7_063_427_072
+    assert model.config.num_image_tokens == 576
