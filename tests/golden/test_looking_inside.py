@@ -218,3 +218,34 @@ def test_t5_self_and_cross(tmp_path: Path):
     assert torch.equal(row.products, row.scaled)
     assert (row.masked[:12] - row.scaled[:12]).abs().min() > 0
     assert (row.weights - expected.decoder_attentions[1][1, 2, 11]).abs().max() < TOLERANCE
+
+
+def test_real_weights_through_text(shared_data: Path, tmp_path: Path):
+    """stories260K: what a user is shown, against the reference's eager attention; 4e-5, for scores reach 20."""
+    import importlib.util
+
+    from transformers import AutoModelForCausalLM
+
+    from bloomery.engine import open_glass_box
+
+    spec = importlib.util.spec_from_file_location("llama2c", Path(__file__).with_name("llama2c.py"))
+    assert spec is not None and spec.loader is not None
+    llama2c = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(llama2c)
+    weights = shared_data / "weights"
+    llama2c.convert_llama2c(weights / "stories260K.bin", weights / "tok512.bin", tmp_path)
+    box = open_glass_box(tmp_path, device="cpu")
+    theirs = AutoModelForCausalLM.from_pretrained(tmp_path, attn_implementation="eager").eval()
+    text = "Lily saw a big red ball. She wanted to play with it. " * 6
+    for layer in range(5):
+        view = box.attention(text, layer=layer, head=layer, query=-1)
+        ids = torch.tensor([[token.token_id for token in view.queries]])
+        with torch.inference_mode():
+            expected = theirs(ids, output_attentions=True).attentions[layer][0]
+        assert (torch.tensor(view.grid.means) - expected[layer]).abs().max() < 4e-5
+        best = expected[:, -1].max(dim=-1)
+        assert [one.key for one in view.all_heads] == best.indices.tolist()
+        assert view.max_difference < 4e-5
+    # The story goes on as it does, and the lens ends there.
+    lens_view = box.lens("Once upon a", top=1)
+    assert lens_view.layers[-1].guesses[0].text == " time" and lens_view.layers[-1].guesses[0].logprob > -0.01

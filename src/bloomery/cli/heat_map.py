@@ -28,14 +28,22 @@ def pool(weights: Sequence[Sequence[float]], limit: int) -> tuple[list[list[floa
 
 
 def heat_map(
-    weights: Sequence[Sequence[float]], labels: Sequence[str], *, chosen: int | None = None, width: int = 80
+    weights: Sequence[Sequence[float]],
+    labels: Sequence[str],
+    *,
+    chosen: int | None = None,
+    width: int = 80,
+    blocks: tuple[int, int] = (1, 1),
 ) -> list[Text]:
-    """Lines: a row a query with its label, two characters a key, numbers of the keys above. `chosen` is marked."""
+    """Lines: a row a query with its label, two characters a key, numbers of the keys above. `chosen` is marked.
+
+    `blocks` is how many queries and keys one of the `weights` stands for; a last line says it of what is shown.
+    """
     from rich.text import Text
 
     margin = max(map(len, labels), default=0) + 3
     cells, down, across = pool(weights, max(1, (width - margin) // 2))
-    numbers = "".join(f"{column * across:<10}" for column in range(0, len(cells[0]), 5))
+    numbers = "".join(f"{column * across * blocks[1]:<10}" for column in range(0, len(cells[0]), 5))
     lines = [Text(f"{' ' * margin}{numbers.rstrip()}", style="dim")]
     for number, row in enumerate(cells):
         first = number * down
@@ -44,6 +52,9 @@ def heat_map(
         for weight in row:
             line.append(*_cell(weight))
         lines.append(line)
+    rows, columns = down * blocks[0], across * blocks[1]
+    if rows > 1 or columns > 1:
+        lines.append(Text(f"each cell is the largest of {rows} x {columns} weights", style="dim"))
     return lines
 
 

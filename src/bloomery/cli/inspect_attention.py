@@ -12,7 +12,19 @@ from cyclopts import Parameter
 
 from bloomery.cli.attention_words import CAPTION, difference_line, headline, shown_keys
 from bloomery.cli.heat_map import LEGEND, heat_map
-from bloomery.cli.inspect_options import PRESET, ModelName, Target, Text, add_row, label, number, open_box, show, table
+from bloomery.cli.inspect_options import (
+    PRESET,
+    ModelName,
+    Target,
+    Text,
+    add_row,
+    label,
+    number,
+    open_box,
+    row_text,
+    show,
+    table,
+)
 from bloomery.cli.options import Common, print_json
 from bloomery.core.errors import ConfigError
 
@@ -31,7 +43,7 @@ def attention(
     query: Annotated[int, Parameter(help="Which token looks, from 0; -1 is the last.")] = -1,
     target: Target = None,
     cross: Annotated[bool, Parameter(negative=(), help="From the target to the text, in an encoder-decoder.")] = False,
-    vectors: Annotated[bool, Parameter(negative=(), help="With --json: the keys themselves too.")] = False,
+    vectors: Annotated[bool, Parameter(negative=(), help="The query, keys and output too.")] = False,
     output: Annotated[Path | None, Parameter(help="Write a picture too: a file .html, .svg or .png.")] = None,
     common: Common | None = None,
 ) -> None:
@@ -39,8 +51,6 @@ def attention(
     common = common or Common()
     if output is not None and output.suffix.lower() not in _SUFFIXES:
         raise ConfigError(f"no picture can be written as {output.name!r}", hint="end it in " + ", ".join(_SUFFIXES))
-    if vectors and not common.json:
-        raise ConfigError("--vectors are printed as JSON only", hint="add --json")
     box = open_box(model, common.workspace())
     view = box.attention(text, target=target, cross=cross, layer=layer, head=head, query=query, vectors=vectors)
     if output is not None:
@@ -74,6 +84,12 @@ def _show(view: AttentionView) -> None:
     show(title, numbers)
     if note:
         console.print(RichText(note, style="dim"))
+    if keys and keys[0].vector is not None:
+        console.print()
+        print(f"q {view.query.index}: {row_text(view.query_vector)}")
+        for key in keys:
+            print(f"k {key.index}: {row_text(key.vector or ())}")
+        print(f"head output: {row_text(view.head_output)}")
     console.print()
     others = table(["head", "looks most at"], ["weight", "entropy"])
     for one in view.all_heads:
@@ -100,6 +116,7 @@ def _show_grid(view: AttentionView, width: int) -> None:
     starts = range(0, len(view.queries), grid.row_block)
     labels = [f"{n} {label(view.queries[n].text)}" for n in starts]
     console.print(RichText(f"weights: rows are queries, columns keys   {LEGEND}", style="dim"), soft_wrap=True)
-    for line in heat_map(grid.maxima, labels, chosen=view.query.index // grid.row_block, width=width):
+    blocks, chosen = (grid.row_block, grid.column_block), view.query.index // grid.row_block
+    for line in heat_map(grid.maxima, labels, chosen=chosen, width=width, blocks=blocks):
         console.print(line, soft_wrap=True)
     console.print()

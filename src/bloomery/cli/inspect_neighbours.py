@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated
 
 from cyclopts import Parameter
 
-from bloomery.cli.inspect_options import ModelName, Top, add_row, label, open_box, show, table
+from bloomery.cli.inspect_options import ModelName, Top, add_row, label, open_box, row_text, show, table
 from bloomery.cli.options import Common, print_json
 from bloomery.core.errors import ConfigError
 
@@ -34,3 +35,5 @@ def neighbours(
         cells = (f"{one.cosine:.4f}", f"{one.x:.3f}", f"{one.y:.3f}")
         add_row(shown, str(one.token_id), label(one.text), *cells, style="bold" if place == 0 else "")
     show(title, shown)
+    length = math.sqrt(sum(value * value for value in view.vector))
+    print(f"its row, of length {length:.4g}: {row_text(view.vector, 8)}")

@@ -71,3 +71,9 @@ def show(title: str, shown: Table) -> None:
     console = Console(highlight=False)
     console.print(RichText(title, style="bold"), soft_wrap=True)
     console.print(shown)
+
+
+def row_text(numbers: Sequence[float], limit: int | None = None) -> str:
+    """A vector on one line; of a long one the first `limit` numbers."""
+    shown = " ".join(f"{value:.4g}" for value in numbers[:limit])
+    return shown if limit is None or len(numbers) <= limit else f"{shown} ... ({len(numbers)} numbers)"

@@ -2,6 +2,7 @@
 
 from bloomery.engine.exchange import export_model, import_model
 from bloomery.engine.gguf_file import export_gguf
+from bloomery.engine.glass_box import GlassBox, open_glass_box
 from bloomery.engine.language_model import LanguageModel, NextToken
 from bloomery.engine.loading import load, load_language_model, load_text_encoder
 from bloomery.engine.params import SamplingParams
@@ -12,6 +13,7 @@ __all__ = [
     "Candidate",
     "Delta",
     "GenerationResult",
+    "GlassBox",
     "LanguageModel",
     "NextToken",
     "PromptLogprob",
@@ -25,4 +27,5 @@ __all__ = [
     "load",
     "load_language_model",
     "load_text_encoder",
+    "open_glass_box",
 ]

@@ -24,8 +24,11 @@ def test_it_fits_the_width():
     wide[89][89] = 0.9
     lines = heat_map(wide, [f"t{n}" for n in range(90)], chosen=89, width=60)
     assert all(line.cell_len <= 60 for line in lines)
-    assert lines[-1].plain.endswith("██") and lines[-1].plain.startswith(">")
+    assert lines[-2].plain.endswith("██") and lines[-2].plain.startswith(">")
     assert lines[0].plain.split()[:2] == ["0", "20"]  # four keys a column, every fifth column numbered
+    assert lines[-1].plain == "each cell is the largest of 4 x 4 weights"
+    again = heat_map(wide, [f"t{n}" for n in range(90)], width=60, blocks=(2, 3))
+    assert again[0].plain.split()[:2] == ["0", "60"] and again[-1].plain.endswith("8 x 12 weights")
 
 
 def test_pooled_cells_are_the_largest():

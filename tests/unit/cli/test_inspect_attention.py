@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,34 @@ def test_json_is_all_of_it(call, tiny):
     assert len(whole["keys"][0]["vector"]) == view["head_dim"]
 
 
+def test_vectors_are_printed(call, tiny):
+    options = ("--text", TEXT, "--home", str(tiny.home), "--vectors")
+    view = json.loads(call("inspect", "attention", *options, "--json").out)
+    lines = call("inspect", "attention", *options).out.splitlines()
+    found = next(line for line in lines if line.startswith("k 1: ")).split()[2:]
+    assert [float(word) for word in found] == pytest.approx(view["keys"][1]["vector"], rel=1e-3)
+    assert any(line.startswith("head output: ") for line in lines)
+
+
+def test_cross_attention_of_an_encoder_decoder(call, tiny, tmp_path: Path):
+    import torch
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    (tokenizer,) = (tiny.home / "artifacts").glob("tokenizer-*")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(tokenizer / name, tmp_path)
+    torch.manual_seed(0)
+    config = T5Config(vocab_size=300, d_model=16, d_kv=8, d_ff=16, num_layers=2, num_heads=2, decoder_start_token_id=0)
+    T5ForConditionalGeneration(config).save_pretrained(tmp_path)
+    options = ("--text", TEXT, "--target", "term", "--home", str(tiny.home))
+    answer = call("inspect", "attention", str(tmp_path), *options, "--cross")
+    assert answer.code == 0 and "decoder.layers.cross_attn, layer 1 of 2" in answer.out
+    view = json.loads(call("inspect", "attention", str(tmp_path), *options, "--cross", "--json").out)
+    assert len(view["keys"]) > len(view["queries"])
+    assert "decoder.layers.self_attn" in call("inspect", "attention", str(tmp_path), *options).out
+    assert "--target" in call.mistake("inspect", "attention", str(tmp_path), "--cross", "--home", str(tiny.home))
+
+
 def test_the_preset_text(call, tiny):
     view = json.loads(call("inspect", "attention", "--home", str(tiny.home), "--json").out)
     assert "".join(token["text"] for token in view["queries"]).endswith("How are you?")
@@ -56,7 +85,6 @@ def test_output(call, tiny, tmp_path: Path, name: str):
         (("--target", "x"), "no target"),
         (("--output", "a.pdf"), "end it in .html"),
         (("--output", "/nowhere/at/all.html"), "No such file"),
-        (("--vectors",), "--json"),
         (("--layer", "x"), "layer"),
     ],
 )

@@ -12,7 +12,8 @@ def test_by_text_and_by_id(call, tiny):
     assert view == json.loads(
         call("inspect", "neighbours", "--id", str(view["token_id"]), *home, "--json", "--top", "3").out
     )
-    assert "nearest to 'e'" in call("inspect", "neighbours", "--token", "e", *home).out
+    out = call("inspect", "neighbours", "--token", "e", *home).out
+    assert "nearest to 'e'" in out and "its row, of length" in out
     assert json.loads(call("inspect", "neighbours", "--id", "0", *home, "--json").out)["token_id"] == 0
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bloomery.cli.inspect_options import add_row, label, number, open_box, show, table
+from bloomery.cli.inspect_options import add_row, label, number, open_box, row_text, show, table
 from bloomery.cli.options import Common
 from bloomery.core.errors import ArtifactError
 
@@ -13,6 +13,11 @@ def test_labels_and_numbers():
     assert label(" a") == "' a'" and label("\x1b[2J\n") == "'\\x1b[2J\\n'"
     assert len(label("x" * 50)) <= 16 and label("x" * 50).startswith("'xxx") and label("x" * 50).endswith("…'")
     assert (number(None), number(1234.56), number(-0.000012345)) == ("hidden", "1235", "-1.234e-05")
+
+
+def test_vectors_on_a_line():
+    assert row_text((0.5, -1.25)) == "0.5 -1.25" == row_text((0.5, -1.25), 2)
+    assert row_text((1.0, 2.0, 3.0), 2) == "1 2 ... (3 numbers)"
 
 
 def test_cells_and_titles_are_text(capsys: pytest.CaptureFixture[str]):
