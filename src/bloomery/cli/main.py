@@ -27,11 +27,12 @@ _VERBS = {
     "generate": "Complete a prompt.",
     "chat": "Talk with a model.",
     "serve": "Serve a model over OpenAI's HTTP routes.",
+    "inspect": "Look into a model: attention, tokens, layers, embeddings.",
     "runs": "What was done, what came out of it, and whether it is sound.",
     "energy": "Joules, carbon and cost of everything done so far.",
     "doctor": "What this machine has, and what is in the way.",
 }
-_TARGETS = {"run": "recipe_run:run", "runs": "runs:app", "import": "import_model:import_"}
+_TARGETS = {"run": "recipe_run:run", "inspect": "inspect:app", "runs": "runs:app", "import": "import_model:import_"}
 _EPILOGUE = "A mistake ends with one line and exit code 2. Interrupt any work with Ctrl-C: the same command goes on."
 
 INTERRUPTED = 130

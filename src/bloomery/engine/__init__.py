@@ -2,6 +2,7 @@
 
 from bloomery.engine.exchange import export_model, import_model
 from bloomery.engine.gguf_file import export_gguf
+from bloomery.engine.glass_box import GlassBox, open_glass_box
 from bloomery.engine.image_encoder import ImageEncoder
 from bloomery.engine.image_text import ImageTextModel
 from bloomery.engine.language_model import LanguageModel, NextToken
@@ -15,6 +16,7 @@ __all__ = [
     "Candidate",
     "Delta",
     "GenerationResult",
+    "GlassBox",
     "ImageEncoder",
     "ImageTextModel",
     "LanguageModel",
@@ -31,4 +33,5 @@ __all__ = [
     "load",
     "load_language_model",
     "load_text_encoder",
+    "open_glass_box",
 ]

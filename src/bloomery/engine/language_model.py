@@ -193,25 +193,29 @@ class LanguageModel:
         params = SamplingParams(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)
         if isinstance(top, bool) or not isinstance(top, int) or top < 1:
             raise RequestError(f"top should be a whole number from 1, not {top!r:.40}", param="top")
-        row = self.logits(self.encode_prompt(prompt))[0, -1]
-        before = log_probabilities(row)
-        kept = keep(row, params)
-        after = torch.full_like(before, -torch.inf)
-        after[kept.ids] = torch.log_softmax(kept.scores, dim=-1)
-        best = torch.topk(before, min(top, len(before), self.tokenizer.vocab_size)).indices.tolist()
-        return [
-            NextToken(
-                token_id=i,
-                text=self.tokenizer.decode([i], skip_special=False),
-                logprob=float(before[i]),
-                filtered_logprob=float(after[i]) if torch.isfinite(after[i]) else None,
-            )
-            for i in best
-        ]
+        return distribution(self.logits(self.encode_prompt(prompt))[0, -1], params, self.tokenizer, top=top)
 
     def close(self) -> None:
         """Close the energy meter."""
         self._bench.meter.close()
+
+
+def distribution(row: torch.Tensor, params: SamplingParams, tokenizer: Tokenizer, *, top: int) -> list[NextToken]:
+    """The `top` most probable tokens of float32 CPU logits (V,), before and after the filters of `params`."""
+    before = log_probabilities(row)
+    kept = keep(row, params)
+    after = torch.full_like(before, -torch.inf)
+    after[kept.ids] = torch.log_softmax(kept.scores, dim=-1)
+    best = torch.topk(before, min(top, len(before), tokenizer.vocab_size)).indices.tolist()
+    return [
+        NextToken(
+            token_id=i,
+            text=tokenizer.decode([i], skip_special=False),
+            logprob=float(before[i]),
+            filtered_logprob=float(after[i]) if torch.isfinite(after[i]) else None,
+        )
+        for i in best
+    ]
 
 
 def is_chat(prompt: Prompt) -> bool:

@@ -51,6 +51,12 @@ class TextEncoder:
         added = self.tokenizer.description.get("added_tokens", [])
         return any(token["id"] == self.tokenizer.mask_id and token.get("lstrip") for token in added)
 
+    @cached_property
+    def _blank(self) -> str:
+        """How the mask token is spelt; "" without one."""
+        mask_id = self.tokenizer.mask_id
+        return "" if mask_id is None else self.tokenizer.decode([mask_id], skip_special=False).strip()
+
     @property
     def context_length(self) -> int:
         """Tokens that the model can read at once, special ones included."""
@@ -94,22 +100,31 @@ class TextEncoder:
         mask_id = self.tokenizer.mask_id
         if self.encoder.config.head != "masked" or mask_id is None:
             raise RequestError(f"{self.name} does not fill blanks", hint="load a masked language model")
-        spelt = self.tokenizer.decode([mask_id], skip_special=False).strip()
-        pieces = _text(text).split(spelt)
-        if len(pieces) == 1:
-            raise RequestError(f"the text has no blank; write {spelt}", param="text")
-        frame = self._encode("", limit=None)[0]
-        ids = frame[:1]
-        for number, piece in enumerate(pieces):
-            ids += [mask_id] if number else []
-            last = number == len(pieces) - 1
-            ids += self.tokenizer.encode(piece.rstrip() if self._blank_takes_space and not last else piece)
-        ids += frame[1:]
-        if len(ids) > self.context_length:
-            raise RequestError(f"{len(ids):,} tokens are more than the context of {self.context_length:,}")
+        ids = self.encode_blanks(text)
+        if mask_id not in ids:
+            raise RequestError(f"the text has no blank; write {self._blank}", param="text")
         with torch.inference_mode():
             logits = self.encoder(torch.tensor([ids], device=self.device))[0].float().log_softmax(-1).cpu()
         return [self._best(logits[n], top, named=None) for n, i in enumerate(ids) if i == mask_id]
+
+    def encode_blanks(self, text: str) -> list[int]:
+        """The ids of a text with the special tokens around it, the mask token read where it is spelt. RequestError for
+        more than the context."""
+        mask_id = self.tokenizer.mask_id
+        pieces = [_text(text)] if mask_id is None else _text(text).split(self._blank)
+        if mask_id is None or len(pieces) == 1:
+            ids = self._encode(text, limit=None)[0]
+        else:
+            frame = self._encode("", limit=None)[0]
+            ids = frame[:1]
+            for number, piece in enumerate(pieces):
+                ids += [mask_id] if number else []
+                last = number == len(pieces) - 1
+                ids += self.tokenizer.encode(piece.rstrip() if self._blank_takes_space and not last else piece)
+            ids += frame[1:]
+        if len(ids) > self.context_length:
+            raise RequestError(f"{len(ids):,} tokens are more than the context of {self.context_length:,}")
+        return ids
 
     def classify(self, text: str, pair: str | None = None, *, top: int = 5) -> list[Candidate]:
         """The most probable labels of a text (or of a pair of texts). RequestError for a model that has none."""

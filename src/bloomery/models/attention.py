@@ -87,13 +87,17 @@ def scores(query: Tensor, key: Tensor, *, scale: float, softcap: float | None = 
 
 def weights(query: Tensor, key: Tensor, mask: Mask, *, scale: float, softcap: float | None = None) -> Tensor:
     """Attention weights (B, H, T, S), float32: each row sums to one."""
-    result = scores(query, key, scale=scale, softcap=softcap)
+    return masked(scores(query, key, scale=scale, softcap=softcap), mask).float().softmax(dim=-1)
+
+
+def masked(scores: Tensor, mask: Mask) -> Tensor:
+    """Scores (B, H, T, S) with what a mask adds, and -inf where it hides."""
     tensor = mask.tensor
     if mask.causal:
-        tensor = torch.ones(result.shape[-2:], dtype=torch.bool, device=result.device).tril()
-    if tensor is not None:
-        result = result.masked_fill(~tensor, -torch.inf) if tensor.dtype == torch.bool else result + tensor
-    return result.float().softmax(dim=-1)
+        tensor = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
+    if tensor is None:
+        return scores
+    return scores.masked_fill(~tensor, -torch.inf) if tensor.dtype == torch.bool else scores + tensor
 
 
 def _per_head(x: Tensor, heads: int) -> Tensor:

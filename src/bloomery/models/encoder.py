@@ -141,6 +141,10 @@ class Encoder(nn.Module):
             raise ConfigError("this encoder has no head", hint="use its hidden states, or load it with a head")
         if self.config.head == "sequence":
             hidden = self._first_or_mean(hidden, attention_mask)
+        return self.logits(hidden)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """What `hidden_states` gave, (..., E), through the head: (..., V) for "masked", (..., C) for a classifier."""
         if self.head is not None:
             hidden = self.head(hidden)
         if self.classifier is not None:

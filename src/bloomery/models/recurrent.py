@@ -129,12 +129,14 @@ class SourceAttention(nn.Module):
 
     def forward(self, hidden: Tensor, source: Source) -> Tensor:
         """hidden (B, H) -> (B, S); each row sums to one, and is 0 where the source is padding."""
+        return self.scores(hidden, source).masked_fill(~source.mask, -torch.inf).softmax(dim=-1)
+
+    def scores(self, hidden: Tensor, source: Source) -> Tensor:
+        """hidden (B, H) -> (B, S), before padding is hidden."""
         if self.joint is not None and self.score is not None:
             query = F.linear(hidden, self.joint.weight[:, : hidden.size(-1)])
-            scores = self.score(torch.tanh(query[:, None] + source.keys)).squeeze(-1)
-        else:
-            scores = torch.einsum("bsh,bh->bs", source.keys, hidden)
-        return scores.masked_fill(~source.mask, -torch.inf).softmax(dim=-1)
+            return self.score(torch.tanh(query[:, None] + source.keys)).squeeze(-1)
+        return torch.einsum("bsh,bh->bs", source.keys, hidden)
 
 
 class RecurrentSeq2Seq(nn.Module):

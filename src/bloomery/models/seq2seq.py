@@ -166,10 +166,13 @@ class Seq2Seq(nn.Module):
             x = layer(x, mask=mask, cache=cache, memory=memory.keys_values[number], memory_mask=memory.mask)
         if cache is not None:
             cache.length = total
-        x = self.decoder.norm(x)
+        return self.logits(self.decoder.norm(x))
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """The decoder's states after its last norm, (..., E), through the output head: (..., V)."""
         if self.config.scale_decoder_outputs:
-            x = x * self.config.d_model**-0.5
-        return F.linear(x, self.embed_tokens.weight if self.lm_head is None else self.lm_head.weight)
+            hidden = hidden * self.config.d_model**-0.5
+        return F.linear(hidden, self.embed_tokens.weight if self.lm_head is None else self.lm_head.weight)
 
     def forward(self, input_ids: Tensor, decoder_input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
         """Logits (B, T, V) of the target (B, T), which begins with decoder_start_token_id, given the source (B, S)."""
