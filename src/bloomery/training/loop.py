@@ -22,23 +22,13 @@ import torch
 
 from bloomery.core.errors import ConfigError, TrainingError
 from bloomery.core.run import Run
-from bloomery.models import Decoder
-from bloomery.tokenizer import PackedRows, TokenShards, evaluation_rows
 from bloomery.training import checkpoint
-from bloomery.training.linear_cross_entropy import IGNORED
-from bloomery.training.objective import (
-    HiddenStates,
-    ValidationLoss,
-    causal_loss,
-    precision_context,
-    take,
-    to_device,
-    validate,
-)
+from bloomery.training.objective import Objective, Validation, part_of, precision_context, to_device
 from bloomery.training.optimizers import Optimizers
 from bloomery.training.schedule import Schedule
 
 _SMOOTHING = 0.95
+_SHORT = {"bits_per_byte": "val bpb"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,40 +59,39 @@ class Progress:
 
 
 class Loop:
-    """Trains `model` for `schedule.total_steps` updates of `rows` rows each, in micro-batches of `micro_rows`.
+    """Trains an objective's model for `schedule.total_steps` updates of `batch_rows` rows, `micro_rows` at a time.
 
-    `hidden_states` is the model's method of that name, compiled; by default it is not.
+    `stage` names the table of a recipe in hints.
     """
 
     def __init__(
         self,
         run: Run,
-        model: Decoder,
+        objective: Objective,
         optimizers: Optimizers,
         schedule: Schedule,
-        rows: PackedRows,
-        validation: TokenShards | None,
         config: LoopConfig,
         *,
         batch_rows: int,
         micro_rows: int,
-        context_length: int,
         precision: str,
         device: torch.device,
-        hidden_states: HiddenStates | None = None,
+        stage: str = "pretrain",
     ) -> None:
         if batch_rows % micro_rows:
             raise ConfigError(f"a batch of {batch_rows} rows cannot be cut into micro-batches of {micro_rows}")
-        self.run, self.model, self.optimizers, self.schedule = run, model, optimizers, schedule
-        self.rows, self.validation, self.config = rows, validation, config
-        self.batch_rows, self.micro_rows, self.context_length = batch_rows, micro_rows, context_length
-        self.precision, self.device = precision, device
-        self.hidden_states = hidden_states or model.hidden_states
+        if batch_rows != micro_rows and not objective.divisible:
+            raise ConfigError("this loss is of a whole batch: it cannot be computed in parts", hint="micro_rows=0")
+        self.run, self.objective, self.optimizers, self.schedule = run, objective, optimizers, schedule
+        self.model, self.config = objective.model, config
+        self.batch_rows, self.micro_rows = batch_rows, micro_rows
+        self.precision, self.device, self.stage = precision, device, stage
         self.progress = Progress()
         self.checkpoints = run.scratch / "checkpoints"
         self._last_save = time.perf_counter()
         self._last_said = 0.0
         self._saved_step = 0
+        self._headline = ""
         self._interrupted = threading.Event()
 
     def resume(self) -> bool:
@@ -114,7 +103,7 @@ class Loop:
         self.model.load_state_dict(found.model)
         self.optimizers.load_state_tensors(found.optimizer)
         state = found.state
-        self.rows.load_state_dict(state["rows"])
+        self.objective.load_state_dict(state["objective"])
         self.progress = Progress(**state["progress"])
         self._saved_step = found.step
         _set_random_state(state["random"], self.device)
@@ -126,14 +115,15 @@ class Loop:
         self.run.note(f"going on from step {found.step:,} of {self.schedule.total_steps:,}")
         return True
 
-    def train(self) -> ValidationLoss | None:
+    def train(self) -> Validation | None:
         """Run to the end; returns the final validation over the whole split, or None without one."""
+        validates = self.objective.can_validate()
         with _interrupts(self._interrupted):
             while self.progress.step < self.schedule.total_steps:
                 self._step()
                 step = self.progress.step
                 every = self.config.validate_every_steps
-                if self.validation and every and step % every == 0 and step < self.schedule.total_steps:
+                if validates and every and step % every == 0 and step < self.schedule.total_steps:
                     self._validate(self.config.validation_batches)
                 if self._interrupted.is_set():
                     self.save()
@@ -142,9 +132,9 @@ class Loop:
                     self.save()
             if self.progress.step > self._saved_step:
                 self.save()  # the last validation can take a while, and a kill in it should cost nothing
-            final = self._validate(None) if self.validation else None
-            if final is not None and not math.isfinite(final.nats_per_token):
-                self._stop_before_harm(final.nats_per_token, math.nan)
+            final = self._validate(None) if validates else None
+            if final is not None and not math.isfinite(final.value):
+                self._stop_before_harm(final.value, math.nan)
             return final
 
     def save(self) -> Path:
@@ -152,7 +142,7 @@ class Loop:
         if not all(bool(p.isfinite().all()) for p in self.model.parameters()):
             self._stop_before_harm(math.nan, math.nan)
         state: dict[str, Any] = {
-            "rows": self.rows.state_dict(),
+            "objective": self.objective.state_dict(),
             "progress": vars(self.progress),
             "random": _random_state(self.device),
             "threads": torch.get_num_threads(),
@@ -185,27 +175,18 @@ class Loop:
         self._say(progress.smooth_loss / bias)
 
     def _gradients(self) -> tuple[float, float, int]:
-        """Accumulate the gradient of the mean loss; returns (loss in nats per token, gradient norm, tokens)."""
-        input_ids, labels = self.rows.next_batch(self.batch_rows)
-        tokens = int((labels != IGNORED).sum())
+        """Accumulate the gradient of the mean loss; returns (loss, gradient norm, items read)."""
+        batch = self.objective.next_batch(self.batch_rows)
         total = torch.zeros((), device=self.device)
-        for start in range(0, self.batch_rows, self.micro_rows):
-            part = slice(start, start + self.micro_rows)
-            inputs, targets = to_device((input_ids[part], labels[part]), self.device)
+        for start in range(0, batch.rows, self.micro_rows):
+            inputs = to_device(part_of(batch.arrays, slice(start, start + self.micro_rows)), self.device)
             with precision_context(self.device, self.precision):
-                nats = causal_loss(
-                    self.hidden_states,
-                    self.model.output_weight,
-                    inputs,
-                    targets,
-                    softcap=self.model.output_softcap,
-                )
-                loss = nats / max(1, tokens)
+                loss = self.objective.loss(inputs) / max(1, batch.weight)
             loss.backward()
             total += loss.detach()
         parameters = [p for p in self.model.parameters() if p.grad is not None]
         norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-        return float(total), float(norm), tokens
+        return float(total), float(norm), batch.items
 
     def _stop_before_harm(self, loss: float, norm: float) -> None:
         kept = (
@@ -215,32 +196,16 @@ class Loop:
         )
         raise TrainingError(
             f"step {self.progress.step + 1}: loss {loss:g}, gradient norm {norm:g}; stopped before the step, {kept}",
-            hint="begin anew with --set pretrain.learning_rate_scale=0.5, or --set pretrain.precision=float32",
+            hint=f"begin anew with --set {self.stage}.learning_rate_scale=0.5, or --set {self.stage}.precision=float32",
         )
 
-    def _validate(self, batches: int | None) -> ValidationLoss:
-        assert self.validation is not None
+    def _validate(self, batches: int | None) -> Validation:
         started = time.perf_counter()
-        shards, rows = self.validation, max(1, min(self.batch_rows, 64))
-        everything = evaluation_rows(shards, self.context_length, rows)
-        chosen = everything if batches is None else take(iter(everything), batches)
-        self.model.eval()
-        result = validate(
-            self.model,
-            chosen,
-            text_bytes=shards.text_bytes,
-            total_tokens=int(shards.num_labels().sum()),
-            device=self.device,
-            precision=self.precision,
-        )
-        self.model.train()
-        progress = self.progress
+        result = self.objective.validate(batches, self.device, self.precision)
+        progress, self._headline = self.progress, result.headline
         progress.validation_seconds += time.perf_counter() - started
-        progress.validations.append([progress.step, progress.tokens, result.bits_per_byte])
-        self.run.metrics(
-            {"validation_bits_per_byte": result.bits_per_byte, "validation_nats_per_token": result.nats_per_token},
-            step=progress.step,
-        )
+        progress.validations.append([progress.step, progress.tokens, result.value])
+        self.run.metrics({f"validation_{name}": value for name, value in result.values.items()}, step=progress.step)
         return result
 
     def _say(self, loss: float) -> None:
@@ -251,8 +216,8 @@ class Loop:
         self._last_said = now
         live: dict[str, float | str] = {"loss": loss}
         if self.progress.validations:
-            live["val bpb"] = self.progress.validations[-1][2]
-        live["tok/s"] = self.progress.tokens / max(1e-9, self.progress.seconds)
+            live[_SHORT.get(self._headline, self._headline or "validation")] = self.progress.validations[-1][2]
+        live[f"{self.objective.unit}/s"] = self.progress.tokens / max(1e-9, self.progress.seconds)
         self.run.progress(self.progress.step, self.schedule.total_steps, unit="steps", **live)
 
     def _save_is_due(self) -> bool:

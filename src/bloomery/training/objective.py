@@ -1,24 +1,92 @@
-"""The causal objective: predict each next token; and its validation in bits per byte.
+"""Objective: what is learnt. Batches with labels made on the fly, the loss of a batch, and a validation.
 
-This module does not know optimisers or data order. Shapes: B rows, T tokens, V vocabulary.
+`Loop` trains any model through this one door. An objective owns its model, its data order and the random numbers of
+its labels, so that its `state_dict` is all that a resumed run needs beside weights, optimiser and PyTorch's generators.
+This module does not know any one objective, optimisers or schedules. Shapes: B rows of a batch.
 """
 
 from __future__ import annotations
 
 import contextlib
-import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from bloomery.models import Decoder
-from bloomery.training.linear_cross_entropy import IGNORED, linear_cross_entropy
+T = TypeVar("T")
 
-HiddenStates = Callable[[Tensor], Tensor]
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Arrays by name, each with B rows; the summed loss is divided by `weight`, and `items` counts what was read."""
+
+    arrays: Mapping[str, np.ndarray]
+    weight: float
+    items: int
+
+    @property
+    def rows(self) -> int:
+        return len(next(iter(self.arrays.values())))
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Figures by name; `headline` names the one that progress and curves show."""
+
+    values: Mapping[str, float]
+    headline: str
+
+    @property
+    def value(self) -> float:
+        return self.values[self.headline]
+
+
+class Objective(Protocol):
+    """One way of learning from one kind of data.
+
+    `unit` names what a batch's `items` count, `divisible` says whether a batch's loss is a sum over its rows: a
+    contrastive one is not, and cannot be computed in parts.
+    """
+
+    unit: str
+    divisible: bool
+
+    @property
+    def model(self) -> nn.Module:
+        """What is trained."""
+        ...
+
+    def next_batch(self, rows: int) -> Batch:
+        """The next batch for training; random choices come from the objective's own state."""
+        ...
+
+    def loss(self, arrays: Mapping[str, Tensor]) -> Tensor:
+        """The summed loss, in nats where it is a likelihood, of some rows of a batch."""
+        ...
+
+    def can_validate(self) -> bool:
+        """Whether there is anything to validate on."""
+        ...
+
+    def validate(self, batches: int | None, device: torch.device, precision: str) -> Validation:
+        """Figures over the first `batches` batches of what is held out, or all; the same labels every time."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where reading stands, as JSON data."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on exactly where `state_dict()` was taken. ConfigError if it belongs to other data."""
+        ...
+
+    def stats(self) -> dict[str, Any]:
+        """What was read so far, for the artifact's manifest."""
+        ...
 
 
 def precision_context(device: torch.device, precision: str) -> AbstractContextManager[object]:
@@ -28,72 +96,35 @@ def precision_context(device: torch.device, precision: str) -> AbstractContextMa
     return contextlib.nullcontext()
 
 
-def causal_loss(
-    hidden_states: HiddenStates,
-    output_weight: Tensor,
-    input_ids: Tensor,
-    labels: Tensor,
-    *,
-    softcap: float | None = None,
-) -> Tensor:
-    """Summed negative log-likelihood in nats over labels that are not -100; input_ids and labels are (B, T).
-
-    `hidden_states` is a decoder's method of that name, compiled or not, `output_weight` its head (V, E), `softcap`
-    its output_softcap.
-    """
-    hidden = hidden_states(input_ids)
-    return linear_cross_entropy(hidden.flatten(0, 1), output_weight, labels.flatten(), softcap=softcap)
-
-
-def to_device(arrays: tuple[np.ndarray, np.ndarray], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Two integer arrays (B, T) as tensors on the device; the copy to a GPU does not wait."""
-    first, second = (torch.from_numpy(a) for a in arrays)
+def to_device(arrays: Mapping[str, np.ndarray], device: torch.device) -> dict[str, Tensor]:
+    """Arrays as tensors on the device; the copy to a GPU does not wait."""
+    tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
     if device.type == "cuda":
-        return (
-            first.pin_memory().to(device, non_blocking=True),
-            second.pin_memory().to(device, non_blocking=True),
-        )
-    return first, second
+        return {name: t.pin_memory().to(device, non_blocking=True) for name, t in tensors.items()}
+    return tensors
 
 
-@dataclass(frozen=True)
-class ValidationLoss:
-    """`nats_per_token` over `tokens` labels, and `bits_per_byte` over the UTF-8 bytes of the text they spell."""
-
-    nats_per_token: float
-    bits_per_byte: float
-    tokens: int
+def part_of(arrays: Mapping[str, np.ndarray], rows: slice) -> dict[str, np.ndarray]:
+    """Some rows of every array."""
+    return {name: array[rows] for name, array in arrays.items()}
 
 
-@torch.no_grad()
-def validate(
-    model: Decoder,
-    batches: Iterable[tuple[np.ndarray, np.ndarray]],
-    *,
-    text_bytes: int,
-    total_tokens: int,
-    device: torch.device,
-    precision: str,
-) -> ValidationLoss:
-    """Mean loss over `batches`, which may be only the first part of a split.
-
-    Bits per byte are nats per token x tokens per byte / ln 2, with the tokens per byte of the whole split
-    (`total_tokens` labels for `text_bytes` bytes), so that a part gives an unbiased figure.
-    """
-    nats, tokens = 0.0, 0
-    for arrays in batches:
-        input_ids, labels = to_device(arrays, device)
-        with precision_context(device, precision):
-            loss = causal_loss(
-                model.hidden_states, model.output_weight, input_ids, labels, softcap=model.output_softcap
-            )
-            nats += float(loss)
-        tokens += int((arrays[1] != IGNORED).sum())
-    mean = nats / max(1, tokens)
-    return ValidationLoss(mean, mean * total_tokens / max(1, text_bytes) / math.log(2), tokens)
+def take(items: Iterable[T], count: int | None) -> Iterator[T]:
+    """The first `count` items, or all."""
+    if count is None:
+        yield from items
+        return
+    for _, item in zip(range(count), items, strict=False):
+        yield item
 
 
-def take(batches: Iterator[tuple[np.ndarray, np.ndarray]], count: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The first `count` batches."""
-    for _, batch in zip(range(count), batches, strict=False):
-        yield batch
+@contextlib.contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Inside, the model is in evaluation mode and no gradient is kept; its mode before comes back after."""
+    before = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(before)

@@ -27,8 +27,9 @@ from bloomery.core.workspace import Workspace, as_workspace
 from bloomery.energy import open_meter
 from bloomery.models import Decoder, ModelConfig, save_pretrained
 from bloomery.tokenizer import PackedRows, TokenizeConfig, Tokenizer, TokenShards, tokenize
+from bloomery.training.causal import CausalObjective
 from bloomery.training.loop import Loop, LoopConfig
-from bloomery.training.objective import ValidationLoss
+from bloomery.training.objective import Validation
 from bloomery.training.optimizers import OptimizerConfig, Optimizers
 from bloomery.training.planner import HEAD_DIM, Plan, PlanRequest, intermediate_size, key_value_heads, plan
 from bloomery.training.schedule import Schedule
@@ -185,7 +186,7 @@ class _Pretraining:
         self.tokenizer.save(folder)
         metrics = self._metrics(loop, final, resumed)
         if final is not None:
-            self.run.metrics({"final_validation_bits_per_byte": final.bits_per_byte})
+            self.run.metrics({"final_validation_bits_per_byte": final.value})
         return self.run.publish(folder, kind="model", metrics=metrics)
 
     def _plan(self) -> Plan:
@@ -206,15 +207,19 @@ class _Pretraining:
         scaled = {n: getattr(rates, n) * config.learning_rate_scale for n in vars(rates) if n.endswith("_lr")}
         warmup = min(plan.steps, max(1, round(plan.steps * config.warmup_fraction)))
         decay = min(plan.steps - warmup, round(plan.steps * config.decay_fraction))
-        validation = TokenShards(self.tokens, "validation")
         hidden_states: Any = torch.compile(model.hidden_states, dynamic=False) if plan.compiled else None
+        rows = PackedRows(TokenShards(self.tokens, "train"), context_length=plan.context_length, seed=config.seed)
         return Loop(
             self.run,
-            model,
+            CausalObjective(
+                model,
+                rows,
+                TokenShards(self.tokens, "validation"),
+                validation_rows=min(plan.batch_rows, 64),
+                hidden_states=hidden_states,
+            ),
             Optimizers(model, replace(rates, **scaled), muon_dtype=muon_dtype(plan.precision)),
             Schedule(total_steps=plan.steps, warmup_steps=warmup, decay_steps=decay),
-            PackedRows(TokenShards(self.tokens, "train"), context_length=plan.context_length, seed=config.seed),
-            validation if validation.num_tokens else None,
             LoopConfig(
                 validate_every_steps=plan.steps // (config.validations + 1) if config.validations else 0,
                 validation_batches=max(1, min(8, plan.steps // 50)),
@@ -223,13 +228,11 @@ class _Pretraining:
             ),
             batch_rows=plan.batch_rows,
             micro_rows=plan.micro_rows,
-            context_length=plan.context_length,
             precision=plan.precision,
             device=self.device,
-            hidden_states=hidden_states,
         )
 
-    def _metrics(self, loop: Loop, final: ValidationLoss | None, resumed: bool) -> dict[str, Any]:
+    def _metrics(self, loop: Loop, final: Validation | None, resumed: bool) -> dict[str, Any]:
         progress = loop.progress
         return {
             "parameters": self.plan.parameters,
@@ -239,9 +242,9 @@ class _Pretraining:
             "validation_seconds": progress.validation_seconds,
             "tokens_per_second": progress.tokens / max(1e-9, progress.seconds),
             "resumed": resumed,
-            "validation_bits_per_byte": final.bits_per_byte if final else None,
-            "validation_nats_per_token": final.nats_per_token if final else None,
-            "packing": dict(loop.rows.stats),
+            "validation_bits_per_byte": final.values["bits_per_byte"] if final else None,
+            "validation_nats_per_token": final.values["nats_per_token"] if final else None,
+            **loop.objective.stats(),
             "plan": self.plan.to_dict(),
             "loss_curve": progress.losses,
             "validation_curve": progress.validations,

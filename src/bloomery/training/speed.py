@@ -14,7 +14,8 @@ import torch
 
 from bloomery.core.errors import DeviceError
 from bloomery.models import Decoder, ModelConfig
-from bloomery.training.objective import causal_loss, precision_context
+from bloomery.training.causal import causal_loss
+from bloomery.training.objective import precision_context
 from bloomery.training.optimizers import OptimizerConfig, Optimizers
 
 

@@ -1,65 +1,31 @@
-"""The causal loss against plain cross-entropy, and bits per byte by hand."""
+"""What every objective shares: batches on a device, parts of them, precision, evaluation mode."""
 
 from __future__ import annotations
 
-import math
-from typing import cast
-
 import numpy as np
-import pytest
 import torch
 
-from bloomery.models import Decoder
-from bloomery.training.objective import causal_loss, precision_context, take, to_device, validate
+from bloomery.training.objective import Batch, evaluating, part_of, precision_context, take, to_device
 
 
-class Table:
-    """Hidden states are one-hot rows, so that logits are a row of the head for each token: losses by hand."""
-
-    def __init__(self) -> None:
-        self.output_softcap = None
-        self.output_weight = torch.randn(7, 5, generator=torch.Generator().manual_seed(0))
-
-    def hidden_states(self, input_ids: torch.Tensor) -> torch.Tensor:
-        return torch.eye(5)[input_ids]
-
-    def log_probabilities(self) -> torch.Tensor:
-        return self.output_weight.T.log_softmax(-1)
+def test_take():
+    assert list(take(iter(range(5)), 3)) == [0, 1, 2]
+    assert list(take(range(2), None)) == [0, 1]
 
 
-def test_ignored_labels_do_not_count():
-    model = Table()
-    ids, labels = torch.tensor([[0, 1, 2]]), torch.tensor([[3, -100, 6]])
-    table = model.log_probabilities()
-    expected = -(table[0, 3] + table[2, 6])
-    got = causal_loss(model.hidden_states, model.output_weight, ids, labels)
-    assert got.item() == pytest.approx(expected.item(), rel=1e-6)
+def test_batches_go_to_a_device_in_parts():
+    arrays = {"input_ids": np.arange(6).reshape(3, 2), "weights": np.ones(3, dtype=np.float32)}
+    assert Batch(arrays=arrays, weight=3, items=6).rows == 3
+    moved = to_device(part_of(arrays, slice(1, 3)), torch.device("cpu"))
+    assert moved["input_ids"].tolist() == [[2, 3], [4, 5]] and moved["input_ids"].dtype == torch.int64
+    assert moved["weights"].dtype == torch.float32 and len(moved["weights"]) == 2
 
 
-def test_validation_over_parts():
-    model = Table()
-    first = (np.array([[0, 1]]), np.array([[1, -100]]))
-    second = (np.array([[2, 3]]), np.array([[4, 5]]))
-    result = validate(
-        cast(Decoder, model),
-        [first, second],
-        text_bytes=30,
-        total_tokens=12,
-        device=torch.device("cpu"),
-        precision="float32",
-    )
-    table = model.log_probabilities()
-    nats = -(table[0, 1] + table[2, 4] + table[3, 5]).item()
-    assert result.tokens == 3
-    assert result.nats_per_token == pytest.approx(nats / 3, rel=1e-6)
-    assert result.bits_per_byte == pytest.approx(nats / 3 * 12 / 30 / math.log(2), rel=1e-6)
-
-
-def test_take_and_device():
-    batches = iter([(np.zeros((1, 2), dtype=np.int64),) * 2] * 5)
-    assert len(list(take(batches, 3))) == 3
-    inputs, labels = to_device((np.ones((2, 3), dtype=np.int64), np.zeros((2, 3), dtype=np.int64)), torch.device("cpu"))
-    assert inputs.dtype == torch.int64 and labels.shape == (2, 3)
+def test_evaluating_gives_the_mode_back():
+    model = torch.nn.Dropout(0.5)
+    with evaluating(model):
+        assert not model.training and not torch.is_grad_enabled()
+    assert model.training and torch.is_grad_enabled()
 
 
 def test_precision_context_autocasts():

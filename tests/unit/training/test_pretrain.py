@@ -12,7 +12,7 @@ import torch
 from bloomery.core.errors import BloomeryError, ConfigError, TrainingError
 from bloomery.core.workspace import Workspace
 from bloomery.models import load_pretrained
-from bloomery.training import PretrainConfig, loop, pretrain, pretrain_inputs
+from bloomery.training import PretrainConfig, causal, loop, pretrain, pretrain_inputs
 
 
 def _train(material, home, **changes):
@@ -94,14 +94,14 @@ def test_a_batch_that_cannot_be_cut(material, tmp_path):
 
 def test_a_non_finite_loss_stops_before_the_step(material, tmp_path, monkeypatch: pytest.MonkeyPatch):
     straight = _train(material, tmp_path / "a", checkpoint_every_steps=2)
-    real, calls = loop.causal_loss, []
+    real, calls = causal.CausalObjective.loss, []
 
-    def poisoned(hidden_states, output_weight, input_ids, labels, **options):
+    def poisoned(self, arrays):
         calls.append(1)
-        loss = real(hidden_states, output_weight, input_ids, labels, **options)
+        loss = real(self, arrays)
         return loss * float("nan") if len(calls) == 6 else loss
 
-    monkeypatch.setattr(loop, "causal_loss", poisoned)
+    monkeypatch.setattr(causal.CausalObjective, "loss", poisoned)
     with pytest.raises(TrainingError, match="step 6: loss nan") as caught:
         _train(material, tmp_path / "b", checkpoint_every_steps=2)
     assert "the checkpoint of step 4 is kept" in caught.value.message
