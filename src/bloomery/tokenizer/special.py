@@ -11,6 +11,15 @@ IM_START = "<|im_start|>"
 IM_END = "<|im_end|>"
 SPECIAL_TOKENS = (END_OF_TEXT, IM_START, IM_END)
 
+MASK = "<|mask|>"
+"""What stands in a blank."""
+SENTINEL = "<extra_id_{}>"
+"""What stands for a span that was taken out, numbered as T5's."""
+MIDDLE_TOKENS = ("<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>")
+"""What marks the parts of a document whose middle comes last, as Qwen's are spelt."""
+MIDDLE_SPELLINGS = (MIDDLE_TOKENS, ("<fim_prefix>", "<fim_middle>", "<fim_suffix>"))
+"""Qwen's and StarCoder's."""
+
 TURN_ENDS = (IM_END, "<|eot_id|>", "<|eom_id|>", "<end_of_turn>", "<|end|>")
 """Tokens that end an answer in published chat formats; they end a generation where a folder names no eos itself."""
 

@@ -24,7 +24,7 @@ from bloomery.core.errors import DataError, RequestError
 from bloomery.tokenizer.chat import ChatTemplate
 from bloomery.tokenizer.description import MAX_VOCAB_SIZE, byte_level_alphabet, parse_object, text_of
 from bloomery.tokenizer.published import convert, published_names
-from bloomery.tokenizer.special import TURN_ENDS
+from bloomery.tokenizer.special import MIDDLE_SPELLINGS, SENTINEL, TURN_ENDS
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as Backend
@@ -144,6 +144,23 @@ class Tokenizer:
         if eos is not None:
             return eos
         return self.separator_id if self.separator_id in self.eos_ids or not self.eos_ids else self.eos_ids[0]
+
+    @property
+    def sentinel_ids(self) -> list[int]:
+        """The ids of `<extra_id_0>`, `<extra_id_1>`, ..., which stand for spans; none for most tokenizers."""
+        found: list[int] = []
+        while (index := self._special_texts.get(SENTINEL.format(len(found)))) is not None:
+            found.append(index)
+        return found
+
+    @property
+    def middle_ids(self) -> tuple[int, int, int] | None:
+        """The ids that mark prefix, middle and suffix where a middle is filled in, or None."""
+        for spelling in MIDDLE_SPELLINGS:
+            first, middle, last = (self._named.token_to_id(text) for text in spelling)
+            if first is not None and middle is not None and last is not None:
+                return first, middle, last
+        return None
 
     def encode(self, text: str, *, add_bos: bool = False, allow_special: bool = False) -> list[int]:
         """The ids of a text. A lone surrogate, which no UTF-8 text holds, is a RequestError."""

@@ -21,11 +21,13 @@ from bloomery.core.errors import ConfigError, DataError
 from bloomery.core.run import Run
 from bloomery.core.stage import StageInputs, reusable
 from bloomery.core.workspace import Workspace, as_workspace
-from bloomery.tokenizer.special import CHAT_TEMPLATE, END_OF_TEXT, IM_END, IM_START, SPECIAL_TOKENS
+from bloomery.tokenizer.special import CHAT_TEMPLATE, END_OF_TEXT, MASK, MIDDLE_TOKENS, SENTINEL, SPECIAL_TOKENS
 from bloomery.tokenizer.tokenizer import CONFIG_FILE, SPECIAL_FILE, TEMPLATE_FILE, TOKENIZER_FILE, Tokenizer
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as Backend
+
+    from bloomery.corpus import Document
 
 STAGE = "train_tokenizer"
 _VERSION = 1
@@ -52,6 +54,14 @@ class TokenizerConfig:
     """Merges are learned on at most this many bytes of the training split: the trainer's memory grows with them."""
     max_token_bytes: int = 32
     """No token is longer than this many bytes."""
+    masks: bool = False
+    """Add a token that stands in a blank, for masked models."""
+    sentinels: int = 0
+    """Add this many tokens that stand for spans, for span corruption; T5 has 100."""
+    fill_in_the_middle: bool = False
+    """Add tokens that mark prefix, middle and suffix."""
+    metadata_fields: tuple[str, ...] = ()
+    """Learn from these texts of each document's metadata, too: translations, say."""
 
     def __post_init__(self) -> None:
         limits = {
@@ -60,10 +70,20 @@ class TokenizerConfig:
             "digits": (1, 16),
             "sample_bytes": (1, 4_000_000_000),  # the trainer counts in 32 bits
             "max_token_bytes": (1, 1024),
+            "sentinels": (0, 1000),
         }
         for key, (low, high) in limits.items():
             if not low <= getattr(self, key) <= high:
                 raise ConfigError(f'"{key}" is {getattr(self, key)}, but should be from {low:,} to {high:,}')
+        if (least := 256 + len(self.special_tokens)) > self.vocab_size:
+            raise ConfigError(f'"vocab_size" is {self.vocab_size}, but 256 bytes and special tokens are {least}')
+
+    @property
+    def special_tokens(self) -> tuple[str, ...]:
+        """All of them, in the order of their ids."""
+        masks = (MASK,) if self.masks else ()
+        sentinels = tuple(SENTINEL.format(number) for number in range(self.sentinels))
+        return (*SPECIAL_TOKENS, *masks, *sentinels, *(MIDDLE_TOKENS if self.fill_in_the_middle else ()))
 
 
 def train_tokenizer_inputs(corpus: Artifact, *, config: TokenizerConfig | None = None) -> StageInputs:
@@ -90,7 +110,7 @@ def train_tokenizer(
     if not fresh and (made := reusable(workspace, inputs)):
         return made
     with Run(workspace, inputs, meter=open_meter()) as run:
-        sample = _Sample((document.text for document in read_documents(corpus, "train")), config.sample_bytes, run)
+        sample = _Sample(_texts(read_documents(corpus, "train"), config.metadata_fields), config.sample_bytes, run)
         with run.phase("train"):
             backend = learn(sample, config)
         folder = run.new_folder()
@@ -123,7 +143,7 @@ def learn(texts: Iterable[str], config: TokenizerConfig) -> Backend:
     trainer = trainers.BpeTrainer(
         vocab_size=config.vocab_size,
         min_frequency=config.min_frequency,
-        special_tokens=[AddedToken(text, special=True, normalized=False) for text in SPECIAL_TOKENS],
+        special_tokens=[AddedToken(text, special=True, normalized=False) for text in config.special_tokens],
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         max_token_length=config.max_token_bytes,
         show_progress=False,
@@ -141,17 +161,21 @@ def learn(texts: Iterable[str], config: TokenizerConfig) -> Backend:
 def write_tokenizer(backend: Backend, folder: Path) -> None:
     """Write the files of a Hugging Face tokenizer folder."""
     tokens = {"bos_token": END_OF_TEXT, "eos_token": END_OF_TEXT, "pad_token": END_OF_TEXT}
+    others = [token.content for token in backend.get_added_tokens_decoder().values() if token.content != END_OF_TEXT]
+    if MASK in others:
+        tokens["mask_token"] = MASK
+        others.remove(MASK)
     config: dict[str, Any] = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         **tokens,
-        "additional_special_tokens": [IM_START, IM_END],
+        "additional_special_tokens": others,
         "add_bos_token": True,
         "add_eos_token": False,
         "clean_up_tokenization_spaces": False,
         "model_max_length": 1_000_000_000,  # the model's config.json says how long a text may be
         "chat_template": CHAT_TEMPLATE,
     }
-    special = {**tokens, "additional_special_tokens": [IM_START, IM_END]}
+    special = {**tokens, "additional_special_tokens": others}
     (folder / TOKENIZER_FILE).write_text(backend.to_str(pretty=True), encoding="utf-8")
     (folder / CONFIG_FILE).write_text(_json(config), encoding="utf-8")
     (folder / SPECIAL_FILE).write_text(_json(special), encoding="utf-8")
@@ -161,6 +185,16 @@ def write_tokenizer(backend: Backend, folder: Path) -> None:
 
 def _json(value: Any) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+
+
+def _texts(documents: Iterable[Document], fields: tuple[str, ...]) -> Iterator[str]:
+    """The texts of documents and those in fields of their metadata."""
+    for document in documents:
+        yield document.text
+        for name in fields:
+            value = document.metadata.get(name)
+            if isinstance(value, str):
+                yield value
 
 
 class _Sample:

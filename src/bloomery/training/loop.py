@@ -43,6 +43,8 @@ class LoopConfig:
     """Seconds between checkpoints."""
     checkpoint_every_steps: int = 0
     """Steps between checkpoints, beside the seconds; 0 leaves it to the seconds."""
+    max_norm: float = 0.0
+    """Gradients of a larger norm are scaled down to it (Pascanu et al., arXiv 1211.5063); 0: never."""
 
 
 @dataclass
@@ -186,6 +188,8 @@ class Loop:
             total += loss.detach()
         parameters = [p for p in self.model.parameters() if p.grad is not None]
         norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        if self.config.max_norm:
+            torch.nn.utils.clip_grads_with_norm_(parameters, self.config.max_norm, norm)
         return float(total), float(norm), batch.items
 
     def _stop_before_harm(self, loss: float, norm: float) -> None:

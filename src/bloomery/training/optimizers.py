@@ -1,4 +1,4 @@
-"""Which parameter is trained by what: Muon for hidden matrices, AdamW for embeddings, head, norms and biases.
+"""Which parameter is trained by what: Muon for hidden matrices, AdamW for embeddings, heads, norms and biases.
 
 This module does not know the loop. State is exported and restored by parameter name, as plain tensors, so that
 a checkpoint needs no pickle.
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from bloomery.core.errors import ConfigError, DataError
 from bloomery.training.muon import Muon
 
+_HEADS = frozenset({"lm_head", "classifier", "output_weight"})
 _ADAM_STATE = ("exp_avg", "exp_avg_sq", "step")
 
 
@@ -25,9 +26,9 @@ class OptimizerConfig:
     matrix_lr: float = 0.02
     """Muon, hidden matrices; in units of the update's spectral norm."""
     embedding_lr: float = 0.02
-    """AdamW, token embedding (and the output head tied to it)."""
+    """AdamW, tables of embeddings (and an output head tied to one)."""
     head_lr: float = 0.004
-    """AdamW, output head that is not tied."""
+    """AdamW, output heads that are not tied, and convolutions."""
     scalar_lr: float = 0.02
     """AdamW, norms and biases."""
     matrix_momentum: float = 0.95
@@ -39,7 +40,7 @@ class OptimizerConfig:
     adam_beta2: float = 0.95
     """Second moment of AdamW."""
     adam_weight_decay: float = 0.0
-    """Decoupled; embeddings and scalars are not decayed by default."""
+    """Decoupled; for heads, convolutions and, without Muon, matrices. Tables, norms and biases are not decayed."""
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
@@ -49,51 +50,58 @@ class OptimizerConfig:
 
 
 class Optimizers:
-    """Both optimisers of one model, stepped together.
+    """Both optimisers of one model, stepped together; without `muon`, AdamW alone.
 
     `multiplier` scales every learning rate (the schedule). Names are those of `model.named_parameters()`.
     """
 
-    def __init__(self, model: nn.Module, config: OptimizerConfig, *, muon_dtype: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        config: OptimizerConfig,
+        *,
+        muon_dtype: torch.dtype = torch.float32,
+        muon: bool = True,
+    ) -> None:
         named = dict(model.named_parameters())
-        matrices = {n: p for n, p in named.items() if p.ndim == 2 and not _is_table(n)}
-        others = {n: p for n, p in named.items() if n not in matrices}
-        rates = {n: _adam_rate(n, config) for n in others}
-        groups = [
-            {"params": [(n, others[n]) for n in others if rates[n] == rate], "lr": rate}
-            for rate in sorted(set(rates.values()))
-        ]
+        tables = {id(part.weight) for part in model.modules() if isinstance(part, nn.Embedding)}
+        matrices = {n: p for n, p in named.items() if muon and p.ndim == 2 and id(p) not in tables and not _is_head(n)}
+        chosen: dict[tuple[float, float], list[tuple[str, Tensor]]] = {}
+        for name, parameter in named.items():
+            if name not in matrices:
+                key = _adam_settings(name, parameter, config, is_table=id(parameter) in tables)
+                chosen.setdefault(key, []).append((name, parameter))
+        groups = [{"params": chosen[key], "lr": key[0], "weight_decay": key[1]} for key in sorted(chosen)]
         self.named = named
         fused = all(p.device.type in ("cpu", "cuda") for p in named.values())
-        self.adamw = torch.optim.AdamW(
-            groups,
-            betas=(config.adam_beta1, config.adam_beta2),
-            weight_decay=config.adam_weight_decay,
-            fused=fused,
-        )
-        self.muon = Muon(
-            matrices.items(),
-            lr=config.matrix_lr,
-            momentum=config.matrix_momentum,
-            weight_decay=config.matrix_weight_decay,
-            compute_dtype=muon_dtype,
-        )
-        self._peaks = [(g, g["lr"]) for o in (self.adamw, self.muon) for g in o.param_groups]
+        self.parts: dict[str, torch.optim.Optimizer] = {}
+        if groups:
+            betas = (config.adam_beta1, config.adam_beta2)
+            self.parts["adamw"] = torch.optim.AdamW(groups, betas=betas, fused=fused)
+        if matrices:
+            self.parts["muon"] = Muon(
+                matrices.items(),
+                lr=config.matrix_lr,
+                momentum=config.matrix_momentum,
+                weight_decay=config.matrix_weight_decay,
+                compute_dtype=muon_dtype,
+            )
+        self._fused = fused
+        self._peaks = [(g, g["lr"]) for o in self.parts.values() for g in o.param_groups]
 
     def step(self, multiplier: float) -> None:
         """One update with every learning rate at `multiplier` times its peak; gradients are cleared."""
         for group, peak in self._peaks:
             group["lr"] = peak * multiplier
-        self.adamw.step()
-        self.muon.step()
-        self.adamw.zero_grad(set_to_none=True)
-        self.muon.zero_grad(set_to_none=True)
+        for optimizer in self.parts.values():
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
 
     def state_tensors(self) -> dict[str, Tensor]:
         """Every state tensor under `<optimizer>.<parameter>.<slot>`."""
         tensors: dict[str, Tensor] = {}
         for name, parameter in self.named.items():
-            for label, optimizer in (("adamw", self.adamw), ("muon", self.muon)):
+            for label, optimizer in self.parts.items():
                 for slot, value in optimizer.state.get(parameter, {}).items():
                     tensors[f"{label}.{name}.{slot}"] = value
         return tensors
@@ -104,19 +112,22 @@ class Optimizers:
             label, _, rest = key.partition(".")
             name, _, slot = rest.rpartition(".")
             parameter = self.named.get(name)
-            optimizer = {"adamw": self.adamw, "muon": self.muon}.get(label)
+            optimizer = self.parts.get(label)
             if parameter is None or optimizer is None or (label == "adamw" and slot not in _ADAM_STATE):
                 raise DataError(f"the checkpoint holds optimiser state {key!r} that this model does not have")
             # AdamW keeps its step counter on the CPU unless it is fused; `to` follows what it would have made.
-            device = parameter.device if slot != "step" or self.adamw.defaults["fused"] else torch.device("cpu")
+            device = parameter.device if slot != "step" or self._fused else torch.device("cpu")
             optimizer.state[parameter][slot] = value.to(device, copy=True)
 
 
-def _is_table(name: str) -> bool:
-    return "embed_tokens" in name or name.startswith("lm_head")
+def _is_head(name: str) -> bool:
+    return bool(_HEADS.intersection(name.split(".")))
 
 
-def _adam_rate(name: str, config: OptimizerConfig) -> float:
-    if "embed_tokens" in name:
-        return config.embedding_lr
-    return config.head_lr if name.startswith("lm_head") else config.scalar_lr
+def _adam_settings(name: str, parameter: Tensor, config: OptimizerConfig, *, is_table: bool) -> tuple[float, float]:
+    """(learning rate, weight decay): no decay for tables, norms and biases."""
+    if is_table:
+        return config.embedding_lr, 0.0
+    if parameter.ndim < 2:
+        return config.scalar_lr, 0.0
+    return config.head_lr, config.adam_weight_decay

@@ -37,10 +37,18 @@ def _net() -> Net:
 def test_only_hidden_matrices_go_to_muon():
     net = _net()
     optimizers = Optimizers(net, OptimizerConfig())
-    muon = {id(p) for g in optimizers.muon.param_groups for p in g["params"]}
+    muon = {id(p) for g in optimizers.parts["muon"].param_groups for p in g["params"]}
     assert muon == {id(net.q_proj.weight)}
-    adam = {id(p) for g in optimizers.adamw.param_groups for p in g["params"]}
+    adam = {id(p) for g in optimizers.parts["adamw"].param_groups for p in g["params"]}
     assert adam == {id(p) for p in net.parameters()} - muon
+
+
+def test_without_muon_everything_goes_to_adamw_and_matrices_alone_decay():
+    net = _net()
+    optimizers = Optimizers(net, OptimizerConfig(adam_weight_decay=0.1), muon=False)
+    assert set(optimizers.parts) == {"adamw"}
+    decayed = {id(p) for g in optimizers.parts["adamw"].param_groups if g["weight_decay"] for p in g["params"]}
+    assert decayed == {id(net.q_proj.weight), id(net.lm_head.weight)}
 
 
 def test_rates_follow_the_multiplier():
@@ -48,7 +56,7 @@ def test_rates_follow_the_multiplier():
     net = _net()
     optimizers = Optimizers(net, config)
     _train(net, optimizers, range(1))
-    rates = sorted(g["lr"] for o in (optimizers.adamw, optimizers.muon) for g in o.param_groups)
+    rates = sorted(g["lr"] for o in optimizers.parts.values() for g in o.param_groups)
     assert rates == pytest.approx([0.025, 0.05, 0.1, 0.15])
 
 

@@ -1,0 +1,239 @@
+"""Fit: an objective trained within steps, epochs or minutes, by the same loop as everything else.
+
+What `pretrain` plans for a causal model (sizes, batch, expected loss) is here the caller's; only the number of steps
+that fit into minutes is found by timing a few of them, which are then taken back. This module does not know any one
+objective, nor what becomes of the model.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+
+from bloomery.core.artifact import write_durably
+from bloomery.core.errors import ConfigError
+from bloomery.core.run import Run
+from bloomery.training.loop import Loop, LoopConfig
+from bloomery.training.objective import Objective, Validation, precision_context, to_device
+from bloomery.training.optimizers import OptimizerConfig, Optimizers
+from bloomery.training.schedule import Schedule
+from bloomery.training.speed import bfloat16_is_fast, choose_device, muon_dtype
+
+_TIMED_STEPS = 3
+_RESERVE = 0.9
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitConfig:
+    """How long and how fast."""
+
+    minutes: float = 5.0
+    """Minutes of training on this machine, when neither `steps` nor `epochs` is given."""
+    steps: int = 0
+    """Optimiser steps."""
+    epochs: float = 0.0
+    """Passes over the examples, or over the tokens."""
+    batch_rows: int = 32
+    """Rows of a batch: packed rows, or examples."""
+    micro_rows: int = 0
+    """Rows computed at a time; 0: the whole batch."""
+    optimizer: Literal["muon", "adamw"] = "muon"
+    """Muon for hidden matrices and AdamW for the rest, or AdamW for all."""
+    learning_rate: float = 0.0
+    """0 takes .02 with Muon, .001 with AdamW; Muon's other rates follow in proportion."""
+    weight_decay: float = 0.05
+    """Decoupled, of matrices."""
+    max_norm: float = 0.0
+    """Larger gradients are scaled down to this norm; 0: never."""
+    warmup_fraction: float = 0.05
+    """Share of the steps in which the learning rate rises."""
+    decay_fraction: float = 0.5
+    """Share of the steps in which it falls."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """bfloat16 means autocast with float32 weights; auto measures."""
+    device: str = ""
+    """cpu, cuda or cuda:0; empty takes a GPU when there is one."""
+    seed: int = 0
+    """Initial weights, order and labels."""
+    validations: int = 8
+    """Validations during the run."""
+    validation_batches: int = 8
+    """Batches of each of them; the last one takes all."""
+    checkpoint_seconds: float = 30.0
+    """Seconds between checkpoints."""
+    checkpoint_every_steps: int = 0
+    """Steps between checkpoints, beside the seconds."""
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if isinstance(value, (int, float)) and value < 0:
+                raise ConfigError(f'"{name}" cannot be negative')
+        if self.batch_rows < 1:
+            raise ConfigError('"batch_rows" should be at least 1')
+        if self.warmup_fraction + self.decay_fraction > 1:
+            raise ConfigError('"warmup_fraction" and "decay_fraction" together exceed 1')
+        if not self.steps and not self.epochs and not self.minutes:
+            raise ConfigError("nothing says how long to train", hint="steps, epochs or minutes")
+
+    def rates(self) -> OptimizerConfig:
+        """The learning rate of each kind of parameter."""
+        if self.optimizer == "adamw":
+            rate = self.learning_rate or 1e-3
+            return OptimizerConfig(
+                matrix_lr=rate,
+                embedding_lr=rate,
+                head_lr=rate,
+                scalar_lr=rate,
+                adam_beta2=0.98,
+                adam_weight_decay=self.weight_decay,
+            )
+        usual = OptimizerConfig()
+        scale = self.learning_rate / usual.matrix_lr if self.learning_rate else 1.0
+        names = [name for name in vars(usual) if name.endswith("_lr")]
+        return OptimizerConfig(
+            **{name: getattr(usual, name) * scale for name in names}, matrix_weight_decay=self.weight_decay
+        )
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What came of it: the final validation over all that is held out (None without any), and figures of the run."""
+
+    validation: Validation | None
+    metrics: dict[str, Any]
+
+
+def fit(run: Run, objective: Objective, config: FitConfig, *, steps_an_epoch: float = 0.0, stage: str = "") -> Fitted:
+    """Train the objective's model, in place and on its device; resumes where a killed run of the same key stopped.
+
+    `steps_an_epoch` turns epochs into steps. Raises ConfigError, TrainingError.
+    """
+    device = choose_device(config.device)
+    precision = _precision(config, device)
+    objective.model.to(device).train()
+    optimizers = Optimizers(
+        objective.model, config.rates(), muon_dtype=muon_dtype(precision), muon=config.optimizer == "muon"
+    )
+    steps = _steps(run, objective, config, steps_an_epoch, device, precision)
+    warmup = min(steps, max(1, round(steps * config.warmup_fraction)))
+    loop = Loop(
+        run,
+        objective,
+        optimizers,
+        Schedule(
+            total_steps=steps,
+            warmup_steps=warmup,
+            decay_steps=min(steps - warmup, round(steps * config.decay_fraction)),
+        ),
+        LoopConfig(
+            validate_every_steps=steps // (config.validations + 1) if config.validations else 0,
+            validation_batches=config.validation_batches,
+            checkpoint_seconds=config.checkpoint_seconds,
+            checkpoint_every_steps=config.checkpoint_every_steps,
+            max_norm=config.max_norm,
+        ),
+        batch_rows=config.batch_rows,
+        micro_rows=config.micro_rows or config.batch_rows,
+        precision=precision,
+        device=device,
+        stage=stage,
+    )
+    with run.phase("train"):
+        resumed = loop.resume()
+        final = loop.train()
+    progress = loop.progress
+    figures = {f"validation_{name}": value for name, value in final.values.items()} if final else {}
+    if figures:
+        run.metrics({f"final_{name}": value for name, value in figures.items()})
+    return Fitted(
+        final,
+        {
+            "parameters": sum(p.numel() for p in objective.model.parameters()),
+            "steps": progress.step,
+            f"{_PLURAL.get(objective.unit, objective.unit)}_read": progress.tokens,
+            "training_seconds": progress.seconds,
+            "validation_seconds": progress.validation_seconds,
+            f"{_PLURAL.get(objective.unit, objective.unit)}_per_second": progress.tokens / max(1e-9, progress.seconds),
+            "precision": precision,
+            "device": str(device),
+            "resumed": resumed,
+            **figures,
+            **objective.stats(),
+            "loss_curve": progress.losses,
+            "validation_curve": progress.validations,
+        },
+    )
+
+
+_PLURAL = {"tok": "tokens", "ex": "examples"}
+
+
+def _precision(config: FitConfig, device: torch.device) -> str:
+    if config.precision != "auto":
+        return config.precision
+    return "bfloat16" if device.type == "cuda" and bfloat16_is_fast(device) else "float32"
+
+
+def _steps(
+    run: Run, objective: Objective, config: FitConfig, steps_an_epoch: float, device: torch.device, precision: str
+) -> int:
+    if config.steps:
+        return config.steps
+    if config.epochs:
+        if not steps_an_epoch:
+            raise ConfigError("epochs of this data are not known", hint="give steps or minutes")
+        return max(1, round(config.epochs * steps_an_epoch))
+    path = run.scratch / "fit.json"
+    if path.is_file():  # a resumed run keeps the number that it had begun with
+        return int(json.loads(path.read_text(encoding="utf-8"))["steps"])
+    seconds = seconds_a_step(objective, config, device, precision)
+    steps = max(1, int(config.minutes * 60 * _RESERVE / seconds))
+    write_durably(path, json.dumps({"steps": steps, "seconds_a_step": seconds}).encode())
+    run.event("plan", steps=steps, seconds_a_step=seconds)
+    run.note(f"{seconds:.3g} s a step: {steps:,} steps fit into {config.minutes:g} minutes")
+    return steps
+
+
+def seconds_a_step(objective: Objective, config: FitConfig, device: torch.device, precision: str) -> float:
+    """The median of a few real steps; weights, data position and random numbers are as before afterwards."""
+    micro = config.micro_rows or config.batch_rows
+    times = []
+    with _taken_back(objective, device):
+        optimizers = Optimizers(
+            objective.model, config.rates(), muon_dtype=muon_dtype(precision), muon=config.optimizer == "muon"
+        )
+        for _ in range(_TIMED_STEPS + 1):
+            started = time.perf_counter()
+            batch = objective.next_batch(config.batch_rows)
+            for start in range(0, batch.rows, micro):
+                arrays = {name: array[start : start + micro] for name, array in batch.arrays.items()}
+                with precision_context(device, precision):
+                    loss = objective.loss(to_device(arrays, device)) / max(1.0, batch.weight)
+                loss.backward()
+            optimizers.step(1e-6)
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            times.append(time.perf_counter() - started)
+    return sorted(times[1:])[len(times) // 2 - 1]
+
+
+@contextlib.contextmanager
+def _taken_back(objective: Objective, device: torch.device) -> Iterator[None]:
+    weights = {name: value.detach().clone() for name, value in objective.model.state_dict().items()}
+    place, random = objective.state_dict(), torch.get_rng_state()
+    cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+    try:
+        yield
+    finally:
+        objective.model.load_state_dict(weights)
+        objective.model.zero_grad(set_to_none=True)
+        objective.load_state_dict(place)
+        torch.set_rng_state(random)
+        if cuda is not None:
+            torch.cuda.set_rng_state(cuda, device)

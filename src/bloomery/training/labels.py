@@ -1,0 +1,164 @@
+"""Labels of texts, of tokens and of images: classification, regression and token classification heads.
+
+Any model whose forward gives (B, C) logits of texts (`input_ids`, `attention_mask`) or images (`pixel_values`) can be
+trained: encoders with a head, a decoder read at its last token, means of embeddings, convolutions. This module does not
+know where labels come from. Shapes: B rows, T tokens, C labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+import numpy as np
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bloomery.core.errors import ConfigError
+from bloomery.training.batches import BatchObjective, padded
+from bloomery.training.linear_cross_entropy import IGNORED
+from bloomery.training.loader import ExampleLoader
+from bloomery.training.objective import Batch
+
+E = TypeVar("E")
+X = TypeVar("X", contravariant=True)
+
+
+@dataclass(frozen=True)
+class LabelledText:
+    """Ids with their special tokens, and a class number, or a value."""
+
+    input_ids: Sequence[int]
+    label: float
+
+
+@dataclass(frozen=True)
+class TaggedText:
+    """Ids with their special tokens, and a class number for each, -100 where none counts."""
+
+    input_ids: Sequence[int]
+    label: Sequence[int]
+
+
+class Reader(Protocol[X]):
+    """How examples become what a model reads."""
+
+    def __call__(self, examples: Sequence[X], rng: np.random.Generator, *, training: bool) -> dict[str, np.ndarray]: ...
+
+
+class TextReader:
+    """Texts as `input_ids` and `attention_mask`, both (B, T)."""
+
+    def __init__(self, pad_id: int) -> None:
+        self.pad_id = pad_id
+
+    def __call__(
+        self, examples: Sequence[LabelledText | TaggedText], rng: np.random.Generator, *, training: bool
+    ) -> dict[str, np.ndarray]:
+        """Padded at the end."""
+        ids = padded([example.input_ids for example in examples], self.pad_id)
+        lengths = np.array([len(example.input_ids) for example in examples])
+        return {"input_ids": ids, "attention_mask": (np.arange(ids.shape[1]) < lengths[:, None]).astype(np.int64)}
+
+
+class _Labels(BatchObjective[list[E]], Generic[E]):
+    """Examples with labels, read by `reader`."""
+
+    unit = "ex"
+
+    def __init__(self, model: nn.Module, loader: ExampleLoader[E], reader: Reader[E], *, seed: int) -> None:
+        super().__init__(model, loader, seed=seed)
+        self.reader = reader
+
+    def answers(self, arrays: Mapping[str, Tensor]) -> Tensor:
+        """What the model says, in float32."""
+        inputs = {name: array for name, array in arrays.items() if name != "labels"}
+        return self.model(**inputs).float()
+
+
+class ClassificationObjective(_Labels[E]):
+    """One class for each example: cross-entropy."""
+
+    headline = "accuracy"
+
+    def collate(self, material: list[E], rng: np.random.Generator, *, training: bool) -> Batch:
+        """The reader's arrays and `labels` (B,)."""
+        arrays = self.reader(material, rng, training=training)
+        labels = np.array([example.label for example in material], dtype=np.int64)  # type: ignore[attr-defined]
+        return Batch(arrays={**arrays, "labels": labels}, weight=len(labels), items=len(labels))
+
+    def loss(self, arrays: Mapping[str, Tensor]) -> Tensor:
+        """Summed nats."""
+        return F.cross_entropy(self.answers(arrays), arrays["labels"], reduction="sum")
+
+    def figures(self, arrays: Mapping[str, Tensor]) -> Mapping[str, float]:
+        """Accuracy, and nats per example."""
+        logits, labels = self.answers(arrays), arrays["labels"]
+        nats = F.cross_entropy(logits, labels, reduction="sum")
+        return {"accuracy": float((logits.argmax(-1) == labels).sum()), "nats_per_example": float(nats)}
+
+
+class RegressionObjective(_Labels[E]):
+    """One number for each example: squared error. Values are learnt as they are; scale them to about one."""
+
+    headline = "mean_squared_error"
+
+    def collate(self, material: list[E], rng: np.random.Generator, *, training: bool) -> Batch:
+        """The reader's arrays and `labels` (B,), float32."""
+        arrays = self.reader(material, rng, training=training)
+        labels = np.array([example.label for example in material], dtype=np.float32)  # type: ignore[attr-defined]
+        return Batch(arrays={**arrays, "labels": labels}, weight=len(labels), items=len(labels))
+
+    def _values(self, arrays: Mapping[str, Tensor]) -> Tensor:
+        answers = self.answers(arrays)
+        if answers.size(-1) != 1:
+            raise ConfigError(f"regression needs a head with one output, not {answers.size(-1)}", hint="num_labels=1")
+        return answers.squeeze(-1)
+
+    def loss(self, arrays: Mapping[str, Tensor]) -> Tensor:
+        """Summed squared error."""
+        return F.mse_loss(self._values(arrays), arrays["labels"], reduction="sum")
+
+    def figures(self, arrays: Mapping[str, Tensor]) -> Mapping[str, float]:
+        """Squared and absolute error, and what is needed for the explained share of the variance."""
+        values, labels = self._values(arrays), arrays["labels"]
+        errors = values - labels
+        return {
+            "mean_squared_error": float(errors.square().sum()),
+            "mean_absolute_error": float(errors.abs().sum()),
+            "label_mean": float(labels.sum()),
+            "label_square": float(labels.square().sum()),
+        }
+
+    def summary(self, values: dict[str, float]) -> dict[str, float]:
+        """`r_squared` beside the errors; unknown (nan) where labels do not vary is left out."""
+        mean, square = values.pop("label_mean"), values.pop("label_square")
+        variance = square - mean * mean
+        explained = {"r_squared": 1 - values["mean_squared_error"] / variance} if variance > 1e-12 else {}
+        return {**values, **explained}
+
+
+class TaggingObjective(_Labels[TaggedText]):
+    """A class for each token: cross-entropy over the tokens that count."""
+
+    headline = "accuracy"
+
+    def collate(self, material: list[TaggedText], rng: np.random.Generator, *, training: bool) -> Batch:
+        """The reader's arrays and `labels` (B, T), -100 where none counts."""
+        arrays = self.reader(material, rng, training=training)
+        labels = padded([example.label for example in material], IGNORED)
+        if labels.shape != arrays["input_ids"].shape:
+            raise ConfigError("a text has as many labels as tokens; special tokens have -100")
+        return Batch(arrays={**arrays, "labels": labels}, weight=int((labels != IGNORED).sum()), items=len(labels))
+
+    def loss(self, arrays: Mapping[str, Tensor]) -> Tensor:
+        """Summed nats over tokens that count."""
+        logits = self.answers(arrays)
+        return F.cross_entropy(logits.flatten(0, 1), arrays["labels"].flatten(), ignore_index=IGNORED, reduction="sum")
+
+    def figures(self, arrays: Mapping[str, Tensor]) -> Mapping[str, float]:
+        """Accuracy and nats, per token that counts."""
+        logits, labels = self.answers(arrays), arrays["labels"]
+        nats = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="sum")
+        return {"accuracy": float((logits.argmax(-1) == labels).sum()), "nats_per_token": float(nats)}
