@@ -2,5 +2,17 @@
 
 from bloomery.training.planner import Plan, plan
 from bloomery.training.pretrain import PretrainConfig, pretrain, pretrain_inputs
+from bloomery.training.train import prepare, train, train_inputs
+from bloomery.training.train_config import TrainConfig
 
-__all__ = ["Plan", "PretrainConfig", "plan", "pretrain", "pretrain_inputs"]
+__all__ = [
+    "Plan",
+    "PretrainConfig",
+    "TrainConfig",
+    "plan",
+    "prepare",
+    "pretrain",
+    "pretrain_inputs",
+    "train",
+    "train_inputs",
+]

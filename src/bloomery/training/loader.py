@@ -139,6 +139,7 @@ class ExampleLoader(Generic[E]):
         """Go on there; ConfigError if it belongs to other data."""
         if state["data"] != self._identity():
             raise ConfigError("the saved data position belongs to other data, or another batch size or seed")
+        self._epoch, self._batches = -1, self._batches[:0]
         if int(state["epoch"]) >= 0:
             self._begin(int(state["epoch"]))
         self._position, self._seen = int(state["position"]), int(state["seen"])

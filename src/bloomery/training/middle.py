@@ -6,6 +6,7 @@ a row after the three marks were added is cut off. This module does not know how
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -80,7 +81,7 @@ class MiddleObjective(CausalObjective):
         count = int((following != IGNORED).sum())
         starts = np.flatnonzero(ids[:count] == self.bos_id)
         pieces = []
-        for start, stop in zip(starts, [*starts[1:], count], strict=True):
+        for start, stop in pairwise([*starts.tolist(), count]):
             labels = following[start:stop]
             ended = len(labels) and labels[-1] == self.rows.shards.end_id
             pieces.append((labels[:-1], labels[-1:]) if ended else (labels, labels[:0]))

@@ -1,0 +1,159 @@
+"""Training as a stage, for every objective on text: a corpus in, a model that its user owns out.
+
+    tokenizer, tokens or examples -> build, or start from a model -> fit -> publish
+
+`pretrain` plans a causal model's sizes for a budget; here they are given. Killed at any instant, the same call goes on
+from its last checkpoint. This module does not know how a step is taken (`fit`, `loop`) nor any one loss.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bloomery.core.artifact import Artifact, write_durably
+from bloomery.core.config import digest, to_dict
+from bloomery.core.errors import DataError
+from bloomery.core.run import Run
+from bloomery.core.stage import StageInputs, reusable
+from bloomery.core.workspace import Workspace, as_workspace
+from bloomery.energy import open_meter
+from bloomery.tokenizer import TokenizeConfig, Tokenizer, TokenizerConfig, tokenize, train_tokenizer
+from bloomery.training.building import build, rebuild
+from bloomery.training.fit import Fitted, fit
+from bloomery.training.materials import Materials, objective_for
+from bloomery.training.objective import Objective
+from bloomery.training.publishing import save_model
+from bloomery.training.train_config import ROWS, TrainConfig
+
+STAGE = "train"
+_VERSION = 1
+
+
+def train_inputs(config: TrainConfig, corpus: str, tokenizer: str, start: str, fingerprint: str = "") -> StageInputs:
+    """What the stage depends on: artifact ids, `start` "" or of the model to begin with, else its `fingerprint`."""
+    parents = tuple(identity for identity in (corpus, tokenizer, start) if identity)
+    return StageInputs(
+        stage=STAGE,
+        config=to_dict(config),
+        parents=parents,
+        seed=config.fit.seed,
+        fingerprint=fingerprint,
+        version=_VERSION,
+    )
+
+
+def train(
+    corpus: Artifact,
+    *,
+    config: TrainConfig | None = None,
+    start: Artifact | None = None,
+    tokenizer: Artifact | None = None,
+    tokenizer_config: TokenizerConfig | None = None,
+    minutes: float | None = None,
+    workspace: Workspace | str | Path | None = None,
+    fresh: bool = False,
+) -> Artifact:
+    """Train a model on a corpus; returns an artifact of the kind that the objective makes.
+
+    `start` is a model artifact to begin with, whose tokenizer is used; otherwise the model has random weights and
+    `tokenizer`, or one that is trained on the corpus. `minutes` overrides the config's budget. An equal call returns
+    the same artifact without training, unless `fresh`. Raises ConfigError, DataError, TrainingError.
+    """
+    workspace = as_workspace(workspace)
+    config = config or TrainConfig()
+    if minutes is not None:
+        config = replace(config, fit=replace(config.fit, minutes=float(minutes), steps=0, epochs=0.0))
+    if start is not None:
+        tokenizer = start
+    elif tokenizer is None:
+        chosen = config.tokenizer(tokenizer_config or TokenizerConfig())
+        tokenizer = train_tokenizer(corpus, config=chosen, workspace=workspace)
+    tokens = _tokens(config, corpus, tokenizer, workspace)
+    inputs = train_inputs(
+        config, corpus.id, tokenizer.id, start.id if start else "", digest(tokens.id) if tokens else ""
+    )
+    if not fresh and (made := reusable(workspace, inputs)):
+        return made
+    with Run(workspace, inputs, meter=open_meter()) as run:
+        if fresh:
+            shutil.rmtree(run.scratch / "checkpoints", ignore_errors=True)
+            (run.scratch / "fit.json").unlink(missing_ok=True)
+        return _Training(run, config, corpus, tokens, start, Tokenizer.load(tokenizer.path)).publish()
+
+
+def prepare(
+    corpus: Artifact,
+    config: TrainConfig,
+    *,
+    tokenizer: Artifact,
+    start: Artifact | None = None,
+    workspace: Workspace | str | Path | None = None,
+) -> tuple[Objective, Materials]:
+    """The objective as `train` would build it, with its material: what `bloomery inspect batch` shows."""
+    workspace = as_workspace(workspace)
+    codec = Tokenizer.load(tokenizer.path)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.fit.seed)
+        materials = Materials.of(config, corpus, _tokens(config, corpus, tokenizer, workspace), codec)
+        model = _model(config, start, codec, materials)
+    return objective_for(config, model, materials), materials
+
+
+def _tokens(config: TrainConfig, corpus: Artifact, tokenizer: Artifact, workspace: Workspace) -> Artifact | None:
+    if config.objective not in ROWS:
+        return None
+    tokenizing = TokenizeConfig(context_length=config.context_length)
+    return tokenize(corpus, tokenizer, config=tokenizing, workspace=workspace)
+
+
+def _model(config: TrainConfig, start: Artifact | None, tokenizer: Tokenizer, materials: Materials) -> torch.nn.Module:
+    count = len(materials.labels) if materials.labels else 1
+    if start is not None:
+        return rebuild(config.objective, start.path, tokenizer, num_labels=count)
+    return build(config.objective, config.net, tokenizer, context_length=config.context_length, num_labels=count)
+
+
+class _Training:
+    """One run of the stage."""
+
+    def __init__(
+        self,
+        run: Run,
+        config: TrainConfig,
+        corpus: Artifact,
+        tokens: Artifact | None,
+        start: Artifact | None,
+        tokenizer: Tokenizer,
+    ) -> None:
+        self.run, self.config, self.start, self.tokenizer = run, config, start, tokenizer
+        with run.phase("read"):
+            self.materials = Materials.of(config, corpus, tokens, tokenizer)
+        if self.materials.left_out:
+            run.note(f"{self.materials.left_out:,} examples are left out: too long, or empty")
+
+    def publish(self) -> Artifact:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.config.fit.seed)
+            model = _model(self.config, self.start, self.tokenizer, self.materials)
+            objective = objective_for(self.config, model, self.materials)
+            steps = self.materials.steps_an_epoch(self.config.fit.batch_rows)
+            fitted = fit(self.run, objective, self.config.fit, steps_an_epoch=steps, stage=f"{STAGE}.fit")
+        model = model.to("cpu").eval()
+        folder = self.run.new_folder("model")
+        kind = save_model(model, folder, labels=self.materials.labels)
+        self.tokenizer.save(folder)
+        if self.materials.labels:
+            write_durably(folder / "labels.json", json.dumps(self.materials.labels, ensure_ascii=False).encode())
+        return self.run.publish(folder, kind=kind, metrics=self._metrics(fitted))
+
+    def _metrics(self, fitted: Fitted) -> dict[str, Any]:
+        labels = {"labels": list(self.materials.labels)} if self.materials.labels else {}
+        if fitted.validation is not None and not fitted.validation.values:
+            raise DataError("the validation split gave no figures")
+        return {"objective": self.config.objective, **labels, **fitted.metrics}

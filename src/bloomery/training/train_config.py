@@ -1,0 +1,64 @@
+"""TrainConfig: what is learnt, from which fields of a corpus, by which model, for how long.
+
+This module does not know how any of it is done.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from bloomery.core.errors import ConfigError
+from bloomery.tokenizer import TokenizerConfig
+from bloomery.training.building import NetConfig
+from bloomery.training.corruption import MaskingConfig, MiddleConfig, SpanConfig
+from bloomery.training.fit import FitConfig
+
+ROWS = ("causal", "middle", "masked", "spans")
+"""Objectives that read packed rows of tokens; the others read examples."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """What is learnt, from which fields, by which model, for how long."""
+
+    objective: Literal["causal", "middle", "masked", "spans", "sequence", "classes", "values", "tags"] = "masked"
+    """Next tokens; middles of documents; blanks; spans taken out; a target for each text; a class, a value or tags."""
+    target_field: str = ""
+    """Metadata field of the target, label, value or tags [default: target, label, value or tags]."""
+    context_length: int = 128
+    """Tokens of a row, or at most of a text."""
+    net: NetConfig = field(default_factory=NetConfig)
+    """Sizes of a model from random weights."""
+    fit: FitConfig = field(default_factory=FitConfig)
+    """How long and how fast."""
+    masking: MaskingConfig = field(default_factory=MaskingConfig)
+    """Blanks of a masked objective."""
+    spans: SpanConfig = field(default_factory=SpanConfig)
+    """Spans of span corruption."""
+    middle: MiddleConfig = field(default_factory=MiddleConfig)
+    """Fill in the middle."""
+    label_smoothing: float = 0.0
+    """Of sequence: the share of a label that is spread over the vocabulary."""
+
+    def __post_init__(self) -> None:
+        if self.context_length < 8:
+            raise ConfigError('"train.context_length" should be at least 8')
+        if self.target_field and self.objective in ROWS:
+            raise ConfigError(f'"{self.objective}" reads plain text: "train.target_field" has no meaning')
+
+    @property
+    def field_name(self) -> str:
+        """The metadata field that is learnt."""
+        usual = {"sequence": "target", "classes": "label", "values": "value", "tags": "tags"}
+        return self.target_field or usual.get(self.objective, "")
+
+    def tokenizer(self, given: TokenizerConfig) -> TokenizerConfig:
+        """`given` with the special tokens that the objective needs, and the target's text to learn from."""
+        return replace(
+            given,
+            masks=given.masks or self.objective == "masked",
+            sentinels=given.sentinels or (100 if self.objective == "spans" else 0),
+            fill_in_the_middle=given.fill_in_the_middle or self.objective == "middle",
+            metadata_fields=given.metadata_fields or ((self.field_name,) if self.objective == "sequence" else ()),
+        )
