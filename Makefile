@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test check format bench kills clean
+.PHONY: demo test check format bench kills experiments results clean
 .DEFAULT_GOAL := test
 
 $(INSTALLED): pyproject.toml constraints.txt
@@ -34,6 +34,14 @@ bench: $(INSTALLED)  ## performance against named peers; slow
 
 kills: $(INSTALLED)  ## fifty SIGKILLs at random instants, each resumed: bit-equal end
 	BLOOMERY_KILLS=50 $(BIN)/python -m pytest -s tests/integration/test_kill.py
+
+experiments: $(INSTALLED)  ## what docs/results.md says, measured again; hours
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e ".[experiments]"
+	for one in experiments/[a-v]*.py; do $(BIN)/python $$one || exit 1; done
+	$(BIN)/python experiments/write_results.py
+
+results: $(INSTALLED)  ## docs/results.md of the results that are kept
+	$(BIN)/python experiments/write_results.py
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache dist

@@ -28,13 +28,14 @@ from bloomery.tokenizer import (
     train_tokenizer,
     train_tokenizer_inputs,
 )
-from bloomery.training import PretrainConfig, pretrain, pretrain_inputs
+from bloomery.training import PretrainConfig, TrainConfig, pretrain, pretrain_inputs
 
 SCHEMA: Mapping[str, type] = {
     "curate": CurateConfig,
     "tokenizer": TokenizerConfig,
     "tokenize": TokenizeConfig,
     "pretrain": PretrainConfig,
+    "train": TrainConfig,
     "measure": MeasureConfig,
     "energy": EnergyConfig,
     "serve": ServeConfig,

@@ -1,0 +1,100 @@
+"""What the experiments share: where data lies, intervals over seeds, arms run two at a time, results kept as JSON.
+
+Results go to `experiments/results/NAME.json`; `python experiments/write_results.py` makes `docs/results.md` of them.
+This module does not know any experiment.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+T = TypeVar("T")
+PROJECT = Path(__file__).resolve().parents[1]
+RESULTS = Path(__file__).resolve().parent / "results"
+SEEDS = (0, 1, 2)
+
+
+def data(*parts: str) -> Path:
+    """A file of the real data beside the project, or wherever BLOOMERY_DATA points."""
+    root = Path(os.environ.get("BLOOMERY_DATA") or PROJECT.parent / "shared" / "data")
+    path = root.joinpath(*parts)
+    if not path.exists():
+        raise SystemExit(f"error: {path} is not there\nhint: BLOOMERY_DATA=folder of the data")
+    return path
+
+
+def over_seeds(values: Sequence[float]) -> dict[str, float]:
+    """Mean and the two ends of its 95% interval by Student's t; with one value the ends are unknown (nan)."""
+    from scipy import stats
+
+    found = np.asarray(values, dtype=float)
+    mean = float(found.mean())
+    if len(found) < 2:
+        return {"mean": mean, "low": math.nan, "high": math.nan, "n": len(found)}
+    half = float(stats.t.ppf(0.975, len(found) - 1) * found.std(ddof=1) / math.sqrt(len(found)))
+    return {"mean": mean, "low": mean - half, "high": mean + half, "n": len(found)}
+
+
+def paired_bootstrap(differences: np.ndarray, *, resamples: int = 10_000, seed: int = 0) -> dict[str, float]:
+    """Mean of per-example differences and its 95% percentile interval, examples resampled."""
+    rng = np.random.default_rng(seed)
+    found = np.asarray(differences, dtype=float)
+    means = np.array([found[rng.integers(0, len(found), len(found))].mean() for _ in range(resamples)])
+    low, high = np.percentile(means, [2.5, 97.5])
+    return {"mean": float(found.mean()), "low": float(low), "high": float(high), "n": len(found)}
+
+
+def share_interval(right: int, total: int) -> dict[str, float]:
+    """A share with Wilson's 95% interval."""
+    z, p = 1.959964, right / total
+    middle = (p + z * z / (2 * total)) / (1 + z * z / total)
+    half = z * math.sqrt(p * (1 - p) / total + z * z / (4 * total * total)) / (1 + z * z / total)
+    return {"mean": p, "low": middle - half, "high": middle + half, "n": total}
+
+
+def _one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def run_arms(work: Callable[..., T], arms: Sequence[tuple[Any, ...]], *, jobs: int = 2) -> list[T]:
+    """`work(*arm)` for each arm, `jobs` processes at a time with one thread each; results in the arms' order."""
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
+        return list(pool.map(work, *zip(*arms, strict=True)))
+
+
+def scratch_home(home: str) -> AbstractContextManager[str]:
+    """The workspace that was asked for, or one that is gone afterwards."""
+    return nullcontext(home) if home else tempfile.TemporaryDirectory(prefix="bloomery-experiment-")
+
+
+def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> Path:
+    """One JSON object a line."""
+    with path.open("w", encoding="utf-8") as file:
+        for row in rows:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+    return path
+
+
+def keep(name: str, result: Mapping[str, Any]) -> None:
+    """Write a result, with the machine that it was measured on, and say where it is."""
+    import torch
+
+    machine = f"{os.cpu_count()} cores, {platform.machine()}, PyTorch {torch.__version__}"
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    path.write_text(json.dumps({**result, "machine": machine}, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    print(f"kept in {path.relative_to(PROJECT)}; python experiments/write_results.py makes docs/results.md")

@@ -1,0 +1,97 @@
+"""`bloomery train`: any objective on text, from random weights or a model. This module does not know how it is done."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from bloomery.cli.options import Common, Fresh, Overrides, RecipeFile, read_recipe, show_artifact
+from bloomery.cli.plan import Minutes
+
+if TYPE_CHECKING:
+    from bloomery.core.artifact import Artifact
+    from bloomery.core.recipe import Recipe
+    from bloomery.core.workspace import Workspace
+    from bloomery.training import TrainConfig
+
+ObjectiveName = Annotated[
+    str,
+    Parameter(
+        help="What is learnt: causal, middle, masked, spans, sequence, classes, values or tags [default: the recipe's]."
+    ),
+]
+Start = Annotated[str, Parameter(help="A model to begin with: artifact name or id [default: random weights].")]
+TargetField = Annotated[str, Parameter(name="--field", help="Metadata field that holds target, label, value or tags.")]
+
+
+def train(
+    corpus: Annotated[str, Parameter(help="A corpus: name, id or folder [default: the latest].")] = "",
+    *,
+    objective: ObjectiveName = "",
+    field: TargetField = "",
+    start: Start = "",
+    minutes: Minutes = None,
+    recipe: RecipeFile = None,
+    set_: Overrides = None,
+    fresh: Fresh = False,
+    common: Common | None = None,
+) -> None:
+    """Train a model to fill blanks, translate, classify or go on with a text. Killed, the same command goes on."""
+    common = common or Common()
+    from bloomery.tokenizer import TokenizerConfig
+    from bloomery.training import train as train_stage
+
+    settings, workspace = read_recipe(recipe, set_), common.workspace()
+    config = chosen(settings, objective, field)
+    made = train_stage(
+        workspace.find(corpus, kind="corpus") if corpus else workspace.latest("corpus"),
+        config=config,
+        start=find_start(workspace, start),
+        tokenizer_config=settings.table("tokenizer", TokenizerConfig),
+        minutes=minutes,
+        workspace=workspace,
+        fresh=fresh,
+    )
+    show_artifact(made, common, trained_lines(made.metrics))
+
+
+def chosen(settings: Recipe, objective: str, field: str) -> TrainConfig:
+    """The recipe's [train] with what the options say."""
+    from dataclasses import replace
+    from typing import get_args, get_type_hints
+
+    from bloomery.core.errors import ConfigError, nearest
+    from bloomery.training import TrainConfig
+
+    config = settings.table("train", TrainConfig)
+    known = get_args(get_type_hints(TrainConfig)["objective"])
+    if objective and objective not in known:
+        raise ConfigError(f"unknown objective {objective!r:.40}", hint=nearest(objective, known))
+    changes: dict[str, Any] = {
+        key: value for key, value in (("objective", objective), ("target_field", field)) if value
+    }
+    return replace(config, **changes)
+
+
+def find_start(workspace: Workspace, start: str) -> Artifact | None:
+    """The artifact of a model to begin with; a folder or hub id is imported first."""
+    if not start:
+        return None
+    if workspace.matching(start):
+        return workspace.find(start)
+    from bloomery.engine import import_model
+
+    return import_model(start, workspace=workspace)
+
+
+def trained_lines(metrics: Any) -> list[str]:
+    """What came of it, for people."""
+    unit = next(name for name in metrics if name.endswith("_per_second"))
+    lines = [
+        f"{metrics['objective']}: {metrics['parameters']:,} parameters, {metrics['steps']:,} steps in "
+        f"{metrics['training_seconds']:.0f} s at {metrics[unit]:,.0f} {unit.removesuffix('_per_second')}/s"
+    ]
+    found = {k.removeprefix("validation_"): v for k, v in metrics.items() if k.startswith("validation_")}
+    figures = [f"{k.replace('_', ' ')} {v:.4f}" for k, v in found.items() if isinstance(v, float) and k != "seconds"]
+    return [*lines, "validation: " + (", ".join(figures) or "none held out")]

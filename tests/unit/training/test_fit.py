@@ -1,0 +1,76 @@
+"""Fit: steps found by timing and taken back, rates by optimiser, settings that are checked."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from bloomery.core.errors import ConfigError
+from bloomery.core.run import Run
+from bloomery.core.stage import StageInputs
+from bloomery.core.workspace import Workspace
+from bloomery.models.classifiers import MeanTextClassifier, MeanTextConfig
+from bloomery.training.fit import FitConfig, fit, seconds_a_step
+from bloomery.training.labels import ClassificationObjective, LabelledText, TextReader
+from bloomery.training.loader import ExampleLoader
+
+CONFIG = FitConfig(steps=40, batch_rows=8, optimizer="adamw", learning_rate=0.01, device="cpu", validations=1)
+
+
+def _objective() -> ClassificationObjective:
+    torch.manual_seed(0)
+    texts = [LabelledText([i % 5 + 1, i % 7 + 10], int(i % 5 < 2)) for i in range(64)]
+    net = MeanTextClassifier(MeanTextConfig(vocab_size=20, dropout=0.1))
+    return ClassificationObjective(net, ExampleLoader(texts, texts[:16], rows=8, seed=0), TextReader(0), seed=0)
+
+
+def _fit(home, config: FitConfig, **options):
+    with Run(Workspace(home), StageInputs(stage="test", config={"c": repr(config)})) as run:
+        return fit(run, _objective(), config, **options)
+
+
+def test_it_learns_and_says_what_it_did(tmp_path):
+    done = _fit(tmp_path, CONFIG)
+    assert done.validation is not None and done.validation.value == 1.0
+    metrics = done.metrics
+    assert metrics["steps"] == 40 and metrics["examples_read"] == 320 and metrics["validation_accuracy"] == 1.0
+    assert metrics["precision"] == "float32" and not metrics["resumed"]
+
+
+def test_timing_leaves_nothing_behind():
+    objective = _objective()
+    before = {name: value.clone() for name, value in objective.model.state_dict().items()}
+    place, random = objective.state_dict(), torch.get_rng_state()
+    assert seconds_a_step(objective, CONFIG, torch.device("cpu"), "float32") > 0
+    assert all(torch.equal(value, before[name]) for name, value in objective.model.state_dict().items())
+    assert objective.state_dict() == place and torch.equal(torch.get_rng_state(), random)
+    assert all(p.grad is None for p in objective.model.parameters())
+
+
+def test_epochs_become_steps(tmp_path):
+    done = _fit(tmp_path, FitConfig(epochs=1.5, batch_rows=8, device="cpu"), steps_an_epoch=8)
+    assert done.metrics["steps"] == 12
+    with pytest.raises(ConfigError, match="epochs of this data"):
+        _fit(tmp_path, FitConfig(epochs=1.0, device="cpu"))
+
+
+def test_large_gradients_are_scaled_down(tmp_path):
+    free = _fit(tmp_path / "a", CONFIG).metrics["loss_curve"]
+    held = _fit(tmp_path / "b", FitConfig(**{**vars(CONFIG), "max_norm": 1e-4})).metrics["loss_curve"]
+    assert free != held
+
+
+def test_rates():
+    muon = FitConfig(learning_rate=0.01).rates()
+    assert (muon.matrix_lr, muon.embedding_lr, muon.head_lr) == pytest.approx((0.01, 0.01, 0.002))
+    adamw = FitConfig(optimizer="adamw").rates()
+    assert {adamw.matrix_lr, adamw.embedding_lr, adamw.head_lr, adamw.scalar_lr} == {1e-3}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"batch_rows": 0}, {"steps": -1}, {"warmup_fraction": 0.6}, {"minutes": 0.0}],
+)
+def test_settings_are_checked(options):
+    with pytest.raises(ConfigError):
+        FitConfig(**options)
