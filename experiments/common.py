@@ -10,6 +10,7 @@ import json
 import math
 import os
 import platform
+import sysconfig
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -33,6 +34,20 @@ def data(*parts: str) -> Path:
     if not path.exists():
         raise SystemExit(f"error: {path} is not there\nhint: BLOOMERY_DATA=folder of the data")
     return path
+
+
+def stdlib_sources(*, least: int = 2_000, most: int = 60_000) -> list[str]:
+    """The source files of this Python's standard library, tests aside, in order of their names."""
+    root = Path(sysconfig.get_paths()["stdlib"])
+    kept = []
+    for path in sorted(root.rglob("*.py")):
+        parts = set(path.relative_to(root).parts)
+        if parts & {"site-packages", "test", "tests", "idlelib", "lib2to3", "encodings", "pydoc_data", "__pycache__"}:
+            continue
+        text = path.read_text(encoding="utf-8", errors="replace")
+        if least <= len(text) <= most:
+            kept.append(text)
+    return kept
 
 
 def over_seeds(values: Sequence[float]) -> dict[str, float]:
@@ -62,6 +77,11 @@ def share_interval(right: int, total: int) -> dict[str, float]:
     middle = (p + z * z / (2 * total)) / (1 + z * z / total)
     half = z * math.sqrt(p * (1 - p) / total + z * z / (4 * total * total)) / (1 + z * z / total)
     return {"mean": p, "low": middle - half, "high": middle + half, "n": total}
+
+
+def shown(value: Mapping[str, float], form: str = ".2f") -> str:
+    """A mean with its interval, for people."""
+    return f"{value['mean']:{form}} ({value['low']:{form}} to {value['high']:{form}})"
 
 
 def _one_thread() -> None:

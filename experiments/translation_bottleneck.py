@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from common import SEEDS, data, keep, over_seeds, run_arms, scratch_home, write_jsonl
+from common import SEEDS, data, keep, over_seeds, run_arms, scratch_home, shown, write_jsonl
 
 NETS: dict[str, dict[str, Any]] = {
     "GRU": {"family": "gru", "context": "every_step", "bidirectional": False, "hidden_size": 320},
@@ -174,22 +174,10 @@ def main() -> None:
             "parameters": mine[0]["parameters"],
         }
         figures = table[kind]["bleu"]
-        print(
-            f"{kind:20s}",
-            *(f"{band} {v['mean']:5.1f} ({v['low']:.1f} to {v['high']:.1f})" for band, v in figures.items()),
-        )
+        print(f"{kind:20s}", *(f"{band}: {shown(value, '.1f')}" for band, value in figures.items()))
     if options.split.startswith("test") and not options.limit:
-        keep(
-            "translation",
-            {
-                "epochs": options.epochs,
-                "batch": BATCH,
-                "nets": NETS,
-                "seeds": options.seeds,
-                "arms": found,
-                "table": table,
-            },
-        )
+        sizes = {"epochs": options.epochs, "batch": BATCH, "vocabulary": VOCABULARY, "nets": NETS}
+        keep("translation", {**sizes, "seeds": options.seeds, "arms": found, "table": table})
 
 
 if __name__ == "__main__":

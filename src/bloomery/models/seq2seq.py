@@ -121,12 +121,13 @@ class Seq2Seq(nn.Module):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """As published: normal with std 1 for embeddings and E^-1/2 for matrices by their input, D more for q."""
+        """As published: normal with std 1 for embeddings and E^-1/2 for matrices by their input, D more for q. A
+        head of its own is such a matrix: with std 1 its first logits would be far from even."""
         config = self.config
         for name, parameter in self.named_parameters():
             if name.endswith("norm.weight"):
                 parameter.fill_(1.0)
-            elif "embed_tokens" in name or "lm_head" in name:
+            elif "embed_tokens" in name:
                 parameter.normal_(0.0, 1.0)
             elif "q_proj" in name:
                 parameter.normal_(0.0, (config.d_model * config.d_kv) ** -0.5)
