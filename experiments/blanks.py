@@ -37,7 +37,7 @@ from common import (
     write_jsonl,
 )
 
-NET = {"hidden_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4}
+NET: dict[str, Any] = {"hidden_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4}
 VOCABULARY, CONTEXT, BATCH = 8000, 128, 32
 KINDS = ("masked, then tuned", "causal, then tuned", "from scratch")
 TASKS = {"sst2": 0, "sst2-500": 500, "sms-200": 200}

@@ -16,7 +16,7 @@ from bloomery.core.errors import ConfigError, nearest
 from bloomery.core.recipe import Recipe
 from bloomery.core.stage import StageInputs, reusable, why_run
 from bloomery.core.workspace import Workspace
-from bloomery.corpus import CurateConfig, curate, curate_inputs
+from bloomery.corpus import CurateConfig, PicturesConfig, curate, curate_inputs
 from bloomery.energy import EnergyConfig
 from bloomery.evaluate import MeasureConfig, measure, measure_inputs
 from bloomery.server import ServeConfig
@@ -32,6 +32,7 @@ from bloomery.training import PretrainConfig, TrainConfig, pretrain, pretrain_in
 
 SCHEMA: Mapping[str, type] = {
     "curate": CurateConfig,
+    "pictures": PicturesConfig,
     "tokenizer": TokenizerConfig,
     "tokenize": TokenizeConfig,
     "pretrain": PretrainConfig,

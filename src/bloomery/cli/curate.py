@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from bloomery.cli.options import Common, Fresh, Overrides, RecipeFile, read_recipe, show_artifact
 
+if TYPE_CHECKING:
+    from bloomery.core.recipe import Recipe
+
 
 def curate(
     *sources: Annotated[str, Parameter(help='Files, folders, globs or "python-docs" [default: the recipe\'s].')],
+    pictures: Annotated[
+        bool, Parameter(negative=(), help="A corpus of pictures with captions, of the recipe's [pictures].")
+    ] = False,
     recipe: RecipeFile = None,
     set_: Overrides = None,
     fresh: Fresh = False,
@@ -21,7 +27,11 @@ def curate(
     from bloomery.corpus import CurateConfig
     from bloomery.corpus import curate as curate_stage
 
-    config = read_recipe(recipe, set_).table("curate", CurateConfig)
+    settings = read_recipe(recipe, set_)
+    if pictures:
+        _curate_pictures(sources, settings, fresh, common)
+        return
+    config = settings.table("curate", CurateConfig)
     made = curate_stage(sources or config.sources, config=config, workspace=common.workspace(), fresh=fresh)
     metrics = made.metrics
     lines = [
@@ -30,5 +40,21 @@ def curate(
     ]
     lines += [f"taken out, {reason}: {count:,}" for reason, count in metrics["dropped"].items()]
     if metrics.get("problems"):
+        lines.append(f"problems in the sources: {metrics['problems']:,}, see {made.path / 'report.json'}")
+    show_artifact(made, common, lines)
+
+
+def _curate_pictures(sources: tuple[str, ...], settings: Recipe, fresh: bool, common: Common) -> None:
+    from bloomery.corpus import PicturesConfig, curate_pictures
+
+    config = settings.table("pictures", PicturesConfig)
+    made = curate_pictures(sources or config.sources, config=config, workspace=common.workspace(), fresh=fresh)
+    metrics = made.metrics
+    lines = [
+        f"{split}: {count:,} pictures, {metrics['bytes'][split]:,} bytes, {metrics['captions'][split]:,} captions"
+        for split, count in metrics["pictures"].items()
+    ]
+    lines += [f"taken out, {reason}: {count:,}" for reason, count in metrics["dropped"].items()]
+    if metrics["problems"]:
         lines.append(f"problems in the sources: {metrics['problems']:,}, see {made.path / 'report.json'}")
     show_artifact(made, common, lines)

@@ -8,7 +8,7 @@ from cyclopts import Parameter
 
 from bloomery.cli.inspect_options import label
 from bloomery.cli.options import Common, Overrides, RecipeFile, print_json, read_recipe
-from bloomery.cli.train import ObjectiveName, Start, TargetField, chosen, find_start
+from bloomery.cli.train import ObjectiveName, Start, TargetField, chosen, find_corpus, find_start
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -31,24 +31,24 @@ def batch(
     """The first batch that `bloomery train` would take: tokens as the model sees them, and what it learns where."""
     common = common or Common()
     from bloomery.core.errors import ConfigError
-    from bloomery.tokenizer import Tokenizer, TokenizerConfig, train_tokenizer
-    from bloomery.training import prepare
+    from bloomery.tokenizer import TokenizerConfig, train_tokenizer
+    from bloomery.training import prepare, reads_text
     from bloomery.training.batch_view import view_batch
 
     if rows < 1 or skip < 0:
         raise ConfigError("rows should be at least 1 and skip at least 0")
     settings, workspace = read_recipe(recipe, set_), common.workspace()
     config = chosen(settings, objective, field)
-    source = workspace.find(corpus, kind="corpus") if corpus else workspace.latest("corpus")
-    begun = find_start(workspace, start)
-    tokenizer = begun or train_tokenizer(
-        source, config=config.tokenizer(settings.table("tokenizer", TokenizerConfig)), workspace=workspace
-    )
+    source = find_corpus(workspace, corpus, config)
+    tokenizer = begun = find_start(workspace, start)
+    if begun is None and reads_text(config, source):
+        chosen_tokenizer = config.tokenizer(settings.table("tokenizer", TokenizerConfig))
+        tokenizer = train_tokenizer(source, config=chosen_tokenizer, workspace=workspace)
     made, materials = prepare(source, config, tokenizer=tokenizer, start=begun, workspace=workspace)
     for _ in range(skip):
         made.next_batch(config.fit.batch_rows)
     found = made.next_batch(config.fit.batch_rows)
-    views = view_batch(found, Tokenizer.load(tokenizer.path), names=materials.labels)
+    views = view_batch(found, materials.tokenizer, names=materials.labels)
     if common.json:
         shown = [view.to_dict() for view in views[:rows]]
         print_json({"objective": config.objective, "rows": len(views), "learnt": found.weight, "shown": shown})

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 ObjectiveName = Annotated[
     str,
     Parameter(
-        help="What is learnt: causal, middle, masked, spans, sequence, classes, values or tags [default: the recipe's]."
+        help="What is learnt: causal, middle, masked, spans, sequence, classes, values, tags; of pictures: "
+        "contrastive, captions, classes, values [default: the recipe's]."
     ),
 ]
 Start = Annotated[str, Parameter(help="A model to begin with: artifact name or id [default: random weights].")]
@@ -45,7 +46,7 @@ def train(
     settings, workspace = read_recipe(recipe, set_), common.workspace()
     config = chosen(settings, objective, field)
     made = train_stage(
-        workspace.find(corpus, kind="corpus") if corpus else workspace.latest("corpus"),
+        find_corpus(workspace, corpus, config),
         config=config,
         start=find_start(workspace, start),
         tokenizer_config=settings.table("tokenizer", TokenizerConfig),
@@ -72,6 +73,13 @@ def chosen(settings: Recipe, objective: str, field: str) -> TrainConfig:
         key: value for key, value in (("objective", objective), ("target_field", field)) if value
     }
     return replace(config, **changes)
+
+
+def find_corpus(workspace: Workspace, name: str, config: TrainConfig) -> Artifact:
+    """The corpus of that name; without one the latest of texts, or of pictures for what is learnt from those alone."""
+    if name:
+        return workspace.find(name)
+    return workspace.latest("pictures" if config.objective in ("contrastive", "captions") else "corpus")
 
 
 def find_start(workspace: Workspace, start: str) -> Artifact | None:

@@ -3,6 +3,20 @@
 from bloomery.corpus.config import CurateConfig
 from bloomery.corpus.curate import curate, curate_inputs
 from bloomery.corpus.document import Document
+from bloomery.corpus.picture_sources import PicturesConfig
+from bloomery.corpus.pictures import PICTURES, Picture, curate_pictures, curate_pictures_inputs, read_pictures
 from bloomery.corpus.shards import read_documents
 
-__all__ = ["CurateConfig", "Document", "curate", "curate_inputs", "read_documents"]
+__all__ = [
+    "PICTURES",
+    "CurateConfig",
+    "Document",
+    "Picture",
+    "PicturesConfig",
+    "curate",
+    "curate_inputs",
+    "curate_pictures",
+    "curate_pictures_inputs",
+    "read_documents",
+    "read_pictures",
+]

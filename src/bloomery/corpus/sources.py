@@ -84,7 +84,7 @@ def _matching(pattern: str) -> Iterator[SourceFile]:
 
 def _in_folder(folder: Path) -> Iterator[SourceFile]:
     found = False
-    for path in _walk(folder):
+    for path in walk(folder):
         if kind_of(path) in _SUFFIXES:
             found = True
             yield SourceFile(path, named=False)
@@ -96,7 +96,8 @@ def _in_folder(folder: Path) -> Iterator[SourceFile]:
         )
 
 
-def _walk(folder: Path) -> Iterator[Path]:
+def walk(folder: Path) -> Iterator[Path]:
+    """Every file below a folder in name order, hidden ones left out."""
     # Folders that are links are not followed: they may lead in a circle.
     with os.scandir(folder) as entries:
         ordered = sorted((entry.name, entry.is_dir(follow_symlinks=False), entry.is_file()) for entry in entries)
@@ -104,7 +105,7 @@ def _walk(folder: Path) -> Iterator[Path]:
         if name.startswith("."):
             continue
         if is_folder:
-            yield from _walk(folder / name)
+            yield from walk(folder / name)
         elif is_file:
             yield folder / name
 

@@ -42,17 +42,18 @@ class BrokenStream(Exception):
         self.reason, self.detail = reason, detail
 
 
-def read_blocks(path: Path, *, max_expansion: int) -> Iterator[bytes]:
-    """The file's bytes, decompressed if its suffix says so. Raises BrokenStream."""
+def read_blocks(path: Path, *, max_expansion: int, suffix: str = "") -> Iterator[bytes]:
+    """The file's bytes, decompressed if its suffix (or the one given) says so. Raises BrokenStream."""
+    suffix = suffix or path.suffix.lower()
     try:
         with path.open("rb") as stream:
-            if path.suffix.lower() not in COMPRESSIONS:
+            if suffix not in COMPRESSIONS:
                 while block := stream.read(_OUTPUT_BYTES):
                     yield block
                 return
             limit = max(_BOMB_BYTES, max_expansion * path.stat().st_size)
             produced = 0
-            for block in _decompressed(stream, path.suffix.lower()):
+            for block in _decompressed(stream, suffix):
                 produced += len(block)
                 if produced > limit:
                     raise BrokenStream("decompression_bomb", f"more than {limit:,} bytes; see max_expansion")

@@ -8,7 +8,6 @@ decoded is a DataError of one line. This module does not know models, folders of
 from __future__ import annotations
 
 import dataclasses
-import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,20 +20,14 @@ from torch import Tensor
 
 from bloomery.core.artifact import write_durably
 from bloomery.core.config import from_dict, to_dict
-from bloomery.core.errors import BloomeryError, ConfigError, DataError, MissingExtraError
+from bloomery.core.errors import ConfigError, DataError
+from bloomery.corpus.picture_file import MAX_IMAGE_PIXELS, Picture, open_image
 from bloomery.models.weights import as_json, read_json
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    Picture = Image | np.ndarray | bytes | str | Path
-else:
-    Picture = Any
-
 PROCESSOR_FILE = "preprocessor_config.json"
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
-MAX_IMAGE_BYTES = 64 * 1024 * 1024
-MAX_IMAGE_PIXELS = 64 * 1024 * 1024
 _MAX_EDGE = 1 << 14
 _CLIP_MEAN, _CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 _CLIP: dict[str, Any] = {
@@ -175,71 +168,6 @@ def listed(images: Picture | Sequence[Picture]) -> list[Picture]:
     if isinstance(images, (str, bytes)) or not isinstance(images, Sequence):
         return [images]
     return list(images)
-
-
-def open_image(source: Picture) -> Image:
-    """An RGB image, upright as its EXIF says if it comes from a file. DataError, in one line, for what is no image of
-    the `FORMATS`, is damaged or too large; of several frames the first is read."""
-    pillow = _pillow()
-    try:
-        if isinstance(source, (bytes, str, Path)):
-            return _decoded(source if isinstance(source, bytes) else _read(source))
-        if isinstance(source, np.ndarray):
-            if source.dtype != np.uint8 or source.shape[2:] not in ((), (3,)) or source.ndim < 2 or not source.size:
-                raise DataError(f"an array of {source.dtype} and shape {source.shape} is no image")
-            return pillow.fromarray(source).convert("RGB")
-        if not isinstance(source, pillow.Image):
-            raise DataError(
-                f"{type(source).__name__} is no image", hint="give a path, bytes, a uint8 array or Pillow's"
-            )
-        return _opaque(source)
-    except BloomeryError:
-        raise
-    except Exception as error:  # whatever a decoder raises, it means that this cannot be read
-        name = f"{source}: " if isinstance(source, (str, Path)) else ""
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(
-            f"{name}the image cannot be read: {reason:.200}", hint="supported: " + ", ".join(FORMATS)
-        ) from error
-
-
-def _read(path: str | Path) -> bytes:
-    with Path(path).open("rb") as file:
-        return file.read(MAX_IMAGE_BYTES + 1)
-
-
-def _decoded(data: bytes) -> Image:
-    from PIL import ImageOps
-
-    if len(data) > MAX_IMAGE_BYTES:
-        raise DataError(f"an image of more than {MAX_IMAGE_BYTES:,} bytes is too large")
-    with _pillow().open(io.BytesIO(data), formats=FORMATS) as image:
-        _check_pixels(image)
-        image.load()
-        return _opaque(ImageOps.exif_transpose(image))
-
-
-def _opaque(image: Image) -> Image:
-    _check_pixels(image)
-    if "A" not in image.getbands() and image.info.get("transparency") is None:
-        return image.convert("RGB")
-    image = image.convert("RGBA")
-    white = _pillow().new("RGBA", image.size, (255, 255, 255, 255))
-    return _pillow().alpha_composite(white, image).convert("RGB")
-
-
-def _check_pixels(image: Image) -> None:
-    width, height = image.size
-    if not 0 < width * height <= MAX_IMAGE_PIXELS:
-        raise DataError(f"an image of {width} x {height} pixels is empty or too large")
-
-
-def _pillow() -> Any:
-    try:
-        import PIL.Image
-    except ImportError:
-        raise MissingExtraError("pillow", "vision", "reading images") from None
-    return PIL.Image
 
 
 def _check_size(name: str, size: Mapping[str, int], known: Sequence[set[str]]) -> None:

@@ -11,6 +11,10 @@ IM_START = "<|im_start|>"
 IM_END = "<|im_end|>"
 SPECIAL_TOKENS = (END_OF_TEXT, IM_START, IM_END)
 
+START_OF_TEXT = "<|startoftext|>"
+"""What begins a text that ends with END_OF_TEXT, as CLIP spells it."""
+IMAGE = "<image>"
+"""A picture's place in a text, as LLaVA spells it."""
 MASK = "<|mask|>"
 """What stands in a blank."""
 SENTINEL = "<extra_id_{}>"

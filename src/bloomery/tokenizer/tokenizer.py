@@ -24,7 +24,7 @@ from bloomery.core.errors import DataError, RequestError
 from bloomery.tokenizer.chat import ChatTemplate
 from bloomery.tokenizer.description import MAX_VOCAB_SIZE, byte_level_alphabet, parse_object, text_of
 from bloomery.tokenizer.published import convert, published_names
-from bloomery.tokenizer.special import MIDDLE_SPELLINGS, SENTINEL, TURN_ENDS
+from bloomery.tokenizer.special import IMAGE, MIDDLE_SPELLINGS, SENTINEL, TURN_ENDS
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as Backend
@@ -152,6 +152,11 @@ class Tokenizer:
         while (index := self._special_texts.get(SENTINEL.format(len(found)))) is not None:
             found.append(index)
         return found
+
+    @property
+    def image_id(self) -> int | None:
+        """The id of the token that stands for a picture, or None."""
+        return self._special_texts.get(IMAGE)
 
     @property
     def middle_ids(self) -> tuple[int, int, int] | None:

@@ -21,13 +21,20 @@ from bloomery.core.errors import ConfigError, DataError
 from bloomery.core.run import Run
 from bloomery.core.stage import StageInputs, reusable
 from bloomery.core.workspace import Workspace, as_workspace
-from bloomery.tokenizer.special import CHAT_TEMPLATE, END_OF_TEXT, MASK, MIDDLE_TOKENS, SENTINEL, SPECIAL_TOKENS
+from bloomery.tokenizer.special import (
+    CHAT_TEMPLATE,
+    END_OF_TEXT,
+    IMAGE,
+    MASK,
+    MIDDLE_TOKENS,
+    SENTINEL,
+    SPECIAL_TOKENS,
+    START_OF_TEXT,
+)
 from bloomery.tokenizer.tokenizer import CONFIG_FILE, SPECIAL_FILE, TEMPLATE_FILE, TOKENIZER_FILE, Tokenizer
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as Backend
-
-    from bloomery.corpus import Document
 
 STAGE = "train_tokenizer"
 _VERSION = 1
@@ -60,6 +67,10 @@ class TokenizerConfig:
     """Add this many tokens that stand for spans, for span corruption; T5 has 100."""
     fill_in_the_middle: bool = False
     """Add tokens that mark prefix, middle and suffix."""
+    encloses: bool = False
+    """A text begins with a token of its own and ends with the end token, as contrastive models read it."""
+    images: bool = False
+    """Add a token that stands where a picture is."""
     metadata_fields: tuple[str, ...] = ()
     """Learn from these texts of each document's metadata, too: translations, say."""
 
@@ -83,7 +94,9 @@ class TokenizerConfig:
         """All of them, in the order of their ids."""
         masks = (MASK,) if self.masks else ()
         sentinels = tuple(SENTINEL.format(number) for number in range(self.sentinels))
-        return (*SPECIAL_TOKENS, *masks, *sentinels, *(MIDDLE_TOKENS if self.fill_in_the_middle else ()))
+        middles = MIDDLE_TOKENS if self.fill_in_the_middle else ()
+        pictures = ((START_OF_TEXT,) if self.encloses else ()) + ((IMAGE,) if self.images else ())
+        return (*SPECIAL_TOKENS, *masks, *sentinels, *middles, *pictures)
 
 
 def train_tokenizer_inputs(corpus: Artifact, *, config: TokenizerConfig | None = None) -> StageInputs:
@@ -102,7 +115,6 @@ def train_tokenizer(
 
     The same corpus and config give the same files. With `fresh` it is trained even if it exists.
     """
-    from bloomery.corpus import read_documents
     from bloomery.energy import open_meter
 
     workspace, config = as_workspace(workspace), config or TokenizerConfig()
@@ -110,7 +122,7 @@ def train_tokenizer(
     if not fresh and (made := reusable(workspace, inputs)):
         return made
     with Run(workspace, inputs, meter=open_meter()) as run:
-        sample = _Sample(_texts(read_documents(corpus, "train"), config.metadata_fields), config.sample_bytes, run)
+        sample = _Sample(_texts(corpus, config.metadata_fields), config.sample_bytes, run)
         with run.phase("train"):
             backend = learn(sample, config)
         folder = run.new_folder()
@@ -150,10 +162,12 @@ def learn(texts: Iterable[str], config: TokenizerConfig) -> Backend:
     )
     backend.train_from_iterator(texts, trainer)
     # BOS in front of every text, as Llama's tokenizers do it; chat templates write their own.
+    first, last = (START_OF_TEXT, f" {END_OF_TEXT}") if config.encloses else (END_OF_TEXT, "")
+    ends = [END_OF_TEXT, START_OF_TEXT] if config.encloses else [END_OF_TEXT]
     backend.post_processor = processors.TemplateProcessing(
-        single=f"{END_OF_TEXT} $A",
-        pair=f"{END_OF_TEXT} $A {END_OF_TEXT} $B:1",
-        special_tokens=[(END_OF_TEXT, backend.token_to_id(END_OF_TEXT))],
+        single=f"{first} $A{last}",
+        pair=f"{first} $A {END_OF_TEXT} $B:1{last and last + ':1'}",
+        special_tokens=[(text, backend.token_to_id(text)) for text in ends],
     )
     return backend
 
@@ -162,6 +176,9 @@ def write_tokenizer(backend: Backend, folder: Path) -> None:
     """Write the files of a Hugging Face tokenizer folder."""
     tokens = {"bos_token": END_OF_TEXT, "eos_token": END_OF_TEXT, "pad_token": END_OF_TEXT}
     others = [token.content for token in backend.get_added_tokens_decoder().values() if token.content != END_OF_TEXT]
+    if START_OF_TEXT in others:
+        tokens["bos_token"] = START_OF_TEXT
+        others.remove(START_OF_TEXT)
     if MASK in others:
         tokens["mask_token"] = MASK
         others.remove(MASK)
@@ -187,9 +204,13 @@ def _json(value: Any) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
 
 
-def _texts(documents: Iterable[Document], fields: tuple[str, ...]) -> Iterator[str]:
-    """The texts of documents and those in fields of their metadata."""
-    for document in documents:
+def _texts(corpus: Artifact, fields: tuple[str, ...]) -> Iterator[str]:
+    """The training split's texts, or its pictures' captions, and those in fields of the metadata."""
+    if corpus.kind == "pictures":
+        from bloomery.corpus import read_pictures as read
+    else:
+        from bloomery.corpus import read_documents as read
+    for document in read(corpus, "train"):
         yield document.text
         for name in fields:
             value = document.metadata.get(name)

@@ -2,7 +2,7 @@
 
 from bloomery.training.planner import Plan, plan
 from bloomery.training.pretrain import PretrainConfig, pretrain, pretrain_inputs
-from bloomery.training.train import prepare, train, train_inputs
+from bloomery.training.train import prepare, reads_text, train, train_inputs
 from bloomery.training.train_config import TrainConfig
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "prepare",
     "pretrain",
     "pretrain_inputs",
+    "reads_text",
     "train",
     "train_inputs",
 ]

@@ -41,17 +41,18 @@ class RowView:
         return asdict(self)
 
 
-def view_batch(batch: Batch, tokenizer: Tokenizer, *, names: Sequence[str] = ()) -> list[RowView]:
-    """Every row of a batch. `names` are those of classes or tags; without them a label is a token, or a number."""
+def view_batch(batch: Batch, tokenizer: Tokenizer | None, *, names: Sequence[str] = ()) -> list[RowView]:
+    """Every row of a batch, whose tokens `tokenizer` spells (None: it has none). `names` are those of classes or tags;
+    without them a label is a token, or a number."""
     return [_row(batch, row, tokenizer, names) for row in range(batch.rows)]
 
 
-def _row(batch: Batch, row: int, tokenizer: Tokenizer, names: Sequence[str]) -> RowView:
+def _row(batch: Batch, row: int, tokenizer: Tokenizer | None, names: Sequence[str]) -> RowView:
     arrays = batch.arrays
     labels = arrays.get("labels")
     inputs: dict[str, list[Cell]] = {}
     for name in _INPUTS:
-        if name not in arrays:
+        if name not in arrays or tokenizer is None:
             continue
         ids = arrays[name][row]
         # The labels stand under the last of the inputs: under the decoder's where there is one.
@@ -81,7 +82,8 @@ def _end(ids: np.ndarray, marks: np.ndarray, mask: np.ndarray | None) -> int:
     learnt = np.flatnonzero(marks != IGNORED)
     other = np.flatnonzero(ids != ids[-1])
     last = max(learnt[-1] if len(learnt) else -1, other[-1] if len(other) else -1)
-    return int(last) + 1
+    # Where texts end with the token that also pads, that end is still the text's.
+    return min(len(ids), int(last) + (1 if len(learnt) else 2))
 
 
 def _named(mark: int, names: Sequence[str], tokenizer: Tokenizer) -> str:

@@ -50,7 +50,8 @@ class NetConfig:
 
     family: str = ""
     """causal, middle: qwen3, llama; masked, tags: modernbert, bert, roberta; spans: t5; sequence: t5, gru, lstm;
-    classes, values: any encoder or decoder of these, mean, conv. Empty: the first."""
+    classes, values: any encoder or decoder of these, mean, conv. Of pictures: contrastive: clip, siglip; captions:
+    llava; classes, values: vit, conv. Empty: the first."""
     hidden_size: int = 128
     """Width."""
     num_hidden_layers: int = 4
@@ -65,6 +66,10 @@ class NetConfig:
     """A recurrent encoder reads both ways."""
     dropout: float = 0.0
     """Of recurrent nets, mean and conv."""
+    image_size: int = 32
+    """Height and width of pictures."""
+    patch_size: int = 4
+    """Height and width of the squares that a picture is cut into."""
 
     def heads(self) -> int:
         """The number of attention heads."""
@@ -84,7 +89,7 @@ def build(
     if family not in known:
         raise ConfigError(f"{family!r} cannot be trained as {objective!r}", hint=nearest(family, known))
     if family in DECODERS:
-        decoder = Decoder(_decoder_config(family, net, tokenizer, context_length))
+        decoder = Decoder(decoder_config(family, net, tokenizer, context_length))
         if objective in ("causal", "middle"):
             return decoder
         return DecoderClassifier.of(decoder, num_labels=num_labels, pad_token_id=padding(tokenizer))
@@ -145,7 +150,8 @@ def padding(tokenizer: Tokenizer) -> int:
     return tokenizer.separator_id if tokenizer.pad_id is None else tokenizer.pad_id
 
 
-def _decoder_config(family: str, net: NetConfig, tokenizer: Tokenizer, context_length: int) -> ModelConfig:
+def decoder_config(family: str, net: NetConfig, tokenizer: Tokenizer, context_length: int) -> ModelConfig:
+    """A decoder's config of these sizes."""
     return ModelConfig(
         model_type=family,
         vocab_size=tokenizer.vocab_size,

@@ -7,7 +7,7 @@ does not know models or batches.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from bloomery.core.artifact import Artifact
@@ -53,7 +53,11 @@ def text_pairs(
 
 def label_names(corpus: Artifact, field: str) -> list[str]:
     """The distinct labels of the training split, sorted; numbers by value. DataError for fewer than two."""
-    labels = {_label(document, field) for document in documents_with(corpus, "train", field)}
+    return sorted_labels({_label(document, field) for document in documents_with(corpus, "train", field)}, field)
+
+
+def sorted_labels(labels: set[str], field: str) -> list[str]:
+    """Labels in order; DataError for fewer than two, and for so many that they can be no classes."""
     if len(labels) < 2:
         raise DataError(f'the field "{field}" has {len(labels)} distinct labels in the training split')
     if len(labels) > 10_000:
@@ -69,10 +73,12 @@ def labelled_texts(
     DataError for a label that is not among the names, or is no number.
     """
     made = []
-    places = {} if names is None else {name: number for number, name in enumerate(names)}
+    places = places_of(names or ())
     for document in documents_with(corpus, split, field):
         ids, _ = tokenizer.encode_with_special(document.text, max_length=max_length)
-        made.append(LabelledText(ids, _value(document, field) if names is None else _place(document, field, places)))
+        where = f"document {document.id} of {document.source}"
+        label = _value(document, field) if names is None else places(_label(document, field), where)
+        made.append(LabelledText(ids, label))
     return made
 
 
@@ -128,14 +134,17 @@ def _label(document: Document, field: str) -> str:
     return str(value)
 
 
-def _place(document: Document, field: str, places: dict[str, int]) -> int:
-    label = _label(document, field)
-    if label not in places:
-        raise ConfigError(
-            f"document {document.id} of {document.source} has the label {label!r:.40}, which training has not",
-            hint=nearest(label, places),
-        )
-    return places[label]
+def places_of(names: Sequence[str]) -> Callable[[str, str], int]:
+    """Label and where it stands -> its number; ConfigError for a label that is not among the names."""
+    numbers = {name: number for number, name in enumerate(names)}
+
+    def place(label: str, where: str) -> int:
+        if label not in numbers:
+            hint = nearest(label, numbers)
+            raise ConfigError(f"{where} has the label {label!r:.40}, which training has not", hint=hint)
+        return numbers[label]
+
+    return place
 
 
 def _value(document: Document, field: str) -> float:

@@ -1,16 +1,17 @@
-"""Materials: what an objective on text is made from, read from a corpus once, and the objective itself.
+"""Materials: what an objective is made from, read from a corpus once, and the objective itself.
 
 This module does not know models' sizes, steps or files.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from torch import nn
 
 from bloomery.core.artifact import Artifact
+from bloomery.corpus import PICTURES
 from bloomery.tokenizer import PackedRows, Tokenizer, TokenShards
 from bloomery.training.building import padding
 from bloomery.training.causal import CausalObjective
@@ -20,6 +21,7 @@ from bloomery.training.loader import ExampleLoader, RowLoader
 from bloomery.training.masked import MaskedObjective
 from bloomery.training.middle import MiddleObjective
 from bloomery.training.objective import Objective
+from bloomery.training.picture_materials import picture_examples, picture_labels, picture_objective
 from bloomery.training.sequence import SequenceObjective
 from bloomery.training.spans import SpanObjective
 from bloomery.training.train_config import TrainConfig
@@ -32,17 +34,25 @@ class Materials:
     """Token shards, or examples in memory; `labels` are the names of classes or tags, `left_out` counts examples
     that are too long or empty."""
 
-    tokenizer: Tokenizer
+    tokenizer: Tokenizer | None
     train: TokenShards | None = None
     validation: TokenShards | None = None
     train_examples: list[Any] = field(default_factory=list)
     validation_examples: list[Any] = field(default_factory=list)
     labels: tuple[str, ...] = ()
     left_out: int = 0
+    pictures: bool = False
 
     @classmethod
-    def of(cls, config: TrainConfig, corpus: Artifact, tokens: Artifact | None, tokenizer: Tokenizer) -> Materials:
-        """What a config asks for. DataError where the corpus does not have it."""
+    def of(
+        cls, config: TrainConfig, corpus: Artifact, tokens: Artifact | None, tokenizer: Tokenizer | None
+    ) -> Materials:
+        """What a config asks for; of pictures the labels alone, for their size is the model's (see `with_pictures`).
+        DataError where the corpus does not have it."""
+        if corpus.kind == PICTURES:
+            labels = picture_labels(corpus, config.target_field) if config.objective == "classes" else []
+            return cls(tokenizer=tokenizer, labels=tuple(labels), pictures=True)
+        assert tokenizer is not None
         if tokens is not None:
             return cls(
                 tokenizer=tokenizer, train=TokenShards(tokens, "train"), validation=TokenShards(tokens, "validation")
@@ -69,6 +79,14 @@ class Materials:
         ]
         return cls(tokenizer=tokenizer, train_examples=splits[0], validation_examples=splits[1], labels=tuple(names))
 
+    def with_pictures(self, config: TrainConfig, corpus: Artifact, size: int) -> Materials:
+        """The same with the pictures themselves, `size` x `size`."""
+        train, held_out = (
+            picture_examples(corpus, split, config, self.tokenizer, self.labels, size)
+            for split in ("train", "validation")
+        )
+        return replace(self, train_examples=train, validation_examples=held_out)
+
     def steps_an_epoch(self, rows: int) -> float:
         """Batches of `rows` that all examples make; 0 for token rows, whose number depends on packing."""
         return max(1, len(self.train_examples) // rows) if self.train_examples else 0.0
@@ -77,8 +95,11 @@ class Materials:
 def objective_for(config: TrainConfig, model: nn.Module, materials: Materials) -> Objective:
     """The objective that a config names, over its materials. Each is given the kind of model that `building` makes
     for it. ConfigError where the tokenizer lacks a token."""
+    if materials.pictures:
+        return picture_objective(config, model, materials.train_examples, materials.validation_examples)
     rows, seed = config.fit.batch_rows, config.fit.seed
     net, tokenizer = cast(Any, model), materials.tokenizer
+    assert tokenizer is not None
     if materials.train is not None:
         packed = PackedRows(materials.train, context_length=config.context_length, seed=seed)
         held_out, few = materials.validation, min(rows, _VALIDATION_ROWS)

@@ -1,4 +1,4 @@
-"""Training as a stage, for every objective on text: a corpus in, a model that its user owns out.
+"""Training as a stage, for every objective: a corpus of texts or pictures in, a model that its user owns out.
 
     tokenizer, tokens or examples -> build, or start from a model -> fit -> publish
 
@@ -18,16 +18,18 @@ import torch
 
 from bloomery.core.artifact import Artifact, write_durably
 from bloomery.core.config import digest, to_dict
-from bloomery.core.errors import DataError
+from bloomery.core.errors import ConfigError, DataError
 from bloomery.core.run import Run
 from bloomery.core.stage import StageInputs, reusable
 from bloomery.core.workspace import Workspace, as_workspace
+from bloomery.corpus import PICTURES
 from bloomery.energy import open_meter
 from bloomery.tokenizer import TokenizeConfig, Tokenizer, TokenizerConfig, tokenize, train_tokenizer
-from bloomery.training.building import build, rebuild
+from bloomery.training.building import FAMILIES, build, rebuild
 from bloomery.training.fit import Fitted, fit
 from bloomery.training.materials import Materials, objective_for
 from bloomery.training.objective import Objective
+from bloomery.training.picture_building import PICTURE_FAMILIES, build_seeing, image_size, processor, rebuild_seeing
 from bloomery.training.publishing import save_model
 from bloomery.training.train_config import ROWS, TrainConfig
 
@@ -69,54 +71,83 @@ def train(
     config = config or TrainConfig()
     if minutes is not None:
         config = replace(config, fit=replace(config.fit, minutes=float(minutes), steps=0, epochs=0.0))
+    _check(config, corpus)
     if start is not None:
         tokenizer = start
-    elif tokenizer is None:
+    elif tokenizer is None and reads_text(config, corpus):
         chosen = config.tokenizer(tokenizer_config or TokenizerConfig())
         tokenizer = train_tokenizer(corpus, config=chosen, workspace=workspace)
     tokens = _tokens(config, corpus, tokenizer, workspace)
-    inputs = train_inputs(
-        config, corpus.id, tokenizer.id, start.id if start else "", digest(tokens.id) if tokens else ""
-    )
+    parents = [one.id if one else "" for one in (corpus, tokenizer, start)]
+    inputs = train_inputs(config, *parents, fingerprint=digest(tokens.id) if tokens else "")
     if not fresh and (made := reusable(workspace, inputs)):
         return made
     with Run(workspace, inputs, meter=open_meter()) as run:
         if fresh:
             shutil.rmtree(run.scratch / "checkpoints", ignore_errors=True)
             (run.scratch / "fit.json").unlink(missing_ok=True)
-        return _Training(run, config, corpus, tokens, start, Tokenizer.load(tokenizer.path)).publish()
+        codec = Tokenizer.load(tokenizer.path) if tokenizer is not None and reads_text(config, corpus) else None
+        return _Training(run, config, corpus, tokens, start, codec).publish()
 
 
 def prepare(
     corpus: Artifact,
     config: TrainConfig,
     *,
-    tokenizer: Artifact,
+    tokenizer: Artifact | None,
     start: Artifact | None = None,
     workspace: Workspace | str | Path | None = None,
 ) -> tuple[Objective, Materials]:
     """The objective as `train` would build it, with its material: what `bloomery inspect batch` shows."""
     workspace = as_workspace(workspace)
-    codec = Tokenizer.load(tokenizer.path)
+    _check(config, corpus)
+    codec = Tokenizer.load(tokenizer.path) if tokenizer is not None and reads_text(config, corpus) else None
+    materials = Materials.of(config, corpus, _tokens(config, corpus, tokenizer, workspace), codec)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.fit.seed)
-        materials = Materials.of(config, corpus, _tokens(config, corpus, tokenizer, workspace), codec)
-        model = _model(config, start, codec, materials)
+        model, materials = _model(config, corpus, start, materials)
     return objective_for(config, model, materials), materials
 
 
-def _tokens(config: TrainConfig, corpus: Artifact, tokenizer: Artifact, workspace: Workspace) -> Artifact | None:
-    if config.objective not in ROWS:
+def reads_text(config: TrainConfig, corpus: Artifact) -> bool:
+    """Whether an objective on this corpus needs a tokenizer."""
+    return corpus.kind != PICTURES or config.objective not in ("classes", "values")
+
+
+def _check(config: TrainConfig, corpus: Artifact) -> None:
+    """Texts for objectives on texts, pictures for those on pictures."""
+    known = PICTURE_FAMILIES if corpus.kind == PICTURES else FAMILIES
+    if config.objective not in known:
+        raise ConfigError(
+            f"{corpus.name} is a corpus of {'pictures' if corpus.kind == PICTURES else 'texts'}, which "
+            f"{config.objective!r} cannot be learnt from",
+            hint="objectives for it: " + ", ".join(known),
+        )
+
+
+def _tokens(config: TrainConfig, corpus: Artifact, tokenizer: Artifact | None, workspace: Workspace) -> Artifact | None:
+    if config.objective not in ROWS or tokenizer is None:
         return None
     tokenizing = TokenizeConfig(context_length=config.context_length)
     return tokenize(corpus, tokenizer, config=tokenizing, workspace=workspace)
 
 
-def _model(config: TrainConfig, start: Artifact | None, tokenizer: Tokenizer, materials: Materials) -> torch.nn.Module:
-    count = len(materials.labels) if materials.labels else 1
+def _model(
+    config: TrainConfig, corpus: Artifact, start: Artifact | None, materials: Materials
+) -> tuple[torch.nn.Module, Materials]:
+    """The model, and the materials in the size that it reads."""
+    count, codec = len(materials.labels) or 1, materials.tokenizer
+    sizes: dict[str, Any] = {"context_length": config.context_length, "num_labels": count}
+    if materials.pictures:
+        if start is not None:
+            model = rebuild_seeing(config.objective, start.path, num_labels=count)
+        else:
+            model = build_seeing(config.objective, config.net, codec, **sizes)
+        return model, materials.with_pictures(config, corpus, image_size(model, config.net))
+    assert codec is not None
     if start is not None:
-        return rebuild(config.objective, start.path, tokenizer, num_labels=count)
-    return build(config.objective, config.net, tokenizer, context_length=config.context_length, num_labels=count)
+        return rebuild(config.objective, start.path, codec, num_labels=count), materials
+    return build(config.objective, config.net, codec, **sizes), materials
 
 
 class _Training:
@@ -129,9 +160,9 @@ class _Training:
         corpus: Artifact,
         tokens: Artifact | None,
         start: Artifact | None,
-        tokenizer: Tokenizer,
+        tokenizer: Tokenizer | None,
     ) -> None:
-        self.run, self.config, self.start, self.tokenizer = run, config, start, tokenizer
+        self.run, self.config, self.corpus, self.start, self.tokenizer = run, config, corpus, start, tokenizer
         with run.phase("read"):
             self.materials = Materials.of(config, corpus, tokens, tokenizer)
         if self.materials.left_out:
@@ -140,14 +171,17 @@ class _Training:
     def publish(self) -> Artifact:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.config.fit.seed)
-            model = _model(self.config, self.start, self.tokenizer, self.materials)
+            model, self.materials = _model(self.config, self.corpus, self.start, self.materials)
             objective = objective_for(self.config, model, self.materials)
             steps = self.materials.steps_an_epoch(self.config.fit.batch_rows)
             fitted = fit(self.run, objective, self.config.fit, steps_an_epoch=steps, stage=f"{STAGE}.fit")
         model = model.to("cpu").eval()
         folder = self.run.new_folder("model")
         kind = save_model(model, folder, labels=self.materials.labels)
-        self.tokenizer.save(folder)
+        if self.tokenizer is not None:
+            self.tokenizer.save(folder)
+        if self.materials.pictures:
+            processor(image_size(model, self.config.net)).to_folder(folder)
         if self.materials.labels:
             write_durably(folder / "labels.json", json.dumps(self.materials.labels, ensure_ascii=False).encode())
         return self.run.publish(folder, kind=kind, metrics=self._metrics(fitted))

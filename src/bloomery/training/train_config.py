@@ -10,6 +10,7 @@ from typing import Literal
 
 from bloomery.core.errors import ConfigError
 from bloomery.tokenizer import TokenizerConfig
+from bloomery.training.augment import AugmentConfig
 from bloomery.training.building import NetConfig
 from bloomery.training.corruption import MaskingConfig, MiddleConfig, SpanConfig
 from bloomery.training.fit import FitConfig
@@ -22,8 +23,11 @@ ROWS = ("causal", "middle", "masked", "spans")
 class TrainConfig:
     """What is learnt, from which fields, by which model, for how long."""
 
-    objective: Literal["causal", "middle", "masked", "spans", "sequence", "classes", "values", "tags"] = "masked"
-    """Next tokens; middles of documents; blanks; spans taken out; a target for each text; a class, a value or tags."""
+    objective: Literal[
+        "causal", "middle", "masked", "spans", "sequence", "classes", "values", "tags", "contrastive", "captions"
+    ] = "masked"
+    """Next tokens; middles of documents; blanks; spans taken out; a target for each text; a class, a value or tags;
+    captions that belong to pictures; captions to write."""
     target_field: str = ""
     """Metadata field of the target, label, value or tags [default: target, label, value or tags]."""
     context_length: int = 128
@@ -38,6 +42,14 @@ class TrainConfig:
     """Spans of span corruption."""
     middle: MiddleConfig = field(default_factory=MiddleConfig)
     """Fill in the middle."""
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    """How pictures are changed at random in training."""
+    contrastive: Literal["softmax", "sigmoid"] = "softmax"
+    """The loss of contrastive; sigmoid needs the family siglip."""
+    blind: bool = False
+    """captions: every picture is grey, for comparison."""
+    prompt_field: str = ""
+    """captions: metadata field of a question that stands before the text; the text is then the answer."""
     label_smoothing: float = 0.0
     """Of sequence: the share of a label that is spread over the vocabulary."""
 
@@ -53,6 +65,11 @@ class TrainConfig:
         usual = {"sequence": "target", "classes": "label", "values": "value", "tags": "tags"}
         return self.target_field or usual.get(self.objective, "")
 
+    def _texts(self) -> tuple[str, ...]:
+        """Metadata fields whose texts a tokenizer should know, too."""
+        fields = (self.field_name if self.objective == "sequence" else "", self.prompt_field)
+        return tuple(field for field in fields if field)
+
     def tokenizer(self, given: TokenizerConfig) -> TokenizerConfig:
         """`given` with the special tokens that the objective needs, and the target's text to learn from."""
         return replace(
@@ -60,5 +77,7 @@ class TrainConfig:
             masks=given.masks or self.objective == "masked",
             sentinels=given.sentinels or (100 if self.objective == "spans" else 0),
             fill_in_the_middle=given.fill_in_the_middle or self.objective == "middle",
-            metadata_fields=given.metadata_fields or ((self.field_name,) if self.objective == "sequence" else ()),
+            encloses=given.encloses or self.objective == "contrastive",
+            images=given.images or self.objective == "captions",
+            metadata_fields=given.metadata_fields or self._texts(),
         )

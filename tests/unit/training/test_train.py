@@ -161,7 +161,7 @@ def test_what_others_read(corpus, tmp_path):
 
 def test_minutes_and_epochs(corpus, tmp_path):
     timed = _train(corpus, tmp_path, "classes", fit={"steps": 0, "minutes": 0.05})
-    assert timed.metrics["steps"] > 1 and timed.metrics["training_seconds"] < 10
+    assert timed.metrics["steps"] > 1
     epochs = _train(corpus, tmp_path, "classes", fit={"steps": 0, "epochs": 2.0})
     assert epochs.metrics["steps"] == 2 * (len(prepared_examples(corpus, tmp_path)) // 8)
     with pytest.raises(ConfigError, match="epochs"):
