@@ -1,27 +1,29 @@
 """The bottleneck: what a fixed vector cannot carry and attention can, on sequences to reverse or to copy.
 
-    python experiments/sequence_bottleneck.py [--task reverse|copy] [--steps N] [--seeds N]
+    python experiments/sequence_bottleneck.py [--tasks reverse,copy] [--steps N] [--seeds N]
 
 Trains a GRU without attention, a GRU with additive attention and a transformer (T5's, relative positions) of like
 size on random sequences of 1 to 20 symbols, writes new ones of up to 60 greedily, and prints which share of the tokens
-is right at each length: the mean over the seeds and the least and the greatest of them. Lengths above 20 were never
+is right at each length: the mean over the seeds with its interval. Lengths above 20 were never
 seen in training. What this does not know: text; nor what any of the nets would reach with more steps.
 """
 
 from __future__ import annotations
 
 import argparse
-import platform
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+import numpy as np
+from common import SEEDS, keep, over_seeds, run_arms, scratch_home, shown
 
-from bloomery.models.recurrent import RecurrentConfig, RecurrentSeq2Seq
-from bloomery.models.seq2seq import Seq2Seq
-from bloomery.models.seq2seq_config import Seq2SeqConfig
+from bloomery.training.sequence import TextPair
+
+if TYPE_CHECKING:
+    from bloomery.models.recurrent import RecurrentSeq2Seq
+    from bloomery.models.seq2seq import Seq2Seq
+
+    Net = RecurrentSeq2Seq | Seq2Seq
 
 PAD, BOS, EOS, SYMBOLS = 0, 1, 2, 26
 TRAINED, LENGTHS = 20, (5, 10, 15, 20, 25, 30, 40, 50, 60)
@@ -29,87 +31,158 @@ VOCABULARY = 3 + SYMBOLS
 NETS = ("GRU", "GRU with attention", "transformer")
 
 
-def make(kind: str) -> RecurrentSeq2Seq | Seq2Seq:
+def make(kind: str) -> Net:
     """About half a million parameters each."""
+    from bloomery.models.recurrent import RecurrentConfig, RecurrentSeq2Seq
+    from bloomery.models.seq2seq import Seq2Seq
+    from bloomery.models.seq2seq_config import Seq2SeqConfig
+
     if kind == "transformer":
-        sizes = {"d_model": 96, "d_kv": 24, "d_ff": 384, "num_layers": 2, "num_decoder_layers": 2, "num_heads": 4}
-        ids = {"pad_token_id": PAD, "decoder_start_token_id": BOS, "eos_token_id": EOS}
+        sizes: dict[str, Any] = {
+            "d_model": 96,
+            "d_kv": 24,
+            "d_ff": 384,
+            "num_layers": 2,
+            "num_decoder_layers": 2,
+            "num_heads": 4,
+        }
+        ids: dict[str, Any] = {"pad_token_id": PAD, "decoder_start_token_id": BOS, "eos_token_id": EOS}
         return Seq2Seq(Seq2SeqConfig(vocab_size=VOCABULARY, **sizes, **ids))
-    sizes = {"source_vocab_size": VOCABULARY, "target_vocab_size": VOCABULARY, "embedding_size": 64}
+    both: dict[str, Any] = {"source_vocab_size": VOCABULARY, "target_vocab_size": VOCABULARY, "embedding_size": 64}
     if kind == "GRU":
-        return RecurrentSeq2Seq(RecurrentConfig(**sizes, hidden_size=212, context="every_step"))
-    return RecurrentSeq2Seq(RecurrentConfig(**sizes, hidden_size=144, context="additive", bidirectional=True))
+        return RecurrentSeq2Seq(RecurrentConfig(**both, hidden_size=212, context="every_step"))
+    return RecurrentSeq2Seq(RecurrentConfig(**both, hidden_size=144, context="additive", bidirectional=True))
 
 
-def examples(lengths: Tensor, task: str, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Sources (B, S), padded, and labels (B, S + 1) that end with EOS, -100 after it."""
-    places = torch.arange(int(lengths.max()) + 1)
-    real = places[None, :-1] < lengths[:, None]
-    source = torch.randint(3, VOCABULARY, real.shape, generator=generator).masked_fill(~real, PAD)
-    order = (
-        (lengths[:, None] - 1 - places[:-1]).clamp(min=0) if task == "reverse" else places[None, :-1].expand_as(real)
+class Drawn:
+    """Pairs drawn as they are asked for: 1 to 20 random symbols, and what the task makes of them."""
+
+    def __init__(self, task: str, seed: int) -> None:
+        self.task, self.seed, self.drawn = task, seed, 0
+
+    def next(self, rows: int) -> list[TextPair]:
+        """Pairs that no batch had before."""
+        rng = np.random.default_rng([self.seed, self.drawn])
+        self.drawn += 1
+        return pairs(self.task, rng.integers(1, TRAINED + 1, rows), rng)
+
+    def held_out(self) -> Iterator[list[TextPair]]:
+        """Nothing: the lengths are tested afterwards."""
+        return iter(())
+
+    def __bool__(self) -> bool:
+        return False
+
+    def state_dict(self) -> dict[str, Any]:
+        """How many batches were drawn."""
+        return {"drawn": self.drawn}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on there."""
+        self.drawn = int(state["drawn"])
+
+    def stats(self) -> dict[str, Any]:
+        """How many batches were drawn."""
+        return {"batches": self.drawn}
+
+
+def pairs(task: str, lengths: np.ndarray, rng: np.random.Generator) -> list[TextPair]:
+    """Random symbols of these lengths, and the same backwards or again."""
+    sources = [rng.integers(3, VOCABULARY, length).tolist() for length in lengths]
+    return [TextPair(source, source[::-1] if task == "reverse" else source) for source in sources]
+
+
+def train(net: Net, home: str, task: str, kind: str, seed: int, steps: int) -> float:
+    """Tokens per second of training, sources and targets counted."""
+    from bloomery.core.run import Run
+    from bloomery.core.stage import StageInputs
+    from bloomery.core.workspace import Workspace
+    from bloomery.energy import open_meter
+    from bloomery.training.fit import FitConfig, fit
+    from bloomery.training.sequence import SequenceObjective
+
+    config = FitConfig(
+        steps=steps,
+        batch_rows=64,
+        optimizer="adamw",
+        learning_rate=2e-3,
+        weight_decay=0.0,
+        max_norm=1.0,
+        seed=seed,
+        precision="float32",
+        device="cpu",
+        checkpoint_seconds=1e9,
     )
-    labels = source.gather(1, order).masked_fill(~real, -100)
-    labels = torch.cat((labels, torch.full((len(labels), 1), -100)), dim=1)
-    labels[torch.arange(len(labels)), lengths] = EOS
-    return source, labels
+    inputs = StageInputs(stage="experiment-sequences", config={"task": task, "kind": kind, "steps": steps}, seed=seed)
+    with Run(Workspace(home), inputs, meter=open_meter()) as run:
+        objective = SequenceObjective(net, Drawn(task, seed), seed=seed)
+        return fit(run, objective, config).metrics["tokens_per_second"]
 
 
-def logits(net: RecurrentSeq2Seq | Seq2Seq, source: Tensor, labels: Tensor) -> Tensor:
-    """Teacher forced."""
-    start = torch.full((len(labels), 1), BOS)
-    inputs = torch.cat((start, labels[:, :-1].clamp(min=PAD)), dim=1)
-    return net(source, inputs, source != PAD) if isinstance(net, Seq2Seq) else net(source, inputs)
-
-
-def train(net: RecurrentSeq2Seq | Seq2Seq, task: str, steps: int, generator: torch.Generator) -> float:
-    """Tokens per second of training."""
-    optimizer = torch.optim.AdamW(net.parameters(), lr=2e-3)
-    began, tokens = time.perf_counter(), 0
-    for step in range(steps):
-        optimizer.param_groups[0]["lr"] = 2e-3 * min(1.0, (step + 1) / 100, 2 * (1 - step / steps))
-        source, labels = examples(torch.randint(1, TRAINED + 1, (64,), generator=generator), task, generator)
-        loss = F.cross_entropy(logits(net, source, labels).flatten(0, 1), labels.flatten())
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-        optimizer.step()
-        tokens += int((labels >= 0).sum())
-    return tokens / (time.perf_counter() - began)
-
-
-def accuracy(net: RecurrentSeq2Seq | Seq2Seq, task: str, generator: torch.Generator) -> Iterator[float]:
+def accuracy(net: Net, task: str, seed: int) -> dict[str, float]:
     """The share of tokens that greedy search gets right, at each of LENGTHS; what was not written is wrong."""
+    import torch
+
+    from bloomery.models.seq2seq import Seq2Seq
+    from bloomery.training.sequence import source_row
+
     net.eval()
+    rng, found = np.random.default_rng([seed, 99]), {}
     for length in LENGTHS:
-        source, labels = examples(torch.full((100,), length), task, generator)
-        pairs = zip(net.greedy(source, max_new_tokens=length), labels[:, :length].tolist(), strict=True)
-        right = sum(a == b for got, want in pairs for a, b in zip(got, want, strict=False))
-        yield right / (100 * length)
+        asked = pairs(task, np.full(100, length), rng)
+        source = torch.from_numpy(np.stack([source_row(net, pair.source) for pair in asked]))
+        limit = length + 1
+        if isinstance(net, Seq2Seq):
+            written = net.greedy(source, torch.ones_like(source), max_new_tokens=limit)
+        else:
+            written = net.greedy(source, max_new_tokens=limit)
+        right = 0
+        for got, pair in zip(written, asked, strict=True):
+            right += sum(a == b for a, b in zip(got, pair.target, strict=False))
+        found[str(length)] = right / (100 * length)
+    return found
+
+
+def one(home: str, task: str, kind: str, seed: int, steps: int) -> dict[str, Any]:
+    """One net trained and tested."""
+    import torch
+
+    torch.manual_seed(seed)
+    net = make(kind)
+    speed = train(net, home, task, kind, seed, steps)
+    found = accuracy(net, task, seed)
+    print(task, kind, seed, {length: round(value, 2) for length, value in found.items()}, flush=True)
+    size = sum(parameter.numel() for parameter in net.parameters())
+    return {"task": task, "kind": kind, "seed": seed, "accuracy": found, "tokens_per_second": speed, "parameters": size}
 
 
 def main() -> None:
-    """Train, test, print."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument("--task", choices=("reverse", "copy"), default="reverse")
+    """Train, test, print, keep."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tasks", default="reverse,copy")
     parser.add_argument("--steps", type=int, default=1500)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=len(SEEDS))
+    parser.add_argument("--home", default="", help="workspace to keep [default: a temporary one]")
     options = parser.parse_args()
-    machine = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
-    print(f"{options.task}, {options.steps} steps of 64, {options.seeds} seeds, {machine}")
-    print(f"{'':20}{'parameters':>12}{'tokens/s':>10}" + "".join(f"{length:>17}" for length in LENGTHS))
-    for kind in NETS:
-        rows, speeds, size = [], [], 0
-        for seed in range(options.seeds):
-            torch.manual_seed(seed)
-            generator = torch.Generator().manual_seed(seed)
-            net = make(kind)
-            size = sum(parameter.numel() for parameter in net.parameters())
-            speeds.append(train(net, options.task, options.steps, generator))
-            rows.append(list(accuracy(net, options.task, generator)))
-        cells = [f"{sum(c) / len(c):.2f} ({min(c):.2f}-{max(c):.2f})" for c in zip(*rows, strict=True)]
-        speed = sum(speeds) / len(speeds)
-        print(f"{kind:20}{size:>12,}{speed:>10,.0f}" + "".join(f"{cell:>17}" for cell in cells), flush=True)
+    tasks = options.tasks.split(",")
+    with scratch_home(options.home) as home:
+        arms = [
+            (home, task, kind, seed, options.steps) for seed in range(options.seeds) for task in tasks for kind in NETS
+        ]
+        found = run_arms(one, arms)
+    result: dict[str, Any] = {}
+    for task in tasks:
+        for kind in NETS:
+            mine = [arm for arm in found if (arm["task"], arm["kind"]) == (task, kind)]
+            result.setdefault(task, {})[kind] = {
+                "accuracy": {str(n): over_seeds([arm["accuracy"][str(n)] for arm in mine]) for n in LENGTHS},
+                "tokens_per_second": over_seeds([arm["tokens_per_second"] for arm in mine]),
+                "parameters": mine[0]["parameters"],
+            }
+            row = result[task][kind]["accuracy"]
+            print(task, kind, *(f"{length}: {shown(value)}" for length, value in row.items()))
+    if options.seeds == len(SEEDS):
+        keep("sequences", {"steps": options.steps, "trained": TRAINED, "tasks": result, "arms": found})
 
 
 if __name__ == "__main__":

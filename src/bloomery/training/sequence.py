@@ -18,7 +18,7 @@ from bloomery.models.recurrent import RecurrentSeq2Seq
 from bloomery.models.seq2seq import Seq2Seq
 from bloomery.training.batches import BatchObjective, padded
 from bloomery.training.linear_cross_entropy import IGNORED
-from bloomery.training.loader import ExampleLoader
+from bloomery.training.loader import Loader
 from bloomery.training.objective import Batch
 
 
@@ -37,7 +37,7 @@ class SequenceObjective(BatchObjective[list[TextPair]]):
     """Targets given sources. `label_smoothing` spreads that share of a label over the vocabulary, in training alone."""
 
     def __init__(
-        self, model: Model, loader: ExampleLoader[TextPair], *, seed: int, label_smoothing: float = 0.0
+        self, model: Model, loader: Loader[list[TextPair]], *, seed: int, label_smoothing: float = 0.0
     ) -> None:
         super().__init__(model, loader, seed=seed)
         if not 0 <= label_smoothing < 1:
