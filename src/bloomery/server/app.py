@@ -26,7 +26,7 @@ from bloomery.core.workspace import Workspace
 from bloomery.engine import LanguageModel
 from bloomery.engine.language_model import Prompt, SamplingOptions
 from bloomery.server import chat, completions
-from bloomery.server.chat import ChatFormat, chat_messages, chat_options
+from bloomery.server.chat import ChatFormat, chat_messages, chat_options, illustrated_prompt, image_urls
 from bloomery.server.completions import CompletionFormat, completion_options, completion_prompts
 from bloomery.server.config import ServeConfig
 from bloomery.server.errors import install
@@ -113,16 +113,31 @@ class _Routes:
         options = chat_options(body, default_tokens=self._config.default_chat_tokens)
         job = self._room.enter()
         with job.leaving_on_error():
-            ids = await self._encode(model, [chat_messages(body)], body.n or 1)
+            messages, urls = chat_messages(body), image_urls(body)
+            if urls:
+                ids, images = await self._illustrated(model, messages, urls, body.n or 1)
+            else:
+                ids, images = await self._encode(model, [messages], body.n or 1), []
             form = ChatFormat(model, logprobs=bool(body.logprobs))
-            served = self._served("chatcmpl", chat.ROUTE, model, ids, body.n or 1, options, job)
+            served = self._served("chatcmpl", chat.ROUTE, model, ids, body.n or 1, options, job, images)
             return await reply(http, self._room, served, form, **_streaming(body))
 
-    async def _encode(self, model: LanguageModel, prompts: Sequence[Prompt], n: int) -> list[list[int]]:
-        if len(prompts) * n > self._config.max_choices:
+    def _check_choices(self, prompts: int, n: int) -> None:
+        if prompts * n > self._config.max_choices:
             raise RequestError(
-                f"{len(prompts)} prompts with n={n} are more than {self._config.max_choices} choices", param="n"
+                f"{prompts} prompts with n={n} are more than {self._config.max_choices} choices", param="n"
             )
+
+    async def _illustrated(
+        self, model: LanguageModel, messages: list[dict[str, Any]], urls: list[tuple[str, str]], n: int
+    ) -> tuple[list[list[int]], list[Any]]:
+        """Token ids and pictures of a chat with images; decoding takes a while, too."""
+        self._check_choices(1, n)
+        ids, images = await asyncio.to_thread(illustrated_prompt, model, messages, urls)
+        return [ids], images
+
+    async def _encode(self, model: LanguageModel, prompts: Sequence[Prompt], n: int) -> list[list[int]]:
+        self._check_choices(len(prompts), n)
         # Text of megabytes takes a while: not on the event loop.
         return await asyncio.to_thread(lambda: [model.encode_prompt(prompt) for prompt in prompts])
 
@@ -135,6 +150,7 @@ class _Routes:
         n: int,
         options: SamplingOptions,
         job: Job,
+        images: Sequence[Any] = (),
     ) -> ServedRequest:
         return ServedRequest(
             id=new_id(prefix),
@@ -143,6 +159,7 @@ class _Routes:
             prompts=prompts,
             n=n,
             options=options,
+            images=images,
             job=job,
             metrics=self._metrics,
             workspace=self._workspace,

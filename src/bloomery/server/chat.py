@@ -6,20 +6,44 @@ know how requests wait or run.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from bloomery.engine import Delta, LanguageModel
+from bloomery.core.errors import RequestError
+from bloomery.engine import Delta, LanguageModel, VisionLanguageModel
 from bloomery.engine.language_model import SamplingOptions
 from bloomery.server.completions import sampling_options
 from bloomery.server.logprobs import chat_logprobs
+from bloomery.server.pictures import MAX_IMAGES, picture_of
 from bloomery.server.schemas import ChatBody
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 ROUTE = "/v1/chat/completions"
 
 
-def chat_messages(body: ChatBody) -> list[dict[str, str]]:
+def chat_messages(body: ChatBody) -> list[dict[str, Any]]:
     """Messages as a chat template takes them."""
     return [message.plain(place) for place, message in enumerate(body.messages)]
+
+
+def image_urls(body: ChatBody) -> list[tuple[str, str]]:
+    """(where it stands, URL) of every image, in reading order. RequestError for too many."""
+    found = [pair for place, message in enumerate(body.messages) for pair in message.image_urls(place)]
+    if len(found) > MAX_IMAGES:
+        raise RequestError(f"{len(found)} images are more than {MAX_IMAGES}", param="messages", code="invalid_value")
+    return found
+
+
+def illustrated_prompt(
+    model: LanguageModel, messages: list[dict[str, Any]], urls: list[tuple[str, str]]
+) -> tuple[list[int], list[Image]]:
+    """The token ids of messages with images, and the images. RequestError for a model that sees none, and for what is
+    no image."""
+    if not isinstance(model, VisionLanguageModel):
+        raise RequestError(f"{model.name} reads text only", param=urls[0][0], code="unsupported_parameter")
+    images = [picture_of(url, where) for where, url in urls]
+    return model.encode_with_images(messages, len(images)), images
 
 
 def chat_options(body: ChatBody, *, default_tokens: int) -> SamplingOptions:

@@ -89,46 +89,68 @@ class CompletionBody(Body):
     echo: Flag | None = None
 
 
-class TextPart(BaseModel):
+class ImageUrl(BaseModel):
+    """A data URL. `detail` is taken and changes nothing: every model here reads pictures in one size."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    url: Text
+    detail: Literal["auto", "low", "high"] | None = None
+
+
+class ContentPart(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     type: Text
     text: Text | None = None
+    image_url: ImageUrl | None = None
 
 
 class Message(BaseModel):
-    """One chat message; `content` is text or a list of text parts."""
+    """One chat message; `content` is text or a list of parts, of text or of images."""
 
     model_config = ConfigDict(extra="allow")
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: Text | list[TextPart] | None = None
+    content: Text | list[ContentPart] | None = None
     name: Text | None = None
 
     _LABELS: ClassVar[frozenset[str]] = frozenset({"refusal", "audio", "annotations", "tool_calls", "function_call"})
 
-    def plain(self, place: int) -> dict[str, str]:
-        """Role and content as a chat template takes them. RequestError for what is not text."""
+    def plain(self, place: int) -> dict[str, Any]:
+        """Role and content as a chat template takes them: text, or with images a list of parts. RequestError for what
+        is neither."""
         for name, value in (self.model_extra or {}).items():
             if value not in (None, [], ""):
                 where = f"messages.{place}.{name}"
                 raise RequestError(f"{where} is not supported", param=where, code="unsupported_parameter")
-        message = {"role": "system" if self.role == "developer" else self.role, "content": self._text(place)}
+        message = {"role": "system" if self.role == "developer" else self.role, "content": self._content(place)}
         if self.name:
             message["name"] = self.name
         return message
 
-    def _text(self, place: int) -> str:
+    def image_urls(self, place: int) -> list[tuple[str, str]]:
+        """(where it stands, URL) of each image of this message."""
+        parts = self.content if isinstance(self.content, list) else []
+        where = f"messages.{place}.content"
+        return [(f"{where}.{n}.image_url.url", part.image_url.url) for n, part in enumerate(parts) if part.image_url]
+
+    def _content(self, place: int) -> str | list[dict[str, str]]:
         where = f"messages.{place}.content"
         if self.content is None:
             raise RequestError(f"{where} should be text", param=where, code="invalid_value")
         if isinstance(self.content, str):
             return self.content
         for part in self.content:
-            if part.type != "text" or part.text is None or part.model_extra:
-                message = f"{where}: only parts of type text are supported, not {part.type!r:.40}"
+            text, image = part.type == "text" and part.text is not None, part.type == "image_url" and part.image_url
+            if part.model_extra or not (text or image) or (part.text is not None and part.image_url is not None):
+                message = f"{where}: parts are text or image_url, not {part.type!r:.40}"
                 raise RequestError(message, param=where, code="unsupported_parameter")
-        return "".join(part.text or "" for part in self.content)
+            if image and self.role != "user":
+                raise RequestError(f"{where}: images stand in messages of the user", param=where, code="invalid_value")
+        if all(part.type == "text" for part in self.content):
+            return "".join(part.text or "" for part in self.content)
+        return [{"type": "image"} if p.image_url else {"type": "text", "text": p.text or ""} for p in self.content]
 
 
 class ChatBody(Body):

@@ -16,7 +16,7 @@ from typing import Any
 from bloomery.core.errors import BloomeryError
 from bloomery.core.quantity import Quantity
 from bloomery.core.workspace import Workspace
-from bloomery.engine import Delta, GenerationResult, LanguageModel
+from bloomery.engine import Delta, GenerationResult, LanguageModel, VisionLanguageModel
 from bloomery.engine.language_model import SamplingOptions
 from bloomery.server.metrics import Metrics
 from bloomery.server.waiting import Job
@@ -27,7 +27,8 @@ CANCELLED_STATUS = 499
 
 @dataclass(kw_only=True)
 class ServedRequest:
-    """`prompts` are token ids; choice `p * n + i` is the i-th of prompt p."""
+    """`prompts` are token ids; choice `p * n + i` is the i-th of prompt p. `images` are those of the one prompt of a
+    model that sees."""
 
     id: str
     route: str
@@ -38,6 +39,7 @@ class ServedRequest:
     job: Job
     metrics: Metrics
     workspace: Workspace | None
+    images: Sequence[Any] = ()
     created: int = field(default_factory=lambda: int(time.time()))
     results: list[GenerationResult] = field(default_factory=list)
 
@@ -47,7 +49,7 @@ class ServedRequest:
         try:
             for choice in range(len(self.prompts) * self.n):
                 options = self._options(choice)
-                for delta in self.model.stream(self.prompts[choice // self.n], cancel=self.job.cancel, **options):
+                for delta in self._stream(self.prompts[choice // self.n], options):
                     last = self._observe(delta, last)
                     yield choice, delta
                 if self.job.cancel.is_set():
@@ -55,6 +57,11 @@ class ServedRequest:
             status = CANCELLED_STATUS if self.job.cancel.is_set() else 200
         finally:
             self._record(status)
+
+    def _stream(self, prompt: Sequence[int], options: SamplingOptions) -> Iterator[Delta]:
+        if self.images and isinstance(self.model, VisionLanguageModel):
+            return self.model.stream(prompt, image=self.images, cancel=self.job.cancel, **options)
+        return self.model.stream(prompt, cancel=self.job.cancel, **options)
 
     def _options(self, choice: int) -> SamplingOptions:
         """Choices of one prompt differ in their seeds, which follow from the request's."""

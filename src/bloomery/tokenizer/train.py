@@ -24,6 +24,7 @@ from bloomery.core.workspace import Workspace, as_workspace
 from bloomery.tokenizer.special import (
     CHAT_TEMPLATE,
     END_OF_TEXT,
+    ILLUSTRATED_CHAT_TEMPLATE,
     IMAGE,
     MASK,
     MIDDLE_TOKENS,
@@ -182,6 +183,7 @@ def write_tokenizer(backend: Backend, folder: Path) -> None:
     if MASK in others:
         tokens["mask_token"] = MASK
         others.remove(MASK)
+    template = ILLUSTRATED_CHAT_TEMPLATE if IMAGE in others else CHAT_TEMPLATE
     config: dict[str, Any] = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         **tokens,
@@ -190,13 +192,13 @@ def write_tokenizer(backend: Backend, folder: Path) -> None:
         "add_eos_token": False,
         "clean_up_tokenization_spaces": False,
         "model_max_length": 1_000_000_000,  # the model's config.json says how long a text may be
-        "chat_template": CHAT_TEMPLATE,
+        "chat_template": template,
     }
     special = {**tokens, "additional_special_tokens": others}
     (folder / TOKENIZER_FILE).write_text(backend.to_str(pretty=True), encoding="utf-8")
     (folder / CONFIG_FILE).write_text(_json(config), encoding="utf-8")
     (folder / SPECIAL_FILE).write_text(_json(special), encoding="utf-8")
-    (folder / TEMPLATE_FILE).write_text(CHAT_TEMPLATE, encoding="utf-8")
+    (folder / TEMPLATE_FILE).write_text(template, encoding="utf-8")
     Tokenizer.load(folder)
 
 

@@ -82,7 +82,7 @@ def test_user_text_cannot_spell_special_tokens(client: TestClient, tiny: Languag
         ({"messages": [{"role": "assistant", "content": "x", "tool_calls": [{}]}]}, "messages.0.tool_calls"),
         (
             {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "http://x"}}]}]},
-            "messages.0.content",
+            "messages.0.content.0.image_url.url",
         ),
         ({"max_tokens": 0}, "max_tokens"),
         ({"temperature": -1}, "temperature"),
