@@ -26,6 +26,7 @@ _VERBS = {
     "import": "Take in open weights: a Hugging Face folder or hub id becomes a model here.",
     "export": "Write a model as a folder or GGUF file that others read.",
     "generate": "Complete a prompt.",
+    "translate": "Texts for texts, by a model that was trained on pairs.",
     "chat": "Talk with a model.",
     "serve": "Serve a model over OpenAI's HTTP routes.",
     "inspect": "Look into a model: attention, tokens, layers, embeddings; and into batches.",

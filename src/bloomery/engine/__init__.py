@@ -1,5 +1,6 @@
 """The engine: requests in, tokens with log-probabilities, timings and joules out."""
 
+from bloomery.engine.classifier import Classifier
 from bloomery.engine.exchange import export_model, import_model
 from bloomery.engine.gguf_file import export_gguf
 from bloomery.engine.glass_box import GlassBox, open_glass_box
@@ -9,11 +10,13 @@ from bloomery.engine.language_model import LanguageModel, NextToken
 from bloomery.engine.loading import load, load_language_model, load_text_encoder
 from bloomery.engine.params import SamplingParams
 from bloomery.engine.results import Delta, GenerationResult, PromptLogprob, Timings, TokenLogprob
+from bloomery.engine.sequence_model import SequenceModel, Translation
 from bloomery.engine.text_encoder import Candidate, TextEncoder
 from bloomery.engine.vision_language_model import VisionLanguageModel
 
 __all__ = [
     "Candidate",
+    "Classifier",
     "Delta",
     "GenerationResult",
     "GlassBox",
@@ -23,9 +26,11 @@ __all__ = [
     "NextToken",
     "PromptLogprob",
     "SamplingParams",
+    "SequenceModel",
     "TextEncoder",
     "Timings",
     "TokenLogprob",
+    "Translation",
     "VisionLanguageModel",
     "export_gguf",
     "export_model",

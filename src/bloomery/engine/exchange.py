@@ -29,6 +29,10 @@ from bloomery.models.encoder import load_encoder, save_encoder
 from bloomery.models.encoder_families import ENCODER_FAMILIES
 from bloomery.models.image_processor import ImageProcessor
 from bloomery.models.pooling import POOLING_FILES, Pooling
+from bloomery.models.recurrent import MODEL_TYPE as RECURRENT
+from bloomery.models.recurrent import RecurrentConfig, load_recurrent, save_recurrent
+from bloomery.models.seq2seq import load_seq2seq, save_seq2seq
+from bloomery.models.seq2seq_config import ARCHITECTURES
 from bloomery.models.vision import load_vision, save_vision
 from bloomery.models.vision_families import VISION_FAMILIES
 from bloomery.models.vision_language import load_vision_language, save_vision_language
@@ -50,7 +54,7 @@ def import_model(
     fresh: bool = False,
 ) -> Artifact:
     """A local Hugging Face folder or a hub id as an artifact in our ledger: of kind "model" if it writes text, else
-    "encoder", "image-text" or "image-encoder".
+    "encoder", "image-text", "image-encoder" or "seq2seq".
 
     `dtype` None keeps the checkpoint's. Metrics: model_type, parameters, dtype, source; context_length and vocab_size
     of what reads text, image_size (height and width) of what reads images.
@@ -131,6 +135,10 @@ def _kind_of(model_type: str) -> _Kind:
         return _Kind("image-text", load_clip, save_clip, reads_images=True)
     if model_type in VISION_FAMILIES:
         return _Kind("image-encoder", load_vision, save_vision, reads_text=False, reads_images=True)
+    if model_type in ARCHITECTURES:
+        return _Kind("seq2seq", load_seq2seq, save_seq2seq)
+    if model_type == RECURRENT:
+        return _Kind("seq2seq", load_recurrent, save_recurrent)
     if model_type == LLAVA:
         return _Kind("model", load_vision_language, save_vision_language, reads_images=True)
     return _Kind("model", load_pretrained, save_pretrained)
@@ -165,12 +173,14 @@ class _Published:
         model = self.model
         parameters = list(model.parameters())
         numbers = {
-            "model_type": model.config.model_type,
+            "model_type": getattr(model.config, "model_type", RECURRENT),
             "parameters": sum(p.numel() for p in parameters),
             "dtype": str(parameters[0].dtype).removeprefix("torch."),
         }
         if self.tokenizer is not None:
-            numbers |= {"context_length": model.context_length, "vocab_size": self.vocab_size}
+            numbers["vocab_size"] = self.vocab_size
+            if hasattr(model, "context_length"):  # relative and recurrent positions have no end
+                numbers["context_length"] = model.context_length
         if self._processor is not None:
             numbers["image_size"] = self._image_size()
         return numbers
@@ -179,6 +189,8 @@ class _Published:
     def vocab_size(self) -> int:
         """How many token ids it reads."""
         config = self.model.config
+        if isinstance(config, RecurrentConfig):
+            return config.source_vocab_size
         return getattr(config, "text_config", config).vocab_size
 
     def _image_size(self) -> list[int]:

@@ -6,6 +6,7 @@ This module does not know how weights are read (see the floor `models`).
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from pathlib import Path
@@ -15,18 +16,26 @@ import torch
 from bloomery.core.artifact import MANIFEST, Artifact
 from bloomery.core.errors import ArtifactError, ConfigError, DataError, DeviceError, MissingExtraError, nearest
 from bloomery.core.workspace import DEFAULT_HOME, HOME_VARIABLE, Workspace, as_workspace
+from bloomery.engine.classifier import Classifier
 from bloomery.engine.image_encoder import ImageEncoder
 from bloomery.engine.image_text import ImageTextModel
 from bloomery.engine.language_model import LanguageModel
+from bloomery.engine.sequence_model import SequenceModel
 from bloomery.engine.text_encoder import TextEncoder
 from bloomery.engine.vision_language_model import VisionLanguageModel
 from bloomery.models import load_pretrained
+from bloomery.models.classifiers import CLASSIFIER_TYPES, ConvImageClassifier, load_classifier
 from bloomery.models.clip import load_clip
 from bloomery.models.clip_config import CLIP_TYPES
+from bloomery.models.decoder_classifier import SUFFIX, load_decoder_classifier
 from bloomery.models.encoder import load_encoder
 from bloomery.models.encoder_families import ENCODER_FAMILIES
 from bloomery.models.image_processor import ImageProcessor
 from bloomery.models.pooling import Pooling
+from bloomery.models.recurrent import MODEL_TYPE as RECURRENT
+from bloomery.models.recurrent import load_recurrent
+from bloomery.models.seq2seq import load_seq2seq
+from bloomery.models.seq2seq_config import ARCHITECTURES
 from bloomery.models.vision import load_vision
 from bloomery.models.vision_families import VISION_FAMILIES
 from bloomery.models.vision_language import load_vision_language
@@ -38,6 +47,8 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torc
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "vocab.txt", "merges.txt", "*.model"]
 
+_MAX_LABEL_BYTES = 16 * 1024 * 1024
+
 
 def load(
     reference: str | Path | Artifact,
@@ -45,7 +56,7 @@ def load(
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
     workspace: Workspace | str | Path | None = None,
-) -> LanguageModel | TextEncoder | ImageTextModel | ImageEncoder:
+) -> LanguageModel | TextEncoder | ImageTextModel | ImageEncoder | SequenceModel | Classifier:
     """A model by artifact, folder, artifact name or id, or hub id ("org/name"): of the kind that its files say.
 
     `device` is "cpu", "cuda", "cuda:1", ...; None takes CUDA if there is any. `dtype` None keeps the checkpoint's
@@ -63,6 +74,12 @@ def load(
     if kind in VISION_FAMILIES:
         encoder = load_vision(folder, dtype=as_dtype(dtype) or _usual(place), device=place)
         return ImageEncoder(encoder, ImageProcessor.from_folder(folder), name=name)
+    if kind in ARCHITECTURES or kind == RECURRENT:
+        read = load_recurrent if kind == RECURRENT else load_seq2seq
+        seq2seq = read(folder, dtype=as_dtype(dtype) or _usual(place), device=place)
+        return SequenceModel(seq2seq, Tokenizer.load(folder), name=name)
+    if is_classifier(folder):
+        return _classifier(folder, name, place, as_dtype(dtype) or _usual(place))
     return _language_model(folder, name, place, dtype)
 
 
@@ -97,8 +114,42 @@ def _language_model(folder: Path, name: str, place: torch.device, dtype: str | t
         return VisionLanguageModel(model, Tokenizer.load(folder), ImageProcessor.from_folder(folder), name=name)
     if kind in ENCODER_FAMILIES or kind in CLIP_TYPES or kind in VISION_FAMILIES:
         raise ConfigError(f"{name} is an encoder ({kind}), which writes no text", hint="in Python: bl.load(...)")
+    if kind in ARCHITECTURES or kind == RECURRENT:
+        raise ConfigError(f"{name} ({kind}) writes texts for texts", hint="bloomery translate, or bl.load(...)")
+    if is_classifier(folder):
+        raise ConfigError(f"{name} is a classifier, which writes no text", hint="in Python: bl.load(...)")
     decoder = load_pretrained(folder, dtype=as_dtype(dtype) or _usual(place), device=place)
     return LanguageModel(decoder, Tokenizer.load(folder), name=name)
+
+
+def is_classifier(folder: Path) -> bool:
+    """Whether a folder holds a classifier that is no encoder: a small one, or a decoder with a head."""
+    document = read_json(folder / "config.json")
+    named = document.get("architectures")
+    first = named[0] if isinstance(named, list) and named and isinstance(named[0], str) else ""
+    return str(document.get("model_type")) in CLASSIFIER_TYPES or first.endswith(SUFFIX)
+
+
+def _classifier(folder: Path, name: str, place: torch.device, dtype: torch.dtype | None) -> Classifier:
+    small = str(read_json(folder / "config.json").get("model_type")) in CLASSIFIER_TYPES
+    model = (load_classifier if small else load_decoder_classifier)(folder, dtype=dtype, device=place)
+    sees = isinstance(model, ConvImageClassifier)
+    reader = ImageProcessor.from_folder(folder) if sees else Tokenizer.load(folder)
+    return Classifier(model, reader, name=name, labels=read_label_names(folder))
+
+
+def read_label_names(folder: Path) -> list[str]:
+    """The names in a folder's labels.json, or none; DataError where it is something else."""
+    path = folder / "labels.json"
+    if not path.is_file():
+        return []
+    try:
+        names = json.loads(path.read_bytes()[:_MAX_LABEL_BYTES])
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{path} is damaged: {error}") from error
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise DataError(f"{path} should hold a list of names")
+    return names
 
 
 def _text_encoder(folder: Path, name: str, place: torch.device, dtype: str | torch.dtype | None) -> TextEncoder:

@@ -186,6 +186,9 @@ _KINDS: dict[str, tuple[type[Any], type[Any]]] = {
     "bloomery_conv_image": (ConvImageClassifier, ConvImageConfig),
 }
 
+CLASSIFIER_TYPES = tuple(_KINDS)
+"""The `model_type` of each."""
+
 
 def load_classifier(
     folder: str | Path, *, dtype: torch.dtype | None = None, device: torch.device | str = "cpu"

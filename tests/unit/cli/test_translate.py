@@ -1,0 +1,41 @@
+"""`bloomery translate`."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+SMALL = [
+    *("--set", "tokenizer.vocab_size=320"),
+    *("--set", "train.net.hidden_size=32"),
+    *("--set", "train.net.num_hidden_layers=1"),
+    *("--set", "train.net.family=gru"),
+    *("--set", "train.fit.steps=3"),
+    *("--set", "train.fit.batch_rows=8"),
+]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("translate")
+    rows = [{"text": f"number {n}", "target": f"{n} number"} for n in range(80)]
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+def test_trained_then_asked(call, home):
+    where = ("--home", str(home / "h"))
+    fields = ("--set", 'curate.metadata_fields=["target"]', "--set", "curate.decontaminate_words=0")
+    call("curate", str(home / "rows.jsonl"), *fields, *where)
+    call("train", "--objective", "sequence", *SMALL, *where)
+    found = json.loads(call("translate", "number 3", "number 4", "--max-new-tokens", "5", "--json", *where).out)
+    assert len(found) == 2 and set(found[0]) >= {"text", "score", "finish_reason"}
+    lines = call("translate", "number 3", "--beams", "2", "--max-new-tokens", "5", *where).out.split("\n")
+    assert len(lines) >= 2
+    assert "beams" in call.mistake("translate", "x", "--beams", "0", *where)
+
+
+def test_another_kind_of_model(call, tiny):
+    said = call.mistake("translate", "x", "--model", str(next((tiny.home / "artifacts").glob("model-*"))))
+    assert "does not write texts for texts" in said

@@ -1,0 +1,65 @@
+"""Labels of texts and images by small classifiers and decoders with a head, loaded from their folders."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+import bloomery as bl
+from bloomery.core.errors import ConfigError, DataError, RequestError
+from bloomery.engine import Classifier, load_language_model
+from bloomery.tokenizer import Tokenizer, TokenizerConfig
+from bloomery.tokenizer.train import learn, write_tokenizer
+from bloomery.training.building import NetConfig, build
+from bloomery.training.picture_building import build_seeing, processor
+from bloomery.training.publishing import save_model
+
+
+def _folder(place, family: str):
+    write_tokenizer(learn(["some words"] * 5, TokenizerConfig(vocab_size=300)), place)
+    torch.manual_seed(0)
+    net = NetConfig(family=family, hidden_size=32, num_hidden_layers=1)
+    model = build("classes", net, Tokenizer.load(place), context_length=16, num_labels=3).eval()
+    save_model(model, place)
+    (place / "labels.json").write_text(json.dumps(["x", "y", "z"]))
+    return place, model
+
+
+@pytest.mark.parametrize("family", ["mean", "conv", "qwen3"])
+def test_texts(tmp_path, family):
+    place, model = _folder(tmp_path, family)
+    loaded = bl.load(place, device="cpu")
+    assert isinstance(loaded, Classifier)
+    found = loaded.classify("some more words")
+    ids = torch.tensor([loaded.reader.encode_with_special("some more words")[0]])  # type: ignore[union-attr]
+    with torch.no_grad():
+        expected = model(ids)[0].log_softmax(-1)
+    assert {one.text: one.logprob for one in found} == pytest.approx(
+        {name: float(value) for name, value in zip("xyz", expected, strict=True)}, abs=1e-5
+    )
+    assert [one.logprob for one in found] == sorted((one.logprob for one in found), reverse=True)
+    assert len(loaded.classify("words " * 99, top=1)) == 1
+    with pytest.raises(ConfigError, match="classifier"):
+        load_language_model(place)
+    with pytest.raises(RequestError, match="top"):
+        loaded.classify("x", top=0)
+    with pytest.raises(RequestError, match="string"):
+        loaded.classify(3)  # type: ignore[arg-type]
+    (place / "labels.json").write_text("{}")
+    with pytest.raises(DataError, match="list of names"):
+        bl.load(place, device="cpu")
+
+
+def test_images(tmp_path):
+    pytest.importorskip("PIL")
+    model = build_seeing("classes", NetConfig(family="conv", image_size=16), None, context_length=8, num_labels=2)
+    save_model(model, tmp_path)
+    processor(16).to_folder(tmp_path)
+    loaded = bl.load(tmp_path, device="cpu")
+    picture = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    assert {one.text for one in loaded.classify(picture)} == {"LABEL_0", "LABEL_1"}
+    with pytest.raises(DataError):
+        loaded.classify(b"no image")
