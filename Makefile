@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-EXPERIMENTS := sequence_bottleneck translation_bottleneck blanks heads
+EXPERIMENTS := sequence_bottleneck translation_bottleneck blanks code_bugs pictures heads
 
 .PHONY: demo test check format bench kills experiments results clean
 .DEFAULT_GOAL := test

@@ -42,7 +42,12 @@ VOCABULARY, CONTEXT, BATCH = 8000, 128, 32
 KINDS = ("masked, then tuned", "causal, then tuned", "from scratch")
 TASKS = {"sst2": 0, "sst2-500": 500, "sms-200": 200}
 """Labelled texts of each task; 0: all."""
-TUNING = {"epochs": {"sst2": 4.0, "sst2-500": 20.0, "sms-200": 40.0}, "pretrained": 3e-4, "scratch": 1e-3}
+TUNING: dict[str, Any] = {
+    "optimizer": "adamw",
+    "epochs": {"sst2": 4.0, "sst2-500": 20.0, "sms-200": 40.0},
+    "pretrained": 1e-3,
+    "scratch": 1e-3,
+}
 
 
 def text_of(*parts: str) -> str:
@@ -194,10 +199,10 @@ def tuned(home: str, tokenizer: str, start: str, kind: str, task: str, seed: int
         context_length=CONTEXT,
         net=NetConfig(**NET),
         fit=FitConfig(
-            epochs=TUNING["epochs"][task],  # type: ignore[index]
+            epochs=TUNING["epochs"][task],
             batch_rows=32,
-            optimizer="adamw",
-            learning_rate=rate,  # type: ignore[arg-type]
+            optimizer=TUNING["optimizer"],
+            learning_rate=rate,
             weight_decay=0.05,
             max_norm=1.0,
             warmup_fraction=0.1,
