@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
@@ -40,6 +41,9 @@ def generate(
     min_p: Annotated[float | None, Parameter(help="Only tokens at least this share of the best's probability.")] = None,
     seed: Annotated[int | None, Parameter(help="Makes the sampling repeatable.")] = None,
     stop: Annotated[list[str] | None, Parameter(negative=(), help="End before this text. May be repeated.")] = None,
+    image: Annotated[
+        list[Path] | None, Parameter(negative=(), help="A picture that the model is shown. May be repeated.")
+    ] = None,
     logprobs: Annotated[int | None, Parameter(help="With --json: this many alternatives for each token.")] = None,
     common: Common | None = None,
 ) -> None:
@@ -61,6 +65,8 @@ def generate(
         "logprobs": logprobs,
     }
     loaded = open_model(model, common.workspace())
+    if image:
+        options["image"] = _seen_by(loaded, image)
     if common.json:
         print_json(result_data(loaded.generate(text, **options)))
         return
@@ -71,6 +77,17 @@ def generate(
     print()
     if result is not None and not common.quiet:
         print(speed_line(result), file=sys.stderr)
+
+
+def _seen_by(model: LanguageModel, images: list[Path]) -> list[Path]:
+    from bloomery.engine import VisionLanguageModel
+
+    if not isinstance(model, VisionLanguageModel):
+        raise ConfigError(f"{model.name} reads text only", hint="leave --image out, or take a model that sees")
+    for path in images:
+        if not path.is_file():
+            raise ConfigError(f"no such file: {path}", hint="check the spelling")
+    return images
 
 
 def _read_stdin() -> str:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import random
+import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,6 +39,15 @@ class Tiny(NamedTuple):
     home: Path
     texts: Path
     sizes: list[str]
+
+    def copy(self, target: Path) -> Path:
+        """A workspace like it. The ledger goes through SQLite: a file that this process opens and closes itself loses
+        the locks of its connections (POSIX), and another process then takes away the log that they write to."""
+        shutil.copytree(self.home, target, ignore=shutil.ignore_patterns("ledger.sqlite*"))
+        source, made = (sqlite3.connect(home / "ledger.sqlite") for home in (self.home, target))
+        with closing(source), closing(made):
+            source.backup(made)
+        return target
 
 
 @pytest.fixture(scope="session")

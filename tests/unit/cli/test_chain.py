@@ -20,8 +20,7 @@ def _recipe(tiny, *more: str) -> Recipe:
 
 @pytest.fixture
 def workspace(tiny, tmp_path: Path) -> Workspace:
-    shutil.copytree(tiny.home, tmp_path / "home")
-    return Workspace(tmp_path / "home")
+    return Workspace(tiny.copy(tmp_path / "home"))
 
 
 def test_only_what_changed_runs(tiny, workspace: Workspace):

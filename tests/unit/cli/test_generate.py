@@ -72,3 +72,33 @@ def test_a_terminal_without_the_character(tiny):
     environment = {**os.environ, "PYTHONIOENCODING": "ascii", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment, check=False)
     assert done.returncode == 2 and "PYTHONUTF8" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_images_for_models_that_see(call, tiny, tmp_path):
+    pytest.importorskip("PIL")
+    import PIL.Image
+
+    from bloomery.tokenizer import Tokenizer, TokenizerConfig
+    from bloomery.tokenizer.train import learn, write_tokenizer
+    from bloomery.training.building import NetConfig
+    from bloomery.training.picture_building import build_seeing, processor
+    from bloomery.training.publishing import save_model
+
+    folder, picture = tmp_path / "seer", tmp_path / "red.png"
+    folder.mkdir()
+    write_tokenizer(learn(["a red square"] * 9, TokenizerConfig(vocab_size=400, images=True)), folder)
+    net = NetConfig(hidden_size=32, num_hidden_layers=1, image_size=16, patch_size=8)
+    save_model(build_seeing("captions", net, Tokenizer.load(folder), context_length=50), folder)
+    processor(16).to_folder(folder)
+    PIL.Image.new("RGB", (20, 30), "red").save(picture)
+    options = ("--model", str(folder), "--image", str(picture), "--max-new-tokens", "3", "--home", str(tiny.home))
+    data = json.loads(call("generate", "What?", *options, "--json").out)
+    assert data["prompt_tokens"] > 4 and len(data["token_ids"]) <= 3
+    assert call("generate", "What?", *options).code == 0
+    said = call.mistake("generate", "x", "--image", str(picture), "--home", str(tiny.home))
+    assert "reads text only" in said
+    gone = ("--model", str(folder), "--image", str(tmp_path / "none.png"), "--home", str(tiny.home))
+    assert "no such file" in call.mistake("generate", "x", *gone)
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    bad = ("--model", str(folder), "--image", str(tmp_path / "bad.png"), "--home", str(tiny.home))
+    assert "cannot be read" in call.mistake("generate", "x", *bad)

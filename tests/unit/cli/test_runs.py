@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -14,9 +13,7 @@ from bloomery.core.workspace import Workspace
 
 
 def _copy(tiny, tmp_path: Path) -> Path:
-    home = tmp_path / "home"
-    shutil.copytree(tiny.home, home)
-    return home
+    return tiny.copy(tmp_path / "home")
 
 
 def test_list_show_lineage(call, tiny):
