@@ -228,26 +228,12 @@ def tuned(home: str, tokenizer: str, start: str, kind: str, task: str, seed: int
 
 def scored(folder: Path, texts: list[str], labels: list[str]) -> np.ndarray:
     """Which texts a tuned net labels right."""
-    import torch
+    from bloomery.engine import Classifier, TextEncoder, load
 
-    from bloomery.models.decoder_classifier import load_decoder_classifier
-    from bloomery.models.encoder import load_encoder
-    from bloomery.models.weights import read_json
-    from bloomery.tokenizer import Tokenizer
-    from bloomery.training.batches import padded
-
-    tokenizer, names = Tokenizer.load(folder), json.loads((folder / "labels.json").read_text())
-    modern = read_json(folder / "config.json")["model_type"] == "modernbert"
-    model = load_encoder(folder) if modern else load_decoder_classifier(folder)
-    right = []
-    for at in range(0, len(texts), 64):
-        rows = [tokenizer.encode_with_special(text, max_length=CONTEXT)[0] for text in texts[at : at + 64]]
-        ids = torch.from_numpy(padded(rows, 0))
-        mask = (torch.arange(ids.size(1)) < torch.tensor([len(row) for row in rows])[:, None]).long()
-        with torch.inference_mode():
-            said = model(ids, mask).argmax(-1).tolist()
-        right += [names[one] == label for one, label in zip(said, labels[at : at + 64], strict=True)]
-    return np.array(right)
+    model = load(folder, device="cpu")
+    assert isinstance(model, (Classifier, TextEncoder))
+    said = [model.classify(text, top=1)[0].text for text in texts]
+    return np.array([a == b for a, b in zip(said, labels, strict=True)])
 
 
 def regression(task: str, seed: int, *, tune: bool) -> np.ndarray:

@@ -13,25 +13,45 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from common import SEEDS, keep, over_seeds, run_arms, scratch_home, shown, stdlib_sources, write_jsonl
+
+if TYPE_CHECKING:
+    from bloomery.models import Decoder
 
 LAYERS, HIDDEN, HEADS = (1, 2, 4), 128, 4
 VOCABULARY, CONTEXT, BATCH = 2000, 256, 16
 LOOKS = 30
 
 
+def look(model: Decoder) -> dict[str, Any]:
+    """Every head's score, and the loss on random tokens and on the same again."""
+    import torch
+    import torch.nn.functional as F
+
+    from bloomery.models.head_scores import induction_scores
+
+    scores = induction_scores(model, length=64, rows=16, seed=1)
+    half = torch.randint(300, VOCABULARY, (32, 64), generator=torch.Generator().manual_seed(1))
+    ids = torch.cat([half, half], dim=1)
+    with torch.no_grad():
+        nats = F.cross_entropy(model(ids)[:, :-1].transpose(1, 2), ids[:, 1:], reduction="none").mean(0)
+    return {
+        "scores": [[round(float(x), 4) for x in row] for row in scores],
+        "nats_first": float(nats[:63].mean()),
+        "nats_second": float(nats[64:].mean()),
+    }
+
+
 def one(home: str, tokens: str, tokenizer: str, layers: int, seed: int, steps: int) -> dict[str, Any]:
     """Train one model; its scores at every look."""
     import torch
-    import torch.nn.functional as F
 
     from bloomery.core.run import Run
     from bloomery.core.stage import StageInputs
     from bloomery.core.workspace import Workspace
     from bloomery.energy import open_meter
-    from bloomery.models.head_scores import induction_scores
     from bloomery.tokenizer import PackedRows, Tokenizer, TokenShards
     from bloomery.training.building import NetConfig, build
     from bloomery.training.causal import CausalObjective
@@ -48,21 +68,7 @@ def one(home: str, tokens: str, tokenizer: str, layers: int, seed: int, steps: i
 
         def validate(self, batches: int | None, device: torch.device, precision: str) -> Validation:
             found = super().validate(batches, device, precision)
-            scores = induction_scores(self.model, length=64, rows=16, seed=1)
-            generator = torch.Generator().manual_seed(1)
-            half = torch.randint(300, VOCABULARY, (32, 64), generator=generator)
-            ids = torch.cat([half, half], dim=1)
-            with torch.no_grad():
-                nats = F.cross_entropy(self.model(ids)[:, :-1].transpose(1, 2), ids[:, 1:], reduction="none").mean(0)
-            looks.append(
-                {
-                    "step": self.steps_done,
-                    "bits_per_byte": found.value,
-                    "scores": [[round(float(x), 4) for x in row] for row in scores],
-                    "nats_first": float(nats[:63].mean()),
-                    "nats_second": float(nats[64:].mean()),
-                }
-            )
+            looks.append({"step": self.steps_done, "bits_per_byte": found.value, **look(self.model)})
             return found
 
         @property

@@ -124,13 +124,12 @@ def accuracy(net: Net, task: str, seed: int) -> dict[str, float]:
     import torch
 
     from bloomery.models.seq2seq import Seq2Seq
-    from bloomery.training.sequence import source_row
 
     net.eval()
     rng, found = np.random.default_rng([seed, 99]), {}
     for length in LENGTHS:
         asked = pairs(task, np.full(100, length), rng)
-        source = torch.from_numpy(np.stack([source_row(net, pair.source) for pair in asked]))
+        source = torch.from_numpy(np.array([net.source_ids(pair.source) for pair in asked]))
         limit = length + 1
         if isinstance(net, Seq2Seq):
             written = net.greedy(source, torch.ones_like(source), max_new_tokens=limit)

@@ -59,7 +59,8 @@ def one(home: str, pairs: str, kind: str, seed: int, epochs: float, split: str) 
     import sacrebleu
 
     from bloomery.core.workspace import Workspace
-    from bloomery.tokenizer import Tokenizer, TokenizerConfig
+    from bloomery.engine import SequenceModel, load
+    from bloomery.tokenizer import TokenizerConfig
     from bloomery.training import TrainConfig, train
     from bloomery.training.building import NetConfig
     from bloomery.training.fit import FitConfig
@@ -91,8 +92,10 @@ def one(home: str, pairs: str, kind: str, seed: int, epochs: float, split: str) 
         workspace=home,
     )
     sources, references = lines(f"{split}.de"), lines(f"{split}.en")
+    model = load(made.path, device="cpu")
+    assert isinstance(model, SequenceModel)
     began = time.perf_counter()
-    texts = translate(made.path, Tokenizer.load(made.path), sources)
+    texts = [one.text for one in model.translate([text.strip() for text in sources], max_new_tokens=LONGEST)]
     seconds = time.perf_counter() - began
     bleu = {"all": sacrebleu.corpus_bleu(texts, [references]).score}
     for low, high in BANDS:
@@ -112,35 +115,6 @@ def one(home: str, pairs: str, kind: str, seed: int, epochs: float, split: str) 
         "joules": made.energy_joules.to_dict(),
         "example": texts[0],
     }
-
-
-def translate(folder: Path, tokenizer: Any, sources: list[str]) -> list[str]:
-    """Greedy translations, in batches of like length."""
-    import torch
-
-    from bloomery.models.recurrent import RecurrentSeq2Seq, load_recurrent
-    from bloomery.models.seq2seq import load_seq2seq
-    from bloomery.models.weights import read_json
-    from bloomery.training.batches import padded
-    from bloomery.training.sequence import boundary_ids, source_row
-
-    is_t5 = read_json(folder / "config.json")["model_type"] == "t5"
-    model = load_seq2seq(folder) if is_t5 else load_recurrent(folder)
-    _, _, pad = boundary_ids(model)
-    rows = [source_row(model, ids) for ids in tokenizer.encode_batch([text.strip() for text in sources])]
-    texts = [""] * len(rows)
-    order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
-    for at in range(0, len(order), 100):
-        part = order[at : at + 100]
-        ids = torch.from_numpy(padded([rows[i] for i in part], pad))
-        if isinstance(model, RecurrentSeq2Seq):
-            found = model.greedy(ids, max_new_tokens=LONGEST)
-        else:
-            lengths = torch.tensor([len(rows[i]) for i in part])
-            found = model.greedy(ids, torch.arange(ids.size(1)) < lengths[:, None], max_new_tokens=LONGEST)
-        for i, one_text in zip(part, found, strict=True):
-            texts[i] = tokenizer.decode(one_text)
-    return texts
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""`bloomery train`: any objective on text, from random weights or a model. This module does not know how it is done."""
+"""`bloomery train`: any objective, from random weights or from a model. This module does not know how it is done."""
 
 from __future__ import annotations
 

@@ -83,12 +83,10 @@ class SequenceModel:
         return [one for one in found if one is not None]
 
     def _source(self, text: str) -> list[int]:
-        """A text's ids as the model was trained to read them: T5's end with the end token."""
+        """A text's ids as the model was trained to read them."""
         if not isinstance(text, str) or len(text) > _MAX_TEXT_CHARACTERS:
             raise RequestError("a text is a string that is not too long", param="texts")
-        ids = self.tokenizer.encode(text)
-        if isinstance(self.model, Seq2Seq):
-            ids = [*ids, self.model.config.eos_token_id]
+        ids = self.model.source_ids(self.tokenizer.encode(text))
         if not ids:
             raise RequestError("a text is empty", param="texts")
         if len(ids) > _MAX_SOURCE_TOKENS:
@@ -114,15 +112,14 @@ class SequenceModel:
         with torch.inference_mode():
             if isinstance(model, Seq2Seq):
                 state: Any = model.start(ids, torch.arange(width, device=self.device) < lengths[:, None])
-                begin = model.config.decoder_start_token_id
             else:
-                state, begin = model.encode(ids), model.config.bos_token_id
+                state = model.encode(ids)
             options: dict[str, Any] = {
                 "eos_token_id": config.eos_token_id,
                 "max_new_tokens": max_new_tokens,
                 "length_penalty": length_penalty,
             }
-            first = torch.full_like(lengths, begin)
+            first = torch.full_like(lengths, model.start_token_id)
             if beams == 1:
                 return greedy(model, state, first, **options)
             return [kept[0] for kept in beam_search(model, state, first, num_beams=beams, **options)]

@@ -9,6 +9,7 @@ vocabulary. This module does not know tokenizers or losses, nor how texts are se
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -165,6 +166,15 @@ class RecurrentSeq2Seq(nn.Module):
         beside = 0 if context == "state" else embedding + seen
         self.lm_head = nn.Linear(hidden + beside, config.target_vocab_size)
         self.dropout = nn.Dropout(config.dropout)
+
+    @property
+    def start_token_id(self) -> int:
+        """What a target begins with."""
+        return self.config.bos_token_id
+
+    def source_ids(self, ids: Sequence[int]) -> list[int]:
+        """A text's ids as a source: as they are."""
+        return list(ids)
 
     def encode(self, source_ids: Tensor) -> RecurrentState:
         """(B, S) ids, padded at the end with pad_token_id -> the state before the first target."""

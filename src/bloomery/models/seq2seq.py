@@ -7,6 +7,7 @@ T target length, S source length, E d_model, V vocabulary. This module does not 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -118,6 +119,15 @@ class Seq2Seq(nn.Module):
         self.encoder, self.decoder = Stack(config, decodes=False), Stack(config, decodes=True)
         self.lm_head = None if config.tie_word_embeddings else nn.Linear(config.d_model, config.vocab_size, bias=False)
         self.reset_parameters()
+
+    @property
+    def start_token_id(self) -> int:
+        """What a target begins with."""
+        return self.config.decoder_start_token_id
+
+    def source_ids(self, ids: Sequence[int]) -> list[int]:
+        """A text's ids as a source: it ends with the end token."""
+        return [*ids, self.config.eos_token_id]
 
     @torch.no_grad()
     def reset_parameters(self) -> None:

@@ -109,3 +109,9 @@ def padded(rows: Sequence[np.ndarray] | Sequence[Sequence[int]], value: int, *, 
     for row, ids in zip(made, rows, strict=True):
         row[: len(ids)] = ids
     return made
+
+
+def mask_of(rows: Sequence[np.ndarray] | Sequence[Sequence[int]], width: int) -> np.ndarray:
+    """(B, width) int64: 1 where a row has something, 0 where it is padded."""
+    lengths = np.array([len(row) for row in rows])
+    return (np.arange(width) < lengths[:, None]).astype(np.int64)

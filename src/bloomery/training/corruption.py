@@ -99,7 +99,7 @@ class WordEdges:
 
 def _inner(character: str) -> bool:
     # In a byte-level vocabulary a space is spelt "Ġ", a line break "Ċ", other bytes beyond ASCII as letters.
-    return character not in "Ġ▁ĊĉčĠ" and (character.isalnum() or ord(character) > 127)
+    return character not in "Ġ▁Ċĉč" and (character.isalnum() or ord(character) > 127)
 
 
 def mask_tokens(

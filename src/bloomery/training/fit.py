@@ -20,11 +20,12 @@ from bloomery.core.artifact import write_durably
 from bloomery.core.errors import ConfigError
 from bloomery.core.run import Run
 from bloomery.training.loop import Loop, LoopConfig
-from bloomery.training.objective import Objective, Validation, precision_context, to_device
+from bloomery.training.objective import Objective, Validation, accumulate
 from bloomery.training.optimizers import OptimizerConfig, Optimizers
 from bloomery.training.schedule import Schedule
 from bloomery.training.speed import bfloat16_is_fast, choose_device, muon_dtype
 
+_PLURAL = {"tok": "tokens", "ex": "examples"}
 _TIMED_STEPS = 3
 _RESERVE = 0.9
 
@@ -56,7 +57,7 @@ class FitConfig:
     decay_fraction: float = 0.5
     """Share of the steps in which it falls."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """bfloat16 means autocast with float32 weights; auto measures."""
+    """bfloat16 means autocast with float32 weights; auto takes it on a GPU that has it, never on a CPU."""
     device: str = ""
     """cpu, cuda or cuda:0; empty takes a GPU when there is one."""
     seed: int = 0
@@ -117,9 +118,7 @@ def fit(run: Run, objective: Objective, config: FitConfig, *, steps_an_epoch: fl
     device = choose_device(config.device)
     precision = _precision(config, device)
     objective.model.to(device).train()
-    optimizers = Optimizers(
-        objective.model, config.rates(), muon_dtype=muon_dtype(precision), muon=config.optimizer == "muon"
-    )
+    optimizers = _optimizers(objective, config, precision)
     steps = _steps(run, objective, config, steps_an_epoch, device, precision)
     warmup = min(steps, max(1, round(steps * config.warmup_fraction)))
     loop = Loop(
@@ -147,7 +146,7 @@ def fit(run: Run, objective: Objective, config: FitConfig, *, steps_an_epoch: fl
     with run.phase("train"):
         resumed = loop.resume()
         final = loop.train()
-    progress = loop.progress
+    progress, read = loop.progress, _PLURAL.get(objective.unit, objective.unit)
     figures = {f"validation_{name}": value for name, value in final.values.items()} if final else {}
     if figures:
         run.metrics({f"final_{name}": value for name, value in figures.items()})
@@ -156,10 +155,10 @@ def fit(run: Run, objective: Objective, config: FitConfig, *, steps_an_epoch: fl
         {
             "parameters": sum(p.numel() for p in objective.model.parameters()),
             "steps": progress.step,
-            f"{_PLURAL.get(objective.unit, objective.unit)}_read": progress.tokens,
+            f"{read}_read": progress.tokens,
             "training_seconds": progress.seconds,
             "validation_seconds": progress.validation_seconds,
-            f"{_PLURAL.get(objective.unit, objective.unit)}_per_second": progress.tokens / max(1e-9, progress.seconds),
+            f"{read}_per_second": progress.tokens / max(1e-9, progress.seconds),
             "precision": precision,
             "device": str(device),
             "resumed": resumed,
@@ -171,7 +170,10 @@ def fit(run: Run, objective: Objective, config: FitConfig, *, steps_an_epoch: fl
     )
 
 
-_PLURAL = {"tok": "tokens", "ex": "examples"}
+def _optimizers(objective: Objective, config: FitConfig, precision: str) -> Optimizers:
+    return Optimizers(
+        objective.model, config.rates(), muon_dtype=muon_dtype(precision), muon=config.optimizer == "muon"
+    )
 
 
 def _precision(config: FitConfig, device: torch.device) -> str:
@@ -205,17 +207,11 @@ def seconds_a_step(objective: Objective, config: FitConfig, device: torch.device
     micro = config.micro_rows or config.batch_rows
     times = []
     with _taken_back(objective, device):
-        optimizers = Optimizers(
-            objective.model, config.rates(), muon_dtype=muon_dtype(precision), muon=config.optimizer == "muon"
-        )
+        optimizers = _optimizers(objective, config, precision)
         for _ in range(_TIMED_STEPS + 1):
             started = time.perf_counter()
             batch = objective.next_batch(config.batch_rows)
-            for start in range(0, batch.rows, micro):
-                arrays = {name: array[start : start + micro] for name, array in batch.arrays.items()}
-                with precision_context(device, precision):
-                    loss = objective.loss(to_device(arrays, device)) / max(1.0, batch.weight)
-                loss.backward()
+            accumulate(objective, batch, micro, device, precision)
             optimizers.step(1e-6)
             if device.type == "cuda":
                 torch.cuda.synchronize(device)

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bloomery.core.errors import ConfigError
-from bloomery.training.batches import BatchObjective, padded
+from bloomery.training.batches import BatchObjective, mask_of, padded
 from bloomery.training.linear_cross_entropy import IGNORED
 from bloomery.training.loader import ExampleLoader
 from bloomery.training.objective import Batch
@@ -57,19 +57,26 @@ class TextReader:
         self, examples: Sequence[LabelledText | TaggedText], rng: np.random.Generator, *, training: bool
     ) -> dict[str, np.ndarray]:
         """Padded at the end."""
-        ids = padded([example.input_ids for example in examples], self.pad_id)
-        lengths = np.array([len(example.input_ids) for example in examples])
-        return {"input_ids": ids, "attention_mask": (np.arange(ids.shape[1]) < lengths[:, None]).astype(np.int64)}
+        rows = [example.input_ids for example in examples]
+        ids = padded(rows, self.pad_id)
+        return {"input_ids": ids, "attention_mask": mask_of(rows, ids.shape[1])}
 
 
 class _Labels(BatchObjective[list[E]], Generic[E]):
     """Examples with labels, read by `reader`."""
 
     unit = "ex"
+    label_dtype: type[np.generic] = np.int64
 
     def __init__(self, model: nn.Module, loader: ExampleLoader[E], reader: Reader[E], *, seed: int) -> None:
         super().__init__(model, loader, seed=seed)
         self.reader = reader
+
+    def collate(self, material: list[E], rng: np.random.Generator, *, training: bool) -> Batch:
+        """The reader's arrays and `labels` (B,), of the objective's dtype."""
+        arrays = self.reader(material, rng, training=training)
+        labels = np.array([example.label for example in material], dtype=self.label_dtype)  # type: ignore[attr-defined]
+        return Batch(arrays={**arrays, "labels": labels}, weight=len(labels), items=len(labels))
 
     def answers(self, arrays: Mapping[str, Tensor]) -> Tensor:
         """What the model says, in float32."""
@@ -81,12 +88,6 @@ class ClassificationObjective(_Labels[E]):
     """One class for each example: cross-entropy."""
 
     headline = "accuracy"
-
-    def collate(self, material: list[E], rng: np.random.Generator, *, training: bool) -> Batch:
-        """The reader's arrays and `labels` (B,)."""
-        arrays = self.reader(material, rng, training=training)
-        labels = np.array([example.label for example in material], dtype=np.int64)  # type: ignore[attr-defined]
-        return Batch(arrays={**arrays, "labels": labels}, weight=len(labels), items=len(labels))
 
     def loss(self, arrays: Mapping[str, Tensor]) -> Tensor:
         """Summed nats."""
@@ -103,12 +104,7 @@ class RegressionObjective(_Labels[E]):
     """One number for each example: squared error. Values are learnt as they are; scale them to about one."""
 
     headline = "mean_squared_error"
-
-    def collate(self, material: list[E], rng: np.random.Generator, *, training: bool) -> Batch:
-        """The reader's arrays and `labels` (B,), float32."""
-        arrays = self.reader(material, rng, training=training)
-        labels = np.array([example.label for example in material], dtype=np.float32)  # type: ignore[attr-defined]
-        return Batch(arrays={**arrays, "labels": labels}, weight=len(labels), items=len(labels))
+    label_dtype = np.float32
 
     def _values(self, arrays: Mapping[str, Tensor]) -> Tensor:
         answers = self.answers(arrays)

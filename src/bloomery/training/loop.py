@@ -23,7 +23,7 @@ import torch
 from bloomery.core.errors import ConfigError, TrainingError
 from bloomery.core.run import Run
 from bloomery.training import checkpoint
-from bloomery.training.objective import Objective, Validation, part_of, precision_context, to_device
+from bloomery.training.objective import Objective, Validation, accumulate
 from bloomery.training.optimizers import Optimizers
 from bloomery.training.schedule import Schedule
 
@@ -179,13 +179,7 @@ class Loop:
     def _gradients(self) -> tuple[float, float, int]:
         """Accumulate the gradient of the mean loss; returns (loss, gradient norm, items read)."""
         batch = self.objective.next_batch(self.batch_rows)
-        total = torch.zeros((), device=self.device)
-        for start in range(0, batch.rows, self.micro_rows):
-            inputs = to_device(part_of(batch.arrays, slice(start, start + self.micro_rows)), self.device)
-            with precision_context(self.device, self.precision):
-                loss = self.objective.loss(inputs) / max(1, batch.weight)
-            loss.backward()
-            total += loss.detach()
+        total = accumulate(self.objective, batch, self.micro_rows, self.device, self.precision)
         parameters = [p for p in self.model.parameters() if p.grad is not None]
         norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         if self.config.max_norm:

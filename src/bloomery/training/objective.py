@@ -109,6 +109,18 @@ def part_of(arrays: Mapping[str, np.ndarray], rows: slice) -> dict[str, np.ndarr
     return {name: array[rows] for name, array in arrays.items()}
 
 
+def accumulate(objective: Objective, batch: Batch, micro_rows: int, device: torch.device, precision: str) -> Tensor:
+    """Add the gradient of a batch's mean loss to the parameters', `micro_rows` rows at a time; returns that loss."""
+    total = torch.zeros((), device=device)
+    for start in range(0, batch.rows, micro_rows):
+        inputs = to_device(part_of(batch.arrays, slice(start, start + micro_rows)), device)
+        with precision_context(device, precision):
+            loss = objective.loss(inputs) / max(1, batch.weight)
+        loss.backward()
+        total += loss.detach()
+    return total
+
+
 def take(items: Iterable[T], count: int | None) -> Iterator[T]:
     """The first `count` items, or all."""
     if count is None:

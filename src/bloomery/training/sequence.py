@@ -16,7 +16,7 @@ from torch import Tensor
 from bloomery.core.errors import ConfigError, DataError
 from bloomery.models.recurrent import RecurrentSeq2Seq
 from bloomery.models.seq2seq import Seq2Seq
-from bloomery.training.batches import BatchObjective, padded
+from bloomery.training.batches import BatchObjective, mask_of, padded
 from bloomery.training.linear_cross_entropy import IGNORED
 from bloomery.training.loader import Loader
 from bloomery.training.objective import Batch
@@ -46,12 +46,12 @@ class SequenceObjective(BatchObjective[list[TextPair]]):
 
     def collate(self, material: list[TextPair], rng: np.random.Generator, *, training: bool) -> Batch:
         """`source_ids` (B, S), `decoder_input_ids` and `labels` (B, T), padded."""
-        start, end, pad = boundary_ids(self.translator)
+        model = self.translator
         if any(not len(pair.source) for pair in material):
             raise DataError("a pair has an empty source", hint="leave such pairs out")
-        sources = [source_row(self.translator, pair.source) for pair in material]
-        targets = [np.array([*pair.target, end]) for pair in material]
-        return target_batch(sources, targets, start_id=start, pad_id=pad)
+        sources = [np.array(model.source_ids(pair.source)) for pair in material]
+        targets = [np.array([*pair.target, model.config.eos_token_id]) for pair in material]
+        return target_batch(sources, targets, start_id=model.start_token_id, pad_id=model.config.pad_token_id)
 
     def loss(self, arrays: Mapping[str, Tensor]) -> Tensor:
         """Summed nats over the targets' tokens, end tokens included."""
@@ -62,26 +62,14 @@ class SequenceObjective(BatchObjective[list[TextPair]]):
         return target_figures(self.translator, arrays)
 
 
-def boundary_ids(model: Model) -> tuple[int, int, int]:
-    """(start, end, padding) ids of a model's targets."""
-    start = model.config.decoder_start_token_id if isinstance(model, Seq2Seq) else model.config.bos_token_id
-    return start, model.config.eos_token_id, model.config.pad_token_id
-
-
-def source_row(model: Model, ids: Sequence[int]) -> np.ndarray:
-    """A source as a model reads it: T5's ends with the end token, as published."""
-    return np.array([*ids, model.config.eos_token_id] if isinstance(model, Seq2Seq) else [*ids], dtype=np.int64)
-
-
 def target_batch(sources: list[np.ndarray], targets: list[np.ndarray], *, start_id: int, pad_id: int) -> Batch:
     """Sources and targets, which end with their end token, as one padded batch; the decoder begins with `start_id`."""
     labels = padded(targets, IGNORED)
     begun = padded([np.concatenate([[start_id], target[:-1]]) for target in targets], pad_id)
     arrays = {"source_ids": padded(sources, pad_id), "decoder_input_ids": begun, "labels": labels}
-    lengths = np.array([len(source) for source in sources])
-    arrays["source_mask"] = (np.arange(arrays["source_ids"].shape[1]) < lengths[:, None]).astype(np.int64)
+    arrays["source_mask"] = mask_of(sources, arrays["source_ids"].shape[1])
     tokens = sum(len(target) for target in targets)
-    return Batch(arrays=arrays, weight=tokens, items=tokens + int(lengths.sum()))
+    return Batch(arrays=arrays, weight=tokens, items=tokens + int(arrays["source_mask"].sum()))
 
 
 def target_logits(model: Model, arrays: Mapping[str, Tensor]) -> Tensor:

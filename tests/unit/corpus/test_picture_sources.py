@@ -144,7 +144,8 @@ def test_mutated_shards_and_lists_are_problems_never_tracebacks(tmp_path):
             for _ in range(rng.randrange(1, 20)):
                 data[rng.randrange(len(data))] = rng.randrange(256)
             (tmp_path / f"m-{name}").write_bytes(bytes(data[: rng.randrange(1, len(data) + 1)]))
-            _read(tmp_path / f"m-{name}")
+            found, problems = _read(tmp_path / f"m-{name}")
+            assert len(found) <= 3 and all(caption.strip() for caption, _ in found) and all(problems.values())
 
 
 def test_mistakes(tmp_path):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from bloomery.core.errors import ConfigError
-from bloomery.training.batches import BatchObjective, padded
+from bloomery.training.batches import BatchObjective, mask_of, padded
 from bloomery.training.loader import ExampleLoader
 from bloomery.training.objective import Batch
 
@@ -61,5 +61,6 @@ def test_validation_is_the_mean_over_examples_and_the_same_every_time():
 def test_padded():
     assert padded([[1, 2, 3], [4]], 9).tolist() == [[1, 2, 3], [4, 9, 9]]
     assert padded([[1]], 0, multiple=4).tolist() == [[1, 0, 0, 0]]
+    assert mask_of([[1, 2, 3], [4]], 4).tolist() == [[1, 1, 1, 0], [1, 0, 0, 0]]
     with pytest.raises(ConfigError, match="no rows"):
         padded([], 0)
