@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from typing import Unpack
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor
@@ -94,10 +94,14 @@ class VisionLanguageModel(LanguageModel):
             return super().stream(prompt, cancel=cancel, **options)
         pixels = self.processor(listed(image))
         ids = self.encode_with_images(prompt, len(pixels))
-        embed = _Illustrated(self.model, ids, pixels.to(self.device))
-        # What was read of a picture is not in its token ids: it is not shared.
-        request = self.request(ids, [options], continues=not is_chat(prompt), cancel=cancel, shares=False, embed=embed)
+        more = self.illustrated(ids, pixels)
+        request = self.request(ids, [options], continues=not is_chat(prompt), cancel=cancel, **more)
         return (delta for _, delta in self.engine.run(request))
+
+    def illustrated(self, prompt_ids: Sequence[int], pixel_values: Tensor) -> dict[str, Any]:
+        """The fields of a `Request` whose prompt, with places for them, has images. What was read of a picture is not
+        in its token ids: it is not shared with other requests."""
+        return {"embed": _Illustrated(self.model, prompt_ids, pixel_values.to(self.device)), "shares": False}
 
     def _encode_text(self, text: str) -> list[int]:
         """Image tokens count as such, no other special one does. Texts are encoded whole where that is the same: some
