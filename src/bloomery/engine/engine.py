@@ -19,12 +19,14 @@ from torch import Tensor
 
 from bloomery.core.errors import BloomeryError, ConfigError, DataError, DeviceError
 from bloomery.engine.blocks import BlockPool
+from bloomery.engine.drafts import Drafting
 from bloomery.engine.metering import Bench
 from bloomery.engine.results import Delta, FinishReason
 from bloomery.engine.runner import Decoding, Runner
 from bloomery.engine.sampling import log_probabilities
 from bloomery.engine.scheduler import Scheduler, SchedulerConfig
 from bloomery.engine.sequence import Request, SequenceState
+from bloomery.models.decoder import Decoder
 from bloomery.models.paged import PagedMemory
 
 Told = tuple[SequenceState, Delta]
@@ -44,13 +46,20 @@ class EngineConfig:
     """"auto" as the weights, or "int8" with a scale for each position and head."""
     prefix_cache: bool = True
     """Remember what was read for prompts that begin alike."""
+    drafts: str = "off"
+    """"ngram" guesses what comes next from what stood there before; texts stay the same."""
+    draft_tokens: int = 8
+    """Guesses of one step, at most."""
     scheduler: SchedulerConfig = field(default_factory=SchedulerConfig)
 
     def __post_init__(self) -> None:
         if self.cache_dtype not in ("auto", "int8"):
             raise ConfigError(f"unknown cache_dtype {self.cache_dtype!r}", hint='"auto" or "int8"')
-        for name, value in (("block_size", self.block_size), ("cache_tokens", self.cache_tokens or 1)):
-            if value < 1:
+        if self.drafts not in ("off", "ngram"):
+            raise ConfigError(f"unknown drafts {self.drafts!r}", hint='"off" or "ngram"')
+        sizes = {"block_size": self.block_size, "cache_tokens": self.cache_tokens, "draft_tokens": self.draft_tokens}
+        for name, value in sizes.items():
+            if value is not None and value < 1:
                 raise ConfigError(f"{name} should be at least 1, not {value}")
 
 
@@ -76,13 +85,25 @@ class Choice:
     tokens: list[int] = field(default_factory=list)
     logprobs: list[Tensor] = field(default_factory=list)
     error: BloomeryError | None = None
+    taken: int = 0
+    """Tokens that the text took, up to its end."""
 
 
 class Engine:
     """See the module. Safe to use from several threads."""
 
-    def __init__(self, decoder: Decoding, bench: Bench, config: EngineConfig | None = None) -> None:
+    def __init__(
+        self,
+        decoder: Decoding,
+        bench: Bench,
+        config: EngineConfig | None = None,
+        *,
+        draft_model: Decoder | None = None,
+    ) -> None:
+        """`draft_model` guesses tokens, if given; it has the same vocabulary."""
         self.config = config or EngineConfig()
+        kind = "model" if draft_model is not None else self.config.drafts
+        self.drafting = None if kind == "off" else Drafting(kind, self.config.draft_tokens, draft_model)
         self._decoder, self._bench = decoder, bench
         self._condition = threading.Condition()
         self._stepping = False
@@ -186,7 +207,7 @@ class Engine:
                     ticket = self._tickets.get(one)
                     if ticket is not None:
                         ticket.tell(one, delta)
-                    if one.generation.finished:
+                    if delta.result is not None:
                         self._drop(one)
                 self._stepping = False
                 self._condition.notify_all()
@@ -272,11 +293,12 @@ class Engine:
         for one, part in zip(batch, parts, strict=True):
             one.generation.begin()
             one.generation.spend(step.seconds, len(part) / tokens)
+        told = self._accept(choices)
         with self._condition:
             for choice in choices:
                 if choice.error is None:
-                    self.scheduler.read(choice.sequence, max(1, len(choice.tokens)))
-        return self._accept(choices)
+                    self.scheduler.read(choice.sequence, choice.taken)
+        return told
 
     def _accept(self, choices: Sequence[Choice]) -> list[Told]:
         """Take the chosen tokens one by one, until an end."""
@@ -290,11 +312,15 @@ class Engine:
                 continue
             if generation.max_new_tokens == 0:
                 told.append((one, generation.end("length")))
-            generation.drafted_tokens += len(one.draft)
-            generation.accepted_tokens += max(0, len(choice.tokens) - 1)
-            one.draft = []
+            if one.drafter is not None:
+                right = max(0, len(choice.tokens) - 1)
+                generation.drafted_tokens += len(one.draft)
+                generation.accepted_tokens += right
+                one.drafter.learn(len(one.draft), right)
+                one.draft = []
             for token, row in zip(choice.tokens, choice.logprobs, strict=True):
                 one.ids.append(token)
+                choice.taken += 1
                 told.append((one, generation.accept(token, row)))
                 if generation.finished:
                     break
@@ -302,6 +328,14 @@ class Engine:
 
     def _guess(self, one: SequenceState) -> None:
         """Guess the tokens that follow a sequence that decodes, to be checked in the step."""
+        if self.drafting is None or not one.is_decoding:
+            return
+        if one.drafter is None:
+            one.drafter = self.drafting.drafter(one)
+        generation = one.generation
+        # The token that is drawn after the guesses comes with them.
+        most = generation.max_new_tokens - generation.num_new - 1
+        one.draft = one.drafter.guess(one, most) if most > 0 else []
 
     def _fail(self, one: SequenceState, error: BaseException) -> None:
         ticket = self._tickets.get(one)

@@ -14,7 +14,7 @@ from typing import Any, TypedDict, Unpack
 import numpy as np
 import torch
 
-from bloomery.core.errors import RequestError
+from bloomery.core.errors import ConfigError, RequestError
 from bloomery.core.run import Meter
 from bloomery.energy import open_meter
 from bloomery.engine.engine import Engine, EngineConfig
@@ -71,13 +71,17 @@ class LanguageModel:
         name: str,
         meter: Meter | None = None,
         engine: EngineConfig | None = None,
+        draft_model: Decoder | None = None,
     ) -> None:
-        """`meter` None opens the machine's own; `engine`: how much memory keys and values may take, and the like."""
+        """`meter` None opens the machine's own; `engine`: how much memory keys and values may take, and the like;
+        `draft_model`: a smaller one with the same vocabulary, which guesses tokens. ConfigError if it has another."""
         self.decoder = decoder.eval()
         self.tokenizer = tokenizer
         self.name = name
         self._bench = Bench(open_meter() if meter is None else meter)
-        self.engine = Engine(self.decoder, self._bench, engine)
+        if draft_model is not None and draft_model.config.vocab_size < tokenizer.vocab_size:
+            raise ConfigError("the draft model has another vocabulary", hint="it should share the tokenizer")
+        self.engine = Engine(self.decoder, self._bench, engine, draft_model=draft_model and draft_model.eval())
 
     @property
     def config(self) -> ModelConfig:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Items
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import Tensor
 
@@ -59,6 +60,8 @@ class SequenceState:
     """Prompt positions whose log-probabilities were told."""
     draft: list[int] = field(default_factory=list)
     """Guessed next tokens, to be checked in this step."""
+    drafter: Any = None
+    """Who guesses them; see `drafts`."""
     number: int = field(default_factory=lambda: next(_numbers))
     arrived: float = field(default_factory=time.perf_counter)
     chain: HashChain | None = None
