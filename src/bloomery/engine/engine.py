@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import psutil
@@ -164,6 +165,23 @@ class Engine:
                     self._lead()
         finally:
             self._leave(ticket)
+
+    @contextmanager
+    def exclusive(self) -> Iterator[tuple[Runner, BlockPool]]:
+        """Between the steps of requests: the runner, and the pool whose blocks may be taken meanwhile."""
+        with self._condition:
+            pool = self.scheduler.pool
+            while self._stepping:
+                self._condition.wait()
+            self._stepping = True
+        try:
+            assert self._runner is not None
+            with self._bench.step():
+                yield self._runner, pool
+        finally:
+            with self._condition:
+                self._stepping = False
+                self._condition.notify_all()
 
     def _enter(self, requests: Sequence[Request]) -> Ticket:
         families = [
