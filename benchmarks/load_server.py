@@ -184,7 +184,7 @@ def growth(seen: Seen) -> float:
 
 def run(seconds: float, connections: int, home: Path) -> Seen:
     """Start a server, load it, stop it, and look at what it left."""
-    folder = runpy.run_path(str(PROJECT / "tests" / "tiny_model.py"))["make_tiny_model"](home / "tiny", context=512)
+    folder = runpy.run_path(str(PROJECT / "tests" / "tiny_model.py"))["make_tiny_model"](home / "tiny", context=2048)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
