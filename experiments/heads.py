@@ -20,8 +20,8 @@ from common import SEEDS, keep, over_seeds, run_arms, scratch_home, shown, stdli
 if TYPE_CHECKING:
     from bloomery.models import Decoder
 
-LAYERS, HIDDEN, HEADS = (1, 2, 4), 128, 4
-VOCABULARY, CONTEXT, BATCH = 2000, 256, 16
+LAYERS, HIDDEN, HEADS = (1, 2, 4), 64, 4
+VOCABULARY, CONTEXT, BATCH = 512, 256, 8
 LOOKS = 30
 
 
