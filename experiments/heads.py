@@ -12,17 +12,36 @@ previous token. What this does not know: whether the same heads do it in real te
 from __future__ import annotations
 
 import argparse
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from common import SEEDS, keep, over_seeds, run_arms, scratch_home, shown, stdlib_sources, write_jsonl
 
 if TYPE_CHECKING:
     from bloomery.models import Decoder
 
 LAYERS, HIDDEN, HEADS = (1, 2, 4), 64, 4
-VOCABULARY, CONTEXT, BATCH = 512, 256, 8
+VOCABULARY, CONTEXT, BATCH = 512, 128, 16
 LOOKS = 30
+PASSAGE = 200
+
+
+def documents() -> Iterator[str]:
+    """Passages of source, and after each one some of its sources' names at random, said twice."""
+    rng, sources = np.random.default_rng(0), stdlib_sources()
+    names = sorted({name for text in sources for name in re.findall(r"[a-z_]{3,12}", text)})
+    for text in sources:
+        part = ""
+        for line in text.splitlines(keepends=True):
+            part += line
+            if len(part) >= PASSAGE:
+                yield part
+                chosen = " ".join(names[i] for i in rng.integers(0, len(names), rng.integers(3, 13)))
+                yield f"{chosen} {chosen}"
+                part = ""
 
 
 def look(model: Decoder) -> dict[str, Any]:
@@ -112,6 +131,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--seeds", type=int, default=len(SEEDS))
     parser.add_argument("--layers", default=",".join(map(str, LAYERS)))
+    parser.add_argument("--jobs", type=int, default=2, help="processes at a time, of one thread each")
     parser.add_argument("--home", default="", help="workspace to keep [default: a temporary one]")
     options = parser.parse_args()
     layers = [int(number) for number in options.layers.split(",")]
@@ -119,7 +139,7 @@ def main() -> None:
         from bloomery.corpus import CurateConfig, curate
         from bloomery.tokenizer import TokenizeConfig, TokenizerConfig, tokenize, train_tokenizer
 
-        path = write_jsonl(Path(home) / "source.jsonl", ({"text": text} for text in stdlib_sources()))
+        path = write_jsonl(Path(home) / "source.jsonl", ({"text": text} for text in documents()))
         settings = CurateConfig(
             sources=(str(path),), validation_fraction=0.02, test_fraction=0.0, decontaminate_words=0
         )
@@ -131,7 +151,7 @@ def main() -> None:
             for seed in range(options.seeds)
             for count in sorted(layers, reverse=True)
         ]
-        found = run_arms(one, arms)
+        found = run_arms(one, arms, jobs=options.jobs, settings=[HIDDEN, HEADS, VOCABULARY, CONTEXT, BATCH])
     table = {}
     for count in layers:
         mine = [arm["looks"] for arm in found if arm["layers"] == count]
