@@ -82,6 +82,8 @@ def share_interval(right: int, total: int) -> dict[str, float]:
 
 def shown(value: Mapping[str, float], form: str = ".2f") -> str:
     """A mean with its interval, for people."""
+    if math.isnan(value["low"]):
+        return f"{value['mean']:{form}} (one seed)"
     return f"{value['mean']:{form}} ({value['low']:{form}} to {value['high']:{form}})"
 
 

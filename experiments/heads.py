@@ -2,11 +2,12 @@
 
     python experiments/heads.py [--steps N] [--seeds N]
 
-Trains models of one, two and four layers (Llama's architecture, 128 wide, 4 heads a layer) on the standard library's
-Python source, and measures each head's induction score as training goes on: the attention from a token of a random
-sequence's second half to the token after its first occurrence (Olsson et al., arXiv 2209.11895), and the loss on that
-half beside the loss on the first. One layer cannot do it: a head that copies needs one before it that moved the
-previous token. What this does not know: whether the same heads do it in real text.
+Trains models of one and two layers (Llama's architecture, 64 wide, 4 heads a layer) on passages of the standard
+library's Python source and, in turn with them, a few of its names at random, said twice: text in which looking back
+pays. Measures each head's induction score as training goes on: the attention from a token of a random sequence's
+second half to the token after its first occurrence (Olsson et al., arXiv 2209.11895), and the loss on that half beside
+the loss on the first. One layer cannot do it: a head that copies needs one before it that moved the previous token.
+What this does not know: whether the same heads do it in real text.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from common import SEEDS, keep, over_seeds, run_arms, scratch_home, shown, stdli
 if TYPE_CHECKING:
     from bloomery.models import Decoder
 
-LAYERS, HIDDEN, HEADS = (1, 2, 4), 64, 4
+LAYERS, HIDDEN, HEADS = (1, 2), 64, 4
 VOCABULARY, CONTEXT, BATCH = 512, 128, 16
 LOOKS = 30
 PASSAGE = 200
@@ -128,7 +129,7 @@ def rise(looks: list[dict[str, Any]]) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--seeds", type=int, default=len(SEEDS))
     parser.add_argument("--layers", default=",".join(map(str, LAYERS)))
     parser.add_argument("--jobs", type=int, default=2, help="processes at a time, of one thread each")
@@ -165,8 +166,15 @@ def main() -> None:
         print(
             f"{count} layers: best head {shown(row['best_head'])}, nats gained {shown(row['gain'])}", row["rise_steps"]
         )
-    if options.seeds == len(SEEDS):
-        sizes = {"steps": options.steps, "batch": BATCH, "context": CONTEXT, "hidden": HIDDEN, "heads": HEADS}
+    if options.layers == parser.get_default("layers"):
+        sizes = {
+            "steps": options.steps,
+            "seeds": options.seeds,
+            "batch": BATCH,
+            "context": CONTEXT,
+            "hidden": HIDDEN,
+            "heads": HEADS,
+        }
         keep("heads", {**sizes, "arms": found, "table": table})
 
 

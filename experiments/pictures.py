@@ -42,9 +42,9 @@ COLOURS = {
 WITHHELD = ("cat", "truck")
 PHOTO_TEMPLATES = ("a photo of a {}", "a picture of a {}", "a small {}", "the {}")
 EMOJI_TEMPLATES = ("{}", "a picture of {}", "an icon of {}")
-SIZES = {"emoji": (64, 3, 8), "shapes": (48, 2, 8), "cifar": (96, 4, 4), "captions": (64, 2, 8)}
+SIZES = {"emoji": (64, 2, 8), "shapes": (48, 2, 8), "cifar": (64, 2, 4), "captions": (64, 2, 8)}
 """Width, layers and patch size of each part."""
-STEPS = {"emoji": 700, "shapes": 500, "cifar": 900, "captions": 500}
+STEPS = {"emoji": 400, "shapes": 400, "cifar": 400, "captions": 300}
 BATCH = {"emoji": 96, "shapes": 96, "cifar": 96, "captions": 48}
 Pairs = list[tuple[np.ndarray, str]]
 
@@ -390,7 +390,7 @@ def main() -> None:
         figures = [key for key, value in mine[0].items() if isinstance(value, float)]
         table.setdefault(part, {})[kind] = {key: over_seeds([one[key] for one in mine]) for key in figures}
         print(part, kind, *(f"{key} {shown(value, '.3f')}" for key, value in table[part][kind].items()))
-    if options.seeds == len(SEEDS) and options.scale == 1:
+    if options.parts == parser.get_default("parts") and options.scale == 1:
         sizes = {"sizes": SIZES, "steps": STEPS, "batch": BATCH}
         keep("pictures", {**sizes, "seeds": options.seeds, "arms": found, "table": table, "chance": chance})
 

@@ -18,9 +18,10 @@ from common import PROJECT, RESULTS, shown
 TARGET = PROJECT / "docs" / "results.md"
 HEAD = """# Results
 
-Small models on two cores, three seeds each; every number was written here by `make results` out of
-`experiments/results/`, and `make experiments` measures them again. Intervals are 95%: Student's t over seeds, unless
-said otherwise. The literature's figures stand beside ours where there are any: theirs are larger nets, longer trained.
+Small models on two cores, three seeds each where nothing else is said; every number was written here by `make results`
+out of `experiments/results/`, and `make experiments` measures them again. Intervals are 95%: Student's t over seeds,
+unless said otherwise. The literature's figures stand beside ours where there are any: theirs are larger nets, longer
+trained.
 """
 
 
@@ -28,6 +29,10 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _seeds(found: Mapping[str, Any]) -> str:
+    return "one seed" if found["seeds"] == 1 else f"{found['seeds']} seeds"
 
 
 def translation(found: Mapping[str, Any]) -> str:
@@ -51,9 +56,9 @@ def translation(found: Mapping[str, Any]) -> str:
         else "How fast each trains is not said: it takes a machine that does nothing else, and `--timed`."
     )
     return (
-        f"Multi30k, German to English, test of 2016, sacreBLEU, greedy; {found['seeds']} seeds. Every net has the same "
-        f"pairs, batches of {found['batch']} and {found['epochs']:g} epochs; {found['vocabulary']:,} subwords; what was "
-        f"tried was tried on the validation pairs. By words of the source: means over seeds. {note}\n\n{text}"
+        f"Multi30k, German to English, test of 2016, sacreBLEU, greedy; {_seeds(found)}. Every net has the same "
+        f"pairs, batches of {found['batch']} and {found['epochs']:g} epochs; {found['vocabulary']:,} subwords; "
+        f"choices were made on the validation pairs. By words of the source: means over seeds. {note}\n\n{text}"
     )
 
 
@@ -101,7 +106,7 @@ PARTS = {
     "emoji": "CLIP on emoji, a fifth of the names held out with all their skin tones: which of the held-out captions "
     "belongs to a held-out picture (first, in the first five, mean reciprocal rank), and its category",
     "shapes": "CLIP on drawn shapes, a sixth of shape x colour x position held out: which of all 120 is drawn",
-    "cifar": "CLIP on CIFAR-10 photos, held-out photos by the names of their classes; cat and truck were never captioned",
+    "cifar": "CLIP on CIFAR-10 photos, held-out photos by names of classes; cat and truck were never captioned",
     "captions": "A captioner of drawn shapes and its blind twin, on combinations that were held out",
 }
 
@@ -118,7 +123,7 @@ def pictures(found: Mapping[str, Any]) -> str:
         title = f"{PARTS[part]}; {found['steps'][part]:,} steps of {found['batch'][part]}."
         parts.append(f"{title}\n\n" + table(["model", *(key.replace("_", " ") for key in keys)], rows))
     loss = "Loss at start: of the first batch of pairs with different captions, in ln of their number."
-    return f"{found['seeds']} seeds. {loss}\n\n" + "\n\n".join(parts)
+    return f"{_seeds(found).capitalize()}. {loss}\n\n" + "\n\n".join(parts)
 
 
 def heads(found: Mapping[str, Any]) -> str:
@@ -141,9 +146,10 @@ def heads(found: Mapping[str, Any]) -> str:
         "bits per byte",
     ]
     return (
-        f"Trained for {found['steps']:,} steps of {found['batch']} x {found['context']} tokens of Python source. The "
-        f"score is 1 for a head that looks at nothing else; all alike would be about .01. It rises where "
-        f"it is first half of what it reaches; one step for each seed.\n\n" + table(head, rows)
+        f"{_seeds(found).capitalize()}. Trained for {found['steps']:,} steps of {found['batch']} x {found['context']} "
+        f"tokens of Python source and of names said twice. The score is 1 for a head that looks at nothing else; all "
+        f"alike would be about .01. It rises where it is first half of what it reaches; one step for each seed."
+        f"\n\n" + table(head, rows)
     )
 
 
