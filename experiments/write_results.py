@@ -18,9 +18,10 @@ from common import PROJECT, RESULTS, shown
 TARGET = PROJECT / "docs" / "results.md"
 HEAD = """# Results
 
-Small models on two cores, three seeds each; every number was written here by `make results` out of
-`experiments/results/`, and `make experiments` measures them again. Intervals are 95%: Student's t over seeds, unless
-said otherwise. The literature's figures stand beside ours where there are any: theirs are larger nets, longer trained.
+Small models on two cores, three seeds each where nothing else is said; every number was written here by `make results`
+out of `experiments/results/`, and `make experiments` measures them again. Intervals are 95%: Student's t over seeds,
+unless said otherwise. The literature's figures stand beside ours where there are any: theirs are larger nets, longer
+trained.
 """
 
 
@@ -30,23 +31,34 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
+def _seeds(found: Mapping[str, Any]) -> str:
+    return "one seed" if found["seeds"] == 1 else f"{found['seeds']} seeds"
+
+
 def translation(found: Mapping[str, Any]) -> str:
     """Multi30k."""
     published = {"GRU": "LSTM 13.8", "GRU with attention": "28.3", "transformer": "above that"}
-    bands = list(next(iter(found["table"].values()))["bleu"])
+    nets, timed = found["table"], all("tokens_per_second" in one for one in found["table"].values())
+    bands = list(next(iter(nets.values()))["bleu"])
     rows = []
-    for kind, one in found["table"].items():
-        speed = f"{one['tokens_per_second']['mean']:,.0f}"
+    for kind, one in nets.items():
         scores = [
             shown(one["bleu"][band], ".1f") if band == "all" else f"{one['bleu'][band]['mean']:.1f}" for band in bands
         ]
-        rows.append([kind, f"{one['parameters']:,}", *scores, speed, published.get(kind, "")])
+        speed = [f"{one['tokens_per_second']['mean']:,.0f}"] if timed else []
+        rows.append([kind, f"{one['parameters']:,}", *scores, *speed, published.get(kind, "")])
     named = ["BLEU, all" if band == "all" else f"{band} words" for band in bands]
-    text = table(["net", "parameters", *named, "tokens/s of training", "published, full size"], rows)
+    speed = ["tokens/s of training"] if timed else []
+    text = table(["net", "parameters", *named, *speed, "published, full size"], rows)
+    note = (
+        "One thread a net, source and target tokens counted."
+        if timed
+        else "How fast each trains is not said: it takes a machine that does nothing else, and `--timed`."
+    )
     return (
-        f"Multi30k, German to English, test of 2016, sacreBLEU, greedy; {found['epochs']:g} epochs, "
-        f"{found['vocabulary']:,} subwords, batches of {found['batch']}. By words of the source: means over seeds. "
-        f"One thread a net, source and target tokens counted.\n\n{text}"
+        f"Multi30k, German to English, test of 2016, sacreBLEU, greedy; {_seeds(found)}. Every net has the same "
+        f"pairs, batches of {found['batch']} and {found['epochs']:g} epochs; {found['vocabulary']:,} subwords; "
+        f"choices were made on the validation pairs. By words of the source: means over seeds. {note}\n\n{text}"
     )
 
 
@@ -90,14 +102,28 @@ def bugs(found: Mapping[str, Any]) -> str:
     )
 
 
+PARTS = {
+    "emoji": "CLIP on emoji, a fifth of the names held out with all their skin tones: which of the held-out captions "
+    "belongs to a held-out picture (first, in the first five, mean reciprocal rank), and its category",
+    "shapes": "CLIP on drawn shapes, a sixth of shape x colour x position held out: which of all 120 is drawn",
+    "cifar": "CLIP on CIFAR-10 photos, held-out photos by names of classes; cat and truck were never captioned",
+    "captions": "A captioner of drawn shapes and its blind twin, on combinations that were held out",
+}
+
+
 def pictures(found: Mapping[str, Any]) -> str:
     """Emoji, shapes, photos, captions."""
     parts = []
     for part, kinds in found["table"].items():
         keys = list(next(iter(kinds.values())))
-        rows = [[kind, *(shown(one[key], ".3f") for key in keys)] for kind, one in kinds.items()]
-        parts.append(f"**{part}**\n\n" + table(["model", *(key.replace("_", " ") for key in keys)], rows))
-    return "What each part is stands in `experiments/pictures.py`.\n\n" + "\n\n".join(parts)
+        rows = [[kind, *(shown(one[key], ".3f") if key in one else "" for key in keys)] for kind, one in kinds.items()]
+        chance = found["chance"].get(part)
+        if chance:
+            rows.append(["chance", *(f"{chance[key]:.3f}" if key in chance else "1" for key in keys)])
+        title = f"{PARTS[part]}; {found['steps'][part]:,} steps of {found['batch'][part]}."
+        parts.append(f"{title}\n\n" + table(["model", *(key.replace("_", " ") for key in keys)], rows))
+    loss = "Loss at start: of the first batch of pairs with different captions, in ln of their number."
+    return f"{_seeds(found).capitalize()}. {loss}\n\n" + "\n\n".join(parts)
 
 
 def heads(found: Mapping[str, Any]) -> str:
@@ -120,9 +146,10 @@ def heads(found: Mapping[str, Any]) -> str:
         "bits per byte",
     ]
     return (
-        f"Trained for {found['steps']:,} steps of {found['batch']} x {found['context']} tokens of Python source. The "
-        f"score is 1 for a head that looks at nothing else; all alike would be about .01. It rises where "
-        f"it is first half of what it reaches; one step for each seed.\n\n" + table(head, rows)
+        f"{_seeds(found).capitalize()}. Trained for {found['steps']:,} steps of {found['batch']} x {found['context']} "
+        f"tokens of Python source and of names said twice. The score is 1 for a head that looks at nothing else; all "
+        f"alike would be about .01. It rises where it is first half of what it reaches; one step for each seed."
+        f"\n\n" + table(head, rows)
     )
 
 

@@ -65,7 +65,7 @@ class NetConfig:
     bidirectional: bool = True
     """A recurrent encoder reads both ways."""
     dropout: float = 0.0
-    """Of recurrent nets, mean and conv."""
+    """Of t5, recurrent nets, mean and conv: the share of activations that is zeroed in training."""
     image_size: int = 32
     """Height and width of pictures."""
     patch_size: int = 4
@@ -209,6 +209,7 @@ def _seq2seq_config(net: NetConfig, tokenizer: Tokenizer) -> Seq2SeqConfig:
         feed_forward_proj="gated-gelu",
         tie_word_embeddings=False,
         scale_decoder_outputs=False,
+        dropout_rate=net.dropout,
         decoder_start_token_id=pad,
         pad_token_id=pad,
         eos_token_id=tokenizer.end_id,

@@ -34,6 +34,13 @@ def test_every_family_is_built_for_its_objectives(tokenizer, objective, family):
         assert model(ids).shape == (1, 4, 3)
 
 
+def test_dropout_reaches_the_families_that_have_it(tokenizer):
+    for family in ("t5", "gru"):
+        net = NetConfig(family=family, dropout=0.3, **SMALL)  # type: ignore[arg-type]
+        model = build("sequence", net, tokenizer, context_length=32)
+        assert {m.p for m in model.modules() if isinstance(m, torch.nn.Dropout)} == {0.3}
+
+
 def test_a_family_that_does_not_fit(tokenizer):
     with pytest.raises(ConfigError, match="cannot be trained as 'masked'"):
         build("masked", NetConfig(family="gru"), tokenizer, context_length=32)
