@@ -71,7 +71,7 @@ def blanks(found: Mapping[str, Any]) -> str:
     text = table(["task", "labels", "net", "accuracy", "over scratch (texts resampled)"], rows)
     net, plain = found["net"], found["plain"]
     learnt = " and ".join(
-        f"{one['steps']:,} steps ({kind}, {one['parameters']:,} parameters, {one['tokens_read'] / 1e6:.1f} million tokens)"
+        f"{one['steps']:,} steps ({kind}: {one['parameters']:,} parameters, {one['tokens_read'] / 1e6:.1f}M tokens)"
         for kind, one in plain.items()
     )
     return (
@@ -95,8 +95,8 @@ def bugs(found: Mapping[str, Any]) -> str:
     return (
         f"One token changed in each of {found['functions']} functions that were held out: where is it? Tokens are "
         f"ranked by how little the model expects them. Models of {found['net']['num_hidden_layers']} layers, "
-        f"{found['net']['hidden_size']} wide, {found['vocabulary']:,} subwords, trained for {found['steps']:,} steps of "
-        f"{found['batch']} x {found['context']} tokens.\n\n{text}"
+        f"{found['net']['hidden_size']} wide, {found['vocabulary']:,} subwords, trained for {found['steps']:,} steps "
+        f"of {found['batch']} x {found['context']} tokens.\n\n{text}"
     )
 
 
