@@ -18,7 +18,7 @@ from bloomery.models import Decoder, ModelConfig, load_pretrained
 from bloomery.models.classifiers import ConvTextClassifier, ConvTextConfig, MeanTextClassifier, MeanTextConfig
 from bloomery.models.decoder_classifier import DecoderClassifier
 from bloomery.models.encoder import Encoder, load_encoder
-from bloomery.models.encoder_config import EncoderConfig
+from bloomery.models.encoder_config import FULL, SLIDING, EncoderConfig
 from bloomery.models.encoder_families import ENCODER_FAMILIES
 from bloomery.models.recurrent import MODEL_TYPE as RECURRENT
 from bloomery.models.recurrent import RecurrentConfig, RecurrentSeq2Seq, load_recurrent
@@ -60,6 +60,8 @@ class NetConfig:
     """0: one for every 32 of the width."""
     intermediate_size: int = 0
     """Width of the feed-forward; 0: 8/3 of the width where it is gated, else 4 times."""
+    local_attention: int = 0
+    """modernbert: tokens that every layer but the last sees, half on either side; 0: all layers see everything."""
     context: str = "additive"
     """How a recurrent decoder knows the source: "state", "every_step", "additive" or "dot"."""
     bidirectional: bool = True
@@ -94,6 +96,8 @@ def build(
             return decoder
         return DecoderClassifier.of(decoder, num_labels=num_labels, pad_token_id=padding(tokenizer))
     if family in ENCODERS:
+        if net.local_attention and family != "modernbert":
+            raise ConfigError(f"{family} has no windows", hint="local_attention goes with modernbert")
         return Encoder(_encoder_config(family, net, tokenizer, context_length, _HEADS[objective], num_labels))
     if family == "t5":
         return Seq2Seq(_seq2seq_config(net, tokenizer))
@@ -192,8 +196,17 @@ def _encoder_config(
         head=head,
         num_labels=num_labels,
         **({"norm_bias": False, "classifier_pooling": "mean"} if modern else {}),
+        **_windows(net),
         **ends,
     )
+
+
+def _windows(net: NetConfig) -> dict[str, Any]:
+    """Local attention below, global on top; nothing where all layers see everything."""
+    if not net.local_attention:
+        return {}
+    kinds = (SLIDING,) * (net.num_hidden_layers - 1) + (FULL,)
+    return {"layer_types": kinds, "local_attention": net.local_attention}
 
 
 def _seq2seq_config(net: NetConfig, tokenizer: Tokenizer) -> Seq2SeqConfig:

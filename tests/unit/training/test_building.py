@@ -46,6 +46,23 @@ def test_a_family_that_does_not_fit(tokenizer):
         build("masked", NetConfig(family="gru"), tokenizer, context_length=32)
 
 
+def test_windows_hide_what_is_far_below_the_last_layer(tokenizer):
+    net = NetConfig(hidden_size=32, num_hidden_layers=2, local_attention=4)
+    encoder = build("masked", net, tokenizer, context_length=32)
+    assert isinstance(encoder, Encoder)
+    assert encoder.config.layer_types == ("sliding_attention", "full_attention")
+    seen: list[torch.Tensor] = []
+    encoder.layers[0].register_forward_hook(lambda _, __, out: seen.append(out))
+    ids = torch.arange(20)[None]
+    for changed in (ids, ids.index_fill(1, torch.tensor([10]), 30)):
+        seen.append(encoder.eval().hidden_states(changed))
+    differ = [(a - b).abs().amax(-1)[0] > 0 for a, b in zip(seen[:2], seen[2:], strict=True)]
+    assert differ[0].nonzero().flatten().tolist() == [8, 9, 10, 11, 12]  # two on either side
+    assert differ[1].all()
+    with pytest.raises(ConfigError, match="no windows"):
+        build("masked", NetConfig(family="bert", local_attention=4), tokenizer, context_length=32)
+
+
 def test_the_body_is_kept_under_another_head(tokenizer):
     masked = build("masked", NetConfig(**SMALL), tokenizer, context_length=32)  # type: ignore[arg-type]
     assert isinstance(masked, Encoder)
