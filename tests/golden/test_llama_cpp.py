@@ -1,0 +1,85 @@
+"""GGUF files against llama.cpp itself: each family's logits, greedy continuation and token ids.
+
+llama.cpp comes as `llama-cpp-python`, which is built where it is installed: no test dependency. These tests run where
+it can be imported, or where $BLOOMERY_LLAMA_PYTHON names a Python that can; what needs no llama.cpp is tested in
+tests/unit/engine/test_gguf_file.py.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from bloomery.engine.gguf_file import export_gguf
+from bloomery.models import load_pretrained
+from bloomery.tokenizer import Tokenizer
+
+models = runpy.run_path(str(Path(__file__).parents[1] / "gguf_models.py"))
+CASES: dict[str, tuple[str, dict[str, Any]]] = models["CASES"]
+
+PYTHON = os.environ.get("BLOOMERY_LLAMA_PYTHON") or (sys.executable if importlib.util.find_spec("llama_cpp") else "")
+pytestmark = pytest.mark.skipif(not PYTHON, reason="no llama.cpp: set BLOOMERY_LLAMA_PYTHON")
+
+# Keys and values in float32 and no flash attention, so that what differs is the model, not the cache's rounding.
+READER = """
+import json, sys
+import numpy as np
+from llama_cpp import Llama
+path, asked, out = sys.argv[1:4]
+asked = json.load(open(asked))
+embeds = "embed" in asked
+llama = Llama(path, n_ctx=asked.get("context", 256), n_batch=256, n_threads=1, logits_all=not embeds, verbose=False,
+              type_k=0, type_v=0, flash_attn=False, embedding=embeds)
+found = {"tokens": [llama.tokenize(text.encode(), add_bos=False, special=False) for text in asked["texts"]]}
+if embeds:
+    found["vectors"] = [llama.embed(text) for text in asked["embed"]]
+else:
+    llama.eval(asked["ids"])
+    np.save(out + ".npy", np.array(llama.scores[: len(asked["ids"])], dtype=np.float32))
+    for _ in range(asked["steps"]):
+        token = int(np.argmax(llama.scores[llama.n_tokens - 1]))
+        found.setdefault("greedy", []).append(token)
+        llama.eval([token])
+json.dump(found, open(out, "w"))
+"""
+TEXTS = ["Once upon a time, 1234 times", "  two spaces\n\tEs glüht über Nacht: 火 🔥", "don't WE'LL 3.14159", ""]
+
+
+def ask(path: Path, folder: Path, **asked: Any) -> tuple[dict[str, Any], np.ndarray]:
+    (folder / "asked.json").write_text(json.dumps(asked))
+    arguments = [PYTHON, "-c", READER, str(path), str(folder / "asked.json"), str(folder / "out.json")]
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    scores = np.load(folder / "out.json.npy") if "ids" in asked else np.zeros(0)
+    return json.loads((folder / "out.json").read_text()), scores
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_logits_and_greedy_text(case: str, tmp_path: Path):
+    family, changes = CASES[case]
+    folder = models["random_model"](tmp_path / "model", family, **changes)
+    path = export_gguf(folder, tmp_path / "model.gguf")
+    decoder, tokenizer = load_pretrained(folder), Tokenizer.load(folder)
+    ids = torch.randint(3, 300, (1, 48), generator=torch.Generator().manual_seed(1))
+    found, scores = ask(path, tmp_path, ids=ids[0].tolist(), steps=16, texts=TEXTS)
+    with torch.inference_mode():
+        ours = decoder(ids)[0].numpy()
+        row, greedy = ids, []
+        for _ in range(16):
+            greedy.append(int(decoder(row)[0, -1].argmax()))
+            row = torch.cat((row, torch.tensor([[greedy[-1]]])), dim=1)
+    # llama.cpp looks GELU up in a table of half precision, and has no exact form of it.
+    coarse = "gelu" in decoder.config.hidden_act
+    assert np.abs(scores - ours).max() / np.abs(ours).max() < (5e-3 if coarse else 1e-4)
+    assert found["greedy"] == greedy
+    assert found["tokens"] == [tokenizer.encode(text) for text in TEXTS]
