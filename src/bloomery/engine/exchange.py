@@ -102,7 +102,7 @@ def export_model(
         read = _Published(source, kind)
         read.write(partial)
         if not read.kind.published:
-            note(f"no other program has a {read.model_type}: only bloomery reads this folder (bloomery import {target})")
+            note(f"no other program has a {read.model_type}: only bloomery reads this folder (bloomery import)")
         if target.is_dir():
             target.rmdir()
         partial.replace(target)

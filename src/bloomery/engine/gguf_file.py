@@ -24,7 +24,7 @@ from bloomery.engine.gguf_encoder import encoder_tensors, write_encoder
 from bloomery.engine.gguf_families import GgufFamily, context_of, gguf_family, gguf_tensors, slides_otherwise
 from bloomery.engine.gguf_vocabulary import write_vocabulary
 from bloomery.engine.loading import as_dtype, find_model
-from bloomery.models import Decoder, ModelConfig, load_pretrained
+from bloomery.models import ModelConfig, load_pretrained
 from bloomery.models.encoder import load_encoder
 from bloomery.models.encoder_families import ENCODER_FAMILIES
 from bloomery.models.families import SLIDING

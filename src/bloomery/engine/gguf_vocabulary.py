@@ -90,7 +90,8 @@ class _Pieces:
 def _merges(described: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Pairs in the order of their rank."""
     merges = described.get("model", {}).get("merges", [])
-    return [tuple(merge.split(" ", 1) if isinstance(merge, str) else merge) for merge in merges]
+    pairs = [merge.split(" ", 1) if isinstance(merge, str) else merge for merge in merges]
+    return [(left, right) for left, right in pairs]
 
 
 def _write_byte_pairs(writer: Any, described: Mapping[str, Any], pieces: _Pieces) -> None:

@@ -30,7 +30,7 @@ from bloomery.models.image_processor import ImageProcessor
 from bloomery.models.kinds import ModelKind, kind_of
 from bloomery.models.pooling import Pooling
 from bloomery.models.weights import read_json
-from bloomery.tokenizer import Tokenizer
+from bloomery.tokenizer import Tokenizer, TokenizerPair
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
@@ -123,7 +123,8 @@ def _image_encoder(model: Any, folder: Path, name: str) -> ImageEncoder:
 
 
 def _sequence_model(model: Any, folder: Path, name: str) -> SequenceModel:
-    return SequenceModel(model, Tokenizer.load(folder), name=name)
+    tokenizers = TokenizerPair.load(folder)
+    return SequenceModel(model, tokenizers.source, name=name, target_tokenizer=tokenizers.target)
 
 
 def _language_model(model: Any, folder: Path, name: str) -> LanguageModel:
