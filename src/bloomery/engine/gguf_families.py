@@ -136,9 +136,7 @@ GGUF_FAMILIES: dict[str, GgufFamily] = {
     ),
     "smollm3": GgufFamily(architecture="smollm3", rotates_pairs=True, biases=frozenset(_QKV), lacks=_smollm3),
     "olmo2": GgufFamily(architecture="olmo2", biases=frozenset(_QKV), head="own", lacks=_square),
-    "phi3": GgufFamily(
-        architecture="phi3", joined={**_JOINED_QKV, "ffn_up": ("gate_proj", "up_proj")}, lacks=_square
-    ),
+    "phi3": GgufFamily(architecture="phi3", joined={**_JOINED_QKV, "ffn_up": ("gate_proj", "up_proj")}, lacks=_square),
     "gpt2": _GPT,
     "gpt_neox": GgufFamily(
         architecture="gptneox",

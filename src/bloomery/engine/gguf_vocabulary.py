@@ -29,15 +29,15 @@ def write_vocabulary(gguf: Any, writer: Any, tokenizer: Tokenizer, *, rows: int,
     described = tokenizer.description
     model = described.get("model", {})
     kind = model.get("type")
+    if kind not in ("WordPiece", "BPE"):
+        raise ConfigError(f"llama.cpp has no {kind} tokenizer for this family", hint="export a folder instead")
     pieces = _Pieces(gguf, tokenizer, rows)
     if kind == "WordPiece":
         _write_word_pieces(writer, described, pieces)
-    elif kind == "BPE" and model.get("byte_fallback"):
+    elif model.get("byte_fallback"):
         _write_sentence_pieces(writer, described, pieces)
-    elif kind == "BPE":
-        _write_byte_pairs(writer, described, pieces)
     else:
-        raise ConfigError(f"llama.cpp has no {kind} tokenizer for this family", hint="export a folder instead")
+        _write_byte_pairs(writer, described, pieces)
     writer.add_token_types(pieces.types)
     writer.add_add_bos_token(tokenizer.adds_bos if kind != "WordPiece" else True)
     writer.add_add_eos_token(False)

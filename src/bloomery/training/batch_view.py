@@ -49,9 +49,7 @@ def view_batch(
     return [_row(batch, row, tokenizer, target or tokenizer, names) for row in range(batch.rows)]
 
 
-def _row(
-    batch: Batch, row: int, source: Tokenizer | None, target: Tokenizer | None, names: Sequence[str]
-) -> RowView:
+def _row(batch: Batch, row: int, source: Tokenizer | None, target: Tokenizer | None, names: Sequence[str]) -> RowView:
     arrays = batch.arrays
     labels = arrays.get("labels")
     inputs: dict[str, list[Cell]] = {}
