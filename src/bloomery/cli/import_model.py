@@ -28,7 +28,8 @@ def import_(
     if "context_length" in metrics:
         lines.append(f"context {metrics['context_length']:,} tokens, vocabulary {metrics['vocab_size']:,}")
     elif "vocab_size" in metrics:
-        lines.append(f"vocabulary {metrics['vocab_size']:,}")
+        target = f", of targets {metrics['target_vocab_size']:,}" if "target_vocab_size" in metrics else ""
+        lines.append(f"vocabulary {metrics['vocab_size']:,}{target}")
     if metrics.get("labels"):
         lines.append("labels: " + ", ".join(metrics["labels"][:10]))
     if "image_size" in metrics:

@@ -153,6 +153,8 @@ class _Published:
         }
         if self.tokenizers is not None:
             numbers["vocab_size"] = self.vocab_size
+            if isinstance(model.config, RecurrentConfig):
+                numbers["target_vocab_size"] = model.config.target_vocab_size
             if hasattr(model, "context_length"):  # relative and recurrent positions have no end
                 numbers["context_length"] = model.context_length
         if self._processor is not None and (shape := self._image_shape()):

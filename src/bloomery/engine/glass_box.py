@@ -260,7 +260,7 @@ class GlassBox:
         elif isinstance(model, Decoder):
             ids = self.tokenizer.encode(text, add_bos=self.tokenizer.adds_bos)
         else:
-            ids = self.tokenizer.encode_with_special(text)[0]
+            ids = model.source_ids(self.tokenizer.encode(text))
         return self._checked(ids, "text", embedding_of(model).size(0))
 
     def _encode_target(self, text: str | None) -> list[int] | None:
@@ -269,8 +269,7 @@ class GlassBox:
         model = self.model
         if isinstance(model, Decoder | Encoder):
             raise RequestError(f"{self.name} has no target", hint="encoder-decoders have", param="target")
-        recurrent = isinstance(model, RecurrentSeq2Seq)
-        start = model.config.bos_token_id if recurrent else model.config.decoder_start_token_id
+        recurrent, start = isinstance(model, RecurrentSeq2Seq), model.start_token_id
         size = model.config.target_vocab_size if recurrent else model.config.vocab_size
         ids = self.target_tokenizer.encode(text)
         return self._checked([start, *(ids[1:] if ids[:1] == [start] else ids)], "target", size)

@@ -173,3 +173,14 @@ def test_an_empty_text(folder):
         assert model.translate("", max_new_tokens=4)[0].source_tokens == 1
     except BloomeryError as error:
         assert "empty" in error.message
+
+
+def test_it_is_looked_into_as_it_is_served(folder):
+    """The glass box reads the tokens that `translate` reads, and begins a target as it does."""
+    from bloomery.engine import open_glass_box
+
+    model, box = bl.load(folder, device="cpu"), open_glass_box(folder, device="cpu")
+    view = box.attention(TEXTS[1], target=TEXTS[0], cross=True)
+    read = model.model.source_ids(model.tokenizer.encode(TEXTS[1]))
+    assert [key.token_id for key in view.keys] == read
+    assert sum(key.weight for key in view.keys) == pytest.approx(1.0, abs=1e-5)
