@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from bloomery.core.artifact import Artifact, fsync
-from bloomery.core.errors import DataError, MissingExtraError
+from bloomery.core.errors import ConfigError, DataError, MissingExtraError
 from bloomery.core.workspace import Workspace
 from bloomery.engine.gguf_encoder import encoder_tensors, write_encoder
 from bloomery.engine.gguf_families import GgufFamily, context_of, gguf_family, gguf_tensors, slides_otherwise
@@ -26,8 +26,8 @@ from bloomery.engine.gguf_vocabulary import write_vocabulary
 from bloomery.engine.loading import as_dtype, find_model
 from bloomery.models import ModelConfig, load_pretrained
 from bloomery.models.encoder import load_encoder
-from bloomery.models.encoder_families import ENCODER_FAMILIES
 from bloomery.models.families import SLIDING
+from bloomery.models.kinds import kind_of
 from bloomery.models.pooling import Pooling
 from bloomery.models.weights import read_json
 from bloomery.tokenizer import Tokenizer
@@ -57,10 +57,12 @@ def export_gguf(
         raise DataError(f"{target} is there already", hint="give another name")
     if not target.parent.is_dir():
         raise DataError(f"{target.parent} is no folder", hint="make it first")
+    what = kind_of(read_json(source / "config.json")).name
+    if what not in _KINDS:
+        raise ConfigError(f"GGUF is not written for {name}, a {what}", hint="export a folder instead")
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
-        encodes = str(read_json(source / "config.json").get("model_type")) in ENCODER_FAMILIES
-        writer = (_encoder if encodes else _decoder)(gguf, partial, source, name, kind, note)
+        writer = _KINDS[what](gguf, partial, source, name, kind, note)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
@@ -110,6 +112,9 @@ def _encoder(
     write_vocabulary(gguf, writer, tokenizer, rows=encoder.config.vocab_size, eos_id=tokenizer.sep_id)
     _add_all(gguf, writer, encoder_tensors(encoder))
     return writer
+
+
+_KINDS = {"decoder": _decoder, "encoder": _encoder}
 
 
 def _writer(gguf: Any, partial: Path, architecture: str, name: str, dtype: torch.dtype) -> Any:

@@ -41,7 +41,7 @@ from bloomery.models.head_scores import head_statistics, induction_scores
 from bloomery.models.inside import GRID_LIMIT, AttentionLook, Look, Row, capture, grid, stacks
 from bloomery.models.kinds import kind_of
 from bloomery.models.lens import lens, residuals
-from bloomery.models.recurrent import RecurrentSeq2Seq
+from bloomery.models.recurrent import RecurrentConfig, RecurrentSeq2Seq
 from bloomery.models.seq2seq import Seq2Seq
 from bloomery.models.weights import read_json
 from bloomery.tokenizer import Tokenizer, TokenizerPair
@@ -269,8 +269,8 @@ class GlassBox:
         model = self.model
         if isinstance(model, Decoder | Encoder):
             raise RequestError(f"{self.name} has no target", hint="encoder-decoders have", param="target")
-        recurrent, start = isinstance(model, RecurrentSeq2Seq), model.start_token_id
-        size = model.config.target_vocab_size if recurrent else model.config.vocab_size
+        start, config = model.start_token_id, model.config
+        size = config.target_vocab_size if isinstance(config, RecurrentConfig) else config.vocab_size
         ids = self.target_tokenizer.encode(text)
         return self._checked([start, *(ids[1:] if ids[:1] == [start] else ids)], "target", size)
 

@@ -214,3 +214,12 @@ def test_a_sentence_encoder(tmp_path: Path):
     assert reader.fields["tokenizer.ggml.model"].contents() == "bert"
     tokens = reader.fields["tokenizer.ggml.tokens"].contents()
     assert tokens[7592] == "▁hello" and tokens[101] == "[CLS]" and tokens[2015] == "s"
+
+
+def test_other_kinds_of_model(tiny_folder: Path, tmp_path: Path):
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_folder, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"architectures": ["Qwen3ForSequenceClassification"]}))
+    with pytest.raises(ConfigError, match="decoder-classifier"):
+        export_gguf(folder, tmp_path / "m.gguf")
