@@ -61,6 +61,8 @@ class NetConfig:
     """0: one for every 32 of the width."""
     intermediate_size: int = 0
     """Width of the feed-forward; 0: 8/3 of the width where it is gated, else 4 times."""
+    embedding_size: int = 0
+    """Width of a recurrent net's embeddings; 0: hidden_size."""
     context: str = "additive"
     """How a recurrent decoder knows the source: "state", "every_step", "additive" or "dot"."""
     bidirectional: bool = True
@@ -232,7 +234,7 @@ def _recurrent_config(cell: str, net: NetConfig, tokenizer: Tokenizer, target: T
         cell=cell,
         context=net.context,
         bidirectional=net.bidirectional,
-        embedding_size=net.hidden_size,
+        embedding_size=net.embedding_size or net.hidden_size,
         hidden_size=net.hidden_size,
         num_layers=net.num_hidden_layers,
         dropout=net.dropout,
