@@ -173,3 +173,36 @@ def test_a_sentence_encoder(tmp_path: Path):
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     # llama.cpp has GELU's tanh form, in half precision.
     assert np.abs(vectors - ours.embed(texts)).max() < 5e-3  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("encloses", [True, False])
+@pytest.mark.parametrize("family", ["bert", "roberta", "modernbert"])
+def test_encoders_of_our_own(family: str, encloses: bool, tmp_path: Path, lines: list[str]):
+    """Random encoders over a byte-level vocabulary, texts between two tokens or after one."""
+    import bloomery as bl
+    from bloomery.models.encoder import Encoder, save_encoder
+    from bloomery.models.encoder_config import EncoderConfig
+    from bloomery.tokenizer import TokenizerConfig
+    from bloomery.tokenizer.train import learn, write_tokenizer
+
+    folder = tmp_path / "model"
+    folder.mkdir()
+    write_tokenizer(learn(lines, TokenizerConfig(vocab_size=1000, encloses=encloses)), folder)
+    size = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 4, "num_attention_heads": 4}
+    modern = {"local_attention": 8, "cls_token_id": 1, "sep_token_id": 0} if family == "modernbert" else {}
+    config = EncoderConfig.from_hf(
+        {"model_type": family, **size, **modern, "vocab_size": 1000, "max_position_embeddings": 200, "pad_token_id": 2}
+    )
+    torch.manual_seed(0)
+    encoder = Encoder(config)
+    with torch.no_grad():
+        for parameter in encoder.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    save_encoder(encoder, folder)
+    ours = bl.load(folder, device="cpu")
+    texts = ["A small furnace for iron.", "Ein Ofen, klein und heiß: über Nacht glüht er. " * 3]
+    found, _ = ask(export_gguf(folder, tmp_path / "m.gguf"), tmp_path, context=200, embed=texts, texts=texts)
+    assert found["prompts"] == [ours.tokenizer.encode_with_special(text)[0] for text in texts]  # type: ignore[union-attr]
+    vectors = np.array(found["vectors"])
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    assert np.abs(vectors - ours.embed(texts)).max() < 5e-3  # type: ignore[union-attr]

@@ -20,7 +20,7 @@ from torch import Tensor
 from bloomery.core.artifact import Artifact, fsync
 from bloomery.core.errors import ConfigError, DataError, MissingExtraError
 from bloomery.core.workspace import Workspace
-from bloomery.engine.gguf_encoder import encoder_tensors, write_encoder
+from bloomery.engine.gguf_encoder import encoder_tensors, gguf_encoder, write_encoder
 from bloomery.engine.gguf_families import GgufFamily, context_of, gguf_family, gguf_tensors, slides_otherwise
 from bloomery.engine.gguf_vocabulary import write_vocabulary
 from bloomery.engine.loading import as_dtype, find_model
@@ -105,12 +105,18 @@ def _encoder(
 ) -> Any:
     """A writer that holds an encoder's body: llama.cpp embeds with it. Its head stays behind, which is noted."""
     encoder, tokenizer = load_encoder(source, dtype=dtype), Tokenizer.load(source)
-    writer = _writer(gguf, partial, "bert", name, encoder.embed_tokens.weight.dtype)
+    family = gguf_encoder(encoder.config)
+    if encoder.config.family.offset_positions and encoder.config.pad_token_id in tokenizer.encode_with_special("")[0]:
+        raise ConfigError(
+            "llama.cpp has no RoBERTa whose padding token stands in texts, where it has no position",
+            hint="export a folder instead",
+        )
+    writer = _writer(gguf, partial, family.architecture, name, encoder.embed_tokens.weight.dtype)
     write_encoder(gguf, writer, encoder.config, Pooling.from_folder(source))
     if encoder.config.head != "none":
         note("llama.cpp embeds with this encoder: its head is left out")
-    write_vocabulary(gguf, writer, tokenizer, rows=encoder.config.vocab_size, eos_id=tokenizer.sep_id)
-    _add_all(gguf, writer, encoder_tensors(encoder))
+    write_vocabulary(gguf, writer, tokenizer, rows=encoder.config.vocab_size, encloses=True)
+    _add_all(gguf, writer, encoder_tensors(encoder, family))
     return writer
 
 

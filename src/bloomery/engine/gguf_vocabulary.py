@@ -23,9 +23,12 @@ _NEVER = -1e9
 """The score of a piece that nothing is merged into."""
 
 
-def write_vocabulary(gguf: Any, writer: Any, tokenizer: Tokenizer, *, rows: int, eos_id: int | None) -> None:
+def write_vocabulary(
+    gguf: Any, writer: Any, tokenizer: Tokenizer, *, rows: int, eos_id: int | None = None, encloses: bool = False
+) -> None:
     """Write a tokenizer's tokens, kinds, merges or scores, special ids and chat template; `rows` is how many the
-    model's embedding has. ConfigError for a tokenizer that llama.cpp has no code for."""
+    model's embedding has, `eos_id` what ends a generation. `encloses`: a text is put between what the tokenizer puts
+    it between, as encoders read it. ConfigError for a tokenizer that llama.cpp has no code for."""
     described = tokenizer.description
     model = described.get("model", {})
     kind = model.get("type")
@@ -39,16 +42,17 @@ def write_vocabulary(gguf: Any, writer: Any, tokenizer: Tokenizer, *, rows: int,
     else:
         _write_byte_pairs(writer, described, pieces)
     writer.add_token_types(pieces.types)
-    writer.add_add_bos_token(tokenizer.adds_bos if kind != "WordPiece" else True)
-    writer.add_add_eos_token(False)
-    unknown = pieces.ids.get(str(model.get("unk_token")))
-    first = tokenizer.bos_id if kind != "WordPiece" else tokenizer.cls_id
+    frame = tokenizer.encode_with_special("")[0] if encloses else []
+    first, last = frame[0] if frame else tokenizer.bos_id, frame[1] if len(frame) > 1 else None
+    writer.add_add_bos_token(bool(frame) if encloses else tokenizer.adds_bos)
+    # Word pieces are ended by the separator, whatever is said of the end.
+    writer.add_add_eos_token(last is not None and kind != "WordPiece")
     for add, index in (
         (writer.add_bos_token_id, first),
-        (writer.add_eos_token_id, eos_id),
-        (writer.add_unk_token_id, unknown),
-        (writer.add_sep_token_id, tokenizer.sep_id if kind == "WordPiece" else None),
-        (writer.add_mask_token_id, tokenizer.mask_id if kind == "WordPiece" else None),
+        (writer.add_eos_token_id, last if encloses else eos_id),
+        (writer.add_unk_token_id, pieces.ids.get(str(model.get("unk_token")))),
+        (writer.add_sep_token_id, tokenizer.sep_id if encloses else None),
+        (writer.add_mask_token_id, tokenizer.mask_id if encloses else None),
         (writer.add_pad_token_id, tokenizer.pad_id),
     ):
         if index is not None:

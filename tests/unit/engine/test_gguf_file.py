@@ -223,3 +223,16 @@ def test_other_kinds_of_model(tiny_folder: Path, tmp_path: Path):
     (folder / "config.json").write_text(json.dumps(config | {"architectures": ["Qwen3ForSequenceClassification"]}))
     with pytest.raises(ConfigError, match="decoder-classifier"):
         export_gguf(folder, tmp_path / "m.gguf")
+
+
+def test_a_roberta_whose_padding_is_a_token_of_texts(tiny_folder: Path, tmp_path: Path):
+    """Its positions are counted without padding, also where that token is none; llama.cpp counts all."""
+    from bloomery.training.building import NetConfig, build
+    from bloomery.training.publishing import save_model
+
+    tokenizer = Tokenizer.load(tiny_folder)
+    net = NetConfig(family="roberta", hidden_size=32, num_hidden_layers=1)
+    save_model(build("masked", net, tokenizer, context_length=32), tmp_path / "model")
+    tokenizer.save(tmp_path / "model")
+    with pytest.raises(ConfigError, match="padding token"):
+        export_gguf(tmp_path / "model", tmp_path / "m.gguf")

@@ -34,9 +34,9 @@ class Written:
         return keep
 
 
-def written(tokenizer: Tokenizer, rows: int | None = None) -> dict[str, Any]:
+def written(tokenizer: Tokenizer, rows: int | None = None, *, encloses: bool = False) -> dict[str, Any]:
     writer = Written()
-    write_vocabulary(gguf, writer, tokenizer, rows=rows or tokenizer.vocab_size, eos_id=2)
+    write_vocabulary(gguf, writer, tokenizer, rows=rows or tokenizer.vocab_size, eos_id=2, encloses=encloses)
     return writer.said
 
 
@@ -114,7 +114,7 @@ def test_sentencepiece(prefix: bool, tmp_path: Path):
 def test_word_pieces_and_what_there_is_no_code_for(tmp_path: Path):
     (tmp_path / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "iron", "##s", "a"]))
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
-    said = written(Tokenizer.load(tmp_path))
+    said = written(Tokenizer.load(tmp_path), encloses=True)
     assert said["token_list"] == ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "▁iron", "s", "▁a"]
     assert (said["bos_token_id"], said["sep_token_id"], said["unk_token_id"]) == (2, 3, 1)
     assert said["tokenizer.ggml.normalizer.lowercase"] is True
