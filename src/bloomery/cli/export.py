@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -21,7 +22,10 @@ def export(
     gguf: Annotated[bool, Parameter(negative=(), help="One file for llama.cpp.")] = False,
     common: Common | None = None,
 ) -> None:
-    """Write a model as a Hugging Face folder (transformers, vLLM), or as a GGUF file (llama.cpp)."""
+    """Write a model as a Hugging Face folder (transformers, vLLM), or as a GGUF file (llama.cpp).
+
+    Recurrent nets and small classifiers, which no other program has, become a folder that `bloomery import` reads.
+    """
     common = common or Common()
     if not gguf and target.suffix == ".gguf":
         raise ConfigError(f"{target} looks like a file for llama.cpp", hint="add --gguf")
@@ -31,10 +35,14 @@ def export(
     workspace = common.workspace()
     reference = model or workspace.latest("model")
     write = export_gguf if gguf else export_model
-    made = write(reference, target, dtype=dtype, workspace=workspace)
-    files = sorted(path for path in made.iterdir()) if made.is_dir() else [made]
+    notes: list[str] = []
+    made = write(reference, target, dtype=dtype, workspace=workspace, note=notes.append)
+    files = sorted(path for path in made.rglob("*") if path.is_file()) if made.is_dir() else [made]
     size = sum(path.stat().st_size for path in files)
     if common.json:
-        print_json({"path": str(made), "files": [path.name for path in files], "bytes": size})
+        names = [path.relative_to(made).as_posix() if made.is_dir() else path.name for path in files]
+        print_json({"path": str(made), "files": names, "bytes": size, "notes": notes})
         return
     print(f"{made}  {size:,} bytes")
+    for sentence in notes:
+        print(f"note: {sentence}", file=sys.stderr)

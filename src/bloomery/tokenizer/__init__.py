@@ -2,6 +2,7 @@
 
 from bloomery.tokenizer.encode import TokenizeConfig, tokenize, tokenize_inputs
 from bloomery.tokenizer.packing import PackedRows, evaluation_rows
+from bloomery.tokenizer.pair import TokenizerPair
 from bloomery.tokenizer.shards import ShardWriter, TokenShards
 from bloomery.tokenizer.stream import StreamDecoder
 from bloomery.tokenizer.tokenizer import Tokenizer
@@ -15,6 +16,7 @@ __all__ = [
     "TokenizeConfig",
     "Tokenizer",
     "TokenizerConfig",
+    "TokenizerPair",
     "evaluation_rows",
     "tokenize",
     "tokenize_inputs",

@@ -9,7 +9,8 @@ def test_a_folder_and_a_file(call, tiny, tmp_path):
     home = ["--home", str(tiny.home), "--quiet"]
     answer = json.loads(call("export", str(tmp_path / "out"), "--dtype", "bfloat16", "--json", *home).out)
     assert {"config.json", "model.safetensors", "tokenizer.json"} <= set(answer["files"])
-    assert answer["bytes"] == sum(path.stat().st_size for path in (tmp_path / "out").iterdir())
+    assert answer["bytes"] == sum(path.stat().st_size for path in (tmp_path / "out").rglob("*"))
+    assert answer["notes"] == []
     call("export", str(tmp_path / "m.gguf"), "--gguf", *home)
     assert (tmp_path / "m.gguf").read_bytes()[:4] == b"GGUF"
 
