@@ -22,11 +22,12 @@ from bloomery.core.run import Run
 from bloomery.core.stage import StageInputs, reusable
 from bloomery.core.workspace import Workspace, as_workspace
 from bloomery.engine.loading import as_dtype, find_model
-from bloomery.models import load_pretrained, save_pretrained
+from bloomery.models import ModelConfig, load_pretrained, save_pretrained
 from bloomery.models.clip import load_clip, save_clip
 from bloomery.models.clip_config import CLIP_TYPES
 from bloomery.models.encoder import load_encoder, save_encoder
 from bloomery.models.encoder_families import ENCODER_FAMILIES
+from bloomery.models.families import FAMILIES
 from bloomery.models.image_processor import ImageProcessor
 from bloomery.models.pooling import POOLING_FILES, Pooling
 from bloomery.models.recurrent import MODEL_TYPE as RECURRENT
@@ -96,7 +97,7 @@ def export_model(
     """Write a model as a Hugging Face folder that transformers, vLLM and llama.cpp's converter read.
 
     `dtype` None keeps its own. The folder must be new or empty: it appears whole or not at all. Raises DataError if
-    it is neither, or has no place.
+    it is neither, or has no place; ConfigError for a decoder with parts that they do not run.
     """
     target, kind = Path(folder).expanduser().absolute(), as_dtype(dtype)
     source, _ = find_model(reference, workspace)
@@ -106,7 +107,7 @@ def export_model(
         raise DataError(f"{target.parent} is no folder", hint="make it first")
     partial = target.parent / f".{target.name}.{os.getpid()}.partial"
     try:
-        _Published(source, kind).write(partial)
+        _exportable(source, kind).write(partial)
         if target.is_dir():
             target.rmdir()
         partial.replace(target)
@@ -114,6 +115,13 @@ def export_model(
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return target
+
+
+def _exportable(folder: Path, dtype: torch.dtype | None) -> _Published:
+    values = read_json(folder / "config.json")
+    if str(values.get("model_type")) in FAMILIES:
+        ModelConfig.from_hf(values).check_published()
+    return _Published(folder, dtype)
 
 
 @dataclass(frozen=True)

@@ -89,6 +89,7 @@ def _library() -> Any:
 
 def _architecture(config: ModelConfig) -> str:
     """llama.cpp's name of what the config describes; ConfigError if there is none."""
+    config.check_published()
     known = _ARCHITECTURES.get(config.model_type)
     if known is None:
         raise ConfigError(
@@ -126,7 +127,7 @@ def _write_sizes(gguf: Any, writer: Any, config: ModelConfig, tokenizer: Tokeniz
     writer.add_vocab_size(config.vocab_size)
     if config.rope_scaling is not None:
         writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
-        writer.add_rope_scaling_factor(config.rope_scaling.factor)
+        writer.add_rope_scaling_factor(config.rope_scaling.factor or 1.0)
 
 
 def _write_tokenizer(gguf: Any, writer: Any, tokenizer: Tokenizer, config: ModelConfig) -> None:

@@ -28,6 +28,8 @@ class KVCache:
         self.values = torch.zeros(shape, dtype=dtype, device=device)
         self.max_length = max_length
         self.length = 0
+        hashes = config.bigram_vocab_size > 0
+        self._ids = torch.zeros(batch_size, max_length, dtype=torch.int64, device=device) if hashes else None
 
     @property
     def num_bytes(self) -> int:
@@ -54,6 +56,13 @@ class KVCache:
         self.keys[layer, :, :, self.length : end] = keys
         self.values[layer, :, :, self.length : end] = values
         return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
+
+    def write_ids(self, input_ids: Tensor) -> Tensor | None:
+        """Store the ids (B, T) of this step, for a decoder whose embedding of a token depends on the one before;
+        returns that before the first of them (B, 1), or None at the start of a text."""
+        assert self._ids is not None
+        self._ids[:, self.length : self.length + input_ids.size(1)] = input_ids
+        return self._ids[:, self.length - 1 : self.length] if self.length else None
 
     def crop(self, length: int) -> None:
         """Forget every position from `length` on."""

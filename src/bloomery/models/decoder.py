@@ -12,13 +12,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bloomery.core.errors import RequestError
+from bloomery.models.alibi import slopes, with_alibi
 from bloomery.models.attention import Attention, Mask, Tables, causal_mask
+from bloomery.models.bigrams import BigramEmbedding
 from bloomery.models.block import Block
 from bloomery.models.cache import KVCache
 from bloomery.models.config import ModelConfig
 from bloomery.models.feed_forward import FeedForward, GatedFeedForward, MixtureOfExperts
 from bloomery.models.norms import make_norm
 from bloomery.models.rope import inverse_frequencies, rope_tables
+
+_ZERO = ("o_proj.weight", "down_proj.weight", "v_gate.weight", "embed_bigrams.table.weight")
 
 
 def _norm(config: ModelConfig, size: int) -> nn.Module:
@@ -40,6 +44,7 @@ def _attention(config: ModelConfig, layer: int) -> Attention:
         norm=lambda size: _norm(config, size),
         scale=(config.query_pre_attn_scalar or config.head_dim) ** -0.5,
         softcap=config.attn_logit_softcapping,
+        value_gate=layer in config.value_embedding_layers,
         layer=layer,
     )
 
@@ -77,6 +82,14 @@ class Trunk(nn.Module):
         self.embed_positions = None
         if config.family.positions == "learned":
             self.embed_positions = nn.Embedding(config.max_position_embeddings, config.hidden_size)
+        self.embed_norm = _norm(config, config.hidden_size) if config.family.embedding_norm else None
+        self.embed_bigrams = None
+        if config.bigram_vocab_size:
+            self.embed_bigrams = BigramEmbedding(config.bigram_vocab_size, config.hidden_size, config.vocab_size)
+        width = config.num_key_value_heads * config.head_dim
+        self.embed_values = nn.ModuleDict(
+            {str(layer): nn.Embedding(config.vocab_size, width) for layer in config.value_embedding_layers}
+        )
         self.layers = nn.ModuleList(_block(config, layer) for layer in range(config.num_hidden_layers))
         self.norm = _norm(config, config.hidden_size)
 
@@ -91,22 +104,23 @@ class Decoder(nn.Module):
         self.lm_head = (
             None if config.tie_word_embeddings else nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         )
-        self._tables: dict[str, Tables] = {}
+        self._tables: dict[str, tuple[int, Tables]] = {}
         self.reset_parameters()
 
     @property
     def context_length(self) -> int:
         """Tokens that it can read at once."""
-        return self.config.max_position_embeddings
+        return self.config.context_length
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Normal weights of std initializer_range, ones for norms, zeros for biases and for what writes into the
-        residual stream (o_proj, down_proj): each block begins as the identity. Uses PyTorch's global generator."""
+        """Normal weights of std initializer_range, ones for norms, zeros for biases, for what writes into the
+        residual stream (o_proj, down_proj) and for what is an addition (bigrams, gates): each block begins as the
+        identity, each gate at one. Uses PyTorch's global generator."""
         if self.model.embed_tokens.weight.is_meta:
             return
         for name, parameter in self.named_parameters():
-            if parameter.ndim == 2 and not name.endswith(("o_proj.weight", "down_proj.weight")):
+            if parameter.ndim == 2 and not name.endswith(_ZERO):
                 parameter.normal_(0.0, self.config.initializer_range)
             elif name.endswith("norm.weight"):
                 parameter.fill_(0.0 if self.config.family.norm == "rms_from_one" else 1.0)
@@ -127,7 +141,7 @@ class Decoder(nn.Module):
         """Logits (B, T, V), or (B, 1, V) of the last position with `last_only`, in the compute dtype.
 
         `input_ids` (B, T) follow the `cache.length` positions that the cache holds already, if there is one; the
-        cache is written and advanced. RequestError if they exceed max_position_embeddings or the cache.
+        cache is written and advanced. RequestError if they exceed the context or the cache.
         """
         x = self.hidden_states(input_ids, cache=cache)
         return self.logits(x[:, -1:] if last_only else x)
@@ -152,29 +166,55 @@ class Decoder(nn.Module):
         place of what `embed` makes of the ids."""
         config, length = self.config, input_ids.size(1)
         start = 0 if cache is None else cache.length
-        if start + length > config.max_position_embeddings:
+        if start + length > config.context_length:
             raise RequestError(
-                f"{start + length:,} tokens are more than the model's context of {config.max_position_embeddings:,}",
+                f"{start + length:,} tokens are more than the model's context of {config.context_length:,}",
                 code="context_length_exceeded",
             )
         if cache is not None:
             cache.reserve(length)
-        x = self.embed(input_ids) if inputs_embeds is None else inputs_embeds
-        if self.model.embed_positions is not None:
-            x = x + self.model.embed_positions.weight[start : start + length]
+        x = self._inputs(input_ids, start, cache, inputs_embeds)
+        reach = length if cache is None else cache.max_length
         masks: dict[str, Mask] = {}
         for number, layer in enumerate(self.model.layers):
             kind = config.layer_type(number)
             if kind not in masks:
-                masks[kind] = causal_mask(start, length, config.window(number), x.device)
-            tables = self._rope(number, start, length, x.device)
-            x = layer(x, mask=masks[kind], tables=tables, cache=cache)
+                masks[kind] = self._mask(number, start, length, x.device)
+            tables = self._rope(number, start, length, reach, x.device)
+            values = (
+                self.model.embed_values[str(number)](input_ids) if number in config.value_embedding_layers else None
+            )
+            x = layer(x, mask=masks[kind], tables=tables, cache=cache, value_embeds=values)
         if cache is not None:
             cache.length += length
         return self.model.norm(x)
 
-    def _rope(self, layer: int, start: int, length: int, device: torch.device) -> Tables | None:
+    def _inputs(self, input_ids: Tensor, start: int, cache: KVCache | None, embedded: Tensor | None) -> Tensor:
+        """(B, T, E): what the first block reads of the ids at positions from `start` on."""
+        model = self.model
+        x = self.embed(input_ids) if embedded is None else embedded
+        if model.embed_norm is not None:
+            x = model.embed_norm(x)
+        if model.embed_positions is not None:
+            x = x + model.embed_positions.weight[start : start + input_ids.size(1)]
+        if model.embed_bigrams is not None:
+            x = x + model.embed_bigrams(input_ids, None if cache is None else cache.write_ids(input_ids))
+        return x
+
+    def _mask(self, layer: int, start: int, length: int, device: torch.device) -> Mask:
+        """What a layer's queries at positions from `start` on see, positions by distance included."""
+        config = self.config
+        mask = causal_mask(start, length, config.window(layer), device)
+        if config.family.positions != "alibi":
+            return mask
+        return with_alibi(mask, torch.tensor(slopes(config.num_attention_heads), device=device), start, length)
+
+    def _rope(self, layer: int, start: int, length: int, reach: int, device: torch.device) -> Tables | None:
         """Rotary tables of the positions from `start` on, float32; None for a layer without.
+
+        Scalings that depend on how long a text is (dynamic, longrope) take `reach` for it: without a cache the text's
+        own length, as transformers does; with one all that it can hold. So all keys and queries of a request are turned
+        alike, however it is cut into steps, and its last step is what a whole forward of that length would give.
 
         Kept, and grown by doubling, so that a long context costs nothing unused. Made outside inference mode even
         if a forward in it asks first: training later saves them for backward.
@@ -183,14 +223,15 @@ class Decoder(nn.Module):
         if not config.uses_rope(layer):
             return None
         kind, end = config.layer_type(layer), start + length
+        theta, scaling = config.rope_of(layer)
+        reach = 0 if scaling is None else scaling.reach(reach, config.max_position_embeddings)
         known = self._tables.get(kind)
-        if known is None or known[0].size(0) < end or known[0].device != device:
-            rows = min(config.max_position_embeddings, max(1024, 1 << (end - 1).bit_length()))
-            theta, scaling = config.rope_of(layer)
+        if known is None or known[0] != reach or known[1][0].size(0) < end or known[1][0].device != device:
+            rows = min(config.context_length, max(1024, 1 << (end - 1).bit_length()))
             with torch.inference_mode(False):
                 frequencies, factor = inverse_frequencies(
-                    config.rotary_dim, theta, scaling, config.max_position_embeddings
+                    config.rotary_dim, theta, scaling, config.max_position_embeddings, reach
                 )
                 cos, sin = rope_tables(frequencies, factor, rows)
-                known = self._tables[kind] = (cos.to(device), sin.to(device))
-        return known[0][start:end], known[1][start:end]
+                known = self._tables[kind] = (reach, (cos.to(device), sin.to(device)))
+        return known[1][0][start:end], known[1][1][start:end]
