@@ -33,8 +33,8 @@ class KVCache:
 
     @property
     def num_bytes(self) -> int:
-        """2 L H_kv S D times the bytes of one number, times the batch."""
-        return self.keys.nbytes + self.values.nbytes
+        """2 L H_kv S D times the bytes of one number, times the batch; and ids, if they are kept."""
+        return self.keys.nbytes + self.values.nbytes + (0 if self._ids is None else self._ids.nbytes)
 
     def reserve(self, num_tokens: int) -> None:
         """RequestError unless `num_tokens` more positions fit."""

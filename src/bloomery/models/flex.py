@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bloomery.core.errors import ConfigError
+
 
 def flex_attend(
     query: Tensor,
@@ -30,8 +32,12 @@ def flex_attend(
 ) -> Tensor:
     """(B, H, T, D), (B, H_kv, S, D) twice -> (B, H, T, D); `tensor`, `causal` and `memo` as in `attention.Mask`.
 
-    Scores are scaled, then capped, then added to. Raises whatever PyTorch's compiler does where there is none.
+    Scores are scaled, then capped, then added to. ConfigError for training on a CPU; without a compiler whatever
+    PyTorch raises.
     """
+    wanted = torch.is_grad_enabled() and any(x.requires_grad for x in (query, key, value))
+    if wanted and query.device.type == "cpu":
+        raise ConfigError("flex attention has no backward on CPUs", hint="train with sdpa")
     shape = (query.size(2), key.size(2))
     bias = None
     if tensor is not None:

@@ -24,7 +24,8 @@ def tokenizer(material) -> Tokenizer:
 
 @pytest.mark.parametrize(("objective", "family"), [(o, f) for o, known in FAMILIES.items() for f in known])
 def test_every_family_is_built_for_its_objectives(tokenizer, objective, family):
-    net = NetConfig(family=family, dropout=0.1, **SMALL)  # type: ignore[arg-type]
+    own = {"value_embeddings": True, "bigram_vocab_size": 64} if family == "bloomery" else {}
+    net = NetConfig(family=family, dropout=0.1, **SMALL, **own)  # type: ignore[arg-type]
     model = build(objective, net, tokenizer, context_length=32, num_labels=3)
     assert all(p.requires_grad for p in model.parameters())
     ids = torch.tensor([[1, 2, 3, 4]])
@@ -37,6 +38,16 @@ def test_every_family_is_built_for_its_objectives(tokenizer, objective, family):
 def test_a_family_that_does_not_fit(tokenizer):
     with pytest.raises(ConfigError, match="cannot be trained as 'masked'"):
         build("masked", NetConfig(family="gru"), tokenizer, context_length=32)
+
+
+def test_embeddings_of_our_own_are_asked_for_by_name(tokenizer):
+    net = NetConfig(family="bloomery", value_embeddings=True, num_hidden_layers=4, hidden_size=32)
+    model = build("causal", net, tokenizer, context_length=32)
+    assert isinstance(model, Decoder) and model.config.value_embedding_layers == (1, 3)
+    with pytest.raises(ConfigError, match="'qwen3' has no value or bigram embeddings"):
+        build("causal", NetConfig(bigram_vocab_size=64), tokenizer, context_length=32)
+    with pytest.raises(ConfigError, match="has neither"):
+        build("causal", NetConfig(family="bloomery"), tokenizer, context_length=32)
 
 
 def test_the_body_is_kept_under_another_head(tokenizer):
