@@ -180,7 +180,7 @@ class ModelConfig:
         """ConfigError if it has parts that nobody else runs."""
         if not self.family.published:
             layers = ", ".join(str(layer) for layer in self.value_embedding_layers)
-            parts = [f"value embeddings (layers {layers})"] if layers else []
+            parts = [f"value embeddings (in layers {layers})"] if layers else []
             parts += ["bigram embeddings"] if self.bigram_vocab_size else []
             raise ConfigError(
                 f"transformers, vLLM and llama.cpp do not run a decoder with {' and '.join(parts)}",

@@ -130,7 +130,7 @@ def test_what_nobody_else_runs_is_not_exported(tiny_folder: Path, workspace: Wor
     assert torch.equal(ours.logits(ids), decoder(torch.tensor(ids)).detach())
     assert ours.generate("a", max_new_tokens=3, temperature=0.0).token_ids
     ours.close()
-    expected = r"transformers, vLLM .* value embeddings \(layers 1\) and bigram embeddings"
+    expected = r"transformers, vLLM .* value embeddings \(in layers 1\) and bigram embeddings"
     with pytest.raises(ConfigError, match=expected):
         export_model(made, tmp_path / "out", workspace=workspace)
     with pytest.raises(ConfigError, match=expected):

@@ -364,7 +364,7 @@ def test_embeddings_of_our_own(changed: dict[str, Any]):
         replace(whole, **changed)
     with pytest.raises(ConfigError, match="has neither"):
         replace(whole, value_embedding_layers=(), bigram_vocab_size=0)
-    with pytest.raises(ConfigError, match=r"value embeddings \(layers 0, 1\) and bigram embeddings"):
+    with pytest.raises(ConfigError, match=r"value embeddings \(in layers 0, 1\) and bigram embeddings"):
         whole.check_published()
     with pytest.raises(ConfigError, match=r"family qwen3 has no (value_embedding_layers|bigram_vocab_size)"):
         replace(whole, model_type="qwen3")
