@@ -1,6 +1,6 @@
 """LanguageModel: a decoder with its tokenizer, ready to be asked.
 
-Safe to use from several threads: requests take turns step by step, so one may be started while another is being
+Safe to use from several threads: requests run together, step by step, so one may be started while another is being
 streamed. This module does not know where weights come from (see `loading`) nor HTTP.
 """
 
@@ -17,11 +17,13 @@ import torch
 from bloomery.core.errors import RequestError
 from bloomery.core.run import Meter
 from bloomery.energy import open_meter
+from bloomery.engine.engine import Engine, EngineConfig
 from bloomery.engine.generation import Generation
 from bloomery.engine.metering import Bench
 from bloomery.engine.params import SamplingParams
 from bloomery.engine.results import Delta, GenerationResult
 from bloomery.engine.sampling import keep, log_probabilities
+from bloomery.engine.sequence import Request
 from bloomery.models import Decoder, ModelConfig
 from bloomery.tokenizer import Tokenizer
 
@@ -36,6 +38,11 @@ class SamplingOptions(TypedDict, total=False):
     top_k: int | None
     top_p: float | None
     min_p: float | None
+    typical_p: float | None
+    repetition_penalty: float
+    presence_penalty: float
+    frequency_penalty: float
+    logit_bias: Mapping[int, float]
     seed: int | None
     stop: str | Sequence[str] | None
     logprobs: int | None
@@ -63,12 +70,14 @@ class LanguageModel:
         *,
         name: str,
         meter: Meter | None = None,
+        engine: EngineConfig | None = None,
     ) -> None:
-        """`meter` None opens the machine's own."""
+        """`meter` None opens the machine's own; `engine`: how much memory keys and values may take, and the like."""
         self.decoder = decoder.eval()
         self.tokenizer = tokenizer
         self.name = name
         self._bench = Bench(open_meter() if meter is None else meter)
+        self.engine = Engine(self.decoder, self._bench, engine)
 
     @property
     def config(self) -> ModelConfig:
@@ -143,19 +152,50 @@ class LanguageModel:
         Closing the iterator stops the work; setting `cancel` from another thread stops it at the next step with
         the finish reason "cancelled".
         """
-        params = SamplingParams(**options)  # type: ignore[arg-type]
         ids = self.encode_prompt(prompt)
-        generation = Generation(
-            self.decoder,
-            self.tokenizer,
-            ids,
-            params,
-            max_new_tokens=min(params.max_new_tokens, self.context_length - len(ids) + 1),
-            continues=not is_chat(prompt),
-            bench=self._bench,
-            cancel=cancel,
+        request = self.request(ids, [options], continues=not is_chat(prompt), cancel=cancel)
+        return (delta for _, delta in self.engine.run(request))
+
+    def request(
+        self,
+        prompt_ids: Sequence[int],
+        samples: Sequence[SamplingOptions],
+        *,
+        continues: bool = True,
+        cancel: threading.Event | None = None,
+        **more: Any,
+    ) -> Request:
+        """A request to the engine for samples of one prompt that was encoded already; `more` are fields of `Request`.
+
+        RequestError for options that are out of range.
+        """
+        room = self.context_length - len(prompt_ids) + 1
+        generations = []
+        for options in samples:
+            params = SamplingParams(**options)  # type: ignore[arg-type]
+            self._check_bias(params)
+            generations.append(
+                Generation(
+                    self.tokenizer,
+                    prompt_ids,
+                    params,
+                    max_new_tokens=min(params.max_new_tokens, room),
+                    continues=continues,
+                    bench=self._bench,
+                )
+            )
+        shares = more.pop("shares", True) and self.engine.config.prefix_cache
+        return Request(
+            prompt_ids=prompt_ids, generations=generations, cancel=cancel or threading.Event(), shares=shares, **more
         )
-        return generation.run()
+
+    def _check_bias(self, params: SamplingParams) -> None:
+        known = self.tokenizer.vocab_size
+        outside = [token for token in params.logit_bias if token >= known]
+        if outside:
+            raise RequestError(
+                f"logit_bias: token id {outside[0]} is outside the vocabulary of {known:,}", param="logit_bias"
+            )
 
     def logits(self, input_ids: Sequence[int] | Sequence[Sequence[int]] | np.ndarray | torch.Tensor) -> torch.Tensor:
         """Logits (B, T, V) float32 on the CPU of token ids (T,) or (B, T), without a cache."""

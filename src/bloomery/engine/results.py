@@ -10,7 +10,8 @@ from typing import Literal, NamedTuple
 
 from bloomery.core.quantity import Quantity
 
-FinishReason = Literal["stop", "length", "cancelled"]
+FinishReason = Literal["stop", "length", "cancelled", "deadline"]
+"""An end token or stop string; the limit of tokens; whoever asked; the request's own deadline."""
 
 
 class TokenLogprob(NamedTuple):
@@ -31,16 +32,27 @@ class PromptLogprob:
 
 @dataclass(frozen=True, kw_only=True)
 class Timings:
-    """Seconds of a request by phase. `decode_seconds` covers every new token but the first, which prefill gives."""
+    """Seconds of a request by phase. `decode_seconds` covers every new token but the first, which prefill gives.
+
+    Both count the steps in which the request took part, others in the same step included; `waiting_seconds` went by
+    before the first of them. `cached_tokens` of the prompt were known from earlier requests and not read again.
+    `drafted_tokens` were guessed, `accepted_tokens` of them were right, `steps` is how many decode steps there were.
+    """
 
     prefill_seconds: float = 0.0
     decode_seconds: float = 0.0
     prompt_tokens: int = 0
     new_tokens: int = 0
+    waiting_seconds: float = 0.0
+    cached_tokens: int = 0
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
+    steps: int = 0
 
     @property
     def prefill_tokens_per_second(self) -> float | None:
-        return self.prompt_tokens / self.prefill_seconds if self.prefill_seconds > 0 else None
+        read = self.prompt_tokens - self.cached_tokens
+        return read / self.prefill_seconds if self.prefill_seconds > 0 else None
 
     @property
     def tokens_per_second(self) -> float | None:

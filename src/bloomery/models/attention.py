@@ -8,6 +8,7 @@ know families, files or where a cache comes from.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -56,17 +57,49 @@ class Mask:
     `tensor` (T, S), or broadcastable to (B, H, T, S): bool (True: seen), or float (added to the scores before the
     softmax, which is also how relative positions come in); None: all. `lengths` are those of texts that lie one after
     the other in a single row: each sees itself only, `tensor` (longest, longest) counts from its start, and `causal`
-    is false.
+    is false. `window` and `slopes` are for a `RaggedCache`, which makes its masks itself: how many positions back a
+    query sees, its own included, and by what a score falls with each of them, (H).
     """
 
     tensor: Tensor | None = None
     causal: bool = False
     lengths: tuple[int, ...] | None = None
+    window: int | None = None
+    slopes: Tensor | None = None
     memo: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
     """What a backend has made of it for one layer and needs again for the next."""
 
 
 EVERYTHING = Mask()
+
+
+class RaggedCache(ABC):
+    """A cache of several sequences whose new tokens lie one after the other in a single row (1, N): it attends itself,
+    for only it knows which tokens belong together. `positions` (N,) are theirs, `longest` is the longest sequence."""
+
+    positions: Tensor
+    longest: int
+    reaches: Tensor
+    """(N,): `ModelConfig.reach` of each token's sequence; int64 on the CPU."""
+
+    @abstractmethod
+    def previous(self, input_ids: Tensor, none: int) -> Tensor:
+        """(1, N): the id before each of (1, N) new ones; `none` where a sequence begins."""
+
+    @abstractmethod
+    def attend(
+        self,
+        layer: int,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        mask: Mask,
+        *,
+        scale: float,
+        softcap: float | None,
+        backend: str = "sdpa",
+    ) -> Tensor:
+        """(1, H, N, D) of queries, (1, H_kv, N, D) of new keys and values -> (1, H, N, D)."""
 
 
 def causal_mask(start: int, length: int, window: int | None, device: torch.device) -> Mask:
@@ -269,7 +302,7 @@ class Attention(nn.Module):
         *,
         mask: Mask = EVERYTHING,
         tables: Tables | None = None,
-        cache: Cache | None = None,
+        cache: Cache | RaggedCache | None = None,
         memory: tuple[Tensor, Tensor] | None = None,
         value_embeds: Tensor | None = None,
     ) -> Tensor:
@@ -277,9 +310,13 @@ class Attention(nn.Module):
         a `cache` takes this step's keys and values and gives back all so far; `value_embeds` as in `keys_values`."""
         query = self.queries(x, tables)
         key, value = self.keys_values(x, tables, value_embeds) if memory is None else memory
+        how: dict[str, Any] = {"scale": self.scale, "softcap": self.softcap, "backend": self.backend}
+        if isinstance(cache, RaggedCache):
+            out = cache.attend(self.layer, query, key, value, mask, **how)
+            return self.o_proj(out.transpose(1, 2).flatten(2))
         if cache is not None and memory is None:
             key, value = cache.write(self.layer, key, value)
-        out = attend(query, key, value, mask, scale=self.scale, softcap=self.softcap, backend=self.backend)
+        out = attend(query, key, value, mask, **how)
         return self.o_proj(out.transpose(1, 2).flatten(2))
 
 

@@ -6,7 +6,6 @@ As in modded-nanogpt (github.com/KellerJordan/modded-nanogpt, 2026), and after t
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 # Odd 32-bit constants of MurmurHash3 and xxHash. Ids have at most 23 bits: no product leaves 63.
@@ -20,16 +19,12 @@ def pair_rows(previous: Tensor, current: Tensor, num_rows: int) -> Tensor:
 
 
 class BigramEmbedding(nn.Module):
-    """`num_rows` vectors; the first token of a text has one more id, `vocab_size`, before it."""
+    """`num_rows` vectors."""
 
-    def __init__(self, num_rows: int, hidden_size: int, vocab_size: int) -> None:
+    def __init__(self, num_rows: int, hidden_size: int) -> None:
         super().__init__()
         self.table = nn.Embedding(num_rows, hidden_size)
-        self.vocab_size = vocab_size
 
-    def forward(self, input_ids: Tensor, before: Tensor | None) -> Tensor:
-        """(B, T) -> (B, T, E); `before` (B, 1) are the ids before the first, None where a text begins."""
-        if before is None:
-            before = torch.full_like(input_ids[:, :1], self.vocab_size)
-        previous = torch.cat((before, input_ids[:, :-1]), dim=1)
+    def forward(self, input_ids: Tensor, previous: Tensor) -> Tensor:
+        """Ids and those before each, both (B, T) -> (B, T, E). What is before a text has an id of its own."""
         return self.table(pair_rows(previous, input_ids, self.table.num_embeddings))

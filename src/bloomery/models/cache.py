@@ -57,12 +57,15 @@ class KVCache:
         self.values[layer, :, :, self.length : end] = values
         return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
 
-    def write_ids(self, input_ids: Tensor) -> Tensor | None:
-        """Store the ids (B, T) of this step, for a decoder whose embedding of a token depends on the one before;
-        returns that before the first of them (B, 1), or None at the start of a text."""
+    def previous(self, input_ids: Tensor, none: int) -> Tensor:
+        """The id before each of (B, T) new ones, which are kept; `none` where a text begins. For a decoder whose
+        config has a bigram_vocab_size."""
         assert self._ids is not None
-        self._ids[:, self.length : self.length + input_ids.size(1)] = input_ids
-        return self._ids[:, self.length - 1 : self.length] if self.length else None
+        start, end = self.length, self.length + input_ids.size(1)
+        self._ids[:, start:end] = input_ids
+        if start:
+            return self._ids[:, start - 1 : end - 1]
+        return torch.cat((torch.full_like(input_ids[:, :1], none), input_ids[:, :-1]), dim=1)
 
     def crop(self, length: int) -> None:
         """Forget every position from `length` on."""

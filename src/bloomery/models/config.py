@@ -150,6 +150,10 @@ class ModelConfig:
             return self.max_position_embeddings
         return min(int(self.max_position_embeddings * scaling.factor), _MAX["max_position_embeddings"])
 
+    def reach(self, length: int) -> int:
+        """What a text's length changes of its rotary frequencies: texts with the same number share them; 0: nothing."""
+        return 0 if self.rope_scaling is None else self.rope_scaling.reach(length, self.max_position_embeddings)
+
     @property
     def rotary_dim(self) -> int:
         """Rotated dimensions of each head."""

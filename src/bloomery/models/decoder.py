@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from bloomery.core.errors import RequestError
 from bloomery.models.alibi import slopes, with_alibi
-from bloomery.models.attention import Attention, Mask, Tables, causal_mask
+from bloomery.models.attention import Attention, Mask, RaggedCache, Tables, causal_mask
 from bloomery.models.bigrams import BigramEmbedding
 from bloomery.models.block import Block
 from bloomery.models.cache import KVCache
@@ -23,6 +23,8 @@ from bloomery.models.norms import make_norm
 from bloomery.models.rope import inverse_frequencies, rope_tables
 
 _ZERO = ("o_proj.weight", "down_proj.weight", "v_gate.weight", "embed_bigrams.table.weight")
+_KEPT_TABLES = 8
+"""Rotary tables that are kept at most: one for each kind of layer and each reach of late."""
 
 
 def _norm(config: ModelConfig, size: int) -> nn.Module:
@@ -85,7 +87,7 @@ class Trunk(nn.Module):
         self.embed_norm = _norm(config, config.hidden_size) if config.family.embedding_norm else None
         self.embed_bigrams = None
         if config.bigram_vocab_size:
-            self.embed_bigrams = BigramEmbedding(config.bigram_vocab_size, config.hidden_size, config.vocab_size)
+            self.embed_bigrams = BigramEmbedding(config.bigram_vocab_size, config.hidden_size)
         width = config.num_key_value_heads * config.head_dim
         self.embed_values = nn.ModuleDict(
             {str(layer): nn.Embedding(config.vocab_size, width) for layer in config.value_embedding_layers}
@@ -104,7 +106,7 @@ class Decoder(nn.Module):
         self.lm_head = (
             None if config.tie_word_embeddings else nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         )
-        self._tables: dict[str, tuple[int, Tables]] = {}
+        self._tables: dict[tuple[str, int], Tables] = {}
         self.reset_parameters()
 
     @property
@@ -160,61 +162,59 @@ class Decoder(nn.Module):
         return x
 
     def hidden_states(
-        self, input_ids: Tensor, *, cache: KVCache | None = None, inputs_embeds: Tensor | None = None
+        self, input_ids: Tensor, *, cache: KVCache | RaggedCache | None = None, inputs_embeds: Tensor | None = None
     ) -> Tensor:
         """(B, T, E) after the last norm, before the output head. See `forward`. `inputs_embeds` (B, T, E) is read in
-        place of what `embed` makes of the ids."""
-        config, length = self.config, input_ids.size(1)
-        start = 0 if cache is None else cache.length
-        if start + length > config.context_length:
-            raise RequestError(
-                f"{start + length:,} tokens are more than the model's context of {config.context_length:,}",
-                code="context_length_exceeded",
-            )
-        if cache is not None:
-            cache.reserve(length)
-        x = self._inputs(input_ids, start, cache, inputs_embeds)
-        reach = length if cache is None else cache.max_length
-        masks: dict[str, Mask] = {}
-        for number, layer in enumerate(self.model.layers):
-            kind = config.layer_type(number)
-            if kind not in masks:
-                masks[kind] = self._mask(number, start, length, x.device)
-            tables = self._rope(number, start, length, reach, x.device)
-            values = (
-                self.model.embed_values[str(number)](input_ids) if number in config.value_embedding_layers else None
-            )
-            x = layer(x, mask=masks[kind], tables=tables, cache=cache, value_embeds=values)
-        if cache is not None:
-            cache.length += length
-        return self.model.norm(x)
-
-    def _inputs(self, input_ids: Tensor, start: int, cache: KVCache | None, embedded: Tensor | None) -> Tensor:
-        """(B, T, E): what the first block reads of the ids at positions from `start` on."""
+        place of what `embed` makes of the ids. With a `RaggedCache`, `input_ids` (1, N) are the new tokens of several
+        sequences at their own positions."""
+        places = self._places(input_ids, cache)
         model = self.model
-        x = self.embed(input_ids) if embedded is None else embedded
+        x = self.embed(input_ids) if inputs_embeds is None else inputs_embeds
         if model.embed_norm is not None:
             x = model.embed_norm(x)
         if model.embed_positions is not None:
-            x = x + model.embed_positions.weight[start : start + input_ids.size(1)]
+            x = x + model.embed_positions.weight[places.rows]
         if model.embed_bigrams is not None:
-            x = x + model.embed_bigrams(input_ids, None if cache is None else cache.write_ids(input_ids))
-        return x
+            x = x + model.embed_bigrams(input_ids, self._previous(input_ids, cache))
+        for number, layer in enumerate(model.layers):
+            values = model.embed_values[str(number)](input_ids) if str(number) in model.embed_values else None
+            mask, tables = places.mask(number), places.tables(number)
+            x = layer(x, mask=mask, tables=tables, cache=cache, value_embeds=values)
+        if isinstance(cache, KVCache):
+            cache.length += input_ids.size(1)
+        return model.norm(x)
 
-    def _mask(self, layer: int, start: int, length: int, device: torch.device) -> Mask:
-        """What a layer's queries at positions from `start` on see, positions by distance included."""
-        config = self.config
-        mask = causal_mask(start, length, config.window(layer), device)
-        if config.family.positions != "alibi":
-            return mask
-        return with_alibi(mask, torch.tensor(slopes(config.num_attention_heads), device=device), start, length)
+    def _previous(self, input_ids: Tensor, cache: KVCache | RaggedCache | None) -> Tensor:
+        """(B, T): the id before each token; vocab_size where a text begins."""
+        none = self.config.vocab_size
+        if cache is not None:
+            return cache.previous(input_ids, none)
+        return torch.cat((torch.full_like(input_ids[:, :1], none), input_ids[:, :-1]), dim=1)
 
-    def _rope(self, layer: int, start: int, length: int, reach: int, device: torch.device) -> Tables | None:
-        """Rotary tables of the positions from `start` on, float32; None for a layer without.
+    def _places(self, input_ids: Tensor, cache: KVCache | RaggedCache | None) -> _Places:
+        """Where new tokens stand. RequestError if that is beyond the context or the cache."""
+        length = input_ids.size(1)
+        start = cache.length if isinstance(cache, KVCache) else 0
+        end = cache.longest if isinstance(cache, RaggedCache) else start + length
+        if end > self.config.context_length:
+            raise RequestError(
+                f"{end:,} tokens are more than the model's context of {self.config.context_length:,}",
+                code="context_length_exceeded",
+            )
+        if isinstance(cache, KVCache):
+            cache.reserve(length)
+        if isinstance(cache, RaggedCache):
+            return _Places(self, cache.positions, end, cache.reaches)
+        return _Places(self, slice(start, end), end, self.config.reach(end if cache is None else cache.max_length))
 
-        Scalings that depend on how long a text is (dynamic, longrope) take `reach` for it: without a cache the text's
-        own length, as transformers does; with one all that it can hold. So all keys and queries of a request are turned
-        alike, however it is cut into steps, and its last step is what a whole forward of that length would give.
+    def rope(self, layer: int, end: int, reach: int, device: torch.device) -> Tables | None:
+        """Rotary tables, float32, of at least the positions below `end`; None for a layer without.
+
+        `reach` is `ModelConfig.reach` of the text: with dynamic and longrope scaling the frequencies depend on how long
+        it is. Without a cache that is its own length, as in transformers. With one it is all that the cache or the
+        request can come to hold, so that all keys and queries of a request are turned alike however it is cut into
+        steps, and its last step is what a whole forward of that length gives. (transformers changes frequencies as a
+        text grows, and keeps the keys that it turned by the earlier ones.)
 
         Kept, and grown by doubling, so that a long context costs nothing unused. Made outside inference mode even
         if a forward in it asks first: training later saves them for backward.
@@ -222,16 +222,71 @@ class Decoder(nn.Module):
         config = self.config
         if not config.uses_rope(layer):
             return None
-        kind, end = config.layer_type(layer), start + length
         theta, scaling = config.rope_of(layer)
-        reach = 0 if scaling is None else scaling.reach(reach, config.max_position_embeddings)
-        known = self._tables.get(kind)
-        if known is None or known[0] != reach or known[1][0].size(0) < end or known[1][0].device != device:
+        key = config.layer_type(layer), reach if scaling is not None else 0
+        known = self._tables.get(key)
+        if known is None or known[0].size(0) < end or known[0].device != device:
             rows = min(config.context_length, max(1024, 1 << (end - 1).bit_length()))
             with torch.inference_mode(False):
                 frequencies, factor = inverse_frequencies(
                     config.rotary_dim, theta, scaling, config.max_position_embeddings, reach
                 )
                 cos, sin = rope_tables(frequencies, factor, rows)
-                known = self._tables[kind] = (reach, (cos.to(device), sin.to(device)))
-        return known[1][0][start:end], known[1][1][start:end]
+                known = self._tables[key] = (cos.to(device), sin.to(device))
+            if len(self._tables) > _KEPT_TABLES:
+                del self._tables[next(iter(self._tables))]
+        return known
+
+
+class _Places:
+    """Where the tokens of one forward stand: what each layer needs to know of it, made once for layers of a kind.
+
+    `rows` are their positions, a slice if they follow one another, else a tensor (N,); `end` is above them all;
+    `reach` is their text's, or (N,) that of each.
+    """
+
+    def __init__(self, decoder: Decoder, rows: slice | Tensor, end: int, reach: int | Tensor) -> None:
+        self.rows, self._end, self._reach = rows, end, reach
+        self._decoder, self._device = decoder, decoder.model.embed_tokens.weight.device
+        self._masks: dict[str, Mask] = {}
+        self._tables: dict[str, Tables | None] = {}
+
+    def mask(self, layer: int) -> Mask:
+        config = self._decoder.config
+        kind = config.layer_type(layer)
+        if kind not in self._masks:
+            window, rows = config.window(layer), self.rows
+            slope = None
+            if config.family.positions == "alibi":
+                slope = torch.tensor(slopes(config.num_attention_heads), device=self._device)
+            if isinstance(rows, Tensor):
+                self._masks[kind] = Mask(window=window, slopes=slope)
+            else:
+                length = rows.stop - rows.start
+                mask = causal_mask(rows.start, length, window, self._device)
+                self._masks[kind] = mask if slope is None else with_alibi(mask, slope, rows.start, length)
+        return self._masks[kind]
+
+    def tables(self, layer: int) -> Tables | None:
+        """Rotary tables of the tokens; None for a layer without."""
+        config = self._decoder.config
+        if not config.uses_rope(layer):
+            return None
+        kind = config.layer_type(layer)
+        if kind not in self._tables:
+            self._tables[kind] = self._made(layer)
+        return self._tables[kind]
+
+    def _made(self, layer: int) -> Tables:
+        first, *others = self._reach.unique().tolist() if isinstance(self._reach, Tensor) else [self._reach]
+        cos, sin = (whole[self.rows] for whole in self._whole(layer, first))
+        for reach in others:  # texts of several reaches in one step
+            assert isinstance(self._reach, Tensor) and isinstance(self.rows, Tensor)
+            mine = (self._reach == reach).to(self._device)
+            cos[mine], sin[mine] = (whole[self.rows[mine]] for whole in self._whole(layer, reach))
+        return cos, sin
+
+    def _whole(self, layer: int, reach: int) -> Tables:
+        found = self._decoder.rope(layer, self._end, reach, self._device)
+        assert found is not None
+        return found

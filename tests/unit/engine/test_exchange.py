@@ -123,12 +123,18 @@ def test_what_nobody_else_runs_is_not_exported(tiny_folder: Path, workspace: Wor
     sizes.pop("use_sliding_window", None)
     own = {"model_type": "bloomery", "value_embedding_layers": [1], "bigram_vocab_size": 50}
     torch.manual_seed(0)
-    decoder = Decoder(ModelConfig.from_hf({**sizes, **own}))
-    save_pretrained(decoder.eval(), folder)
+    decoder = Decoder(ModelConfig.from_hf({**sizes, **own})).eval()
+    for parameter in decoder.parameters():  # a fresh one's bigrams and gates are nothing
+        torch.nn.init.normal_(parameter, 0.0, 0.2)
+    save_pretrained(decoder, folder)
     made = import_model(folder, workspace=workspace)  # what is ours may come back in
     ours, ids = load(made, workspace=workspace), [[5, 6, 7]]
     assert torch.equal(ours.logits(ids), decoder(torch.tensor(ids)).detach())
-    assert ours.generate("a", max_new_tokens=3, temperature=0.0).token_ids
+    made_up = ours.generate("the furnace", max_new_tokens=8, temperature=0.0, ignore_eos=True)
+    ids = ours.encode_prompt("the furnace")
+    for token in made_up.token_ids:  # the engine's steps are the whole forward's
+        assert int(ours.logits(ids)[0, -1].argmax()) == token
+        ids.append(token)
     ours.close()
     expected = r"transformers, vLLM .* value embeddings \(in layers 1\) and bigram embeddings"
     with pytest.raises(ConfigError, match=expected):

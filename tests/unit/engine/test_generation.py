@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from bloomery.engine import LanguageModel, generation
+from bloomery.engine import LanguageModel
+from bloomery.engine.engine import EngineConfig
 from bloomery.engine.results import Delta
+from bloomery.engine.scheduler import SchedulerConfig
 
 
 def collect(model: LanguageModel, prompt, **options) -> list[Delta]:
@@ -74,10 +76,11 @@ def test_logprobs_are_those_of_the_unmodified_distribution(tiny: LanguageModel):
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 7, 512])
-def test_chunks_of_prefill_do_not_change_the_answer(tiny: LanguageModel, monkeypatch, chunk: int):
+def test_parts_of_prefill_do_not_change_the_answer(tiny: LanguageModel, chunk: int):
     whole = tiny.generate("Once upon a time there was", max_new_tokens=12, temperature=0, prompt_logprobs=0)
-    monkeypatch.setattr(generation, "PREFILL_CHUNK_TOKENS", chunk)
-    parts = tiny.generate("Once upon a time there was", max_new_tokens=12, temperature=0, prompt_logprobs=0)
+    config = EngineConfig(scheduler=SchedulerConfig(prefill_tokens=chunk))
+    other = LanguageModel(tiny.decoder, tiny.tokenizer, name="parts", engine=config)
+    parts = other.generate("Once upon a time there was", max_new_tokens=12, temperature=0, prompt_logprobs=0)
     assert parts.token_ids == whole.token_ids
     assert parts.prompt_logprobs is not None and whole.prompt_logprobs is not None
     one, two = ([p.logprob for p in r if p] for r in (parts.prompt_logprobs, whole.prompt_logprobs))

@@ -44,13 +44,11 @@ def test_writes_in_place_and_crops():
 def test_ids_are_kept_for_a_decoder_that_hashes_pairs():
     config = replace(CONFIG, model_type="bloomery", bigram_vocab_size=9)
     cache = KVCache(config, 2, 6)
-    assert cache.write_ids(torch.tensor([[1, 2, 3], [4, 5, 6]])) is None
+    assert cache.previous(torch.tensor([[1, 2, 3], [4, 5, 6]]), 50).tolist() == [[50, 1, 2], [50, 4, 5]]
     cache.length = 3
-    before = cache.write_ids(torch.tensor([[7], [8]]))
-    assert before is not None and before.tolist() == [[3], [6]]
+    assert cache.previous(torch.tensor([[7], [8]]), 50).tolist() == [[3], [6]]
     cache.crop(1)
-    before = cache.write_ids(torch.tensor([[9, 9], [9, 9]]))
-    assert before is not None and before.tolist() == [[1], [4]]
+    assert cache.previous(torch.tensor([[9, 2], [9, 3]]), 50).tolist() == [[1, 9], [4, 9]]
     assert cache.num_bytes == KVCache(CONFIG, 2, 6).num_bytes + 2 * 6 * 8
 
 

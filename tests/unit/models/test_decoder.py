@@ -11,6 +11,7 @@ import torch
 
 from bloomery.core.errors import RequestError
 from bloomery.models import Decoder, KVCache, ModelConfig, RopeScaling, load_pretrained, save_pretrained
+from bloomery.models.paged import PagedMemory, PagedStep, Rows
 
 CONFIG = ModelConfig(
     vocab_size=67,
@@ -76,6 +77,36 @@ def test_cached_steps_equal_the_whole(kind: str, splits: list[int]):
         start += size
     assert cache.length == 20
     assert (torch.cat(parts, dim=1) - whole).abs().max() < 1e-5
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("kind", KINDS)
+def test_several_texts_in_one_paged_step_are_each_by_itself(kind: str):
+    """Two texts of different lengths and reaches, read in parts and then token by token in one row."""
+    decoder = _decoder(**KINDS[kind])
+    texts = [torch.randint(0, 67, (1, 20)), torch.randint(0, 67, (1, 9))]
+    memory = PagedMemory(decoder.config, 64)
+    places, found = ((0, 24), (32, 12)), [[], []]
+
+    def step(*parts: tuple[int, int, int]) -> None:
+        rows, ids = [], []
+        for number, start, stop in parts:
+            text = texts[number][0]
+            before = int(text[start - 1]) if start else None
+            reach = decoder.config.reach(text.size(0))
+            rows.append(Rows(start, stop - start, [(places[number][0], stop)], before, reach))
+            ids.append(text[start:stop])
+        hidden = decoder.hidden_states(torch.cat(ids)[None], cache=PagedStep(memory, rows))
+        sizes = [stop - start for _, start, stop in parts]
+        for (number, _, _), part in zip(parts, hidden.split(sizes, dim=1), strict=True):
+            found[number].append(part)
+
+    step((0, 0, 7))
+    step((0, 7, 14), (1, 0, 3))
+    for place in range(6):
+        step((1, 3 + place, 4 + place), (0, 14 + place, 15 + place))
+    for text, parts in zip(texts, found, strict=True):
+        assert (torch.cat(parts, dim=1) - decoder.hidden_states(text)).abs().max() < 1e-5
 
 
 @torch.inference_mode()
