@@ -80,6 +80,7 @@ def flex() -> None:
         for name, (mask, softcap) in cases.items():
             run = partial(attend, query, key, value, mask, scale=HEAD_DIM**-0.5, softcap=softcap)
             base, other = partial(run, backend="sdpa"), partial(run, backend="flex")
+            torch.compiler.reset()  # it keeps eight shapes, and none should profit from another
             started = time.perf_counter()
             other()
             note = f"; compiled in {time.perf_counter() - started:.0f} s"

@@ -26,11 +26,12 @@ BACKENDS = ("sdpa", "flex", "flex_eager")
 """How attention is computed; all give the same within rounding.
 
 "sdpa": scaled_dot_product_attention, which has forward and backward everywhere and no start-up; scores that are capped
-(Gemma 2) are computed in the open, for it caps none. "flex": flex_attention, compiled for each kind of mask (seconds to
-a minute at first, and a C++ compiler or Triton): it caps scores inside the kernel and leaves out blocks that a window
-or a border between texts hides, so it pays for long sequences with these on a GPU; a single query has nothing to leave
-out and goes to sdpa. PyTorch has no backward of it on CPUs. "flex_eager" is the same without a compiler, slower than
-sdpa: for comparison. `benchmarks/bench_attention.py` measures them where you are.
+(Gemma 2) are computed in the open, for it caps none. "flex": flex_attention, which caps scores inside the kernel and
+leaves out blocks that a window or a border between texts hides. It is compiled for each kind of mask (on a CPU for each
+length too; PyTorch keeps eight), which takes seconds to a minute and a C++ compiler or Triton: so it pays where many
+long texts are read whole, with a cap, a narrow window or borders, and elsewhere sdpa does. A single query goes to sdpa,
+for it has nothing to leave out. PyTorch has no backward of it on CPUs. "flex_eager" is the same without a compiler,
+slower than sdpa: for comparison. `benchmarks/bench_attention.py` measures them where you are.
 """
 
 

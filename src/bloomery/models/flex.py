@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bloomery.core.errors import ConfigError
+from bloomery.core.errors import ConfigError, DeviceError
 
 
 def flex_attend(
@@ -32,8 +32,8 @@ def flex_attend(
 ) -> Tensor:
     """(B, H, T, D), (B, H_kv, S, D) twice -> (B, H, T, D); `tensor`, `causal` and `memo` as in `attention.Mask`.
 
-    Scores are scaled, then capped, then added to. ConfigError for training on a CPU; without a compiler whatever
-    PyTorch raises.
+    Scores are scaled, then capped, then added to. ConfigError for training on a CPU, DeviceError where it cannot
+    be compiled.
     """
     wanted = torch.is_grad_enabled() and any(x.requires_grad for x in (query, key, value))
     if wanted and query.device.type == "cpu":
@@ -51,26 +51,34 @@ def flex_attend(
     with warnings.catch_warnings():
         # What it says of running without a compiler is what "flex_eager" is for.
         warnings.filterwarnings("ignore", message="flex_attention called without torch.compile")
-        return _kernel(compiled)(
-            query,
-            key,
-            value,
-            score_mod=_score_mod(bias, softcap),
-            block_mask=blocks,
-            scale=scale,
-            enable_gqa=query.size(1) != key.size(1),
-        )
+        warnings.simplefilter("ignore", DeprecationWarning)  # PyTorch's compiler uses what PyTorch calls deprecated
+        change, grouped = _score_mod(bias, softcap), query.size(1) != key.size(1)
+        kernel = _kernel(query.device.type) if compiled else _eager()
+        try:
+            return kernel(query, key, value, score_mod=change, block_mask=blocks, scale=scale, enable_gqa=grouped)
+        except RuntimeError as error:
+            if not compiled or not _is_of_compiler(error):
+                raise
+            first = next(iter(str(error).splitlines()), type(error).__name__)
+            raise DeviceError(f"flex attention does not compile here: {first:.200}", hint="use sdpa") from error
+
+
+def _eager() -> Callable[..., Tensor]:
+    from torch.nn.attention.flex_attention import flex_attention
+
+    return flex_attention
 
 
 @cache
-def _kernel(compiled: bool) -> Callable[..., Tensor]:
-    from torch.nn.attention.flex_attention import flex_attention
+def _kernel(device_type: str) -> Callable[..., Tensor]:
+    # For lengths that are left open PyTorch 2.13 writes C++ that does not compile: on CPUs each has its own kernel.
+    return torch.compile(_eager(), dynamic=False if device_type == "cpu" else None)
 
-    if not compiled:
-        return flex_attention
-    with warnings.catch_warnings():  # PyTorch's compiler imports what PyTorch itself calls deprecated
-        warnings.simplefilter("ignore", DeprecationWarning)
-        return torch.compile(flex_attention)
+
+def _is_of_compiler(error: RuntimeError) -> bool:
+    from torch._dynamo.exc import TorchDynamoException
+
+    return isinstance(error, TorchDynamoException)
 
 
 def _score_mod(bias: Tensor | None, softcap: float | None) -> Any:

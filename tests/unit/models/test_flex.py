@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from bloomery.core.errors import ConfigError
+from bloomery.core.errors import ConfigError, DeviceError
 from bloomery.models import Decoder, KVCache, ModelConfig
 from bloomery.models.alibi import slopes, with_alibi
 from bloomery.models.attention import EVERYTHING, Mask, attend, causal_mask, use_backend, window_mask
@@ -102,12 +102,24 @@ def test_training_on_a_cpu_is_refused_before_it_starts(backend: str):
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_compiled():
-    """Wants a C++ compiler; a window's blocks and a cap are in the kernel."""
-    query, key, value = _qkv()
+    """Wants a C++ compiler; a window's blocks and a cap are in the kernel. Of two lengths, for those left open fail."""
     with torch.inference_mode():
-        for mask, softcap in ((MASKS["causal window"], 1.5), (MASKS["alibi"], None)):
+        for length, softcap in ((150, 1.5), (290, None)):
+            query, key, value = _qkv(length=length, total=length)
+            mask = causal_mask(0, length, 20, CPU)
             expected = attend(query, key, value, mask, scale=0.3, softcap=softcap)
             found = attend(query, key, value, mask, scale=0.3, softcap=softcap, backend="flex")
             torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_without_a_compiler_it_is_said(monkeypatch: pytest.MonkeyPatch):
+    import torch._inductor.config as inductor
+
+    monkeypatch.setattr(inductor.cpp, "cxx", ("/no/such/compiler",))
+    monkeypatch.setattr(inductor, "force_disable_caches", True)
+    query, key, value = _qkv(length=131, total=131)
+    with torch.inference_mode(), pytest.raises(DeviceError, match="does not compile here") as caught:
+        attend(query, key, value, EVERYTHING, scale=0.3, softcap=0.7, backend="flex")
+    assert caught.value.hint == "use sdpa" and "\n" not in str(caught.value)
