@@ -25,9 +25,9 @@ class ServeConfig:
     """0 takes a free one."""
     api_key: str | None = None
     """The key that every request must carry as a bearer token; None reads $BLOOMERY_API_KEY, "" is no key."""
-    max_running: int = 1
-    """Requests that are generated at the same time, taking turns."""
-    max_waiting: int = 32
+    max_running: int = 32
+    """Requests that are generated at the same time, in one batch."""
+    max_waiting: int = 128
     """Requests that may wait; one more is answered with 429."""
     retry_after_seconds: int = 1
     """What a refused client is told to wait."""
