@@ -152,11 +152,16 @@ class Encoder(nn.Module):
         return x if self.norm is None else self.norm(x)
 
     def forward(
-        self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        *,
+        unpad: bool | None = False,
     ) -> Tensor:
-        """What the head says: (B, T, V) for "masked", (B, C) for "sequence", (B, T, C) for "token". ConfigError
-        for an encoder without a head."""
-        hidden = self.hidden_states(input_ids, attention_mask, token_type_ids)
+        """What the head says: (B, T, V) for "masked", (B, C) for "sequence", (B, T, C) for "token". `unpad` as in
+        `hidden_states`. ConfigError for an encoder without a head."""
+        hidden = self.hidden_states(input_ids, attention_mask, token_type_ids, unpad=unpad)
         if self.config.head == "none":
             raise ConfigError("this encoder has no head", hint="use its hidden states, or load it with a head")
         if self.config.head == "sequence":

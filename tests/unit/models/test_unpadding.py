@@ -76,6 +76,16 @@ def test_states_are_those_of_the_padded_batch(family: str, lengths: tuple[int, .
         assert not found[~mask.bool()].any()
 
 
+@pytest.mark.parametrize("head", ["sequence", "token"])
+@torch.inference_mode()
+def test_labels_are_those_of_the_padded_batch(head: str):
+    encoder, mask = _encoder("modernbert", head), _mask(4, 17, 30)
+    ids = torch.randint(1, 40, mask.shape, generator=torch.Generator().manual_seed(1)) * mask
+    expected, found = encoder(ids, mask), encoder(ids, mask, unpad=None)
+    real = mask.bool() if head == "token" else slice(None)
+    assert (found - expected)[real].abs().max() < 1e-5
+
+
 def test_gradients_are_those_of_the_padded_batch():
     mask = _mask(4, 17, 30)
     ids = torch.randint(1, 40, mask.shape, generator=torch.Generator().manual_seed(1)) * mask
