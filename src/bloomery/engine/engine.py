@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import psutil
@@ -18,7 +19,8 @@ import torch
 from torch import Tensor
 
 from bloomery.core.errors import BloomeryError, ConfigError, DataError, DeviceError
-from bloomery.engine.blocks import BlockPool
+from bloomery.engine.blocks import BlockPool, Table
+from bloomery.engine.drafts import Drafting
 from bloomery.engine.generation import Generation
 from bloomery.engine.metering import Bench
 from bloomery.engine.results import Delta, FinishReason
@@ -26,6 +28,7 @@ from bloomery.engine.runner import Decoding, Runner
 from bloomery.engine.sampling import log_probabilities
 from bloomery.engine.scheduler import Scheduler, SchedulerConfig
 from bloomery.engine.sequence import Request, SequenceState
+from bloomery.models.decoder import Decoder
 from bloomery.models.paged import PagedMemory
 
 Told = tuple[SequenceState, Delta]
@@ -45,13 +48,20 @@ class EngineConfig:
     """"auto" as the weights, or "int8" with a scale for each position and head."""
     prefix_cache: bool = True
     """Remember what was read for prompts that begin alike."""
+    drafts: str = "off"
+    """"ngram" guesses what comes next from what stood there before; texts stay the same."""
+    draft_tokens: int = 8
+    """Guesses of one step, at most."""
     scheduler: SchedulerConfig = field(default_factory=SchedulerConfig)
 
     def __post_init__(self) -> None:
         if self.cache_dtype not in ("auto", "int8"):
             raise ConfigError(f"unknown cache_dtype {self.cache_dtype!r}", hint='"auto" or "int8"')
-        for name, value in (("block_size", self.block_size), ("cache_tokens", self.cache_tokens or 1)):
-            if value < 1:
+        if self.drafts not in ("off", "ngram"):
+            raise ConfigError(f"unknown drafts {self.drafts!r}", hint='"off" or "ngram"')
+        sizes = {"block_size": self.block_size, "cache_tokens": self.cache_tokens, "draft_tokens": self.draft_tokens}
+        for name, value in sizes.items():
+            if value is not None and value < 1:
                 raise ConfigError(f"{name} should be at least 1, not {value}")
 
 
@@ -77,13 +87,25 @@ class Choice:
     tokens: list[int] = field(default_factory=list)
     logprobs: list[Tensor] = field(default_factory=list)
     error: BloomeryError | None = None
+    taken: int = 0
+    """Tokens that the text took, up to its end."""
 
 
 class Engine:
     """See the module. Safe to use from several threads."""
 
-    def __init__(self, decoder: Decoding, bench: Bench, config: EngineConfig | None = None) -> None:
+    def __init__(
+        self,
+        decoder: Decoding,
+        bench: Bench,
+        config: EngineConfig | None = None,
+        *,
+        draft_model: Decoder | None = None,
+    ) -> None:
+        """`draft_model` guesses tokens, if given; it has the same vocabulary."""
         self.config = config or EngineConfig()
+        kind = "model" if draft_model is not None else self.config.drafts
+        self.drafting = None if kind == "off" else Drafting(kind, self.config.draft_tokens, draft_model)
         self._decoder, self._bench = decoder, bench
         self._condition = threading.Condition()
         self._stepping = False
@@ -145,6 +167,23 @@ class Engine:
         finally:
             self._leave(ticket)
 
+    @contextmanager
+    def exclusive(self) -> Iterator[tuple[Runner, BlockPool]]:
+        """Between the steps of requests: the runner, and the pool whose blocks may be taken meanwhile."""
+        with self._condition:
+            pool = self.scheduler.pool
+            while self._stepping:
+                self._condition.wait()
+            self._stepping = True
+        try:
+            assert self._runner is not None
+            with self._bench.step():
+                yield self._runner, pool
+        finally:
+            with self._condition:
+                self._stepping = False
+                self._condition.notify_all()
+
     def _enter(self, requests: Sequence[Request]) -> Ticket:
         families = [[self._state(request, one) for one in request.generations] for request in requests]
         ticket = Ticket([one for family in families for one in family])
@@ -168,7 +207,7 @@ class Engine:
         # Samples share the prompt's keys: what the longest of them may come to counts for all.
         new = max(one.max_new_tokens for one in request.generations)
         reach = self._decoder.config.reach(len(request.prompt_ids) + max(0, new - 1))
-        return SequenceState(request, generation, list(request.prompt_ids), reach=reach)
+        return SequenceState(request, generation, list(request.prompt_ids), table=Table(reach=reach))
 
     def _leave(self, ticket: Ticket) -> None:
         with self._condition:
@@ -190,7 +229,7 @@ class Engine:
                     ticket = self._tickets.get(one)
                     if ticket is not None:
                         ticket.tell(one, delta)
-                    if one.generation.finished:
+                    if delta.result is not None:
                         self._drop(one)
                 self._stepping = False
                 self._condition.notify_all()
@@ -276,11 +315,12 @@ class Engine:
         for one, part in zip(batch, parts, strict=True):
             one.generation.begin()
             one.generation.spend(step.seconds, len(part) / tokens)
+        told = self._accept(choices)
         with self._condition:
             for choice in choices:
                 if choice.error is None:
-                    self.scheduler.read(choice.sequence, max(1, len(choice.tokens)))
-        return self._accept(choices)
+                    self.scheduler.read(choice.sequence, choice.taken)
+        return told
 
     def _accept(self, choices: Sequence[Choice]) -> list[Told]:
         """Take the chosen tokens one by one, until an end."""
@@ -294,11 +334,15 @@ class Engine:
                 continue
             if generation.max_new_tokens == 0:
                 told.append((one, generation.end("length")))
-            generation.drafted_tokens += len(one.draft)
-            generation.accepted_tokens += max(0, len(choice.tokens) - 1)
-            one.draft = []
+            if one.drafter is not None:
+                right = max(0, len(choice.tokens) - 1)
+                generation.drafted_tokens += len(one.draft)
+                generation.accepted_tokens += right
+                one.drafter.learn(len(one.draft), right)
+                one.draft = []
             for token, row in zip(choice.tokens, choice.logprobs, strict=True):
                 one.ids.append(token)
+                choice.taken += 1
                 told.append((one, generation.accept(token, row)))
                 if generation.finished:
                     break
@@ -306,6 +350,14 @@ class Engine:
 
     def _guess(self, one: SequenceState) -> None:
         """Guess the tokens that follow a sequence that decodes, to be checked in the step."""
+        if self.drafting is None or not one.is_decoding:
+            return
+        if one.drafter is None:
+            one.drafter = self.drafting.drafter(one)
+        generation = one.generation
+        # The token that is drawn after the guesses comes with them.
+        most = generation.max_new_tokens - generation.num_new - 1
+        one.draft = one.drafter.guess(one, most) if most > 0 else []
 
     def _fail(self, one: SequenceState, error: BaseException) -> None:
         ticket = self._tickets.get(one)

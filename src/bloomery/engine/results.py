@@ -91,6 +91,11 @@ class GenerationResult:
         return len(self.token_ids)
 
     @property
+    def mean_logprob(self) -> float:
+        """Of the new tokens; minus infinity if there are none."""
+        return sum(self.logprobs) / len(self.logprobs) if self.logprobs else float("-inf")
+
+    @property
     def energy(self) -> Quantity:
         """Joules of prefill and decode together."""
         return self.prefill_energy + self.decode_energy

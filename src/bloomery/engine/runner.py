@@ -12,7 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from bloomery.engine.blocks import Copy
+from bloomery.engine.blocks import Copy, Table
 from bloomery.engine.sequence import SequenceState
 from bloomery.models.attention import RaggedCache
 from bloomery.models.config import ModelConfig
@@ -54,37 +54,40 @@ class Runner:
         embeds = None
         if sequence.request.embed is not None and start < sequence.num_prompt:
             embeds = self._embedded(sequence, start, end)
-        hidden = self._hidden(part, [self._rows(sequence, count)], embeds)
+        hidden = self.read([part], [(sequence.table, start)], embeds)
         if sequence.request.scores_prompt and sequence.scored < sequence.num_prompt:
-            return self._logits(hidden)
-        return self._logits(hidden[-1:]) if end == len(sequence.ids) else None
+            return self.logits(hidden)
+        return self.logits(hidden[-1:]) if end == len(sequence.ids) else None
 
     def decode(self, sequences: Sequence[SequenceState]) -> list[Tensor]:
         """Read the last token of each, and its guesses; logits float32 on the CPU (1 + guesses, V) of each."""
         parts = [[sequence.ids[-1], *sequence.draft] for sequence in sequences]
-        rows = [self._rows(one, len(part)) for one, part in zip(sequences, parts, strict=True)]
-        logits = self._logits(self._hidden([i for part in parts for i in part], rows, None))
+        logits = self.logits(self.read(parts, [(one.table, one.read) for one in sequences]))
         return list(logits.split([len(part) for part in parts]))
 
-    def _hidden(self, ids: Sequence[int], rows: Sequence[Rows], embeds: Tensor | None) -> Tensor:
+    def read(
+        self, parts: Sequence[Sequence[int]], places: Sequence[tuple[Table, int]], embeds: Tensor | None = None
+    ) -> Tensor:
+        """Read the new tokens of several texts, each into its table after so many positions: hidden states (N, E)."""
+        rows = [self._rows(table, start, len(part)) for part, (table, start) in zip(parts, places, strict=True)]
+        ids = torch.tensor([[i for part in parts for i in part]], dtype=torch.int64, device=self.device)
         step = PagedStep(self.memory, rows, self.device)
-        row = torch.tensor([ids], dtype=torch.int64, device=self.device)
-        return self.decoder.hidden_states(row, cache=step, inputs_embeds=embeds)[0]
+        return self.decoder.hidden_states(ids, cache=step, inputs_embeds=embeds)[0]
 
-    def _logits(self, hidden: Tensor) -> Tensor:
+    def logits(self, hidden: Tensor) -> Tensor:
+        """(N, E) -> (N, V), float32 on the CPU."""
         return self.decoder.logits(hidden).to(device="cpu", dtype=torch.float32)
 
-    def _rows(self, sequence: SequenceState, count: int) -> Rows:
-        """The runs of memory that hold all that is read, and the `count` tokens that are read now."""
-        rest, runs = sequence.read + count, []
-        for first, blocks in sequence.table.runs:
+    def _rows(self, table: Table, start: int, count: int) -> Rows:
+        """The runs of memory that hold `start` positions and the `count` that are read now."""
+        rest, runs = start + count, []
+        for first, blocks in table.runs:
             length = min(rest, blocks * self.block_size)
             if length <= 0:
                 break
             runs.append((first * self.block_size, length))
             rest -= length
-        before = sequence.ids[sequence.read - 1] if sequence.read else None
-        return Rows(sequence.read, count, runs, before, sequence.reach)
+        return Rows(start, count, runs, table.reach)
 
     def _embedded(self, sequence: SequenceState, start: int, end: int) -> Tensor:
         """Embeddings of positions from .. to: the prompt's own, and of new tokens if they are read again."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import secrets
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -33,6 +33,16 @@ class Candidates:
     def probabilities(self) -> Tensor:
         """float32 (K,), summing to 1."""
         return torch.softmax(self.scores, dim=-1)
+
+    def at(self, uniform: Tensor) -> int:
+        """The token at a place (1,) from 0 to 1, float64, of the cumulative distribution."""
+        if len(self.ids) == 1:
+            return int(self.ids[0])
+        cumulative = self.probabilities().double().cumsum(dim=-1)
+        place = int(torch.searchsorted(cumulative, uniform * cumulative[-1], right=True))
+        # Rounding may put the draw at the very end; a token of probability 0 at the tail must not be taken.
+        last = int(torch.searchsorted(cumulative, cumulative[-1:]))
+        return int(self.ids[min(place, last)])
 
     def only(self, kept: Tensor) -> Candidates:
         return Candidates(self.ids[kept], self.scores[kept])
@@ -109,12 +119,15 @@ class Sampler:
         candidates = self.candidates(logits)
         if len(candidates.ids) == 1:
             return self._took(int(candidates.ids[0]))
-        cumulative = candidates.probabilities().double().cumsum(dim=-1)
-        uniform = torch.rand(1, generator=self._generator, dtype=torch.float64)
-        place = int(torch.searchsorted(cumulative, uniform * cumulative[-1], right=True))
-        # Rounding may put the draw at the very end; a token of probability 0 at the tail must not be taken.
-        last = int(torch.searchsorted(cumulative, cumulative[-1:]))
-        return self._took(int(candidates.ids[min(place, last)]))
+        return self._took(candidates.at(torch.rand(1, generator=self._generator, dtype=torch.float64)))
+
+    def preview(self, count: int) -> Callable[[int, Tensor], int]:
+        """What would be chosen with the random numbers of the next `count` draws, which are not used up: a function of
+        which draw and of float32 CPU logits (V,), another model's for example."""
+        state = self._generator.get_state()
+        uniforms = torch.rand(count, generator=self._generator, dtype=torch.float64)
+        self._generator.set_state(state)
+        return lambda place, logits: self.candidates(logits).at(uniforms[place : place + 1])
 
     def candidates(self, logits: Tensor) -> Candidates:
         """What may be chosen next, after bias, penalties and filters, from float32 CPU logits (V,)."""

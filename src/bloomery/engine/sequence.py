@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Items
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import Tensor
 
@@ -59,10 +60,10 @@ class SequenceState:
     """Prompt positions whose log-probabilities were told."""
     draft: list[int] = field(default_factory=list)
     """Guessed next tokens, to be checked in this step."""
+    drafter: Any = None
+    """Who guesses them; see `drafts`."""
     number: int = field(default_factory=lambda: next(_numbers))
     arrived: float = field(default_factory=time.perf_counter)
-    reach: int = 0
-    """`ModelConfig.reach` of all that it may come to: keys of texts with another one are turned otherwise."""
     chain: HashChain | None = None
     """The hashes of its full blocks, as far as they were asked for."""
 
@@ -87,7 +88,8 @@ class SequenceState:
     def hashes(self, block_size: int, blocks: int) -> list[bytes]:
         """The hashes of the first `blocks` full blocks."""
         if self.chain is None:
-            owner = f"{self.request.tenant}\0{self.reach}" if self.reach else self.request.tenant
+            reach = self.table.reach  # keys of texts with another one are turned otherwise
+            owner = f"{self.request.tenant}\0{reach}" if reach else self.request.tenant
             self.chain = HashChain(owner, block_size)
         return self.chain.of(self.ids, blocks)
 

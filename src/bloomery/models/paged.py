@@ -29,8 +29,6 @@ class Rows:
     start: int
     count: int
     runs: Sequence[tuple[int, int]]
-    before: int | None = None
-    """The id of the token before the first new one; None where the text begins."""
     reach: int = 0
     """`ModelConfig.reach` of the text, the same in each of its steps."""
 
@@ -52,6 +50,9 @@ class PagedMemory:
         self.num_positions = num_positions
         self.keys = [torch.empty(shape, dtype=dtype, device=device) for _ in layers]
         self.values = [torch.empty(shape, dtype=dtype, device=device) for _ in layers]
+        hashes = config.bigram_vocab_size > 0
+        self.ids = torch.zeros(num_positions, dtype=torch.int64, device=device) if hashes else None
+        """The token at each position, for a decoder whose embedding of a token depends on the one before."""
         self._scales: list[tuple[Tensor, Tensor]] = []
         if dtype == torch.int8:
             sizes = (*shape[:2], 1)
@@ -96,6 +97,8 @@ class PagedMemory:
         pairs = [*self.keys, *self.values, *(one for both in self._scales for one in both)]
         for tensor in pairs:
             tensor[target] = tensor[source]
+        if self.ids is not None:
+            self.ids[target] = self.ids[source]
 
 
 class PagedStep(RaggedCache):
@@ -104,7 +107,7 @@ class PagedStep(RaggedCache):
     def __init__(self, memory: PagedMemory, rows: Sequence[Rows], device: torch.device | str = "cpu") -> None:
         self.memory, self.rows = memory, list(rows)
         places = [p for one in rows for p in range(one.start, one.start + one.count)]
-        slots = [slot for one in rows for slot in _slots(one)]
+        slots = [slot for one in rows for slot in _slots(one, one.start, one.start + one.count)]
         self.positions = torch.tensor(places, device=device)
         self.longest = max((one.start + one.count for one in rows), default=0)
         self.reaches = torch.tensor([one.reach for one in rows for _ in range(one.count)])
@@ -137,13 +140,15 @@ class PagedStep(RaggedCache):
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
 
     def previous(self, input_ids: Tensor, none: int) -> Tensor:
-        """(1, N): the id before each of (1, N) new ones; `none` where a sequence begins."""
-        ids = input_ids[0].tolist()
-        found, begin = [], 0
+        """(1, N): the id before each of (1, N) new ones, which are kept; `none` where a sequence begins."""
+        kept, parts = self.memory.ids, []
+        assert kept is not None
+        kept[self._slots] = input_ids[0]
         for one in self.rows:
-            found += [none if one.before is None else one.before, *ids[begin : begin + one.count - 1]]
-            begin += one.count
-        return torch.tensor([found], device=input_ids.device)
+            places = _slots(one, max(0, one.start - 1), one.start + one.count - 1)
+            parts += [] if one.start else [kept.new_tensor([none])]
+            parts.append(kept[torch.tensor(list(places), dtype=torch.int64, device=kept.device)])
+        return torch.cat(parts)[None]
 
     def _mask(self, number: int, one: Rows, skip: int, mask: Mask) -> Mask:
         """The same for all layers of a kind."""
@@ -158,11 +163,11 @@ class PagedStep(RaggedCache):
         return known
 
 
-def _slots(one: Rows) -> Iterator[int]:
-    """Where the new tokens' keys go."""
-    before, end = 0, one.start + one.count
+def _slots(one: Rows, begin: int, end: int) -> Iterator[int]:
+    """Where the keys of positions begin .. end - 1 are in the memory."""
+    before = 0
     for first, length in one.runs:
-        low, high = max(one.start, before), min(end, before + length)
+        low, high = max(begin, before), min(end, before + length)
         yield from range(first + low - before, first + high - before)
         before += length
-    assert before == end
+    assert before == one.start + one.count

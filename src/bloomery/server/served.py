@@ -17,7 +17,7 @@ from bloomery.core.errors import BloomeryError
 from bloomery.core.quantity import Quantity
 from bloomery.core.workspace import Workspace
 from bloomery.engine import Delta, GenerationResult, LanguageModel, VisionLanguageModel
-from bloomery.engine.language_model import SamplingOptions
+from bloomery.engine.language_model import SamplingOptions, with_seed_of
 from bloomery.engine.sequence import Request
 from bloomery.models.image_processor import listed
 from bloomery.server.metrics import Metrics
@@ -64,23 +64,15 @@ class ServedRequest:
     def _requests(self) -> list[Request]:
         """One for each prompt, with all of its choices."""
         requests = []
-        for number, prompt in enumerate(self.prompts):
+        for prompt in self.prompts:
             more: dict[str, Any] = {"tenant": self.tenant, "priority": self.priority}
             if self.images and isinstance(self.model, VisionLanguageModel):
                 more |= self.model.illustrated(prompt, self.model.processor(listed(self.images)))
-            samples = [self._options(number * self.n + i) for i in range(self.n)]
+            samples = [with_seed_of(self.options, place) for place in range(self.n)]
             requests.append(
                 self.model.request(prompt, samples, continues=self.continues, cancel=self.job.cancel, **more)
             )
         return requests
-
-    def _options(self, choice: int) -> SamplingOptions:
-        """Choices of one prompt differ in their seeds, which follow from the request's."""
-        options = self.options.copy()
-        seed, place = options.get("seed"), choice % self.n
-        if seed is not None and place:
-            options["seed"] = (seed + place * 0x9E3779B97F4A7C15) % 2**63
-        return options
 
     def _observe(self, choice: int, delta: Delta, last: dict[int, float]) -> None:
         now = time.perf_counter()

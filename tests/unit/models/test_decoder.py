@@ -92,9 +92,8 @@ def test_several_texts_in_one_paged_step_are_each_by_itself(kind: str):
         rows, ids = [], []
         for number, start, stop in parts:
             text = texts[number][0]
-            before = int(text[start - 1]) if start else None
             reach = decoder.config.reach(text.size(0))
-            rows.append(Rows(start, stop - start, [(places[number][0], stop)], before, reach))
+            rows.append(Rows(start, stop - start, [(places[number][0], stop)], reach))
             ids.append(text[start:stop])
         hidden = decoder.hidden_states(torch.cat(ids)[None], cache=PagedStep(memory, rows))
         sizes = [stop - start for _, start, stop in parts]
