@@ -21,9 +21,9 @@ from torch import Tensor
 from bloomery.core.errors import BloomeryError, ConfigError, DataError, DeviceError
 from bloomery.engine.blocks import BlockPool, Table
 from bloomery.engine.drafts import Drafting
-from bloomery.engine.generation import Generation
+from bloomery.engine.generation import Generation, StepView
 from bloomery.engine.metering import Bench
-from bloomery.engine.results import Delta, FinishReason
+from bloomery.engine.results import Delta, FinishReason, TokenTrace
 from bloomery.engine.runner import Decoding, Runner
 from bloomery.engine.sampling import log_probabilities
 from bloomery.engine.scheduler import Scheduler, SchedulerConfig
@@ -87,6 +87,7 @@ class Choice:
     tokens: list[int] = field(default_factory=list)
     logprobs: list[Tensor] = field(default_factory=list)
     error: BloomeryError | None = None
+    traces: list[TokenTrace] = field(default_factory=list)
     taken: int = 0
     """Tokens that the text took, up to its end."""
 
@@ -292,7 +293,8 @@ class Engine:
             self.scheduler.read(one, count)
             if whole:
                 self.scheduler.fork(one)
-        return self._accept(choices) if whole else []
+        view = StepView(phase="prefill", step_seconds=step.seconds, step_tokens=count, step_sequences=1)
+        return self._accept(choices, view) if whole else []
 
     def _score(self, family: Sequence[SequenceState], rows: Tensor, start: int) -> None:
         """Tell the log-probabilities of the prompt's tokens, each once even if they are read again."""
@@ -315,14 +317,15 @@ class Engine:
         for one, part in zip(batch, parts, strict=True):
             one.generation.begin()
             one.generation.spend(step.seconds, len(part) / tokens)
-        told = self._accept(choices)
+        view = StepView(phase="decode", step_seconds=step.seconds, step_tokens=tokens, step_sequences=len(batch))
+        told = self._accept(choices, view)
         with self._condition:
             for choice in choices:
                 if choice.error is None:
                     self.scheduler.read(choice.sequence, choice.taken)
         return told
 
-    def _accept(self, choices: Sequence[Choice]) -> list[Told]:
+    def _accept(self, choices: Sequence[Choice], view: StepView) -> list[Told]:
         """Take the chosen tokens one by one, until an end."""
         told: list[Told] = []
         for choice in choices:
@@ -340,7 +343,9 @@ class Engine:
                 generation.accepted_tokens += right
                 one.drafter.learn(len(one.draft), right)
                 one.draft = []
-            for token, row in zip(choice.tokens, choice.logprobs, strict=True):
+            for place, (token, row) in enumerate(zip(choice.tokens, choice.logprobs, strict=True)):
+                if choice.traces:
+                    generation.traced(choice.traces[place], view)
                 one.ids.append(token)
                 choice.taken += 1
                 told.append((one, generation.accept(token, row)))
@@ -385,10 +390,17 @@ def _choose(one: SequenceState, logits: Tensor, logprobs: Tensor) -> Choice:
         return choice
     for place in range(len(logits)):
         # A vocabulary may be padded for speed: a row that has no token cannot be chosen.
-        token = generation.sampler.choose(logits[place, : generation.num_words])
+        words, sampler = logits[place, : generation.num_words], generation.sampler
+        candidates = sampler.trace(words, logprobs[place]) if sampler.params.trace else ()
+        token = sampler.choose(words)
+        right = place < len(one.draft) and token == one.draft[place]
+        if candidates:
+            positions = one.read + 1 + place if one.is_decoding else len(one.ids)
+            trace = TokenTrace(token_id=token, candidates=candidates, positions=positions, guessed=right)
+            choice.traces.append(trace)
         choice.tokens.append(token)
         choice.logprobs.append(logprobs[place])
-        if place >= len(one.draft) or token != one.draft[place]:
+        if not right:
             break
     return choice
 

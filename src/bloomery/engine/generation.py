@@ -9,16 +9,34 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TypedDict
 
 from torch import Tensor
 
 from bloomery.core.quantity import Quantity
 from bloomery.engine.metering import Bench, Phase
 from bloomery.engine.params import SamplingParams
-from bloomery.engine.results import Delta, FinishReason, GenerationResult, PromptLogprob, Timings, TokenLogprob
+from bloomery.engine.results import (
+    Delta,
+    FinishReason,
+    GenerationResult,
+    PromptLogprob,
+    Timings,
+    TokenLogprob,
+    TokenTrace,
+)
 from bloomery.engine.sampling import Sampler, most_probable
 from bloomery.engine.stops import StopStrings
 from bloomery.tokenizer import StreamDecoder, Tokenizer
+
+
+class StepView(TypedDict):
+    """What a trace says of a step; see `TokenTrace`."""
+
+    phase: str
+    step_seconds: float
+    step_tokens: int
+    step_sequences: int
 
 
 class Generation:
@@ -55,6 +73,7 @@ class Generation:
         self._logprobs: list[float] = []
         self._top: list[tuple[TokenLogprob, ...]] = []
         self._prompt_logprobs: list[PromptLogprob | None] = [None]
+        self._trace: list[TokenTrace] = []
 
     @property
     def num_new(self) -> int:
@@ -85,6 +104,11 @@ class Generation:
         for row, target in zip(rows, targets, strict=True):
             top = most_probable(row, count) if count else ()
             self._prompt_logprobs.append(PromptLogprob(token_id=target, logprob=float(row[target]), top=top))
+
+    def traced(self, one: TokenTrace, step: StepView) -> None:
+        """How the token that is accepted next came."""
+        at = time.perf_counter() - self._began
+        self._trace.append(replace(one, at_seconds=at, **step))
 
     def accept(self, token: int, logprobs: Tensor) -> Delta:
         """Take the next token, chosen from log-probabilities (V,); `finished` says whether it was the last."""
@@ -140,6 +164,7 @@ class Generation:
             logprobs=self._logprobs,
             top_logprobs=self._top if self.params.logprobs is not None else None,
             prompt_logprobs=self._scores(),
+            trace=self._trace[: len(self._ids)] if self.params.trace is not None else None,
             finish_reason=reason,
             prompt_token_ids=self._prompt,
             seed=self.sampler.seed,

@@ -50,6 +50,7 @@ class SamplingOptions(TypedDict, total=False):
     stop: str | Sequence[str] | None
     logprobs: int | None
     prompt_logprobs: int | None
+    trace: int | None
     ignore_eos: bool
 
 

@@ -15,6 +15,7 @@ from bloomery.core.errors import RequestError
 MAX_TOP_LOGPROBS = 20
 MAX_STOP_STRINGS = 16
 MAX_STOP_CHARACTERS = 1_000
+MAX_TRACED = 100
 MAX_BIASED_TOKENS = 4_096
 _MAX_NEW_TOKENS = 2**31 - 1
 _MAX_TEMPERATURE = 100.0
@@ -53,6 +54,8 @@ class SamplingParams:
     """How many alternatives to return for each new token; the token's own log-probability is always returned."""
     prompt_logprobs: int | None = None
     """How many alternatives to return for each prompt token; None computes nothing for the prompt."""
+    trace: int | None = None
+    """How many candidates to tell for each new token, before and after the filters, with the step that it came in."""
     ignore_eos: bool = False
     """Go on after an end-of-sequence token (for measurements)."""
 
@@ -70,6 +73,7 @@ class SamplingParams:
         _whole("seed", self.seed, -(2**63), 2**64 - 1, optional=True)
         _whole("logprobs", self.logprobs, 0, MAX_TOP_LOGPROBS, optional=True)
         _whole("prompt_logprobs", self.prompt_logprobs, 0, MAX_TOP_LOGPROBS, optional=True)
+        _whole("trace", self.trace, 1, MAX_TRACED, optional=True)
         if not isinstance(self.ignore_eos, bool):
             raise RequestError(f"ignore_eos should be true or false, not {self.ignore_eos!r:.40}", param="ignore_eos")
         object.__setattr__(self, "stop", _stop_strings(self.stop))

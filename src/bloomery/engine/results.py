@@ -61,6 +61,32 @@ class Timings:
         return steps / self.decode_seconds if steps > 0 and self.decode_seconds > 0 else None
 
 
+class TracedCandidate(NamedTuple):
+    """A token that might have been next: natural log-probabilities of the model's distribution, and of what bias,
+    penalties, constraint, temperature and filters made of it (None: not to be chosen)."""
+
+    token_id: int
+    logprob: float
+    chosen_from: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenTrace:
+    """How one new token came: the likeliest candidates, and the step that it was computed in: its phase ("prefill" or
+    "decode"), when it ended after the request came in, how long it took, how many tokens of how many sequences were
+    computed in it, and how many positions of this one were in memory. `guessed`: a draft had it right."""
+
+    token_id: int
+    candidates: tuple[TracedCandidate, ...]
+    phase: str = ""
+    at_seconds: float = 0.0
+    step_seconds: float = 0.0
+    step_tokens: int = 0
+    step_sequences: int = 0
+    positions: int = 0
+    guessed: bool = False
+
+
 @dataclass(frozen=True, kw_only=True)
 class GenerationResult:
     """A finished generation.
@@ -79,6 +105,7 @@ class GenerationResult:
     timings: Timings
     top_logprobs: list[tuple[TokenLogprob, ...]] | None = None
     prompt_logprobs: list[PromptLogprob | None] | None = None
+    trace: list[TokenTrace] | None = None
     prefill_energy: Quantity = field(default_factory=Quantity.unknown)
     decode_energy: Quantity = field(default_factory=Quantity.unknown)
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from bloomery.core.errors import DataError
 from bloomery.engine.params import SamplingParams
-from bloomery.engine.results import TokenLogprob
+from bloomery.engine.results import TokenLogprob, TracedCandidate
 
 _LIKELY = 1024  # with top-p, so many tokens nearly always hold the mass that is asked for
 
@@ -132,6 +132,18 @@ class Sampler:
     def candidates(self, logits: Tensor) -> Candidates:
         """What may be chosen next, after bias, penalties and filters, from float32 CPU logits (V,)."""
         return keep(self._changed(logits) if self._changes else logits, self.params)
+
+    def trace(self, logits: Tensor, logprobs: Tensor) -> tuple[TracedCandidate, ...]:
+        """The likeliest tokens of float32 CPU logits (V,), before and after what is done to them. To be asked before
+        `choose`: penalties count the tokens that were chosen."""
+        kept, count = self.candidates(logits), min(self.params.trace or 0, len(logits))
+        after = torch.full_like(logits, -torch.inf)
+        after[kept.ids] = torch.log_softmax(kept.scores, dim=-1)
+        best = torch.topk(logprobs[: len(logits)], count).indices
+        drawn = torch.topk(after, min(count, len(kept.ids))).indices
+        ids = list(dict.fromkeys([*best.tolist(), *drawn.tolist()]))
+        found = [(i, float(logprobs[i]), float(after[i])) for i in ids]
+        return tuple(TracedCandidate(i, before, None if then == -torch.inf else then) for i, before, then in found)
 
     def _took(self, token: int) -> int:
         self._counts[token] += 1
