@@ -66,7 +66,7 @@ class BeamSteps:
             if beams * pool.blocks_for(most) > pool.num_available:
                 hint = "fewer beams or new tokens, or more memory: EngineConfig(cache_tokens=...)"
                 raise DeviceError(f"no memory for the keys and values of {beams} beams", hint=hint)
-            table = Table(room=pool.blocks_for(most))
+            table = Table(room=pool.blocks_for(most), reach=runner.decoder.config.reach(most))
             self.state = BeamState(pool, [table], 0)
             part = self._engine.config.scheduler.prefill_tokens
             for start in range(0, len(prompt_ids) - 1, part):

@@ -34,6 +34,8 @@ class Table:
     room: int = 0
     runs: list[list[int]] = field(default_factory=list)
     """The same blocks as [first, count] of neighbours."""
+    reach: int = 0
+    """What the sequence's full length changes of its keys: `ModelConfig.reach`."""
 
     def add(self, block: int) -> None:
         self.blocks.append(block)
@@ -133,7 +135,7 @@ class BlockPool:
         """A second table of the same blocks."""
         for block in table.blocks:
             self._owners[block] += 1
-        return Table(list(table.blocks), table.room, [list(run) for run in table.runs])
+        return Table(list(table.blocks), table.room, [list(run) for run in table.runs], table.reach)
 
     def writable(self, table: Table, place: int) -> Copy | None:
         """Make the block at `place` the table's own. If it was shared, the content has to be copied as returned."""

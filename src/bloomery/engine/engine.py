@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 
 from bloomery.core.errors import BloomeryError, ConfigError, DataError, DeviceError
-from bloomery.engine.blocks import BlockPool
+from bloomery.engine.blocks import BlockPool, Table
 from bloomery.engine.drafts import Drafting
-from bloomery.engine.generation import StepView
+from bloomery.engine.generation import Generation, StepView
 from bloomery.engine.metering import Bench
 from bloomery.engine.results import Delta, FinishReason, TokenTrace
 from bloomery.engine.runner import Decoding, Runner
@@ -129,7 +129,7 @@ class Engine:
         dtype = torch.int8 if self.config.cache_dtype == "int8" else weight.dtype
         positions, size = self.config.cache_tokens, self.config.block_size
         if positions is None:
-            positions = self.config.scheduler.max_running * config.max_position_embeddings
+            positions = self.config.scheduler.max_running * config.context_length
             positions = min(positions, _free_bytes(weight.device) // PagedMemory.bytes_per_position(config, dtype))
         blocks = max(1, -(-positions // size))
         try:
@@ -190,10 +190,7 @@ class Engine:
                 self._rest()
 
     def _enter(self, requests: Sequence[Request]) -> Ticket:
-        families = [
-            [SequenceState(request, one, list(request.prompt_ids)) for one in request.generations]
-            for request in requests
-        ]
+        families = [[self._state(request, one) for one in request.generations] for request in requests]
         sequences = [one for family in families for one in family]
         ticket = Ticket(sequences, threading.Condition(self._lock))
         ticket.unfinished = len(ticket.sequences)
@@ -211,6 +208,12 @@ class Engine:
                 self.scheduler.add(first)
             self._tickets.update((one, ticket) for one in ticket.sequences)
         return ticket
+
+    def _state(self, request: Request, generation: Generation) -> SequenceState:
+        # Samples share the prompt's keys: what the longest of them may come to counts for all.
+        new = max(one.max_new_tokens for one in request.generations)
+        reach = self._decoder.config.reach(len(request.prompt_ids) + max(0, new - 1))
+        return SequenceState(request, generation, list(request.prompt_ids), table=Table(reach=reach))
 
     def _leave(self, ticket: Ticket) -> None:
         with self._condition:

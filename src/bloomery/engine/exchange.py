@@ -22,6 +22,8 @@ from bloomery.core.run import Run
 from bloomery.core.stage import StageInputs, reusable
 from bloomery.core.workspace import Workspace, as_workspace
 from bloomery.engine.loading import LABELS, as_dtype, find_model, read_label_names
+from bloomery.models import ModelConfig
+from bloomery.models.families import FAMILIES
 from bloomery.models.image_processor import ImageProcessor
 from bloomery.models.kinds import kind_of
 from bloomery.models.pooling import POOLING_FILES, Pooling
@@ -89,7 +91,7 @@ def export_model(
 
     `dtype` None keeps its own. Recurrent nets and small classifiers, which nothing else has, become a folder that
     `import_model` and `load` read: `note` is told so. The folder must be new or empty: it appears whole or not at all.
-    Raises DataError if it is neither, or has no place.
+    Raises DataError if it is neither, or has no place; ConfigError for a decoder with parts that they do not run.
     """
     target, kind = Path(folder).expanduser().absolute(), as_dtype(dtype)
     source, _ = find_model(reference, workspace)
@@ -99,6 +101,9 @@ def export_model(
         raise DataError(f"{target.parent} is no folder", hint="make it first")
     partial = target.parent / f".{target.name}.{os.getpid()}.partial"
     try:
+        values = read_json(source / "config.json")
+        if str(values.get("model_type")) in FAMILIES:
+            ModelConfig.from_hf(values).check_published()
         read = _Published(source, kind)
         read.write(partial)
         if not read.kind.published:

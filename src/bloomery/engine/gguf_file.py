@@ -89,6 +89,7 @@ def _decoder(
     """A writer that holds all of a decoder."""
     decoder, tokenizer = load_pretrained(source, dtype=dtype), Tokenizer.load(source)
     config = decoder.config
+    config.check_published()
     family = gguf_family(config)
     writer = _writer(gguf, partial, family.architecture, name, decoder.output_weight.dtype)
     write_sizes(gguf, writer, config, family)

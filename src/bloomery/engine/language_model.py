@@ -98,7 +98,7 @@ class LanguageModel:
     @property
     def context_length(self) -> int:
         """Tokens that the model can read at once."""
-        return self.config.max_position_embeddings
+        return self.config.context_length
 
     def encode_prompt(self, prompt: Prompt) -> list[int]:
         """Token ids of a prompt.

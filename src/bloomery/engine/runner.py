@@ -86,7 +86,7 @@ class Runner:
                 break
             runs.append((first * self.block_size, length))
             rest -= length
-        return Rows(start, count, runs)
+        return Rows(start, count, runs, table.reach)
 
     def _embedded(self, sequence: SequenceState, start: int, end: int) -> Tensor:
         """Embeddings of positions from .. to: the prompt's own, and of new tokens if they are read again."""

@@ -88,7 +88,9 @@ class SequenceState:
     def hashes(self, block_size: int, blocks: int) -> list[bytes]:
         """The hashes of the first `blocks` full blocks."""
         if self.chain is None:
-            self.chain = HashChain(self.request.tenant, block_size)
+            reach = self.table.reach  # keys of texts with another one are turned otherwise
+            owner = f"{self.request.tenant}\0{reach}" if reach else self.request.tenant
+            self.chain = HashChain(owner, block_size)
         return self.chain.of(self.ids, blocks)
 
     def family(self) -> Iterator[SequenceState]:

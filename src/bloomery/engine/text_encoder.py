@@ -1,7 +1,7 @@
 """TextEncoder: an encoder with its tokenizer: vectors of texts, blanks filled, labels given.
 
-Texts are read in batches of like length, so that little is computed for padding. This module does not know where
-weights come from (see `loading`), indexes or HTTP.
+Texts are read in batches of like length, so that little is padding, and padding is left out where that pays. This
+module does not know where weights come from (see `loading`), indexes or HTTP.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class TextEncoder:
             chosen = order[start : start + max(1, batch_size)]
             ids, mask, types = self._batch([rows[n] for n in chosen])
             with torch.inference_mode():
-                pooled = self.pooling(self.encoder.hidden_states(ids, mask, types), mask)
+                pooled = self.pooling(self.encoder.hidden_states(ids, mask, types, unpad=None), mask)
             vectors[chosen] = pooled.cpu().numpy()
         return vectors
 

@@ -56,7 +56,7 @@ def _ids(model: LanguageModel, text: str) -> list[int]:
 
 
 def _window_length(model: LanguageModel) -> int:
-    return model.config.max_position_embeddings
+    return model.config.context_length
 
 
 def _windows(ids: Sequence[int], length: int) -> Iterator[tuple[Sequence[int], int]]:

@@ -1,23 +1,42 @@
 """The one attention: self and cross, causal and bidirectional, windowed, grouped, with or without rotary positions.
 
 softmax(q k / scale + mask) v (Vaswani et al., arXiv 1706.03762) with H query heads in H_kv groups (Ainslie et al.,
-arXiv 2305.13245), through PyTorch's fused kernel; scores that are capped (Gemma 2) are computed in the open, for no
-fused kernel caps them. Masks are made once for all layers (`causal_mask`). Shapes: B batch, T query length, S key
-length, H heads, D head_dim, E hidden_size. This module does not know families, files or where a cache comes from.
+arXiv 2305.13245), through one of PyTorch's two fused kernels (`BACKENDS`). Masks are made once for all layers
+(`causal_mask`). Shapes: B batch, T query length, S key length, H heads, D head_dim, E hidden_size. This module does not
+know families, files or where a cache comes from.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bloomery.core.errors import ConfigError, nearest
+from bloomery.models.flex import flex_attend
 from bloomery.models.rope import rotate
+
+BACKENDS = ("sdpa", "flex", "flex_eager")
+"""How attention is computed; all give the same within rounding.
+
+"sdpa": scaled_dot_product_attention, which has forward and backward everywhere and no start-up; scores that are capped
+(Gemma 2) are computed in the open, for it caps none. "flex": flex_attention, which caps scores inside the kernel and
+leaves out blocks that a window or a border between texts hides. It is compiled for each kind of mask (on a CPU for each
+length too; PyTorch keeps eight), which takes seconds to a minute and a C++ compiler or Triton: so it pays where many
+long texts are read whole, with a cap, a narrow window or borders, and elsewhere sdpa does. A single query goes to sdpa,
+for it has nothing to leave out. PyTorch has no backward of it on CPUs. "flex_eager" is the same without a compiler,
+slower than sdpa: for comparison. `benchmarks/bench_attention.py` measures them where you are.
+"""
+
+
+_GATE_INPUTS = 32
+"""How many numbers of the residual stream a gate of value embeddings looks at: nanochat's choice."""
 
 
 class Cache(Protocol):
@@ -37,13 +56,19 @@ class Mask:
     """Which keys a query sees. `causal` alone lets the kernel skip what it need not compute.
 
     `tensor` (T, S), or broadcastable to (B, H, T, S): bool (True: seen), or float (added to the scores before the
-    softmax, which is also how relative positions come in); None: all. `window` is for a `RaggedCache`, which makes
-    its masks itself: how many positions back a query sees, its own included.
+    softmax, which is also how relative positions come in); None: all. `lengths` are those of texts that lie one after
+    the other in a single row: each sees itself only, `tensor` (longest, longest) counts from its start, and `causal`
+    is false. `window` and `slopes` are for a `RaggedCache`, which makes its masks itself: how many positions back a
+    query sees, its own included, and by what a score falls with each of them, (H).
     """
 
     tensor: Tensor | None = None
     causal: bool = False
+    lengths: tuple[int, ...] | None = None
     window: int | None = None
+    slopes: Tensor | None = None
+    memo: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
+    """What a backend has made of it for one layer and needs again for the next."""
 
 
 EVERYTHING = Mask()
@@ -55,6 +80,12 @@ class RaggedCache(ABC):
 
     positions: Tensor
     longest: int
+    reaches: Tensor
+    """(N,): `ModelConfig.reach` of each token's sequence; int64 on the CPU."""
+
+    @abstractmethod
+    def previous(self, input_ids: Tensor, none: int) -> Tensor:
+        """(1, N): the id before each of (1, N) new ones; `none` where a sequence begins."""
 
     @abstractmethod
     def attend(
@@ -67,6 +98,7 @@ class RaggedCache(ABC):
         *,
         scale: float,
         softcap: float | None,
+        backend: str = "sdpa",
     ) -> Tensor:
         """(1, H, N, D) of queries, (1, H_kv, N, D) of new keys and values -> (1, H, N, D)."""
 
@@ -94,14 +126,77 @@ def window_mask(length: int, radius: int, device: torch.device) -> Tensor:
     return (positions[:, None] - positions[None, :]).abs() <= radius
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, mask: Mask, *, scale: float, softcap: float | None) -> Tensor:
-    """(B, H, T, D), (B, H_kv, S, D) twice -> (B, H, T, D)."""
-    grouped = query.size(1) != key.size(1)
+def attend(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Mask,
+    *,
+    scale: float,
+    softcap: float | None,
+    backend: str = "sdpa",
+) -> Tensor:
+    """(B, H, T, D), (B, H_kv, S, D) twice -> (B, H, T, D), by one of BACKENDS."""
+    if backend != "sdpa" and query.size(2) > 1:
+        mask = block_diagonal(mask, query.device)
+        return flex_attend(
+            query,
+            key,
+            value,
+            tensor=mask.tensor,
+            causal=mask.causal,
+            scale=scale,
+            softcap=softcap,
+            compiled=backend == "flex",
+            memo=mask.memo,
+        )
+    if mask.lengths is not None:
+        return _attend_texts(query, key, value, mask, scale=scale, softcap=softcap)
     if softcap is None:
+        tensor = mask.tensor
+        if tensor is not None and tensor.is_floating_point():
+            tensor = tensor.to(query.dtype)
+        grouped = query.size(1) != key.size(1)
         return F.scaled_dot_product_attention(
-            query, key, value, attn_mask=mask.tensor, is_causal=mask.causal, scale=scale, enable_gqa=grouped
+            query, key, value, attn_mask=tensor, is_causal=mask.causal, scale=scale, enable_gqa=grouped
         )
     return weights(query, key, mask, scale=scale, softcap=softcap).to(value.dtype) @ _per_head(value, query.size(1))
+
+
+def _attend_texts(
+    query: Tensor, key: Tensor, value: Tensor, mask: Mask, *, scale: float, softcap: float | None
+) -> Tensor:
+    """Texts of `mask.lengths` in one row (1, H, N, D), each by itself; neighbours of one length together."""
+    parts = []
+    for start, stop, length in _runs(mask.lengths or ()):
+        # (1, H, n length, D) -> (n, H, length, D)
+        q, k, v = (x[0, :, start:stop].unflatten(1, (-1, length)).transpose(0, 1) for x in (query, key, value))
+        own = Mask(None if mask.tensor is None else mask.tensor[:length, :length])
+        out = attend(q, k, v, own, scale=scale, softcap=softcap)
+        parts.append(out.transpose(0, 1).flatten(1, 2))
+    return torch.cat(parts, dim=1)[None]
+
+
+def _runs(lengths: tuple[int, ...]) -> Iterator[tuple[int, int, int]]:
+    """(start, stop, length) of neighbouring texts of one length."""
+    start = 0
+    for length, run in groupby(lengths):
+        stop = start + length * sum(1 for _ in run)
+        yield start, stop, length
+        start = stop
+
+
+def block_diagonal(mask: Mask, device: torch.device) -> Mask:
+    """The mask with its `lengths` written out, bool (N, N); itself if it has none."""
+    if mask.lengths is None or "block_diagonal" in mask.memo:
+        return mask.memo.get("block_diagonal", mask)
+    lengths = torch.tensor(mask.lengths, device=device)
+    texts = torch.repeat_interleave(torch.arange(len(lengths), device=device), lengths)
+    seen = texts[:, None] == texts[None, :]
+    if mask.tensor is not None:
+        places = torch.cat([torch.arange(length, device=device) for length in mask.lengths])
+        seen &= mask.tensor[places[:, None], places[None, :]]
+    return mask.memo.setdefault("block_diagonal", Mask(seen))
 
 
 def scores(query: Tensor, key: Tensor, *, scale: float, softcap: float | None = None) -> Tensor:
@@ -117,7 +212,7 @@ def weights(query: Tensor, key: Tensor, mask: Mask, *, scale: float, softcap: fl
 
 def masked(scores: Tensor, mask: Mask) -> Tensor:
     """Scores (B, H, T, S) with what a mask adds, and -inf where it hides."""
-    tensor = mask.tensor
+    tensor = block_diagonal(mask, scores.device).tensor
     if mask.causal:
         tensor = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
     if tensor is None:
@@ -134,7 +229,7 @@ class Attention(nn.Module):
     """Queries from x, keys and values from x or from a memory (`memory_size` is its width).
 
     `qk_norm` "head" normalises queries and keys per head, "projection" over all heads together, both before the
-    rotation. `scale` None is D^-1/2.
+    rotation. `scale` None is D^-1/2. `backend` is one of BACKENDS; see `use_backend`.
     """
 
     def __init__(
@@ -151,12 +246,13 @@ class Attention(nn.Module):
         norm: Callable[[int], nn.Module] | None = None,
         scale: float | None = None,
         softcap: float | None = None,
+        value_gate: bool = False,
         layer: int = 0,
     ) -> None:
-        """`qkv_bias` for all three or one by one; `norm` makes the norm that `qk_norm` places; `layer` is the
-        number under which keys and values lie in a cache."""
+        """`qkv_bias` for all three or one by one; `norm` makes the norm that `qk_norm` places; `value_gate` weighs
+        value embeddings head by head; `layer` is the number under which keys and values lie in a cache."""
         super().__init__()
-        self.layer = layer
+        self.layer, self.backend = layer, "sdpa"
         self.heads, self.kv_heads, self.head_dim = num_heads, num_kv_heads or num_heads, head_dim
         self.scale = head_dim**-0.5 if scale is None else scale
         self.softcap = softcap
@@ -166,6 +262,7 @@ class Attention(nn.Module):
         self.k_proj = nn.Linear(source, kv_inner, bias=biases[1])
         self.v_proj = nn.Linear(source, kv_inner, bias=biases[2])
         self.o_proj = nn.Linear(inner, hidden_size, bias=output_bias)
+        self.v_gate = nn.Linear(min(_GATE_INPUTS, hidden_size), self.kv_heads, bias=False) if value_gate else None
         self.qk_norm = qk_norm
         self.q_norm = self.k_norm = None
         if qk_norm is not None:
@@ -177,10 +274,18 @@ class Attention(nn.Module):
         """(B, T, E) -> (B, H, T, D), normalised and rotated."""
         return self._place(self.q_proj(x), self.heads, self.q_norm, tables)
 
-    def keys_values(self, x: Tensor, tables: Tables | None) -> tuple[Tensor, Tensor]:
-        """(B, S, E) -> keys and values (B, H_kv, S, D), keys normalised and rotated."""
-        value = self.v_proj(x).unflatten(-1, (self.kv_heads, self.head_dim)).transpose(1, 2)
-        return self._place(self.k_proj(x), self.kv_heads, self.k_norm, tables), value
+    def keys_values(
+        self, x: Tensor, tables: Tables | None, value_embeds: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """(B, S, E) -> keys and values (B, H_kv, S, D), keys normalised and rotated.
+
+        `value_embeds` (B, S, H_kv D) are added to the values, each head's times a gate from 0 to 2.
+        """
+        value = self.v_proj(x).unflatten(-1, (self.kv_heads, self.head_dim))
+        if self.v_gate is not None and value_embeds is not None:
+            gate = 2 * torch.sigmoid(self.v_gate(x[..., : self.v_gate.in_features]))
+            value = value + gate[..., None].to(value.dtype) * value_embeds.view_as(value).to(value.dtype)
+        return self._place(self.k_proj(x), self.kv_heads, self.k_norm, tables), value.transpose(1, 2)
 
     def _place(self, x: Tensor, heads: int, norm: nn.Module | None, tables: Tables | None) -> Tensor:
         dtype = x.dtype
@@ -200,15 +305,26 @@ class Attention(nn.Module):
         tables: Tables | None = None,
         cache: Cache | RaggedCache | None = None,
         memory: tuple[Tensor, Tensor] | None = None,
+        value_embeds: Tensor | None = None,
     ) -> Tensor:
         """x (B, T, E) -> (B, T, E). `memory` is what `keys_values` made of another sequence (cross attention);
-        a `cache` takes this step's keys and values and gives back all so far."""
+        a `cache` takes this step's keys and values and gives back all so far; `value_embeds` as in `keys_values`."""
         query = self.queries(x, tables)
-        key, value = self.keys_values(x, tables) if memory is None else memory
+        key, value = self.keys_values(x, tables, value_embeds) if memory is None else memory
+        how: dict[str, Any] = {"scale": self.scale, "softcap": self.softcap, "backend": self.backend}
         if isinstance(cache, RaggedCache):
-            out = cache.attend(self.layer, query, key, value, mask, scale=self.scale, softcap=self.softcap)
+            out = cache.attend(self.layer, query, key, value, mask, **how)
             return self.o_proj(out.transpose(1, 2).flatten(2))
         if cache is not None and memory is None:
             key, value = cache.write(self.layer, key, value)
-        out = attend(query, key, value, mask, scale=self.scale, softcap=self.softcap)
+        out = attend(query, key, value, mask, **how)
         return self.o_proj(out.transpose(1, 2).flatten(2))
+
+
+def use_backend(model: nn.Module, name: str) -> None:
+    """Let every attention of a model be computed by one of BACKENDS; ConfigError for another name."""
+    if name not in BACKENDS:
+        raise ConfigError(f"unknown attention {name!r:.60}", hint=nearest(name, BACKENDS))
+    for module in model.modules():
+        if isinstance(module, Attention):
+            module.backend = name

@@ -65,12 +65,13 @@ class Block(nn.Module):
         cache: Cache | RaggedCache | None = None,
         memory: tuple[Tensor, Tensor] | None = None,
         memory_mask: Mask = EVERYTHING,
+        value_embeds: Tensor | None = None,
     ) -> Tensor:
         """x (B, T, E) -> (B, T, E); `memory` is the keys and values for cross attention, which see all of it but
-        what `memory_mask` hides."""
+        what `memory_mask` hides; `value_embeds` are for self attention (`Attention.keys_values`)."""
 
         def attend(y: Tensor) -> Tensor:
-            return self.dropout(self.self_attn(y, mask=mask, tables=tables, cache=cache))
+            return self.dropout(self.self_attn(y, mask=mask, tables=tables, cache=cache, value_embeds=value_embeds))
 
         def cross(y: Tensor) -> Tensor:
             assert self.cross_attn is not None

@@ -28,11 +28,13 @@ class KVCache:
         self.values = torch.zeros(shape, dtype=dtype, device=device)
         self.max_length = max_length
         self.length = 0
+        hashes = config.bigram_vocab_size > 0
+        self._ids = torch.zeros(batch_size, max_length, dtype=torch.int64, device=device) if hashes else None
 
     @property
     def num_bytes(self) -> int:
-        """2 L H_kv S D times the bytes of one number, times the batch."""
-        return self.keys.nbytes + self.values.nbytes
+        """2 L H_kv S D times the bytes of one number, times the batch; and ids, if they are kept."""
+        return self.keys.nbytes + self.values.nbytes + (0 if self._ids is None else self._ids.nbytes)
 
     def reserve(self, num_tokens: int) -> None:
         """RequestError unless `num_tokens` more positions fit."""
@@ -54,6 +56,16 @@ class KVCache:
         self.keys[layer, :, :, self.length : end] = keys
         self.values[layer, :, :, self.length : end] = values
         return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
+
+    def previous(self, input_ids: Tensor, none: int) -> Tensor:
+        """The id before each of (B, T) new ones, which are kept; `none` where a text begins. For a decoder whose
+        config has a bigram_vocab_size."""
+        assert self._ids is not None
+        start, end = self.length, self.length + input_ids.size(1)
+        self._ids[:, start:end] = input_ids
+        if start:
+            return self._ids[:, start - 1 : end - 1]
+        return torch.cat((torch.full_like(input_ids[:, :1], none), input_ids[:, :-1]), dim=1)
 
     def crop(self, length: int) -> None:
         """Forget every position from `length` on."""

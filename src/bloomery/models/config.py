@@ -56,8 +56,9 @@ _OF_SOME = {
     *("mlp_bias", "sliding_window", "rope_local_base_freq", "partial_rotary_factor", "no_rope_layers"),
     *("attn_logit_softcapping", "final_logit_softcapping", "query_pre_attn_scalar", "use_parallel_residual"),
     *("num_experts", "num_experts_per_tok", "moe_intermediate_size", "norm_topk_prob"),
-    *("decoder_sparse_step", "mlp_only_layers"),
+    *("decoder_sparse_step", "mlp_only_layers", "value_embedding_layers", "bigram_vocab_size"),
 }
+_ORIGINAL = "original_max_position_embeddings"
 _MAX = {
     "vocab_size": 1 << 22,
     "hidden_size": 1 << 17,
@@ -116,6 +117,10 @@ class ModelConfig:
     """Every so many layers one is sparse."""
     mlp_only_layers: tuple[int, ...] = ()
     """Layers that are never sparse."""
+    value_embedding_layers: tuple[int, ...] = ()
+    """Layers that have a second token embedding, added to their values head by head."""
+    bigram_vocab_size: int = 0
+    """Rows of the hashed embedding of pairs of tokens that is added to the input; 0: none."""
     initializer_range: float = 0.02
     bos_token_id: int | None = None
     eos_token_id: tuple[int, ...] = ()
@@ -135,6 +140,19 @@ class ModelConfig:
     def qk_norm(self) -> bool:
         """Whether queries and keys are normalised."""
         return self.family.qk_norm is not None
+
+    @property
+    def context_length(self) -> int:
+        """Tokens that it can read at once: what dynamic scaling adds to the original context is not in
+        max_position_embeddings."""
+        scaling = self.rope_scaling
+        if scaling is None or scaling.rope_type != "dynamic" or scaling.factor is None:
+            return self.max_position_embeddings
+        return min(int(self.max_position_embeddings * scaling.factor), _MAX["max_position_embeddings"])
+
+    def reach(self, length: int) -> int:
+        """What a text's length changes of its rotary frequencies: texts with the same number share them; 0: nothing."""
+        return 0 if self.rope_scaling is None else self.rope_scaling.reach(length, self.max_position_embeddings)
 
     @property
     def rotary_dim(self) -> int:
@@ -162,6 +180,17 @@ class ModelConfig:
         chosen = (layer + 1) % self.decoder_sparse_step == 0 and layer not in self.mlp_only_layers
         return self.num_experts > 0 and chosen
 
+    def check_published(self) -> None:
+        """ConfigError if it has parts that nobody else runs."""
+        if not self.family.published:
+            layers = ", ".join(str(layer) for layer in self.value_embedding_layers)
+            parts = [f"value embeddings (in layers {layers})"] if layers else []
+            parts += ["bigram embeddings"] if self.bigram_vocab_size else []
+            raise ConfigError(
+                f"transformers, vLLM and llama.cpp do not run a decoder with {' and '.join(parts)}",
+                hint="bloomery runs it from its own folder; pretrain without them for a model that others run",
+            )
+
     def names(self) -> Names:
         """How the family's files name the tensors."""
         return Names(self.family.rules(self), base_prefix=self.family.base_prefix)
@@ -171,11 +200,12 @@ class ModelConfig:
         """From the content of a config.json. Raises ConfigError naming every key that is not supported."""
         family = family_of(values.get("model_type"))
         given = _given(family, by_layer_type(values))
+        _check_restricted(given, {**_ONLY, **family.only})
+        original = given.pop(_ORIGINAL, family.original_context) if family.original_context else None
+        rope = read_rope(given, family.defaults.get("rope_theta", 10000.0), original)
         merged = {**family.defaults, **given}
         if values.get("num_key_value_heads", 0) is None:
             merged["num_key_value_heads"] = merged["num_attention_heads"]
-        _check_restricted(given, {**_ONLY, **family.only})
-        rope = read_rope(given, family.defaults.get("rope_theta", 10000.0))
         share = rotary_share(given)
         allowed = _keys(family) - {"rope_scaling", "rope_theta", "layer_types"}
         special = {*_ONLY, *family.only, "rope_scaling", "rope_theta", "rope_parameters", "layer_types"}
@@ -214,6 +244,8 @@ class ModelConfig:
         if family.window_keys and family.layer_types:
             document["use_sliding_window"] = bool(types)
             document["max_window_layers"] = types.index(SLIDING) if types else self.num_hidden_layers
+        if family.original_context and self.rope_scaling is not None:
+            document[_ORIGINAL] = self.rope_scaling.original_max_position_embeddings
         if "no_rope_layers" in values:
             document["no_rope_layers"] = values["no_rope_layers"] or [1] * self.num_hidden_layers
         document |= self._rope_keys()
@@ -231,6 +263,11 @@ class ModelConfig:
             local = {"rope_type": "default", "rope_theta": self.rope_local_base_freq}
             table = {FULL: table, SLIDING: local}
         return {"rope_scaling": scaling or None, "rope_parameters": table}
+
+
+def every_second_layer(num_layers: int) -> tuple[int, ...]:
+    """Every second layer, the last among them: where nanochat has value embeddings."""
+    return tuple(range((num_layers - 1) % 2, num_layers, 2))
 
 
 _FIELDS = {f.name: f for f in dataclasses.fields(ModelConfig)}
@@ -346,8 +383,10 @@ def _check_options(config: ModelConfig) -> None:
         if config.rotary_dim % 2 or not config.rotary_dim:
             what = "head_dim" if share == 1 else "head_dim x partial_rotary_factor"
             raise ConfigError(f'"{what}" should be even for rotary positions, not {config.rotary_dim}')
-    if config.rope_scaling is not None and config.rope_scaling.rope_type == "yarn" and config.rope_theta <= 1:
-        raise ConfigError(f'"rope_theta" should be above 1 for yarn, not {config.rope_theta!r}')
+    _check_rope_scaling(config)
+    _check_own(config)
+    if "intermediate_size" in family.fixed and config.intermediate_size != 4 * config.hidden_size:
+        raise ConfigError(f'"intermediate_size" of {family.model_type} is 4 x hidden_size')
     if SLIDING in config.layer_types and config.sliding_window is None:
         raise ConfigError('"sliding_window" is missing: layer_types has sliding layers')
     if config.num_experts and not 1 <= config.num_experts_per_tok <= config.num_experts:
@@ -356,6 +395,39 @@ def _check_options(config: ModelConfig) -> None:
         raise ConfigError('"num_experts" and "moe_intermediate_size" should be at least 0, and at most 4,096 experts')
     if config.decoder_sparse_step < 1:
         raise ConfigError(f'"decoder_sparse_step" should be above 0, not {config.decoder_sparse_step}')
+
+
+def _check_rope_scaling(config: ModelConfig) -> None:
+    scaling = config.rope_scaling
+    if scaling is None:
+        return
+    kind, known = scaling.rope_type, config.family.rope_types
+    if known is not None and kind not in known:
+        raise ConfigError(f"family {config.model_type} has no rope scaling {kind}", hint="known: " + ", ".join(known))
+    if kind == "yarn" and config.rope_theta <= 1:
+        raise ConfigError(f'"rope_theta" should be above 1 for yarn, not {config.rope_theta!r}')
+    if kind == "dynamic" and config.rotary_dim <= 2:
+        raise ConfigError("rope scaling dynamic needs more than 2 rotated dimensions of a head")
+    if kind == "longrope":
+        for name in ("short_factor", "long_factor"):
+            count = len(getattr(scaling, name))
+            if count != config.rotary_dim // 2:
+                raise ConfigError(f'"{name}" has {count} numbers for {config.rotary_dim // 2} waves')
+
+
+def _check_own(config: ModelConfig) -> None:
+    layers = config.value_embedding_layers
+    if sorted(set(layers)) != list(layers) or any(not 0 <= layer < config.num_hidden_layers for layer in layers):
+        raise ConfigError(
+            f'"value_embedding_layers" should be numbers from 0 to {config.num_hidden_layers - 1}, rising'
+        )
+    if not 0 <= config.bigram_vocab_size <= _MAX["vocab_size"]:
+        raise ConfigError(f'"bigram_vocab_size" should be from 0 to {_MAX["vocab_size"]:,}')
+    if not config.family.published and not (layers or config.bigram_vocab_size):
+        raise ConfigError(
+            f"family {config.model_type} is for value and bigram embeddings, and has neither",
+            hint="choose them, or the family qwen3",
+        )
 
 
 def _check_restricted(values: Mapping[str, Any], only: Mapping[str, tuple[Any, ...]]) -> None:

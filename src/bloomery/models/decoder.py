@@ -12,13 +12,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bloomery.core.errors import RequestError
+from bloomery.models.alibi import slopes, with_alibi
 from bloomery.models.attention import Attention, Mask, RaggedCache, Tables, causal_mask
+from bloomery.models.bigrams import BigramEmbedding
 from bloomery.models.block import Block
 from bloomery.models.cache import KVCache
 from bloomery.models.config import ModelConfig
 from bloomery.models.feed_forward import FeedForward, GatedFeedForward, MixtureOfExperts
 from bloomery.models.norms import make_norm
 from bloomery.models.rope import inverse_frequencies, rope_tables
+
+_ZERO = ("o_proj.weight", "down_proj.weight", "v_gate.weight", "embed_bigrams.table.weight")
+_KEPT_TABLES = 8
+"""Rotary tables that are kept at most: one for each kind of layer and each reach of late."""
 
 
 def _norm(config: ModelConfig, size: int) -> nn.Module:
@@ -40,6 +46,7 @@ def _attention(config: ModelConfig, layer: int) -> Attention:
         norm=lambda size: _norm(config, size),
         scale=(config.query_pre_attn_scalar or config.head_dim) ** -0.5,
         softcap=config.attn_logit_softcapping,
+        value_gate=layer in config.value_embedding_layers,
         layer=layer,
     )
 
@@ -77,6 +84,14 @@ class Trunk(nn.Module):
         self.embed_positions = None
         if config.family.positions == "learned":
             self.embed_positions = nn.Embedding(config.max_position_embeddings, config.hidden_size)
+        self.embed_norm = _norm(config, config.hidden_size) if config.family.embedding_norm else None
+        self.embed_bigrams = None
+        if config.bigram_vocab_size:
+            self.embed_bigrams = BigramEmbedding(config.bigram_vocab_size, config.hidden_size)
+        width = config.num_key_value_heads * config.head_dim
+        self.embed_values = nn.ModuleDict(
+            {str(layer): nn.Embedding(config.vocab_size, width) for layer in config.value_embedding_layers}
+        )
         self.layers = nn.ModuleList(_block(config, layer) for layer in range(config.num_hidden_layers))
         self.norm = _norm(config, config.hidden_size)
 
@@ -91,22 +106,23 @@ class Decoder(nn.Module):
         self.lm_head = (
             None if config.tie_word_embeddings else nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         )
-        self._tables: dict[str, Tables] = {}
+        self._tables: dict[tuple[str, int], Tables] = {}
         self.reset_parameters()
 
     @property
     def context_length(self) -> int:
         """Tokens that it can read at once."""
-        return self.config.max_position_embeddings
+        return self.config.context_length
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Normal weights of std initializer_range, ones for norms, zeros for biases and for what writes into the
-        residual stream (o_proj, down_proj): each block begins as the identity. Uses PyTorch's global generator."""
+        """Normal weights of std initializer_range, ones for norms, zeros for biases, for what writes into the
+        residual stream (o_proj, down_proj) and for what is an addition (bigrams, gates): each block begins as the
+        identity, each gate at one. Uses PyTorch's global generator."""
         if self.model.embed_tokens.weight.is_meta:
             return
         for name, parameter in self.named_parameters():
-            if parameter.ndim == 2 and not name.endswith(("o_proj.weight", "down_proj.weight")):
+            if parameter.ndim == 2 and not name.endswith(_ZERO):
                 parameter.normal_(0.0, self.config.initializer_range)
             elif name.endswith("norm.weight"):
                 parameter.fill_(0.0 if self.config.family.norm == "rms_from_one" else 1.0)
@@ -127,7 +143,7 @@ class Decoder(nn.Module):
         """Logits (B, T, V), or (B, 1, V) of the last position with `last_only`, in the compute dtype.
 
         `input_ids` (B, T) follow the `cache.length` positions that the cache holds already, if there is one; the
-        cache is written and advanced. RequestError if they exceed max_position_embeddings or the cache.
+        cache is written and advanced. RequestError if they exceed the context or the cache.
         """
         x = self.hidden_states(input_ids, cache=cache)
         return self.logits(x[:, -1:] if last_only else x)
@@ -152,33 +168,53 @@ class Decoder(nn.Module):
         place of what `embed` makes of the ids. With a `RaggedCache`, `input_ids` (1, N) are the new tokens of several
         sequences at their own positions."""
         places = self._places(input_ids, cache)
+        model = self.model
         x = self.embed(input_ids) if inputs_embeds is None else inputs_embeds
-        if self.model.embed_positions is not None:
-            x = x + self.model.embed_positions.weight[places.rows]
-        for number, layer in enumerate(self.model.layers):
-            x = layer(x, mask=places.mask(number), tables=places.tables(number), cache=cache)
+        if model.embed_norm is not None:
+            x = model.embed_norm(x)
+        if model.embed_positions is not None:
+            x = x + model.embed_positions.weight[places.rows]
+        if model.embed_bigrams is not None:
+            x = x + model.embed_bigrams(input_ids, self._previous(input_ids, cache))
+        for number, layer in enumerate(model.layers):
+            values = model.embed_values[str(number)](input_ids) if str(number) in model.embed_values else None
+            mask, tables = places.mask(number), places.tables(number)
+            x = layer(x, mask=mask, tables=tables, cache=cache, value_embeds=values)
         if isinstance(cache, KVCache):
             cache.length += input_ids.size(1)
-        return self.model.norm(x)
+        return model.norm(x)
+
+    def _previous(self, input_ids: Tensor, cache: KVCache | RaggedCache | None) -> Tensor:
+        """(B, T): the id before each token; vocab_size where a text begins."""
+        none = self.config.vocab_size
+        if cache is not None:
+            return cache.previous(input_ids, none)
+        return torch.cat((torch.full_like(input_ids[:, :1], none), input_ids[:, :-1]), dim=1)
 
     def _places(self, input_ids: Tensor, cache: KVCache | RaggedCache | None) -> _Places:
         """Where new tokens stand. RequestError if that is beyond the context or the cache."""
         length = input_ids.size(1)
         start = cache.length if isinstance(cache, KVCache) else 0
         end = cache.longest if isinstance(cache, RaggedCache) else start + length
-        if end > self.config.max_position_embeddings:
+        if end > self.config.context_length:
             raise RequestError(
-                f"{end:,} tokens are more than the model's context of {self.config.max_position_embeddings:,}",
+                f"{end:,} tokens are more than the model's context of {self.config.context_length:,}",
                 code="context_length_exceeded",
             )
         if isinstance(cache, KVCache):
             cache.reserve(length)
         if isinstance(cache, RaggedCache):
-            return _Places(self, cache.positions, end)
-        return _Places(self, slice(start, end), end)
+            return _Places(self, cache.positions, end, cache.reaches)
+        return _Places(self, slice(start, end), end, self.config.reach(end if cache is None else cache.max_length))
 
-    def rope(self, layer: int, end: int, device: torch.device) -> Tables | None:
+    def rope(self, layer: int, end: int, reach: int, device: torch.device) -> Tables | None:
         """Rotary tables, float32, of at least the positions below `end`; None for a layer without.
+
+        `reach` is `ModelConfig.reach` of the text: with dynamic and longrope scaling the frequencies depend on how long
+        it is. Without a cache that is its own length, as in transformers. With one it is all that the cache or the
+        request can come to hold, so that all keys and queries of a request are turned alike however it is cut into
+        steps, and its last step is what a whole forward of that length gives. (transformers changes frequencies as a
+        text grows, and keeps the keys that it turned by the earlier ones.)
 
         Kept, and grown by doubling, so that a long context costs nothing unused. Made outside inference mode even
         if a forward in it asks first: training later saves them for backward.
@@ -186,28 +222,31 @@ class Decoder(nn.Module):
         config = self.config
         if not config.uses_rope(layer):
             return None
-        kind = config.layer_type(layer)
-        known = self._tables.get(kind)
+        theta, scaling = config.rope_of(layer)
+        key = config.layer_type(layer), reach if scaling is not None else 0
+        known = self._tables.get(key)
         if known is None or known[0].size(0) < end or known[0].device != device:
-            rows = min(config.max_position_embeddings, max(1024, 1 << (end - 1).bit_length()))
-            theta, scaling = config.rope_of(layer)
+            rows = min(config.context_length, max(1024, 1 << (end - 1).bit_length()))
             with torch.inference_mode(False):
                 frequencies, factor = inverse_frequencies(
-                    config.rotary_dim, theta, scaling, config.max_position_embeddings
+                    config.rotary_dim, theta, scaling, config.max_position_embeddings, reach
                 )
                 cos, sin = rope_tables(frequencies, factor, rows)
-                known = self._tables[kind] = (cos.to(device), sin.to(device))
+                known = self._tables[key] = (cos.to(device), sin.to(device))
+            if len(self._tables) > _KEPT_TABLES:
+                del self._tables[next(iter(self._tables))]
         return known
 
 
 class _Places:
     """Where the tokens of one forward stand: what each layer needs to know of it, made once for layers of a kind.
 
-    `rows` are their positions, a slice if they follow one another, else a tensor (N,); `end` is above them all.
+    `rows` are their positions, a slice if they follow one another, else a tensor (N,); `end` is above them all;
+    `reach` is their text's, or (N,) that of each.
     """
 
-    def __init__(self, decoder: Decoder, rows: slice | Tensor, end: int) -> None:
-        self.rows, self._end = rows, end
+    def __init__(self, decoder: Decoder, rows: slice | Tensor, end: int, reach: int | Tensor) -> None:
+        self.rows, self._end, self._reach = rows, end, reach
         self._decoder, self._device = decoder, decoder.model.embed_tokens.weight.device
         self._masks: dict[str, Mask] = {}
         self._tables: dict[str, Tables | None] = {}
@@ -217,18 +256,37 @@ class _Places:
         kind = config.layer_type(layer)
         if kind not in self._masks:
             window, rows = config.window(layer), self.rows
-            ragged = isinstance(rows, Tensor)
-            self._masks[kind] = (
-                Mask(window=window) if ragged else causal_mask(rows.start, rows.stop - rows.start, window, self._device)
-            )
+            slope = None
+            if config.family.positions == "alibi":
+                slope = torch.tensor(slopes(config.num_attention_heads), device=self._device)
+            if isinstance(rows, Tensor):
+                self._masks[kind] = Mask(window=window, slopes=slope)
+            else:
+                length = rows.stop - rows.start
+                mask = causal_mask(rows.start, length, window, self._device)
+                self._masks[kind] = mask if slope is None else with_alibi(mask, slope, rows.start, length)
         return self._masks[kind]
 
     def tables(self, layer: int) -> Tables | None:
         """Rotary tables of the tokens; None for a layer without."""
-        kind = self._decoder.config.layer_type(layer)
-        if kind not in self._tables or not self._decoder.config.uses_rope(layer):
-            whole = self._decoder.rope(layer, self._end, self._device)
-            if whole is None:
-                return None
-            self._tables[kind] = (whole[0][self.rows], whole[1][self.rows])
+        config = self._decoder.config
+        if not config.uses_rope(layer):
+            return None
+        kind = config.layer_type(layer)
+        if kind not in self._tables:
+            self._tables[kind] = self._made(layer)
         return self._tables[kind]
+
+    def _made(self, layer: int) -> Tables:
+        first, *others = self._reach.unique().tolist() if isinstance(self._reach, Tensor) else [self._reach]
+        cos, sin = (whole[self.rows] for whole in self._whole(layer, first))
+        for reach in others:  # texts of several reaches in one step
+            assert isinstance(self._reach, Tensor) and isinstance(self.rows, Tensor)
+            mine = (self._reach == reach).to(self._device)
+            cos[mine], sin[mine] = (whole[self.rows[mine]] for whole in self._whole(layer, reach))
+        return cos, sin
+
+    def _whole(self, layer: int, reach: int) -> Tables:
+        found = self._decoder.rope(layer, self._end, reach, self._device)
+        assert found is not None
+        return found

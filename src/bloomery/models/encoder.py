@@ -8,6 +8,7 @@ a sentence's vector is pooled (see `pooling`).
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -17,10 +18,11 @@ from torch import Tensor, nn
 from bloomery.core.errors import ConfigError, RequestError
 from bloomery.models.attention import EVERYTHING, Attention, Mask, Tables, window_mask
 from bloomery.models.block import Block
-from bloomery.models.encoder_config import SLIDING, EncoderConfig
+from bloomery.models.encoder_config import FULL, SLIDING, EncoderConfig
 from bloomery.models.feed_forward import FeedForward, GatedFeedForward, activation
 from bloomery.models.norms import make_norm
 from bloomery.models.rope import inverse_frequencies, rope_tables
+from bloomery.models.unpadding import Rows, pays
 from bloomery.models.weights import load_weights, read_json, save_weights
 
 # What follows from the config, or belongs to a head that is not asked for: BERT's sentence order, and its pooler.
@@ -115,28 +117,51 @@ class Encoder(nn.Module):
                 parameter.fill_(1.0 if name.endswith("norm.weight") else 0.0)
 
     def hidden_states(
-        self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        *,
+        unpad: bool | None = False,
     ) -> Tensor:
         """(B, T) ids -> (B, T, E). `attention_mask` (B, T) is 0 at padding, which nothing sees; `token_type_ids`
-        (B, T) tell segments apart (BERT's). RequestError for more tokens than the context."""
+        (B, T) tell segments apart (BERT's). RequestError for more tokens than the context.
+
+        `unpad` computes nothing for padding at the end of rows, whose states are then zero; the others are the same
+        within rounding. None: where it pays (see `unpadding`).
+        """
         length, context = input_ids.size(1), self.config.context_length
         if length > context:
             raise RequestError(
                 f"{length:,} tokens are more than the model's context of {context:,}", code="context_length_exceeded"
             )
         x = self.embed_norm(self._embed(input_ids, token_type_ids))
-        masks = self._masks(input_ids, attention_mask)
+        tables = {kind: self._rope(kind, length, x.device) for kind in (FULL, SLIDING)}
+        rows = None if unpad is False or attention_mask is None else Rows.of(attention_mask)
+        if rows is None or not (unpad or pays(rows, x.device)):
+            return self._layers(x, self._masks(input_ids, attention_mask), tables)
+        at = rows.positions
+        tables = {kind: table and (table[0][at], table[1][at]) for kind, table in tables.items()}
+        return rows.unpack(self._layers(rows.pack(x), self._packed_masks(rows.lengths, x.device), tables))
+
+    def _layers(self, x: Tensor, masks: tuple[Mask, Mask], tables: Mapping[str, Tables | None]) -> Tensor:
+        """Blocks and the last norm."""
         for number, layer in enumerate(self.layers):
-            kind = self.config.layer_types[number] if self.config.layer_types else "full_attention"
-            x = layer(x, mask=masks[kind == SLIDING], tables=self._rope(kind, length, x.device))
+            kind = self.config.layer_types[number] if self.config.layer_types else FULL
+            x = layer(x, mask=masks[kind == SLIDING], tables=tables[kind])
         return x if self.norm is None else self.norm(x)
 
     def forward(
-        self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        *,
+        unpad: bool | None = False,
     ) -> Tensor:
-        """What the head says: (B, T, V) for "masked", (B, C) for "sequence", (B, T, C) for "token". ConfigError
-        for an encoder without a head."""
-        hidden = self.hidden_states(input_ids, attention_mask, token_type_ids)
+        """What the head says: (B, T, V) for "masked", (B, C) for "sequence", (B, T, C) for "token". `unpad` as in
+        `hidden_states`. ConfigError for an encoder without a head."""
+        hidden = self.hidden_states(input_ids, attention_mask, token_type_ids, unpad=unpad)
         if self.config.head == "none":
             raise ConfigError("this encoder has no head", hint="use its hidden states, or load it with a head")
         if self.config.head == "sequence":
@@ -182,6 +207,13 @@ class Encoder(nn.Module):
         # Padding far from any text still sees itself: a row that sees nothing has no softmax.
         itself = torch.eye(input_ids.size(1), dtype=torch.bool, device=input_ids.device)
         return full, Mask((near & seen) | itself)
+
+    def _packed_masks(self, lengths: tuple[int, ...], device: torch.device) -> tuple[Mask, Mask]:
+        """As `_masks`, of rows that lie one after the other."""
+        full = Mask(lengths=lengths)
+        if SLIDING not in self.config.layer_types:
+            return full, full
+        return full, Mask(window_mask(max(lengths), self.config.local_attention // 2, device), lengths=lengths)
 
     def _rope(self, kind: str, length: int, device: torch.device) -> Tables | None:
         config = self.config

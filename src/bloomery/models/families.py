@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from bloomery.core.errors import ConfigError, nearest
-from bloomery.models.family_weights import gpt2_rules, gpt_neox_rules, mixtral_rules, phi3_rules
+from bloomery.models.family_weights import bloom_rules, gpt2_rules, gpt_neox_rules, mixtral_rules, phi3_rules
 from bloomery.models.naming import Rule
 
 if TYPE_CHECKING:
@@ -38,7 +38,9 @@ class Family:
     """Where the norms stand; see `Block`."""
     gated: bool = True
     positions: str = "rotary"
-    """"rotary" or "learned"."""
+    """"rotary", "learned" or "alibi"."""
+    embedding_norm: bool = False
+    """Embeddings are normalised before the first block (BLOOM)."""
     qk_norm: str | None = None
     """None, "head" or "projection"; see `Attention`."""
     qkv_bias: bool | None = None
@@ -61,6 +63,12 @@ class Family:
     """The kind of each layer from the other keys, where config.json does not list them; None: all full."""
     window_keys: bool = False
     """use_sliding_window and max_window_layers stand beside sliding_window (Qwen)."""
+    rope_types: tuple[str, ...] | None = None
+    """The rotary scalings that it may have; None: all."""
+    original_context: int | None = None
+    """Its config.json keeps original_max_position_embeddings beside the rotary table, and this is the default."""
+    published: bool = True
+    """Others run it; if not, it is bloomery's own."""
     lists_layer_types: bool = False
     """Its config.json lists layer_types."""
     fixed: frozenset[str] = frozenset()
@@ -122,6 +130,7 @@ _GEMMA = {
 _BOS_EOS = {"bos_token_id": 1, "eos_token_id": 2}
 _SOFTCAPS = {"attn_logit_softcapping", "final_logit_softcapping", "query_pre_attn_scalar"}
 _EXPERTS = {"num_experts", "num_experts_per_tok"}
+_NOT_ROTARY = frozenset({"rope_theta", "rope_scaling", "rope_parameters"})
 _ROUTER_TRAINING = {"output_router_logits", "router_aux_loss_coef", "router_jitter_noise"}
 
 FAMILIES: dict[str, Family] = {
@@ -293,7 +302,9 @@ FAMILIES: dict[str, Family] = {
             qkv_bias=False,
             output_bias=False,
             fields=frozenset({"sliding_window", "partial_rotary_factor"}),
-            ignored=frozenset({"resid_pdrop", "embd_pdrop", "original_max_position_embeddings"}),
+            ignored=frozenset({"resid_pdrop", "embd_pdrop"}),
+            rope_types=("longrope",),
+            original_context=4096,
             fixed=frozenset({"attention_bias"}),
             only={"attention_bias": (False, None)},
             layer_types=_all_sliding,
@@ -315,10 +326,7 @@ FAMILIES: dict[str, Family] = {
             norm="layer",
             gated=False,
             positions="learned",
-            fixed=frozenset(
-                {"num_key_value_heads", "head_dim", "attention_bias", "rope_theta", "rope_scaling", "rope_parameters"}
-                | {"attention_dropout"}
-            ),
+            fixed=_NOT_ROTARY | {"num_key_value_heads", "head_dim", "attention_bias", "attention_dropout"},
             renamed={
                 "n_positions": "max_position_embeddings",
                 "n_embd": "hidden_size",
@@ -389,6 +397,56 @@ FAMILIES: dict[str, Family] = {
                 "attention_bias": True,
                 "mlp_bias": True,
             },
+        ),
+        Family(
+            model_type="bloom",
+            architecture="BloomForCausalLM",
+            norm="layer",
+            gated=False,
+            positions="alibi",
+            embedding_norm=True,
+            fixed=_NOT_ROTARY
+            | {"num_key_value_heads", "head_dim", "attention_bias", "intermediate_size", "hidden_act"},
+            renamed={
+                "n_layer": "num_hidden_layers",
+                "n_head": "num_attention_heads",
+                "layer_norm_epsilon": "rms_norm_eps",
+                # transformers has no use for it: positions by distance have no end.
+                "seq_length": "max_position_embeddings",
+            },
+            aliases={"n_embed": "hidden_size"},
+            ignored=frozenset(
+                {"hidden_dropout", "attention_softmax_in_fp32", "bias_dropout_fusion", "masked_softmax_fusion"}
+                | {"offset_alibi", "skip_bias_add", "skip_bias_add_qkv", "unk_token_id"}
+                | {"pretraining_tp", "slow_but_exact"}  # the order of a sum
+            ),
+            only={"apply_residual_connection_post_layernorm": (False,), "attention_dropout": (0, 0.0)},
+            rules=bloom_rules,
+            base_prefix="transformer.",
+            defaults={
+                "vocab_size": 250880,
+                "hidden_size": 64,
+                "num_hidden_layers": 2,
+                "num_attention_heads": 8,
+                "max_position_embeddings": 2048,
+                "hidden_act": "gelu_pytorch_tanh",
+                "rms_norm_eps": 1e-5,
+                "initializer_range": 0.02,
+                "bos_token_id": 1,
+                "eos_token_id": 2,
+                "tie_word_embeddings": True,
+                "attention_bias": True,
+                "mlp_bias": True,
+            },
+        ),
+        Family(
+            model_type="bloomery",
+            architecture="BloomeryForCausalLM",
+            published=False,
+            qk_norm="head",
+            head_dim_follows_hidden_size=False,
+            fields=frozenset({"value_embedding_layers", "bigram_vocab_size"}),
+            defaults={**_COMMON, **_QWEN, "head_dim": 128},
         ),
     )
 }

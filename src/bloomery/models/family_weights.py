@@ -69,6 +69,26 @@ def gpt_neox_rules(config: ModelConfig) -> Iterator[Rule]:
             yield from _both(f"{theirs}.{old}", f"{ours}.{new}")
 
 
+def bloom_rules(config: ModelConfig) -> Iterator[Rule]:
+    """Queries, keys and values lie head by head in one matrix; the embeddings have a norm."""
+    yield renamed("transformer.word_embeddings.weight", "model.embed_tokens.weight")
+    yield from _both("transformer.word_embeddings_layernorm", "model.embed_norm")
+    yield from _both("transformer.ln_f", "model.norm")
+    for layer in range(config.num_hidden_layers):
+        theirs, ours = f"transformer.h.{layer}", f"model.layers.{layer}"
+        for part in ("weight", "bias"):
+            names = [f"{ours}.self_attn.{name}.{part}" for name in _QKV]
+            yield interleaved(f"{theirs}.self_attention.query_key_value.{part}", names, config.num_attention_heads)
+        for old, new in (
+            ("self_attention.dense", "self_attn.o_proj"),
+            ("mlp.dense_h_to_4h", "mlp.up_proj"),
+            ("mlp.dense_4h_to_h", "mlp.down_proj"),
+            ("input_layernorm", "input_layernorm"),
+            ("post_attention_layernorm", "post_attention_layernorm"),
+        ):
+            yield from _both(f"{theirs}.{old}", f"{ours}.{new}")
+
+
 def phi3_rules(config: ModelConfig) -> Iterator[Rule]:
     """Queries, keys and values in one matrix, gate and up in another."""
     for layer in range(config.num_hidden_layers):

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bloomery.core.errors import ConfigError, RequestError, nearest
-from bloomery.models.attention import EVERYTHING, Attention, Cache, Mask, Tables, masked, scores
+from bloomery.models.attention import EVERYTHING, Attention, Cache, Mask, Tables, block_diagonal, masked, scores
 from bloomery.models.recurrent import Source, SourceAttention
 
 CHUNK_NUMBERS = 1 << 22
@@ -93,10 +93,11 @@ class AttentionLook:
         mask: Mask = EVERYTHING,
         tables: Tables | None = None,
         keys_values: tuple[Tensor, Tensor] | None = None,
+        value_embeds: Tensor | None = None,
     ) -> None:
         self.name, self.module, self.x, self.served = name, module, x, served
-        self.mask, self.tables = mask, tables
-        self._keys_values = keys_values
+        self.mask, self.tables = block_diagonal(mask, x.device), tables
+        self._keys_values, self._value_embeds = keys_values, value_embeds
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -107,7 +108,7 @@ class AttentionLook:
         """(B, H_kv, S, D) of both."""
         if self._keys_values is None:
             with torch.no_grad():
-                self._keys_values = self.module.keys_values(self.x, self.tables)
+                self._keys_values = self.module.keys_values(self.x, self.tables, self._value_embeds)
         return self._keys_values
 
     @torch.no_grad()
@@ -344,6 +345,7 @@ def _keep(
         mask=options.get("mask", EVERYTHING),
         tables=options.get("tables"),
         keys_values=options.get("memory") or (cache.last if isinstance(cache, _Listening) else None),
+        value_embeds=options.get("value_embeds"),
     )
 
 

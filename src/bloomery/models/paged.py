@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from bloomery.models.alibi import with_alibi
 from bloomery.models.attention import EVERYTHING, Mask, RaggedCache, attend, causal_mask
 from bloomery.models.config import ModelConfig
 
@@ -28,6 +29,8 @@ class Rows:
     start: int
     count: int
     runs: Sequence[tuple[int, int]]
+    reach: int = 0
+    """`ModelConfig.reach` of the text, the same in each of its steps."""
 
 
 class PagedMemory:
@@ -47,6 +50,9 @@ class PagedMemory:
         self.num_positions = num_positions
         self.keys = [torch.empty(shape, dtype=dtype, device=device) for _ in layers]
         self.values = [torch.empty(shape, dtype=dtype, device=device) for _ in layers]
+        hashes = config.bigram_vocab_size > 0
+        self.ids = torch.zeros(num_positions, dtype=torch.int64, device=device) if hashes else None
+        """The token at each position, for a decoder whose embedding of a token depends on the one before."""
         self._scales: list[tuple[Tensor, Tensor]] = []
         if dtype == torch.int8:
             sizes = (*shape[:2], 1)
@@ -91,6 +97,8 @@ class PagedMemory:
         pairs = [*self.keys, *self.values, *(one for both in self._scales for one in both)]
         for tensor in pairs:
             tensor[target] = tensor[source]
+        if self.ids is not None:
+            self.ids[target] = self.ids[source]
 
 
 class PagedStep(RaggedCache):
@@ -99,9 +107,10 @@ class PagedStep(RaggedCache):
     def __init__(self, memory: PagedMemory, rows: Sequence[Rows], device: torch.device | str = "cpu") -> None:
         self.memory, self.rows = memory, list(rows)
         places = [p for one in rows for p in range(one.start, one.start + one.count)]
-        slots = [slot for one in rows for slot in _slots(one)]
+        slots = [slot for one in rows for slot in _slots(one, one.start, one.start + one.count)]
         self.positions = torch.tensor(places, device=device)
         self.longest = max((one.start + one.count for one in rows), default=0)
+        self.reaches = torch.tensor([one.reach for one in rows for _ in range(one.count)])
         self._slots = torch.tensor(slots, device=device)
         self._masks: dict[tuple[int, int | None], Mask] = {}
 
@@ -115,6 +124,7 @@ class PagedStep(RaggedCache):
         *,
         scale: float,
         softcap: float | None,
+        backend: str = "sdpa",
     ) -> Tensor:
         """(1, H, N, D) of queries, (1, H_kv, N, D) of new keys and values, which are stored -> (1, H, N, D)."""
         self.memory.write(layer, self._slots, key, value)
@@ -125,27 +135,39 @@ class PagedStep(RaggedCache):
             # The first new token sees the farthest back; what lies before its window need not be read.
             skip = 0 if mask.window is None else max(0, one.start + 1 - mask.window)
             keys, values = self.memory.read(layer, one.runs, skip, query.dtype)
-            seen = self._mask(number, one, skip, mask.window)
-            parts.append(attend(mine, keys, values, seen, scale=scale, softcap=softcap))
+            seen = self._mask(number, one, skip, mask)
+            parts.append(attend(mine, keys, values, seen, scale=scale, softcap=softcap, backend=backend))
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
 
-    def _mask(self, number: int, one: Rows, skip: int, window: int | None) -> Mask:
+    def previous(self, input_ids: Tensor, none: int) -> Tensor:
+        """(1, N): the id before each of (1, N) new ones, which are kept; `none` where a sequence begins."""
+        kept, parts = self.memory.ids, []
+        assert kept is not None
+        kept[self._slots] = input_ids[0]
+        for one in self.rows:
+            places = _slots(one, max(0, one.start - 1), one.start + one.count - 1)
+            parts += [] if one.start else [kept.new_tensor([none])]
+            parts.append(kept[torch.tensor(list(places), dtype=torch.int64, device=kept.device)])
+        return torch.cat(parts)[None]
+
+    def _mask(self, number: int, one: Rows, skip: int, mask: Mask) -> Mask:
         """The same for all layers of a kind."""
-        if one.count == 1:
+        if one.count == 1 and mask.slopes is None:
             return EVERYTHING
-        known = self._masks.get((number, window))
+        known = self._masks.get((number, mask.window))
         if known is None:
-            known = self._masks[number, window] = causal_mask(
-                one.start - skip, one.count, window, self.positions.device
-            )
+            known = causal_mask(one.start - skip, one.count, mask.window, self.positions.device)
+            if mask.slopes is not None:
+                known = with_alibi(known, mask.slopes, one.start - skip, one.count)
+            self._masks[number, mask.window] = known
         return known
 
 
-def _slots(one: Rows) -> Iterator[int]:
-    """Where the new tokens' keys go."""
-    before, end = 0, one.start + one.count
+def _slots(one: Rows, begin: int, end: int) -> Iterator[int]:
+    """Where the keys of positions begin .. end - 1 are in the memory."""
+    before = 0
     for first, length in one.runs:
-        low, high = max(one.start, before), min(end, before + length)
+        low, high = max(begin, before), min(end, before + length)
         yield from range(first + low - before, first + high - before)
         before += length
-    assert before == end
+    assert before == one.start + one.count

@@ -1,8 +1,9 @@
 """Rotary position embeddings: frequencies with the published scalings, tables, and the rotation.
 
 Su et al., "RoFormer" (arXiv 2104.09864), in the layout of Hugging Face: the halves of a head are rotated against
-each other, not neighbouring pairs. Scalings: linear (kaiokendev 2023), llama3 (Llama 3.1's config), yarn (Peng et
-al., arXiv 2309.00071). This module does not know attention.
+each other, not neighbouring pairs. Scalings: linear (kaiokendev 2023), dynamic (emozilla 2023), llama3 (Llama 3.1's
+config), yarn (Peng et al., arXiv 2309.00071), longrope (Ding et al., arXiv 2402.13753). This module does not know
+attention.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from bloomery.core.errors import ConfigError
 # What each kind of scaling reads, beside rope_type and factor.
 _KEYS = {
     "linear": frozenset(),
+    "dynamic": frozenset(),
     "llama3": frozenset({"original_max_position_embeddings", "low_freq_factor", "high_freq_factor"}),
     "yarn": frozenset(
         {
@@ -26,6 +28,7 @@ _KEYS = {
             *("mscale", "mscale_all_dim", "truncate"),
         }
     ),
+    "longrope": frozenset({"original_max_position_embeddings", "attention_factor", "short_factor", "long_factor"}),
 }
 _BETA_FAST, _BETA_SLOW = 32.0, 1.0
 
@@ -38,7 +41,8 @@ class RopeScaling:
     """
 
     rope_type: str
-    factor: float
+    factor: float | None = None
+    """How many times the original context; longrope may leave it out."""
     original_max_position_embeddings: int | None = None
     low_freq_factor: float | None = None
     high_freq_factor: float | None = None
@@ -48,15 +52,21 @@ class RopeScaling:
     mscale: float | None = None
     mscale_all_dim: float | None = None
     truncate: bool | None = None
+    short_factor: tuple[float, ...] | None = None
+    """Of longrope: by what each wave is lengthened in texts of the original context, (D / 2,)."""
+    long_factor: tuple[float, ...] | None = None
+    """The same, in longer texts."""
 
     def __post_init__(self) -> None:
         if self.rope_type not in _KEYS:
-            raise ConfigError(f"unsupported rope_type {self.rope_type!r:.60}", hint="linear, llama3 or yarn")
+            raise ConfigError(f"unsupported rope_type {self.rope_type!r:.60}", hint=", ".join(_KEYS))
         given = {f.name for f in dataclasses.fields(self) if getattr(self, f.name) is not None}
         odd = given - _KEYS[self.rope_type] - {"rope_type", "factor"}
         if odd:
             raise ConfigError(f"rope scaling {self.rope_type} has no use for {', '.join(sorted(odd))}")
-        if not (math.isfinite(self.factor) and self.factor >= 1):
+        if self.factor is None and self.rope_type != "longrope":
+            raise ConfigError(f"rope scaling {self.rope_type} needs a factor")
+        if self.factor is not None and not (math.isfinite(self.factor) and self.factor >= 1):
             raise ConfigError(f"rope scaling: factor should be at least 1, not {self.factor!r}")
         if self.rope_type == "llama3":
             low, high = self.low_freq_factor, self.high_freq_factor
@@ -72,35 +82,76 @@ class RopeScaling:
                 raise ConfigError(f"rope scaling: {name} should be at least 0, not {value!r}")
         if (self.beta_fast or _BETA_FAST) < (self.beta_slow or _BETA_SLOW):
             raise ConfigError("rope scaling yarn needs beta_fast at least as large as beta_slow")
+        if self.rope_type == "longrope":
+            for name in ("short_factor", "long_factor"):
+                numbers = getattr(self, name)
+                if not numbers or not all(math.isfinite(number) and number > 0 for number in numbers):
+                    raise ConfigError(f"rope scaling longrope needs {name}: a list of numbers above 0")
+
+    def reach(self, length: int, max_position_embeddings: int) -> int:
+        """What a text's length changes: texts with the same number have the same frequencies. 0: it changes nothing."""
+        if self.rope_type == "dynamic":
+            return length if length > max_position_embeddings else 0
+        if self.rope_type == "longrope":
+            return int(length > (self.original_max_position_embeddings or max_position_embeddings))
+        return 0
 
 
 def inverse_frequencies(
-    head_dim: int, theta: float, scaling: RopeScaling | None, max_position_embeddings: int
+    head_dim: int, theta: float, scaling: RopeScaling | None, max_position_embeddings: int, reach: int = 0
 ) -> tuple[Tensor, float]:
-    """Inverse frequencies float32 (D / 2,), and the factor on cos and sin (1 but for yarn).
+    """Inverse frequencies float32 (D / 2,), and the factor on cos and sin (1 but for yarn and longrope).
 
-    Operations are in the order of transformers, so that the numbers are equal to the last bit.
+    `reach` is `RopeScaling.reach` of the text's length. Operations are in the order of transformers, so that the
+    numbers are equal to the last bit.
     """
     wavelengths = theta ** (torch.arange(0, head_dim, 2, dtype=torch.int64).float() / head_dim)
     frequencies = 1.0 / wavelengths
     if scaling is None:
         return frequencies, 1.0
     original = scaling.original_max_position_embeddings or max_position_embeddings
+    if scaling.rope_type == "dynamic":
+        return _dynamic(head_dim, theta, scaling, original, reach) if reach else frequencies, 1.0
+    if scaling.rope_type == "longrope":
+        lengthened = torch.tensor(scaling.long_factor if reach else scaling.short_factor, dtype=torch.float32)
+        return 1.0 / (lengthened * wavelengths), _longrope_attention_factor(scaling, original, max_position_embeddings)
     if scaling.rope_type == "linear":
-        return frequencies / scaling.factor, 1.0
+        return frequencies / _factor(scaling), 1.0
     if scaling.rope_type == "llama3":
         return _llama3(frequencies, scaling, original), 1.0
     return _yarn(wavelengths, scaling, original, head_dim, theta), _yarn_attention_factor(scaling)
+
+
+def _factor(scaling: RopeScaling) -> float:
+    assert scaling.factor is not None
+    return scaling.factor
+
+
+def _dynamic(head_dim: int, theta: float, scaling: RopeScaling, original: int, length: int) -> Tensor:
+    """A base that grows with the text, such that its longest wave is stretched as the text is ("NTK-aware")."""
+    factor = _factor(scaling)
+    # As a tensor, for transformers computes the base in float32.
+    stretched = (factor * torch.tensor(length) / original) - (factor - 1)
+    base = theta * stretched ** (head_dim / (head_dim - 2))
+    return 1.0 / (base ** (torch.arange(0, head_dim, 2, dtype=torch.int64).float() / head_dim))
+
+
+def _longrope_attention_factor(scaling: RopeScaling, original: int, max_position_embeddings: int) -> float:
+    if scaling.attention_factor is not None:
+        return scaling.attention_factor
+    factor = scaling.factor or max_position_embeddings / original
+    return 1.0 if factor <= 1 or original <= 1 else math.sqrt(1 + math.log(factor) / math.log(original))
 
 
 def _llama3(frequencies: Tensor, scaling: RopeScaling, original: int) -> Tensor:
     """Long waves are divided by the factor, short ones kept, those between blended."""
     low, high = scaling.low_freq_factor, scaling.high_freq_factor
     assert low is not None and high is not None
+    factor = _factor(scaling)
     wavelength = 2 * math.pi / frequencies
     smooth = (original / wavelength - low) / (high - low)
-    blended = (1 - smooth) * frequencies / scaling.factor + smooth * frequencies
-    result = torch.where(wavelength > original / low, frequencies / scaling.factor, frequencies)
+    blended = (1 - smooth) * frequencies / factor + smooth * frequencies
+    result = torch.where(wavelength > original / low, frequencies / factor, frequencies)
     between = (wavelength >= original / high) & (wavelength <= original / low)
     return torch.where(between, blended, result)
 
@@ -122,12 +173,14 @@ def _yarn(wavelengths: Tensor, scaling: RopeScaling, original: int, head_dim: in
         high += 0.001
     ramp = ((torch.arange(head_dim // 2, dtype=torch.float32) - low) / (high - low)).clamp(0, 1)
     kept = 1 - ramp
-    return 1.0 / (scaling.factor * wavelengths) * (1 - kept) + 1.0 / wavelengths * kept
+    return 1.0 / (_factor(scaling) * wavelengths) * (1 - kept) + 1.0 / wavelengths * kept
 
 
 def _yarn_attention_factor(scaling: RopeScaling) -> float:
+    factor = _factor(scaling)
+
     def magnitude(mscale: float) -> float:
-        return 1.0 if scaling.factor <= 1 else 0.1 * mscale * math.log(scaling.factor) + 1.0
+        return 1.0 if factor <= 1 else 0.1 * mscale * math.log(factor) + 1.0
 
     if scaling.attention_factor is not None:
         return scaling.attention_factor

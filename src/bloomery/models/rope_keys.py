@@ -11,6 +11,7 @@ from typing import Any
 from bloomery.core.errors import ConfigError
 
 _TABLES = ("rope_scaling", "rope_parameters")
+_ORIGINAL = "original_max_position_embeddings"
 
 
 def by_layer_type(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -46,12 +47,13 @@ def rotary_share(given: Mapping[str, Any]) -> Any:
     return shares[0] if shares else None
 
 
-def read_rope(given: Mapping[str, Any], default_theta: float) -> dict[str, Any]:
+def read_rope(given: Mapping[str, Any], default_theta: float, original: Any = None) -> dict[str, Any]:
     """rope_theta and rope_scaling from the older keys or transformers 5's rope_parameters; ConfigError if they differ.
 
-    Readers disagree about which of the two wins, so a file whose two say different things has no one meaning.
+    `original` is the original context of a scaling where a family keeps it beside the tables (Phi-3). Readers disagree
+    about which of the two wins, so a file whose two say different things has no one meaning.
     """
-    older, newer = (_rope_table(given, key) for key in ("rope_scaling", "rope_parameters"))
+    older, newer = (_rope_table(given, key) for key in _TABLES)
     if older and newer and older[1] != newer[1]:
         raise ConfigError("rope_scaling and rope_parameters contradict each other", hint="keep one of them")
     places = [given.get("rope_theta"), *(table[0] for table in (older, newer) if table)]
@@ -59,7 +61,12 @@ def read_rope(given: Mapping[str, Any], default_theta: float) -> dict[str, Any]:
     if any(theta != thetas[0] for theta in thetas):
         raise ConfigError(f"rope_theta is given as {' and as '.join(f'{theta!r:.60}' for theta in thetas)}")
     theta = thetas[0] if thetas else default_theta
-    return {"rope_theta": theta, "rope_scaling": (older or newer or (None, None))[1]}
+    scaling = (older or newer or (None, None))[1]
+    if scaling is not None and original is not None:
+        if scaling.get(_ORIGINAL, original) != original:
+            raise ConfigError(f"{_ORIGINAL} is given as {original!r:.60} and as {scaling[_ORIGINAL]!r:.60}")
+        scaling[_ORIGINAL] = original
+    return {"rope_theta": theta, "rope_scaling": scaling}
 
 
 def _rope_table(given: Mapping[str, Any], key: str) -> tuple[Any, dict[str, Any] | None] | None:
@@ -74,6 +81,8 @@ def _rope_table(given: Mapping[str, Any], key: str) -> tuple[Any, dict[str, Any]
     kind = rest.pop("rope_type", None) or older_kind or "default"
     theta = rest.pop("rope_theta", None)
     rest.pop("partial_rotary_factor", None)  # see `rotary_share`
+    if kind == "su" or (kind == "yarn" and "short_factor" in rest):
+        kind = "longrope"  # what Phi-3 called it
     if kind != "default":
         return theta, {"rope_type": kind, **rest}
     if rest.keys() - {"original_max_position_embeddings", "factor"}:

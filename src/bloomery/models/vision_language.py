@@ -56,7 +56,7 @@ class VisionLanguage(nn.Module):
     @property
     def context_length(self) -> int:
         """Tokens that it can read at once, an image's places included."""
-        return self.config.text_config.max_position_embeddings
+        return self.config.text_config.context_length
 
     @torch.no_grad()
     def reset_projector(self) -> None:

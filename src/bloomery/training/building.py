@@ -16,10 +16,12 @@ from torch import nn
 from bloomery.core.errors import ConfigError, nearest
 from bloomery.models import Decoder, ModelConfig, load_pretrained
 from bloomery.models.classifiers import ConvTextClassifier, ConvTextConfig, MeanTextClassifier, MeanTextConfig
+from bloomery.models.config import every_second_layer
 from bloomery.models.decoder_classifier import DecoderClassifier
 from bloomery.models.encoder import Encoder, load_encoder
 from bloomery.models.encoder_config import FULL, SLIDING, EncoderConfig
 from bloomery.models.encoder_families import ENCODER_FAMILIES
+from bloomery.models.families import family_of
 from bloomery.models.recurrent import MODEL_TYPE as RECURRENT_TYPE
 from bloomery.models.recurrent import RecurrentConfig, RecurrentSeq2Seq, load_recurrent
 from bloomery.models.seq2seq import Seq2Seq, load_seq2seq
@@ -27,7 +29,8 @@ from bloomery.models.seq2seq_config import Seq2SeqConfig
 from bloomery.models.weights import read_json
 from bloomery.tokenizer import Tokenizer
 
-DECODERS, ENCODERS, RECURRENT = ("qwen3", "llama"), ("modernbert", "bert", "roberta"), ("gru", "lstm")
+DECODERS = ("qwen3", "llama", "bloom", "bloomery")
+ENCODERS, RECURRENT = ("modernbert", "bert", "roberta"), ("gru", "lstm")
 SEQUENCES = ("t5", *RECURRENT)
 _LABELLERS = (*ENCODERS, *DECODERS, "mean", "conv")
 FAMILIES = {
@@ -43,6 +46,8 @@ FAMILIES = {
 """The families that each objective can train from random weights; the first is the default."""
 _HEADS = {"masked": "masked", "classes": "sequence", "values": "sequence", "tags": "token"}
 _T5 = ("t5", "mt5")
+_OF_BLOOM = ("hidden_act", "rms_norm_eps", "attention_bias", "mlp_bias", "tie_word_embeddings")
+"""What BLOOM's config.json does not say, or says otherwise than our default."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,9 +55,9 @@ class NetConfig:
     """Sizes of a model from random weights; ignored where one is given to start from."""
 
     family: str = ""
-    """causal, middle: qwen3, llama; masked, tags: modernbert, bert, roberta; spans: t5; sequence: t5, gru, lstm;
-    classes, values: any encoder or decoder of these, mean, conv. Of pictures: contrastive: clip, siglip; captions:
-    llava; classes, values: vit, conv. Empty: the first."""
+    """causal, middle: qwen3, llama, bloom, bloomery; masked, tags: modernbert, bert, roberta; spans: t5; sequence: t5,
+    gru, lstm; classes, values: any encoder or decoder of these, mean, conv. Of pictures: contrastive: clip, siglip;
+    captions: llava; classes, values: vit, conv. Empty: the first."""
     hidden_size: int = 128
     """Width."""
     num_hidden_layers: int = 4
@@ -71,6 +76,10 @@ class NetConfig:
     """A recurrent encoder reads both ways."""
     dropout: float = 0.0
     """Of t5, recurrent nets, mean and conv: the share of activations that is zeroed in training."""
+    value_embeddings: bool = False
+    """Of bloomery: every second layer has a token embedding of its own, added to its values."""
+    bigram_vocab_size: int = 0
+    """Of bloomery: rows of a hashed embedding of pairs of tokens, added to the input; 0: none."""
     image_size: int = 32
     """Height and width of pictures."""
     patch_size: int = 4
@@ -100,6 +109,10 @@ def build(
     family = net.family or known[0]
     if family not in known:
         raise ConfigError(f"{family!r} cannot be trained as {objective!r}", hint=nearest(family, known))
+    if family != "bloomery" and (net.value_embeddings or net.bigram_vocab_size):
+        raise ConfigError(
+            f"{family!r} has no value or bigram embeddings", hint="set net.family=bloomery, which only bloomery runs"
+        )
     if family in DECODERS:
         decoder = Decoder(decoder_config(family, net, tokenizer, context_length))
         if objective in ("causal", "middle"):
@@ -168,6 +181,8 @@ def padding(tokenizer: Tokenizer) -> int:
 
 def decoder_config(family: str, net: NetConfig, tokenizer: Tokenizer, context_length: int) -> ModelConfig:
     """A decoder's config of these sizes."""
+    described = family_of(family)
+    options = {name: described.defaults[name] for name in _OF_BLOOM} if family == "bloom" else {}
     return ModelConfig(
         model_type=family,
         vocab_size=tokenizer.vocab_size,
@@ -175,11 +190,14 @@ def decoder_config(family: str, net: NetConfig, tokenizer: Tokenizer, context_le
         num_hidden_layers=net.num_hidden_layers,
         num_attention_heads=net.heads(),
         num_key_value_heads=net.heads(),
-        intermediate_size=net.width(gated=True),
+        intermediate_size=net.width(gated=described.gated),
         head_dim=net.hidden_size // net.heads(),
         max_position_embeddings=context_length,
+        value_embedding_layers=every_second_layer(net.num_hidden_layers) if net.value_embeddings else (),
+        bigram_vocab_size=net.bigram_vocab_size,
         bos_token_id=tokenizer.bos_id,
         eos_token_id=tokenizer.eos_ids,
+        **options,
     )
 
 

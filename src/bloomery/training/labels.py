@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bloomery.core.errors import ConfigError
+from bloomery.models.encoder import Encoder
 from bloomery.training.batches import BatchObjective, mask_of, padded
 from bloomery.training.linear_cross_entropy import IGNORED
 from bloomery.training.loader import ExampleLoader
@@ -80,7 +81,9 @@ class _Labels(BatchObjective[list[E]], Generic[E]):
 
     def answers(self, arrays: Mapping[str, Tensor]) -> Tensor:
         """What the model says, in float32."""
-        inputs = {name: array for name, array in arrays.items() if name != "labels"}
+        inputs: dict[str, Any] = {name: array for name, array in arrays.items() if name != "labels"}
+        if isinstance(self.model, Encoder):
+            inputs["unpad"] = None  # texts of a batch differ in length
         return self.model(**inputs).float()
 
 

@@ -64,7 +64,7 @@ class MaskedObjective(BatchObjective[TokenRows]):
 
     def _scores(self, arrays: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Logits (N, V) and labels (N,) of the blanks alone: the head is computed for no other place."""
-        hidden = self.encoder.hidden_states(arrays["input_ids"], arrays.get("attention_mask"))
+        hidden = self.encoder.hidden_states(arrays["input_ids"], arrays.get("attention_mask"), unpad=None)
         blank = arrays["labels"] != IGNORED
         return self.encoder.logits(hidden[blank]).float(), arrays["labels"][blank]
 

@@ -21,6 +21,7 @@ from bloomery.core.config import from_dict, to_dict
 from bloomery.core.errors import ConfigError
 from bloomery.core.quantity import Quantity
 from bloomery.models import ModelConfig
+from bloomery.models.config import every_second_layer
 from bloomery.training.speed import StepTime, bfloat16_is_fast, measure_step
 
 HEAD_DIM = 64
@@ -179,6 +180,7 @@ def shaped(base: ModelConfig, layers: int, hidden: int) -> ModelConfig:
         num_attention_heads=heads,
         num_key_value_heads=key_value_heads(heads),
         head_dim=HEAD_DIM,
+        value_embedding_layers=every_second_layer(layers) if base.value_embedding_layers else (),
     )
 
 

@@ -26,6 +26,7 @@ from bloomery.core.stage import StageInputs, reusable
 from bloomery.core.workspace import Workspace, as_workspace
 from bloomery.energy import open_meter
 from bloomery.models import Decoder, ModelConfig, save_pretrained
+from bloomery.models.config import every_second_layer
 from bloomery.tokenizer import PackedRows, TokenizeConfig, Tokenizer, TokenShards, tokenize
 from bloomery.training.causal import CausalObjective
 from bloomery.training.loop import Loop, LoopConfig
@@ -44,8 +45,13 @@ class PretrainConfig:
     """Minutes of training on this machine, validation included. Ignored when `steps` is given."""
     steps: int = 0
     """Optimiser steps."""
-    family: Literal["qwen3", "llama"] = "qwen3"
-    """The published family whose format the model has: it runs in transformers, vLLM and llama.cpp."""
+    family: Literal["qwen3", "llama", "bloomery"] = "qwen3"
+    """The published family whose format the model has: it runs in transformers, vLLM and llama.cpp. A bloomery is a
+    qwen3 with value or bigram embeddings, and runs here alone."""
+    value_embeddings: bool = False
+    """Of bloomery: every second layer has a token embedding of its own, added to its values."""
+    bigram_vocab_size: int = 0
+    """Of bloomery: rows of a hashed embedding of pairs of tokens, added to the input; 0: none."""
     hidden_size: int = 0
     """Width; give it together with num_hidden_layers."""
     num_hidden_layers: int = 0
@@ -99,6 +105,11 @@ class PretrainConfig:
         for name in ("minutes", "steps", "hidden_size", "num_hidden_layers", "batch_rows", "micro_rows", "validations"):
             if getattr(self, name) < 0:
                 raise ConfigError(f'"pretrain.{name}" cannot be negative')
+        if (self.family == "bloomery") != (self.value_embeddings or self.bigram_vocab_size > 0):
+            raise ConfigError(
+                "value and bigram embeddings and pretrain.family=bloomery go together",
+                hint="only bloomery runs such a model",
+            )
         if not self.learning_rate_scale > 0:
             raise ConfigError('"pretrain.learning_rate_scale" should be above 0')
 
@@ -270,6 +281,8 @@ def _sized(
         head_dim=hidden // heads,
         max_position_embeddings=config.context_length,
         tie_word_embeddings=config.tie_word_embeddings,
+        value_embedding_layers=every_second_layer(layers) if config.value_embeddings else (),
+        bigram_vocab_size=config.bigram_vocab_size,
         bos_token_id=bos_token_id,
         eos_token_id=eos_token_id,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from bloomery.core.errors import ArtifactError, BloomeryError, ConfigError, Data
 from bloomery.core.workspace import Workspace
 from bloomery.engine import load, load_language_model, load_text_encoder
 from bloomery.engine.exchange import export_model, import_model
+from bloomery.engine.gguf_file import export_gguf
+from bloomery.models import Decoder, ModelConfig, save_pretrained
 
 
 @pytest.fixture
@@ -110,6 +113,35 @@ def test_mistakes(case: str, published: Path, workspace: Workspace, tmp_path: Pa
             (published / "model.safetensors").write_bytes(b"\0" * 64)
             import_model(published, workspace=workspace)
     assert not list(workspace.artifacts.iterdir())
+
+
+def test_what_nobody_else_runs_is_not_exported(tiny_folder: Path, workspace: Workspace, tmp_path: Path):
+    folder = tmp_path / "own"
+    shutil.copytree(tiny_folder, folder)
+    given = json.loads((folder / "config.json").read_text())
+    sizes = {key: value for key, value in given.items() if isinstance(value, int) and key != "max_window_layers"}
+    sizes.pop("use_sliding_window", None)
+    own = {"model_type": "bloomery", "value_embedding_layers": [1], "bigram_vocab_size": 50}
+    torch.manual_seed(0)
+    decoder = Decoder(ModelConfig.from_hf({**sizes, **own})).eval()
+    for parameter in decoder.parameters():  # a fresh one's bigrams and gates are nothing
+        torch.nn.init.normal_(parameter, 0.0, 0.2)
+    save_pretrained(decoder, folder)
+    made = import_model(folder, workspace=workspace)  # what is ours may come back in
+    ours, ids = load(made, workspace=workspace), [[5, 6, 7]]
+    assert torch.equal(ours.logits(ids), decoder(torch.tensor(ids)).detach())
+    made_up = ours.generate("the furnace", max_new_tokens=8, temperature=0.0, ignore_eos=True)
+    ids = ours.encode_prompt("the furnace")
+    for token in made_up.token_ids:  # the engine's steps are the whole forward's
+        assert int(ours.logits(ids)[0, -1].argmax()) == token
+        ids.append(token)
+    ours.close()
+    expected = r"transformers, vLLM .* value embeddings \(in layers 1\) and bigram embeddings"
+    with pytest.raises(ConfigError, match=expected):
+        export_model(made, tmp_path / "out", workspace=workspace)
+    with pytest.raises(ConfigError, match=expected):
+        export_gguf(made, tmp_path / "out.gguf", workspace=workspace)
+    assert not (tmp_path / "out").exists() and not list(tmp_path.glob("*.gguf"))
 
 
 SMALL = {"hidden_size": 24, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}

@@ -18,10 +18,11 @@ models = runpy.run_path(str(Path(__file__).parents[2] / "gguf_models.py"))
 def test_every_family_that_we_have():
     import gguf
 
-    assert GGUF_FAMILIES.keys() == FAMILIES.keys()
+    # BLOOM is not written yet, and the last is our own: both are refused by name.
+    assert GGUF_FAMILIES.keys() | {"bloom", "bloomery"} == FAMILIES.keys()
     known = set(gguf.MODEL_ARCH_NAMES.values())
     assert {family.architecture for family in GGUF_FAMILIES.values()} <= known
-    assert {family for family, _ in models["CASES"].values()} == FAMILIES.keys()  # and each is tried
+    assert {family for family, _ in models["CASES"].values()} == GGUF_FAMILIES.keys()  # and each is tried
 
 
 def _config(family: str, **changes: object) -> ModelConfig:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import pytest
 import torch
 
+from bloomery.core.errors import ConfigError
 from bloomery.models.attention import (
+    BACKENDS,
     EVERYTHING,
     Attention,
     Mask,
     attend,
+    block_diagonal,
     causal_mask,
     scores,
+    use_backend,
     weights,
     window_mask,
 )
@@ -107,3 +111,52 @@ def test_norms_of_queries_and_keys(kind: str, sizes: tuple[int, int]):
     query = attention.queries(torch.randn(2, 5, 16), None)
     over = (-1,) if kind == "head" else (1, 3)
     torch.testing.assert_close(query.square().mean(over), torch.ones_like(query.square().mean(over)), rtol=1e-3, atol=0)
+
+
+@pytest.mark.parametrize("softcap", [None, 1.5])
+@pytest.mark.parametrize("near", [None, 2])
+@pytest.mark.parametrize("backend", ["sdpa", "flex_eager"])
+def test_texts_of_one_row_see_themselves_only(backend: str, near: int | None, softcap: float | None):
+    query, key, value = (x[:1] for x in _qkv(queries=16, keys=16))
+    lengths = (3, 3, 1, 5, 4)
+    window = None if near is None else window_mask(5, near, CPU)
+    mask = Mask(window, lengths=lengths)
+    found = attend(query, key, value, mask, scale=0.3, softcap=softcap, backend=backend)
+    parts = []
+    for q, k, v in zip(*(x.split(lengths, dim=2) for x in (query, key, value)), strict=True):
+        own = Mask(None if window is None else window[: q.size(2), : q.size(2)])
+        parts.append(attend(q, k, v, own, scale=0.3, softcap=softcap))
+    torch.testing.assert_close(found, torch.cat(parts, dim=2), rtol=1e-4, atol=1e-5)
+    rows = weights(query, key, mask, scale=0.3, softcap=softcap)
+    torch.testing.assert_close(rows @ value.repeat_interleave(2, 1), found, rtol=1e-4, atol=1e-5)
+    assert block_diagonal(mask, CPU) is block_diagonal(mask, CPU)
+
+
+def test_a_backend_is_chosen_by_name():
+    inner = Attention(hidden_size=16, num_heads=4, head_dim=4)
+    model, x = torch.nn.ModuleList([torch.nn.Linear(3, 3), inner]), torch.randn(2, 9, 16)
+    outs = []
+    for name in ("sdpa", "flex_eager"):
+        use_backend(model, name)
+        assert inner.backend == name
+        with torch.inference_mode():
+            outs.append(inner(x, mask=Mask(causal=True)))
+    torch.testing.assert_close(*outs, rtol=1e-4, atol=1e-6)
+    with pytest.raises(ConfigError, match="unknown attention 'sdpaa'") as caught:
+        use_backend(model, "sdpaa")
+    assert "sdpa" in str(caught.value.hint) and len(BACKENDS) == 3
+
+
+def test_value_embeddings_are_added_head_by_head():
+    torch.manual_seed(0)
+    attention = Attention(hidden_size=64, num_heads=4, num_kv_heads=2, head_dim=8, value_gate=True)
+    assert attention.v_gate is not None and attention.v_gate.weight.shape == (2, 32)
+    x, extra = torch.randn(2, 5, 64), torch.randn(2, 5, 16)
+    with torch.no_grad():
+        plain = attention.keys_values(x, None)
+        keys, values = attention.keys_values(x, None, extra)
+        gates = 2 / (1 + torch.exp(-(x[..., :32] @ attention.v_gate.weight.T)))
+        for head in range(2):
+            added = gates[..., head, None] * extra[..., head * 8 : head * 8 + 8]
+            torch.testing.assert_close(values[:, head], plain[1][:, head] + added, rtol=1e-5, atol=1e-5)
+    assert torch.equal(keys, plain[0])

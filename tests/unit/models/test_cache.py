@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -37,6 +39,17 @@ def test_writes_in_place_and_crops():
         cache.crop(3)
     cache.reset()
     assert cache.length == 0
+
+
+def test_ids_are_kept_for_a_decoder_that_hashes_pairs():
+    config = replace(CONFIG, model_type="bloomery", bigram_vocab_size=9)
+    cache = KVCache(config, 2, 6)
+    assert cache.previous(torch.tensor([[1, 2, 3], [4, 5, 6]]), 50).tolist() == [[50, 1, 2], [50, 4, 5]]
+    cache.length = 3
+    assert cache.previous(torch.tensor([[7], [8]]), 50).tolist() == [[3], [6]]
+    cache.crop(1)
+    assert cache.previous(torch.tensor([[9, 2], [9, 3]]), 50).tolist() == [[1, 9], [4, 9]]
+    assert cache.num_bytes == KVCache(CONFIG, 2, 6).num_bytes + 2 * 6 * 8
 
 
 def test_a_batch_of_another_size_is_refused():

@@ -189,6 +189,8 @@ def test_a_window_that_is_off_does_nothing():
     [
         {"rope_type": "linear", "factor": 2.0},
         {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16, "truncate": False},
+        {"rope_type": "dynamic", "factor": 2.0},
+        {"rope_type": "longrope", "short_factor": [1.0] * 8, "long_factor": [1.5] * 8},
     ],
     ids=lambda scaling: scaling["rope_type"],
 )
@@ -218,7 +220,10 @@ def test_unknown_keys_are_all_named():
         {"layer_types": "full_attention"},
         {"quantization_config": {"bits": 4}},
         {"pretraining_tp": 2},
-        {"rope_scaling": {"type": "dynamic", "factor": 2.0}},
+        {"rope_scaling": {"type": "dynamic"}},
+        {"rope_scaling": {"type": "longrope", "short_factor": [1.0] * 8, "long_factor": [1.0] * 7}},
+        {"model_type": "phi3", "rope_scaling": {"type": "linear", "factor": 2.0}},
+        {"value_embedding_layers": [1]},  # bloomery's own
         {"rope_scaling": {"rope_type": "linear", "factor": 2.0, "surprise": 1}},
         {"rope_scaling": "linear"},
         {"rope_parameters": {"rope_theta": 1e4, "partial_rotary_factor": 0.5}},
@@ -273,3 +278,93 @@ def test_mlp_bias_belongs_to_llama():
         replace(config, model_type="qwen3")
     with pytest.raises(ConfigError, match="mlp_bias"):
         ModelConfig.from_hf({**SMALL, "model_type": "qwen3", "mlp_bias": True})
+
+
+def test_phi3_keeps_the_original_context_beside_the_table():
+    """As in Phi-3-mini-128k-instruct's config.json, and as older ones spelt it."""
+    factors = {"short_factor": [1.0] * 8, "long_factor": [2.0] * 8}
+    values = {**SMALL, "model_type": "phi3", "max_position_embeddings": 131072}
+    for kind in ("longrope", "su", "yarn"):
+        given = {**values, "original_max_position_embeddings": 2048, "rope_scaling": {"type": kind, **factors}}
+        config = ModelConfig.from_hf(given)
+        assert config.rope_scaling is not None and config.rope_scaling.rope_type == "longrope"
+        assert config.rope_scaling.original_max_position_embeddings == 2048
+        assert config.to_hf()["original_max_position_embeddings"] == 2048
+        assert ModelConfig.from_hf(config.to_hf()) == config
+    scaling = ModelConfig.from_hf({**values, "rope_scaling": {"type": "longrope", **factors}}).rope_scaling
+    assert scaling is not None and scaling.original_max_position_embeddings == 4096  # the reference's default
+    with pytest.raises(ConfigError, match="is given as 4096 and as 32"):
+        ModelConfig.from_hf(
+            {**values, "rope_scaling": {"type": "longrope", **factors, "original_max_position_embeddings": 32}}
+        )
+
+
+def test_dynamic_scaling_lengthens_the_context():
+    config = ModelConfig.from_hf({**SMALL, "rope_scaling": {"type": "dynamic", "factor": 2.5}})
+    assert (config.max_position_embeddings, config.context_length) == (64, 160)
+    linear = ModelConfig.from_hf({**SMALL, "rope_scaling": {"type": "linear", "factor": 2.5}})
+    assert linear.context_length == 64  # there max_position_embeddings is the lengthened one
+
+
+def test_bloom_560m():
+    """The keys of the published config.json."""
+    published = {
+        "architectures": ["BloomForCausalLM"],
+        "apply_residual_connection_post_layernorm": False,
+        "attention_dropout": 0.0,
+        "attention_softmax_in_fp32": True,
+        "bias_dropout_fusion": True,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "hidden_dropout": 0.0,
+        "initializer_range": 0.02,
+        "layer_norm_epsilon": 1e-05,
+        "masked_softmax_fusion": True,
+        "model_type": "bloom",
+        "n_embed": 1024,
+        "n_inner": None,
+        "n_layer": 24,
+        "num_attention_heads": 16,
+        "offset_alibi": 100,
+        "pad_token_id": 3,
+        "pretraining_tp": 1,
+        "seq_length": 2048,
+        "skip_bias_add": True,
+        "skip_bias_add_qkv": False,
+        "unk_token_id": 0,
+        "use_cache": True,
+        "vocab_size": 250880,
+    }
+    config = ModelConfig.from_hf(published)
+    assert (config.hidden_size, config.intermediate_size, config.head_dim) == (1024, 4096, 64)
+    assert (config.num_hidden_layers, config.num_key_value_heads, config.context_length) == (24, 16, 2048)
+    assert ModelConfig.from_hf(config.to_hf()) == config
+    assert config.to_hf().keys() - published.keys() == {"hidden_size", "n_head", "tie_word_embeddings"}
+    with pytest.raises(ConfigError, match="apply_residual"):
+        ModelConfig.from_hf({**published, "apply_residual_connection_post_layernorm": True})
+    with pytest.raises(ConfigError, match="4 x hidden_size"):
+        replace(config, intermediate_size=100)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"value_embedding_layers": (2,)},
+        {"value_embedding_layers": (1, 0)},
+        {"value_embedding_layers": (1, 1)},
+        {"bigram_vocab_size": -1},
+        {"bigram_vocab_size": 1 << 30},
+    ],
+)
+def test_embeddings_of_our_own(changed: dict[str, Any]):
+    own = {"value_embedding_layers": [0, 1], "bigram_vocab_size": 50}
+    whole = ModelConfig.from_hf({**SMALL, "model_type": "bloomery", "head_dim": 16, **own})
+    assert ModelConfig.from_hf(whole.to_hf()) == whole
+    with pytest.raises(ConfigError, match=next(iter(changed))):
+        replace(whole, **changed)
+    with pytest.raises(ConfigError, match="has neither"):
+        replace(whole, value_embedding_layers=(), bigram_vocab_size=0)
+    with pytest.raises(ConfigError, match=r"value embeddings \(in layers 0, 1\) and bigram embeddings"):
+        whole.check_published()
+    with pytest.raises(ConfigError, match=r"family qwen3 has no (value_embedding_layers|bigram_vocab_size)"):
+        replace(whole, model_type="qwen3")

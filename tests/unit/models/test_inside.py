@@ -65,11 +65,25 @@ def test_chosen_layers_only():
         pass
 
 
+BLOOM = {
+    "model_type": "bloom",
+    "num_key_value_heads": 4,
+    "intermediate_size": 128,
+    "hidden_act": "gelu_pytorch_tanh",
+    "attention_bias": True,
+    "mlp_bias": True,
+    "tie_word_embeddings": True,
+}
+OWN = {"model_type": "bloomery", "value_embedding_layers": (0, 1), "bigram_vocab_size": 31}
+
+
+@pytest.mark.parametrize("options", [WINDOW, BLOOM, OWN], ids=["windows", "alibi", "value embeddings"])
 @torch.inference_mode()
-def test_a_step_with_a_cache_is_the_last_row_of_the_whole():
-    decoder, ids = _decoder(**WINDOW), _ids(12, rows=2)
+def test_a_step_with_a_cache_is_the_last_row_of_the_whole(options: dict[str, Any]):
+    decoder, ids = _decoder(**options), _ids(12, rows=2)
     with capture(decoder) as whole:
         decoder(ids)
+    assert all(look.max_difference() < 1e-5 for look in whole.values())
     cache = KVCache(decoder.config, 2, 16)
     decoder(ids[:, :9], cache=cache)
     with capture(decoder) as looks:
@@ -81,7 +95,8 @@ def test_a_step_with_a_cache_is_the_last_row_of_the_whole():
             one, other = looks[name].row(2, query, batch=1), whole[name].row(2, 9 + query, batch=1)
             assert torch.allclose(one.weights, other.weights, atol=1e-6)
             assert torch.allclose(one.products, other.products, atol=1e-5)
-    assert (looks[NAMES[0]].row(0, 2).weights[:7] == 0).all()  # the window
+    hidden = options is WINDOW
+    assert (looks[NAMES[0]].row(0, 2).weights[:7] == 0).all() == hidden
     assert (looks[NAMES[1]].row(0, 2).weights > 0).all()
 
 

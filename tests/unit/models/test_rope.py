@@ -47,6 +47,48 @@ def test_scalings(scaling: dict[str, Any], theta: float, head_dim: int):
     assert got_factor == factor
 
 
+LONGROPE = {
+    "rope_type": "longrope",
+    "short_factor": [1.0 + n / 8 for n in range(8)],
+    "long_factor": [1.5**n for n in range(8)],
+    "original_max_position_embeddings": 512,
+}
+
+
+@pytest.mark.parametrize("length", [7, 511, 512, 513, 2048, 5000])
+@pytest.mark.parametrize(
+    "scaling",
+    [
+        {"rope_type": "dynamic", "factor": 4.0},
+        LONGROPE,
+        {**LONGROPE, "factor": 3.0},
+        {**LONGROPE, "attention_factor": 1.1},
+        {**LONGROPE, "factor": 1.0},
+    ],
+    ids=["dynamic", "longrope", "longrope factor", "longrope attention factor", "longrope unscaled"],
+)
+def test_scalings_that_depend_on_the_length(scaling: dict[str, Any], length: int):
+    from transformers import LlamaConfig
+    from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+    context = 512 if scaling["rope_type"] == "dynamic" else 4096
+    config = LlamaConfig(
+        hidden_size=32,
+        num_attention_heads=2,
+        head_dim=16,
+        max_position_embeddings=context,
+        rope_parameters={**scaling, "rope_theta": 1e4},
+    )
+    ours = RopeScaling(**{key: tuple(value) if isinstance(value, list) else value for key, value in scaling.items()})
+    reach = ours.reach(length, context)
+    assert bool(reach) == (length > 512)
+    seen = torch.tensor(length) if scaling["rope_type"] == "dynamic" and reach else length
+    expected, factor = ROPE_INIT_FUNCTIONS[scaling["rope_type"]](config, torch.device("cpu"), seq_len=seen)
+    got, got_factor = inverse_frequencies(16, 1e4, ours, context, reach)
+    assert torch.equal(got, expected)
+    assert got_factor == factor
+
+
 def test_rotation_keeps_lengths_and_depends_on_distance():
     frequencies, factor = inverse_frequencies(16, 1e4, None, 64)
     cos, sin = rope_tables(frequencies, factor, 64)
@@ -63,7 +105,12 @@ def test_rotation_keeps_lengths_and_depends_on_distance():
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"rope_type": "dynamic", "factor": 2.0},
+        {"rope_type": "ntk", "factor": 2.0},
+        {"rope_type": "dynamic"},
+        {"rope_type": "dynamic", "factor": 2.0, "original_max_position_embeddings": 32},
+        {"rope_type": "longrope", "short_factor": (1.0,)},
+        {"rope_type": "longrope", "short_factor": (1.0,), "long_factor": (0.0,)},
+        {"rope_type": "linear", "factor": 2.0, "long_factor": (1.0,)},
         {"rope_type": "linear", "factor": 0.5},
         {"rope_type": "linear", "factor": float("nan")},
         {"rope_type": "llama3", "factor": 8.0},

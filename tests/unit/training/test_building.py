@@ -27,7 +27,8 @@ def tokenizer(material) -> Tokenizer:
 
 @pytest.mark.parametrize(("objective", "family"), [(o, f) for o, known in FAMILIES.items() for f in known])
 def test_every_family_is_built_for_its_objectives(tokenizer, objective, family):
-    net = NetConfig(family=family, dropout=0.1, **SMALL)  # type: ignore[arg-type]
+    own = {"value_embeddings": True, "bigram_vocab_size": 64} if family == "bloomery" else {}
+    net = NetConfig(family=family, dropout=0.1, **SMALL, **own)  # type: ignore[arg-type]
     model = build(objective, net, tokenizer, context_length=32, num_labels=3)
     assert all(p.requires_grad for p in model.parameters())
     ids = torch.tensor([[1, 2, 3, 4]])
@@ -58,12 +59,22 @@ def test_windows_hide_what_is_far_below_the_last_layer(tokenizer):
     encoder.layers[0].register_forward_hook(lambda _, __, out: seen.append(out))
     ids = torch.arange(20)[None]
     for changed in (ids, ids.index_fill(1, torch.tensor([10]), 30)):
-        seen.append(encoder.eval().hidden_states(changed))
+        seen.append(encoder.eval().hidden_states(changed))  # noqa: PERF401  # the hook appends, too
     differ = [(a - b).abs().amax(-1)[0] > 0 for a, b in zip(seen[:2], seen[2:], strict=True)]
     assert differ[0].nonzero().flatten().tolist() == [8, 9, 10, 11, 12]  # two on either side
     assert differ[1].all()
     with pytest.raises(ConfigError, match="no windows"):
         build("masked", NetConfig(family="bert", local_attention=4), tokenizer, context_length=32)
+
+
+def test_embeddings_of_our_own_are_asked_for_by_name(tokenizer):
+    net = NetConfig(family="bloomery", value_embeddings=True, num_hidden_layers=4, hidden_size=32)
+    model = build("causal", net, tokenizer, context_length=32)
+    assert isinstance(model, Decoder) and model.config.value_embedding_layers == (1, 3)
+    with pytest.raises(ConfigError, match="'qwen3' has no value or bigram embeddings"):
+        build("causal", NetConfig(bigram_vocab_size=64), tokenizer, context_length=32)
+    with pytest.raises(ConfigError, match="has neither"):
+        build("causal", NetConfig(family="bloomery"), tokenizer, context_length=32)
 
 
 def test_the_body_is_kept_under_another_head(tokenizer):

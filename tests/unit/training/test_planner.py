@@ -81,6 +81,12 @@ def test_matrix_parameters_are_those_of_the_decoder(rung: tuple[int, int]):
     assert matrix_parameters(decoder.config) == counted
 
 
+def test_a_rung_keeps_what_is_on_every_second_layer():
+    own = replace(BASE, model_type="bloomery", value_embedding_layers=(1,), bigram_vocab_size=64)
+    assert shaped(own, 5, 320).value_embedding_layers == (0, 2, 4)
+    assert shaped(own, 5, 320).bigram_vocab_size == 64
+
+
 def test_step_flops_are_six_a_parameter_and_attention():
     matrices = matrix_parameters(BASE) + 512 * 128
     assert step_flops(BASE, 1000, 64) == 6 * 1000 * (matrices + 2 * 2 * 64 * 64)

@@ -117,6 +117,17 @@ def test_llama_and_tied(material, tmp_path):
     assert "lm_head.weight" not in dict(load_pretrained(model.path).named_parameters())
 
 
+def test_embeddings_of_our_own(material, tmp_path):
+    """They learn, are saved, and come back; their tables are trained like the token embedding."""
+    own = {"family": "bloomery", "value_embeddings": True, "bigram_vocab_size": 512}
+    model = _train(material, tmp_path, steps=30, **own)
+    decoder = load_pretrained(model.path)
+    assert decoder.config.model_type == "bloomery" and decoder.config.value_embedding_layers
+    assert decoder.config.num_hidden_layers - 1 in decoder.config.value_embedding_layers
+    assert decoder.model.embed_bigrams.table.weight.abs().max() > 0.01
+    assert model.metrics["validation_nats_per_token"] < math.log(320) * 0.9
+
+
 def test_bfloat16(material, tmp_path):
     model = _train(material, tmp_path, precision="bfloat16", steps=3)
     assert {p.dtype for p in load_pretrained(model.path).parameters()} == {torch.float32}
@@ -131,6 +142,10 @@ def test_bfloat16(material, tmp_path):
         {"context_length": 2},
         {"steps": -1},
         {"learning_rate_scale": 0.0},
+        {"family": "bloomery"},
+        {"bigram_vocab_size": 512},
+        {"family": "llama", "value_embeddings": True},
+        {"family": "bloomery", "bigram_vocab_size": -1},
     ],
 )
 def test_configs_that_make_no_sense(wrong):
