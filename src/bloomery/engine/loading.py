@@ -20,10 +20,10 @@ from bloomery.engine.classifier import Classifier
 from bloomery.engine.image_encoder import ImageEncoder
 from bloomery.engine.image_text import ImageTextModel
 from bloomery.engine.language_model import LanguageModel
+from bloomery.engine.packed_weights import load_decoder, pack_loaded, refuse_weights
 from bloomery.engine.sequence_model import SequenceModel
 from bloomery.engine.text_encoder import TextEncoder
 from bloomery.engine.vision_language_model import VisionLanguageModel
-from bloomery.models import load_pretrained
 from bloomery.models.classifiers import CLASSIFIER_TYPES, ConvImageClassifier, load_classifier
 from bloomery.models.clip import load_clip
 from bloomery.models.clip_config import CLIP_TYPES
@@ -55,19 +55,25 @@ def load(
     *,
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
+    weights: str | None = None,
     workspace: Workspace | str | Path | None = None,
 ) -> LanguageModel | TextEncoder | ImageTextModel | ImageEncoder | SequenceModel | Classifier:
     """A model by artifact, folder, artifact name or id, or hub id ("org/name"): of the kind that its files say.
 
     `device` is "cpu", "cuda", "cuda:1", ...; None takes CUDA if there is any. `dtype` None keeps the checkpoint's
-    on a GPU and takes float32 on the CPU, where half precision is slower. Raises ArtifactError (nothing there,
-    or damaged), DataError (unreadable weights), DeviceError, ConfigError (a family that is not supported).
+    on a GPU and takes float32 on the CPU, where half precision is slower. `weights` packs the linear layers of
+    language models, text encoders and encoder-decoders for speed (see `packed_weights`): None changes nothing but in
+    a folder that is quantised itself, "auto" takes the fastest format within a stated loss. Raises ArtifactError
+    (nothing there, or damaged), DataError (unreadable weights), DeviceError, ConfigError (a family that is not
+    supported).
     """
     place = choose_device(device)
     folder, name = find_model(reference, workspace)
     kind = str(read_json(folder / "config.json").get("model_type"))
     if kind in ENCODER_FAMILIES:
-        return _text_encoder(folder, name, place, dtype)
+        return _text_encoder(folder, name, place, dtype, weights)
+    if kind in CLIP_TYPES or kind in VISION_FAMILIES or kind == RECURRENT or is_classifier(folder):
+        refuse_weights(weights, name)
     if kind in CLIP_TYPES:
         model = load_clip(folder, dtype=as_dtype(dtype) or _usual(place), device=place)
         return ImageTextModel(model, Tokenizer.load(folder), ImageProcessor.from_folder(folder), name=name)
@@ -77,10 +83,12 @@ def load(
     if kind in ARCHITECTURES or kind == RECURRENT:
         read = load_recurrent if kind == RECURRENT else load_seq2seq
         seq2seq = read(folder, dtype=as_dtype(dtype) or _usual(place), device=place)
+        if kind != RECURRENT:
+            pack_loaded(seq2seq, weights)
         return SequenceModel(seq2seq, Tokenizer.load(folder), name=name)
     if is_classifier(folder):
         return _classifier(folder, name, place, as_dtype(dtype) or _usual(place))
-    return _language_model(folder, name, place, dtype)
+    return _language_model(folder, name, place, dtype, weights)
 
 
 def load_language_model(
@@ -88,11 +96,12 @@ def load_language_model(
     *,
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
+    weights: str | None = None,
     workspace: Workspace | str | Path | None = None,
 ) -> LanguageModel:
     """A causal language model; ConfigError if the reference is another kind. Otherwise as `load`."""
     place = choose_device(device)
-    return _language_model(*find_model(reference, workspace), place, dtype)
+    return _language_model(*find_model(reference, workspace), place, dtype, weights)
 
 
 def load_text_encoder(
@@ -100,17 +109,21 @@ def load_text_encoder(
     *,
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
+    weights: str | None = None,
     workspace: Workspace | str | Path | None = None,
 ) -> TextEncoder:
     """An encoder (BERT, RoBERTa, ModernBERT, or a sentence-transformers folder of one); otherwise as `load`."""
     place = choose_device(device)
-    return _text_encoder(*find_model(reference, workspace), place, dtype)
+    return _text_encoder(*find_model(reference, workspace), place, dtype, weights)
 
 
-def _language_model(folder: Path, name: str, place: torch.device, dtype: str | torch.dtype | None) -> LanguageModel:
+def _language_model(
+    folder: Path, name: str, place: torch.device, dtype: str | torch.dtype | None, weights: str | None = None
+) -> LanguageModel:
     kind = str(read_json(folder / "config.json").get("model_type"))
     if kind == LLAVA:
         model = load_vision_language(folder, dtype=as_dtype(dtype) or _usual(place), device=place)
+        pack_loaded(model.language_model, weights)
         return VisionLanguageModel(model, Tokenizer.load(folder), ImageProcessor.from_folder(folder), name=name)
     if kind in ENCODER_FAMILIES or kind in CLIP_TYPES or kind in VISION_FAMILIES:
         raise ConfigError(f"{name} is an encoder ({kind}), which writes no text", hint="in Python: bl.load(...)")
@@ -118,7 +131,7 @@ def _language_model(folder: Path, name: str, place: torch.device, dtype: str | t
         raise ConfigError(f"{name} ({kind}) writes texts for texts", hint="bloomery translate, or bl.load(...)")
     if is_classifier(folder):
         raise ConfigError(f"{name} is a classifier, which writes no text", hint="in Python: bl.load(...)")
-    decoder = load_pretrained(folder, dtype=as_dtype(dtype) or _usual(place), device=place)
+    decoder = load_decoder(folder, place, as_dtype(dtype) or _usual(place), weights)
     return LanguageModel(decoder, Tokenizer.load(folder), name=name)
 
 
@@ -152,8 +165,11 @@ def read_label_names(folder: Path) -> list[str]:
     return names
 
 
-def _text_encoder(folder: Path, name: str, place: torch.device, dtype: str | torch.dtype | None) -> TextEncoder:
+def _text_encoder(
+    folder: Path, name: str, place: torch.device, dtype: str | torch.dtype | None, weights: str | None = None
+) -> TextEncoder:
     encoder = load_encoder(folder, dtype=as_dtype(dtype) or _usual(place), device=place)
+    pack_loaded(encoder, weights)
     return TextEncoder(encoder, Tokenizer.load(folder), name=name, pooling=Pooling.from_folder(folder))
 
 

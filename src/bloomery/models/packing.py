@@ -265,8 +265,12 @@ def _pack_head(
 
 def head_format(kind: str, head: str | None, device: torch.device) -> str:
     """In what an output head is packed beside layers of format `kind`; `head` is what was asked for it."""
-    usual = HEAD_FORMATS.get(kind, kind)
-    return head or ("int8-weight-only" if usual == "int8" and device.type == "cuda" else usual)
+    return head or on_device(HEAD_FORMATS.get(kind, kind), device)
+
+
+def on_device(kind: str, device: torch.device) -> str:
+    """The format that does on a device what `kind` does on the CPU."""
+    return "int8-weight-only" if kind == "int8" and device.type == "cuda" else kind
 
 
 def _check(model: nn.Module, kind: str) -> torch.device:
