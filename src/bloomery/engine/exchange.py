@@ -17,7 +17,7 @@ import torch
 
 from bloomery.core.artifact import Artifact, fsync, sha256_file, write_durably
 from bloomery.core.config import digest
-from bloomery.core.errors import DataError
+from bloomery.core.errors import ConfigError, DataError
 from bloomery.core.run import Run
 from bloomery.core.stage import StageInputs, reusable
 from bloomery.core.workspace import Workspace, as_workspace
@@ -25,10 +25,13 @@ from bloomery.engine.loading import as_dtype, find_model
 from bloomery.models import load_pretrained, save_pretrained
 from bloomery.models.clip import load_clip, save_clip
 from bloomery.models.clip_config import CLIP_TYPES
+from bloomery.models.compressed import Scheme, scheme_named
+from bloomery.models.decoder import Decoder
 from bloomery.models.encoder import load_encoder, save_encoder
 from bloomery.models.encoder_families import ENCODER_FAMILIES
 from bloomery.models.image_processor import ImageProcessor
 from bloomery.models.pooling import POOLING_FILES, Pooling
+from bloomery.models.pretrained import save_quantized
 from bloomery.models.recurrent import MODEL_TYPE as RECURRENT
 from bloomery.models.recurrent import RecurrentConfig, load_recurrent, save_recurrent
 from bloomery.models.seq2seq import load_seq2seq, save_seq2seq
@@ -91,13 +94,20 @@ def export_model(
     folder: str | Path,
     *,
     dtype: str | torch.dtype | None = None,
+    quantize: str | None = None,
+    group_size: int = 32,
     workspace: Workspace | str | Path | None = None,
 ) -> Path:
     """Write a model as a Hugging Face folder that transformers, vLLM and llama.cpp's converter read.
 
-    `dtype` None keeps its own. The folder must be new or empty: it appears whole or not at all. Raises DataError if
-    it is neither, or has no place.
+    `dtype` None keeps its own. `quantize` "int8" or "int4" rounds the linear layers of a decoder to integers, one
+    scale for each output channel or for `group_size` inputs (see `models.compressed`; vLLM reads it, transformers
+    with the package compressed-tensors); "float16" is that dtype. The folder must be new or empty: it appears whole
+    or not at all. Raises DataError if it is neither, or has no place; ConfigError for what cannot be quantised.
     """
+    if quantize == "float16":
+        dtype, quantize = quantize, None
+    scheme = None if quantize is None else scheme_named(quantize, group_size)
     target, kind = Path(folder).expanduser().absolute(), as_dtype(dtype)
     source, _ = find_model(reference, workspace)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
@@ -106,7 +116,7 @@ def export_model(
         raise DataError(f"{target.parent} is no folder", hint="make it first")
     partial = target.parent / f".{target.name}.{os.getpid()}.partial"
     try:
-        _Published(source, kind).write(partial)
+        _Published(source, kind).write(partial, scheme)
         if target.is_dir():
             target.rmdir()
         partial.replace(target)
@@ -159,8 +169,13 @@ class _Published:
         if (folder / PROCESSOR).is_file() and self.kind.reads_images:
             self._beside[PROCESSOR] = as_json(read_json(folder / PROCESSOR))
 
-    def write(self, folder: Path) -> None:
-        self.kind.save(self.model, folder)
+    def write(self, folder: Path, scheme: Scheme | None = None) -> None:
+        if scheme is None:
+            self.kind.save(self.model, folder)
+        elif isinstance(self.model, Decoder):
+            save_quantized(self.model, folder, scheme)
+        else:
+            raise ConfigError("only decoders are quantised", hint="leave --quantize out, or take --dtype float16")
         for name, data in self._beside.items():
             (folder / name).parent.mkdir(exist_ok=True)
             write_durably(folder / name, data)

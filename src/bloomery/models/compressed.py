@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from bloomery.core.errors import ConfigError, DataError
-from bloomery.models.quantize import QuantizedWeight
+from bloomery.models.quantize import GROUP_SIZES, QuantizedWeight
 
 KEY = "quantization_config"
 METHOD = "compressed-tensors"
@@ -77,6 +77,17 @@ def _arguments(bits: int, strategy: str, group_size: int | None, *, dynamic: boo
         "observer": None if dynamic else "mse",
         "observer_kwargs": {},
     }
+
+
+def scheme_named(name: str, group_size: int) -> Scheme:
+    """ "int8": per output channel, activations rounded too; "int4": in groups, activations as they are. ConfigError."""
+    if name not in ("int8", "int4"):
+        raise ConfigError(f"weights are not quantised to {name!r:.40}", hint="known: int8, int4, float16")
+    if name == "int4" and group_size not in GROUP_SIZES:
+        raise ConfigError(
+            f"groups of {group_size} inputs are not supported", hint="known: " + ", ".join(map(str, GROUP_SIZES))
+        )
+    return Scheme(8, None, True) if name == "int8" else Scheme(4, group_size)
 
 
 def scheme_of(document: Mapping[str, Any]) -> Scheme | None:
