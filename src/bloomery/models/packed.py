@@ -28,8 +28,12 @@ from bloomery.core.errors import ConfigError, DeviceError
 from bloomery.models.quantize import QuantizedWeight, quantize
 
 ROWS_BY_DEQUANTIZING = 32
-"""From this many rows on, weights of the bfloat16 kernels are dequantised for each product, which is then float32."""
+"""Beyond so many rows, weights of the bfloat16 kernels are dequantised for each product, which is then float32."""
 _HINTED_ROWS = 8
+_INT4_OUTPUTS = 16
+"""The int4 kernels want a multiple of this many outputs."""
+_INT8_INPUTS = 32
+"""The int8 kernel reads past the end of a row that is no multiple of this, which no comparison catches in time."""
 _BFLOAT16_ERROR = 0.01
 """bfloat16 keeps 8 bits: inputs, sums and outputs are each rounded by up to 2^-9 = 0.2%."""
 
@@ -84,7 +88,7 @@ class Float32Linear(PackedLinear):
         self._packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach().float().contiguous(), _HINTED_ROWS)
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.ops.mkldnn._linear_pointwise(x, self._packed, self.bias, "none", [], "")
+        return torch.ops.mkldnn._linear_pointwise(x.float(), self._packed, self.bias, "none", [], "")
 
     @property
     def weight(self) -> Tensor:
@@ -112,7 +116,9 @@ class Float16Linear(PackedLinear):
         self._packed = torch.ops.quantized.linear_prepack_fp16(weight.detach().float().contiguous(), _float(bias))
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.ops.quantized.linear_dynamic_fp16(x, self._packed)
+        if x.dim() == 1:
+            return self(x[None])[0]
+        return torch.ops.quantized.linear_dynamic_fp16(x.float(), self._packed)
 
     @property
     def weight(self) -> Tensor:
@@ -186,6 +192,8 @@ class Int8WeightOnlyLinear(PackedLinear):
 
     def __init__(self, weight: Tensor, bias: Tensor | None, known: QuantizedWeight | None = None) -> None:
         super().__init__(weight, bias)
+        if self.in_features % _INT8_INPUTS:
+            raise DeviceError(f"the kernel reads {_INT8_INPUTS} inputs at a time, not {self.in_features}")
         known = known or quantize(weight, 8)
         self.register_buffer("_codes", known.codes.contiguous().to(weight.device), persistent=False)
         self.register_buffer("_scale", known.scale[:, 0].bfloat16().to(weight.device), persistent=False)
@@ -229,9 +237,10 @@ class Int4Linear(PackedLinear):
         super().__init__(weight, bias)
         known = known or quantize(weight, 4, group_size)
         self.group_size = known.group_size
-        shifted = (known.codes + 8).to(weight.device)
+        rest = -self.out_features % _INT4_OUTPUTS
+        shifted = F.pad((known.codes + 8).to(weight.device), (0, 0, 0, rest))
         pairs = (shifted[:, 0::2] | (shifted[:, 1::2] << 4)).view(torch.uint8)
-        scale = known.scale.bfloat16().to(weight.device)
+        scale = F.pad(known.scale.bfloat16().to(weight.device), (0, 0, 0, rest))
         both = torch.stack([scale.t(), torch.zeros_like(scale.t())], dim=-1).contiguous()
         self.register_buffer("_pairs", pairs.contiguous(), persistent=False)
         self.register_buffer("_scale", scale, persistent=False)
@@ -245,15 +254,16 @@ class Int4Linear(PackedLinear):
         operators: Any = torch.ops.aten
         multiply = operators._weight_int4pack_mm if x.is_cuda else operators._weight_int4pack_mm_for_cpu
         out = multiply(flat.bfloat16(), self._packed, self.group_size, self._scale_and_zero).to(x.dtype)
+        out = out[:, : self.out_features]
         if self.bias is not None:
             out += self.bias
-        return out.view(*x.shape[:-1], self.out_features)
+        return out.reshape(*x.shape[:-1], self.out_features)
 
     @property
     def weight(self) -> Tensor:
         codes = torch.stack([self._pairs & 15, self._pairs >> 4], dim=-1).flatten(1)
         grouped = codes.unflatten(1, (-1, self.group_size)).float().sub_(8)
-        return grouped.mul_(self._scale.float()[..., None]).flatten(1)
+        return grouped.mul_(self._scale.float()[..., None]).flatten(1)[: self.out_features]
 
     @property
     def nbytes(self) -> int:
@@ -321,13 +331,14 @@ def packed(
 def checked(layer: PackedLinear, weight: Tensor, bias: Tensor | None) -> PackedLinear:
     """The layer, if its results are those of `weight` (O, I) and `bias` in float32 within its tolerance.
 
-    At 1, 3 and 33 rows of very different sizes, for operators choose kernels by shape. Raises DeviceError otherwise.
+    At 1, 3 and 33 rows of very different sizes, for operators choose kernels by shape; not contiguous, as the last
+    position of several sequences is. Raises DeviceError otherwise.
     """
     generator = torch.Generator().manual_seed(0)
     for rows in (1, 3, ROWS_BY_DEQUANTIZING + 1):
-        x = torch.randn(rows, layer.in_features, generator=generator)
+        x = torch.randn(rows, 2, layer.in_features, generator=generator)
         x[-1] *= 100.0  # a neighbour that is far larger than the others
-        x = x.to(weight.device)
+        x = x.to(weight.device)[:, -1:]
         expected = F.linear(x, weight.float(), None if bias is None else bias.float())
         got = layer(x)
         if got.shape != expected.shape:

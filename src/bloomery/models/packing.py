@@ -113,10 +113,19 @@ def pack(
             _replace(parent, path, names, kind, known, group_size, notes)
         if isinstance(model, Decoder):
             _pack_head(model, head_format(kind, head, device), known, group_size, notes)
-    for note in notes:
-        log.warning("%s", note)
+    for text in _summed_up(notes):
+        log.warning("%s", text)
     model.eval()
     return packing_of(model) or Packing(kind, 0, 0, tuple(notes))
+
+
+def _summed_up(notes: Sequence[str]) -> list[str]:
+    """A line for each reason."""
+    reasons: dict[str, list[str]] = {}
+    for note in notes:
+        where, _, reason = note.partition(": ")
+        reasons.setdefault(reason, []).append(where)
+    return [f"{len(found)} x {reason}; the first is {found[0]}" for reason, found in reasons.items()]
 
 
 def packing_of(model: nn.Module) -> Packing | None:
