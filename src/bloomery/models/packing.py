@@ -52,20 +52,22 @@ class Packing:
 
 
 class _Joint(nn.Module):
-    """One product for several layers of the same input; kept from the first of them until the last has taken its
-    part. Another thread, or another input, in between only makes it compute again."""
+    """One product for several layers of the same input, kept from the first of them until each has taken its part.
+    A layer that is asked twice, another input or another thread in between only make it compute again."""
 
     def __init__(self, matrix: nn.Module, sizes: Sequence[int]) -> None:
         super().__init__()
         self.matrix, self.sizes = matrix, list(sizes)
-        self._seen: tuple[Tensor, tuple[Tensor, ...]] | None = None
+        self._seen: tuple[Tensor, dict[int, Tensor]] | None = None
 
     def part(self, x: Tensor, index: int) -> Tensor:
         seen = self._seen
-        if index == 0 or seen is None or seen[0] is not x:
-            seen = (x, self.matrix(x).split(self.sizes, dim=-1))
-        self._seen = None if index == len(self.sizes) - 1 else seen
-        return seen[1][index]
+        if index == 0 or seen is None or seen[0] is not x or index not in seen[1]:
+            seen = self._seen = (x, dict(enumerate(self.matrix(x).split(self.sizes, dim=-1))))
+        out = seen[1].pop(index)
+        if not seen[1]:
+            self._seen = None
+        return out
 
 
 class Part(nn.Module):
