@@ -159,10 +159,8 @@ class Int8Linear(PackedLinear):
 
     def forward(self, x: Tensor) -> Tensor:
         flat = x.reshape(-1, self.in_features)
-        largest = torch.linalg.vector_norm(flat, torch.inf, dim=1, keepdim=True).clamp_(min=1e-30)
-        rows = torch.empty(flat.size(0), self.in_features + 2)
-        torch.div(flat, largest, out=rows[:, :-2])
-        rows[:, -2:] = self._ends
+        largest = torch.linalg.vector_norm(flat.float(), torch.inf, dim=1, keepdim=True).clamp_(min=1e-30)
+        rows = torch.cat((flat / largest, self._ends.expand(flat.size(0), 2)), dim=1)
         out = torch.ops.quantized.linear_dynamic(rows, self._packed, True).mul_(largest)
         if self.bias is not None:
             out += self.bias

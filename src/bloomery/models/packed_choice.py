@@ -24,9 +24,9 @@ from torch import Tensor, nn
 
 from bloomery.models.cache import KVCache
 from bloomery.models.decoder import Decoder
-from bloomery.models.packed import CPU_FORMATS, CUDA_FORMATS
+from bloomery.models.packed import BITS, CPU_FORMATS, CUDA_FORMATS
 from bloomery.models.packing import Packing, grouped_layers, head_format, make_layer, pack
-from bloomery.models.quantize import QuantizedWeight
+from bloomery.models.quantize import QuantizedWeight, divides, quantize
 
 PLAIN = "plain"
 """The name of the layers as they are, float32."""
@@ -102,7 +102,9 @@ def measure(
             layers: dict[str, nn.Module] = {PLAIN: _plain(weight)}
             for name in formats:
                 kind = head_format(name, None, device) if is_head else name
-                layers[name] = make_layer(weight, None, kind, group_size=group_size)
+                layers[name] = make_layer(
+                    weight, None, kind, known=_rough(weight, kind, group_size), group_size=group_size
+                )
             for number in rows:
                 x = torch.randn(min(number, _MAX_HEAD_ROWS) if is_head else number, weight.size(1), device=device)
                 for name, seconds in timed(layers, x).items():
@@ -162,6 +164,12 @@ def _distinct(decoder: Decoder) -> Iterator[tuple[Tensor, int, bool]]:
     for shape, count in Counter(shapes).items():
         yield torch.cat([layer.weight for layer in groups[shapes.index(shape)]]), count, False
     yield decoder.output_weight, 1, True
+
+
+def _rough(weight: Tensor, kind: str, group_size: int) -> QuantizedWeight | None:
+    """Integers that take as long to multiply as good ones."""
+    size = group_size if kind == "int4" else None
+    return quantize(weight, BITS[kind], size, clips=False) if kind in BITS and divides(weight, size) else None
 
 
 def _plain(weight: Tensor) -> nn.Linear:

@@ -90,6 +90,7 @@ def save_quantized(
     Returns the published names of the linear layers that stay float. ConfigError for a family whose matrices are no
     Linear in transformers (GPT-2), for there the layout has no meaning.
     """
+    _refuse_packed(decoder)
     config, names = decoder.config, decoder.config.names()
     if config.model_type in _NO_LINEAR:
         raise ConfigError(f"{config.model_type} cannot be quantised for others to read", hint="--quantize float16")
@@ -124,11 +125,15 @@ def save_pretrained(decoder: Decoder, folder: str | Path, *, max_shard_bytes: in
     A tied head is not written twice. Every file is flushed to disk. Weights that the folder held before are replaced
     once the new ones are complete: a full disk leaves them as they were.
     """
-    if packing_of(decoder) is not None:
-        raise ConfigError("packed weights are not written", hint="load the model without weights=, and export that")
+    _refuse_packed(decoder)
     config = decoder.config
     save_weights(decoder, folder, config.names(), config.to_hf(), max_shard_bytes=max_shard_bytes)
     save_generation(config, folder)
+
+
+def _refuse_packed(decoder: Decoder) -> None:
+    if packing_of(decoder) is not None:
+        raise ConfigError("packed weights are not written", hint="load the model without weights=, and export that")
 
 
 def save_generation(config: ModelConfig, folder: str | Path) -> None:

@@ -9,7 +9,16 @@ import pytest
 import torch
 
 from bloomery.core.errors import ConfigError, DataError
-from bloomery.models.compressed import KEY, Reader, Scheme, pack_codes, scheme_named, scheme_of, to_tensors, unpack_codes
+from bloomery.models.compressed import (
+    KEY,
+    Reader,
+    Scheme,
+    pack_codes,
+    scheme_named,
+    scheme_of,
+    to_tensors,
+    unpack_codes,
+)
 from bloomery.models.quantize import quantize
 
 

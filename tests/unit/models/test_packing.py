@@ -83,7 +83,9 @@ def test_logits_are_those_of_the_plain_model(kind: str, changes: dict[str, Any])
             parts.append(packed(ids()[:, start:stop], cache=cache))
         # Cached steps see other numbers of rows, for which the bfloat16 kernels may be another.
         assert error(torch.cat(parts, dim=1), whole) <= (1e-5 if kind in ("float32", "float16") else more * 0.03)
-        assert error(packed(ids(), last_only=True), whole[:, -1:]) <= (1e-5 if kind != "int8-weight-only" else more * 0.01)
+        assert error(packed(ids(), last_only=True), whole[:, -1:]) <= (
+            1e-5 if kind != "int8-weight-only" else more * 0.01
+        )
 
 
 def test_products_of_one_input_are_made_once():
@@ -230,7 +232,7 @@ def test_mistakes():
     model = decoder()
     with pytest.raises(ConfigError, match="cannot be packed as 'int9'"):
         pack(model, "int9")
-    with pytest.raises(ConfigError, match="float32, not torch.bfloat16"):
+    with pytest.raises(ConfigError, match=r"float32, not torch\.bfloat16"):
         pack(decoder().to(torch.bfloat16), "int8")
     pack(model, "float16")
     with pytest.raises(ConfigError, match="packed already"):
