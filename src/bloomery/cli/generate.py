@@ -78,7 +78,9 @@ def generate(
     if image:
         options["image"] = _seen_by(loaded, image)
     if common.json:
-        print_json(result_data(loaded.generate(text, **options)))
+        data = result_data(loaded.generate(text, **options))
+        data["weights"] = _weights_data(loaded)
+        print_json(data)
         return
     result = None
     for delta in loaded.stream(text, **options):
@@ -87,6 +89,14 @@ def generate(
     print()
     if result is not None and not common.quiet:
         print(speed_line(result), file=sys.stderr)
+
+
+def _weights_data(model: LanguageModel) -> dict[str, Any] | None:
+    """What the linear layers were packed in, and which were not; None if they are plain."""
+    from bloomery.models.packing import packing_of
+
+    packing = packing_of(model.decoder)
+    return None if packing is None else packing.to_dict()
 
 
 def _seen_by(model: LanguageModel, images: list[Path]) -> list[Path]:

@@ -7,6 +7,7 @@ This module does not know how folders are found, nor how weights are packed.
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import torch
@@ -21,6 +22,7 @@ from bloomery.models.packing import on_device, pack
 from bloomery.models.pretrained import load_with_codes
 from bloomery.models.weights import read_json
 
+log = logging.getLogger("bloomery.engine")
 PLAIN, AUTO = "plain", "auto"
 WEIGHTS = (PLAIN, AUTO, *dict.fromkeys((*CPU_FORMATS, *CUDA_FORMATS)))
 """What `weights` may be."""
@@ -43,7 +45,9 @@ def load_decoder(folder: Path, place: torch.device, dtype: torch.dtype | None, w
     if weights is None or weights == PLAIN:
         return decoder
     if weights == AUTO:
-        return choose(decoder, group_size=group_size, known=known)[0]
+        chosen, choice = choose(decoder, group_size=group_size, known=known)
+        log.info("weights of %s: %s", folder, choice.to_dict())
+        return chosen
     pack(decoder, weights, group_size=group_size, known=known)
     return decoder
 

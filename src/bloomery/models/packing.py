@@ -242,7 +242,7 @@ def make_layer(
     else:
         reason = f"groups of {group_size} do not divide {weight.size(1)} inputs"
     if made is None:
-        made = _float_layer(weight if known is None else known.dequantized().to(weight.device), bias)
+        made = _float_layer(weight if known is None else known.dequantized().to(weight), bias)
         made.fallback = f"{where or 'a layer'}: {made.format} instead of {kind} ({reason})"
         if notes is not None:
             notes.append(made.fallback)

@@ -42,6 +42,10 @@ def test_quantised_with_a_report(call, tiny, tmp_path):
         assert word in lines
     said = call("generate", "term1", "--model", str(tmp_path / "int8"), "--max-new-tokens", "4", "--seed", "0", *home)
     assert said.code == 0
+    said = json.loads(call("generate", "a", "--model", str(tmp_path / "int4"), "--json", *home).out)
+    assert said["weights"]["format"] == "int4"
+    said = json.loads(call("generate", "a", "--weights", "float16", "--json", *home).out)
+    assert said["weights"]["format"] == "float16" and not said["weights"]["fallbacks"]
     half = json.loads(
         call("export", str(tmp_path / "half"), "--quantize", "float16", "--measure", str(text), "--json", *home).out
     )

@@ -13,7 +13,9 @@ from bloomery.engine import LanguageModel, load, load_language_model, load_text_
 from bloomery.engine.exchange import export_model
 from bloomery.engine.packed_weights import WEIGHTS, check_weights, load_decoder, pack_loaded, refuse_weights
 from bloomery.models import packed_choice
+from bloomery.models.inside import capture
 from bloomery.models.packing import packing_of
+from bloomery.models.seq2seq import load_seq2seq
 
 CPU = torch.device("cpu")
 IDS = torch.arange(40)[None]
@@ -113,6 +115,33 @@ def test_an_encoder(tmp_path: Path):
         pack_loaded(plain, "auto")
     pack_loaded(plain, None)
     assert packing_of(plain) is None
+
+
+def test_texts_for_texts(tmp_path: Path):
+    """Cross attention reads keys and values of another sequence than its queries."""
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    config = T5Config(
+        vocab_size=64, d_model=64, d_kv=16, d_ff=96, num_layers=2, num_heads=4, feed_forward_proj="gated-gelu",
+        decoder_start_token_id=0, tie_word_embeddings=False,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    T5ForConditionalGeneration(config).save_pretrained(tmp_path)
+    plain, packed = (load_seq2seq(tmp_path, dtype=torch.float32) for _ in range(2))
+    pack_loaded(packed, "float16")
+    with torch.inference_mode():
+        got, expected = (model(IDS, IDS[:, :9]) for model in (packed, plain))
+    assert error(got, expected) < 2e-3
+
+
+def test_looking_inside_a_packed_model(tiny_folder: Path):
+    """What is recomputed of an attention is what the packed model served."""
+    model = load_language_model(tiny_folder, device="cpu", weights="float16")
+    with torch.inference_mode(), capture(model.decoder) as looks:
+        model.decoder(IDS)
+        assert len(looks) == 2 and all(look.max_difference() < 1e-4 for look in looks.values())
+        assert torch.isfinite(next(iter(looks.values())).row(1, 5).contribution).all()
+    model.close()
 
 
 def test_mistakes(tiny_folder: Path):
