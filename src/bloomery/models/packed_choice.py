@@ -106,7 +106,8 @@ def measure(
                     weight, None, kind, known=_rough(weight, kind, group_size), group_size=group_size
                 )
             for number in rows:
-                x = torch.randn(min(number, _MAX_HEAD_ROWS) if is_head else number, weight.size(1), device=device)
+                count_rows = min(number, _MAX_HEAD_ROWS) if is_head else number
+                x = torch.randn(count_rows, weight.size(1), device=device, dtype=weight.dtype)
                 for name, seconds in timed(layers, x).items():
                     times[name][number] += count * seconds
     ratios = {name: [times[PLAIN][n] / max(times[name][n], 1e-9) for n in rows] for name in formats}

@@ -161,11 +161,11 @@ class PlainLinear(nn.Linear):
 
 
 def linear_layers(model: nn.Module) -> Iterator[tuple[str, nn.Module, str, nn.Linear]]:
-    """(path, parent, name, layer) of each linear layer that may be packed: no router, and not the output head."""
+    """(path, parent, name, layer) of each linear layer that may be packed: no router or gate, no output head."""
     for path, parent in model.named_modules():
         for name, layer in parent.named_children():
-            router = isinstance(parent, MixtureOfExperts) and name == "gate"
-            if type(layer) is nn.Linear and not router and not (isinstance(parent, Decoder) and name == _HEAD):
+            gate = (isinstance(parent, MixtureOfExperts) and name == "gate") or name == "v_gate"
+            if type(layer) is nn.Linear and not gate and not (isinstance(parent, Decoder) and name == _HEAD):
                 yield f"{path}.{name}".lstrip("."), parent, name, layer
 
 
