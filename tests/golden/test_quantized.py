@@ -82,7 +82,7 @@ def test_what_real_weights_lose(
     stories: Path, shared_data: Path, weights: str, most_loss: float, least_agreement: float
 ):
     """Bits per byte of stories that were not trained on. 64 wide, this model is the worst case of each format."""
-    text = (shared_data / "tinystories" / "tinystories_valid_30KB.txt").read_text()[:8000]
+    text = (shared_data / "tinystories" / "tinystories_valid_30KB.txt").read_text()[:3000]
     plain, packed = (load_language_model(stories, device="cpu", weights=kind) for kind in (None, weights))
     assert isinstance(plain, LanguageModel)
     loss = bits_per_byte(packed, [text]).bits_per_byte - bits_per_byte(plain, [text]).bits_per_byte

@@ -141,7 +141,6 @@ class Int8Linear(PackedLinear):
     """
 
     format = "int8"
-    _ends: Tensor
 
     def __init__(self, weight: Tensor, bias: Tensor | None, known: QuantizedWeight | None = None) -> None:
         super().__init__(weight, bias)
@@ -155,16 +154,17 @@ class Int8Linear(PackedLinear):
             # Not by torch.ops: from there the warning goes to stderr past Python's filters.
             quantized = torch._make_per_channel_quantized_tensor(codes, scale, zero, 0)  # pyright: ignore[reportPrivateImportUsage]
             self._packed = torch.ops.quantized.linear_prepack(quantized, None)
-        self.register_buffer("_ends", torch.tensor([1.0, -1.0]), persistent=False)
+        self._multiply = torch.ops.quantized.linear_dynamic.default
+        self._ends = torch.tensor([1.0, -1.0])
 
     def forward(self, x: Tensor) -> Tensor:
-        flat = x.reshape(-1, self.in_features)
-        largest = torch.linalg.vector_norm(flat.float(), torch.inf, dim=1, keepdim=True).clamp_(min=1e-30)
-        rows = torch.cat((flat / largest, self._ends.expand(flat.size(0), 2)), dim=1)
-        out = torch.ops.quantized.linear_dynamic(rows, self._packed, True).mul_(largest)
-        if self.bias is not None:
-            out += self.bias
-        return out.view(*x.shape[:-1], self.out_features)
+        if x.dim() == 1:
+            return self(x[None])[0]
+        # Few and small operators: at one row each costs a tenth of the product.
+        largest = torch.linalg.vector_norm(x.float(), torch.inf, -1, True).clamp_min_(1e-30)
+        rows = torch.cat((x / largest, self._ends.expand(*x.shape[:-1], 2)), -1)
+        out = self._multiply(rows, self._packed, True).mul_(largest)
+        return out if self.bias is None else out.add_(self.bias)
 
     @property
     def weight(self) -> Tensor:
