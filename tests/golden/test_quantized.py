@@ -159,6 +159,11 @@ def test_mistakes(tmp_path: Path):
     (tmp_path / "config.json").write_text(json.dumps(broken))
     with pytest.raises(DataError, match="quantised weights are not supported"):
         load_pretrained(tmp_path)  # integers without a word on what they mean
+    other = {**config, "model_type": "gpt2", "n_positions": 64, "n_embd": 64, "n_layer": 2, "n_head": 4}
+    keep = ("quantization_config", "model_type", "vocab_size", "n_positions", "n_embd", "n_layer", "n_head")
+    (tmp_path / "config.json").write_text(json.dumps({key: other[key] for key in keep}))
+    with pytest.raises(ConfigError, match="gpt2 are not read"):
+        load_pretrained(tmp_path)
     packed = decoder(model_type="llama")
     pack(packed, "int8")
     with pytest.raises(ConfigError, match="packed weights are not written"):

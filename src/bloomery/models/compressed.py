@@ -108,7 +108,12 @@ def scheme_of(document: Mapping[str, Any]) -> Scheme | None:
     if given.get("kv_cache_scheme") or given.get("sparsity_config") or given.get("transform_config"):
         raise _unread("a key/value cache, sparsity or transforms of its own")
     bits, strategy, size = weights.get("num_bits"), weights.get("strategy"), weights.get("group_size")
-    if bits not in _FORMATS or weights.get("type", "int") != "int" or weights.get("symmetric", True) is not True:
+    if (
+        type(bits) is not int
+        or bits not in _FORMATS
+        or weights.get("type", "int") != "int"
+        or weights.get("symmetric", True) is not True
+    ):
         raise _unread("other than symmetric integers of 4 or 8 bits")
     if weights.get("dynamic") or weights.get("actorder") == "group":
         raise _unread("dynamic or reordered weights")

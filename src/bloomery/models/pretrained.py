@@ -64,6 +64,8 @@ def load_with_codes(
     """As `load_pretrained`, with the integers of each layer that the file has quantised, by the layer's name here."""
     folder = Path(folder)
     config, scheme = read_config(folder), scheme_of(read_json(folder / "config.json"))
+    if scheme is not None and config.model_type in _NO_LINEAR:
+        raise ConfigError(f"{folder}: quantised weights of {config.model_type} are not read")
     with torch.device("meta"):
         decoder = Decoder(config)
     tied = {_HEAD: _EMBEDDING} if config.tie_word_embeddings else {}

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from bloomery.core.errors import ConfigError, DataError
 from bloomery.models.compressed import (
@@ -98,6 +100,23 @@ def changed(**changes: Any) -> dict[str, Any]:
 def test_what_is_not_read_is_said(changes: dict[str, Any]):
     with pytest.raises(ConfigError, match="states a quantisation that is not read"):
         scheme_of(changed(**changes))
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-2, 200) | st.floats(allow_nan=False) | st.sampled_from(["int", "token"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["num_bits", "weights"]), inner),
+    max_leaves=6,
+)
+
+
+@given(where=st.sampled_from([*changed()[KEY], "targets", "weights", "num_bits", "strategy", "group_size"]), what=JSON)
+@settings(max_examples=200, deadline=None)
+def test_any_other_value_is_read_or_refused(where: str, what: Any):
+    try:
+        scheme = scheme_of(changed(**{where: what}))
+    except ConfigError:
+        return
+    assert scheme is not None and scheme.bits in (4, 8)
 
 
 def test_other_documents():
