@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from bloomery.cli.generate import ModelName
+from bloomery.cli.generate import ModelName, Weights
 from bloomery.cli.options import Common, Overrides, RecipeFile, read_recipe
 
 
@@ -16,6 +16,7 @@ def serve(
     *,
     port: Annotated[int | None, Parameter(help="0 takes a free one [default: 8000].")] = None,
     host: Annotated[str | None, Parameter(help="Anything but loopback needs BLOOMERY_API_KEY.")] = None,
+    weights: Weights = None,
     recipe: RecipeFile = None,
     set_: Overrides = None,
     common: Common | None = None,
@@ -30,5 +31,7 @@ def serve(
         config = replace(config, port=port)
     if host is not None:
         config = replace(config, host=host)
+    if weights is not None:
+        config = replace(config, weights=weights)
     workspace = common.workspace()
     serve_model(model or workspace.latest("model"), workspace=workspace, config=config)

@@ -17,16 +17,17 @@ import torch
 
 from bloomery.core.artifact import Artifact, fsync, sha256_file, write_durably
 from bloomery.core.config import digest
-from bloomery.core.errors import DataError
+from bloomery.core.errors import ConfigError, DataError
 from bloomery.core.run import Run
 from bloomery.core.stage import StageInputs, reusable
 from bloomery.core.workspace import Workspace, as_workspace
 from bloomery.engine.loading import LABELS, as_dtype, find_model, read_label_names
-from bloomery.models import ModelConfig
-from bloomery.models.families import FAMILIES
+from bloomery.models.compressed import Scheme, scheme_named
+from bloomery.models.decoder import Decoder
 from bloomery.models.image_processor import ImageProcessor
 from bloomery.models.kinds import kind_of
 from bloomery.models.pooling import POOLING_FILES, Pooling
+from bloomery.models.pretrained import save_quantized
 from bloomery.models.recurrent import RecurrentConfig
 from bloomery.models.weights import as_json, read_json
 from bloomery.tokenizer import TokenizerPair
@@ -84,15 +85,23 @@ def export_model(
     folder: str | Path,
     *,
     dtype: str | torch.dtype | None = None,
+    quantize: str | None = None,
+    group_size: int = 32,
     workspace: Workspace | str | Path | None = None,
     note: Callable[[str], None] = _log.warning,
 ) -> Path:
     """Write a model as a Hugging Face folder that transformers, vLLM and llama.cpp's converter read.
 
-    `dtype` None keeps its own. Recurrent nets and small classifiers, which nothing else has, become a folder that
-    `import_model` and `load` read: `note` is told so. The folder must be new or empty: it appears whole or not at all.
-    Raises DataError if it is neither, or has no place; ConfigError for a decoder with parts that they do not run.
+    `dtype` None keeps its own. `quantize` "int8" or "int4" rounds the linear layers of a decoder to integers, one
+    scale for each output channel or for `group_size` inputs (see `models.compressed`; vLLM reads it, transformers
+    with the package compressed-tensors); "float16" is that dtype. Recurrent nets and small classifiers, which nothing
+    else has, become a folder that `import_model` and `load` read: `note` is told so. The folder must be new or empty:
+    it appears whole or not at all. Raises DataError if it is neither, or has no place; ConfigError for a decoder with
+    parts that they do not run, or for what cannot be quantised.
     """
+    if quantize == "float16":
+        dtype, quantize = quantize, None
+    scheme = None if quantize is None else scheme_named(quantize, group_size)
     target, kind = Path(folder).expanduser().absolute(), as_dtype(dtype)
     source, _ = find_model(reference, workspace)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
@@ -101,11 +110,10 @@ def export_model(
         raise DataError(f"{target.parent} is no folder", hint="make it first")
     partial = target.parent / f".{target.name}.{os.getpid()}.partial"
     try:
-        values = read_json(source / "config.json")
-        if str(values.get("model_type")) in FAMILIES:
-            ModelConfig.from_hf(values).check_published()
         read = _Published(source, kind)
-        read.write(partial)
+        if isinstance(read.model, Decoder):
+            read.model.config.check_published()
+        read.write(partial, scheme)
         if not read.kind.published:
             note(f"no other program has a {read.model_type}: only bloomery reads this folder (bloomery import)")
         if target.is_dir():
@@ -138,8 +146,13 @@ class _Published:
         if (folder / PROCESSOR).is_file() and self.kind.reads_images:
             self._beside[PROCESSOR] = as_json(read_json(folder / PROCESSOR))
 
-    def write(self, folder: Path) -> None:
-        self.kind.save(self.model, folder)
+    def write(self, folder: Path, scheme: Scheme | None = None) -> None:
+        if scheme is None:
+            self.kind.save(self.model, folder)
+        elif isinstance(self.model, Decoder):
+            save_quantized(self.model, folder, scheme)
+        else:
+            raise ConfigError("only decoders are quantised", hint="leave --quantize out, or take --dtype float16")
         for name, data in self._beside.items():
             (folder / name).parent.mkdir(exist_ok=True)
             write_durably(folder / name, data)

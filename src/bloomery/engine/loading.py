@@ -22,6 +22,7 @@ from bloomery.engine.classifier import Classifier
 from bloomery.engine.image_encoder import ImageEncoder
 from bloomery.engine.image_text import ImageTextModel
 from bloomery.engine.language_model import LanguageModel
+from bloomery.engine.packed_weights import load_decoder, pack_loaded, refuse_weights
 from bloomery.engine.sequence_model import SequenceModel
 from bloomery.engine.text_encoder import TextEncoder
 from bloomery.engine.vision_language_model import VisionLanguageModel
@@ -46,15 +47,19 @@ def load(
     *,
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
+    weights: str | None = None,
     workspace: Workspace | str | Path | None = None,
 ) -> LanguageModel | TextEncoder | ImageTextModel | ImageEncoder | SequenceModel | Classifier:
     """A model by artifact, folder, artifact name or id, or hub id ("org/name"): of the kind that its files say.
 
     `device` is "cpu", "cuda", "cuda:1", ...; None takes CUDA if there is any. `dtype` None keeps the checkpoint's
-    on a GPU and takes float32 on the CPU, where half precision is slower. Raises ArtifactError (nothing there,
-    or damaged), DataError (unreadable weights), DeviceError, ConfigError (a family that is not supported).
+    on a GPU and takes float32 on the CPU, where half precision is slower. `weights` packs the linear layers of
+    language models, text encoders and encoder-decoders for speed (see `packed_weights`): None changes nothing but in
+    a folder that is quantised itself, "auto" takes the fastest format within a stated loss. Raises ArtifactError
+    (nothing there, or damaged), DataError (unreadable weights), DeviceError, ConfigError (a family that is not
+    supported).
     """
-    return _open(*find_model(reference, workspace), device, dtype)
+    return _open(*find_model(reference, workspace), device, dtype, weights)
 
 
 def load_language_model(
@@ -62,6 +67,7 @@ def load_language_model(
     *,
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
+    weights: str | None = None,
     workspace: Workspace | str | Path | None = None,
 ) -> LanguageModel:
     """A causal language model; ConfigError if the reference is another kind. Otherwise as `load`."""
@@ -70,7 +76,7 @@ def load_language_model(
     if kind.artifact != "model":
         what, hint = _OTHERS[kind.artifact]
         raise ConfigError(f"{name} is {what}", hint=hint)
-    return cast(LanguageModel, _open(folder, name, device, dtype))
+    return cast(LanguageModel, _open(folder, name, device, dtype, weights))
 
 
 def load_text_encoder(
@@ -78,12 +84,15 @@ def load_text_encoder(
     *,
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
+    weights: str | None = None,
     workspace: Workspace | str | Path | None = None,
 ) -> TextEncoder:
     """An encoder (BERT, RoBERTa, ModernBERT, or a sentence-transformers folder of one); otherwise as `load`."""
     folder, name = find_model(reference, workspace)
     place = choose_device(device)
-    return _text_encoder(load_encoder(folder, dtype=as_dtype(dtype) or _usual(place), device=place), folder, name)
+    encoder = load_encoder(folder, dtype=as_dtype(dtype) or _usual(place), device=place)
+    pack_loaded(encoder, weights)
+    return _text_encoder(encoder, folder, name)
 
 
 def kind_of_folder(folder: Path) -> ModelKind:
@@ -101,12 +110,27 @@ _OTHERS = {
 }
 
 
+_PACKED = frozenset({"encoder", "seq2seq", "vision-language"})
+"""Kinds whose linear layers may be packed, decoders aside."""
+
+
 def _open(
-    folder: Path, name: str, device: str | torch.device | None, dtype: str | torch.dtype | None
+    folder: Path,
+    name: str,
+    device: str | torch.device | None,
+    dtype: str | torch.dtype | None,
+    weights: str | None = None,
 ) -> LanguageModel | TextEncoder | ImageTextModel | ImageEncoder | SequenceModel | Classifier:
     place = choose_device(device)
     kind = kind_of_folder(folder)
-    model = kind.load(folder, dtype=as_dtype(dtype) or _usual(place), device=place)
+    as_read = as_dtype(dtype) or _usual(place)
+    if kind.name == "decoder":
+        return _OPENED[kind.name](load_decoder(folder, place, as_read, weights), folder, name)
+    if kind.name not in _PACKED:
+        refuse_weights(weights, name)
+    model = kind.load(folder, dtype=as_read, device=place)
+    if kind.name in _PACKED:
+        pack_loaded(model.language_model if kind.name == "vision-language" else model, weights)
     return _OPENED[kind.name](model, folder, name)
 
 

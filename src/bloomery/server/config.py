@@ -25,6 +25,8 @@ class ServeConfig:
     """0 takes a free one."""
     api_key: str | None = None
     """The key that every request must carry as a bearer token; None reads $BLOOMERY_API_KEY, "" is no key."""
+    weights: str | None = None
+    """What the linear layers compute in: "auto", "plain", "float16", "int8", "int4", ...; None: as the file is."""
     max_running: int = 32
     """Requests that are generated at the same time, in one batch."""
     max_waiting: int = 128

@@ -43,7 +43,7 @@ def serve(
     try:
         workspace = as_workspace(workspace)
         if not isinstance(model, LanguageModel):
-            model = load_language_model(model, workspace=workspace)
+            model = load_language_model(model, weights=config.weights, workspace=workspace)
         _run(listener, model, workspace, config)
     finally:
         listener.close()

@@ -25,11 +25,16 @@ def test_public_address_without_a_key(call, tiny):
     assert "BLOOMERY_API_KEY" in call.mistake("serve", "--host", "0.0.0.0", "--home", str(tiny.home))
 
 
+def test_unknown_weights(call, tiny):
+    assert "int8" in call.mistake("serve", "--port", "0", "--weights", "int9", "--home", str(tiny.home))
+
+
 def test_serves_and_stops(tiny):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "bloomery.cli.main", "serve", "--port", str(port), "--home", str(tiny.home)]
+    command += ["--weights", "int8"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     try:
         for _ in range(200):
