@@ -17,6 +17,7 @@ from torch import nn
 
 from bloomery.core.errors import DeviceError
 from bloomery.core.quantity import Quantity
+from bloomery.engine.constraint import constraint_for
 from bloomery.engine.metering import Bench, Phase
 from bloomery.engine.params import SamplingParams
 from bloomery.engine.results import Delta, FinishReason, GenerationResult, PromptLogprob, Timings, TokenLogprob
@@ -62,7 +63,9 @@ class Generation:
         self._bench = bench
         self._cancel = cancel or threading.Event()
         self._num_words = tokenizer.vocab_size
-        self._sampler = Sampler(params)
+        spec = params.constraint
+        constraint = None if spec is None else constraint_for(spec, tokenizer, continues=continues)
+        self._sampler = Sampler(params, constraint)
         self._characters = StreamDecoder(tokenizer, continues=continues)
         self._stops = StopStrings(params.stop)
         self._text: list[str] = []
@@ -154,6 +157,8 @@ class Generation:
         text = self._stops.push(self._characters.push(token))
         if self._stops.found is not None:
             return text, "stop"
+        if self._sampler.finished:
+            return text + self._flush(), "stop"
         if len(self._ids) >= self._max_new_tokens:
             text += self._flush()
             return text, "stop" if self._stops.found is not None else "length"

@@ -17,6 +17,7 @@ import torch
 from bloomery.core.errors import RequestError
 from bloomery.core.run import Meter
 from bloomery.energy import open_meter
+from bloomery.engine.constraint_spec import ConstraintSpec
 from bloomery.engine.generation import Generation
 from bloomery.engine.metering import Bench
 from bloomery.engine.params import SamplingParams
@@ -41,6 +42,7 @@ class SamplingOptions(TypedDict, total=False):
     logprobs: int | None
     prompt_logprobs: int | None
     ignore_eos: bool
+    constraint: ConstraintSpec | Mapping[str, Any] | None
 
 
 @dataclass(frozen=True, kw_only=True)

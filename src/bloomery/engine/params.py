@@ -6,11 +6,12 @@ prompts, models or tokenizers.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from bloomery.core.errors import RequestError
+from bloomery.engine.constraint_spec import ConstraintSpec, spec_of
 
 MAX_TOP_LOGPROBS = 20
 MAX_STOP_STRINGS = 16
@@ -43,6 +44,8 @@ class SamplingParams:
     """How many alternatives to return for each prompt token; None computes nothing for the prompt."""
     ignore_eos: bool = False
     """Go on after an end-of-sequence token (for measurements)."""
+    constraint: ConstraintSpec | Mapping[str, Any] | None = field(default=None, hash=False)
+    """The texts that are allowed: a ConstraintSpec, or what `constraint_spec.spec_of` makes one of."""
 
     def __post_init__(self) -> None:
         _whole("max_new_tokens", self.max_new_tokens, 0, _MAX_NEW_TOKENS)
@@ -56,6 +59,10 @@ class SamplingParams:
         if not isinstance(self.ignore_eos, bool):
             raise RequestError(f"ignore_eos should be true or false, not {self.ignore_eos!r:.40}", param="ignore_eos")
         object.__setattr__(self, "stop", _stop_strings(self.stop))
+        if self.constraint is not None:
+            object.__setattr__(self, "constraint", spec_of(self.constraint))
+            if self.ignore_eos:
+                raise RequestError("ignore_eos and a constraint exclude each other", param="ignore_eos")
 
 
 def _stop_strings(stop: Any) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 
 from bloomery.core.errors import DataError
+from bloomery.engine.constraint import Constraint
 from bloomery.engine.params import SamplingParams
 from bloomery.engine.results import TokenLogprob
 
@@ -56,13 +57,28 @@ def keep(logits: torch.Tensor, params: SamplingParams) -> Candidates:
 class Sampler:
     """Draws the tokens of one request. `seed` is the one in use, drawn if the request gave none."""
 
-    def __init__(self, params: SamplingParams) -> None:
+    def __init__(self, params: SamplingParams, constraint: Constraint | None = None) -> None:
         self.params = params
+        self._constraint = constraint
         self.seed = secrets.randbits(63) if params.seed is None else params.seed
         self._generator = torch.Generator(device="cpu").manual_seed(self.seed)
 
+    @property
+    def finished(self) -> bool:
+        """A constraint allows nothing more."""
+        return self._constraint is not None and self._constraint.finished
+
     def choose(self, logits: torch.Tensor) -> int:
-        """One token id from float32 CPU logits (V,), by inversion of the cumulative distribution."""
+        """One token id from float32 CPU logits (V,), among those that the constraint allows, if there is one."""
+        if self._constraint is None:
+            return self._draw(logits)
+        token = self._draw(logits.masked_fill(~self._constraint.allowed()[: len(logits)], -torch.inf))
+        self._constraint.advance(token)
+        self._constraint.start()
+        return token
+
+    def _draw(self, logits: torch.Tensor) -> int:
+        """By inversion of the cumulative distribution."""
         candidates = keep(logits, self.params)
         if len(candidates.ids) == 1:
             return int(candidates.ids[0])
