@@ -106,6 +106,7 @@ class Vocabulary:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         """RequestError for a tokenizer whose tokens have no bytes of their own."""
+        self._tokenizer = weakref.ref(tokenizer)
         self.size = tokenizer.vocab_size
         self.strips_space = tokenizer.strips_leading_space
         self._special = {index: tokenizer.token_text(index).encode() for index in tokenizer.special_ids}
@@ -133,34 +134,38 @@ class Vocabulary:
         """Tokens of which nothing is left at the start of a text."""
         return [index for index, token in enumerate(self.tokens) if token == b" "]
 
-    def spell(self, text: bytes) -> list[int]:
-        """Tokens whose bytes make up a text, the longest first."""
-        return list(self.words.greedy_tokenize(text.decode("utf-8"))) if text else []
+    def spell(self, text: str) -> list[int]:
+        """Tokens whose bytes make up a text: as the tokenizer spells it, or the longest first where that would put a
+        space in front."""
+        tokenizer = self._tokenizer()
+        ids = tokenizer.encode(text) if tokenizer is not None else []
+        if b"".join(self.tokens[index] for index in ids) == text.encode():
+            return ids
+        return list(self.words.greedy_tokenize(text))
 
     def _trie(self, tokens: list[bytes]) -> LLTokenizer:
-        from llguidance import LLTokenizer, TokenizerWrapper
+        from llguidance import LLTokenizer
 
         eos_ids = self.eos_ids
         if not eos_ids:  # llguidance needs one: a token that the model does not have
             tokens, eos_ids = [*tokens, b"<eos>"], [self.size]
         words = _Words(tokens, sorted({*self._special, *eos_ids}), eos_ids[0], self.spell)
-        return LLTokenizer(TokenizerWrapper(words), n_vocab=len(tokens), eos_token=eos_ids)
+        return LLTokenizer(words, n_vocab=len(tokens), eos_token=eos_ids)  # type: ignore[arg-type]  # of the same form
 
 
 class _Words:
     """What llguidance asks of a tokenizer."""
 
+    is_tokenizer_wrapper = True
     bos_token_id = None
 
-    def __init__(
-        self, tokens: list[bytes], special: list[int], eos_id: int, spell: Callable[[bytes], list[int]]
-    ) -> None:
+    def __init__(self, tokens: list[bytes], special: list[int], eos_id: int, spell: Callable[[str], list[int]]) -> None:
         self.tokens = tokens
         self.special_token_ids = special
         self.eos_token_id = eos_id
         self._spell = spell
 
-    def __call__(self, text: bytes) -> list[int]:
+    def __call__(self, text: str) -> list[int]:
         return self._spell(text)
 
 
@@ -248,7 +253,7 @@ class Constraint:
         """A token as the matcher reads it: without the space that decoding drops at the start."""
         token = self._vocabulary.tokens[token_id]
         if self._at_start and token.startswith(b" ") and not self._vocabulary.is_special(token_id):
-            return self._vocabulary.spell(token[1:])
+            return self._vocabulary.spell(token[1:].decode())
         return [token_id]
 
     def _compute(self) -> torch.Tensor:
@@ -326,9 +331,7 @@ def _workers() -> ThreadPoolExecutor:
 
 def _refuse_compiling(error: str) -> NoReturn:
     if error.startswith("oneOf constraints are not supported"):
-        error = (
-            "oneOf is supported where its alternatives cannot both hold, as with a property of different const texts"
-        )
+        error = "oneOf needs alternatives that cannot both hold, as with a property of different const texts"
     _refuse(f"the constraint cannot be compiled: {_one_line(error)}")
 
 

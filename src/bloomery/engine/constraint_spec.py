@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal, NoReturn, get_args
 
 from bloomery.core.errors import RequestError
 from bloomery.engine.json_schema import normalised
@@ -85,13 +85,11 @@ class ConstraintSpec:
     """kind "tools": calls of functions."""
 
     def __post_init__(self) -> None:
-        if not isinstance(self.kind, str):
-            _refuse("a constraint has a kind")
+        if self.kind not in get_args(Kind):
+            _refuse(f"{self.kind!r:.40} is no kind of constraint")
         given = {"json_schema": self.schema is not None, "text": self.text != "", "choice": self.choices != ()}
         given["tools"] = self.tools is not None
         wanted = {"json_object": None, "regex": "text", "grammar": "text"}.get(self.kind, self.kind)
-        if wanted is not None and wanted not in given:
-            _refuse(f"{self.kind!r:.40} is no kind of constraint")
         if any(there != (name == wanted) for name, there in given.items()):
             _refuse(f"a constraint of the kind {self.kind} has its own field, and no other")
         if wanted == "json_schema":

@@ -1,0 +1,118 @@
+"""Grammars: one for each kind of constraint, equal for equal ones, tool calls in every published style."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from bloomery.engine import ConstraintSpec, LanguageModel, ToolChoice, ToolFunction
+from bloomery.engine.constraint import constraint_for
+from bloomery.engine.constraint_spec import spec_of
+from bloomery.engine.grammar import grammar_of, takes_long
+
+POINT = {
+    "type": "object",
+    "properties": {"at": {"$ref": "#/$defs/n"}},
+    "required": ["at"],
+    "additionalProperties": False,
+    "$defs": {"n": {"type": "integer"}},
+}
+ANSWER = {
+    "type": "object",
+    "properties": {"say": {"type": "string"}},
+    "required": ["say"],
+    "additionalProperties": False,
+}
+
+
+def tools(style: str, *, answer=None, required=False, parallel=True) -> ConstraintSpec:
+    functions = (ToolFunction(name="move", parameters=POINT), ToolFunction(name="say", strict=False))
+    choice = ToolChoice(functions=functions, style=style, answer=answer, required=required, parallel=parallel)
+    return ConstraintSpec(kind="tools", tools=choice)
+
+
+def accepted(tiny: LanguageModel, spec: ConstraintSpec, text: str) -> bool:
+    """Whether a text passes, token by token, and may end there."""
+    constraint = constraint_for(spec, tiny.tokenizer)
+    for token in tiny.tokenizer.encode(text):
+        if not constraint.allowed()[token]:
+            return False
+        constraint.advance(token)
+    return constraint.may_stop
+
+
+def hermes(name: str, arguments: str) -> str:
+    return f'<tool_call>\n{{"name": "{name}", "arguments": {arguments}}}\n</tool_call>'
+
+
+def mistral(*calls: tuple[str, str]) -> str:
+    return "[TOOL_CALLS] [" + ", ".join(f'{{"name": "{n}", "arguments": {a}}}' for n, a in calls) + "]"
+
+
+def llama(name: str, arguments: str) -> str:
+    return f'{{"name": "{name}", "parameters": {arguments}}}'
+
+
+GOOD = {
+    "hermes": hermes("move", '{"at": 3}'),
+    "mistral": mistral(("move", '{"at": 3}')),
+    "llama": llama("move", '{"at": 3}'),
+}
+TWO = {
+    "hermes": hermes("move", '{"at": 3}') + "\n" + hermes("say", '{"x": [1, {}]}'),
+    "mistral": mistral(("move", '{"at": 3}'), ("say", '{"x": [1, {}]}')),
+    "llama": llama("move", '{"at": 3}') + "; " + llama("say", '{"x": [1, {}]}'),
+}
+
+
+@pytest.mark.parametrize("style", ["hermes", "mistral", "llama"])
+def test_calls(tiny: LanguageModel, style: str):
+    auto, must, single = tools(style), tools(style, required=True), tools(style, required=True, parallel=False)
+    for spec in (auto, must, single):
+        assert accepted(tiny, spec, GOOD[style])
+        assert not accepted(tiny, spec, GOOD[style].replace("move", "fly"))
+        assert not accepted(tiny, spec, GOOD[style].replace("3", '"3"'))
+        assert not accepted(tiny, spec, GOOD[style].replace("at", "to"))
+        assert not accepted(tiny, spec, GOOD[style][:-1])
+    assert accepted(tiny, auto, TWO[style]) and accepted(tiny, must, TWO[style])
+    assert not accepted(tiny, single, TWO[style])
+    for text in ("", "Hello there.", "a < b and {c}"):
+        assert accepted(tiny, auto, text) and not accepted(tiny, must, text)
+
+
+@pytest.mark.parametrize("style", ["hermes", "mistral", "llama"])
+def test_calls_or_an_answer_by_schema(tiny: LanguageModel, style: str):
+    either, must = tools(style, answer=ANSWER), tools(style, answer=ANSWER, required=True)
+    for text in (GOOD[style], TWO[style]):
+        assert accepted(tiny, either, text) and accepted(tiny, must, text)
+    assert accepted(tiny, either, '{"say": "x"}') and not accepted(tiny, must, '{"say": "x"}')
+    assert not accepted(tiny, either, "Hello") and not accepted(tiny, either, '{"say": 5}')
+
+
+def test_text_may_lead_to_a_call(tiny: LanguageModel):
+    assert accepted(tiny, tools("hermes"), "Let me see.\n" + GOOD["hermes"])
+    assert accepted(tiny, tools("mistral"), "Let me see.\n" + GOOD["mistral"])
+    assert not accepted(tiny, tools("hermes"), GOOD["hermes"] + " There.")
+    assert not accepted(tiny, tools("hermes"), "<tool_call> is a mark")
+
+
+def test_equal_constraints_have_equal_grammars(tiny: LanguageModel):
+    one, two = (
+        spec_of({"json_schema": {"type": "string", "title": "A"}}),
+        spec_of({"json_schema": '{"type": "string"}'}),
+    )
+    assert grammar_of(one, tiny.tokenizer) == grammar_of(two, tiny.tokenizer)
+    assert json.loads(grammar_of(tools("hermes"), tiny.tokenizer))["grammars"][1]["name"] == "call"
+
+
+def test_what_may_take_long():
+    assert takes_long(spec_of({"grammar": 'start: "a"'})) and takes_long(spec_of({"json_schema": {"pattern": "a"}}))
+    assert takes_long(spec_of({"regex": "a" * 600})) and not takes_long(spec_of({"regex": "a+"}))
+    assert not takes_long(tools("hermes")) and not takes_long(spec_of({"choice": ["a"]}))
+
+
+@pytest.mark.parametrize("pattern", ["a/b", r"a\/b", "a\nb", "a\\\nb", r"[/]x", '"q"', "#x", "// y"])
+def test_slashes_and_line_ends_in_regular_expressions(tiny: LanguageModel, pattern: str):
+    text = {r"a\/b": "a/b", "a\\\nb": "a\nb", r"[/]x": "/x"}.get(pattern, pattern)
+    assert accepted(tiny, spec_of({"regex": pattern}), text)
