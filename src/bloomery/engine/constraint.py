@@ -230,7 +230,10 @@ class Constraint:
         """Tokens that spell what must come next whatever the model says, maybe none. Reading them saves the model's
         steps; which tokens spell that text is then not the model's choice any more."""
         self._settle()
-        return [] if self._at_start else [i for i in self._matcher.compute_ff_tokens() if i < self._vocabulary.size]
+        if self._at_start:
+            return []
+        self._matcher.compute_ff_bytes()  # what follows spells what this finds
+        return [i for i in self._matcher.compute_ff_tokens() if i < self._vocabulary.size]
 
     def fork(self) -> Constraint:
         """An independent copy at the same place."""

@@ -85,17 +85,17 @@ class LanguageModel:
         """Tokens that the model can read at once."""
         return self.config.max_position_embeddings
 
-    def encode_prompt(self, prompt: Prompt) -> list[int]:
+    def encode_prompt(self, prompt: Prompt, *, tools: Sequence[Mapping[str, Any]] | None = None) -> list[int]:
         """Token ids of a prompt.
 
         A string gets BOS where `transformers` would put it, and cannot spell special tokens; ids are taken as they
-        are; chat messages go through the chat template. RequestError for an empty prompt, an id that the model
-        does not have, or one longer than the context.
+        are; chat messages, and the `tools` that they may use, go through the chat template. RequestError for an empty
+        prompt, an id that the model does not have, or one longer than the context.
         """
         if isinstance(prompt, str):
             ids = self.tokenizer.encode(prompt, add_bos=self.tokenizer.adds_bos)
         elif is_chat(prompt):
-            ids = self.tokenizer.encode_chat(prompt, add_generation_prompt=True)  # type: ignore[arg-type]
+            ids = self.tokenizer.encode_chat(prompt, add_generation_prompt=True, tools=tools)  # type: ignore[arg-type]
         else:
             ids = self.check_ids(prompt)
         return self.check_length(ids)

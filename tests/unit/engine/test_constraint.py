@@ -386,7 +386,9 @@ def test_forced_tokens(tiny: LanguageModel):
     constraint = constraint_for({"json_schema": thing(furnace={"const": "iron"})}, tiny.tokenizer)
     for token in tiny.tokenizer.encode('{"'):
         constraint.advance(token)
+    untouched = constraint.fork().allowed()
     forced = constraint.forced()
+    assert torch.equal(constraint.fork().allowed(), untouched)
     assert forced[:1] == tiny.tokenizer.encode("furnace")[:1]
     for token in forced:
         assert constraint.allowed()[token]
