@@ -77,7 +77,7 @@ class ConstraintSpec:
     schema: Any = field(default=None, hash=False)
     """kind "json_schema": a JSON schema (draft-07 or 2020-12) as an object or as its text."""
     text: str = ""
-    """kind "regex": a regular expression that the whole text matches, without look-around and back-references; kind
+    """kind "regex": a regular expression, in the syntax of Rust's `regex`, that the whole text matches; kind
     "grammar": a context-free grammar in llguidance's dialect of Lark."""
     choices: tuple[str, ...] = ()
     """kind "choice": the text is one of these."""

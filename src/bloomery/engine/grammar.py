@@ -74,9 +74,8 @@ def _tools(choice: ToolChoice, style: ToolStyle, tokenizer: Tokenizer) -> tuple[
         more = f" (WS? {mark(style.opening)} WS? @call WS? {mark(style.closing)})*" if choice.parallel else ""
         rest = f"rest: WS? @call WS? {mark(style.closing)}{more}\n"
     else:
-        more = f" (WS? {_literal(style.separator.strip())} WS? @call)*" if choice.parallel else ""
         prefix = f"{mark(style.prefix)}? " if style.prefix in special else ""
-        rest = f"rest: {prefix}@call{more}\n"
+        rest = f"rest: {prefix}@call\n"  # one call: Llama's templates refuse messages with more
     return _start(choice, style, mark(style.opening) if style.opening else "", style.opening in special) + rest, schemas
 
 

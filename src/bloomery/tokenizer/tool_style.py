@@ -2,7 +2,7 @@
 
     hermes    <tool_call>{"name": ..., "arguments": {...}}</tool_call> for each call   Hermes 2 Pro, Qwen 2.5, ours
     mistral   [TOOL_CALLS] [{"name": ..., "arguments": {...}}, ...]                    Mistral 7B v0.3 and later
-    llama     {"name": ..., "parameters": {...}}, several parted by "; "               Llama 3.1 and 3.2
+    llama     {"name": ..., "parameters": {...}}, one, or several parted by "; "       Llama 3.1 and 3.2
 
 The forms are those of the models' published chat templates. This module does not know grammars or requests.
 """

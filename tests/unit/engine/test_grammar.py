@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
+from tokenizers import AddedToken
+from tokenizers import Tokenizer as Backend
 
 from bloomery.engine import ConstraintSpec, LanguageModel, ToolChoice, ToolFunction
 from bloomery.engine.constraint import constraint_for
 from bloomery.engine.constraint_spec import spec_of
 from bloomery.engine.grammar import grammar_of, takes_long
+from bloomery.tokenizer import STYLES, Tokenizer
 
 POINT = {
     "type": "object",
@@ -75,7 +79,8 @@ def test_calls(tiny: LanguageModel, style: str):
         assert not accepted(tiny, spec, GOOD[style].replace("3", '"3"'))
         assert not accepted(tiny, spec, GOOD[style].replace("at", "to"))
         assert not accepted(tiny, spec, GOOD[style][:-1])
-    assert accepted(tiny, auto, TWO[style]) and accepted(tiny, must, TWO[style])
+    several = style != "llama"  # its templates refuse messages with several calls
+    assert accepted(tiny, auto, TWO[style]) == accepted(tiny, must, TWO[style]) == several
     assert not accepted(tiny, single, TWO[style])
     for text in ("", "Hello there.", "a < b and {c}"):
         assert accepted(tiny, auto, text) and not accepted(tiny, must, text)
@@ -84,8 +89,9 @@ def test_calls(tiny: LanguageModel, style: str):
 @pytest.mark.parametrize("style", ["hermes", "mistral", "llama"])
 def test_calls_or_an_answer_by_schema(tiny: LanguageModel, style: str):
     either, must = tools(style, answer=ANSWER), tools(style, answer=ANSWER, required=True)
-    for text in (GOOD[style], TWO[style]):
-        assert accepted(tiny, either, text) and accepted(tiny, must, text)
+    assert accepted(tiny, either, GOOD[style]) and accepted(tiny, must, GOOD[style])
+    if style != "llama":
+        assert accepted(tiny, either, TWO[style]) and accepted(tiny, must, TWO[style])
     assert accepted(tiny, either, '{"say": "x"}') and not accepted(tiny, must, '{"say": "x"}')
     assert not accepted(tiny, either, "Hello") and not accepted(tiny, either, '{"say": 5}')
 
@@ -95,6 +101,29 @@ def test_text_may_lead_to_a_call(tiny: LanguageModel):
     assert accepted(tiny, tools("mistral"), "Let me see.\n" + GOOD["mistral"])
     assert not accepted(tiny, tools("hermes"), GOOD["hermes"] + " There.")
     assert not accepted(tiny, tools("hermes"), "<tool_call> is a mark")
+
+
+@pytest.mark.parametrize("style", ["hermes", "mistral", "llama"])
+def test_marks_may_be_special_tokens(tiny_folder: Path, tmp_path: Path, style: str):
+    """As in Mistral's tokenizer and Llama's: the mark is one token, which no text can spell."""
+    backend = Backend.from_file(str(tiny_folder / "tokenizer.json"))
+    marks = STYLES[style].markers
+    backend.add_special_tokens([AddedToken(mark, special=True, normalized=False) for mark in marks])
+    backend.save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "tokenizer_config.json").write_bytes((tiny_folder / "tokenizer_config.json").read_bytes())
+    tokenizer = Tokenizer.load(tmp_path)
+    text = {"llama": "<|python_tag|>"}.get(style, "") + GOOD[style]
+    for spec in (tools(style), tools(style, required=True), tools(style, answer=ANSWER)):
+        constraint = constraint_for(spec, tokenizer)
+        ids = tokenizer.encode(text, allow_special=True)
+        assert set(ids) & {backend.token_to_id(mark) for mark in marks}
+        for token in ids:
+            assert constraint.allowed()[token]
+            constraint.advance(token)
+        assert constraint.may_stop
+    first = constraint_for(tools(style, required=True), tokenizer).allowed()
+    allowed = {tokenizer.token_text(i) for i in first.nonzero().flatten().tolist()}
+    assert allowed == {"hermes": {"<tool_call>"}, "mistral": {"[TOOL_CALLS]"}}.get(style, {"<|python_tag|>", "{"})
 
 
 def test_equal_constraints_have_equal_grammars(tiny: LanguageModel):

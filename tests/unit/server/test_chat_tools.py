@@ -10,6 +10,8 @@ from pathlib import Path
 import jsonschema
 import pytest
 from fastapi.testclient import TestClient
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from bloomery.engine import Delta, LanguageModel, load
 from bloomery.server import ServeConfig, build_app
@@ -220,3 +222,42 @@ def test_a_bomb_is_an_error_before_the_stream(client: TestClient, monkeypatch: p
     form = {"type": "json_schema", "json_schema": {"name": "bomb", "schema": bomb}}
     error = post(client, 400, response_format=form, stream=True)["error"]
     assert "longer than 1 seconds" in error["message"] and error["param"] == "response_format"
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-3, 3)
+    | st.sampled_from(["", "f", "object", "string", "json_schema", "function"]),
+    lambda inner: (
+        st.lists(inner, max_size=2)
+        | st.dictionaries(
+            st.sampled_from(
+                ["type", "function", "name", "parameters", "schema", "json_schema", "properties", "strict", "anyOf"]
+            ),
+            inner,
+            max_size=3,
+        )
+    ),
+    max_leaves=8,
+)
+NEAR = st.one_of(
+    st.builds(lambda schema: {"tools": [{"type": "function", "function": {"name": "f", "parameters": schema}}]}, JSON),
+    st.builds(lambda schema: {"response_format": {"type": "json_schema", "json_schema": {"schema": schema}}}, JSON),
+    st.builds(lambda schema: {"guided_json": schema}, JSON),
+    st.builds(lambda text: {"guided_regex": text}, st.text(max_size=8)),
+    st.builds(lambda text: {"guided_grammar": f"start: {text}"}, st.text(max_size=8)),
+    st.builds(lambda value: {"messages": [{"role": "assistant", "tool_calls": value}]}, JSON),
+    st.dictionaries(
+        st.sampled_from(["tools", "tool_choice", "response_format", "structured_outputs"]), JSON, max_size=2
+    ),
+)
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(body=NEAR, choice=st.sampled_from([{}, {"tool_choice": "required"}, {"tool_choice": "none"}]))
+def test_no_body_breaks_the_server(client: TestClient, body: dict, choice: dict):
+    answer = client.post(ROUTE, json={"model": "tiny", "messages": HELLO, "max_tokens": 2, **choice, **body})
+    assert answer.status_code in (200, 400), answer.text
+    if answer.status_code == 400:
+        assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
