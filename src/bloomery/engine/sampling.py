@@ -72,7 +72,8 @@ class Sampler:
         """One token id from float32 CPU logits (V,), among those that the constraint allows, if there is one."""
         if self._constraint is None:
             return self._draw(logits)
-        token = self._draw(logits.masked_fill(~self._constraint.allowed()[: len(logits)], -torch.inf))
+        mask = self._constraint.allowed()
+        token = self._draw(logits[: len(mask)].masked_fill(~mask[: len(logits)], -torch.inf))
         self._constraint.advance(token)
         self._constraint.start()
         return token

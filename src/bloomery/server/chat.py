@@ -44,7 +44,7 @@ def read_chat(model: LanguageModel, body: ChatBody, *, default_tokens: int) -> C
     options = chat_options(body, default_tokens=default_tokens)
     if structure.constraint is not None:
         options["constraint"] = structure.constraint
-        _try_constraint(model, body, structure)
+        _try_constraint(model, structure)
     messages = [message.plain(place) for place, message in enumerate(body.messages)]
     _check_tool_messages(body, style)
     tools = [tool.plain() for tool in body.wanted_tools] or None
@@ -57,19 +57,13 @@ def read_chat(model: LanguageModel, body: ChatBody, *, default_tokens: int) -> C
     return ChatRequest(ids=ids, images=images, options=options, form=form)
 
 
-def _try_constraint(model: LanguageModel, body: ChatBody, structure: Structure) -> None:
+def _try_constraint(model: LanguageModel, structure: Structure) -> None:
     """Compile the constraint now, so that what is wrong with it is told before a stream begins; it is kept."""
     assert structure.constraint is not None
     try:
         constraint_for(structure.constraint, model.tokenizer)
     except RequestError as error:
-        if structure.names:
-            param = "tools"
-        elif body.response_format is not None and body.response_format.type != "text":
-            param = "response_format"
-        else:
-            param = "structured_outputs" if body.structured_outputs is not None else "guided_decoding"
-        raise relabelled(error, param) from error
+        raise relabelled(error, structure.param) from error
 
 
 def _check_tool_messages(body: ChatBody, style: ToolStyle | None) -> None:

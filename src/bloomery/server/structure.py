@@ -121,9 +121,11 @@ class StructureFields(BaseModel):
 
 @dataclass(frozen=True)
 class Structure:
-    """`constraint` is what the engine keeps to; `names` are the functions that may be called."""
+    """`constraint` is what the engine keeps to, `param` the parameter that asks for it; `names` are the functions that
+    may be called."""
 
     constraint: ConstraintSpec | None
+    param: str = ""
     names: frozenset[str] = frozenset()
 
 
@@ -133,9 +135,9 @@ def structure_of(fields: StructureFields, style: ToolStyle | None) -> Structure:
     RequestError, with the parameter's name, for what contradicts itself, is malformed or cannot be enforced.
     """
     fields.check_choice()
-    answer = _answer(fields)
+    answer, param = _answer(fields)
     if not fields.wanted_tools:
-        return Structure(answer)
+        return Structure(answer, param)
     if style is None:
         raise _refusal("this model's chat template knows no tools", "tools", code="unsupported_parameter")
     if answer is not None and answer.kind not in ("json_schema", "json_object"):
@@ -151,7 +153,7 @@ def structure_of(fields: StructureFields, style: ToolStyle | None) -> Structure:
     parallel = named is None and fields.parallel_tool_calls is not False
     make = partial(ToolChoice, style=style.name, required=required, parallel=parallel, answer=schema)
     choice = _named("tools", partial(make, functions=functions))
-    return Structure(ConstraintSpec(kind="tools", tools=choice), frozenset(one.name for one in functions))
+    return Structure(ConstraintSpec(kind="tools", tools=choice), "tools", frozenset(one.name for one in functions))
 
 
 def _function(body: FunctionBody, *, enforced: bool) -> ToolFunction:
@@ -159,8 +161,8 @@ def _function(body: FunctionBody, *, enforced: bool) -> ToolFunction:
     return ToolFunction(name=body.name, parameters=parameters, strict=enforced or bool(body.strict))
 
 
-def _answer(fields: StructureFields) -> ConstraintSpec | None:
-    """What an answer that calls nothing must be; None if it may be anything."""
+def _answer(fields: StructureFields) -> tuple[ConstraintSpec | None, str]:
+    """What an answer that calls nothing must be, and the parameter that says so; None if it may be anything."""
     found: dict[str, dict[str, Any]] = {}
     form = fields.response_format
     if form is not None and form.type == "json_schema":
@@ -181,8 +183,8 @@ def _answer(fields: StructureFields) -> ConstraintSpec | None:
     if len(found) > 1:
         raise _refusal(f"{' and '.join(sorted(found))} exclude each other", sorted(found)[0])
     for param, one in found.items():
-        return _named(param, partial(spec_of, one))
-    return None
+        return _named(param, partial(spec_of, one)), param
+    return None, ""
 
 
 def _named(param: str, make: Callable[[], T]) -> T:

@@ -338,6 +338,11 @@ def test_a_padded_vocabulary(tiny: LanguageModel):
     constraint = constraint_for({"choice": ["ab"]}, tiny.tokenizer)
     assert len(constraint.allowed()) == tiny.tokenizer.vocab_size
     sampler = Sampler(SamplingParams(seed=0), constraint)
+    padded = torch.zeros(tiny.tokenizer.vocab_size + 90)
+    assert tiny.tokenizer.token_bytes(Sampler(SamplingParams(seed=0), constraint.fork()).choose(padded)) in (
+        b"a",
+        b"ab",
+    )
     cut = tiny.tokenizer.vocab_size - 5
     assert tiny.tokenizer.token_bytes(sampler.choose(torch.zeros(cut))) in (b"a", b"ab")
 
