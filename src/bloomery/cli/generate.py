@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from bloomery.cli.constraint_options import ConstraintOptions
 from bloomery.cli.options import Common, print_json
 from bloomery.core.errors import ConfigError
 
@@ -55,6 +56,7 @@ def generate(
     ] = None,
     logprobs: Annotated[int | None, Parameter(help="With --json: this many alternatives for each token.")] = None,
     weights: Weights = None,
+    form: ConstraintOptions | None = None,
     common: Common | None = None,
 ) -> None:
     """Complete a prompt. Text is streamed to stdout; --json prints tokens, log-probabilities, timings and joules."""
@@ -73,6 +75,7 @@ def generate(
         "seed": seed,
         "stop": stop,
         "logprobs": logprobs,
+        "constraint": form.constraint() if form is not None else None,
     }
     loaded = open_model(model, common.workspace(), weights)
     if image:

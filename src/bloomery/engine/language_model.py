@@ -18,6 +18,7 @@ from bloomery.core.errors import ConfigError, RequestError
 from bloomery.core.run import Meter
 from bloomery.energy import open_meter
 from bloomery.engine.beams import Beam, BeamSteps
+from bloomery.engine.constraint_spec import ConstraintSpec
 from bloomery.engine.engine import Engine, EngineConfig
 from bloomery.engine.generation import Generation
 from bloomery.engine.metering import Bench
@@ -52,6 +53,7 @@ class SamplingOptions(TypedDict, total=False):
     prompt_logprobs: int | None
     trace: int | None
     ignore_eos: bool
+    constraint: ConstraintSpec | Mapping[str, Any] | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,17 +102,17 @@ class LanguageModel:
         """Tokens that the model can read at once."""
         return self.config.context_length
 
-    def encode_prompt(self, prompt: Prompt) -> list[int]:
+    def encode_prompt(self, prompt: Prompt, *, tools: Sequence[Mapping[str, Any]] | None = None) -> list[int]:
         """Token ids of a prompt.
 
         A string gets BOS where `transformers` would put it, and cannot spell special tokens; ids are taken as they
-        are; chat messages go through the chat template. RequestError for an empty prompt, an id that the model
-        does not have, or one longer than the context.
+        are; chat messages, and the `tools` that they may use, go through the chat template. RequestError for an empty
+        prompt, an id that the model does not have, or one longer than the context.
         """
         if isinstance(prompt, str):
             ids = self.tokenizer.encode(prompt, add_bos=self.tokenizer.adds_bos)
         elif is_chat(prompt):
-            ids = self.tokenizer.encode_chat(prompt, add_generation_prompt=True)  # type: ignore[arg-type]
+            ids = self.tokenizer.encode_chat(prompt, add_generation_prompt=True, tools=tools)  # type: ignore[arg-type]
         else:
             ids = self.check_ids(prompt)
         return self.check_length(ids)

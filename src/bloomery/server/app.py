@@ -26,7 +26,7 @@ from bloomery.core.workspace import Workspace
 from bloomery.engine import LanguageModel
 from bloomery.engine.language_model import Prompt, SamplingOptions
 from bloomery.server import chat, completions
-from bloomery.server.chat import ChatFormat, chat_messages, chat_options, illustrated_prompt, image_urls
+from bloomery.server.chat import read_chat
 from bloomery.server.completions import CompletionFormat, completion_options, completion_prompts
 from bloomery.server.config import ServeConfig
 from bloomery.server.errors import install
@@ -110,31 +110,20 @@ class _Routes:
     async def chat(self, body: ChatBody, http: Request) -> Response:
         model = self._find(body.model)
         body.refuse_unsupported()
-        options = chat_options(body, default_tokens=self._config.default_chat_tokens)
-        job = self._room.enter()
+        job, n = self._room.enter(), body.n or 1
         with job.leaving_on_error():
-            messages, urls = chat_messages(body), image_urls(body)
-            if urls:
-                ids, images = await self._illustrated(model, messages, urls, body.n or 1)
-            else:
-                ids, images = await self._encode(model, [messages], body.n or 1), []
-            form = ChatFormat(model, logprobs=bool(body.logprobs))
-            served = self._served("chatcmpl", chat.ROUTE, model, ids, body.n or 1, options, job, images)
-            return await reply(http, self._room, served, form, **_streaming(body))
+            self._check_choices(1, n)
+            # Not on the event loop: see `read_chat`.
+            tokens = self._config.default_chat_tokens
+            asked = await asyncio.to_thread(read_chat, model, body, default_tokens=tokens)
+            served = self._served("chatcmpl", chat.ROUTE, model, [asked.ids], n, asked.options, job, asked.images)
+            return await reply(http, self._room, served, asked.form, **_streaming(body))
 
     def _check_choices(self, prompts: int, n: int) -> None:
         if prompts * n > self._config.max_choices:
             raise RequestError(
                 f"{prompts} prompts with n={n} are more than {self._config.max_choices} choices", param="n"
             )
-
-    async def _illustrated(
-        self, model: LanguageModel, messages: list[dict[str, Any]], urls: list[tuple[str, str]], n: int
-    ) -> tuple[list[list[int]], list[Any]]:
-        """Token ids and pictures of a chat with images; decoding takes a while, too."""
-        self._check_choices(1, n)
-        ids, images = await asyncio.to_thread(illustrated_prompt, model, messages, urls)
-        return [ids], images
 
     async def _encode(self, model: LanguageModel, prompts: Sequence[Prompt], n: int) -> list[list[int]]:
         self._check_choices(len(prompts), n)

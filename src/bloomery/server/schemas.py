@@ -6,12 +6,14 @@ nothing; it is never silently ignored. This module does not know models or answe
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from bloomery.core.errors import RequestError, nearest
 from bloomery.engine.params import MAX_STOP_CHARACTERS, MAX_STOP_STRINGS, MAX_TOP_LOGPROBS
+from bloomery.server.structure import StructureFields
+from bloomery.server.tool_messages import Calls
 
 Whole = Annotated[int, Field(strict=True)]
 Real = Annotated[float, Field(strict=True, allow_inf_nan=False)]
@@ -107,15 +109,16 @@ class ContentPart(BaseModel):
 
 
 class Message(BaseModel):
-    """One chat message; `content` is text or a list of parts, of text or of images."""
+    """One chat message; `content` is text or a list of parts, of text or of images. An assistant's may hold calls of
+    tools, and each call is answered by a message of the role "tool"."""
 
     model_config = ConfigDict(extra="allow")
 
-    role: Literal["system", "developer", "user", "assistant"]
+    role: Literal["system", "developer", "user", "assistant", "tool"]
     content: Text | list[ContentPart] | None = None
     name: Text | None = None
-
-    _LABELS: ClassVar[frozenset[str]] = frozenset({"refusal", "audio", "annotations", "tool_calls", "function_call"})
+    tool_calls: Calls | None = None
+    tool_call_id: Text | None = None
 
     def plain(self, place: int) -> dict[str, Any]:
         """Role and content as a chat template takes them: text, or with images a list of parts. RequestError for what
@@ -124,10 +127,25 @@ class Message(BaseModel):
             if value not in (None, [], ""):
                 where = f"messages.{place}.{name}"
                 raise RequestError(f"{where} is not supported", param=where, code="unsupported_parameter")
-        message = {"role": "system" if self.role == "developer" else self.role, "content": self._content(place)}
+        self._check_tools(place)
+        message: dict[str, Any] = {"role": "system" if self.role == "developer" else self.role}
+        message["content"] = "" if self.content is None and self.tool_calls else self._content(place)
         if self.name:
             message["name"] = self.name
+        if self.tool_calls:
+            where = f"messages.{place}.tool_calls"
+            message["tool_calls"] = [call.plain(f"{where}.{number}") for number, call in enumerate(self.tool_calls)]
+        if self.tool_call_id is not None:
+            message["tool_call_id"] = self.tool_call_id
         return message
+
+    def _check_tools(self, place: int) -> None:
+        if self.tool_calls and self.role != "assistant":
+            where = f"messages.{place}.tool_calls"
+            raise RequestError(f"{where}: only the assistant calls tools", param=where, code="invalid_value")
+        if (self.tool_call_id is not None) != (self.role == "tool"):
+            where = f"messages.{place}.tool_call_id"
+            raise RequestError(f"{where} belongs to messages of tools", param=where, code="invalid_value")
 
     def image_urls(self, place: int) -> list[tuple[str, str]]:
         """(where it stands, URL) of each image of this message."""
@@ -153,7 +171,7 @@ class Message(BaseModel):
         return [{"type": "image"} if p.image_url else {"type": "text", "text": p.text or ""} for p in self.content]
 
 
-class ChatBody(Body):
+class ChatBody(StructureFields, Body):
     """POST /v1/chat/completions."""
 
     messages: Annotated[list[Message], Field(min_length=1, max_length=10_000)]

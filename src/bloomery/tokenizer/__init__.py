@@ -6,9 +6,11 @@ from bloomery.tokenizer.pair import TokenizerPair
 from bloomery.tokenizer.shards import ShardWriter, TokenShards
 from bloomery.tokenizer.stream import StreamDecoder
 from bloomery.tokenizer.tokenizer import Tokenizer
+from bloomery.tokenizer.tool_style import STYLES, ToolStyle
 from bloomery.tokenizer.train import TokenizerConfig, train_tokenizer, train_tokenizer_inputs
 
 __all__ = [
+    "STYLES",
     "PackedRows",
     "ShardWriter",
     "StreamDecoder",
@@ -17,6 +19,7 @@ __all__ = [
     "Tokenizer",
     "TokenizerConfig",
     "TokenizerPair",
+    "ToolStyle",
     "evaluation_rows",
     "tokenize",
     "tokenize_inputs",

@@ -241,14 +241,22 @@ class Tokenizer:
         """Whether decoding drops one space at the start of a text, as SentencePiece tokenizers do."""
         return self._strips_space
 
-    def encode_chat(self, messages: Sequence[Mapping[str, Any]], *, add_generation_prompt: bool = True) -> list[int]:
-        """The ids of a conversation in the folder's chat template; no message can produce a special token.
+    def encode_chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        add_generation_prompt: bool = True,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+    ) -> list[int]:
+        """The ids of a conversation in the folder's chat template; no message or tool can produce a special token.
+
+        `tools` are functions as OpenAI describes them.
 
         Raises RequestError (param "messages") for messages that the template refuses.
         """
         if self.chat_template is None:
             raise RequestError(f"{self.source} has no chat template", hint="send a prompt instead", param="messages")
-        rendered = self.chat_template.render(messages, add_generation_prompt=add_generation_prompt)
+        rendered = self.chat_template.render(messages, add_generation_prompt=add_generation_prompt, tools=tools)
         if rendered.forged:
             return self._encode_pieces(rendered.pieces())
         return self.encode(rendered.text, allow_special=True)
