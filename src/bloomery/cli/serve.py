@@ -7,20 +7,20 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from bloomery.cli.generate import ModelName
 from bloomery.cli.options import Common, Overrides, RecipeFile, read_recipe
 
 
 def serve(
-    model: ModelName = "",
-    *,
+    *models: Annotated[str, Parameter(help="Models by name, id, folder or hub id [default: the latest model].")],
     port: Annotated[int | None, Parameter(help="0 takes a free one [default: 8000].")] = None,
     host: Annotated[str | None, Parameter(help="Anything but loopback needs BLOOMERY_API_KEY.")] = None,
     recipe: RecipeFile = None,
     set_: Overrides = None,
     common: Common | None = None,
 ) -> None:
-    """Serve a model over OpenAI's HTTP routes, on loopback. Ctrl-C lets running requests end, then stops."""
+    """Serve language models and encoders over OpenAI's HTTP routes, on loopback.
+
+    Ctrl-C lets running requests end, then stops."""
     common = common or Common()
     from bloomery.server import ServeConfig
     from bloomery.server import serve as serve_model
@@ -31,4 +31,4 @@ def serve(
     if host is not None:
         config = replace(config, host=host)
     workspace = common.workspace()
-    serve_model(model or workspace.latest("model"), workspace=workspace, config=config)
+    serve_model(models or workspace.latest("model"), workspace=workspace, config=config)

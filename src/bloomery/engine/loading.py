@@ -154,7 +154,22 @@ def read_label_names(folder: Path) -> list[str]:
 
 def _text_encoder(folder: Path, name: str, place: torch.device, dtype: str | torch.dtype | None) -> TextEncoder:
     encoder = load_encoder(folder, dtype=as_dtype(dtype) or _usual(place), device=place)
-    return TextEncoder(encoder, Tokenizer.load(folder), name=name, pooling=Pooling.from_folder(folder))
+    return TextEncoder(
+        encoder,
+        Tokenizer.load(folder),
+        name=name,
+        pooling=Pooling.from_folder(folder),
+        shorter_dimensions=_shorter_dimensions(folder, encoder.config.hidden_size),
+    )
+
+
+def _shorter_dimensions(folder: Path, hidden_size: int) -> list[int]:
+    """To what lengths a config.json says that vectors may be cut, in the two keys that vLLM reads."""
+    config = read_json(folder / "config.json")
+    named = config.get("matryoshka_dimensions")
+    if isinstance(named, list):
+        return [n for n in named if isinstance(n, int) and 0 < n <= hidden_size]
+    return list(range(1, hidden_size + 1)) if config.get("is_matryoshka") is True else []
 
 
 def _usual(place: torch.device) -> torch.dtype | None:

@@ -63,6 +63,10 @@ class ServeConfig:
             raise ConfigError("an API key has printable ASCII characters only, and no space")
 
     @property
+    def needs_key(self) -> bool:
+        return bool(self.api_key)
+
+    @property
     def is_loopback(self) -> bool:
         if self.host == "localhost":
             return True

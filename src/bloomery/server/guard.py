@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bloomery.server.config import ServeConfig
 from bloomery.server.errors import error_response
+from bloomery.server.visit import SCOPE_KEY, Visit
 
 OPEN_PATHS = frozenset({"/health"})
 # Possessive: a string of megabytes must not be kept for backtracking.
@@ -49,7 +50,12 @@ class Guard:
             return
         except _Gone:
             return
-        await self._app(scope, receive, send)
+        visit = Visit(route=scope["path"])
+        scope[SCOPE_KEY] = visit
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            visit.end()
 
     def _check_origin(self, headers: dict[str, str]) -> None:
         allowed = self._config.allowed_hosts

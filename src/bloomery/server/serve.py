@@ -11,21 +11,26 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from bloomery.core.artifact import Artifact
-from bloomery.core.errors import DeviceError
+from bloomery.core.errors import ConfigError, DeviceError
 from bloomery.core.workspace import Workspace, as_workspace
-from bloomery.engine import LanguageModel, load_language_model
+from bloomery.engine import LanguageModel, TextEncoder, load
 from bloomery.server.config import ServeConfig
+from bloomery.server.shelf import Served, Shelf
 
 _BACKLOG = 128
 
 
+Reference = Served | str | Path | Artifact
+
+
 def serve(
-    model: LanguageModel | str | Path | Artifact,
+    models: Reference | Sequence[Reference],
     *,
     port: int = 8000,
     host: str = "127.0.0.1",
@@ -33,7 +38,9 @@ def serve(
     api_key: str | None = None,
     config: ServeConfig | None = None,
 ) -> None:
-    """Serve a model over OpenAI's HTTP routes; returns after SIGINT or SIGTERM, when running requests have ended.
+    """Serve one model or several over OpenAI's HTTP routes, language models and encoders alike.
+
+    Returns after SIGINT or SIGTERM, when running requests have ended.
 
     `config` replaces `port`, `host` and `api_key`. Nothing is printed on stdout. Raises DeviceError when the port
     is taken, ConfigError for a public address without a key, and whatever `load` raises.
@@ -42,11 +49,21 @@ def serve(
     listener = listen(config)
     try:
         workspace = as_workspace(workspace)
-        if not isinstance(model, LanguageModel):
-            model = load_language_model(model, workspace=workspace)
-        _run(listener, model, workspace, config)
+        _run(listener, _loaded(models, workspace), workspace, config)
     finally:
         listener.close()
+
+
+def _loaded(models: Reference | Sequence[Reference], workspace: Workspace) -> Shelf:
+    one = isinstance(models, (LanguageModel, TextEncoder, str, Path, Artifact))
+    shelf = Shelf([])
+    for model in [models] if one else models:  # type: ignore[union-attr]
+        if isinstance(model, (str, Path, Artifact)):
+            model = load(model, workspace=workspace)
+        shelf.add(model)  # type: ignore[arg-type]
+    if not len(shelf):
+        raise ConfigError("a server needs at least one model")
+    return shelf
 
 
 def listen(config: ServeConfig) -> socket.socket:
@@ -75,13 +92,13 @@ def _cannot_listen(error: OSError, config: ServeConfig) -> DeviceError:
     return DeviceError(f"cannot listen on {config.host}:{config.port}: {error.strerror or error}")
 
 
-def _run(listener: socket.socket, model: LanguageModel, workspace: Workspace, config: ServeConfig) -> None:
+def _run(listener: socket.socket, shelf: Shelf, workspace: Workspace, config: ServeConfig) -> None:
     import uvicorn
 
     from bloomery.server.app import build_app
 
     port = listener.getsockname()[1]
-    app = build_app(model, workspace=workspace, config=dataclasses.replace(config, port=port))
+    app = build_app(shelf, workspace=workspace, config=dataclasses.replace(config, port=port))
     server = uvicorn.Server(
         uvicorn.Config(
             app,
@@ -95,21 +112,23 @@ def _run(listener: socket.socket, model: LanguageModel, workspace: Workspace, co
             timeout_graceful_shutdown=max(1, round(config.shutdown_seconds)),
         )
     )
-    print(_welcome(model.name, config, port), file=sys.stderr, flush=True)
+    print(_welcome(shelf.describe(), config, port), file=sys.stderr, flush=True)
     with _quiet_signals():
         server.run(sockets=[listener])
 
 
-def _welcome(name: str, config: ServeConfig, port: int) -> str:
+def _welcome(models: Sequence[Mapping[str, Any]], config: ServeConfig, port: int) -> str:
     host = config.host if config.host not in ("0.0.0.0", "::", "") else "localhost"
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-    key = ' -H "authorization: Bearer $BLOOMERY_API_KEY"' if config.api_key else ""
-    body = f'{{"model": "{name}", "messages": [{{"role": "user", "content": "Hello"}}]}}'
-    python_key = 'os.environ["BLOOMERY_API_KEY"]' if config.api_key else '"none"'
+    key = ' -H "authorization: Bearer $BLOOMERY_API_KEY"' if config.needs_key else ""
+    name, embeds = models[0]["id"], models[0]["kind"] == "embedding"
+    route = "embeddings" if embeds else "chat/completions"
+    asked = '"input": "Hello"' if embeds else '"messages": [{"role": "user", "content": "Hello"}]'
+    python_key = 'os.environ["BLOOMERY_API_KEY"]' if config.needs_key else '"none"'
     return (
-        f"serving {name} on {url} (Ctrl-C stops)\n"
-        f"  curl {url}/v1/chat/completions{key} -H 'content-type: application/json' -d '{body}'\n"
-        f'  python: openai.OpenAI(base_url="{url}/v1", api_key={python_key}).chat.completions.create(...)'
+        f"serving {', '.join(model['id'] for model in models)} on {url} (Ctrl-C stops)\n"
+        f"  curl {url}/v1/{route}{key} -H 'content-type: application/json' -d '{{\"model\": \"{name}\", {asked}}}'\n"
+        f'  python: openai.OpenAI(base_url="{url}/v1", api_key={python_key}).{route.replace("/", ".")}.create(...)'
     )
 
 

@@ -19,6 +19,7 @@ from bloomery.core.workspace import Workspace
 from bloomery.engine import Delta, GenerationResult, LanguageModel, VisionLanguageModel
 from bloomery.engine.language_model import SamplingOptions
 from bloomery.server.metrics import Metrics
+from bloomery.server.visit import Visit
 from bloomery.server.waiting import Job
 
 log = logging.getLogger("bloomery.server")
@@ -40,12 +41,14 @@ class ServedRequest:
     metrics: Metrics
     workspace: Workspace | None
     images: Sequence[Any] = ()
+    visit: Visit = field(default_factory=Visit)
     created: int = field(default_factory=lambda: int(time.time()))
     results: list[GenerationResult] = field(default_factory=list)
 
     def run(self) -> Iterator[tuple[int, Delta]]:
         """(choice, delta) pairs; stops when the job is cancelled."""
         status, last = 500, None
+        self.visit.spend(prompt=sum(map(len, self.prompts)))
         try:
             for choice in range(len(self.prompts) * self.n):
                 options = self._options(choice)
@@ -74,6 +77,7 @@ class ServedRequest:
     def _observe(self, delta: Delta, last: float | None) -> float | None:
         now = time.perf_counter()
         if delta.token_ids:
+            self.visit.spend(completion=len(delta.token_ids))
             if last is None:
                 self.metrics.first_token(self.model.name, now - self.job.entered)
             else:
@@ -89,6 +93,8 @@ class ServedRequest:
         seconds = time.perf_counter() - self.job.entered
         name = self.model.name
         self.metrics.request(name, queue_seconds=self.job.queue_seconds, seconds=seconds, failed=status == 500)
+        energy = self.energy()
+        self.visit.spend_energy(energy)
         if self.workspace is None:
             return
         usage = self.usage()
@@ -101,7 +107,8 @@ class ServedRequest:
                 prompt_tokens=usage["prompt_tokens"],
                 completion_tokens=usage["completion_tokens"],
                 seconds=seconds,
-                energy_joules=self.energy(),
+                energy_joules=energy,
+                tenant=self.visit.tenant.name,
             )
         except BloomeryError as error:
             # The answer matters more to the client than our books; whoever runs the server must know.
