@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -13,7 +14,8 @@ from bloomery.cli.options import Common, Overrides, RecipeFile, read_recipe
 def serve(
     *models: Annotated[str, Parameter(help="Models by name, id, folder or hub id [default: the latest model].")],
     port: Annotated[int | None, Parameter(help="0 takes a free one [default: 8000].")] = None,
-    host: Annotated[str | None, Parameter(help="Anything but loopback needs BLOOMERY_API_KEY.")] = None,
+    host: Annotated[str | None, Parameter(help="Anything but loopback needs BLOOMERY_API_KEY or --keys.")] = None,
+    keys: Annotated[Path | None, Parameter(help="A file of API keys with names and limits: see bloomery keys.")] = None,
     recipe: RecipeFile = None,
     set_: Overrides = None,
     common: Common | None = None,
@@ -26,9 +28,7 @@ def serve(
     from bloomery.server import serve as serve_model
 
     config = read_recipe(recipe, set_).table("serve", ServeConfig)
-    if port is not None:
-        config = replace(config, port=port)
-    if host is not None:
-        config = replace(config, host=host)
+    given = {"port": port, "host": host, "keys": None if keys is None else str(keys)}
+    config = replace(config, **{name: value for name, value in given.items() if value is not None})
     workspace = common.workspace()
     serve_model(models or workspace.latest("model"), workspace=workspace, config=config)

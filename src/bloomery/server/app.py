@@ -17,22 +17,27 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request
 from starlette.responses import Response
+from starlette.routing import Match
+from starlette.types import Scope
 
 from bloomery import __version__
 from bloomery.core.errors import ConfigError
 from bloomery.core.workspace import Workspace
 from bloomery.engine import LanguageModel, TextEncoder
 from bloomery.server import chat, completions, embeddings, tokenizing
+from bloomery.server.audit import AuditLog
 from bloomery.server.chat import ChatFormat, chat_messages, chat_options, illustrated_prompt, image_urls
 from bloomery.server.completions import CompletionFormat, completion_options, completion_prompts
 from bloomery.server.config import ServeConfig
 from bloomery.server.embeddings import Embedding, EmbeddingsBody, encode_inputs
 from bloomery.server.errors import install
 from bloomery.server.guard import Guard
+from bloomery.server.keys import KeyRing
 from bloomery.server.replies import encode_json, gone, reply, unless_gone
 from bloomery.server.schemas import Body, ChatBody, CompletionBody
 from bloomery.server.service import Service
@@ -66,8 +71,32 @@ def build_app(
     app.state.service = service
     _Routes(service).add_to(app)
     install(app, retry_after_seconds=config.retry_after_seconds)
-    app.add_middleware(Guard, config=config)
+    app.add_middleware(
+        Guard,
+        config=config,
+        ring=KeyRing(config.keys or None, owner_key=config.api_key or ""),
+        drain=service.drain,
+        audit=_audit_log(config, workspace),
+        name_route=lambda scope: _route_name(app, scope),
+    )
     return app
+
+
+def _audit_log(config: ServeConfig, workspace: Workspace | None) -> AuditLog | None:
+    path = config.audit_log
+    if path is None:
+        path = str(workspace.root / "audit.jsonl") if workspace is not None else ""
+    if not path:
+        return None
+    return AuditLog(Path(path), max_bytes=config.audit_log_bytes, max_files=config.audit_log_files)
+
+
+def _route_name(app: FastAPI, scope: Scope) -> str:
+    """The pattern of the route, never what a client put into its path; "unknown" for none."""
+    for route in app.router.routes:
+        if route.matches(scope)[0] != Match.NONE:
+            return getattr(route, "path", "unknown")
+    return "unknown"
 
 
 class _Routes:
@@ -75,7 +104,7 @@ class _Routes:
         self._service = service
 
     def add_to(self, app: FastAPI) -> None:
-        app.get("/health")(self.health)
+        app.get("/health", response_class=Response)(self.health)
         app.get("/metrics", response_class=Response)(self.metrics)
         app.get("/v1/models")(self.models)
         app.get("/v1/models/{name:path}")(self.model)
@@ -86,8 +115,11 @@ class _Routes:
         app.post(tokenizing.DETOKENIZE)(self.detokenize)
         app.get(tokenizing.INFO)(self.tokenizer_info)
 
-    async def health(self) -> dict[str, str]:
-        return {"status": "ok"}
+    async def health(self) -> Response:
+        if self._service.drain.begun:
+            headers = {"retry-after": str(self._service.config.retry_after_seconds)}
+            return Response(b'{"status":"draining"}', 503, headers, "application/json")
+        return Response(b'{"status":"ok"}', media_type="application/json")
 
     async def metrics(self) -> Response:
         return Response(self._service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")

@@ -14,16 +14,25 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import TYPE_CHECKING, Any
 
 from bloomery.core.artifact import Artifact
 from bloomery.core.errors import ConfigError, DeviceError
 from bloomery.core.workspace import Workspace, as_workspace
 from bloomery.engine import LanguageModel, TextEncoder, load
 from bloomery.server.config import ServeConfig
+from bloomery.server.keys import read_keys
 from bloomery.server.shelf import Served, Shelf
 
+if TYPE_CHECKING:
+    import uvicorn
+
+    from bloomery.server.service import Service
+
 _BACKLOG = 128
+_LAST_SECONDS = 2
+"""For answers that were cut off to be sent."""
 
 
 Reference = Served | str | Path | Artifact
@@ -46,6 +55,8 @@ def serve(
     is taken, ConfigError for a public address without a key, and whatever `load` raises.
     """
     config = config or ServeConfig(host=host, port=port, api_key=api_key)
+    if config.keys:
+        read_keys(Path(config.keys))  # a mistake in it should show before a model is loaded
     listener = listen(config)
     try:
         workspace = as_workspace(workspace)
@@ -99,22 +110,42 @@ def _run(listener: socket.socket, shelf: Shelf, workspace: Workspace, config: Se
 
     port = listener.getsockname()[1]
     app = build_app(shelf, workspace=workspace, config=dataclasses.replace(config, port=port))
-    server = uvicorn.Server(
-        uvicorn.Config(
-            app,
-            http="h11",  # bounds the size of headers
-            ws="none",
-            lifespan="on",
-            log_config=None,
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=max(1, round(config.shutdown_seconds)),
-        )
+    settings = uvicorn.Config(
+        app,
+        http="h11",  # bounds the size of headers
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=_LAST_SECONDS,
     )
+    server = draining_server(settings, app.state.service, config.shutdown_seconds)
     print(_welcome(shelf.describe(), config, port), file=sys.stderr, flush=True)
     with _quiet_signals():
         server.run(sockets=[listener])
+
+
+def draining_server(settings: uvicorn.Config, service: Service, shutdown_seconds: float) -> uvicorn.Server:
+    """A server that goes on answering after the first signal, while it drains: new requests with 503, /health with
+    "draining". It ends when the last request is over, after `shutdown_seconds`, or at the second signal."""
+    import uvicorn
+
+    class DrainingServer(uvicorn.Server):
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            if service.drain.begun:
+                super().handle_exit(sig, frame)
+            service.drain.begin()
+
+        async def on_tick(self, counter: int) -> bool:
+            drain = service.drain
+            if drain.begun and not self.should_exit and (not drain.inside or drain.seconds >= shutdown_seconds):
+                self.should_exit = True
+                service.room.close()  # what runs still is told that the server ends
+            return await super().on_tick(counter)
+
+    return DrainingServer(settings)
 
 
 def _welcome(models: Sequence[Mapping[str, Any]], config: ServeConfig, port: int) -> str:

@@ -21,6 +21,7 @@ from bloomery.engine.language_model import Prompt, SamplingOptions
 from bloomery.engine.metering import Bench
 from bloomery.server import embeddings
 from bloomery.server.config import ServeConfig
+from bloomery.server.drain import Drain
 from bloomery.server.embeddings import Embedding
 from bloomery.server.metrics import Metrics
 from bloomery.server.served import CANCELLED_STATUS, ServedRequest, new_id
@@ -40,6 +41,7 @@ class Service:
         self.config = config
         self.room = WaitingRoom(max_running=config.max_running, max_waiting=config.max_waiting)
         self.metrics = Metrics(self.room)
+        self.drain = Drain()
         self._bench: Bench | None = None
 
     @property
