@@ -5,6 +5,7 @@
     GET  /v1/models[/{id}]
     POST /v1/completions
     POST /v1/chat/completions
+    POST /v1/responses
     POST /v1/embeddings
     POST /tokenize, /detokenize
     GET  /tokenizer_info
@@ -29,7 +30,7 @@ from bloomery import __version__
 from bloomery.core.errors import ConfigError
 from bloomery.core.workspace import Workspace
 from bloomery.engine import LanguageModel, TextEncoder
-from bloomery.server import chat, completions, embeddings, tokenizing
+from bloomery.server import chat, completions, embeddings, responses, tokenizing
 from bloomery.server.audit import AuditLog
 from bloomery.server.chat import ChatFormat, chat_messages, chat_options, illustrated_prompt, image_urls
 from bloomery.server.completions import CompletionFormat, completion_options, completion_prompts
@@ -39,6 +40,8 @@ from bloomery.server.errors import install
 from bloomery.server.guard import Guard
 from bloomery.server.keys import KeyRing
 from bloomery.server.replies import encode_json, gone, reply, unless_gone
+from bloomery.server.response_events import respond
+from bloomery.server.responses import ResponsesBody, response_image_urls, response_messages, response_options
 from bloomery.server.schemas import Body, ChatBody, CompletionBody
 from bloomery.server.service import Service
 from bloomery.server.shelf import Served, Shelf
@@ -110,6 +113,7 @@ class _Routes:
         app.get("/v1/models/{name:path}")(self.model)
         app.post(completions.ROUTE, response_class=Response)(self.completions)
         app.post(chat.ROUTE, response_class=Response)(self.chat)
+        app.post(responses.ROUTE, response_class=Response)(self.responses)
         app.post(embeddings.ROUTE, response_class=Response)(self.embeddings)
         app.post(tokenizing.TOKENIZE)(self.tokenize)
         app.post(tokenizing.DETOKENIZE)(self.detokenize)
@@ -162,6 +166,22 @@ class _Routes:
                 "chatcmpl", chat.ROUTE, model, ids, body.n or 1, options, job, visit_of(http), images
             )
             return await reply(http, service.room, served, form, **_streaming(body))
+
+    async def responses(self, body: ResponsesBody, http: Request) -> Response:
+        service = self._service
+        model = service.language_model(body.model, http)
+        body.refuse_unsupported()
+        options = response_options(body, default_tokens=service.config.default_chat_tokens)
+        messages, urls = response_messages(body), response_image_urls(body)
+        job = service.enter(http)
+        with job.leaving_on_error():
+            if urls:
+                prompt, images = await asyncio.to_thread(illustrated_prompt, model, messages, urls)
+                ids = [prompt]
+            else:
+                ids, images = await service.encode(model, [messages], 1), []
+            served = service.served("resp", responses.ROUTE, model, ids, 1, options, job, visit_of(http), images)
+            return await respond(http, service.room, served, body)
 
     async def embeddings(self, body: EmbeddingsBody, http: Request) -> Response:
         service = self._service
