@@ -3,6 +3,7 @@
     GET  /health                  200 when it answers; the one route that needs no key
     GET  /metrics                 Prometheus
     GET  /v1/models[/{id}]
+    POST /v1/models/load          and DELETE /v1/models/{id}, for keys with the right "admin"
     POST /v1/completions
     POST /v1/chat/completions
     POST /v1/responses
@@ -39,6 +40,7 @@ from bloomery.server.embeddings import Embedding, EmbeddingsBody, encode_inputs
 from bloomery.server.errors import install
 from bloomery.server.guard import Guard
 from bloomery.server.keys import KeyRing
+from bloomery.server.loading import LOAD, LoadBody
 from bloomery.server.replies import encode_json, gone, reply, unless_gone
 from bloomery.server.response_events import respond
 from bloomery.server.responses import ResponsesBody, response_image_urls, response_messages, response_options
@@ -47,6 +49,8 @@ from bloomery.server.service import Service
 from bloomery.server.shelf import Served, Shelf
 from bloomery.server.tokenizing import DetokenizeBody, TokenizeBody
 from bloomery.server.visit import visit_of
+
+_MODEL = "/v1/models/{name:path}"
 
 
 def build_app(
@@ -110,7 +114,9 @@ class _Routes:
         app.get("/health", response_class=Response)(self.health)
         app.get("/metrics", response_class=Response)(self.metrics)
         app.get("/v1/models")(self.models)
-        app.get("/v1/models/{name:path}")(self.model)
+        app.post(LOAD)(self.load)
+        app.get(_MODEL)(self.model)
+        app.delete(_MODEL, response_class=Response)(self.unload)
         app.post(completions.ROUTE, response_class=Response)(self.completions)
         app.post(chat.ROUTE, response_class=Response)(self.chat)
         app.post(responses.ROUTE, response_class=Response)(self.responses)
@@ -133,6 +139,13 @@ class _Routes:
 
     async def model(self, name: str) -> dict[str, Any]:
         return self._service.shelf.describe(name)[0]
+
+    async def load(self, body: LoadBody, http: Request) -> dict[str, Any]:
+        return await self._service.load(body, visit_of(http))
+
+    async def unload(self, name: str, http: Request) -> Response:
+        done = await unless_gone(http, self._service.unload(name, visit_of(http)))
+        return gone() if done is None else Response(encode_json(done), media_type="application/json")
 
     async def completions(self, body: CompletionBody, http: Request) -> Response:
         service = self._service

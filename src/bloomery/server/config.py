@@ -15,7 +15,7 @@ API_KEY_VARIABLE = "BLOOMERY_API_KEY"
 _WILDCARDS = ("0.0.0.0", "::", "")
 _FROM_ONE = (
     *("max_running", "retry_after_seconds", "max_body_bytes", "max_json_depth", "max_choices"),
-    *("audit_log_bytes", "audit_log_files"),
+    *("audit_log_bytes", "audit_log_files", "max_models"),
 )
 
 
@@ -37,6 +37,10 @@ class ServeConfig:
     """Size at which a new file of the audit log is begun."""
     audit_log_files: int = 8
     """Files of the audit log that are kept."""
+    model_folders: tuple[str, ...] = ()
+    """Folders whose models may be loaded at run time, beside those of the workspace."""
+    max_models: int = 16
+    """Models that are served at the same time."""
     max_running: int = 1
     """Requests that are generated at the same time, taking turns."""
     max_waiting: int = 32

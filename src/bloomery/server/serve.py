@@ -69,9 +69,8 @@ def _loaded(models: Reference | Sequence[Reference], workspace: Workspace) -> Sh
     one = isinstance(models, (LanguageModel, TextEncoder, str, Path, Artifact))
     shelf = Shelf([])
     for model in [models] if one else models:  # type: ignore[union-attr]
-        if isinstance(model, (str, Path, Artifact)):
-            model = load(model, workspace=workspace)
-        shelf.add(model)  # type: ignore[arg-type]
+        owned = isinstance(model, (str, Path, Artifact))
+        shelf.add(load(model, workspace=workspace) if owned else model, owned=owned)  # type: ignore[arg-type]
     if not len(shelf):
         raise ConfigError("a server needs at least one model")
     return shelf

@@ -23,13 +23,16 @@ from bloomery.server import embeddings
 from bloomery.server.config import ServeConfig
 from bloomery.server.drain import Drain
 from bloomery.server.embeddings import Embedding
+from bloomery.server.loading import LoadBody, load_onto
 from bloomery.server.metrics import Metrics
 from bloomery.server.served import CANCELLED_STATUS, ServedRequest, new_id
 from bloomery.server.shelf import Served, Shelf
+from bloomery.server.tenant import ADMIN
 from bloomery.server.visit import Visit, visit_of
 from bloomery.server.waiting import Job, WaitingRoom
 
 log = logging.getLogger("bloomery.server")
+_LOOK_SECONDS = 0.02
 
 
 class Service:
@@ -43,6 +46,7 @@ class Service:
         self.metrics = Metrics(self.room)
         self.drain = Drain()
         self._bench: Bench | None = None
+        self._loading = asyncio.Lock()
 
     @property
     def bench(self) -> Bench:
@@ -70,6 +74,25 @@ class Service:
                 f"{model.name} writes text and gives no embeddings", "serve an encoder, such as all-MiniLM-L6-v2"
             )
         return model
+
+    async def load(self, body: LoadBody, visit: Visit) -> dict[str, Any]:
+        """The model object of a model that has just been loaded, one at a time."""
+        visit.tenant.require(ADMIN)
+        async with self._loading:
+            config = self.config
+            visit.model = await asyncio.to_thread(
+                load_onto, self.shelf, body, self.workspace, config.model_folders, max_models=config.max_models
+            )
+        return self.shelf.describe(visit.model)[0]
+
+    async def unload(self, name: str, visit: Visit) -> dict[str, Any]:
+        """OpenAI's answer to the deletion of a model, when the last request that has it is over."""
+        visit.tenant.require(ADMIN)
+        gone = self.shelf.remove(name)
+        visit.model = name
+        while not gone.is_set():
+            await asyncio.sleep(_LOOK_SECONDS)
+        return {"id": name, "object": "model", "deleted": True}
 
     def enter(self, http: Request) -> Job:
         """A place in the waiting room; the visit goes on until the job's thread has ended. RequestError 429."""
@@ -161,8 +184,9 @@ class Service:
             log.error("request %s is missing from the ledger: %s", request, error.one_line())
 
     def close(self) -> None:
-        """Cancel what runs. The models stay open: they belong to whoever made them."""
+        """Cancel what runs, and let the models go."""
         self.room.close()
+        self.shelf.clear()
         if self._bench is not None:
             self._bench.meter.close()
 

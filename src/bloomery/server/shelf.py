@@ -1,6 +1,6 @@
 """Shelf: the models that a server has, by name, of several kinds; lent to requests and taken back.
 
-A model that is taken off the shelf answers nobody new; it is closed when the last request that has it is over. This
+A model that is taken off the shelf answers nobody new; it is let go when the last request that has it is over. This
 module does not know HTTP or where models come from.
 """
 
@@ -24,8 +24,9 @@ def readable_tokens(model: Served) -> int:
 
 
 class _Place:
-    def __init__(self, model: Served) -> None:
+    def __init__(self, model: Served, owned: bool) -> None:
         self.model = model
+        self.owned = owned
         self.created = int(time.time())
         self.users = 0
         self.leaving = False
@@ -47,18 +48,19 @@ class Shelf:
     def __contains__(self, name: str) -> bool:
         return name in self._places
 
-    def add(self, model: Served) -> None:
-        """ConfigError for a kind that is not served, and for a name that is taken."""
+    def add(self, model: Served, *, owned: bool = False) -> None:
+        """One that is `owned` is closed when it leaves; others are left to whoever made them. ConfigError for a kind
+        that is not served, and for a name that is taken."""
         if not isinstance(model, (LanguageModel, TextEncoder)):
             name = getattr(model, "name", type(model).__name__)
             raise ConfigError(f"{name} ({type(model).__name__}) cannot be served", hint="in Python: bl.load(...)")
         with self._lock:
             if model.name in self._places:
                 raise ConfigError(f"there is a model {model.name!r} already", hint="each needs its own name")
-            self._places[model.name] = _Place(model)
+            self._places[model.name] = _Place(model, owned)
 
     def remove(self, name: str) -> threading.Event:
-        """Lend it to nobody any more; the event is set when it has been closed. RequestError 404 if there is none."""
+        """Lend it to nobody new; the event is set when nobody has it any more. RequestError 404 if there is none."""
         with self._lock:
             place = self._place(name)
             del self._places[name]
@@ -67,6 +69,11 @@ class Shelf:
         if close:
             _close(place)
         return place.gone
+
+    def clear(self) -> None:
+        """Take all off."""
+        for name in list(self._places):
+            self.remove(name)
 
     def lend(self, name: str | None, visit: Visit) -> Served:
         """The model until the visit is over; None takes the first. RequestError 404 if there is none."""
@@ -112,6 +119,7 @@ class Shelf:
 
 def _close(place: _Place) -> None:
     try:
-        place.model.close()
+        if place.owned:
+            place.model.close()
     finally:
         place.gone.set()

@@ -44,7 +44,9 @@ def test_names_and_kinds_are_checked(tiny: LanguageModel):
 
 def test_removal_waits_for_whoever_has_it(tiny: LanguageModel):
     closed: list[str] = []
-    shelf, visits = Shelf([named(tiny, "a", closed), named(tiny, "b", closed)]), [Visit(), Visit()]
+    shelf, visits = Shelf([]), [Visit(), Visit()]
+    for name in ("a", "b"):
+        shelf.add(named(tiny, name, closed), owned=True)
     for visit in visits:
         shelf.lend("a", visit)
         assert visit.model == "a"
@@ -62,9 +64,12 @@ def test_removal_waits_for_whoever_has_it(tiny: LanguageModel):
 
 def test_a_new_model_may_take_the_name_of_one_that_is_leaving(tiny: LanguageModel):
     closed: list[str] = []
-    shelf, visit = Shelf([named(tiny, "a", closed)]), Visit()
+    shelf, visit = Shelf([]), Visit()
+    shelf.add(named(tiny, "a", closed), owned=True)
     shelf.lend("a", visit)
     shelf.remove("a")
     shelf.add(named(tiny, "a", closed))
     visit.end()
     assert closed == ["a"] and "a" in shelf
+    shelf.clear()
+    assert closed == ["a"] and len(shelf) == 0  # the second is not the shelf's to close
