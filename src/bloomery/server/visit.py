@@ -6,6 +6,7 @@ leaves does not free its place while its tokens are still being made. This modul
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from starlette.requests import HTTPConnection
 from bloomery.core.quantity import Quantity
 from bloomery.server.tenant import Tenant
 
+log = logging.getLogger("bloomery.server")
 SCOPE_KEY = "bloomery.visit"
 
 
@@ -77,7 +79,10 @@ class Visit:
             if endings:
                 self._endings = []
         for ending in reversed(endings):
-            ending()
+            try:
+                ending()
+            except Exception:  # whatever one does, the others must happen too
+                log.exception("the end of a request failed")
 
 
 def visit_of(connection: HTTPConnection) -> Visit:

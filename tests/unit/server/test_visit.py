@@ -20,6 +20,14 @@ def test_the_last_holder_ends_it_once():
     assert over == ["second", "first"]  # as a stack: what came last goes first
 
 
+def test_one_ending_that_fails_does_not_keep_the_others(caplog):
+    visit, over = Visit(), []
+    visit.on_end(lambda: over.append(True))
+    visit.on_end(lambda: 1 / 0)  # type: ignore[arg-type,return-value]
+    visit.end()
+    assert over == [True] and "ZeroDivisionError" in caplog.text
+
+
 def test_tokens_come_out_of_the_tenants_allowance():
     allowance = Allowance(Limits(tokens_per_minute=10), clock=lambda: 0.0)
     visit = Visit(tenant=Tenant(name="a", allowance=allowance))
