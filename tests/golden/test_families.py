@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from bloomery.models import Decoder, KVCache, ModelConfig, load_pretrained, save_pretrained
+from bloomery.models.paged import PagedMemory, PagedStep, Rows
 
 BASE: dict[str, Any] = {
     "vocab_size": 131,
@@ -164,6 +165,31 @@ def _greedy(decoder: Decoder, prompt: torch.Tensor, steps: int) -> list[int]:
     return tokens
 
 
+@torch.inference_mode()
+def _greedy_in_company(decoder: Decoder, prompt: torch.Tensor, steps: int) -> list[int]:
+    """The same through paged memory, in steps that two other texts share, one of which is read meanwhile."""
+    memory = PagedMemory(decoder.config, 3 * 48 + 16)
+    texts = [_ids(7)[0, :9].tolist(), prompt[0].tolist(), _ids(8)[1].tolist()]
+    read = [0, 0, 0]
+    for _ in range(steps):
+        # Blocks of 16: the middle text's are not neighbours.
+        places = [[(0, 48)], [(48, 16), (112, 48)], [(64, 48)]]
+        counts = [len(texts[0]) - read[0], len(texts[1]) - read[1], 1]
+        rows = [Rows(start, n, _cut(runs, start + n)) for start, n, runs in zip(read, counts, places, strict=True)]
+        ids = [i for text, start, n in zip(texts, read, counts, strict=True) for i in text[start : start + n]]
+        hidden = decoder.hidden_states(torch.tensor([ids]), cache=PagedStep(memory, rows))[0]
+        read = [start + n for start, n in zip(read, counts, strict=True)]
+        best = decoder.logits(hidden).argmax(-1)
+        texts[0].append(int(best[counts[0] - 1]))
+        texts[1].append(int(best[counts[0] + counts[1] - 1]))
+    return texts[1][prompt.size(1) :]
+
+
+def _cut(runs: list[tuple[int, int]], length: int) -> list[tuple[int, int]]:
+    first = min(runs[0][1], length)
+    return [(runs[0][0], first)] + [(start, length - first) for start, _ in runs[1:] if length > first]
+
+
 def _compare(ours: Decoder, theirs: Any) -> None:
     ids = _ids()
     with torch.inference_mode():
@@ -175,6 +201,7 @@ def _compare(ours: Decoder, theirs: Any) -> None:
     if 2 in reference:  # transformers bans the end token to reach min_new_tokens; compare up to where it would be
         reference = reference[: reference.index(2)]
     ours_text = _greedy(ours, prompt, 32)
+    assert _greedy_in_company(ours, prompt, 32) == ours_text
     stop = ours_text.index(2) if 2 in ours_text else 32
     assert ours_text[:stop] == reference[:stop]
     assert stop > 0

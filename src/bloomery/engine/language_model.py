@@ -1,6 +1,6 @@
 """LanguageModel: a decoder with its tokenizer, ready to be asked.
 
-Safe to use from several threads: requests take turns step by step, so one may be started while another is being
+Safe to use from several threads: requests run together, step by step, so one may be started while another is being
 streamed. This module does not know where weights come from (see `loading`) nor HTTP.
 """
 
@@ -14,17 +14,22 @@ from typing import Any, TypedDict, Unpack
 import numpy as np
 import torch
 
-from bloomery.core.errors import RequestError
+from bloomery.core.errors import ConfigError, RequestError
 from bloomery.core.run import Meter
 from bloomery.energy import open_meter
+from bloomery.engine.beams import Beam, BeamSteps
+from bloomery.engine.engine import Engine, EngineConfig
 from bloomery.engine.generation import Generation
 from bloomery.engine.metering import Bench
 from bloomery.engine.params import SamplingParams
 from bloomery.engine.results import Delta, GenerationResult
 from bloomery.engine.sampling import keep, log_probabilities
+from bloomery.engine.sequence import Request
 from bloomery.models import Decoder, ModelConfig
+from bloomery.models.text_decoding import beam_search
 from bloomery.tokenizer import Tokenizer
 
+_MAX_BEAMS = 64
 Prompt = str | Sequence[int] | Sequence[Mapping[str, Any]]
 
 
@@ -36,10 +41,16 @@ class SamplingOptions(TypedDict, total=False):
     top_k: int | None
     top_p: float | None
     min_p: float | None
+    typical_p: float | None
+    repetition_penalty: float
+    presence_penalty: float
+    frequency_penalty: float
+    logit_bias: Mapping[int, float]
     seed: int | None
     stop: str | Sequence[str] | None
     logprobs: int | None
     prompt_logprobs: int | None
+    trace: int | None
     ignore_eos: bool
 
 
@@ -63,12 +74,18 @@ class LanguageModel:
         *,
         name: str,
         meter: Meter | None = None,
+        engine: EngineConfig | None = None,
+        draft_model: Decoder | None = None,
     ) -> None:
-        """`meter` None opens the machine's own."""
+        """`meter` None opens the machine's own; `engine`: how much memory keys and values may take, and the like;
+        `draft_model`: a smaller one with the same vocabulary, which guesses tokens. ConfigError if it has another."""
         self.decoder = decoder.eval()
         self.tokenizer = tokenizer
         self.name = name
         self._bench = Bench(open_meter() if meter is None else meter)
+        if draft_model is not None and draft_model.config.vocab_size < tokenizer.vocab_size:
+            raise ConfigError("the draft model has another vocabulary", hint="it should share the tokenizer")
+        self.engine = Engine(self.decoder, self._bench, engine, draft_model=draft_model and draft_model.eval())
 
     @property
     def config(self) -> ModelConfig:
@@ -143,19 +160,110 @@ class LanguageModel:
         Closing the iterator stops the work; setting `cancel` from another thread stops it at the next step with
         the finish reason "cancelled".
         """
-        params = SamplingParams(**options)  # type: ignore[arg-type]
         ids = self.encode_prompt(prompt)
-        generation = Generation(
-            self.decoder,
-            self.tokenizer,
-            ids,
-            params,
-            max_new_tokens=min(params.max_new_tokens, self.context_length - len(ids) + 1),
-            continues=not is_chat(prompt),
-            bench=self._bench,
-            cancel=cancel,
+        request = self.request(ids, [options], continues=not is_chat(prompt), cancel=cancel)
+        return (delta for _, delta in self.engine.run(request))
+
+    def samples(
+        self,
+        prompt: Prompt,
+        n: int,
+        *,
+        best_of: int | None = None,
+        cancel: threading.Event | None = None,
+        **options: Unpack[SamplingOptions],
+    ) -> list[GenerationResult]:
+        """`n` texts for one prompt, which is read once. With `best_of` as many are drawn, and the n whose tokens are
+        most probable on average are returned, the best first. A seed gives each sample its own, the first the seed
+        itself."""
+        drawn = n if best_of is None else best_of
+        if not 1 <= n <= drawn:
+            raise RequestError(f"n should be from 1 to best_of, not {n}", param="n")
+        ids = self.encode_prompt(prompt)
+        each = [with_seed_of(options, place) for place in range(drawn)]
+        request = self.request(ids, each, continues=not is_chat(prompt), cancel=cancel)
+        found = {place: delta.result for place, delta in self.engine.run(request) if delta.result is not None}
+        results = [found[place] for place in range(drawn)]
+        if best_of is None:
+            return results
+        return sorted(results, key=lambda one: -one.mean_logprob)[:n]
+
+    def beam_search(
+        self, prompt: Prompt, *, beams: int = 4, max_new_tokens: int = 128, length_penalty: float = 1.0
+    ) -> list[Beam]:
+        """The most probable texts that a search with so many beams finds, the best first.
+
+        Ranked by log-probability over length ** `length_penalty`, as `text_decoding.beam_search` says. RequestError for
+        numbers out of range, DeviceError if there is no memory for so many.
+        """
+        ids = self.encode_prompt(prompt)
+        if not 1 <= beams <= _MAX_BEAMS:
+            raise RequestError(f"beams should be from 1 to {_MAX_BEAMS}, not {beams!r:.20}", param="beams")
+        limit = min(SamplingParams(max_new_tokens=max_new_tokens).max_new_tokens, self.context_length - len(ids) + 1)
+        steps = BeamSteps(self.engine)
+        try:
+            found = beam_search(
+                steps,
+                steps.begin(ids, len(ids) + limit, beams),
+                torch.tensor(ids[-1:]),
+                eos_token_id=sorted(self.tokenizer.eos_ids),
+                max_new_tokens=limit,
+                num_beams=beams,
+                length_penalty=length_penalty,
+            )[0]
+        finally:
+            steps.close()
+        return [
+            Beam(
+                text=self.tokenizer.decode(one.token_ids),
+                token_ids=one.token_ids,
+                logprob=one.logprob,
+                score=one.score,
+                finish_reason="stop" if one.ended else "length",
+            )
+            for one in found
+        ]
+
+    def request(
+        self,
+        prompt_ids: Sequence[int],
+        samples: Sequence[SamplingOptions],
+        *,
+        continues: bool = True,
+        cancel: threading.Event | None = None,
+        **more: Any,
+    ) -> Request:
+        """A request to the engine for samples of one prompt that was encoded already; `more` are fields of `Request`.
+
+        RequestError for options that are out of range.
+        """
+        room = self.context_length - len(prompt_ids) + 1
+        generations = []
+        for options in samples:
+            params = SamplingParams(**options)  # type: ignore[arg-type]
+            self._check_bias(params)
+            generations.append(
+                Generation(
+                    self.tokenizer,
+                    prompt_ids,
+                    params,
+                    max_new_tokens=min(params.max_new_tokens, room),
+                    continues=continues,
+                    bench=self._bench,
+                )
+            )
+        shares = more.pop("shares", True) and self.engine.config.prefix_cache
+        return Request(
+            prompt_ids=prompt_ids, generations=generations, cancel=cancel or threading.Event(), shares=shares, **more
         )
-        return generation.run()
+
+    def _check_bias(self, params: SamplingParams) -> None:
+        known = self.tokenizer.vocab_size
+        outside = [token for token in params.logit_bias if token >= known]
+        if outside:
+            raise RequestError(
+                f"logit_bias: token id {outside[0]} is outside the vocabulary of {known:,}", param="logit_bias"
+            )
 
     def logits(self, input_ids: Sequence[int] | Sequence[Sequence[int]] | np.ndarray | torch.Tensor) -> torch.Tensor:
         """Logits (B, T, V) float32 on the CPU of token ids (T,) or (B, T), without a cache."""
@@ -216,6 +324,14 @@ def distribution(row: torch.Tensor, params: SamplingParams, tokenizer: Tokenizer
         )
         for i in best
     ]
+
+
+def with_seed_of(options: SamplingOptions, place: int) -> SamplingOptions:
+    """The options of one of several samples: seeds of later ones follow from the first's."""
+    options, seed = options.copy(), options.get("seed")
+    if seed is not None and place:
+        options["seed"] = (seed + place * 0x9E3779B97F4A7C15) % 2**63
+    return options
 
 
 def is_chat(prompt: Prompt) -> bool:

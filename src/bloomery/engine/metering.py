@@ -1,8 +1,9 @@
 """Phase: seconds and joules of one phase (prefill or decode) of one request.
 
-A meter counts for the whole machine or process. When requests take turns, each is given its share of the joules
-of the time that its phase spanned, in proportion to its share of the computing time. A meter is read twice per
-phase, not per token, so metering costs nothing that shows. This module does not know how joules are read.
+A meter counts for the whole machine or process. When requests run at the same time, each is given its share of the
+joules of the time that its phase spanned, in proportion to its share of the computing: a step is divided among the
+tokens that were computed in it. A meter is read twice per phase, not per token, so metering costs nothing that shows.
+This module does not know how joules are read.
 """
 
 from __future__ import annotations
@@ -24,32 +25,62 @@ class Bench:
         self.turns = Turns()
         self.busy_seconds = 0.0
 
+    @contextmanager
+    def step(self) -> Iterator[Step]:
+        """Compute inside: waits for a turn, then times it. The step says afterwards how long it took."""
+        with self.turns.take():
+            step, started = Step(), time.perf_counter()
+            try:
+                yield step
+            finally:
+                step.seconds = time.perf_counter() - started
+                self.busy_seconds += step.seconds
+
+
+class Step:
+    """One step of computing; `seconds` is known when it is over."""
+
+    seconds = 0.0
+
 
 class Phase:
-    """One phase; it begins when it is made. `seconds` counts this request's own computing, waiting left out."""
+    """One phase; it begins when it is made. `seconds` counts the steps in which the request took part, waiting left
+    out; `steps` is their number."""
 
     def __init__(self, bench: Bench) -> None:
         self.seconds = 0.0
+        self.steps = 0
+        self._own_seconds = 0.0
         self._bench = bench
         self._busy_before = bench.busy_seconds
         self._energy_before = bench.meter.read()
+        self._energy: Quantity | None = None
+
+    def add(self, seconds: float, share: float = 1.0) -> None:
+        """A step of so many seconds, of which the request had this share."""
+        self.seconds += seconds
+        self.steps += 1
+        self._own_seconds += seconds * share
 
     @contextmanager
     def step(self) -> Iterator[None]:
-        """Compute inside: waits for this request's turn, then times it."""
-        with self._bench.turns.take():
-            started = time.perf_counter()
-            try:
-                yield
-            finally:
-                spent = time.perf_counter() - started
-                self.seconds += spent
-                self._bench.busy_seconds += spent
+        """A step of this request alone."""
+        with self._bench.step() as step:
+            yield
+        self.add(step.seconds)
+
+    def close(self) -> None:
+        """The phase is over: its joules are read now."""
+        if self._energy is None:
+            self._energy = self._read()
 
     def energy(self) -> Quantity:
-        """Joules of this phase so far; exactly zero for a phase in which nothing was computed."""
-        if self.seconds == 0.0:
+        """Joules of this phase, so far or until it was closed; exactly zero if nothing was computed in it."""
+        return self._read() if self._energy is None else self._energy
+
+    def _read(self) -> Quantity:
+        if self._own_seconds == 0.0:
             return Quantity.exact(0.0, "counter")
         spent = self._bench.meter.read() - self._energy_before
         busy = self._bench.busy_seconds - self._busy_before
-        return spent.scaled(min(1.0, self.seconds / busy)) if busy > 0 else spent
+        return spent.scaled(min(1.0, self._own_seconds / busy)) if busy > 0 else spent

@@ -10,7 +10,8 @@ from typing import Literal, NamedTuple
 
 from bloomery.core.quantity import Quantity
 
-FinishReason = Literal["stop", "length", "cancelled"]
+FinishReason = Literal["stop", "length", "cancelled", "deadline"]
+"""An end token or stop string; the limit of tokens; whoever asked; the request's own deadline."""
 
 
 class TokenLogprob(NamedTuple):
@@ -31,22 +32,59 @@ class PromptLogprob:
 
 @dataclass(frozen=True, kw_only=True)
 class Timings:
-    """Seconds of a request by phase. `decode_seconds` covers every new token but the first, which prefill gives."""
+    """Seconds of a request by phase. `decode_seconds` covers every new token but the first, which prefill gives.
+
+    Both count the steps in which the request took part, others in the same step included; `waiting_seconds` went by
+    before the first of them. `cached_tokens` of the prompt were known from earlier requests and not read again.
+    `drafted_tokens` were guessed, `accepted_tokens` of them were right, `steps` is how many decode steps there were.
+    """
 
     prefill_seconds: float = 0.0
     decode_seconds: float = 0.0
     prompt_tokens: int = 0
     new_tokens: int = 0
+    waiting_seconds: float = 0.0
+    cached_tokens: int = 0
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
+    steps: int = 0
 
     @property
     def prefill_tokens_per_second(self) -> float | None:
-        return self.prompt_tokens / self.prefill_seconds if self.prefill_seconds > 0 else None
+        read = self.prompt_tokens - self.cached_tokens
+        return read / self.prefill_seconds if self.prefill_seconds > 0 else None
 
     @property
     def tokens_per_second(self) -> float | None:
         """New tokens per second of decode; None when there was no decode step."""
         steps = self.new_tokens - 1
         return steps / self.decode_seconds if steps > 0 and self.decode_seconds > 0 else None
+
+
+class TracedCandidate(NamedTuple):
+    """A token that might have been next: natural log-probabilities of the model's distribution, and of what bias,
+    penalties, constraint, temperature and filters made of it (None: not to be chosen)."""
+
+    token_id: int
+    logprob: float
+    chosen_from: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenTrace:
+    """How one new token came: the likeliest candidates, and the step that it was computed in: its phase ("prefill" or
+    "decode"), when it ended after the request came in, how long it took, how many tokens of how many sequences were
+    computed in it, and how many positions of this one were in memory. `guessed`: a draft had it right."""
+
+    token_id: int
+    candidates: tuple[TracedCandidate, ...]
+    phase: str = ""
+    at_seconds: float = 0.0
+    step_seconds: float = 0.0
+    step_tokens: int = 0
+    step_sequences: int = 0
+    positions: int = 0
+    guessed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +105,7 @@ class GenerationResult:
     timings: Timings
     top_logprobs: list[tuple[TokenLogprob, ...]] | None = None
     prompt_logprobs: list[PromptLogprob | None] | None = None
+    trace: list[TokenTrace] | None = None
     prefill_energy: Quantity = field(default_factory=Quantity.unknown)
     decode_energy: Quantity = field(default_factory=Quantity.unknown)
 
@@ -77,6 +116,11 @@ class GenerationResult:
     @property
     def completion_tokens(self) -> int:
         return len(self.token_ids)
+
+    @property
+    def mean_logprob(self) -> float:
+        """Of the new tokens; minus infinity if there are none."""
+        return sum(self.logprobs) / len(self.logprobs) if self.logprobs else float("-inf")
 
     @property
     def energy(self) -> Quantity:

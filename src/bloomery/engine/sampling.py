@@ -1,80 +1,168 @@
-"""Sampling: from one row of logits to one token, the same on every device and in every batch.
+"""Sampling: from rows of logits to tokens, the same on every device and in every batch.
 
 Logits are brought to the CPU in float32 and each request draws from its own generator, one number a token, so a
-seed gives the same tokens whatever else runs. Temperature, top-k, top-p and min-p are applied in this order and
-mean what `transformers` means by them. This module does not know models, text or stopping.
+seed gives the same tokens whatever else runs. Bias and penalties come first, then temperature, top-k, top-p, min-p and
+typical-p, in this order; they mean what `transformers` means by them. This module does not know models, text or
+stopping.
 """
 
 from __future__ import annotations
 
 import secrets
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from bloomery.core.errors import DataError
 from bloomery.engine.params import SamplingParams
-from bloomery.engine.results import TokenLogprob
+from bloomery.engine.results import TokenLogprob, TracedCandidate
+
+_LIKELY = 1024  # with top-p, so many tokens nearly always hold the mass that is asked for
 
 
 @dataclass(frozen=True)
 class Candidates:
     """The tokens that the filters keep: `ids` int64 (K,) and `scores` float32 (K,), logits over temperature."""
 
-    ids: torch.Tensor
-    scores: torch.Tensor
+    ids: Tensor
+    scores: Tensor
 
-    def probabilities(self) -> torch.Tensor:
+    def probabilities(self) -> Tensor:
         """float32 (K,), summing to 1."""
         return torch.softmax(self.scores, dim=-1)
 
+    def at(self, uniform: Tensor) -> int:
+        """The token at a place (1,) from 0 to 1, float64, of the cumulative distribution."""
+        if len(self.ids) == 1:
+            return int(self.ids[0])
+        cumulative = self.probabilities().double().cumsum(dim=-1)
+        place = int(torch.searchsorted(cumulative, uniform * cumulative[-1], right=True))
+        # Rounding may put the draw at the very end; a token of probability 0 at the tail must not be taken.
+        last = int(torch.searchsorted(cumulative, cumulative[-1:]))
+        return int(self.ids[min(place, last)])
 
-def keep(logits: torch.Tensor, params: SamplingParams) -> Candidates:
-    """Apply temperature, top-k, top-p and min-p to float32 logits (V,). At least one token is kept."""
+    def only(self, kept: Tensor) -> Candidates:
+        return Candidates(self.ids[kept], self.scores[kept])
+
+
+def keep(logits: Tensor, params: SamplingParams) -> Candidates:
+    """Apply temperature, top-k, top-p, min-p and typical-p to float32 logits (V,). At least one token is kept."""
     if params.temperature == 0:
         best = logits.argmax().reshape(1)
         return Candidates(best, logits[best])
     scores = logits / params.temperature
-    ids = torch.arange(len(scores))
+    found = Candidates(torch.arange(len(scores)), scores)
     if params.top_k and params.top_k < len(scores):
         threshold = torch.topk(scores, params.top_k).values[-1]
-        ids = torch.nonzero(scores >= threshold).flatten()
-        scores = scores[ids]
+        found = found.only(torch.nonzero(scores >= threshold).flatten())
     if params.top_p is not None and params.top_p < 1.0:
-        ordered, order = torch.sort(scores, stable=True)
-        dropped = torch.softmax(ordered, dim=-1).cumsum(dim=-1) <= 1.0 - params.top_p
-        dropped[-1] = False
-        kept = order[~dropped]
-        ids, scores = ids[kept], scores[kept]
+        found = _top_p(found, params.top_p)
     if params.min_p:
-        probabilities = torch.softmax(scores, dim=-1)
-        kept = torch.nonzero(probabilities >= params.min_p * probabilities.max()).flatten()
-        ids, scores = ids[kept], scores[kept]
-    return Candidates(ids, scores)
+        probabilities = found.probabilities()
+        found = found.only(torch.nonzero(probabilities >= params.min_p * probabilities.max()).flatten())
+    if params.typical_p is not None and params.typical_p < 1.0:
+        found = _typical(found, params.typical_p)
+    return found
+
+
+def _top_p(found: Candidates, top_p: float) -> Candidates:
+    """The smallest set of most probable tokens whose probabilities reach the sum."""
+    rest = 0.0  # of the probability, with tokens that cannot be in the set: sorting them all would take longest
+    if len(found.ids) > 4 * _LIKELY:
+        whole = torch.logsumexp(found.scores, dim=-1)
+        values, places = torch.topk(found.scores, _LIKELY)
+        held = float((values - whole).exp().sum())
+        if held > top_p + 1e-3:
+            found, rest = found.only(places.sort().values), 1.0 - held
+    ordered, order = torch.sort(found.scores, stable=True)
+    dropped = rest + (1.0 - rest) * torch.softmax(ordered, dim=-1).cumsum(dim=-1) <= 1.0 - top_p
+    dropped[-1] = False
+    return found.only(order[~dropped])
+
+
+def _typical(found: Candidates, mass: float) -> Candidates:
+    """Tokens whose surprise is nearest to the entropy, until they hold the mass (Meister et al., arXiv 2202.00666)."""
+    logprobs = torch.log_softmax(found.scores, dim=-1)
+    entropy = -(logprobs * logprobs.exp()).nansum()
+    distance = (-logprobs - entropy).abs()
+    ordered, order = torch.sort(distance, stable=True)
+    last = int((logprobs[order].exp().cumsum(dim=-1) < mass).sum())
+    return found.only(torch.nonzero(distance <= ordered[min(last, len(ordered) - 1)]).flatten())
 
 
 class Sampler:
     """Draws the tokens of one request. `seed` is the one in use, drawn if the request gave none."""
 
-    def __init__(self, params: SamplingParams) -> None:
+    def __init__(self, params: SamplingParams, prompt: Sequence[int] = ()) -> None:
         self.params = params
         self.seed = secrets.randbits(63) if params.seed is None else params.seed
         self._generator = torch.Generator(device="cpu").manual_seed(self.seed)
+        self._bias = sorted(params.logit_bias.items())
+        self._seen = dict.fromkeys(prompt) if params.repetition_penalty != 1.0 else {}
+        self._counts: Counter[int] = Counter()
 
-    def choose(self, logits: torch.Tensor) -> int:
+    @property
+    def _changes(self) -> bool:
+        p = self.params
+        return bool(self._bias or p.repetition_penalty != 1.0 or p.presence_penalty or p.frequency_penalty)
+
+    def choose(self, logits: Tensor) -> int:
         """One token id from float32 CPU logits (V,), by inversion of the cumulative distribution."""
-        candidates = keep(logits, self.params)
+        candidates = self.candidates(logits)
         if len(candidates.ids) == 1:
-            return int(candidates.ids[0])
-        cumulative = candidates.probabilities().double().cumsum(dim=-1)
-        uniform = torch.rand(1, generator=self._generator, dtype=torch.float64)
-        place = int(torch.searchsorted(cumulative, uniform * cumulative[-1], right=True))
-        # Rounding may put the draw at the very end; a token of probability 0 at the tail must not be taken.
-        last = int(torch.searchsorted(cumulative, cumulative[-1:]))
-        return int(candidates.ids[min(place, last)])
+            return self._took(int(candidates.ids[0]))
+        return self._took(candidates.at(torch.rand(1, generator=self._generator, dtype=torch.float64)))
+
+    def preview(self, count: int) -> Callable[[int, Tensor], int]:
+        """What would be chosen with the random numbers of the next `count` draws, which are not used up: a function of
+        which draw and of float32 CPU logits (V,), another model's for example."""
+        state = self._generator.get_state()
+        uniforms = torch.rand(count, generator=self._generator, dtype=torch.float64)
+        self._generator.set_state(state)
+        return lambda place, logits: self.candidates(logits).at(uniforms[place : place + 1])
+
+    def candidates(self, logits: Tensor) -> Candidates:
+        """What may be chosen next, after bias, penalties and filters, from float32 CPU logits (V,)."""
+        return keep(self._changed(logits) if self._changes else logits, self.params)
+
+    def trace(self, logits: Tensor, logprobs: Tensor) -> tuple[TracedCandidate, ...]:
+        """The likeliest tokens of float32 CPU logits (V,), before and after what is done to them. To be asked before
+        `choose`: penalties count the tokens that were chosen."""
+        kept, count = self.candidates(logits), min(self.params.trace or 0, len(logits))
+        after = torch.full_like(logits, -torch.inf)
+        after[kept.ids] = torch.log_softmax(kept.scores, dim=-1)
+        best = torch.topk(logprobs[: len(logits)], count).indices
+        drawn = torch.topk(after, min(count, len(kept.ids))).indices
+        ids = list(dict.fromkeys([*best.tolist(), *drawn.tolist()]))
+        found = [(i, float(logprobs[i]), float(after[i])) for i in ids]
+        return tuple(TracedCandidate(i, before, None if then == -torch.inf else then) for i, before, then in found)
+
+    def _took(self, token: int) -> int:
+        self._counts[token] += 1
+        return token
+
+    def _changed(self, logits: Tensor) -> Tensor:
+        """Logits with bias and penalties. Repetition counts the prompt too (Keskar et al., arXiv 1909.05858);
+        presence and frequency count new tokens only, as OpenAI's do."""
+        logits, p = logits.clone(), self.params
+        for token, bias in self._bias:
+            if token < len(logits):
+                logits[token] += bias
+        if p.repetition_penalty != 1.0:
+            ids = torch.tensor([i for i in {**self._seen, **self._counts} if i < len(logits)], dtype=torch.int64)
+            found = logits[ids]
+            logits[ids] = torch.where(found < 0, found * p.repetition_penalty, found / p.repetition_penalty)
+        if self._counts and (p.presence_penalty or p.frequency_penalty):
+            ids = torch.tensor(list(self._counts), dtype=torch.int64)
+            counts = torch.tensor(list(self._counts.values()), dtype=torch.float32)
+            logits[ids] -= p.presence_penalty + p.frequency_penalty * counts
+        return logits
 
 
-def log_probabilities(logits: torch.Tensor) -> torch.Tensor:
+def log_probabilities(logits: Tensor) -> Tensor:
     """Natural log-probabilities, float32 on the CPU, of logits (..., V). DataError if the logits are not finite."""
     row = logits.detach().to(device="cpu", dtype=torch.float32)
     result = torch.log_softmax(row, dim=-1)
@@ -83,7 +171,7 @@ def log_probabilities(logits: torch.Tensor) -> torch.Tensor:
     return result
 
 
-def most_probable(logprobs: torch.Tensor, count: int) -> tuple[TokenLogprob, ...]:
+def most_probable(logprobs: Tensor, count: int) -> tuple[TokenLogprob, ...]:
     """The `count` most probable tokens of log-probabilities (V,), most probable first."""
     top = torch.topk(logprobs, min(count, len(logprobs)))
     return tuple(map(TokenLogprob, top.indices.tolist(), top.values.tolist()))

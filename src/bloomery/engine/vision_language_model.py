@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from typing import Unpack
+from typing import Any, Unpack
 
-from torch import Tensor, nn
+import torch
+from torch import Tensor
 
 from bloomery.core.errors import RequestError
 from bloomery.core.run import Meter
-from bloomery.engine.generation import Generation
+from bloomery.engine.engine import EngineConfig
 from bloomery.engine.language_model import LanguageModel, Prompt, SamplingOptions, is_chat
-from bloomery.engine.params import SamplingParams
 from bloomery.engine.results import Delta, GenerationResult
-from bloomery.models.cache import KVCache
 from bloomery.models.image_processor import ImageProcessor, Picture, listed
 from bloomery.models.vision_language import VisionLanguage
 from bloomery.tokenizer import Tokenizer
@@ -35,9 +34,10 @@ class VisionLanguageModel(LanguageModel):
         *,
         name: str,
         meter: Meter | None = None,
+        engine: EngineConfig | None = None,
     ) -> None:
         """`meter` None opens the machine's own."""
-        super().__init__(model.language_model, tokenizer, name=name, meter=meter)
+        super().__init__(model.language_model, tokenizer, name=name, meter=meter, engine=engine)
         self.model = model.eval()
         self.processor = processor
 
@@ -92,19 +92,16 @@ class VisionLanguageModel(LanguageModel):
         """Deltas as they come. The request is checked at once, images too: a DataError for what is none."""
         if image is None:
             return super().stream(prompt, cancel=cancel, **options)
-        params = SamplingParams(**options)  # type: ignore[arg-type]
         pixels = self.processor(listed(image))
         ids = self.encode_with_images(prompt, len(pixels))
-        return Generation(
-            _Illustrated(self.model, pixels.to(self.device)),
-            self.tokenizer,
-            ids,
-            params,
-            max_new_tokens=min(params.max_new_tokens, self.context_length - len(ids) + 1),
-            continues=not is_chat(prompt),
-            bench=self._bench,
-            cancel=cancel,
-        ).run()
+        more = self.illustrated(ids, pixels)
+        request = self.request(ids, [options], continues=not is_chat(prompt), cancel=cancel, **more)
+        return (delta for _, delta in self.engine.run(request))
+
+    def illustrated(self, prompt_ids: Sequence[int], pixel_values: Tensor) -> dict[str, Any]:
+        """The fields of a `Request` whose prompt, with places for them, has images. What was read of a picture is not
+        in its token ids: it is not shared with other requests."""
+        return {"embed": _Illustrated(self.model, prompt_ids, pixel_values.to(self.device)), "shares": False}
 
     def _encode_text(self, text: str) -> list[int]:
         """Image tokens count as such, no other special one does. Texts are encoded whole where that is the same: some
@@ -122,20 +119,19 @@ class VisionLanguageModel(LanguageModel):
 
 
 class _Illustrated:
-    """A decoder whose prompt has images, as a `Generation` asks it: chunk after chunk, each with its part of them."""
+    """The embeddings of a prompt that has images, as the engine asks for them: part after part."""
 
-    def __init__(self, model: VisionLanguage, pixel_values: Tensor) -> None:
-        self.config = model.config.text_config
+    def __init__(self, model: VisionLanguage, ids: Sequence[int], pixel_values: Tensor) -> None:
         self._model, self._pixels = model, pixel_values
-        self._rest: Tensor | None = None
+        self._ids = torch.tensor([list(ids)], dtype=torch.int64, device=pixel_values.device)
+        self._features: Tensor | None = None
 
-    def parameters(self) -> Iterator[nn.Parameter]:
-        return self._model.language_model.parameters()
-
-    def __call__(self, input_ids: Tensor, *, cache: KVCache, last_only: bool = False) -> Tensor:
-        if self._rest is None:
-            self._rest = self._model.image_features(self._pixels).flatten(0, 1)
-        count = int((input_ids == self._model.config.image_token_id).sum()) if len(self._rest) else 0
-        taken, self._rest = self._rest[:count], self._rest[count:]
-        x = self._model.hidden_states(input_ids, taken if count else None, cache=cache)
-        return self._model.language_model.logits(x[:, -1:] if last_only else x)
+    def __call__(self, start: int, end: int) -> Tensor:
+        """(1, T, E) of positions from `start` to `end`."""
+        if self._features is None:
+            self._features = self._model.image_features(self._pixels).flatten(0, 1)
+        special, part = self._model.config.image_token_id, self._ids[:, start:end]
+        before, count = int((self._ids[:, :start] == special).sum()), int((part == special).sum())
+        if not count:
+            return self._model.language_model.embed(part)
+        return self._model.embed(part, self._features[before : before + count])

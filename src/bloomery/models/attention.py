@@ -8,6 +8,7 @@ length, H heads, D head_dim, E hidden_size. This module does not know families, 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -36,14 +37,38 @@ class Mask:
     """Which keys a query sees. `causal` alone lets the kernel skip what it need not compute.
 
     `tensor` (T, S), or broadcastable to (B, H, T, S): bool (True: seen), or float (added to the scores before the
-    softmax, which is also how relative positions come in); None: all.
+    softmax, which is also how relative positions come in); None: all. `window` is for a `RaggedCache`, which makes
+    its masks itself: how many positions back a query sees, its own included.
     """
 
     tensor: Tensor | None = None
     causal: bool = False
+    window: int | None = None
 
 
 EVERYTHING = Mask()
+
+
+class RaggedCache(ABC):
+    """A cache of several sequences whose new tokens lie one after the other in a single row (1, N): it attends itself,
+    for only it knows which tokens belong together. `positions` (N,) are theirs, `longest` is the longest sequence."""
+
+    positions: Tensor
+    longest: int
+
+    @abstractmethod
+    def attend(
+        self,
+        layer: int,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        mask: Mask,
+        *,
+        scale: float,
+        softcap: float | None,
+    ) -> Tensor:
+        """(1, H, N, D) of queries, (1, H_kv, N, D) of new keys and values -> (1, H, N, D)."""
 
 
 def causal_mask(start: int, length: int, window: int | None, device: torch.device) -> Mask:
@@ -173,13 +198,16 @@ class Attention(nn.Module):
         *,
         mask: Mask = EVERYTHING,
         tables: Tables | None = None,
-        cache: Cache | None = None,
+        cache: Cache | RaggedCache | None = None,
         memory: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
         """x (B, T, E) -> (B, T, E). `memory` is what `keys_values` made of another sequence (cross attention);
         a `cache` takes this step's keys and values and gives back all so far."""
         query = self.queries(x, tables)
         key, value = self.keys_values(x, tables) if memory is None else memory
+        if isinstance(cache, RaggedCache):
+            out = cache.attend(self.layer, query, key, value, mask, scale=self.scale, softcap=self.softcap)
+            return self.o_proj(out.transpose(1, 2).flatten(2))
         if cache is not None and memory is None:
             key, value = cache.write(self.layer, key, value)
         out = attend(query, key, value, mask, scale=self.scale, softcap=self.softcap)

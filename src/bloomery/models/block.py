@@ -13,7 +13,7 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from bloomery.core.errors import ConfigError
-from bloomery.models.attention import EVERYTHING, Attention, Cache, Mask, Tables
+from bloomery.models.attention import EVERYTHING, Attention, Cache, Mask, RaggedCache, Tables
 
 PLACEMENTS = ("pre", "post", "output", "both")
 
@@ -59,7 +59,7 @@ class Block(nn.Module):
         *,
         mask: Mask = EVERYTHING,
         tables: Tables | None = None,
-        cache: Cache | None = None,
+        cache: Cache | RaggedCache | None = None,
         memory: tuple[Tensor, Tensor] | None = None,
         memory_mask: Mask = EVERYTHING,
     ) -> Tensor:

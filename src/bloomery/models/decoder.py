@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bloomery.core.errors import RequestError
-from bloomery.models.attention import Attention, Mask, Tables, causal_mask
+from bloomery.models.attention import Attention, Mask, RaggedCache, Tables, causal_mask
 from bloomery.models.block import Block
 from bloomery.models.cache import KVCache
 from bloomery.models.config import ModelConfig
@@ -146,35 +146,39 @@ class Decoder(nn.Module):
         return x
 
     def hidden_states(
-        self, input_ids: Tensor, *, cache: KVCache | None = None, inputs_embeds: Tensor | None = None
+        self, input_ids: Tensor, *, cache: KVCache | RaggedCache | None = None, inputs_embeds: Tensor | None = None
     ) -> Tensor:
         """(B, T, E) after the last norm, before the output head. See `forward`. `inputs_embeds` (B, T, E) is read in
-        place of what `embed` makes of the ids."""
-        config, length = self.config, input_ids.size(1)
-        start = 0 if cache is None else cache.length
-        if start + length > config.max_position_embeddings:
-            raise RequestError(
-                f"{start + length:,} tokens are more than the model's context of {config.max_position_embeddings:,}",
-                code="context_length_exceeded",
-            )
-        if cache is not None:
-            cache.reserve(length)
+        place of what `embed` makes of the ids. With a `RaggedCache`, `input_ids` (1, N) are the new tokens of several
+        sequences at their own positions."""
+        places = self._places(input_ids, cache)
         x = self.embed(input_ids) if inputs_embeds is None else inputs_embeds
         if self.model.embed_positions is not None:
-            x = x + self.model.embed_positions.weight[start : start + length]
-        masks: dict[str, Mask] = {}
+            x = x + self.model.embed_positions.weight[places.rows]
         for number, layer in enumerate(self.model.layers):
-            kind = config.layer_type(number)
-            if kind not in masks:
-                masks[kind] = causal_mask(start, length, config.window(number), x.device)
-            tables = self._rope(number, start, length, x.device)
-            x = layer(x, mask=masks[kind], tables=tables, cache=cache)
-        if cache is not None:
-            cache.length += length
+            x = layer(x, mask=places.mask(number), tables=places.tables(number), cache=cache)
+        if isinstance(cache, KVCache):
+            cache.length += input_ids.size(1)
         return self.model.norm(x)
 
-    def _rope(self, layer: int, start: int, length: int, device: torch.device) -> Tables | None:
-        """Rotary tables of the positions from `start` on, float32; None for a layer without.
+    def _places(self, input_ids: Tensor, cache: KVCache | RaggedCache | None) -> _Places:
+        """Where new tokens stand. RequestError if that is beyond the context or the cache."""
+        length = input_ids.size(1)
+        start = cache.length if isinstance(cache, KVCache) else 0
+        end = cache.longest if isinstance(cache, RaggedCache) else start + length
+        if end > self.config.max_position_embeddings:
+            raise RequestError(
+                f"{end:,} tokens are more than the model's context of {self.config.max_position_embeddings:,}",
+                code="context_length_exceeded",
+            )
+        if isinstance(cache, KVCache):
+            cache.reserve(length)
+        if isinstance(cache, RaggedCache):
+            return _Places(self, cache.positions, end)
+        return _Places(self, slice(start, end), end)
+
+    def rope(self, layer: int, end: int, device: torch.device) -> Tables | None:
+        """Rotary tables, float32, of at least the positions below `end`; None for a layer without.
 
         Kept, and grown by doubling, so that a long context costs nothing unused. Made outside inference mode even
         if a forward in it asks first: training later saves them for backward.
@@ -182,7 +186,7 @@ class Decoder(nn.Module):
         config = self.config
         if not config.uses_rope(layer):
             return None
-        kind, end = config.layer_type(layer), start + length
+        kind = config.layer_type(layer)
         known = self._tables.get(kind)
         if known is None or known[0].size(0) < end or known[0].device != device:
             rows = min(config.max_position_embeddings, max(1024, 1 << (end - 1).bit_length()))
@@ -193,4 +197,38 @@ class Decoder(nn.Module):
                 )
                 cos, sin = rope_tables(frequencies, factor, rows)
                 known = self._tables[kind] = (cos.to(device), sin.to(device))
-        return known[0][start:end], known[1][start:end]
+        return known
+
+
+class _Places:
+    """Where the tokens of one forward stand: what each layer needs to know of it, made once for layers of a kind.
+
+    `rows` are their positions, a slice if they follow one another, else a tensor (N,); `end` is above them all.
+    """
+
+    def __init__(self, decoder: Decoder, rows: slice | Tensor, end: int) -> None:
+        self.rows, self._end = rows, end
+        self._decoder, self._device = decoder, decoder.model.embed_tokens.weight.device
+        self._masks: dict[str, Mask] = {}
+        self._tables: dict[str, Tables | None] = {}
+
+    def mask(self, layer: int) -> Mask:
+        config = self._decoder.config
+        kind = config.layer_type(layer)
+        if kind not in self._masks:
+            window, rows = config.window(layer), self.rows
+            ragged = isinstance(rows, Tensor)
+            self._masks[kind] = (
+                Mask(window=window) if ragged else causal_mask(rows.start, rows.stop - rows.start, window, self._device)
+            )
+        return self._masks[kind]
+
+    def tables(self, layer: int) -> Tables | None:
+        """Rotary tables of the tokens; None for a layer without."""
+        kind = self._decoder.config.layer_type(layer)
+        if kind not in self._tables or not self._decoder.config.uses_rope(layer):
+            whole = self._decoder.rope(layer, self._end, self._device)
+            if whole is None:
+                return None
+            self._tables[kind] = (whole[0][self.rows], whole[1][self.rows])
+        return self._tables[kind]

@@ -8,6 +8,7 @@ engine's.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, Self, TypeVar
 
@@ -117,20 +118,24 @@ def _check(first: Tensor, max_new_tokens: int) -> None:
         raise RequestError("max_new_tokens should be at least 1", param="max_new_tokens")
 
 
+def _listed(ids: int | Sequence[int]) -> list[int]:
+    return [ids] if isinstance(ids, int) else list(ids)
+
+
 @torch.inference_mode()
 def greedy(
     model: Stepping[S],
     state: S,
     first: Tensor,
     *,
-    eos_token_id: int,
+    eos_token_id: int | Sequence[int],
     max_new_tokens: int,
     length_penalty: float = 1.0,
     attention: bool = False,
 ) -> list[Hypothesis]:
     """The most probable token at each step, for each text until its end token. Arguments as `beam_search`'s."""
     _check(first, max_new_tokens)
-    history = _History()
+    ends_text, history = set(_listed(eos_token_id)), _History()
     rows = torch.arange(first.size(0), device=first.device)
     tokens, total = first, torch.zeros(first.size(0), device=first.device)
     ends: dict[int, tuple[int, float]] = {}
@@ -139,7 +144,7 @@ def greedy(
         best, tokens = logits.float().log_softmax(dim=-1).max(dim=-1)
         total = total + best
         for row, token in enumerate(tokens.tolist()):
-            if token == eos_token_id and row not in ends:
+            if token in ends_text and row not in ends:
                 ends[row] = (length, float(total[row]))
         if len(ends) == first.size(0):
             break
@@ -158,7 +163,7 @@ def beam_search(
     state: S,
     first: Tensor,
     *,
-    eos_token_id: int,
+    eos_token_id: int | Sequence[int],
     max_new_tokens: int,
     num_beams: int = 4,
     length_penalty: float = 1.0,
@@ -169,12 +174,13 @@ def beam_search(
     `state` is the model's before the first token of B texts, `first` (B,) what they begin with. A score is the log
     probability divided by length ** `length_penalty`, the end token counted: 0 prefers short texts, above 1 long ones.
     A text is done when none of its beams could enter the best `num_beams` by ending now, as transformers does it.
-    Raises RequestError for limits below one.
+    `eos_token_id` may be several, any of which ends a text. Raises RequestError for limits below one.
     """
     _check(first, max_new_tokens)
     if num_beams < 1:
         raise RequestError("num_beams should be at least 1", param="num_beams")
     rows, device = first.size(0), first.device
+    ends_text = torch.tensor(_listed(eos_token_id), dtype=torch.int64, device=device)
     offsets = torch.arange(rows, device=device)[:, None] * num_beams
     state = state.select(torch.arange(rows, device=device).repeat_interleave(num_beams))
     tokens = first.repeat_interleave(num_beams)
@@ -188,7 +194,7 @@ def beam_search(
         # Twice as many as beams: at most half of them end, so that as many as there are beams go on.
         totals, places = (live[:, :, None] + logprobs).flatten(1).topk(min(2 * num_beams, num_beams * logits.size(-1)))
         beams, candidates = places // logits.size(-1), places % logits.size(-1)
-        ending = candidates == eos_token_id
+        ending = torch.isin(candidates, ends_text)
         norm = length**length_penalty
         for row, place in ending[:, :num_beams].nonzero().tolist():
             total, beam = float(totals[row, place]), row * num_beams + int(beams[row, place])

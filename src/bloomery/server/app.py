@@ -176,7 +176,7 @@ class _Routes:
                 ids, images = await service.encode(model, [messages], body.n or 1), []
             form = ChatFormat(model, logprobs=bool(body.logprobs))
             served = service.served(
-                "chatcmpl", chat.ROUTE, model, ids, body.n or 1, options, job, visit_of(http), images
+                "chatcmpl", chat.ROUTE, model, ids, body.n or 1, options, job, visit_of(http), images, continues=False
             )
             return await reply(http, service.room, served, form, **_streaming(body))
 
@@ -193,7 +193,9 @@ class _Routes:
                 ids = [prompt]
             else:
                 ids, images = await service.encode(model, [messages], 1), []
-            served = service.served("resp", responses.ROUTE, model, ids, 1, options, job, visit_of(http), images)
+            served = service.served(
+                "resp", responses.ROUTE, model, ids, 1, options, job, visit_of(http), images, continues=False
+            )
             return await respond(http, service.room, served, body)
 
     async def embeddings(self, body: EmbeddingsBody, http: Request) -> Response:

@@ -41,9 +41,9 @@ class ServeConfig:
     """Folders whose models may be loaded at run time, beside those of the workspace."""
     max_models: int = 16
     """Models that are served at the same time."""
-    max_running: int = 1
-    """Requests that are generated at the same time, taking turns."""
-    max_waiting: int = 32
+    max_running: int = 32
+    """Requests that are generated at the same time, in one batch."""
+    max_waiting: int = 128
     """Requests that may wait; one more is answered with 429."""
     retry_after_seconds: int = 1
     """What a refused client is told to wait."""

@@ -1,4 +1,4 @@
-"""ServedRequest: one HTTP request's choices, generated one after the other, and what they cost.
+"""ServedRequest: one HTTP request's choices, generated together, and what they cost.
 
 Runs in a worker thread. When it ends, however it ends, its joules go into the ledger and the metrics. This module
 does not know wire formats.
@@ -17,7 +17,9 @@ from bloomery.core.errors import BloomeryError
 from bloomery.core.quantity import Quantity
 from bloomery.core.workspace import Workspace
 from bloomery.engine import Delta, GenerationResult, LanguageModel, VisionLanguageModel
-from bloomery.engine.language_model import SamplingOptions
+from bloomery.engine.language_model import SamplingOptions, with_seed_of
+from bloomery.engine.sequence import Request
+from bloomery.models.image_processor import listed
 from bloomery.server.metrics import Metrics
 from bloomery.server.visit import Visit
 from bloomery.server.waiting import Job
@@ -42,52 +44,51 @@ class ServedRequest:
     workspace: Workspace | None
     images: Sequence[Any] = ()
     visit: Visit = field(default_factory=Visit)
+    """Whose tenant's caches are used, and where tokens and joules are noted."""
+    continues: bool = True
+    """Whether the new text goes on from the prompt's; a chat's does not."""
+    priority: int = 0
     created: int = field(default_factory=lambda: int(time.time()))
     results: list[GenerationResult] = field(default_factory=list)
 
     def run(self) -> Iterator[tuple[int, Delta]]:
         """(choice, delta) pairs; stops when the job is cancelled."""
-        status, last = 500, None
+        status = 500
+        last: dict[int, float] = {}
         self.visit.spend(prompt=sum(map(len, self.prompts)))
         try:
-            for choice in range(len(self.prompts) * self.n):
-                options = self._options(choice)
-                for delta in self._stream(self.prompts[choice // self.n], options):
-                    last = self._observe(delta, last)
-                    yield choice, delta
-                if self.job.cancel.is_set():
-                    break
+            for choice, delta in self.model.engine.run_all(self._requests()):
+                self._observe(choice, delta, last)
+                yield choice, delta
             status = CANCELLED_STATUS if self.job.cancel.is_set() else 200
         finally:
             self._record(status)
 
-    def _stream(self, prompt: Sequence[int], options: SamplingOptions) -> Iterator[Delta]:
-        if self.images and isinstance(self.model, VisionLanguageModel):
-            return self.model.stream(prompt, image=self.images, cancel=self.job.cancel, **options)
-        return self.model.stream(prompt, cancel=self.job.cancel, **options)
+    def _requests(self) -> list[Request]:
+        """One for each prompt, with all of its choices."""
+        requests = []
+        for prompt in self.prompts:
+            more: dict[str, Any] = {"tenant": self.visit.tenant.name, "priority": self.priority}
+            if self.images and isinstance(self.model, VisionLanguageModel):
+                more |= self.model.illustrated(prompt, self.model.processor(listed(self.images)))
+            samples = [with_seed_of(self.options, place) for place in range(self.n)]
+            requests.append(
+                self.model.request(prompt, samples, continues=self.continues, cancel=self.job.cancel, **more)
+            )
+        return requests
 
-    def _options(self, choice: int) -> SamplingOptions:
-        """Choices of one prompt differ in their seeds, which follow from the request's."""
-        options = self.options.copy()
-        seed, place = options.get("seed"), choice % self.n
-        if seed is not None and place:
-            options["seed"] = (seed + place * 0x9E3779B97F4A7C15) % 2**63
-        return options
-
-    def _observe(self, delta: Delta, last: float | None) -> float | None:
+    def _observe(self, choice: int, delta: Delta, last: dict[int, float]) -> None:
         now = time.perf_counter()
         if delta.token_ids:
             self.visit.spend(completion=len(delta.token_ids))
-            if last is None:
+            if choice not in last:
                 self.metrics.first_token(self.model.name, now - self.job.entered)
             else:
-                self.metrics.next_token(self.model.name, now - last)
-            last = now
+                self.metrics.next_token(self.model.name, now - last[choice])
+            last[choice] = now
         if delta.result is not None:
             self.results.append(delta.result)
             self.metrics.choice(self.model.name, delta.result)
-            last = None if delta.result.completion_tokens == 0 else last
-        return last
 
     def _record(self, status: int) -> None:
         seconds = time.perf_counter() - self.job.entered
@@ -130,10 +131,12 @@ class ServedRequest:
         """
         prompt = sum(len(p) for p in self.prompts)
         new = sum(r.completion_tokens for r in self.results)
+        cached = sum({tuple(r.prompt_token_ids): r.timings.cached_tokens for r in self.results}.values())
         return {
             "prompt_tokens": prompt,
             "completion_tokens": new,
             "total_tokens": prompt + new,
+            "prompt_tokens_details": {"cached_tokens": cached},
             "energy_joules": self.energy().to_dict(),
             "timings": {
                 "queue_seconds": self.job.queue_seconds,

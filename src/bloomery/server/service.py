@@ -123,6 +123,7 @@ class Service:
         job: Job,
         visit: Visit,
         images: Sequence[Any] = (),
+        continues: bool = True,
     ) -> ServedRequest:
         """A request for text, ready to run. LimitReached for more tokens than the visit's key has left."""
         visit.tenant.allowance.check_tokens(sum(map(len, prompts)))
@@ -136,6 +137,7 @@ class Service:
             images=images,
             job=job,
             visit=visit,
+            continues=continues,
             metrics=self.metrics,
             workspace=self.workspace,
         )

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
-from bloomery.engine import LanguageModel, generation
+from bloomery.engine import LanguageModel
+from bloomery.engine.engine import EngineConfig
 from bloomery.engine.results import Delta
+from bloomery.engine.scheduler import SchedulerConfig
 
 
 def collect(model: LanguageModel, prompt, **options) -> list[Delta]:
@@ -74,10 +78,11 @@ def test_logprobs_are_those_of_the_unmodified_distribution(tiny: LanguageModel):
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 7, 512])
-def test_chunks_of_prefill_do_not_change_the_answer(tiny: LanguageModel, monkeypatch, chunk: int):
+def test_parts_of_prefill_do_not_change_the_answer(tiny: LanguageModel, chunk: int):
     whole = tiny.generate("Once upon a time there was", max_new_tokens=12, temperature=0, prompt_logprobs=0)
-    monkeypatch.setattr(generation, "PREFILL_CHUNK_TOKENS", chunk)
-    parts = tiny.generate("Once upon a time there was", max_new_tokens=12, temperature=0, prompt_logprobs=0)
+    config = EngineConfig(scheduler=SchedulerConfig(prefill_tokens=chunk))
+    other = LanguageModel(tiny.decoder, tiny.tokenizer, name="parts", engine=config)
+    parts = other.generate("Once upon a time there was", max_new_tokens=12, temperature=0, prompt_logprobs=0)
     assert parts.token_ids == whole.token_ids
     assert parts.prompt_logprobs is not None and whole.prompt_logprobs is not None
     one, two = ([p.logprob for p in r if p] for r in (parts.prompt_logprobs, whole.prompt_logprobs))
@@ -109,3 +114,21 @@ def test_rows_of_a_padded_vocabulary_are_never_chosen(tiny: LanguageModel, monke
     monkeypatch.setattr(tiny.tokenizer, "vocab_size", 40)
     result = tiny.generate([5, 6], max_new_tokens=60, temperature=5.0, seed=0, ignore_eos=True)
     assert max(result.token_ids) < 40
+
+
+def test_a_trace_tells_how_each_token_came(tiny: LanguageModel):
+    options = {"max_new_tokens": 8, "temperature": 0.7, "top_k": 3, "seed": 4, "repetition_penalty": 1.3}
+    result = tiny.generate("Once upon", trace=5, ignore_eos=True, logprobs=5, **options)
+    assert result.token_ids == tiny.generate("Once upon", ignore_eos=True, **options).token_ids
+    assert result.trace is not None and result.top_logprobs is not None
+    assert [one.token_id for one in result.trace] == result.token_ids
+    assert [one.phase for one in result.trace] == ["prefill"] + ["decode"] * 7
+    assert [one.positions for one in result.trace] == [result.prompt_tokens + i for i in range(8)]
+    times = [one.at_seconds for one in result.trace]
+    assert times == sorted(times) and all(one.step_seconds > 0 for one in result.trace)
+    for one, top in zip(result.trace, result.top_logprobs, strict=True):
+        assert [c[:2] for c in one.candidates[:5]] == [tuple(t) for t in top]
+        kept = [c.chosen_from for c in one.candidates if c.chosen_from is not None]
+        assert len(kept) == 3 and sum(math.exp(p) for p in kept) == pytest.approx(1.0, abs=1e-5)
+        assert one.token_id in {c.token_id for c in one.candidates if c.chosen_from is not None}
+    assert tiny.generate("Once", max_new_tokens=2).trace is None

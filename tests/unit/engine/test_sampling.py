@@ -22,6 +22,7 @@ def warped(logits: torch.Tensor, params: SamplingParams) -> torch.Tensor:
         TemperatureLogitsWarper,
         TopKLogitsWarper,
         TopPLogitsWarper,
+        TypicalLogitsWarper,
     )
 
     row, ids = logits[None], torch.zeros(1, 1, dtype=torch.int64)
@@ -33,6 +34,8 @@ def warped(logits: torch.Tensor, params: SamplingParams) -> torch.Tensor:
         row = TopPLogitsWarper(params.top_p)(ids, row)
     if params.min_p is not None:
         row = MinPLogitsWarper(params.min_p)(ids, row)
+    if params.typical_p is not None and 0 < params.typical_p < 1:
+        row = TypicalLogitsWarper(params.typical_p)(ids, row)
     return torch.softmax(row[0], dim=-1)
 
 
@@ -51,6 +54,64 @@ def test_filters_keep_what_transformers_keeps(temperature, top_k, top_p, min_p):
         assert torch.equal(found > 0, expected > 0)
         # Both are one float32 softmax over the same set; only the order of the sum differs.
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.parametrize("typical_p", [0.05, 0.3, 0.9, 0.999])
+@pytest.mark.parametrize("top_k", [None, 20])
+def test_typical_keeps_what_transformers_keeps(typical_p: float, top_k: int | None):
+    params = SamplingParams(temperature=0.8, top_k=top_k, typical_p=typical_p)
+    for seed in range(5):
+        expected = warped(logits_of(seed), params)
+        candidates = keep(logits_of(seed), params)
+        assert sorted(candidates.ids.tolist()) == (expected > 0).nonzero().flatten().tolist()
+
+
+@pytest.mark.parametrize("top_p", [0.1, 0.5, 0.9, 0.99, 0.9999])
+@pytest.mark.parametrize("spread", [0.1, 1.0, 4.0])
+def test_top_p_of_a_large_vocabulary_is_that_of_transformers(top_p: float, spread: float):
+    for seed in range(3):
+        logits = logits_of(seed, size=20_000, spread=spread)
+        expected = warped(logits, SamplingParams(top_p=top_p))
+        kept = keep(logits, SamplingParams(top_p=top_p)).ids
+        # Rounding of a sum of 20,000 float32 may move the border by a token.
+        assert abs(len(kept) - int((expected > 0).sum())) <= max(1, len(kept) // 1000)
+        assert float(expected[kept].sum()) > 0.999
+
+
+@pytest.mark.parametrize("penalty", [0.5, 1.0, 1.4])
+def test_repetition_is_penalised_as_transformers_does(penalty: float):
+    from transformers.generation.logits_process import RepetitionPenaltyLogitsProcessor
+
+    logits, prompt = logits_of(2), [3, 7, 7, 250]
+    sampler = Sampler(SamplingParams(repetition_penalty=penalty, seed=1), prompt)
+    for _ in range(4):
+        seen = torch.tensor([[*prompt, *sampler._counts]])
+        expected = logits if penalty == 1 else RepetitionPenaltyLogitsProcessor(penalty)(seen, logits[None].clone())[0]
+        torch.testing.assert_close(sampler.candidates(logits).scores, expected)
+        sampler.choose(logits)
+
+
+def test_presence_frequency_and_bias_are_openais_formula():
+    """mu[j] - c[j] * alpha_frequency - float(c[j] > 0) * alpha_presence, of new tokens only."""
+    logits = torch.tensor([5.0, 4.0, 1.0, 0.0])
+    params = SamplingParams(temperature=0.0, presence_penalty=0.5, frequency_penalty=1.0, logit_bias={"3": 2.0})
+    sampler = Sampler(params, prompt=[0, 0, 0])
+    chosen = [sampler.choose(logits) for _ in range(6)]
+    counts, expected = [0] * 4, []
+    for _ in range(6):
+        scores = [5.0, 4.0, 1.0, 2.0]
+        scores = [s - c * 1.0 - (c > 0) * 0.5 for s, c in zip(scores, counts, strict=True)]
+        expected.append(scores.index(max(scores)))
+        counts[expected[-1]] += 1
+    assert chosen == expected
+
+
+def test_a_preview_draws_what_will_be_drawn():
+    logits = [logits_of(i) for i in range(5)]
+    sampler = Sampler(SamplingParams(seed=3, temperature=1.5))
+    preview = sampler.preview(5)
+    ahead = [preview(i, row) for i, row in enumerate(logits)]
+    assert ahead == [sampler.choose(row) for row in logits]
 
 
 def test_ties_with_the_kth_are_kept_as_transformers_does():

@@ -105,7 +105,7 @@ def test_an_internal_error_tells_no_details(client: TestClient, tiny: LanguageMo
     def broken(*args, **options):
         raise RuntimeError("secret path")
 
-    monkeypatch.setattr(tiny, "stream", broken)
+    monkeypatch.setattr(tiny.engine, "run_all", broken)
     body = {"model": "tiny", "prompt": "x"}
     error = assert_error(client.post(COMPLETIONS, json=body), 500)
     assert "secret" not in error["message"] and error["type"] == "server_error"
@@ -120,17 +120,17 @@ def test_a_full_room_answers_429(tiny: LanguageModel, monkeypatch):
     app = build_app(tiny, config=ServeConfig(api_key="", max_running=1, max_waiting=0, retry_after_seconds=7))
     with TestClient(app, base_url="http://localhost") as client:
         inner = []
-        stream = tiny.stream
+        run_all = tiny.engine.run_all
 
         def slow(*args, **options):
             inner.append(client.post(COMPLETIONS, json={"model": "tiny", "prompt": "x"}))
-            return stream(*args, **options)
+            return run_all(*args, **options)
 
-        monkeypatch.setattr(tiny, "stream", slow)
+        monkeypatch.setattr(tiny.engine, "run_all", slow)
         assert client.post(COMPLETIONS, json={"model": "tiny", "prompt": "x"}).status_code == 200
         error = assert_error(inner[0], 429)
         assert error["code"] == "server_busy" and inner[0].headers["retry-after"] == "7"
-        monkeypatch.setattr(tiny, "stream", stream)
+        monkeypatch.setattr(tiny.engine, "run_all", run_all)
         for _ in range(3):  # every place was given back, errors included
             assert client.post(COMPLETIONS, json={"model": "tiny", "prompt": [10**6]}).status_code == 400
         assert client.post(COMPLETIONS, json={"model": "tiny", "prompt": "x", "stream": True}).status_code == 200

@@ -173,14 +173,14 @@ def test_tokens_a_minute(keyed):
 
 def test_requests_at_once(keyed, tiny: LanguageModel, monkeypatch):
     client, headers = keyed
-    inner, stream = [], tiny.stream
+    inner, run_all = [], tiny.engine.run_all
 
     def slow(*args, **options):
         inner.append(client.get("/v1/models", headers=headers["single"]))
         inner.append(client.get("/v1/models", headers=headers["frugal"]))
-        return stream(*args, **options)
+        return run_all(*args, **options)
 
-    monkeypatch.setattr(tiny, "stream", slow)
+    monkeypatch.setattr(tiny.engine, "run_all", slow)
     assert client.post("/v1/completions", json=BODY, headers=headers["single"]).status_code == 200
     assert [answer.status_code for answer in inner] == [429, 200]
     assert client.get("/v1/models", headers=headers["single"]).status_code == 200

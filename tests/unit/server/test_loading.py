@@ -128,14 +128,14 @@ def test_a_broken_model_is_an_error_and_leaves_nothing(server: TestClient):
 
 
 def test_running_requests_finish_first(server: TestClient, tiny: LanguageModel, monkeypatch):
-    stream, started, go_on = tiny.stream, threading.Event(), threading.Event()
+    run_all, started, go_on = tiny.engine.run_all, threading.Event(), threading.Event()
 
     def slow(*args, **options):
         started.set()
         assert go_on.wait(20)
-        return stream(*args, **options)
+        return run_all(*args, **options)
 
-    monkeypatch.setattr(tiny, "stream", slow)
+    monkeypatch.setattr(tiny.engine, "run_all", slow)
     answers: dict = {}
 
     def ask(name: str, method: str, path: str, **options) -> threading.Thread:

@@ -47,13 +47,13 @@ def test_the_order_and_the_types(client: TestClient, tokens: int):
 
 
 def test_an_error_inside_is_an_event_that_clients_raise(client: TestClient, tiny: LanguageModel, monkeypatch):
-    stream = tiny.stream
+    run_all = tiny.engine.run_all
 
     def breaking(*args, **options):
-        yield from list(stream(*args, **options))[:3]
+        yield from list(run_all(*args, **options))[:3]
         raise RuntimeError("secret path")
 
-    monkeypatch.setattr(tiny, "stream", breaking)
+    monkeypatch.setattr(tiny.engine, "run_all", breaking)
     last = events(client)[-1]
     assert last["type"] == "error" and last["code"] == "internal_error" and last["error"]["type"] == "server_error"
     assert "secret" not in json.dumps(last)

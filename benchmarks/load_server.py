@@ -1,0 +1,240 @@
+"""Load: a server under many connections that come, cancel and leave; nothing is lost or leaks, all is well-formed.
+
+    python benchmarks/load_server.py [--seconds 3600] [--connections 64]
+
+Starts the server on a tiny random model, asks it in every form at random (whole and streamed, completions and chat,
+several choices, log-probabilities, bad requests), leaves at random, and checks every answer. At the end the server must
+be idle, the ledger must have a row for every request that was answered, and memory must be as it was in the second
+third. Prints what it saw; exits with 1 if anything is wrong. A three-minute form is a test.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import runpy
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+
+PROJECT = Path(__file__).resolve().parents[1]
+SERVE = """
+import sys
+from bloomery.server import ServeConfig, serve
+serve(sys.argv[1], config=ServeConfig(port=int(sys.argv[2])), workspace=sys.argv[3])
+"""
+WORDS = ("once upon a time", "there was a small furnace", "that smelted iron", "and", "nobody", "could say why")
+REASONS = {"stop", "length"}
+
+
+@dataclass
+class Seen:
+    """What happened."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    wrong: list[str] = field(default_factory=list)
+    rss_bytes: list[tuple[float, int]] = field(default_factory=list)
+
+    def check(self, right: bool, what: str) -> None:
+        if not right:
+            self.wrong.append(what)
+
+
+def body_of(rng: random.Random) -> tuple[str, dict[str, Any]]:
+    """A route and a body; a tenth are bad."""
+    text = " ".join(rng.choices(WORDS, k=rng.choice([1, 5, 40, 120])))
+    body: dict[str, Any] = {"model": "tiny", "max_tokens": rng.choice([1, 4, 16, 48]), "seed": rng.randrange(99)}
+    body["temperature"] = rng.choice([0.0, 0.8, 1.3])
+    if rng.random() < 0.3:
+        body["n"] = rng.choice([2, 3])
+    if rng.random() < 0.4:
+        body["stream"] = True
+        if rng.random() < 0.5:
+            body["stream_options"] = {"include_usage": True}
+    if rng.random() < 0.5:
+        body["messages"] = [{"role": "user", "content": text}]
+        route = "/v1/chat/completions"
+    else:
+        body["prompt"] = text if rng.random() < 0.8 else [text, "and another"]
+        body |= rng.choice([{}, {"logprobs": 2}, {"echo": True, "logprobs": 1}, {"stop": "e"}])
+        route = "/v1/completions"
+    if rng.random() < 0.1:
+        body |= rng.choice([{"temperature": -1}, {"max_tokens": "x"}, {"model": "none"}, {"n": 0}, {"surprise": 1}])
+    return route, body
+
+
+def is_bad(body: dict[str, Any]) -> bool:
+    odd = body["temperature"] < 0 or body["model"] != "tiny" or body.get("n") == 0 or "surprise" in body
+    return odd or not isinstance(body["max_tokens"], int)
+
+
+async def ask(client: httpx.AsyncClient, rng: random.Random, seen: Seen) -> None:
+    route, body = body_of(rng)
+    leaves, closes = rng.random() < 0.1, rng.random() < 0.2
+    try:
+        async with client.stream("POST", route, json=body, timeout=rng.uniform(0.01, 0.3) if leaves else 120) as answer:
+            if is_bad(body):
+                await answer.aread()
+                seen.counts["refused"] += 1
+                seen.check(answer.status_code in (400, 404), f"{answer.status_code} for {body}")
+                seen.check(set(answer.json()["error"]) == {"message", "type", "param", "code"}, "error object")
+            elif answer.status_code == 429:
+                await answer.aread()
+                seen.counts["full"] += 1
+                seen.check("retry-after" in answer.headers, "429 without retry-after")
+            elif answer.status_code != 200:
+                seen.check(False, f"{answer.status_code}: {(await answer.aread())[:300]!r}")
+            elif body.get("stream"):
+                await read_stream(answer, body, rng if closes else None, seen)
+            else:
+                await answer.aread()
+                check_whole(answer.json(), body, seen)
+                seen.counts["whole"] += 1
+    except httpx.TimeoutException:
+        seen.counts["left before the end"] += 1
+        seen.check(leaves, f"no answer within two minutes: {body}")
+    except httpx.HTTPError as error:
+        seen.check(False, f"{type(error).__name__}: {error}")
+
+
+async def read_stream(answer: httpx.Response, body: dict[str, Any], leaving: random.Random | None, seen: Seen) -> None:
+    ended: dict[int, str] = {}
+    last = ""
+    async for line in answer.aiter_lines():
+        if not line:
+            continue
+        seen.check(line.startswith("data: "), f"a line of a stream: {line[:80]!r}")
+        last = line.removeprefix("data: ")
+        if last == "[DONE]":
+            continue
+        chunk = json.loads(last)
+        seen.check("error" not in chunk, f"error in a stream: {last[:200]}")
+        for choice in chunk.get("choices", ()):
+            seen.check(choice["index"] not in ended, "a choice goes on after its end")
+            if choice["finish_reason"]:
+                ended[choice["index"]] = choice["finish_reason"]
+        if leaving is not None and leaving.random() < 0.3:
+            seen.counts["left a stream"] += 1
+            return
+    prompts = len(body["prompt"]) if isinstance(body.get("prompt"), list) else 1
+    seen.check(last == "[DONE]", f"a stream without its end: {last[:80]!r}")
+    seen.check(len(ended) == prompts * body.get("n", 1) and set(ended.values()) <= REASONS, f"choices: {ended}")
+    seen.counts["streamed"] += 1
+
+
+def check_whole(answer: dict[str, Any], body: dict[str, Any], seen: Seen) -> None:
+    prompts = len(body["prompt"]) if isinstance(body.get("prompt"), list) else 1
+    choices, usage = answer["choices"], answer["usage"]
+    count = prompts * body.get("n", 1)
+    seen.check([c["index"] for c in choices] == list(range(count)), "indices of choices")
+    seen.check({c["finish_reason"] for c in choices} <= REASONS, f"finish reasons: {choices}")
+    seen.check(0 < usage["completion_tokens"] <= count * body["max_tokens"], f"usage: {usage}")
+    seen.check(usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"], "sum of usage")
+
+
+async def watch(process: psutil.Process, seen: Seen, began: float) -> None:
+    while True:
+        seen.rss_bytes.append((time.monotonic() - began, process.memory_info().rss))
+        await asyncio.sleep(0.5)
+
+
+async def load(url: str, process: psutil.Process, seconds: float, connections: int) -> Seen:
+    """Ask for so long, then wait until the server is idle."""
+    seen, began = Seen(), time.monotonic()
+    limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
+    async with httpx.AsyncClient(base_url=url, limits=limits) as client:
+
+        async def worker(number: int) -> None:
+            rng = random.Random(number)
+            while time.monotonic() - began < seconds:
+                await ask(client, rng, seen)
+
+        watching = asyncio.create_task(watch(process, seen, began))
+        await asyncio.gather(*(worker(number) for number in range(connections)))
+        watching.cancel()
+        for _ in range(100):
+            metrics = (await client.get("/metrics")).text
+            if "num_requests_running 0.0" in metrics and "num_requests_waiting 0.0" in metrics:
+                break
+            await asyncio.sleep(0.2)
+        else:
+            seen.check(False, "the server is not idle after twenty seconds")
+    return seen
+
+
+def growth(seen: Seen) -> float:
+    """Memory of the last third over that of the second, medians."""
+    end = seen.rss_bytes[-1][0]
+    thirds = [[rss for at, rss in seen.rss_bytes if low * end / 3 <= at <= (low + 1) * end / 3] for low in (1, 2)]
+    return statistics.median(thirds[1]) / statistics.median(thirds[0])
+
+
+def run(seconds: float, connections: int, home: Path) -> Seen:
+    """Start a server, load it, stop it, and look at what it left."""
+    folder = runpy.run_path(str(PROJECT / "tests" / "tiny_model.py"))["make_tiny_model"](home / "tiny", context=2048)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-c", SERVE, str(folder), str(port), str(home / "ws")]
+    log = (home / "server.log").open("wb")
+    server = subprocess.Popen(command, env={**os.environ, "BLOOMERY_API_KEY": ""}, stdout=log, stderr=log)
+    try:
+        url = f"http://127.0.0.1:{port}"
+        for _ in range(300):
+            if server.poll() is not None:
+                raise SystemExit((home / "server.log").read_text())
+            try:
+                if httpx.get(f"{url}/health", timeout=1).status_code == 200:
+                    break
+            except httpx.HTTPError:
+                time.sleep(0.2)
+        seen = asyncio.run(load(url, psutil.Process(server.pid), seconds, connections))
+    finally:
+        server.terminate()
+        server.wait(30)
+        log.close()
+    seen.check("Traceback" not in (home / "server.log").read_text(), f"a traceback in {home / 'server.log'}")
+    answered = seen.counts["whole"] + seen.counts["streamed"] + seen.counts["left a stream"]
+    from bloomery.core.workspace import Workspace
+
+    rows = Workspace(home / "ws").ledger.requests(limit=1_000_000)
+    seen.check(len(rows) >= answered, f"{answered} requests were answered, {len(rows)} are written down")
+    seen.check({row["status"] for row in rows} <= {200, 499}, "a request failed")
+    if seconds >= 60:
+        seen.check(growth(seen) < 1.05, f"memory grew {growth(seen):.3f} times from the second third to the last")
+    return seen
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=3600.0)
+    parser.add_argument("--connections", type=int, default=64)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="bloomery-load-") as home:
+        seen = run(options.seconds, options.connections, Path(home))
+    first, last = seen.rss_bytes[len(seen.rss_bytes) // 3][1], seen.rss_bytes[-1][1]
+    print(f"{options.connections} connections, {options.seconds:,.0f} s: {dict(seen.counts)}")
+    print(
+        f"memory {first / 2**20:,.0f} MiB after a third, {last / 2**20:,.0f} MiB at the end, {growth(seen):.3f} times"
+    )
+    for what, count in Counter(seen.wrong).most_common(20):
+        print(f"wrong, {count} times: {what}")
+    print("nothing was lost" if not seen.wrong else f"{len(seen.wrong)} things are wrong")
+    sys.exit(bool(seen.wrong))
+
+
+if __name__ == "__main__":
+    main()

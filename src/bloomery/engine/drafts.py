@@ -1,0 +1,154 @@
+"""Drafts: guesses of the next tokens, that one step can check together.
+
+A guess changes how soon a token comes, never which: the engine draws each token as it would have without, and keeps
+guessing right for as long as the draw is what was guessed. So texts are the same for a seed, and the distribution is
+exactly the model's (Leviathan et al., arXiv 2211.17192, do it by rejection; drawing from the same random numbers needs
+no correction). `NgramDrafter` finds what followed the last tokens earlier in the same text (Saxena, prompt lookup).
+`ModelDrafter` asks a smaller model with the same tokenizer, which draws with the random numbers that the large one will
+use. Both guess less after wrong guesses and more after right ones. This module does not know how guesses are checked.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+
+from bloomery.core.errors import ConfigError
+from bloomery.engine.sampling import Sampler
+from bloomery.engine.sequence import SequenceState
+from bloomery.models import Decoder, KVCache
+
+_LONGEST, _SHORTEST = 4, 2
+
+
+class Drafter(Protocol):
+    """Guesses for one text."""
+
+    def guess(self, sequence: SequenceState, most: int) -> list[int]:
+        """At most `most` tokens that may follow the sequence's."""
+        ...
+
+    def learn(self, guessed: int, right: int) -> None:
+        """What became of the last guess."""
+        ...
+
+
+class Pace:
+    """How many tokens to guess: doubled when all were right, halved when fewer than half were, and after guesses that
+    were all wrong none at all for a while, longer each time."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self.count = min(4, most)
+        self._pause = self._misses = 0
+
+    def next(self) -> int:
+        if self._pause:
+            self._pause -= 1
+            return 0
+        return self.count
+
+    def learn(self, guessed: int, right: int) -> None:
+        if not guessed:
+            return
+        if right == guessed:
+            self.count, self._misses = min(self._most, max(2, self.count * 2)), 0
+        elif right:
+            self._misses = 0
+            if 2 * right < guessed:
+                self.count = max(1, self.count // 2)
+        else:
+            self._misses += 1
+            self.count = max(1, self.count // 2)
+            self._pause = min(32, 2**self._misses) if self._misses > 1 else 0
+
+
+class NgramDrafter:
+    """What followed the longest run of last tokens, of 4 down to 2, the last time that it stood in the text."""
+
+    def __init__(self, most: int) -> None:
+        self._pace = Pace(most)
+        self._seen: dict[tuple[int, ...], int] = {}
+        self._known = 0
+
+    def guess(self, sequence: SequenceState, most: int) -> list[int]:
+        ids = sequence.ids
+        # A run is entered when a token follows it, so that the text's own end is never found.
+        for end in range(max(self._known, _SHORTEST), len(ids)):
+            for size in range(_SHORTEST, min(_LONGEST, end) + 1):
+                self._seen[tuple(ids[end - size : end])] = end
+        self._known = len(ids)
+        count = min(self._pace.next(), most)
+        if count < 1:
+            return []
+        for size in range(min(_LONGEST, len(ids)), _SHORTEST - 1, -1):
+            place = self._seen.get(tuple(ids[-size:]))
+            if place is not None:
+                return ids[place : place + count]
+        return []
+
+    def learn(self, guessed: int, right: int) -> None:
+        self._pace.learn(guessed, right)
+
+
+class ModelDrafter:
+    """What a smaller model would write, with a cache of its own."""
+
+    def __init__(self, decoder: Decoder, sampler: Sampler, num_words: int, most: int) -> None:
+        self._decoder, self._sampler, self._num_words = decoder, sampler, num_words
+        self._pace = Pace(most)
+        self._ids: list[int] = []
+        self._cache: KVCache | None = None
+
+    @torch.inference_mode()
+    def guess(self, sequence: SequenceState, most: int) -> list[int]:
+        room = self._decoder.context_length - len(sequence.ids)
+        count = min(self._pace.next(), most, room)
+        if count < 1:
+            return []
+        cache = self._agreed(sequence)
+        guesses: list[int] = []
+        unread = sequence.ids[cache.length :]
+        preview = self._sampler.preview(count)
+        for place in range(count):
+            row = torch.tensor([unread], device=cache.keys.device)
+            logits = self._decoder(row, cache=cache, last_only=True)[0, -1].float().cpu()
+            guesses.append(preview(place, logits[: self._num_words]))
+            unread = guesses[-1:]
+        self._ids = [*sequence.ids, *guesses[:-1]]
+        return guesses
+
+    def _agreed(self, sequence: SequenceState) -> KVCache:
+        """The cache with what it has of the sequence, and room for the rest."""
+        ids = sequence.ids
+        if self._cache is None:
+            weight = next(self._decoder.parameters())
+            room = min(self._decoder.context_length, sequence.num_prompt + sequence.generation.max_new_tokens)
+            self._cache = KVCache(self._decoder.config, 1, room, dtype=weight.dtype, device=weight.device)
+        same = 0
+        for mine, theirs in zip(self._ids, ids[:-1], strict=False):
+            if mine != theirs:
+                break
+            same += 1
+        self._cache.crop(min(same, self._cache.length))
+        return self._cache
+
+    def learn(self, guessed: int, right: int) -> None:
+        self._pace.learn(guessed, right)
+
+
+class Drafting:
+    """Makes the drafter of each request: by "ngram", or with a `model`."""
+
+    def __init__(self, kind: str, most: int, model: Decoder | None = None) -> None:
+        """ConfigError for an unknown kind, or "model" without one."""
+        if kind not in ("ngram", "model") or (kind == "model") != (model is not None):
+            raise ConfigError(f"cannot guess tokens by {kind!r}", hint='"ngram", or a draft model')
+        self.kind, self.most, self.model = kind, most, model
+
+    def drafter(self, sequence: SequenceState) -> Drafter:
+        if self.model is None:
+            return NgramDrafter(self.most)
+        generation = sequence.generation
+        return ModelDrafter(self.model, generation.sampler, generation.num_words, self.most)

@@ -1,0 +1,427 @@
+"""Engine: runs requests together, step by step, with continuous batching over paged keys and values.
+
+There is no thread of its own: whoever waits for a token makes the next step for everybody, the others wait for theirs
+(Yu et al., OSDI 2022, for batching by step). A request that nobody waits for goes on as long as somebody waits for
+another. Samples of one prompt read it once and share its memory until they differ. This module does not know prompts
+as text, nor HTTP.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import psutil
+import torch
+from torch import Tensor
+
+from bloomery.core.errors import BloomeryError, ConfigError, DataError, DeviceError
+from bloomery.engine.blocks import BlockPool
+from bloomery.engine.drafts import Drafting
+from bloomery.engine.generation import StepView
+from bloomery.engine.metering import Bench
+from bloomery.engine.results import Delta, FinishReason, TokenTrace
+from bloomery.engine.runner import Decoding, Runner
+from bloomery.engine.sampling import log_probabilities
+from bloomery.engine.scheduler import Scheduler, SchedulerConfig
+from bloomery.engine.sequence import Request, SequenceState
+from bloomery.models.decoder import Decoder
+from bloomery.models.paged import PagedMemory
+
+Told = tuple[SequenceState, Delta]
+_MAX_CPU_SHARE, _MAX_GPU_SHARE = 0.4, 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineConfig:
+    """Raises ConfigError for a value that is none."""
+
+    block_size: int = 16
+    """Positions of a block of key/value memory."""
+    cache_tokens: int | None = None
+    """Positions of key/value memory in all; None: what `max_running` texts as long as the context need, or two fifths
+    of the memory that is free (half on a GPU), whichever is less."""
+    cache_dtype: str = "auto"
+    """"auto" as the weights, or "int8" with a scale for each position and head."""
+    prefix_cache: bool = True
+    """Remember what was read for prompts that begin alike."""
+    drafts: str = "off"
+    """"ngram" guesses what comes next from what stood there before; texts stay the same."""
+    draft_tokens: int = 8
+    """Guesses of one step, at most."""
+    scheduler: SchedulerConfig = field(default_factory=SchedulerConfig)
+
+    def __post_init__(self) -> None:
+        if self.cache_dtype not in ("auto", "int8"):
+            raise ConfigError(f"unknown cache_dtype {self.cache_dtype!r}", hint='"auto" or "int8"')
+        if self.drafts not in ("off", "ngram"):
+            raise ConfigError(f"unknown drafts {self.drafts!r}", hint='"off" or "ngram"')
+        sizes = {"block_size": self.block_size, "cache_tokens": self.cache_tokens, "draft_tokens": self.draft_tokens}
+        for name, value in sizes.items():
+            if value is not None and value < 1:
+                raise ConfigError(f"{name} should be at least 1, not {value}")
+
+
+@dataclass(eq=False)
+class Ticket:
+    """A request in the engine: what is to be told of each of its samples, in order, and what went wrong."""
+
+    sequences: list[SequenceState]
+    wake: threading.Condition
+    ready: deque[tuple[int, Delta]] = field(default_factory=deque)
+    error: BaseException | None = None
+    unfinished: int = 0
+
+    def tell(self, one: SequenceState, delta: Delta) -> None:
+        self.ready.append((self.sequences.index(one), delta))
+        self.unfinished -= delta.result is not None
+
+
+@dataclass
+class Choice:
+    """What a step chose for a sequence: tokens, each with the log-probabilities (V,) that it was chosen from."""
+
+    sequence: SequenceState
+    tokens: list[int] = field(default_factory=list)
+    logprobs: list[Tensor] = field(default_factory=list)
+    error: BloomeryError | None = None
+    traces: list[TokenTrace] = field(default_factory=list)
+    taken: int = 0
+    """Tokens that the text took, up to its end."""
+
+
+class Engine:
+    """See the module. Safe to use from several threads."""
+
+    def __init__(
+        self,
+        decoder: Decoding,
+        bench: Bench,
+        config: EngineConfig | None = None,
+        *,
+        draft_model: Decoder | None = None,
+    ) -> None:
+        """`draft_model` guesses tokens, if given; it has the same vocabulary."""
+        self.config = config or EngineConfig()
+        kind = "model" if draft_model is not None else self.config.drafts
+        self.drafting = None if kind == "off" else Drafting(kind, self.config.draft_tokens, draft_model)
+        self._decoder, self._bench = decoder, bench
+        self._lock = threading.RLock()
+        self._condition = threading.Condition(self._lock)
+        self._stepping = False
+        self._waiting: dict[Ticket, None] = {}
+        self._tickets: dict[SequenceState, Ticket] = {}
+        self._runner: Runner | None = None
+        self._scheduler: Scheduler | None = None
+
+    @property
+    def scheduler(self) -> Scheduler:
+        """Made with its memory when the first request comes."""
+        if self._scheduler is None:
+            self._runner, self._scheduler = self._open()
+        return self._scheduler
+
+    def _open(self) -> tuple[Runner, Scheduler]:
+        weight, config = next(self._decoder.parameters()), self._decoder.config
+        dtype = torch.int8 if self.config.cache_dtype == "int8" else weight.dtype
+        positions, size = self.config.cache_tokens, self.config.block_size
+        if positions is None:
+            positions = self.config.scheduler.max_running * config.max_position_embeddings
+            positions = min(positions, _free_bytes(weight.device) // PagedMemory.bytes_per_position(config, dtype))
+        blocks = max(1, -(-positions // size))
+        try:
+            memory = PagedMemory(config, blocks * size, dtype, weight.device)
+        except RuntimeError as error:  # torch has no narrower one for memory on every device
+            hint = "ask for less: EngineConfig(cache_tokens=...)"
+            raise DeviceError(f"no memory for the keys and values of {positions:,} tokens", hint=hint) from error
+        return Runner(self._decoder, memory, size), Scheduler(BlockPool(blocks, size), self.config.scheduler)
+
+    def run(self, request: Request) -> Iterator[tuple[int, Delta]]:
+        """(sample, delta) pairs until every sample has its result. Closing the iterator ends the work.
+
+        DeviceError if the request can never fit the memory; other errors are those of the model.
+        """
+        return self.run_all([request])
+
+    def run_all(self, requests: Sequence[Request]) -> Iterator[tuple[int, Delta]]:
+        """The same for several requests that begin together; samples are counted through all of them."""
+        ticket = self._enter(requests)
+        try:
+            while True:
+                with self._condition:
+                    if ticket.ready:
+                        item = ticket.ready.popleft()
+                    elif ticket.error is not None:
+                        raise ticket.error
+                    elif not ticket.unfinished:
+                        return
+                    elif self._stepping:
+                        self._waiting[ticket] = None
+                        ticket.wake.wait()
+                        self._waiting.pop(ticket, None)
+                        continue
+                    else:
+                        self._stepping = True
+                        item = None
+                if item is not None:
+                    yield item
+                else:
+                    self._lead()
+        finally:
+            self._leave(ticket)
+
+    @contextmanager
+    def exclusive(self) -> Iterator[tuple[Runner, BlockPool]]:
+        """Between the steps of requests: the runner, and the pool whose blocks may be taken meanwhile."""
+        with self._condition:
+            pool = self.scheduler.pool
+            while self._stepping:
+                self._condition.wait()
+            self._stepping = True
+        try:
+            assert self._runner is not None
+            with self._bench.step():
+                yield self._runner, pool
+        finally:
+            with self._condition:
+                self._rest()
+
+    def _enter(self, requests: Sequence[Request]) -> Ticket:
+        families = [
+            [SequenceState(request, one, list(request.prompt_ids)) for one in request.generations]
+            for request in requests
+        ]
+        sequences = [one for family in families for one in family]
+        ticket = Ticket(sequences, threading.Condition(self._lock))
+        ticket.unfinished = len(ticket.sequences)
+        with self._condition:
+            pool = self.scheduler.pool
+            for one in ticket.sequences:
+                positions = one.num_prompt + max(0, one.generation.max_new_tokens - 1)
+                if pool.blocks_for(positions) > pool.num_blocks:
+                    raise DeviceError(
+                        f"no memory for the keys and values of {positions:,} tokens",
+                        hint=f"there is room for {pool.num_blocks * pool.block_size:,}: ask for fewer new tokens",
+                    )
+            for first, *siblings in families:
+                first.siblings = siblings
+                self.scheduler.add(first)
+            self._tickets.update((one, ticket) for one in ticket.sequences)
+        return ticket
+
+    def _leave(self, ticket: Ticket) -> None:
+        with self._condition:
+            while self._stepping:  # the step that is being made may write into its memory
+                self._condition.wait()
+            self._waiting.pop(ticket, None)
+            for one in ticket.sequences:
+                if self._tickets.pop(one, None) is not None:
+                    self.scheduler.remove(one)
+            self._rest()  # it may have been the one that was woken to make the next step
+
+    def _lead(self) -> None:
+        """Make one step for everybody."""
+        told: list[Told] = []
+        try:
+            told = self._step()
+        finally:
+            with self._condition:
+                for one, delta in told:
+                    ticket = self._tickets.get(one)
+                    if ticket is not None:
+                        ticket.tell(one, delta)
+                    if delta.result is not None:
+                        self._drop(one)
+                self._rest()
+
+    def _rest(self) -> None:
+        """A step is over: wake who has something to read, and one who has not, to make the next. Not everybody: with
+        many connections that would cost more than the step."""
+        self._stepping = False
+        self._condition.notify_all()
+        leads = False
+        for ticket in self._waiting:
+            if ticket.ready or ticket.error is not None or not ticket.unfinished:
+                ticket.wake.notify()
+            elif not leads:
+                ticket.wake.notify()
+                leads = True
+
+    def _step(self) -> list[Told]:
+        with self._condition:  # requests come and go between steps, never during one
+            told = self._ended()
+            for one, _ in told:
+                self.scheduler.remove(one)
+            for one in self.scheduler.running:
+                self._guess(one)
+            plan = self.scheduler.plan()
+        assert self._runner is not None
+        with torch.inference_mode():
+            self._runner.copy(plan.copies)
+            for one, count in plan.prefill:
+                told += self._guarded([one], lambda one=one, count=count: self._prefill(one, count))
+            if plan.decode:
+                told += self._guarded(plan.decode, lambda: self._decode(plan.decode))
+        return told
+
+    def _guarded(self, concerned: Sequence[SequenceState], work: Callable[[], list[Told]]) -> list[Told]:
+        """An error of the model (memory, numbers) ends the requests that it was computing for, and no other."""
+        try:
+            return work()
+        except (BloomeryError, RuntimeError) as error:
+            with self._condition:
+                for one in concerned:
+                    self._fail(one, error)
+            return []
+
+    def _ended(self) -> list[Told]:
+        """Who ends without a further token: cancelled, or out of time."""
+        told: list[Told] = []
+        for one in self._tickets:
+            reason: FinishReason | None = "cancelled" if one.request.cancel.is_set() else None
+            reason = reason or ("deadline" if one.expires else None)
+            if reason is not None and not one.generation.finished:
+                told.append((one, one.generation.end(reason)))
+        return told
+
+    def _prefill(self, one: SequenceState, count: int) -> list[Told]:
+        assert self._runner is not None
+        family = list(one.family())
+        for member in family:
+            member.generation.begin()
+        choices: list[Choice] = []
+        with self._bench.step() as step:
+            start = one.read
+            logits = self._runner.prefill(one, count)
+            whole = start + count == len(one.ids)
+            rows = None if logits is None else log_probabilities(logits)
+            if rows is not None and one.request.scores_prompt and one.scored < one.num_prompt:
+                self._score(family, rows, start)
+            if logits is not None and rows is not None and whole:
+                choices += [_choose(member, logits[-1:], rows[-1:]) for member in family]
+        for member in family:
+            member.generation.spend(step.seconds, 1 / len(family))
+        with self._condition:
+            self.scheduler.read(one, count)
+            if whole:
+                self.scheduler.fork(one)
+        view = StepView(phase="prefill", step_seconds=step.seconds, step_tokens=count, step_sequences=1)
+        return self._accept(choices, view) if whole else []
+
+    def _score(self, family: Sequence[SequenceState], rows: Tensor, start: int) -> None:
+        """Tell the log-probabilities of the prompt's tokens, each once even if they are read again."""
+        one = family[0]
+        end = min(start + len(rows), one.num_prompt - 1)
+        first = max(start, one.scored)
+        for member in family:
+            if member.generation.params.prompt_logprobs is not None and end > first:
+                member.generation.score(rows[first - start : end - start], one.ids[first + 1 : end + 1])
+        one.scored = max(one.scored, one.num_prompt if start + len(rows) >= one.num_prompt else end)
+
+    def _decode(self, batch: Sequence[SequenceState]) -> list[Told]:
+        assert self._runner is not None
+        with self._bench.step() as step:
+            logits = self._runner.decode(batch)
+            sizes = [1 + len(one.draft) for one in batch]
+            parts = zip(batch, logits.split(sizes), torch.log_softmax(logits, dim=-1).split(sizes), strict=True)
+            choices = [_choose(*three) for three in parts]
+        tokens = sum(sizes)
+        for one, size in zip(batch, sizes, strict=True):
+            one.generation.begin()
+            one.generation.spend(step.seconds, size / tokens)
+        view = StepView(phase="decode", step_seconds=step.seconds, step_tokens=tokens, step_sequences=len(batch))
+        told = self._accept(choices, view)
+        with self._condition:
+            for choice in choices:
+                if choice.error is None:
+                    self.scheduler.read(choice.sequence, choice.taken)
+        return told
+
+    def _accept(self, choices: Sequence[Choice], view: StepView) -> list[Told]:
+        """Take the chosen tokens one by one, until an end."""
+        told: list[Told] = []
+        for choice in choices:
+            one, generation = choice.sequence, choice.sequence.generation
+            generation.prefilled()
+            if choice.error is not None:
+                with self._condition:
+                    self._fail(one, choice.error)
+                continue
+            if generation.max_new_tokens == 0:
+                told.append((one, generation.end("length")))
+            if one.drafter is not None:
+                right = max(0, len(choice.tokens) - 1)
+                generation.drafted_tokens += len(one.draft)
+                generation.accepted_tokens += right
+                one.drafter.learn(len(one.draft), right)
+                one.draft = []
+            for place, (token, row) in enumerate(zip(choice.tokens, choice.logprobs, strict=True)):
+                if choice.traces:
+                    generation.traced(choice.traces[place], view)
+                one.ids.append(token)
+                choice.taken += 1
+                told.append((one, generation.accept(token, row)))
+                if generation.finished:
+                    break
+        return told
+
+    def _guess(self, one: SequenceState) -> None:
+        """Guess the tokens that follow a sequence that decodes, to be checked in the step."""
+        if self.drafting is None or not one.is_decoding:
+            return
+        if one.drafter is None:
+            one.drafter = self.drafting.drafter(one)
+        generation = one.generation
+        # The token that is drawn after the guesses comes with them.
+        most = generation.max_new_tokens - generation.num_new - 1
+        one.draft = one.drafter.guess(one, most) if most > 0 else []
+
+    def _fail(self, one: SequenceState, error: BaseException) -> None:
+        ticket = self._tickets.get(one)
+        if ticket is not None:
+            ticket.error = error
+            for each in ticket.sequences:
+                self._drop(each)
+
+    def _drop(self, one: SequenceState) -> None:
+        """It is over: its memory is free, and nobody waits for it any more."""
+        if self._tickets.pop(one, None) is not None:
+            self.scheduler.remove(one)
+
+
+def _choose(one: SequenceState, logits: Tensor, logprobs: Tensor) -> Choice:
+    """The next token, and those after it for as long as the guesses are what would have been chosen: a guess changes
+    how soon a token comes, never which."""
+    choice = Choice(one)
+    generation = one.generation
+    if bool(torch.isnan(logprobs).any()):
+        hint = "the weights are damaged, or overflow in this dtype"
+        choice.error = DataError("the model's output is not a number", hint=hint)
+        return choice
+    if generation.max_new_tokens == 0:
+        return choice
+    for place in range(len(logits)):
+        # A vocabulary may be padded for speed: a row that has no token cannot be chosen.
+        words, sampler = logits[place, : generation.num_words], generation.sampler
+        candidates = sampler.trace(words, logprobs[place]) if sampler.params.trace else ()
+        token = sampler.choose(words)
+        right = place < len(one.draft) and token == one.draft[place]
+        if candidates:
+            positions = one.read + 1 + place if one.is_decoding else len(one.ids)
+            trace = TokenTrace(token_id=token, candidates=candidates, positions=positions, guessed=right)
+            choice.traces.append(trace)
+        choice.tokens.append(token)
+        choice.logprobs.append(logprobs[place])
+        if not right:
+            break
+    return choice
+
+
+def _free_bytes(device: torch.device) -> int:
+    """Of the device's memory that is free, the share that keys and values may take."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0] * _MAX_GPU_SHARE)
+    return int(psutil.virtual_memory().available * _MAX_CPU_SHARE)

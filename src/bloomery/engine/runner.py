@@ -1,0 +1,99 @@
+"""Runner: computes a plan: prompts part by part, then one step of all sequences that decode.
+
+A part of a prompt is computed by itself, so that its numbers do not depend on who else is there; the sequences that
+decode are one batch. This module does not know who is next (see `scheduler`) nor what is chosen (see `sampling`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from bloomery.engine.blocks import Copy, Table
+from bloomery.engine.sequence import SequenceState
+from bloomery.models.attention import RaggedCache
+from bloomery.models.config import ModelConfig
+from bloomery.models.paged import PagedMemory, PagedStep, Rows
+
+
+class Decoding(Protocol):
+    """What is asked of a model; see `Decoder`."""
+
+    config: ModelConfig
+
+    def parameters(self) -> Iterator[nn.Parameter]: ...
+
+    def hidden_states(
+        self, input_ids: Tensor, *, cache: RaggedCache, inputs_embeds: Tensor | None = None
+    ) -> Tensor: ...
+
+    def logits(self, hidden: Tensor) -> Tensor: ...
+
+
+class Runner:
+    """A model and its memory of keys and values, in blocks of `block_size` positions."""
+
+    def __init__(self, decoder: Decoding, memory: PagedMemory, block_size: int) -> None:
+        self.decoder, self.memory, self.block_size = decoder, memory, block_size
+        self.device = next(decoder.parameters()).device
+
+    def copy(self, copies: Sequence[Copy]) -> None:
+        """Copy blocks."""
+        size = self.block_size
+        for source, target in copies:
+            self.memory.copy(slice(source * size, (source + 1) * size), slice(target * size, (target + 1) * size))
+
+    def prefill(self, sequence: SequenceState, count: int) -> Tensor | None:
+        """Read `count` more tokens; logits float32 on the CPU of all of them (count, V) if the prompt is scored, of the
+        last one (1, V) if the text is whole then, else None."""
+        start, end = sequence.read, sequence.read + count
+        part = sequence.ids[start:end]
+        embeds = None
+        if sequence.request.embed is not None and start < sequence.num_prompt:
+            embeds = self._embedded(sequence, start, end)
+        hidden = self.read([part], [(sequence.table, start)], embeds)
+        if sequence.request.scores_prompt and sequence.scored < sequence.num_prompt:
+            return self.logits(hidden)
+        return self.logits(hidden[-1:]) if end == len(sequence.ids) else None
+
+    def decode(self, sequences: Sequence[SequenceState]) -> Tensor:
+        """Read the last token of each, and its guesses; logits float32 on the CPU, 1 + guesses rows of each."""
+        parts = [[sequence.ids[-1], *sequence.draft] for sequence in sequences]
+        return self.logits(self.read(parts, [(one.table, one.read) for one in sequences]))
+
+    def read(
+        self, parts: Sequence[Sequence[int]], places: Sequence[tuple[Table, int]], embeds: Tensor | None = None
+    ) -> Tensor:
+        """Read the new tokens of several texts, each into its table after so many positions: hidden states (N, E)."""
+        rows = [self._rows(table, start, len(part)) for part, (table, start) in zip(parts, places, strict=True)]
+        ids = torch.tensor([[i for part in parts for i in part]], dtype=torch.int64, device=self.device)
+        step = PagedStep(self.memory, rows, self.device)
+        return self.decoder.hidden_states(ids, cache=step, inputs_embeds=embeds)[0]
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """(N, E) -> (N, V), float32 on the CPU."""
+        return self.decoder.logits(hidden).to(device="cpu", dtype=torch.float32)
+
+    def _rows(self, table: Table, start: int, count: int) -> Rows:
+        """The runs of memory that hold `start` positions and the `count` that are read now."""
+        rest, runs = start + count, []
+        for first, blocks in table.runs:
+            length = min(rest, blocks * self.block_size)
+            if length <= 0:
+                break
+            runs.append((first * self.block_size, length))
+            rest -= length
+        return Rows(start, count, runs)
+
+    def _embedded(self, sequence: SequenceState, start: int, end: int) -> Tensor:
+        """Embeddings of positions from .. to: the prompt's own, and of new tokens if they are read again."""
+        assert sequence.request.embed is not None
+        inside = min(end, sequence.num_prompt)
+        prompt = sequence.request.embed(start, inside)
+        if inside == end:
+            return prompt
+        row = torch.tensor([sequence.ids[inside:end]], dtype=torch.int64, device=self.device)
+        return torch.cat((prompt, self.decoder.embed(row)), dim=1)  # type: ignore[attr-defined]

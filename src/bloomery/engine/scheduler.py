@@ -1,0 +1,199 @@
+"""Scheduler: which sequences run, how much of each is computed next, and who makes room when memory is short.
+
+Every step advances all sequences that decode by a token, and reads a bounded part of the prompts of those that do not
+yet, so that a long prompt holds nobody up for longer than that part takes (chunked prefill; Agrawal et al.,
+arXiv 2308.16369). Prompts are read in turn, the one that is nearest to its end and the one that waits longest, so that
+short requests begin soon and long ones are never left. If there is no room for a running sequence, the least urgent one
+that came last gives its memory back and is read again later. This module does not know tensors or models.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from bloomery.engine.blocks import BlockPool, Copy, OutOfBlocks
+from bloomery.engine.sequence import SequenceState
+
+
+@dataclass(frozen=True, kw_only=True)
+class SchedulerConfig:
+    """How many and how much at a time."""
+
+    max_running: int = 64
+    """Sequences that are in memory at the same time."""
+    prefill_tokens: int = 512
+    """Prompt tokens of a step in which nobody decodes."""
+    prefill_tokens_beside_decode: int = 128
+    """Prompt tokens of a step in which somebody does, who waits for them."""
+
+
+@dataclass(kw_only=True)
+class Plan:
+    """One step: parts of prompts to read, sequences to advance by a token (and the guesses they have), and blocks whose
+    content must be copied first."""
+
+    prefill: list[tuple[SequenceState, int]] = field(default_factory=list)
+    decode: list[SequenceState] = field(default_factory=list)
+    copies: list[Copy] = field(default_factory=list)
+
+    def sequences(self) -> Iterator[SequenceState]:
+        yield from (sequence for sequence, _ in self.prefill)
+        yield from self.decode
+
+
+class Scheduler:
+    """See the module. Not thread-safe: the engine holds it."""
+
+    def __init__(self, pool: BlockPool, config: SchedulerConfig) -> None:
+        self.pool, self.config = pool, config
+        self.waiting: list[SequenceState] = []
+        self.running: list[SequenceState] = []
+        self.preemptions = self.queried_tokens = self.hit_tokens = 0
+        self._turn = 0
+
+    def add(self, sequence: SequenceState) -> None:
+        self.waiting.append(sequence)
+
+    def remove(self, sequence: SequenceState) -> None:
+        """It is done, or no longer wanted: its memory is free."""
+        for queue in (self.waiting, self.running):
+            if sequence in queue:
+                queue.remove(sequence)
+        self.pool.release(sequence.table)
+
+    def plan(self) -> Plan:
+        """What to compute next; empty if nobody is there. Memory for it is taken."""
+        self._admit()
+        plan = Plan()
+        for sequence in sorted((s for s in self.running if s.is_decoding), key=_urgency):
+            if sequence in self.running:  # another may have taken its memory meanwhile
+                self._place_decode(plan, sequence)
+        plan.decode = [s for s in plan.decode if s in self.running]
+        config = self.config
+        room = config.prefill_tokens_beside_decode if plan.decode else config.prefill_tokens
+        for sequence in self._readers():
+            count = min(room, sequence.unread)
+            if not count or sequence not in self.running:
+                continue
+            if self._room_for(sequence, sequence.read + count, may_preempt=not plan.decode and not plan.prefill):
+                plan.prefill.append((sequence, count))
+                room -= count
+        return plan
+
+    def read(self, sequence: SequenceState, count: int) -> None:
+        """`count` more of its tokens are in memory; blocks that became full are remembered."""
+        size, before = self.pool.block_size, sequence.read // self.pool.block_size
+        sequence.read += count
+        if sequence.request.shares:
+            full = sequence.read // size
+            for place, number in enumerate(sequence.hashes(size, full)[before:], before):
+                self.pool.register(sequence.table, place, number)
+
+    def fork(self, sequence: SequenceState) -> list[SequenceState]:
+        """The prompt is read: its further samples begin, with the same memory."""
+        begun, sequence.siblings = sequence.siblings, []
+        for one in begun:
+            one.table = self.pool.fork(sequence.table)
+            one.read = sequence.read
+            self.running.append(one)
+        return begun
+
+    def _admit(self) -> None:
+        """Let in whoever is next while there is room, and put out who is less urgent than somebody without."""
+        while self.waiting:
+            tenants = Counter(s.request.tenant for s in self.running)
+            following = min(self.waiting, key=lambda s: (s.request.priority, tenants[s.request.tenant], s.number))
+            full = sum(1 + len(s.siblings) for s in self.running) >= self.config.max_running
+            if full or not self._fits(following):
+                lesser = [s for s in self.running if s.request.priority > following.request.priority]
+                if not lesser:
+                    return
+                self._preempt(max(lesser, key=_urgency))
+                continue
+            self.waiting.remove(following)
+            self._begin(following)
+
+    def _fits(self, sequence: SequenceState) -> bool:
+        """Whether its tokens and the next one have room beside those that are running, one more block for each."""
+        needed = self.pool.blocks_for(len(sequence.ids) + 1) - self._known(sequence)
+        return not self.running or needed + len(self.running) <= self.pool.num_available
+
+    def _known(self, sequence: SequenceState) -> int:
+        return self.pool.known(self._prefix(sequence))
+
+    def _prefix(self, sequence: SequenceState) -> list[bytes]:
+        """Hashes of blocks that could be taken over: never the last token, for it has to be computed."""
+        if not sequence.request.shares or sequence.request.scores_prompt:
+            return []
+        size = self.pool.block_size
+        return sequence.hashes(size, (len(sequence.ids) - 1) // size)
+
+    def _begin(self, sequence: SequenceState) -> None:
+        sequence.table.room = self.pool.blocks_for(sequence.num_prompt + sequence.generation.max_new_tokens)
+        hashes = self._prefix(sequence)
+        for block in self.pool.match(hashes):
+            sequence.table.add(block)
+        sequence.read = len(sequence.table.blocks) * self.pool.block_size
+        if hashes:
+            self.queried_tokens += len(sequence.ids)
+            self.hit_tokens += sequence.read
+        if not sequence.generation.num_new:
+            sequence.generation.cached_tokens = sequence.read
+        self.running.append(sequence)
+
+    def _readers(self) -> list[SequenceState]:
+        """Who reads a prompt, in this step's order."""
+        reading = sorted((s for s in self.running if not s.is_decoding), key=_urgency)
+        if len(reading) > 1:
+            self._turn += 1
+            if self._turn % 2:  # every other step: who is soonest done
+                reading.sort(key=lambda s: (s.request.priority, s.unread))
+        return reading
+
+    def _place_decode(self, plan: Plan, sequence: SequenceState) -> None:
+        """Memory for the next token and its guesses, in a block of its own."""
+        if not self._room_for(sequence, len(sequence.ids) + len(sequence.draft), may_preempt=True):
+            return
+        size = self.pool.block_size
+        for place in range(sequence.read // size, len(sequence.table.blocks)):
+            while True:
+                try:
+                    copy = self.pool.writable(sequence.table, place)
+                    break
+                except OutOfBlocks:
+                    if not self._make_room(sequence):
+                        return
+            if copy is not None:
+                plan.copies.append(copy)
+        plan.decode.append(sequence)
+
+    def _room_for(self, sequence: SequenceState, positions: int, *, may_preempt: bool) -> bool:
+        while True:
+            try:
+                self.pool.grow(sequence.table, positions)
+                return True
+            except OutOfBlocks:
+                if not may_preempt or not self._make_room(sequence):
+                    return False
+
+    def _make_room(self, sequence: SequenceState) -> bool:
+        """Put out the least urgent sequence; False if that is the one that needs the room."""
+        victim = max(self.running, key=_urgency)
+        self._preempt(victim)
+        return victim is not sequence
+
+    def _preempt(self, victim: SequenceState) -> None:
+        """It will be read again; what it had read may still be known by then."""
+        self.running.remove(victim)
+        self.pool.release(victim.table)
+        victim.read = 0
+        victim.draft = []
+        self.waiting.append(victim)
+        self.preemptions += 1
+
+
+def _urgency(sequence: SequenceState) -> tuple[int, int]:
+    """Smaller is sooner."""
+    return sequence.request.priority, sequence.number

@@ -1,0 +1,97 @@
+"""Sequence: one text on its way through the engine: its tokens, how far they were read, and where its memory is.
+
+A `Request` is what was asked for; its sequences are the samples of one prompt. This module does not know who decides
+what is computed (see `scheduler`) nor how (see `runner`).
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Callable, Iterator
+from collections.abc import Sequence as Items
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from bloomery.engine.blocks import HashChain, Table
+from bloomery.engine.generation import Generation
+
+_numbers = itertools.count(1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What was asked for: `generations` are the samples of one prompt, each with its own parameters."""
+
+    prompt_ids: Items[int]
+    generations: Items[Generation]
+    priority: int = 0
+    """Smaller is sooner; equal ones in the order of their arrival, and tenants in turn."""
+    deadline: float | None = None
+    """When, in `time.perf_counter()`'s seconds, the request ends whether it is done or not."""
+    tenant: str = ""
+    """Only sequences of the same tenant share what they have read."""
+    shares: bool = True
+    """Whether what is read may be found by later requests, and theirs by this one."""
+    embed: Callable[[int, int], Tensor] | None = None
+    """Embeddings (1, T, E) of the prompt's positions from .. to, for prompts that are not tokens only."""
+    cancel: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def scores_prompt(self) -> bool:
+        return any(one.params.prompt_logprobs is not None for one in self.generations)
+
+
+@dataclass(eq=False)
+class SequenceState:
+    """One text. `ids` are the prompt and the new tokens, of which `read` have their keys and values in memory."""
+
+    request: Request
+    generation: Generation
+    ids: list[int]
+    siblings: list[SequenceState] = field(default_factory=list)
+    """Further samples of the same prompt, which begin once it has been read."""
+    table: Table = field(default_factory=Table)
+    read: int = 0
+    scored: int = 0
+    """Prompt positions whose log-probabilities were told."""
+    draft: list[int] = field(default_factory=list)
+    """Guessed next tokens, to be checked in this step."""
+    drafter: Any = None
+    """Who guesses them; see `drafts`."""
+    number: int = field(default_factory=lambda: next(_numbers))
+    arrived: float = field(default_factory=time.perf_counter)
+    chain: HashChain | None = None
+    """The hashes of its full blocks, as far as they were asked for."""
+
+    @property
+    def unread(self) -> int:
+        """Tokens that are still to be read before the next can be chosen."""
+        return len(self.ids) - self.read
+
+    @property
+    def is_decoding(self) -> bool:
+        return self.unread == 1 and self.read >= self.num_prompt
+
+    @property
+    def num_prompt(self) -> int:
+        return len(self.request.prompt_ids)
+
+    @property
+    def expires(self) -> bool:
+        deadline = self.request.deadline
+        return deadline is not None and time.perf_counter() >= deadline
+
+    def hashes(self, block_size: int, blocks: int) -> list[bytes]:
+        """The hashes of the first `blocks` full blocks."""
+        if self.chain is None:
+            self.chain = HashChain(self.request.tenant, block_size)
+        return self.chain.of(self.ids, blocks)
+
+    def family(self) -> Iterator[SequenceState]:
+        """This one and its siblings that wait for it."""
+        yield self
+        yield from self.siblings

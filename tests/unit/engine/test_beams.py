@@ -1,0 +1,77 @@
+"""Beam search in the engine: transformers' texts and scores, shared memory, nothing left behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from bloomery.core.errors import DeviceError, RequestError
+from bloomery.engine import LanguageModel
+from bloomery.engine.engine import EngineConfig
+
+
+@pytest.fixture(scope="module")
+def reference(tiny_folder: Path):
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(tiny_folder, dtype=torch.float32).eval()
+
+
+@pytest.mark.parametrize("beams", [1, 3, 5])
+@pytest.mark.parametrize("length_penalty", [0.0, 1.0])
+def test_beams_are_those_of_transformers(tiny: LanguageModel, reference, beams: int, length_penalty: float):
+    ids = tiny.encode_prompt("Once upon a time")
+    expected = reference.generate(
+        torch.tensor([ids]),
+        num_beams=beams,
+        num_return_sequences=beams,
+        max_new_tokens=14,
+        do_sample=False,
+        length_penalty=length_penalty,
+        return_dict_in_generate=True,
+        output_scores=True,
+    )
+    model = LanguageModel(tiny.decoder, tiny.tokenizer, name="b", engine=EngineConfig(block_size=4))
+    found = model.beam_search("Once upon a time", beams=beams, max_new_tokens=14, length_penalty=length_penalty)
+    ends = tiny.tokenizer.eos_ids
+    texts = [[i for i in row[len(ids) :].tolist() if i not in ends] for row in expected.sequences]
+    assert [one.token_ids for one in found] == texts
+    if beams > 1:
+        # Float32 sums of a dozen log-probabilities.
+        assert [one.score for one in found] == pytest.approx(expected.sequences_scores.tolist(), abs=1e-4)
+    assert model.engine.scheduler.pool.num_used == 0
+
+
+def test_beams_share_memory_and_go_beside_other_requests(tiny: LanguageModel):
+    model = LanguageModel(tiny.decoder, tiny.tokenizer, name="b", engine=EngineConfig(block_size=4))
+    stream = model.stream("def", max_new_tokens=30, temperature=0.0, ignore_eos=True)
+    alone = tiny.generate("def", max_new_tokens=30, temperature=0.0, ignore_eos=True).token_ids
+    first = [next(stream).token_ids[0] for _ in range(4)]
+    beams = model.beam_search("Once upon", beams=4, max_new_tokens=10)
+    assert first + [i for delta in stream for i in delta.token_ids] == alone
+    assert len(beams) == 4 and beams == sorted(beams, key=lambda one: -one.score)
+    assert model.engine.scheduler.pool.num_used == 0
+
+
+def test_numbers_out_of_range_and_too_little_memory_are_refused(tiny: LanguageModel):
+    for options in ({"beams": 0}, {"beams": 1000}, {"max_new_tokens": 0}, {"max_new_tokens": -1}):
+        with pytest.raises(RequestError):
+            tiny.beam_search("Once", **options)
+    model = LanguageModel(tiny.decoder, tiny.tokenizer, name="b", engine=EngineConfig(block_size=4, cache_tokens=40))
+    with pytest.raises(DeviceError, match="4 beams"):
+        model.beam_search("Once", beams=4, max_new_tokens=30)
+    assert model.engine.scheduler.pool.num_used == 0
+
+
+def test_samples_and_the_best_of_them(tiny: LanguageModel):
+    options = {"max_new_tokens": 12, "temperature": 1.5, "seed": 3}
+    drawn = tiny.samples("Once", 6, **options)
+    assert drawn[0].token_ids == tiny.generate("Once", **options).token_ids
+    assert len({tuple(one.token_ids) for one in drawn}) == 6
+    best = tiny.samples("Once", 2, best_of=6, **options)
+    means = sorted((sum(one.logprobs) / len(one.logprobs) for one in drawn), reverse=True)
+    assert [one.mean_logprob for one in best] == pytest.approx(means[:2])
+    with pytest.raises(RequestError):
+        tiny.samples("Once", 3, best_of=2)

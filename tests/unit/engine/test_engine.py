@@ -1,0 +1,237 @@
+"""Engine: batches give what each request gives alone, and what transformers gives; memory short or not; no leaks."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+
+from bloomery.core.errors import ConfigError, DataError, DeviceError
+from bloomery.engine import GenerationResult, LanguageModel
+from bloomery.engine.engine import EngineConfig
+from bloomery.engine.scheduler import SchedulerConfig
+
+PROMPTS = [
+    "Once upon a time there was a small furnace",
+    "def smelt(ore",
+    "🔥",
+    "Once upon a time there was a small oven that nobody",
+    "a",
+    "Ein Ofen, klein und heiß: über Nacht",
+]
+
+
+def engine_of(tiny: LanguageModel, **config) -> LanguageModel:
+    return LanguageModel(tiny.decoder, tiny.tokenizer, name="other", engine=EngineConfig(**config))
+
+
+def together(model: LanguageModel, prompts: list[str], **options) -> list[GenerationResult]:
+    """The results of requests that begin at the same time."""
+    requests = [model.request(model.encode_prompt(p), [options]) for p in prompts]
+    results: dict[int, GenerationResult] = {}
+    for number, delta in model.engine.run_all(requests):
+        if delta.result is not None:
+            results[number] = delta.result
+    return [results[i] for i in range(len(prompts))]
+
+
+@pytest.fixture(scope="module")
+def expected(tiny: LanguageModel, tiny_folder: Path) -> list[list[int]]:
+    """What transformers writes, prompt by prompt."""
+    from transformers import AutoModelForCausalLM
+
+    reference = AutoModelForCausalLM.from_pretrained(tiny_folder, dtype=torch.float32).eval()
+    found = []
+    for prompt in PROMPTS:
+        ids = torch.tensor([tiny.encode_prompt(prompt)])
+        found.append(reference.generate(ids, max_new_tokens=40, do_sample=False)[0, ids.size(1) :].tolist())
+    return found
+
+
+CONFIGS = {
+    "plain": {},
+    "no prefix cache": {"prefix_cache": False},
+    "blocks of one": {"block_size": 1},
+    "short parts": {"scheduler": SchedulerConfig(prefill_tokens=3, prefill_tokens_beside_decode=2)},
+    "two at a time": {"scheduler": SchedulerConfig(max_running=2)},
+    "short of memory": {"block_size": 4, "cache_tokens": 150},
+}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_mixed_batch_writes_what_transformers_writes(tiny: LanguageModel, expected: list[list[int]], name: str):
+    model = engine_of(tiny, **CONFIGS[name])
+    for _ in range(2):  # the second time, prompts are known
+        results = together(model, PROMPTS, max_new_tokens=40, temperature=0.0)
+        assert [r.token_ids for r in results] == expected
+    scheduler = model.engine.scheduler
+    assert scheduler.pool.num_used == 0 and not scheduler.running and not scheduler.waiting
+    assert (scheduler.hit_tokens > 0) == (name != "no prefix cache")
+    if name == "short of memory":
+        assert scheduler.preemptions > 0
+
+
+def test_a_seed_writes_the_same_alone_and_in_company(tiny: LanguageModel):
+    options = {"max_new_tokens": 30, "temperature": 1.2, "top_p": 0.9, "seed": 5}
+    alone = [tiny.generate(p, **options).token_ids for p in PROMPTS]
+    assert [r.token_ids for r in together(engine_of(tiny), PROMPTS, **options)] == alone
+
+
+def test_samples_of_one_prompt_read_it_once_and_differ(tiny: LanguageModel):
+    model = engine_of(tiny)
+    ids = model.encode_prompt(PROMPTS[0])
+    options = [{"max_new_tokens": 25, "temperature": 1.5, "seed": seed, "ignore_eos": True} for seed in range(5)]
+    results: dict[int, GenerationResult] = {}
+    most = 0
+    for number, delta in model.engine.run(model.request(ids, options)):
+        most = max(most, model.engine.scheduler.pool.num_used)
+        if delta.result is not None:
+            results[number] = delta.result
+    alone = [tiny.generate(PROMPTS[0], **one).token_ids for one in options]
+    assert [results[i].token_ids for i in range(5)] == alone
+    assert len({tuple(one) for one in alone}) == 5
+    size = model.engine.config.block_size
+    assert most <= len(ids) // size + 5 * (1 + -(-(25 + len(ids) % size) // size))
+    assert results[0].timings.prefill_seconds == results[4].timings.prefill_seconds > 0
+
+
+def test_a_known_prefix_is_not_read_again_and_tenants_do_not_share(tiny: LanguageModel):
+    model = engine_of(tiny, block_size=4)
+    ids = model.encode_prompt(PROMPTS[0])
+
+    def ask(tenant: str, **options) -> GenerationResult:
+        request = model.request(ids, [{"max_new_tokens": 4, "temperature": 0.0, **options}], tenant=tenant)
+        *_, (_, last) = model.engine.run(request)
+        assert last.result is not None
+        return last.result
+
+    first, again, stranger = ask("a"), ask("a"), ask("b")
+    assert first.timings.cached_tokens == stranger.timings.cached_tokens == 0
+    assert again.timings.cached_tokens == (len(ids) - 1) // 4 * 4
+    assert first.token_ids == again.token_ids == stranger.token_ids
+    scored = ask("a", prompt_logprobs=0)  # log-probabilities have to be computed
+    assert scored.timings.cached_tokens == 0 and len(scored.prompt_logprobs or ()) == len(ids)
+
+
+def test_short_of_memory_scores_and_log_probabilities_stay(tiny: LanguageModel):
+    model = engine_of(tiny, block_size=2, cache_tokens=120, scheduler=SchedulerConfig(prefill_tokens=5))
+    options = {"max_new_tokens": 30, "temperature": 0.0, "prompt_logprobs": 1, "logprobs": 1, "ignore_eos": True}
+    results = together(model, PROMPTS, **options)
+    assert model.engine.scheduler.preemptions > 0
+    for prompt, result in zip(PROMPTS, results, strict=True):
+        alone = tiny.generate(prompt, **options)
+        assert result.token_ids == alone.token_ids
+        assert result.logprobs == pytest.approx(alone.logprobs, abs=1e-5)
+        one, two = ([p.logprob for p in r.prompt_logprobs or () if p] for r in (result, alone))
+        assert one == pytest.approx(two, abs=1e-5)
+        assert len(result.prompt_logprobs or ()) == result.prompt_tokens
+
+
+def test_what_can_never_fit_is_refused_at_once(tiny: LanguageModel):
+    model = engine_of(tiny, block_size=4, cache_tokens=40)
+    with pytest.raises(DeviceError, match="no memory for the keys and values of 1"):
+        model.generate("a", max_new_tokens=100)
+    assert model.generate("a", max_new_tokens=30, temperature=0.0).token_ids
+    with pytest.raises(ConfigError):
+        EngineConfig(cache_dtype="int3")
+
+
+def test_int8_keys_and_values_write_nearly_the_same(tiny: LanguageModel):
+    model = engine_of(tiny, cache_dtype="int8")
+    result = model.generate(PROMPTS[0], max_new_tokens=20, temperature=0.0, prompt_logprobs=0)
+    exact = tiny.generate(PROMPTS[0], max_new_tokens=20, temperature=0.0, prompt_logprobs=0)
+    one, two = ([p.logprob for p in r.prompt_logprobs or () if p] for r in (result, exact))
+    assert one == pytest.approx(two, abs=0.1)
+
+
+def test_urgent_ones_come_first_and_push_others_out(tiny: LanguageModel):
+    model = engine_of(tiny, scheduler=SchedulerConfig(max_running=1))
+    ids = model.encode_prompt("a")
+
+    def stream(priority: int) -> Iterator[int]:
+        options = {"max_new_tokens": 30, "seed": 0, "ignore_eos": True}
+        return (priority for _ in model.engine.run(model.request(ids, [options], priority=priority)))
+
+    later = stream(5)
+    order = list(itertools.islice(later, 10))
+    order += list(stream(1))
+    assert order == [5] * 10 + [1] * 30
+    assert model.engine.scheduler.preemptions == 1
+    assert len(list(later)) == 20
+
+
+def test_a_deadline_ends_a_request_with_what_it_has(tiny: LanguageModel):
+    model = engine_of(tiny)
+    request = model.request([5], [{"max_new_tokens": 200, "ignore_eos": True}], deadline=time.perf_counter() + 0.05)
+    *_, (_, last) = model.engine.run(request)
+    assert last.result is not None and last.finish_reason == "deadline"
+    assert 0 < last.result.completion_tokens < 200
+    assert model.engine.scheduler.pool.num_used == 0
+
+
+def test_numbers_that_are_none_end_the_request_that_has_them_and_no_other(tiny: LanguageModel, monkeypatch):
+    model = engine_of(tiny)
+    poison = tiny.tokenizer.encode("🔥")[0]
+    hidden_states = tiny.decoder.hidden_states
+
+    def broken(ids, **more):
+        hidden = hidden_states(ids, **more)
+        return hidden.masked_fill((ids == poison)[..., None], torch.nan) if poison in ids[0, -1:] else hidden
+
+    monkeypatch.setattr(tiny.decoder, "hidden_states", broken)
+    good = model.stream("a", max_new_tokens=20, temperature=0.0, ignore_eos=True)
+    first = next(good)
+    with pytest.raises(DataError, match="not a number"):
+        model.generate([poison], max_new_tokens=3)
+    assert first.token_ids and len(list(good)) == 19
+    assert model.engine.scheduler.pool.num_used == 0
+
+
+def test_threads_that_come_and_go_and_cancel_get_their_own_and_leave_nothing(tiny: LanguageModel):
+    model = engine_of(tiny, block_size=4, cache_tokens=400)
+    alone = {seed: tiny.generate(PROMPTS[seed % 6], max_new_tokens=20, seed=seed).token_ids for seed in range(24)}
+
+    def ask(seed: int) -> bool:
+        rng, cancel, found = random.Random(seed), threading.Event(), []
+        stream = model.stream(PROMPTS[seed % 6], max_new_tokens=20, seed=seed, cancel=cancel)
+        stop = rng.choice([None, None, rng.randrange(1, 9)])
+        for delta in stream:
+            found += delta.token_ids
+            if stop is not None and len(found) >= stop:
+                if rng.random() < 0.5:
+                    cancel.set()
+                else:
+                    stream.close()  # type: ignore[attr-defined]
+                    break
+        return found == alone[seed] if stop is None else found == alone[seed][: len(found)]
+
+    with ThreadPoolExecutor(12) as threads:
+        assert all(threads.map(ask, range(24)))
+    scheduler = model.engine.scheduler
+    assert scheduler.pool.num_used == 0 and not scheduler.running and not scheduler.waiting
+    assert not model.engine._tickets
+
+
+def test_abandoned_requests_go_on_with_the_others(tiny: LanguageModel):
+    model = engine_of(tiny)
+    left = model.stream("Once", max_new_tokens=10, seed=1, ignore_eos=True)
+    next(left)
+    model.generate("def", max_new_tokens=40, seed=2, ignore_eos=True)
+    steps = model.engine._bench.busy_seconds
+    assert len(list(left)) == 9
+    assert model.engine._bench.busy_seconds == steps  # all was there already
+
+
+def test_joules_and_seconds_of_a_batch_are_shared(tiny: LanguageModel):
+    results = together(engine_of(tiny), PROMPTS, max_new_tokens=20, seed=0, ignore_eos=True)
+    for result in results:
+        assert result.timings.prefill_seconds > 0 and result.timings.decode_seconds > 0
+        assert result.timings.steps == 19
+        assert not result.decode_energy.known or (result.decode_energy.central or 0) >= 0
