@@ -135,7 +135,13 @@ def _open(
 
 
 def _text_encoder(model: Any, folder: Path, name: str) -> TextEncoder:
-    return TextEncoder(model, Tokenizer.load(folder), name=name, pooling=Pooling.from_folder(folder))
+    return TextEncoder(
+        model,
+        Tokenizer.load(folder),
+        name=name,
+        pooling=Pooling.from_folder(folder),
+        shorter_dimensions=_shorter_dimensions(folder, model.config.hidden_size),
+    )
 
 
 def _image_text(model: Any, folder: Path, name: str) -> ImageTextModel:
@@ -198,6 +204,15 @@ def read_label_names(folder: Path) -> list[str]:
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise DataError(f"{path} should hold a list of names")
     return names
+
+
+def _shorter_dimensions(folder: Path, hidden_size: int) -> list[int]:
+    """To what lengths a config.json says that vectors may be cut, in the two keys that vLLM reads."""
+    config = read_json(folder / "config.json")
+    named = config.get("matryoshka_dimensions")
+    if isinstance(named, list):
+        return [n for n in named if isinstance(n, int) and 0 < n <= hidden_size]
+    return list(range(1, hidden_size + 1)) if config.get("is_matryoshka") is True else []
 
 
 def _usual(place: torch.device) -> torch.dtype | None:

@@ -6,6 +6,7 @@ nothing; it is never silently ignored. This module does not know models or answe
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
@@ -186,12 +187,15 @@ class ChatBody(StructureFields, Body):
             raise RequestError("top_logprobs needs logprobs: true", param="top_logprobs", code="invalid_value")
 
 
-def refuse_unsupported(extra: dict[str, Any], known: Any) -> None:
-    """RequestError for the first extra parameter whose value asks for something."""
+def refuse_unsupported(
+    extra: dict[str, Any], known: Any, neutral_values: Mapping[str, tuple[Any, ...]] = _NEUTRAL
+) -> None:
+    """RequestError for the first extra parameter whose value asks for something; `neutral_values` says of each
+    parameter that is not supported which values do not."""
     for name, value in extra.items():
         if value is None or name in _LABELS:
             continue
-        neutral = _NEUTRAL.get(name)
+        neutral = neutral_values.get(name)
         if neutral is None:
             hint = nearest(name, known) if len(name) < 100 else ""
             raise RequestError(f"unknown parameter {name!r:.80}", hint=hint, param=name, code="unknown_parameter")
