@@ -6,6 +6,7 @@ model runs as it serves (see `models.inside`). This module does not know termina
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -77,7 +78,7 @@ class GlassBox:
     @torch.inference_mode()
     def attention(
         self,
-        text: str,
+        text: str | Sequence[int],
         *,
         target: str | None = None,
         cross: bool = False,
@@ -87,7 +88,8 @@ class GlassBox:
         vectors: bool = False,
         grid_limit: int = GRID_LIMIT,
     ) -> AttentionView:
-        """One head. Numbers below 0 count from the end. RequestError for a place that is not there.
+        """One head. Numbers below 0 count from the end. RequestError for a place that is not there. `text` may be token
+        ids as the model was served them.
 
         Of an encoder-decoder: the encoder's, with a `target` the decoder's, with `cross` the decoder's over the text.
         `vectors` adds the keys themselves.
@@ -253,8 +255,10 @@ class GlassBox:
         parts = ", ".join(f"{i} {token_label(self.tokenizer, i)!r}" for i in ids[:8]) or "none"
         raise RequestError(f"{text!r:.60} is {len(ids)} tokens: {parts}", hint="give one of their ids", param="token")
 
-    def _encode(self, text: str) -> list[int]:
+    def _encode(self, text: str | Sequence[int]) -> list[int]:
         model = self.model
+        if not isinstance(text, str):
+            return self._checked(list(text), "text", embedding_of(model).size(0))
         if isinstance(model, Encoder):
             ids = TextEncoder(model, self.tokenizer, name=self.name).encode_blanks(text)
         elif isinstance(model, Decoder):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, TypedDict, Unpack
 
@@ -304,6 +305,10 @@ class LanguageModel:
         if isinstance(top, bool) or not isinstance(top, int) or top < 1:
             raise RequestError(f"top should be a whole number from 1, not {top!r:.40}", param="top")
         return distribution(self.logits(self.encode_prompt(prompt))[0, -1], params, self.tokenizer, top=top)
+
+    def turn(self) -> AbstractContextManager[None]:
+        """Inside, nothing else is computed with this model: for work on it beside the engine."""
+        return self._bench.turns.take()
 
     def close(self) -> None:
         """Close the energy meter."""

@@ -154,9 +154,9 @@ class _Routes:
         prompts, options, n = completion_prompts(body), completion_options(body), body.n or 1
         job = service.enter(http)
         with job.leaving_on_error():
-            ids = await service.encode(model, prompts, n)
+            ids = await service.encode(model, prompts, body.best_of or n)
             form = CompletionFormat(model, ids, n, echo=bool(body.echo), logprobs=body.logprobs)
-            served = service.served("cmpl", completions.ROUTE, model, ids, n, options, job, visit_of(http))
+            served = service.served("cmpl", completions.ROUTE, model, ids, n, options, job, visit_of(http), body=body)
             return await reply(http, service.room, served, form, **_streaming(body))
 
     async def chat(self, body: ChatBody, http: Request) -> Response:
@@ -180,6 +180,7 @@ class _Routes:
                 visit_of(http),
                 asked.images,
                 continues=False,
+                body=body,
             )
             return await reply(http, service.room, served, asked.form, **_streaming(body))
 

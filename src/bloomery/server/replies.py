@@ -81,7 +81,10 @@ async def _events(
         async with aclosing(room.stream(served.job, served.run)) as deltas:
             async for choice, delta in deltas:
                 refuse_cancelled(delta)
-                for entry in form.chunks(choice, delta):
+                entries = form.chunks(choice, delta)
+                if entries and delta.result is not None:
+                    entries[-1] |= await asyncio.to_thread(served.inspected, delta)
+                for entry in entries:
                     yield _event({**head, "choices": [entry], **tail})
         if include_usage:
             yield _event({**head, "choices": [], "usage": served.usage()})
@@ -115,7 +118,10 @@ async def _whole(http: Request, room: WaitingRoom, served: ServedRequest, form: 
     collected = await unless_gone(http, collect(room, served))
     if collected is None:
         return gone()
-    choices = [form.whole(choice, deltas) for choice, deltas in enumerate(collected)]
+    told = served.told(collected)
+    choices = [form.whole(choice, deltas) for choice, deltas in enumerate(told)]
+    for entry, deltas in zip(choices, told, strict=True):
+        entry |= await asyncio.to_thread(served.inspected, deltas[-1])
     body = {
         "id": served.id,
         "object": form.whole_object,
@@ -129,7 +135,7 @@ async def _whole(http: Request, room: WaitingRoom, served: ServedRequest, form: 
 
 async def collect(room: WaitingRoom, served: ServedRequest) -> list[list[Delta]]:
     """All deltas of each choice."""
-    choices: list[list[Delta]] = [[] for _ in range(len(served.prompts) * served.n)]
+    choices: list[list[Delta]] = [[] for _ in range(len(served.prompts) * served.drawn)]
     async with aclosing(room.stream(served.job, served.run)) as deltas:
         async for choice, delta in deltas:
             refuse_cancelled(delta)

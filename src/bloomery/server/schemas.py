@@ -12,10 +12,11 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from bloomery.core.errors import RequestError, nearest
-from bloomery.engine.params import MAX_STOP_CHARACTERS, MAX_STOP_STRINGS, MAX_TOP_LOGPROBS
+from bloomery.engine.params import MAX_STOP_CHARACTERS, MAX_STOP_STRINGS, MAX_TOP_LOGPROBS, MAX_TRACED
 from bloomery.server.structure import StructureFields
 from bloomery.server.tool_messages import Calls
 
+MAX_ATTENTION_ROWS = 16
 Whole = Annotated[int, Field(strict=True)]
 Real = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Flag = Annotated[bool, Field(strict=True)]
@@ -31,17 +32,13 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "audio": (),
     "best_of": (1,),
     "echo": (False,),
-    "frequency_penalty": (0,),
     "function_call": ("none", "auto"),
     "functions": ([],),
-    "logit_bias": ({},),
     "modalities": (["text"],),
     "moderation": (),
     "parallel_tool_calls": (True, False),
     "prediction": (),
-    "presence_penalty": (0,),
     "reasoning_effort": ("none",),
-    "repetition_penalty": (1,),
     "response_format": ({"type": "text"},),
     "service_tier": ("auto", "default"),
     "store": (False,),
@@ -51,6 +48,26 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "verbosity": (),
     "web_search_options": (),
 }
+
+
+class AttentionAsk(BaseModel):
+    """One row: a layer's head, seen from a position of prompt and new tokens; numbers below 0 count from the end."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    layer: Annotated[Whole, Field(ge=-(2**20), le=2**20)] = -1
+    head: Annotated[Whole, Field(ge=-(2**20), le=2**20)] = 0
+    query: Annotated[Whole, Field(ge=-(2**31), le=2**31)] = -1
+
+
+class Inspect(BaseModel):
+    """What to tell of each choice."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    probabilities: Annotated[Whole, Field(ge=1, le=MAX_TRACED)] | None = None
+    """Candidates for each new token."""
+    attention: Annotated[list[AttentionAsk], Field(max_length=MAX_ATTENTION_ROWS)] = []
 
 
 class Body(BaseModel):
@@ -63,6 +80,12 @@ class Body(BaseModel):
     top_p: Annotated[Real, Field(ge=0, le=1)] | None = None
     top_k: Annotated[Whole, Field(ge=-1, le=2**31 - 1)] | None = None
     min_p: Annotated[Real, Field(ge=0, le=1)] | None = None
+    typical_p: Annotated[Real, Field(ge=0, le=1)] | None = None
+    repetition_penalty: Annotated[Real, Field(ge=0.01, le=100)] | None = None
+    presence_penalty: Annotated[Real, Field(ge=-2, le=2)] | None = None
+    frequency_penalty: Annotated[Real, Field(ge=-2, le=2)] | None = None
+    logit_bias: dict[str, Annotated[Real, Field(ge=-100, le=100)]] | None = None
+    priority: Annotated[Whole, Field(ge=0, le=2**31 - 1)] | None = None
     n: Annotated[Whole, Field(ge=1, le=128)] | None = None
     seed: Annotated[Whole, Field(ge=-(2**63), le=2**63 - 1)] | None = None
     stop: StopText | Annotated[list[StopText], Field(max_length=MAX_STOP_STRINGS)] | None = None
@@ -90,6 +113,16 @@ class CompletionBody(Body):
     max_tokens: Annotated[Whole, Field(ge=0, le=2**31 - 1)] | None = None
     logprobs: Logprobs | None = None
     echo: Flag | None = None
+    best_of: Annotated[Whole, Field(ge=1, le=128)] | None = None
+    inspect: Inspect | None = None
+
+    def refuse_unsupported(self) -> None:
+        super().refuse_unsupported()
+        if self.best_of is not None:
+            if self.best_of < (self.n or 1):
+                raise RequestError("best_of should be at least n", param="best_of", code="invalid_value")
+            if self.stream and self.best_of > (self.n or 1):
+                raise RequestError("best_of cannot be streamed", param="best_of", code="invalid_value")
 
 
 class ImageUrl(BaseModel):
@@ -180,6 +213,7 @@ class ChatBody(StructureFields, Body):
     max_completion_tokens: Annotated[Whole, Field(ge=1, le=2**31 - 1)] | None = None
     logprobs: Flag | None = None
     top_logprobs: Logprobs | None = None
+    inspect: Inspect | None = None
 
     def refuse_unsupported(self) -> None:
         super().refuse_unsupported()

@@ -20,7 +20,9 @@ from bloomery.engine import Delta, GenerationResult, LanguageModel, VisionLangua
 from bloomery.engine.language_model import SamplingOptions, with_seed_of
 from bloomery.engine.sequence import Request
 from bloomery.models.image_processor import listed
+from bloomery.server.inspection import inspected
 from bloomery.server.metrics import Metrics
+from bloomery.server.schemas import Inspect
 from bloomery.server.visit import Visit
 from bloomery.server.waiting import Job
 
@@ -48,6 +50,10 @@ class ServedRequest:
     continues: bool = True
     """Whether the new text goes on from the prompt's; a chat's does not."""
     priority: int = 0
+    best_of: int | None = None
+    """So many are drawn for each prompt, and the `n` whose tokens are most probable on average are told."""
+    inspect: Inspect | None = None
+    """What to tell of how each choice came to be."""
     created: int = field(default_factory=lambda: int(time.time()))
     results: list[GenerationResult] = field(default_factory=list)
 
@@ -71,11 +77,35 @@ class ServedRequest:
             more: dict[str, Any] = {"tenant": self.visit.tenant.name, "priority": self.priority}
             if self.images and isinstance(self.model, VisionLanguageModel):
                 more |= self.model.illustrated(prompt, self.model.processor(listed(self.images)))
-            samples = [with_seed_of(self.options, place) for place in range(self.n)]
+            options = self.options.copy()
+            if self.inspect is not None:
+                options["trace"] = self.inspect.probabilities or 1
+            samples = [with_seed_of(options, place) for place in range(self.drawn)]
             requests.append(
                 self.model.request(prompt, samples, continues=self.continues, cancel=self.job.cancel, **more)
             )
         return requests
+
+    @property
+    def drawn(self) -> int:
+        """Texts that are drawn for each prompt."""
+        return self.best_of or self.n
+
+    def told(self, choices: list[list[Delta]]) -> list[list[Delta]]:
+        """The choices that are told, of all that were drawn."""
+        kept: list[list[Delta]] = []
+        for start in range(0, len(choices), self.drawn):
+            mine = choices[start : start + self.drawn]
+            if self.drawn > self.n:
+                mine.sort(key=lambda deltas: -deltas[-1].result.mean_logprob if deltas[-1].result else 0.0)
+            kept += mine[: self.n]
+        return kept
+
+    def inspected(self, delta: Delta) -> dict[str, Any]:
+        """What is told beside a choice that ends with this delta; nothing unless it was asked for."""
+        if self.inspect is None or delta.result is None:
+            return {}
+        return {"inspect": inspected(self.model, delta.result, self.inspect)}
 
     def _observe(self, choice: int, delta: Delta, last: dict[int, float]) -> None:
         now = time.perf_counter()

@@ -23,11 +23,13 @@ from bloomery.server import embeddings
 from bloomery.server.config import ServeConfig
 from bloomery.server.drain import Drain
 from bloomery.server.embeddings import Embedding
+from bloomery.server.inspection import check_inspect
 from bloomery.server.loading import LoadBody, load_onto
 from bloomery.server.metrics import Metrics
+from bloomery.server.schemas import ChatBody, CompletionBody
 from bloomery.server.served import CANCELLED_STATUS, ServedRequest, new_id
 from bloomery.server.shelf import Served, Shelf
-from bloomery.server.tenant import ADMIN
+from bloomery.server.tenant import ADMIN, INSPECT
 from bloomery.server.visit import Visit, visit_of
 from bloomery.server.waiting import Job, WaitingRoom
 
@@ -124,8 +126,14 @@ class Service:
         visit: Visit,
         images: Sequence[Any] = (),
         continues: bool = True,
+        body: CompletionBody | ChatBody | None = None,
     ) -> ServedRequest:
-        """A request for text, ready to run. LimitReached for more tokens than the visit's key has left."""
+        """A request for text, ready to run. LimitReached for more tokens than the visit's key has left; RequestError
+        for a look inside without the right to it."""
+        inspect = body.inspect if body is not None else None
+        if inspect is not None:
+            visit.tenant.require(INSPECT)
+            check_inspect(model, inspect)
         visit.tenant.allowance.check_tokens(sum(map(len, prompts)))
         return ServedRequest(
             id=new_id(prefix),
@@ -138,6 +146,9 @@ class Service:
             job=job,
             visit=visit,
             continues=continues,
+            priority=(body.priority or 0) if body is not None else 0,
+            best_of=body.best_of if isinstance(body, CompletionBody) else None,
+            inspect=inspect,
             metrics=self.metrics,
             workspace=self.workspace,
         )
