@@ -10,7 +10,8 @@ from cyclopts import Parameter
 
 from bloomery.cli.constraint_options import ConstraintOptions
 from bloomery.cli.options import Common, print_json
-from bloomery.core.errors import ConfigError
+from bloomery.cli.search_options import SearchOptions
+from bloomery.core.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
     from bloomery.core.workspace import Workspace
@@ -56,7 +57,11 @@ def generate(
     ] = None,
     logprobs: Annotated[int | None, Parameter(help="With --json: this many alternatives for each token.")] = None,
     weights: Weights = None,
+    drafts: Annotated[
+        bool, Parameter(negative=(), help="Guess tokens from the text: faster where it repeats.")
+    ] = False,
     form: ConstraintOptions | None = None,
+    search: SearchOptions | None = None,
     common: Common | None = None,
 ) -> None:
     """Complete a prompt. Text is streamed to stdout; --json prints tokens, log-probabilities, timings and joules."""
@@ -76,22 +81,59 @@ def generate(
         "stop": stop,
         "logprobs": logprobs,
         "constraint": form.constraint() if form is not None else None,
+        **(search.parameters() if search is not None else {}),
     }
+    _check_names(options)
     loaded = open_model(model, common.workspace(), weights)
+    if drafts:
+        _guess(loaded)
+    if search is not None and search.several:
+        if image:
+            raise ConfigError("several texts about a picture are not supported", hint="leave --image out")
+        _print_several(search.texts(loaded, text, options), json=common.json)
+        return
     if image:
         options["image"] = _seen_by(loaded, image)
+    _print_one(loaded, text, options, common)
+
+
+def _guess(model: LanguageModel) -> None:
+    from bloomery.engine import EngineConfig
+
+    model.set_engine(EngineConfig(drafts="ngram"))
+
+
+def _print_one(model: LanguageModel, text: str, options: dict[str, Any], common: Common) -> None:
     if common.json:
-        data = result_data(loaded.generate(text, **options))
-        data["weights"] = _weights_data(loaded)
+        data = result_data(model.generate(text, **options))
+        data["weights"] = _weights_data(model)
         print_json(data)
         return
     result = None
-    for delta in loaded.stream(text, **options):
+    for delta in model.stream(text, **options):
         print(delta.text, end="", flush=True)
         result = delta.result or result
     print()
     if result is not None and not common.quiet:
         print(speed_line(result), file=sys.stderr)
+
+
+def _check_names(options: dict[str, Any]) -> None:
+    from bloomery.engine.params import SamplingParams
+
+    known = SamplingParams.__dataclass_fields__
+    for name in options:
+        if name not in known:
+            raise ConfigError(f"no sampling parameter {name!r:.60}", hint=nearest(name, known))
+
+
+def _print_several(texts: list[dict[str, Any]], *, json: bool) -> None:
+    if json:
+        print_json({"texts": texts})
+        return
+    for number, one in enumerate(texts, 1):
+        print(f"[{number}, log-probability {one['logprob']:.2f}]")
+        print(one["text"])
 
 
 def _weights_data(model: LanguageModel) -> dict[str, Any] | None:

@@ -1,7 +1,9 @@
 """The engine: requests in, tokens with log-probabilities, timings and joules out."""
 
+from bloomery.engine.beams import Beam
 from bloomery.engine.classifier import Classifier
 from bloomery.engine.constraint_spec import ConstraintSpec, ToolChoice, ToolFunction
+from bloomery.engine.engine import EngineConfig
 from bloomery.engine.exchange import export_model, import_model
 from bloomery.engine.gguf_file import export_gguf
 from bloomery.engine.glass_box import GlassBox, open_glass_box
@@ -16,10 +18,12 @@ from bloomery.engine.text_encoder import Candidate, TextEncoder
 from bloomery.engine.vision_language_model import VisionLanguageModel
 
 __all__ = [
+    "Beam",
     "Candidate",
     "Classifier",
     "ConstraintSpec",
     "Delta",
+    "EngineConfig",
     "GenerationResult",
     "GlassBox",
     "ImageEncoder",

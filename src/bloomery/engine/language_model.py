@@ -88,7 +88,12 @@ class LanguageModel:
         self._bench = Bench(open_meter() if meter is None else meter)
         if draft_model is not None and draft_model.config.vocab_size < tokenizer.vocab_size:
             raise ConfigError("the draft model has another vocabulary", hint="it should share the tokenizer")
-        self.engine = Engine(self.decoder, self._bench, engine, draft_model=draft_model and draft_model.eval())
+        self._draft_model = draft_model and draft_model.eval()
+        self.set_engine(engine)
+
+    def set_engine(self, config: EngineConfig | None) -> None:
+        """Another engine for the requests that come from now on; memory of keys and values is begun anew."""
+        self.engine = Engine(self.decoder, self._bench, config, draft_model=self._draft_model)
 
     @property
     def config(self) -> ModelConfig:

@@ -10,6 +10,8 @@ import os
 from dataclasses import dataclass
 
 from bloomery.core.errors import ConfigError
+from bloomery.engine import EngineConfig
+from bloomery.engine.scheduler import SchedulerConfig
 
 API_KEY_VARIABLE = "BLOOMERY_API_KEY"
 _WILDCARDS = ("0.0.0.0", "::", "")
@@ -31,6 +33,14 @@ class ServeConfig:
     """The key that every request must carry as a bearer token; None reads $BLOOMERY_API_KEY, "" is no key."""
     weights: str | None = None
     """What the linear layers compute in: "auto", "plain", "float16", "int8", "int4", ...; None: as the file is."""
+    drafts: str = "off"
+    """"ngram" guesses tokens from the text itself: faster where it repeats, and the same texts."""
+    cache_tokens: int | None = None
+    """Positions of key/value memory of each model; None: see the engine."""
+    cache_dtype: str = "auto"
+    """Keys and values as the weights, or "int8": a quarter of the memory, and a little loss."""
+    prefix_cache: bool = True
+    """Remember what was read for prompts of the same key that begin alike."""
     keys: str = ""
     """A file of several keys, each with a name, rights and limits (see `keys`); "" is none."""
     audit_log: str | None = None
@@ -80,6 +90,7 @@ class ServeConfig:
                 raise ConfigError(f"{name} should be at least 1, not {getattr(self, name)}")
         if self.max_waiting < 0 or self.default_chat_tokens < 1:
             raise ConfigError("max_waiting should be at least 0 and default_chat_tokens at least 1")
+        _ = self.engine  # a ConfigError now, not when a model is loaded
         if not self.is_loopback and not self.needs_key:
             raise ConfigError(
                 f"serving on {self.host or 'every address'} without a key would let anyone use the model",
@@ -92,6 +103,17 @@ class ServeConfig:
     def needs_key(self) -> bool:
         """Whether nobody is answered without a key."""
         return bool(self.api_key or self.keys)
+
+    @property
+    def engine(self) -> EngineConfig:
+        """How each language model's engine is set up."""
+        return EngineConfig(
+            drafts=self.drafts,
+            cache_tokens=self.cache_tokens,
+            cache_dtype=self.cache_dtype,
+            prefix_cache=self.prefix_cache,
+            scheduler=SchedulerConfig(max_running=max(64, self.max_running)),
+        )
 
     @property
     def is_loopback(self) -> bool:

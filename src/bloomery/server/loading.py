@@ -9,13 +9,15 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
 from bloomery.core.artifact import Artifact
 from bloomery.core.errors import BloomeryError, ConfigError, RequestError
 from bloomery.core.workspace import Workspace
-from bloomery.engine import load
+from bloomery.engine import LanguageModel, load
+from bloomery.server.config import ServeConfig
 from bloomery.server.schemas import Text, refuse_unsupported
 from bloomery.server.shelf import Shelf
 
@@ -63,20 +65,26 @@ def _artifact(path: Path) -> Artifact:
         raise _unusable(error) from error
 
 
-def load_onto(
-    shelf: Shelf, body: LoadBody, workspace: Workspace | None, folders: Sequence[str | Path], *, max_models: int
-) -> str:
+def open_model(reference: str | Path | Artifact, workspace: Workspace | None, config: ServeConfig) -> Any:
+    """A model as the server computes with it: its weights and its engine as the config says."""
+    model = load(reference, weights=config.weights, workspace=workspace)
+    if isinstance(model, LanguageModel):
+        model.set_engine(config.engine)
+    return model
+
+
+def load_onto(shelf: Shelf, body: LoadBody, workspace: Workspace | None, config: ServeConfig) -> str:
     """Load a model and put it on the shelf; returns its name. RequestError for whatever is in the way."""
     body.refuse_unsupported()
-    reference = find_loadable(body.model, workspace, folders)
+    reference = find_loadable(body.model, workspace, config.model_folders)
     name = reference.name
     if name in shelf:
         raise _taken(name)
-    if len(shelf) >= max_models:
+    if len(shelf) >= config.max_models:
         message = f"{len(shelf)} models are served, which is the limit"
         raise RequestError(message, hint="unload one", code="too_many_models", status=409)
     try:
-        model = load(reference, workspace=workspace)
+        model = open_model(reference, workspace, config)
     except BloomeryError as error:
         raise _unusable(error) from error
     try:

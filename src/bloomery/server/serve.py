@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Any
 from bloomery.core.artifact import Artifact
 from bloomery.core.errors import ConfigError, DeviceError
 from bloomery.core.workspace import Workspace, as_workspace
-from bloomery.engine import LanguageModel, TextEncoder, load
+from bloomery.engine import LanguageModel, TextEncoder
 from bloomery.server.config import ServeConfig
 from bloomery.server.keys import read_keys
+from bloomery.server.loading import open_model
 from bloomery.server.shelf import Served, Shelf
 
 if TYPE_CHECKING:
@@ -60,17 +61,17 @@ def serve(
     listener = listen(config)
     try:
         workspace = as_workspace(workspace)
-        _run(listener, _loaded(models, workspace, config.weights), workspace, config)
+        _run(listener, _loaded(models, workspace, config), workspace, config)
     finally:
         listener.close()
 
 
-def _loaded(models: Reference | Sequence[Reference], workspace: Workspace, weights: str | None) -> Shelf:
+def _loaded(models: Reference | Sequence[Reference], workspace: Workspace, config: ServeConfig) -> Shelf:
     one = isinstance(models, (LanguageModel, TextEncoder, str, Path, Artifact))
     shelf = Shelf([])
     for model in [models] if one else models:  # type: ignore[union-attr]
         owned = isinstance(model, (str, Path, Artifact))
-        opened = load(model, weights=weights, workspace=workspace) if owned else model  # type: ignore[arg-type]
+        opened = open_model(model, workspace, config) if owned else model  # type: ignore[arg-type]
         shelf.add(opened, owned=owned)  # type: ignore[arg-type]
     if not len(shelf):
         raise ConfigError("a server needs at least one model")

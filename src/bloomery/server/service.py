@@ -81,10 +81,7 @@ class Service:
         """The model object of a model that has just been loaded, one at a time."""
         visit.tenant.require(ADMIN)
         async with self._loading:
-            config = self.config
-            visit.model = await asyncio.to_thread(
-                load_onto, self.shelf, body, self.workspace, config.model_folders, max_models=config.max_models
-            )
+            visit.model = await asyncio.to_thread(load_onto, self.shelf, body, self.workspace, self.config)
         return self.shelf.describe(visit.model)[0]
 
     async def unload(self, name: str, visit: Visit) -> dict[str, Any]:
