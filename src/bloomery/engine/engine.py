@@ -32,7 +32,7 @@ from bloomery.models.decoder import Decoder
 from bloomery.models.paged import PagedMemory
 
 Told = tuple[SequenceState, Delta]
-_MAX_CPU_SHARE, _MAX_GPU_SHARE = 0.4, 0.8
+_MAX_CPU_SHARE, _MAX_GPU_SHARE = 0.4, 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ class EngineConfig:
     """Positions of a block of key/value memory."""
     cache_tokens: int | None = None
     """Positions of key/value memory in all; None: what `max_running` texts as long as the context need, or two fifths
-    of the memory that is free (four fifths on a GPU), whichever is less."""
+    of the memory that is free (half on a GPU), whichever is less."""
     cache_dtype: str = "auto"
     """"auto" as the weights, or "int8" with a scale for each position and head."""
     prefix_cache: bool = True
@@ -70,6 +70,7 @@ class Ticket:
     """A request in the engine: what is to be told of each of its samples, in order, and what went wrong."""
 
     sequences: list[SequenceState]
+    wake: threading.Condition
     ready: deque[tuple[int, Delta]] = field(default_factory=deque)
     error: BaseException | None = None
     unfinished: int = 0
@@ -108,8 +109,10 @@ class Engine:
         kind = "model" if draft_model is not None else self.config.drafts
         self.drafting = None if kind == "off" else Drafting(kind, self.config.draft_tokens, draft_model)
         self._decoder, self._bench = decoder, bench
-        self._condition = threading.Condition()
+        self._lock = threading.RLock()
+        self._condition = threading.Condition(self._lock)
         self._stepping = False
+        self._waiting: dict[Ticket, None] = {}
         self._tickets: dict[SequenceState, Ticket] = {}
         self._runner: Runner | None = None
         self._scheduler: Scheduler | None = None
@@ -156,7 +159,9 @@ class Engine:
                     elif not ticket.unfinished:
                         return
                     elif self._stepping:
-                        self._condition.wait()
+                        self._waiting[ticket] = None
+                        ticket.wake.wait()
+                        self._waiting.pop(ticket, None)
                         continue
                     else:
                         self._stepping = True
@@ -182,12 +187,12 @@ class Engine:
                 yield self._runner, pool
         finally:
             with self._condition:
-                self._stepping = False
-                self._condition.notify_all()
+                self._rest()
 
     def _enter(self, requests: Sequence[Request]) -> Ticket:
         families = [[self._state(request, one) for one in request.generations] for request in requests]
-        ticket = Ticket([one for family in families for one in family])
+        sequences = [one for family in families for one in family]
+        ticket = Ticket(sequences, threading.Condition(self._lock))
         ticket.unfinished = len(ticket.sequences)
         with self._condition:
             pool = self.scheduler.pool
@@ -214,10 +219,11 @@ class Engine:
         with self._condition:
             while self._stepping:  # the step that is being made may write into its memory
                 self._condition.wait()
+            self._waiting.pop(ticket, None)
             for one in ticket.sequences:
                 if self._tickets.pop(one, None) is not None:
                     self.scheduler.remove(one)
-            self._condition.notify_all()
+            self._rest()  # it may have been the one that was woken to make the next step
 
     def _lead(self) -> None:
         """Make one step for everybody."""
@@ -232,8 +238,20 @@ class Engine:
                         ticket.tell(one, delta)
                     if delta.result is not None:
                         self._drop(one)
-                self._stepping = False
-                self._condition.notify_all()
+                self._rest()
+
+    def _rest(self) -> None:
+        """A step is over: wake who has something to read, and one who has not, to make the next. Not everybody: with
+        many connections that would cost more than the step."""
+        self._stepping = False
+        self._condition.notify_all()
+        leads = False
+        for ticket in self._waiting:
+            if ticket.ready or ticket.error is not None or not ticket.unfinished:
+                ticket.wake.notify()
+            elif not leads:
+                ticket.wake.notify()
+                leads = True
 
     def _step(self) -> list[Told]:
         with self._condition:  # requests come and go between steps, never during one
@@ -309,14 +327,14 @@ class Engine:
     def _decode(self, batch: Sequence[SequenceState]) -> list[Told]:
         assert self._runner is not None
         with self._bench.step() as step:
-            parts = self._runner.decode(batch)
-            every = torch.log_softmax(torch.cat(parts), dim=-1)
-            logprobs = every.split([len(part) for part in parts])
-            choices = [_choose(*three) for three in zip(batch, parts, logprobs, strict=True)]
-        tokens = sum(len(part) for part in parts)
-        for one, part in zip(batch, parts, strict=True):
+            logits = self._runner.decode(batch)
+            sizes = [1 + len(one.draft) for one in batch]
+            parts = zip(batch, logits.split(sizes), torch.log_softmax(logits, dim=-1).split(sizes), strict=True)
+            choices = [_choose(*three) for three in parts]
+        tokens = sum(sizes)
+        for one, size in zip(batch, sizes, strict=True):
             one.generation.begin()
-            one.generation.spend(step.seconds, len(part) / tokens)
+            one.generation.spend(step.seconds, size / tokens)
         view = StepView(phase="decode", step_seconds=step.seconds, step_tokens=tokens, step_sequences=len(batch))
         told = self._accept(choices, view)
         with self._condition:

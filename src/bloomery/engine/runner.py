@@ -59,11 +59,10 @@ class Runner:
             return self.logits(hidden)
         return self.logits(hidden[-1:]) if end == len(sequence.ids) else None
 
-    def decode(self, sequences: Sequence[SequenceState]) -> list[Tensor]:
-        """Read the last token of each, and its guesses; logits float32 on the CPU (1 + guesses, V) of each."""
+    def decode(self, sequences: Sequence[SequenceState]) -> Tensor:
+        """Read the last token of each, and its guesses; logits float32 on the CPU, 1 + guesses rows of each."""
         parts = [[sequence.ids[-1], *sequence.draft] for sequence in sequences]
-        logits = self.logits(self.read(parts, [(one.table, one.read) for one in sequences]))
-        return list(logits.split([len(part) for part in parts]))
+        return self.logits(self.read(parts, [(one.table, one.read) for one in sequences]))
 
     def read(
         self, parts: Sequence[Sequence[int]], places: Sequence[tuple[Table, int]], embeds: Tensor | None = None

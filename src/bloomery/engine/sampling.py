@@ -105,11 +105,6 @@ class Sampler:
         self._counts: Counter[int] = Counter()
 
     @property
-    def is_plain(self) -> bool:
-        """Whether the most probable token is always chosen, so that a batch can be chosen at once."""
-        return self.params.temperature == 0 and not self._changes
-
-    @property
     def _changes(self) -> bool:
         p = self.params
         return bool(self._bias or p.repetition_penalty != 1.0 or p.presence_penalty or p.frequency_penalty)

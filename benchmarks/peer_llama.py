@@ -1,0 +1,77 @@
+"""llama.cpp as a peer of bench_engine.py: run by a Python that has `llama_cpp`, prints one JSON object.
+
+    python benchmarks/peer_llama.py model.gguf --threads 2 --streams 8 --prompt 32 --new 128
+
+Batched decode as llama.cpp's own batched bench does it (no sampling, every sequence one token a step), and prefill of
+512 tokens in one batch. Times are of `llama_decode` alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+
+import llama_cpp as ll
+
+
+def add(batch: ll.llama_batch, token: int, position: int, sequence: int, *, logits: bool) -> None:
+    n = batch.n_tokens
+    batch.token[n], batch.pos[n], batch.n_seq_id[n] = token, position, 1
+    batch.seq_id[n][0], batch.logits[n] = sequence, logits
+    batch.n_tokens = n + 1
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("model")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--streams", type=int, default=8)
+    parser.add_argument("--prompt", type=int, default=32)
+    parser.add_argument("--new", type=int, default=128)
+    options = parser.parse_args()
+    ll.llama_log_set(ll.llama_log_callback(lambda *_: None), None)
+    ll.llama_backend_init()
+    model = ll.llama_model_load_from_file(options.model.encode(), ll.llama_model_default_params())
+    params = ll.llama_context_default_params()
+    params.n_ctx = max(1024, options.streams * (options.prompt + options.new))
+    params.n_batch = params.n_ubatch = 512
+    params.n_seq_max = options.streams
+    params.n_threads = params.n_threads_batch = options.threads
+    context = ll.llama_init_from_model(model, params)
+    memory = ll.llama_get_memory(context)
+    batch = ll.llama_batch_init(512, 0, 1)
+
+    def decode() -> float:
+        began = time.perf_counter()
+        assert ll.llama_decode(context, batch) == 0
+        ll.llama_synchronize(context)
+        return time.perf_counter() - began
+
+    def prefill() -> float:
+        ll.llama_memory_clear(memory, True)
+        batch.n_tokens = 0
+        for position in range(512):
+            add(batch, 5 + position % 200, position, 0, logits=position == 511)
+        return decode()
+
+    prefill()
+    seconds_prefill = min(prefill() for _ in range(2))
+    ll.llama_memory_clear(memory, True)
+    for sequence in range(options.streams):
+        batch.n_tokens = 0
+        for position in range(options.prompt):
+            add(batch, 5 + position, position, sequence, logits=position == options.prompt - 1)
+        decode()
+    total = 0.0
+    for step in range(options.new):
+        batch.n_tokens = 0
+        for sequence in range(options.streams):
+            add(batch, 7 + step % 100, options.prompt + step, sequence, logits=True)
+        total += decode()
+    rates = {"decode": options.streams * options.new / total, "prefill": 512 / seconds_prefill}
+    print(json.dumps(rates | {"version": ll.__version__}))
+
+
+if __name__ == "__main__":
+    main()
