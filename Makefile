@@ -3,21 +3,28 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+CLIENTS := $(VENV)/.clients
 EXPERIMENTS := sequence_bottleneck translation_bottleneck blanks code_bugs pictures heads
 
-.PHONY: demo test check format bench kills experiments results clean
+.PHONY: demo test check format bench kills experiments results clean clients
 .DEFAULT_GOAL := test
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=24.1"
-	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off --quiet -c constraints.txt -e ".[test,check]"
+	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off --quiet -c constraints.txt -e ".[test,check,clients]"
+	touch $@
+
+$(CLIENTS): $(INSTALLED) tests/clients/install.py tests/clients/inspect_ai.txt tests/clients/node/package-lock.json
+	$(BIN)/python tests/clients/install.py
 	touch $@
 
 demo: $(INSTALLED)   ## real text to a trained, measured, served model
 	$(BIN)/bloomery demo $(ARGS)
 
-test: $(INSTALLED)   ## every test
+clients: $(CLIENTS)  ## clients of other languages and environments, for tests/clients
+
+test: $(CLIENTS)     ## every test
 	$(BIN)/python -m pytest $(ARGS)
 
 check: $(INSTALLED)  ## lint, types, floors
@@ -45,4 +52,4 @@ results: $(INSTALLED)  ## docs/results.md of the results that are kept
 	$(BIN)/python experiments/write_results.py
 
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache dist
+	rm -rf $(VENV) .venv-inspect tests/clients/node/node_modules .pytest_cache .ruff_cache dist

@@ -1,15 +1,16 @@
-"""Blanks: what filling blanks in plain text is worth when labels are few. SST-2 and SMS spam.
+"""Blanks: what filling blanks in plain text is worth, by the number of labels. SST-2 and SMS spam.
 
-    python experiments/blanks.py [--steps N] [--seeds N] [--tune]
+    python experiments/blanks.py [--tasks NAMES] [--seeds N] [--tune]
 
-An encoder (ModernBERT's architecture, 4 layers, 128 wide) is trained to fill 30% blanks in about 12 MB of plain English
-(film reviews without their labels, Wikipedia, stories, web pages, novels, SMS), then tuned on labelled texts. Beside
-it: the same net tuned from random weights; a causal net of equal size and equal training (Qwen3's architecture), read
-at its last token; logistic regression on words and pairs of words. SST-2 with all of its 6,920 labelled sentences and
-with 500, scored on its dev set; SMS spam with 200 labelled messages, scored on a fifth that is held out. Plain text
-that shares a run of eight words with a scored text is left out of training. `--tune` scores a tenth of the training
-labels instead: learning rates and epochs were chosen there. What this does not know: what larger nets or more text
-would reach.
+An encoder (ModernBERT's architecture, 2 layers, 64 wide) is trained to fill 30% blanks in about 4 MB of plain English
+(film reviews without their labels, web pages, novels, SMS), then tuned on labelled texts. Beside it: the same net tuned
+from random weights; a causal net of equal size and about as much computation (Qwen3's architecture), read at its last
+token; logistic regression on words and pairs of words. SST-2 with all of its 6,920 labelled sentences, 2,000 and 500,
+scored on its dev set; SMS spam with 200 labelled messages, scored on a fifth that is held out. One net of each kind
+learns from plain text; every seed tunes it anew, on other labels. Plain text that shares a run of eight words with a
+scored text is left out. `--tune` scores a fifth of the training labels instead, whose texts are left out of the plain
+text too: learning rates and epochs were chosen there, from one grid for all nets. What this does not know: what larger
+nets or more text would reach.
 """
 
 from __future__ import annotations
@@ -37,17 +38,26 @@ from common import (
     write_jsonl,
 )
 
-NET: dict[str, Any] = {"hidden_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4}
-VOCABULARY, CONTEXT, BATCH = 8000, 128, 32
+NET: dict[str, Any] = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+WINDOW = 8
+"""Tokens that the encoder's first layer sees: with all of them in view it stays far longer at words' frequencies."""
+VOCABULARY, CONTEXT, BATCH = 6000, 64, 16
+STEPS = {"masked": 5000, "causal": 2000}
+"""About the same computation: a causal net is scored at every token, a masked one at 30% of them."""
+INNER = 0.2
+"""Share of the training labels that settings were chosen on."""
 KINDS = ("masked, then tuned", "causal, then tuned", "from scratch")
-TASKS = {"sst2": 0, "sst2-500": 500, "sms-200": 200}
+TASKS = {"sst2": 0, "sst2-2000": 2000, "sst2-500": 500, "sms-200": 200}
 """Labelled texts of each task; 0: all."""
-TUNING: dict[str, Any] = {
-    "optimizer": "adamw",
-    "epochs": {"sst2": 4.0, "sst2-500": 20.0, "sms-200": 40.0},
-    "pretrained": 1e-3,
-    "scratch": 1e-3,
+GRID: dict[str, tuple[tuple[float, float], ...]] = {
+    "sst2": ((1e-3, 3.0), (3e-3, 3.0), (1e-3, 6.0)),
+    "sst2-2000": ((1e-3, 5.0), (3e-3, 5.0), (1e-3, 10.0)),
+    "sst2-500": ((1e-3, 10.0), (3e-3, 10.0), (1e-3, 20.0)),
+    "sms-200": ((1e-3, 20.0), (3e-3, 20.0), (1e-3, 40.0)),
 }
+"""Learning rates and epochs that are tried."""
+CHOSEN: dict[str, dict[str, int]] = {kind: dict.fromkeys(TASKS, 0) for kind in KINDS}
+"""Which of them was best."""
 
 
 def text_of(*parts: str) -> str:
@@ -77,8 +87,13 @@ def sms() -> list[dict[str, str]]:
     return [{"text": text, "label": label} for text, label in rows.items()]
 
 
+def inner(row: dict[str, str]) -> bool:
+    """Whether a training row is one that settings are chosen on."""
+    return place(row["text"] + "tune") < INNER
+
+
 def task_rows(task: str, *, tune: bool) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
-    """(labelled rows to learn from, rows to score) of a task; with `tune` a tenth of the former are scored."""
+    """(labelled rows to learn from, rows to score) of a task; with `tune` a fifth of the former are scored."""
     if task.startswith("sst2"):
         learn, score = sst2("train"), sst2("dev")
     else:
@@ -86,9 +101,8 @@ def task_rows(task: str, *, tune: bool) -> tuple[list[dict[str, str]], list[dict
         learn = [row for row in rows if place(row["text"]) >= 0.2]
         score = [row for row in rows if place(row["text"]) < 0.2]
     if tune:
-        inner = [place(row["text"] + "tune") < 0.1 for row in learn]
-        score = [row for row, held in zip(learn, inner, strict=True) if held]
-        learn = [row for row, held in zip(learn, inner, strict=True) if not held]
+        score = [row for row in learn if inner(row)]
+        learn = [row for row in learn if not inner(row)]
     return sorted(learn, key=lambda row: place(row["text"])), score
 
 
@@ -102,28 +116,27 @@ def few(learn: list[dict[str, str]], task: str, seed: int) -> list[dict[str, str
 
 
 def plain_texts() -> Iterator[str]:
-    """Plain English without labels."""
+    """Plain English without labels, in pieces that fit a row: what is longer than a row is cut off in packing."""
     for line in text_of("classify", "rt-polarity.all.xz").split("\n"):
-        if line[2:].strip():
-            yield line[2:].strip()
+        yield line[2:].strip()
     for row in [*sst2("train"), *sms()]:
         yield row["text"]
-    for line in text_of("text", "c4_demo.jsonl.xz").splitlines():
-        yield json.loads(line)["text"]
-    for name in ("gatsby.txt.xz", "botchan_en.txt.xz", "wiki_demo.txt.xz", "wikitext2_train_part.txt.xz"):
-        yield from pieces(text_of("text", name))
-    yield from pieces(text_of("tinystories", "tinystories_lower_4MB.txt.xz"))
+    for parts in (("text", "c4_demo.jsonl.xz"), ("web", "dclm_quality_majority.jsonl.xz")):
+        for line in text_of(*parts).splitlines():
+            yield from pieces(json.loads(line)["text"])
+    for name in ("gatsby.txt.xz", "botchan_en.txt.xz"):
+        yield from pieces(re.sub(r"(?<!\n)\n(?!\n)", " ", text_of("text", name)))
 
 
-def pieces(text: str, size: int = 2000) -> Iterator[str]:
-    """A long text in pieces of whole lines."""
-    held: list[str] = []
-    for line in text.splitlines():
-        held.append(line)
-        if sum(map(len, held)) > size:
-            yield "\n".join(held).strip()
-            held = []
-    yield "\n".join(held).strip()
+def pieces(text: str, size: int = 220) -> Iterator[str]:
+    """A long text in pieces of whole sentences, of about `size` characters."""
+    held = ""
+    for sentence in re.split(r"(?<=[.!?])\s+|\n+", text):
+        if held and len(held) + len(sentence) > size:
+            yield held
+            held = ""
+        held = f"{held} {sentence}".strip()
+    yield held
 
 
 def runs_of_words(text: str, count: int = 8) -> set[str]:
@@ -133,11 +146,16 @@ def runs_of_words(text: str, count: int = 8) -> set[str]:
 
 
 def unlabelled(home: Path) -> Path:
-    """Plain texts that share no run of eight words with anything that is scored."""
-    scored = sst2("dev") + [row for row in sms() if place(row["text"]) < 0.2]
+    """Plain texts, each once, that share no run of eight words with anything that is scored or chosen on."""
+    scored = (
+        sst2("dev") + [row for row in sst2("train") if inner(row)] + [row for row in sms() if place(row["text"]) < 0.2]
+    )
     taboo = set().union(*(runs_of_words(row["text"]) for row in scored))
-    kept = [text.lower() for text in plain_texts() if text and not runs_of_words(text) & taboo]
-    return write_jsonl(home / "plain.jsonl", ({"text": text} for text in kept))
+    kept: dict[str, str] = {}
+    for text in (text.lower() for text in plain_texts()):
+        if len(text) > 20 and not runs_of_words(text) & taboo:
+            kept.setdefault(re.sub(r"\W", "", text), text)
+    return write_jsonl(home / "plain.jsonl", ({"text": text} for text in kept.values()))
 
 
 def made_corpus(home: str, path: Path, fields: tuple[str, ...] = (), validation: float = 0.0) -> Any:
@@ -155,8 +173,10 @@ def made_corpus(home: str, path: Path, fields: tuple[str, ...] = (), validation:
     return curate(config=config, workspace=home)
 
 
-def pretrained(home: str, corpus: str, tokenizer: str, objective: str, seed: int, steps: int) -> str:
-    """A net that learnt from plain text; the id of its artifact."""
+def pretrained(
+    home: str, corpus: str, tokenizer: str, objective: str, seed: int, steps: int
+) -> tuple[str, dict[str, Any]]:
+    """A net that learnt from plain text: the id of its artifact, and figures."""
     from bloomery.core.workspace import Workspace
     from bloomery.training import TrainConfig, train
     from bloomery.training.building import NetConfig
@@ -166,9 +186,17 @@ def pretrained(home: str, corpus: str, tokenizer: str, objective: str, seed: int
     config = TrainConfig(
         objective=objective,  # type: ignore[arg-type]
         context_length=CONTEXT,
-        net=NetConfig(**NET),
+        net=NetConfig(**NET, local_attention=WINDOW if objective == "masked" else 0),
         fit=FitConfig(
-            steps=steps, batch_rows=BATCH, optimizer="muon", seed=seed, validations=1, precision="float32", device="cpu"
+            steps=steps,
+            batch_rows=BATCH,
+            optimizer="muon",
+            learning_rate=0.015,
+            embedding_learning_rate=0.005,
+            seed=seed,
+            validations=4,
+            precision="float32",
+            device="cpu",
         ),
     )
     made = train(
@@ -177,12 +205,15 @@ def pretrained(home: str, corpus: str, tokenizer: str, objective: str, seed: int
         tokenizer=workspace.find(tokenizer, kind="tokenizer"),
         workspace=workspace,
     )
-    figures = {k: round(v, 3) for k, v in made.metrics.items() if k.startswith("validation_") and isinstance(v, float)}
+    kept = ("parameters", "tokens_read", "validation_nats_per_token")
+    figures = {"steps": steps, **{key: made.metrics[key] for key in kept}}
     print(f"{objective}, seed {seed}: {figures}, {made.metrics['tokens_per_second']:,.0f} tokens/s", flush=True)
-    return made.id
+    return made.id, figures
 
 
-def tuned(home: str, tokenizer: str, start: str, kind: str, task: str, seed: int, tune: bool) -> dict[str, Any]:
+def tuned(
+    home: str, tokenizer: str, start: str, kind: str, task: str, seed: int, tune: bool, setting: int
+) -> dict[str, Any]:
     """One net tuned on one task; which of the scored texts it gets right."""
     from bloomery.core.workspace import Workspace
     from bloomery.training import TrainConfig, train
@@ -193,16 +224,16 @@ def tuned(home: str, tokenizer: str, start: str, kind: str, task: str, seed: int
     rows = few(learn, task, seed)
     lower = [{**row, "text": row["text"].lower()} for row in rows]
     path = write_jsonl(Path(home) / f"{task}-{seed}-{kind[:6]}.jsonl", lower)
-    rate = TUNING["scratch" if kind == "from scratch" else "pretrained"]
+    rate, epochs = GRID[task][setting]
     config = TrainConfig(
         objective="classes",
         context_length=CONTEXT,
-        net=NetConfig(**NET),
+        net=NetConfig(**NET, local_attention=WINDOW),
         fit=FitConfig(
-            epochs=TUNING["epochs"][task],
-            batch_rows=32,
-            optimizer=TUNING["optimizer"],
+            epochs=epochs,
             learning_rate=rate,
+            batch_rows=32,
+            optimizer="adamw",
             weight_decay=0.05,
             max_norm=1.0,
             warmup_fraction=0.1,
@@ -222,8 +253,8 @@ def tuned(home: str, tokenizer: str, start: str, kind: str, task: str, seed: int
         workspace=workspace,
     )
     right = scored(made.path, [row["text"].lower() for row in score], [row["label"] for row in score])
-    print(f"{task}, {kind}, seed {seed}: {right.mean():.4f}", flush=True)
-    return {"kind": kind, "task": task, "seed": seed, "right": right.astype(int).tolist()}
+    print(f"{task}, {kind}, rate {rate:g}, {epochs:g} epochs, seed {seed}: {right.mean():.4f}", flush=True)
+    return {"kind": kind, "task": task, "seed": seed, "setting": setting, "right": right.astype(int).tolist()}
 
 
 def scored(folder: Path, texts: list[str], labels: list[str]) -> np.ndarray:
@@ -236,14 +267,14 @@ def scored(folder: Path, texts: list[str], labels: list[str]) -> np.ndarray:
     return np.array([a == b for a, b in zip(said, labels, strict=True)])
 
 
-def regression(task: str, seed: int, *, tune: bool) -> np.ndarray:
+def regression(task: str, seed: int) -> np.ndarray:
     """Logistic regression on words and pairs of words; its strength is chosen by five folds of the training labels."""
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import GridSearchCV
     from sklearn.pipeline import make_pipeline
 
-    learn, score = task_rows(task, tune=tune)
+    learn, score = task_rows(task, tune=False)
     rows = few(learn, task, seed)
     words = TfidfVectorizer(ngram_range=(1, 2), token_pattern=r"(?u)\b\w+\b|[^\w\s]", sublinear_tf=True)
     net = make_pipeline(words, LogisticRegression(max_iter=2000))
@@ -253,12 +284,12 @@ def regression(task: str, seed: int, *, tune: bool) -> np.ndarray:
     return np.array([a == row["label"] for a, row in zip(said, score, strict=True)])
 
 
-def compare(found: list[dict[str, Any]], task: str, seeds: int, *, tune: bool) -> dict[str, Any]:
+def compare(found: list[dict[str, Any]], task: str, seeds: int) -> dict[str, Any]:
     """Accuracies, and differences to the net from scratch, text by text, the mean over seeds first."""
     right = {
         kind: np.array([one["right"] for one in found if one["kind"] == kind and one["task"] == task]) for kind in KINDS
     }
-    right["logistic regression"] = np.array([regression(task, seed, tune=tune) for seed in range(seeds)]).astype(int)
+    right["logistic regression"] = np.array([regression(task, seed) for seed in range(seeds)]).astype(int)
     texts = right["from scratch"].shape[1]
     table = {}
     for kind, rows in right.items():
@@ -271,44 +302,68 @@ def compare(found: list[dict[str, Any]], task: str, seeds: int, *, tune: bool) -
         print(
             f"{task:9s} {kind:20s} {shown(one['accuracy'], '.4f')}, over scratch {shown(one['over_scratch'], '+.4f')}"
         )
-    return {"labels": TASKS[task] or len(task_rows(task, tune=tune)[0]), "scored_texts": texts, "table": table}
+    return {"labels": TASKS[task] or len(task_rows(task, tune=False)[0]), "scored_texts": texts, "table": table}
+
+
+def show_grid(found: list[dict[str, Any]]) -> None:
+    """The accuracy of each setting, on the training labels that were held out."""
+    for task, kind in sorted({(one["task"], one["kind"]) for one in found}):
+        for number, (rate, epochs) in enumerate(GRID[task]):
+            right = [
+                one["right"] for one in found if (one["task"], one["kind"], one["setting"]) == (task, kind, number)
+            ]
+            print(f"{task:10s} {kind:20s} {number}: rate {rate:g}, {epochs:g} epochs: {np.mean(right):.4f}")
+
+
+def options() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=len(SEEDS))
+    parser.add_argument("--tasks", default=",".join(TASKS))
+    parser.add_argument("--kinds", default="", help="with --tune: from scratch, for example")
+    parser.add_argument("--tune", action="store_true", help="score the grid on training labels, keep nothing")
+    parser.add_argument("--jobs", type=int, default=2, help="nets trained at a time")
+    parser.add_argument("--home", default="", help="workspace to keep [default: a temporary one]")
+    return parser.parse_args()
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=1500)
-    parser.add_argument("--seeds", type=int, default=len(SEEDS))
-    parser.add_argument("--tasks", default=",".join(TASKS))
-    parser.add_argument("--tune", action="store_true", help="score a tenth of the training labels, keep nothing")
-    parser.add_argument("--home", default="", help="workspace to keep [default: a temporary one]")
-    options = parser.parse_args()
-    tasks = options.tasks.split(",")
-    with scratch_home(options.home) as home:
+    asked = options()
+    tasks, seeds = asked.tasks.split(","), range(asked.seeds)
+    kinds = tuple(kind for kind in KINDS if kind.startswith(asked.kinds))
+    with scratch_home(asked.home) as home:
         from bloomery.tokenizer import TokenizeConfig, TokenizerConfig, tokenize, train_tokenizer
 
-        corpus = made_corpus(home, unlabelled(Path(home)), validation=0.03)
+        corpus = made_corpus(home, unlabelled(Path(home)), validation=0.02)
         tokenizer = train_tokenizer(corpus, config=TokenizerConfig(vocab_size=VOCABULARY, masks=True), workspace=home)
         tokenize(corpus, tokenizer, config=TokenizeConfig(context_length=CONTEXT), workspace=home)
-        seeds = range(options.seeds)
-        arms = [
-            (home, corpus.id, tokenizer.id, objective, seed, options.steps)
-            for seed in seeds
-            for objective in ("masked", "causal")
-        ]
-        starts = dict(zip([arm[3:5] for arm in arms], run_arms(pretrained, arms), strict=True))
+        learnt = [one for one in STEPS if any(kind.startswith(one) for kind in kinds)]
+        arms = [(home, corpus.id, tokenizer.id, objective, 0, STEPS[objective]) for objective in learnt]
+        made = dict(zip(learnt, run_arms(pretrained, arms, jobs=asked.jobs), strict=True)) if arms else {}
+        starts = {objective: identity for objective, (identity, _) in made.items()}
         found = run_arms(
             tuned,
             [
-                (home, tokenizer.id, starts.get((kind.split(",")[0], seed), ""), kind, task, seed, options.tune)
+                (home, tokenizer.id, starts.get(kind.split(",")[0], ""), kind, task, seed, asked.tune, setting)
                 for seed in seeds
                 for task in tasks
-                for kind in KINDS
+                for kind in kinds
+                for setting in (range(len(GRID[task])) if asked.tune else [CHOSEN[kind][task]])
             ],
+            jobs=asked.jobs,
         )
-    result = {task: compare(found, task, options.seeds, tune=options.tune) for task in tasks}
-    if not options.tune:
-        size = {"steps": options.steps, "batch": BATCH, "context": CONTEXT, "vocabulary": VOCABULARY}
-        keep("blanks", {"net": NET, **size, "seeds": options.seeds, "tasks": result})
+    if asked.tune:
+        show_grid(found)
+        return
+    result = {task: compare(found, task, asked.seeds) for task in tasks}
+    size = {
+        "plain": {one: figures for one, (_, figures) in made.items()},
+        "batch": BATCH,
+        "context": CONTEXT,
+        "vocabulary": VOCABULARY,
+    }
+    chosen = {kind: {task: GRID[task][number] for task, number in one.items()} for kind, one in CHOSEN.items()}
+    keep("blanks", {"net": NET, "window": WINDOW, **size, "seeds": asked.seeds, "settings": chosen, "tasks": result})
 
 
 if __name__ == "__main__":

@@ -2,29 +2,34 @@
 
     python experiments/code_bugs.py [--steps N] [--seeds N] [--functions N]
 
-Trains a masked encoder and a causal model of equal size (4 layers, 128 wide) on functions of the standard library,
+Trains a masked encoder and a causal model of equal size (2 layers, 64 wide) on functions of the standard library,
 changes one operator, constant or name in each of some functions from files that were held out, and ranks the tokens of
 the function by how little the model expects them: the masked model with each token alone blanked, the causal one from
-what came before. Beside them: how rare a token is, and chance. What this does not know: bugs that people make.
+what came before. The changed function still compiles. Beside them: how rare a token is, and chance. What this does not
+know: bugs that people make, nor what larger models or more code would reach.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
+import functools
 import hashlib
 import io
 import keyword
 import textwrap
 import tokenize
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from common import SEEDS, keep, over_seeds, run_arms, scratch_home, shown, stdlib_sources, write_jsonl
 
-NET: dict[str, Any] = {"hidden_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4}
-VOCABULARY, CONTEXT, BATCH, HELD_OUT = 4000, 128, 32, 0.1
+NET: dict[str, Any] = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+WINDOW = 8
+"""Tokens that the encoder's first layer sees."""
+VOCABULARY, CONTEXT, BATCH, HELD_OUT = 3000, 128, 8, 0.1
 SWAPS = {
     "==": "!=",
     "!=": "==",
@@ -45,6 +50,7 @@ SWAPS = {
 }
 
 
+@functools.lru_cache(maxsize=1)
 def functions() -> tuple[list[str], list[str]]:
     """(training, held out): functions of 3 to 25 lines; those of one file are on one side."""
     sides: tuple[list[str], list[str]] = ([], [])
@@ -82,8 +88,23 @@ def planted(function: str, rng: np.random.Generator) -> tuple[str, int, int] | N
             places.append((int(starts[token.start[0] - 1]) + token.start[1], token.string, str(other)))
     if not places:
         return None
-    at, old, new = places[rng.integers(len(places))]
-    return function[:at] + new + function[at + len(old) :], at, at + len(new)
+    for place in rng.permutation(len(places)):
+        at, old, new = places[place]
+        changed = function[:at] + new + function[at + len(old) :]
+        if compiles(changed):
+            return changed, at, at + len(new)
+    return None
+
+
+def compiles(source: str) -> bool:
+    """Whether Python takes it: otherwise its parser would find the bug."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SyntaxWarning)  # `1 is ...`
+            compile(source, "planted", "exec")
+    except (SyntaxError, ValueError):
+        return False
+    return True
 
 
 def cases(tokenizer: Any, count: int) -> list[dict[str, Any]]:
@@ -137,10 +158,20 @@ def one(home: str, corpus: str, tokenizer: str, objective: str, seed: int, steps
     from bloomery.training.masked import blank_at
 
     workspace = Workspace(home)
-    fit = FitConfig(steps=steps, batch_rows=BATCH, seed=seed, validations=1, precision="float32", device="cpu")
+    fit = FitConfig(
+        steps=steps,
+        batch_rows=BATCH,
+        learning_rate=0.015,
+        embedding_learning_rate=0.005,
+        seed=seed,
+        validations=1,
+        precision="float32",
+        device="cpu",
+    )
+    net = NetConfig(**NET, local_attention=WINDOW if objective == "masked" else 0)
     made = train(
         workspace.find(corpus),
-        config=TrainConfig(objective=objective, context_length=CONTEXT, net=NetConfig(**NET), fit=fit),  # type: ignore[arg-type]
+        config=TrainConfig(objective=objective, context_length=CONTEXT, net=net, fit=fit),  # type: ignore[arg-type]
         tokenizer=workspace.find(tokenizer),
         workspace=workspace,
     )
@@ -164,9 +195,10 @@ def one(home: str, corpus: str, tokenizer: str, objective: str, seed: int, steps
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--steps", type=int, default=1400)
     parser.add_argument("--seeds", type=int, default=len(SEEDS))
     parser.add_argument("--functions", type=int, default=300)
+    parser.add_argument("--jobs", type=int, default=2, help="models trained at a time")
     parser.add_argument("--home", default="", help="workspace to keep [default: a temporary one]")
     options = parser.parse_args()
     with scratch_home(options.home) as home:
@@ -184,7 +216,7 @@ def main() -> None:
             for seed in range(options.seeds)
             for objective in ("masked", "causal")
         ]
-        found = run_arms(one, arms)
+        found = run_arms(one, arms, jobs=options.jobs)
         codec = Tokenizer.load(made.path)
         bugs = cases(codec, options.functions)
         counts = np.bincount(
@@ -205,7 +237,9 @@ def main() -> None:
     for kind, figures in table.items():
         print(f"{kind:22s}", *(f"{key} {shown(value, '.3f')}" for key, value in figures.items()))
     if options.seeds == len(SEEDS):
-        keep("bugs", {"net": NET, "steps": options.steps, "functions": len(bugs), "arms": found, "table": table})
+        size = {"steps": options.steps, "batch": BATCH, "context": CONTEXT, "vocabulary": VOCABULARY}
+        result = {"net": NET, **size, "functions": len(bugs), "arms": found, "table": table}
+        keep("bugs", result)
 
 
 if __name__ == "__main__":

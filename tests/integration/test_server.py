@@ -25,7 +25,7 @@ import sys
 from bloomery.core.errors import BloomeryError
 from bloomery.server import ServeConfig, serve
 try:
-    config = ServeConfig(host=sys.argv[4], port=int(sys.argv[2]), shutdown_seconds=2)
+    config = ServeConfig(host=sys.argv[4], port=int(sys.argv[2]), shutdown_seconds=float(sys.argv[5]))
     serve(sys.argv[1], config=config, workspace=sys.argv[3])
 except BloomeryError as error:
     print(error.one_line(), file=sys.stderr)
@@ -46,15 +46,17 @@ def port() -> int:
         return probe.getsockname()[1]
 
 
-def start(folder: Path, port: int, home: Path, *, host: str = "127.0.0.1", key: str = "") -> subprocess.Popen[str]:
+def start(
+    folder: Path, port: int, home: Path, *, host: str = "127.0.0.1", key: str = "", patience: float = 2
+) -> subprocess.Popen[str]:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "BLOOMERY_API_KEY": key}
-    command = [sys.executable, "-c", SERVE, str(folder), str(port), str(home), host]
+    command = [sys.executable, "-c", SERVE, str(folder), str(port), str(home), host, str(patience)]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 @contextmanager
-def running(folder: Path, port: int, home: Path) -> Iterator[subprocess.Popen[str]]:
-    process = start(folder, port, home)
+def running(folder: Path, port: int, home: Path, *, patience: float = 2) -> Iterator[subprocess.Popen[str]]:
+    process = start(folder, port, home, patience=patience)
     try:
         end = time.monotonic() + 60
         while True:
@@ -125,6 +127,61 @@ def test_a_signal_ends_it_cleanly_even_while_it_works(folder: Path, port: int, t
         assert f"http://127.0.0.1:{port}" in err and "Traceback" not in err
     (row,) = wait_for_requests(tmp_path, 1)
     assert row["status"] in (200, 499)
+
+
+def answer(port: int, method: str, path: str, body: dict | None = None) -> tuple[int, str | None, dict]:
+    """Status, retry-after and JSON of an answer."""
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
+        headers = {"content-type": "application/json"} if body else {}
+        connection.request(method, path, None if body is None else json.dumps(body), headers)
+        reply = connection.getresponse()
+        return reply.status, reply.headers["retry-after"], json.loads(reply.read())
+
+
+def read_all(connection: socket.socket) -> bytes:
+    connection.settimeout(60)
+    parts = []
+    while part := connection.recv(65_536):
+        parts.append(part)
+    return b"".join(parts)
+
+
+def test_who_is_in_finishes_and_nobody_new_is_let_in(folder: Path, port: int, tmp_path: Path):
+    with running(folder, port, tmp_path, patience=60) as process:
+        with socket.create_connection(("127.0.0.1", port)) as connection:
+            body = BODY | {"stream": True, "max_tokens": 600, "n": 4, "stream_options": {"include_usage": True}}
+            send(connection, body)
+            assert b"200 OK" in connection.recv(4_096)
+            process.send_signal(signal.SIGTERM)
+            end = time.monotonic() + 10
+            while answer(port, "GET", "/health")[2] == {"status": "ok"}:
+                assert time.monotonic() < end
+            assert answer(port, "GET", "/health")[::2] == (503, {"status": "draining"})
+            status, retry_after, refused = answer(port, "POST", "/v1/completions", BODY)
+            assert (status, retry_after) == (503, "1") and refused["error"]["code"] == "shutting_down"
+            rest = read_all(connection)
+        assert b"data: [DONE]" in rest and b"error" not in rest
+        assert process.wait(timeout=30) == 0
+    (row,) = wait_for_requests(tmp_path, 1)
+    assert row["status"] == 200
+    lines = [json.loads(line) for line in (tmp_path / "audit.jsonl").read_text().splitlines()]
+    assert sorted(line["status"] for line in lines) == [200, 503]
+
+
+def test_patience_ends_and_a_second_signal_ends_it_at_once(folder: Path, port: int, tmp_path: Path):
+    for patience, signals in ((1, 1), (600, 2)):
+        with running(folder, port, tmp_path, patience=patience) as process:
+            with socket.create_connection(("127.0.0.1", port)) as connection:
+                send(connection, BODY | {"stream": True, "n": 100})
+                assert b"200 OK" in connection.recv(4_096)
+                for _ in range(signals):
+                    process.send_signal(signal.SIGTERM)
+                    time.sleep(0.3)
+                rest = read_all(connection)
+            assert process.wait(timeout=30) == 0
+            assert b"[DONE]" not in rest
+            if signals == 1:
+                assert b'"code":"shutting_down"' in rest.replace(b": ", b":")
 
 
 def test_a_busy_port_is_one_line(folder: Path, port: int, tmp_path: Path):

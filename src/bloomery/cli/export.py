@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from bloomery.cli.generate import ModelName
 from bloomery.cli.import_model import Dtype
 from bloomery.cli.options import Common, print_json
-from bloomery.core.errors import ConfigError
+from bloomery.core.errors import BloomeryError, ConfigError, DataError
+
+if TYPE_CHECKING:
+    from bloomery.core.artifact import Artifact
+    from bloomery.core.workspace import Workspace
+
+_MAX_TEXT_BYTES = 1 << 30
 
 
 def export(
@@ -19,22 +26,122 @@ def export(
     model: ModelName = "",
     dtype: Dtype = None,
     gguf: Annotated[bool, Parameter(negative=(), help="One file for llama.cpp.")] = False,
+    quantize: Annotated[
+        str | None,
+        Parameter(help="Lighter weights: int8 or int4 (compressed-tensors, which vLLM reads), or float16."),
+    ] = None,
+    group_size: Annotated[int, Parameter(help="With --quantize int4: inputs that share a scale, 32, 64 or 128.")] = 32,
+    measure: Annotated[
+        Path | None,
+        Parameter(help="With --quantize: a text to compare before and after on [default: the validation split]."),
+    ] = None,
     common: Common | None = None,
 ) -> None:
-    """Write a model as a Hugging Face folder (transformers, vLLM), or as a GGUF file (llama.cpp)."""
+    """Write a model as a Hugging Face folder (transformers, vLLM), or as a GGUF file (llama.cpp).
+
+    Recurrent nets and small classifiers, which no other program has, become a folder that `bloomery import` reads.
+    """
     common = common or Common()
     if not gguf and target.suffix == ".gguf":
         raise ConfigError(f"{target} looks like a file for llama.cpp", hint="add --gguf")
+    if gguf and quantize is not None:
+        raise ConfigError("--quantize writes a folder, not a GGUF file", hint="leave one of the two out")
+    if measure is not None and quantize is None:
+        raise ConfigError("--measure compares quantised weights with the model's own", hint="add --quantize int8")
     from bloomery.engine.exchange import export_model
     from bloomery.engine.gguf_file import export_gguf
 
     workspace = common.workspace()
     reference = model or workspace.latest("model")
-    write = export_gguf if gguf else export_model
-    made = write(reference, target, dtype=dtype, workspace=workspace)
-    files = sorted(path for path in made.iterdir()) if made.is_dir() else [made]
+    texts = _texts(reference, measure, workspace) if quantize is not None else []
+    notes: list[str] = []
+    options: dict[str, Any] = {"dtype": dtype, "workspace": workspace, "note": notes.append}
+    if gguf:
+        made = export_gguf(reference, target, **options)
+    else:
+        made = export_model(reference, target, quantize=quantize, group_size=group_size, **options)
+    files = sorted(path for path in made.rglob("*") if path.is_file()) if made.is_dir() else [made]
     size = sum(path.stat().st_size for path in files)
+    names = [path.relative_to(made).as_posix() if made.is_dir() else path.name for path in files]
+    document: dict[str, Any] = {"path": str(made), "files": names, "bytes": size}
+    if quantize is not None:
+        document |= {"quantize": quantize, "report": _compared(reference, made, texts, quantize, workspace)}
     if common.json:
-        print_json({"path": str(made), "files": [path.name for path in files], "bytes": size})
+        print_json({**document, "notes": notes})
         return
     print(f"{made}  {size:,} bytes")
+    for sentence in notes:
+        print(f"note: {sentence}", file=sys.stderr)
+    if quantize is not None:
+        print("\n".join(report_lines(document["report"])))
+
+
+def _texts(reference: str | Artifact, measure: Path | None, workspace: Workspace) -> list[str]:
+    """What to measure on; DataError for a file that cannot be read. None where a model has no corpus."""
+    if measure is not None:
+        try:
+            if measure.stat().st_size > _MAX_TEXT_BYTES:
+                raise DataError(f"{measure} is larger than {_MAX_TEXT_BYTES:,} bytes")
+            text = measure.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"{measure} cannot be read as text: {error}") from error
+        if not text.strip():
+            raise DataError(f"{measure} is empty", hint="give a file with text")
+        return [text]
+    from bloomery.corpus import read_documents
+
+    try:
+        found = workspace.find(reference) if isinstance(reference, str) else reference
+    except BloomeryError:
+        return []  # a folder or a hub id: no corpus is known
+    corpora = [one for _, _, one in workspace.lineage(found) if one is not None and one.kind == "corpus"]
+    return [document.text for document in read_documents(corpora[0], "validation")] if corpora else []
+
+
+def _compared(
+    reference: str | Artifact, made: Path, texts: list[str], quantize: str, workspace: Workspace
+) -> dict[str, Any] | None:
+    """Before and after; None where there is no text."""
+    if not texts:
+        return None
+    from bloomery.engine import load_language_model
+    from bloomery.engine.loading import find_model
+    from bloomery.evaluate.lighter import compare_weights, file_bytes
+
+    before = load_language_model(reference, weights="plain", workspace=workspace)
+    after = load_language_model(made, weights="float16" if quantize == "float16" else None)
+    report = compare_weights(before, after, texts)
+    report["before"]["file_bytes"] = file_bytes(find_model(reference, workspace)[0])
+    report["after"]["file_bytes"] = file_bytes(made)
+    before.close()
+    after.close()
+    return report
+
+
+def report_lines(report: dict[str, Any] | None) -> list[str]:
+    """The comparison for a terminal."""
+    if report is None:
+        return ["  loss unknown: no text to measure on (--measure FILE)"]
+    from bloomery.core.quantity import Quantity
+
+    def pair(label: str, key: str, form: str) -> str:
+        both = (report[side][key] for side in ("before", "after"))
+        return f"  {label:<22}" + " -> ".join("unknown" if value is None else format(value, form) for value in both)
+
+    def joules(label: str, key: str) -> str:
+        both = (Quantity.from_dict(report[side][key]).text("J") for side in ("before", "after"))
+        return f"  {label:<22}" + " -> ".join(both)
+
+    packing = report["after"]["packing"] or {}
+    return [
+        pair("bits per byte", "bits_per_byte", ".4f") + f"  ({report['bits_per_byte_loss']:+.4f})",
+        f"  {'same first choice':<22}{report['top1_agreement']:.2%} of {report['compared_tokens']:,} positions,"
+        f" {report['divergence_nats']:.2g} nats apart",
+        pair("bytes of weight files", "file_bytes", ","),
+        pair("bytes in memory", "weight_bytes", ","),
+        pair("prefill, tokens/s", "prefill_tokens_per_second", ".1f"),
+        pair("decode, tokens/s", "decode_tokens_per_second", ".1f"),
+        joules("prefill, a token", "prefill_joules_per_token"),
+        joules("decode, a token", "decode_joules_per_token"),
+        *(f"  note: {note}" for note in packing.get("fallbacks", ())),
+    ]

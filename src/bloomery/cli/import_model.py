@@ -27,6 +27,11 @@ def import_(
     lines = [f"{metrics['model_type']}, {metrics['parameters']:,} parameters in {metrics['dtype']}"]
     if "context_length" in metrics:
         lines.append(f"context {metrics['context_length']:,} tokens, vocabulary {metrics['vocab_size']:,}")
+    elif "vocab_size" in metrics:
+        target = f", of targets {metrics['target_vocab_size']:,}" if "target_vocab_size" in metrics else ""
+        lines.append(f"vocabulary {metrics['vocab_size']:,}{target}")
+    if metrics.get("labels"):
+        lines.append("labels: " + ", ".join(metrics["labels"][:10]))
     if "image_size" in metrics:
         height, width = metrics["image_size"]
         lines.append(f"images of {width} x {height} pixels")

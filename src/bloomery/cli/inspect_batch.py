@@ -31,8 +31,8 @@ def batch(
     """The first batch that `bloomery train` would take: tokens as the model sees them, and what it learns where."""
     common = common or Common()
     from bloomery.core.errors import ConfigError
-    from bloomery.tokenizer import TokenizerConfig, train_tokenizer
-    from bloomery.training import prepare, reads_text
+    from bloomery.tokenizer import TokenizerConfig
+    from bloomery.training import prepare
     from bloomery.training.batch_view import view_batch
 
     if rows < 1 or skip < 0:
@@ -40,15 +40,17 @@ def batch(
     settings, workspace = read_recipe(recipe, set_), common.workspace()
     config = chosen(settings, objective, field)
     source = find_corpus(workspace, corpus, config)
-    tokenizer = begun = find_start(workspace, start)
-    if begun is None and reads_text(config, source):
-        chosen_tokenizer = config.tokenizer(settings.table("tokenizer", TokenizerConfig))
-        tokenizer = train_tokenizer(source, config=chosen_tokenizer, workspace=workspace)
-    made, materials = prepare(source, config, tokenizer=tokenizer, start=begun, workspace=workspace)
+    made, materials = prepare(
+        source,
+        config,
+        start=find_start(workspace, start),
+        tokenizer_config=settings.table("tokenizer", TokenizerConfig),
+        workspace=workspace,
+    )
     for _ in range(skip):
         made.next_batch(config.fit.batch_rows)
     found = made.next_batch(config.fit.batch_rows)
-    views = view_batch(found, materials.tokenizer, names=materials.labels)
+    views = view_batch(found, materials.tokenizer, names=materials.labels, target=materials.target)
     if common.json:
         shown = [view.to_dict() for view in views[:rows]]
         print_json({"objective": config.objective, "rows": len(views), "learnt": found.weight, "shown": shown})

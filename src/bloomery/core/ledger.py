@@ -229,19 +229,22 @@ class Ledger:
         completion_tokens: int,
         seconds: float,
         energy_joules: Quantity,
+        tenant: str = "",
     ) -> None:
+        """`tenant` is the name of the API key that asked."""
         with self._writing() as db:
             db.execute(
                 "INSERT INTO requests (id, time, route, model, status, prompt_tokens, completion_tokens, seconds,"
-                " joules_low, joules, joules_high, method) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
+                " joules_low, joules, joules_high, method, tenant) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)",
                 (
                     *(request, now(), route, model, status, prompt_tokens, completion_tokens, seconds),
                     *_columns(energy_joules),
+                    tenant,
                 ),
             )
 
     def requests(self, *, limit: int = 100) -> list[dict[str, Any]]:
-        """Newest first: id, time, route, model, status, tokens, seconds, energy_joules."""
+        """Newest first: id, time, tenant, route, model, status, tokens, seconds, energy_joules."""
         rows = self._rows("SELECT * FROM requests ORDER BY time DESC, rowid DESC LIMIT ?", (limit,))
         return [{**_without_joules(row), "energy_joules": _quantity(row).to_dict()} for row in rows]
 

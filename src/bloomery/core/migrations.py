@@ -41,4 +41,6 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX metrics_by_run ON metrics(run)",
         *(statement for name in _FIRST_TABLES for statement in _append_only(name)),
     ),
+    # Whose request it was: the name of an API key; "" before there were names.
+    ("ALTER TABLE requests ADD COLUMN tenant TEXT NOT NULL DEFAULT ''",),
 )

@@ -1,6 +1,7 @@
 """The engine: requests in, tokens with log-probabilities, timings and joules out."""
 
 from bloomery.engine.classifier import Classifier
+from bloomery.engine.constraint_spec import ConstraintSpec, ToolChoice, ToolFunction
 from bloomery.engine.exchange import export_model, import_model
 from bloomery.engine.gguf_file import export_gguf
 from bloomery.engine.glass_box import GlassBox, open_glass_box
@@ -17,6 +18,7 @@ from bloomery.engine.vision_language_model import VisionLanguageModel
 __all__ = [
     "Candidate",
     "Classifier",
+    "ConstraintSpec",
     "Delta",
     "GenerationResult",
     "GlassBox",
@@ -30,6 +32,8 @@ __all__ = [
     "TextEncoder",
     "Timings",
     "TokenLogprob",
+    "ToolChoice",
+    "ToolFunction",
     "Translation",
     "VisionLanguageModel",
     "export_gguf",

@@ -403,12 +403,20 @@ def _choose(one: SequenceState, logits: Tensor, logprobs: Tensor) -> Choice:
     if bool(torch.isnan(logprobs).any()):
         hint = "the weights are damaged, or overflow in this dtype"
         choice.error = DataError("the model's output is not a number", hint=hint)
-        return choice
-    if generation.max_new_tokens == 0:
-        return choice
+    elif generation.max_new_tokens > 0:
+        try:
+            _draw(choice, logits, logprobs)
+        except BloomeryError as error:  # a constraint that cannot be met, for example
+            choice.error = error
+    return choice
+
+
+def _draw(choice: Choice, logits: Tensor, logprobs: Tensor) -> None:
+    one, generation = choice.sequence, choice.sequence.generation
+    sampler = generation.sampler
     for place in range(len(logits)):
         # A vocabulary may be padded for speed: a row that has no token cannot be chosen.
-        words, sampler = logits[place, : generation.num_words], generation.sampler
+        words = logits[place, : generation.num_words]
         candidates = sampler.trace(words, logprobs[place]) if sampler.params.trace else ()
         token = sampler.choose(words)
         right = place < len(one.draft) and token == one.draft[place]
@@ -418,9 +426,8 @@ def _choose(one: SequenceState, logits: Tensor, logprobs: Tensor) -> Choice:
             choice.traces.append(trace)
         choice.tokens.append(token)
         choice.logprobs.append(logprobs[place])
-        if not right:
+        if not right or sampler.finished:
             break
-    return choice
 
 
 def _free_bytes(device: torch.device) -> int:

@@ -6,10 +6,10 @@ does not know layouts of weights (see the floor `models`) nor GGUF (see `gguf_fi
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,34 +17,26 @@ import torch
 
 from bloomery.core.artifact import Artifact, fsync, sha256_file, write_durably
 from bloomery.core.config import digest
-from bloomery.core.errors import DataError
+from bloomery.core.errors import ConfigError, DataError
 from bloomery.core.run import Run
 from bloomery.core.stage import StageInputs, reusable
 from bloomery.core.workspace import Workspace, as_workspace
-from bloomery.engine.loading import as_dtype, find_model
-from bloomery.models import ModelConfig, load_pretrained, save_pretrained
-from bloomery.models.clip import load_clip, save_clip
-from bloomery.models.clip_config import CLIP_TYPES
-from bloomery.models.encoder import load_encoder, save_encoder
-from bloomery.models.encoder_families import ENCODER_FAMILIES
-from bloomery.models.families import FAMILIES
+from bloomery.engine.loading import LABELS, as_dtype, find_model, read_label_names
+from bloomery.models.compressed import Scheme, scheme_named
+from bloomery.models.decoder import Decoder
 from bloomery.models.image_processor import ImageProcessor
+from bloomery.models.kinds import kind_of
 from bloomery.models.pooling import POOLING_FILES, Pooling
-from bloomery.models.recurrent import MODEL_TYPE as RECURRENT
-from bloomery.models.recurrent import RecurrentConfig, load_recurrent, save_recurrent
-from bloomery.models.seq2seq import load_seq2seq, save_seq2seq
-from bloomery.models.seq2seq_config import ARCHITECTURES
-from bloomery.models.vision import load_vision, save_vision
-from bloomery.models.vision_families import VISION_FAMILIES
-from bloomery.models.vision_language import load_vision_language, save_vision_language
-from bloomery.models.vision_language_config import MODEL_TYPE as LLAVA
+from bloomery.models.pretrained import save_quantized
+from bloomery.models.recurrent import RecurrentConfig
 from bloomery.models.weights import as_json, read_json
-from bloomery.tokenizer import Tokenizer
+from bloomery.tokenizer import TokenizerPair
 
 STAGE = "import"
 PROCESSOR = "processor_config.json"
 """How transformers puts images and text together."""
 _VERSION = 1
+_log = logging.getLogger("bloomery.engine")
 
 
 def import_model(
@@ -54,8 +46,8 @@ def import_model(
     workspace: Workspace | str | Path | None = None,
     fresh: bool = False,
 ) -> Artifact:
-    """A local Hugging Face folder or a hub id as an artifact in our ledger: of kind "model" if it writes text, else
-    "encoder", "image-text", "image-encoder" or "seq2seq".
+    """A local Hugging Face folder (or one that `export_model` wrote) or a hub id as an artifact in our ledger: of kind
+    "model" if it writes text, else "encoder", "image-text", "image-encoder", "seq2seq" or "classifier".
 
     `dtype` None keeps the checkpoint's. Metrics: model_type, parameters, dtype, source; context_length and vocab_size
     of what reads text, image_size (height and width) of what reads images.
@@ -65,11 +57,12 @@ def import_model(
     workspace, kind = as_workspace(workspace), as_dtype(dtype)
     folder, name = find_model(reference, workspace)
     kinds = (".safetensors", ".json", ".jinja", ".model", ".txt")
-    sources = sorted(path for path in folder.iterdir() if path.suffix in kinds)
+    # Poolings and a target's tokenizer lie in folders of their own.
+    sources = sorted(p for at in ("*", "*/*") for p in folder.glob(at) if p.suffix in kinds and p.is_file())
     inputs = StageInputs(
         stage=STAGE,
         config={"dtype": str(kind).removeprefix("torch.") if kind else None},
-        fingerprint=digest([[path.name, sha256_file(path)] for path in sources]),
+        fingerprint=digest([[p.relative_to(folder).as_posix(), sha256_file(p)] for p in sources]),
         version=_VERSION,
     )
     if not fresh and (made := reusable(workspace, inputs)):
@@ -79,8 +72,8 @@ def import_model(
     with Run(workspace, inputs, meter=open_meter()) as run:
         with run.phase("read"):
             read = _Published(folder, kind)
-        if read.tokenizer is not None and read.tokenizer.vocab_size > read.vocab_size:
-            run.note(f"the tokenizer has {read.tokenizer.vocab_size:,} ids, the model reads {read.vocab_size:,} only")
+        for sentence in read.notes():
+            run.note(sentence)
         with run.phase("write"):
             made = run.new_folder()
             read.write(made)
@@ -92,13 +85,23 @@ def export_model(
     folder: str | Path,
     *,
     dtype: str | torch.dtype | None = None,
+    quantize: str | None = None,
+    group_size: int = 32,
     workspace: Workspace | str | Path | None = None,
+    note: Callable[[str], None] = _log.warning,
 ) -> Path:
     """Write a model as a Hugging Face folder that transformers, vLLM and llama.cpp's converter read.
 
-    `dtype` None keeps its own. The folder must be new or empty: it appears whole or not at all. Raises DataError if
-    it is neither, or has no place; ConfigError for a decoder with parts that they do not run.
+    `dtype` None keeps its own. `quantize` "int8" or "int4" rounds the linear layers of a decoder to integers, one
+    scale for each output channel or for `group_size` inputs (see `models.compressed`; vLLM reads it, transformers
+    with the package compressed-tensors); "float16" is that dtype. Recurrent nets and small classifiers, which nothing
+    else has, become a folder that `import_model` and `load` read: `note` is told so. The folder must be new or empty:
+    it appears whole or not at all. Raises DataError if it is neither, or has no place; ConfigError for a decoder with
+    parts that they do not run, or for what cannot be quantised.
     """
+    if quantize == "float16":
+        dtype, quantize = quantize, None
+    scheme = None if quantize is None else scheme_named(quantize, group_size)
     target, kind = Path(folder).expanduser().absolute(), as_dtype(dtype)
     source, _ = find_model(reference, workspace)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
@@ -107,7 +110,12 @@ def export_model(
         raise DataError(f"{target.parent} is no folder", hint="make it first")
     partial = target.parent / f".{target.name}.{os.getpid()}.partial"
     try:
-        _exportable(source, kind).write(partial)
+        read = _Published(source, kind)
+        if isinstance(read.model, Decoder):
+            read.model.config.check_published()
+        read.write(partial, scheme)
+        if not read.kind.published:
+            note(f"no other program has a {read.model_type}: only bloomery reads this folder (bloomery import)")
         if target.is_dir():
             target.rmdir()
         partial.replace(target)
@@ -117,63 +125,39 @@ def export_model(
     return target
 
 
-def _exportable(folder: Path, dtype: torch.dtype | None) -> _Published:
-    values = read_json(folder / "config.json")
-    if str(values.get("model_type")) in FAMILIES:
-        ModelConfig.from_hf(values).check_published()
-    return _Published(folder, dtype)
-
-
-@dataclass(frozen=True)
-class _Kind:
-    """How one kind of model is read and written. `artifact` is the kind of artifact that it becomes: "model" for what
-    writes text, for the latest of these is what is served."""
-
-    artifact: str
-    load: Callable[..., Any]
-    save: Callable[[Any, Path], None]
-    reads_text: bool = True
-    reads_images: bool = False
-
-
-def _kind_of(model_type: str) -> _Kind:
-    if model_type in ENCODER_FAMILIES:
-        return _Kind("encoder", load_encoder, save_encoder)
-    if model_type in CLIP_TYPES:
-        return _Kind("image-text", load_clip, save_clip, reads_images=True)
-    if model_type in VISION_FAMILIES:
-        return _Kind("image-encoder", load_vision, save_vision, reads_text=False, reads_images=True)
-    if model_type in ARCHITECTURES:
-        return _Kind("seq2seq", load_seq2seq, save_seq2seq)
-    if model_type == RECURRENT:
-        return _Kind("seq2seq", load_recurrent, save_recurrent)
-    if model_type == LLAVA:
-        return _Kind("model", load_vision_language, save_vision_language, reads_images=True)
-    return _Kind("model", load_pretrained, save_pretrained)
-
-
 class _Published:
     """A model with the files beside its weights, read whole."""
 
     def __init__(self, folder: Path, dtype: torch.dtype | None) -> None:
-        self.kind = _kind_of(str(read_json(folder / "config.json").get("model_type")))
+        values = read_json(folder / "config.json")
+        self.kind, self.model_type = kind_of(values), str(values.get("model_type"))
         self._beside: dict[str, bytes] = {}
-        if self.kind.artifact == "encoder":
+        if self.kind.name == "encoder":
             Pooling.from_folder(folder)  # what it does not know should be said now
             self._beside = {name: (folder / name).read_bytes() for name in POOLING_FILES if (folder / name).is_file()}
+        self.labels = read_label_names(folder)
+        if self.labels:
+            self._beside[LABELS] = (folder / LABELS).read_bytes()
         self.model = self.kind.load(folder, dtype=dtype)
-        self.tokenizer = Tokenizer.load(folder) if self.kind.reads_text else None
+        if self.labels and self.kind.name == "decoder-classifier":
+            self.model.labels = tuple(self.labels)  # what was trained before config.json named them
+        self.tokenizers = TokenizerPair.load(folder) if self.kind.reads_text else None
         self._processor = ImageProcessor.from_folder(folder) if self.kind.reads_images else None
         if (folder / PROCESSOR).is_file() and self.kind.reads_images:
             self._beside[PROCESSOR] = as_json(read_json(folder / PROCESSOR))
 
-    def write(self, folder: Path) -> None:
-        self.kind.save(self.model, folder)
+    def write(self, folder: Path, scheme: Scheme | None = None) -> None:
+        if scheme is None:
+            self.kind.save(self.model, folder)
+        elif isinstance(self.model, Decoder):
+            save_quantized(self.model, folder, scheme)
+        else:
+            raise ConfigError("only decoders are quantised", hint="leave --quantize out, or take --dtype float16")
         for name, data in self._beside.items():
             (folder / name).parent.mkdir(exist_ok=True)
             write_durably(folder / name, data)
-        if self.tokenizer is not None:
-            self.tokenizer.save(folder)
+        if self.tokenizers is not None:
+            self.tokenizers.save(folder)
         if self._processor is not None:
             self._processor.to_folder(folder)
 
@@ -181,16 +165,20 @@ class _Published:
         model = self.model
         parameters = list(model.parameters())
         numbers = {
-            "model_type": getattr(model.config, "model_type", RECURRENT),
+            "model_type": self.model_type,
             "parameters": sum(p.numel() for p in parameters),
             "dtype": str(parameters[0].dtype).removeprefix("torch."),
         }
-        if self.tokenizer is not None:
+        if self.tokenizers is not None:
             numbers["vocab_size"] = self.vocab_size
+            if isinstance(model.config, RecurrentConfig):
+                numbers["target_vocab_size"] = model.config.target_vocab_size
             if hasattr(model, "context_length"):  # relative and recurrent positions have no end
                 numbers["context_length"] = model.context_length
-        if self._processor is not None:
-            numbers["image_size"] = self._image_size()
+        if self._processor is not None and (shape := self._image_shape()):
+            numbers["image_size"] = shape
+        if labels := self.labels or list(getattr(model, "labels", ())):
+            numbers["labels"] = labels
         return numbers
 
     @property
@@ -201,6 +189,19 @@ class _Published:
             return config.source_vocab_size
         return getattr(config, "text_config", config).vocab_size
 
-    def _image_size(self) -> list[int]:
+    def notes(self) -> Iterator[str]:
+        """Where tokenizers and model do not fit, though both can be used."""
+        if self.tokenizers is None:
+            return
         config = self.model.config
-        return list(getattr(config, "vision_config", config).image_shape)
+        pairs = [("reads", self.tokenizers.source, self.vocab_size)]
+        if isinstance(config, RecurrentConfig):
+            pairs.append(("writes", self.tokenizers.target, config.target_vocab_size))
+        for does, tokenizer, size in pairs:
+            if tokenizer.vocab_size > size:
+                yield f"the tokenizer has {tokenizer.vocab_size:,} ids, the model {does} {size:,} only"
+
+    def _image_shape(self) -> list[int]:
+        """Height and width of a picture; none for a net that takes any."""
+        config = self.model.config
+        return list(getattr(getattr(config, "vision_config", config), "image_shape", ()))

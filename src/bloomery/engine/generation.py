@@ -14,6 +14,7 @@ from typing import TypedDict
 from torch import Tensor
 
 from bloomery.core.quantity import Quantity
+from bloomery.engine.constraint import constraint_for
 from bloomery.engine.metering import Bench, Phase
 from bloomery.engine.params import SamplingParams
 from bloomery.engine.results import (
@@ -56,7 +57,9 @@ class Generation:
         self.params = params
         self.max_new_tokens = max_new_tokens
         self.num_words = tokenizer.vocab_size
-        self.sampler = Sampler(params, prompt_ids)
+        spec = params.constraint
+        constraint = None if spec is None else constraint_for(spec, tokenizer, continues=continues)
+        self.sampler = Sampler(params, prompt_ids, constraint)
         self.cached_tokens = self.drafted_tokens = self.accepted_tokens = 0
         self.waiting_seconds = 0.0
         self.finished = False
@@ -131,6 +134,8 @@ class Generation:
         text = self._stops.push(self._characters.push(token))
         if self._stops.found is not None:
             return text, "stop"
+        if self.sampler.finished:
+            return text + self._flush(), "stop"
         if len(self._ids) >= self.max_new_tokens:
             text += self._flush()
             return text, "stop" if self._stops.found is not None else "length"

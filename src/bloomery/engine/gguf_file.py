@@ -1,15 +1,15 @@
-"""GGUF out: a decoder and its tokenizer in one file for llama.cpp, written by ggml's own `gguf` library.
+"""GGUF out: a decoder or an encoder of texts and its tokenizer in one file for llama.cpp, by ggml's `gguf` library.
 
-For the families whose tensors llama.cpp computes as they are here (Llama, Mistral, Qwen2, Qwen3) and byte-level BPE
-tokenizers whose split pattern llama.cpp has a name for; all others are errors. Matrices are float32, float16 or
-bfloat16, norms and biases float32, as its converter writes them. This module does not quantise, and reads no GGUF.
-Format: github.com/ggml-org/ggml/blob/master/docs/gguf.md.
+Matrices are float32, float16 or bfloat16, norms, biases and rope factors float32, as its converter writes them. This
+module does not quantise, and reads no GGUF; it does not know families (`gguf_families`) nor tokenizers
+(`gguf_vocabulary`). Format: github.com/ggml-org/ggml/blob/master/docs/gguf.md.
 """
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,20 +20,20 @@ from torch import Tensor
 from bloomery.core.artifact import Artifact, fsync
 from bloomery.core.errors import ConfigError, DataError, MissingExtraError
 from bloomery.core.workspace import Workspace
+from bloomery.engine.gguf_encoder import encoder_tensors, gguf_encoder, write_encoder
+from bloomery.engine.gguf_families import GgufFamily, context_of, gguf_family, gguf_tensors, slides_otherwise
+from bloomery.engine.gguf_vocabulary import write_vocabulary
 from bloomery.engine.loading import as_dtype, find_model
-from bloomery.models import Decoder, ModelConfig, load_pretrained
+from bloomery.models import ModelConfig, load_pretrained
+from bloomery.models.encoder import load_encoder
+from bloomery.models.families import SLIDING
+from bloomery.models.kinds import kind_of
+from bloomery.models.pooling import Pooling
+from bloomery.models.weights import read_json
 from bloomery.tokenizer import Tokenizer
 
-_ARCHITECTURES = {"llama": "llama", "mistral": "llama", "qwen2": "qwen2", "qwen3": "qwen3"}
 _FILE_TYPES = {torch.float32: "ALL_F32", torch.float16: "MOSTLY_F16", torch.bfloat16: "MOSTLY_BF16"}
-# What llama.cpp calls the split patterns of byte-level BPE, by the number of digits that stay together.
-_CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
-_REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-_SPLITS = {
-    _CONTRACTIONS + r"\p{N}{1,3}" + _REST: "llama-bpe",
-    _CONTRACTIONS + r"\p{N}{1,1}" + _REST: "qwen2",
-    _CONTRACTIONS + r"\p{N}" + _REST: "qwen2",
-}
+_log = logging.getLogger("bloomery.engine")
 
 
 def export_gguf(
@@ -42,11 +42,13 @@ def export_gguf(
     *,
     dtype: str | torch.dtype | None = None,
     workspace: Workspace | str | Path | None = None,
+    note: Callable[[str], None] = _log.warning,
 ) -> Path:
     """Write one GGUF file; it appears whole or not at all. `dtype` None keeps the checkpoint's.
 
-    Raises ConfigError for a family, rotary scaling or tokenizer that is not supported, DataError if the file is there
-    already, MissingExtraError without the `gguf` library.
+    `note` is told what the reader should know: a context cut to what llama.cpp computes exactly. Raises ConfigError
+    for a family, option or tokenizer that llama.cpp does not have, DataError if the file is there already,
+    MissingExtraError without the `gguf` library.
     """
     target, kind = Path(path).expanduser().absolute(), as_dtype(dtype)
     gguf = _library()
@@ -55,18 +57,12 @@ def export_gguf(
         raise DataError(f"{target} is there already", hint="give another name")
     if not target.parent.is_dir():
         raise DataError(f"{target.parent} is no folder", hint="make it first")
-    decoder, tokenizer = load_pretrained(source, dtype=kind), Tokenizer.load(source)
-    architecture = _architecture(decoder.config)
+    what = kind_of(read_json(source / "config.json")).name
+    if what not in _KINDS:
+        raise ConfigError(f"GGUF is not written for {name}, a {what}", hint="export a folder instead")
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    writer = gguf.GGUFWriter(partial, architecture)
     try:
-        writer.add_name(name)
-        writer.add_file_type(getattr(gguf.LlamaFileType, _FILE_TYPES[decoder.output_weight.dtype]))
-        _write_sizes(gguf, writer, decoder.config, tokenizer)
-        _write_tokenizer(gguf, writer, tokenizer, decoder.config)
-        names = _name_map(gguf, architecture, decoder.config)
-        for theirs, tensor in _tensors(decoder, architecture):
-            _add(gguf, writer, names.get_name(theirs, try_suffixes=(".weight", ".bias")), tensor)
+        writer = _KINDS[what](gguf, partial, source, name, kind, note)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
@@ -87,33 +83,57 @@ def _library() -> Any:
     return gguf
 
 
-def _architecture(config: ModelConfig) -> str:
-    """llama.cpp's name of what the config describes; ConfigError if there is none."""
+def _decoder(
+    gguf: Any, partial: Path, source: Path, name: str, dtype: torch.dtype | None, note: Callable[[str], None]
+) -> Any:
+    """A writer that holds all of a decoder."""
+    decoder, tokenizer = load_pretrained(source, dtype=dtype), Tokenizer.load(source)
+    config = decoder.config
     config.check_published()
-    known = _ARCHITECTURES.get(config.model_type)
-    if known is None:
+    family = gguf_family(config)
+    writer = _writer(gguf, partial, family.architecture, name, decoder.output_weight.dtype)
+    write_sizes(gguf, writer, config, family)
+    if (context := context_of(config, family)) < config.max_position_embeddings:
+        note(f"llama.cpp knows no sliding window here: the context is {context:,} tokens, where it makes no difference")
+    eos = config.eos_token_id[0] if config.eos_token_id else None
+    write_vocabulary(gguf, writer, tokenizer, rows=config.vocab_size, eos_id=eos)
+    _add_all(gguf, writer, gguf_tensors(decoder, family))
+    return writer
+
+
+def _encoder(
+    gguf: Any, partial: Path, source: Path, name: str, dtype: torch.dtype | None, note: Callable[[str], None]
+) -> Any:
+    """A writer that holds an encoder's body: llama.cpp embeds with it. Its head stays behind, which is noted."""
+    encoder, tokenizer = load_encoder(source, dtype=dtype), Tokenizer.load(source)
+    family = gguf_encoder(encoder.config)
+    if encoder.config.family.offset_positions and encoder.config.pad_token_id in tokenizer.encode_with_special("")[0]:
         raise ConfigError(
-            f"GGUF is not written for {config.model_type}",
-            hint=f"known: {', '.join(_ARCHITECTURES)}; export a folder and use llama.cpp's own converter",
+            "llama.cpp has no RoBERTa whose padding token stands in texts, where it has no position",
+            hint="export a folder instead",
         )
-    if config.layer_types:
-        raise ConfigError("GGUF is not written for sliding windows", hint="export a folder instead")
-    if config.rope_scaling is not None and config.rope_scaling.rope_type != "linear":
-        raise ConfigError(
-            f"GGUF is not written for rope scaling {config.rope_scaling.rope_type}", hint="export a folder instead"
-        )
-    if config.hidden_act not in ("silu", "swish"):
-        raise ConfigError(f"GGUF is not written for hidden_act {config.hidden_act}", hint="export a folder instead")
-    return known
+    writer = _writer(gguf, partial, family.architecture, name, encoder.embed_tokens.weight.dtype)
+    write_encoder(gguf, writer, encoder.config, Pooling.from_folder(source))
+    if encoder.config.head != "none":
+        note("llama.cpp embeds with this encoder: its head is left out")
+    write_vocabulary(gguf, writer, tokenizer, rows=encoder.config.vocab_size, encloses=True)
+    _add_all(gguf, writer, encoder_tensors(encoder, family))
+    return writer
 
 
-def _name_map(gguf: Any, architecture: str, config: ModelConfig) -> Any:
-    number = next(number for number, name in gguf.MODEL_ARCH_NAMES.items() if name == architecture)
-    return gguf.get_tensor_name_map(number, config.num_hidden_layers)
+_KINDS = {"decoder": _decoder, "encoder": _encoder}
 
 
-def _write_sizes(gguf: Any, writer: Any, config: ModelConfig, tokenizer: Tokenizer) -> None:
-    writer.add_context_length(config.max_position_embeddings)
+def _writer(gguf: Any, partial: Path, architecture: str, name: str, dtype: torch.dtype) -> Any:
+    writer = gguf.GGUFWriter(partial, architecture)
+    writer.add_name(name)
+    writer.add_file_type(getattr(gguf.LlamaFileType, _FILE_TYPES[dtype]))
+    return writer
+
+
+def write_sizes(gguf: Any, writer: Any, config: ModelConfig, family: GgufFamily) -> None:
+    """A decoder's sizes and options under llama.cpp's keys."""
+    writer.add_context_length(context_of(config, family))
     writer.add_embedding_length(config.hidden_size)
     writer.add_block_count(config.num_hidden_layers)
     writer.add_feed_forward_length(config.intermediate_size)
@@ -121,86 +141,54 @@ def _write_sizes(gguf: Any, writer: Any, config: ModelConfig, tokenizer: Tokeniz
     writer.add_head_count_kv(config.num_key_value_heads)
     writer.add_key_length(config.head_dim)
     writer.add_value_length(config.head_dim)
-    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
-    writer.add_rope_dimension_count(config.head_dim)
-    writer.add_rope_freq_base(config.rope_theta)
     writer.add_vocab_size(config.vocab_size)
-    if config.rope_scaling is not None:
-        writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
-        writer.add_rope_scaling_factor(config.rope_scaling.factor or 1.0)
+    (writer.add_layer_norm_eps if family.layer_norm else writer.add_layer_norm_rms_eps)(config.rms_norm_eps)
+    if config.family.positions == "rotary":
+        _write_rope(gguf, writer, config)
+    if family.every and config.sliding_window is not None:
+        writer.add_sliding_window(config.sliding_window)
+        if slides_otherwise(config, family):
+            kinds = [config.layer_type(layer) == SLIDING for layer in range(config.num_hidden_layers)]
+            writer.add_sliding_window_pattern(kinds)
+        if config.rope_local_base_freq is not None:
+            writer.add_rope_freq_base_swa(config.rope_local_base_freq)
+    if config.attn_logit_softcapping is not None:
+        writer.add_attn_logit_softcapping(config.attn_logit_softcapping)
+    if config.final_logit_softcapping is not None:
+        writer.add_final_logit_softcapping(config.final_logit_softcapping)
+    if "use_parallel_residual" in config.family.fields:
+        writer.add_parallel_residual(config.use_parallel_residual)
+    if config.num_experts:
+        writer.add_expert_count(config.num_experts)
+        writer.add_expert_used_count(config.num_experts_per_tok)
+        writer.add_expert_feed_forward_length(config.moe_intermediate_size or config.intermediate_size)
 
 
-def _write_tokenizer(gguf: Any, writer: Any, tokenizer: Tokenizer, config: ModelConfig) -> None:
-    described = tokenizer.description
-    model = described.get("model", {})
-    split = _split_name(described)
-    added = {token["id"]: token for token in described.get("added_tokens", [])}
-    texts = {index: text for text, index in model.get("vocab", {}).items()}
-    texts |= {index: token["content"] for index, token in added.items()}
-    tokens, types = [], []
-    for index in range(config.vocab_size):
-        token = added.get(index)
-        # Rows beyond the vocabulary are padding of the matrix: nothing may ever spell them.
-        tokens.append(texts.get(index, f"[PAD{index}]"))
-        if index not in texts:
-            types.append(gguf.TokenType.UNUSED)
-        elif token is None:
-            types.append(gguf.TokenType.NORMAL)
+def _write_rope(gguf: Any, writer: Any, config: ModelConfig) -> None:
+    writer.add_rope_dimension_count(config.rotary_dim)
+    writer.add_rope_freq_base(config.rope_theta)
+    scaling = config.rope_scaling
+    if scaling is None or scaling.rope_type == "llama3":  # whose factors are a tensor
+        return
+    yarn = scaling.rope_type == "yarn"
+    writer.add_rope_scaling_type(gguf.RopeScalingType.YARN if yarn else gguf.RopeScalingType.LINEAR)
+    writer.add_rope_scaling_factor(scaling.factor)
+    if yarn:
+        original = scaling.original_max_position_embeddings or config.max_position_embeddings
+        writer.add_rope_scaling_orig_ctx_len(original)
+        if scaling.beta_fast is not None:
+            writer.add_rope_scaling_yarn_beta_fast(scaling.beta_fast)
+        if scaling.beta_slow is not None:
+            writer.add_rope_scaling_yarn_beta_slow(scaling.beta_slow)
+
+
+def _add_all(gguf: Any, writer: Any, tensors: Iterable[tuple[str, Tensor]]) -> None:
+    for name, tensor in tensors:
+        tensor = tensor.contiguous()
+        if tensor.ndim == 1 or tensor.dtype == torch.float32:
+            writer.add_tensor(name, tensor.float().numpy())
+        elif tensor.dtype == torch.bfloat16:
+            data = tensor.view(torch.uint8).numpy()
+            writer.add_tensor(name, data, raw_dtype=gguf.GGMLQuantizationType.BF16)
         else:
-            types.append(gguf.TokenType.CONTROL if token.get("special") else gguf.TokenType.USER_DEFINED)
-    if len(set(tokens)) != len(tokens):
-        raise DataError(f"{tokenizer.source}: two ids have the same text")
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre(split)
-    writer.add_token_list(tokens)
-    writer.add_token_types(types)
-    merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in model.get("merges", [])]
-    if merges:
-        writer.add_token_merges(merges)
-    if tokenizer.bos_id is not None:
-        writer.add_bos_token_id(tokenizer.bos_id)
-    writer.add_add_bos_token(tokenizer.adds_bos)
-    writer.add_add_eos_token(False)
-    if config.eos_token_id:
-        writer.add_eos_token_id(config.eos_token_id[0])
-    if tokenizer.chat_template is not None:
-        writer.add_chat_template(tokenizer.chat_template.source)
-
-
-def _split_name(described: Mapping[str, Any]) -> str:
-    """llama.cpp's name of a byte-level BPE's split pattern; ConfigError if it has none."""
-    kind = described.get("model", {}).get("type")
-    if kind != "BPE" or described.get("model", {}).get("byte_fallback"):
-        raise ConfigError(f"GGUF is not written for {kind} tokenizers with byte fallback or without byte-level BPE")
-    outer = described.get("pre_tokenizer") or {}
-    steps = outer.get("pretokenizers", [outer])
-    patterns = [step["pattern"].get("Regex") for step in steps if step.get("type") == "Split"]
-    if not patterns and any(step.get("type") == "ByteLevel" and step.get("use_regex", True) for step in steps):
-        return "gpt-2"
-    if len(patterns) == 1 and patterns[0] in _SPLITS:
-        return _SPLITS[patterns[0]]
-    raise ConfigError("llama.cpp has no name for this tokenizer's split pattern", hint="export a folder instead")
-
-
-def _tensors(decoder: Decoder, architecture: str) -> Iterator[tuple[str, Tensor]]:
-    """Parameters under Hugging Face's names; llama.cpp rotates neighbouring pairs in Llama's queries and keys."""
-    config = decoder.config
-    heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}
-    for name, parameter in decoder.named_parameters():
-        tensor = parameter.detach()
-        count = next((heads[part] for part in heads if f".{part}." in name), None)
-        if architecture == "llama" and count is not None:
-            tensor = tensor.unflatten(0, (count, 2, config.head_dim // 2)).transpose(1, 2).flatten(0, 2)
-        yield name, tensor
-
-
-def _add(gguf: Any, writer: Any, name: str | None, tensor: Tensor) -> None:
-    if name is None:
-        raise ConfigError("the gguf library has no name for one of the tensors", hint="pip install -U gguf")
-    if tensor.ndim == 1 or tensor.dtype == torch.float32:
-        writer.add_tensor(name, tensor.float().numpy())
-    elif tensor.dtype == torch.bfloat16:
-        data = tensor.contiguous().view(torch.uint8).numpy()
-        writer.add_tensor(name, data, raw_dtype=gguf.GGMLQuantizationType.BF16)
-    else:
-        writer.add_tensor(name, tensor.numpy().astype(np.float16, copy=False))
+            writer.add_tensor(name, tensor.numpy().astype(np.float16, copy=False))

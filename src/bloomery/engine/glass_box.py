@@ -6,7 +6,7 @@ model runs as it serves (see `models.inside`). This module does not know termina
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,25 +37,21 @@ from bloomery.engine.params import SamplingParams
 from bloomery.engine.text_encoder import TextEncoder
 from bloomery.models import Decoder, load_pretrained
 from bloomery.models.embeddings import embedding_of, neighbours, plane
-from bloomery.models.encoder import Encoder, load_encoder
-from bloomery.models.encoder_families import ENCODER_FAMILIES
+from bloomery.models.encoder import Encoder
 from bloomery.models.head_scores import head_statistics, induction_scores
 from bloomery.models.inside import GRID_LIMIT, AttentionLook, Look, Row, capture, grid, stacks
+from bloomery.models.kinds import kind_of
 from bloomery.models.lens import lens, residuals
-from bloomery.models.recurrent import MODEL_TYPE, RecurrentSeq2Seq, load_recurrent
-from bloomery.models.seq2seq import Seq2Seq, load_seq2seq
-from bloomery.models.seq2seq_config import ARCHITECTURES
+from bloomery.models.recurrent import RecurrentConfig, RecurrentSeq2Seq
+from bloomery.models.seq2seq import Seq2Seq
 from bloomery.models.weights import read_json
-from bloomery.tokenizer import Tokenizer
+from bloomery.tokenizer import Tokenizer, TokenizerPair
 
 MAX_TOKENS = 4096
 """Tokens of a text that are looked into at most."""
 _INDUCTION_LENGTH = 32
-_READERS: tuple[tuple[Container[str], Callable[..., Encoder | Seq2Seq | RecurrentSeq2Seq]], ...] = (
-    (ENCODER_FAMILIES, load_encoder),
-    (ARCHITECTURES, load_seq2seq),
-    ((MODEL_TYPE,), load_recurrent),
-)
+_LOOKED_INTO = ("encoder", "seq2seq", "recurrent")
+"""Kinds beside decoders."""
 
 
 class GlassBox:
@@ -82,7 +78,7 @@ class GlassBox:
     @torch.inference_mode()
     def attention(
         self,
-        text: str,
+        text: str | Sequence[int],
         *,
         target: str | None = None,
         cross: bool = False,
@@ -92,7 +88,8 @@ class GlassBox:
         vectors: bool = False,
         grid_limit: int = GRID_LIMIT,
     ) -> AttentionView:
-        """One head. Numbers below 0 count from the end. RequestError for a place that is not there.
+        """One head. Numbers below 0 count from the end. RequestError for a place that is not there. `text` may be token
+        ids as the model was served them.
 
         Of an encoder-decoder: the encoder's, with a `target` the decoder's, with `cross` the decoder's over the text.
         `vectors` adds the keys themselves.
@@ -258,14 +255,16 @@ class GlassBox:
         parts = ", ".join(f"{i} {token_label(self.tokenizer, i)!r}" for i in ids[:8]) or "none"
         raise RequestError(f"{text!r:.60} is {len(ids)} tokens: {parts}", hint="give one of their ids", param="token")
 
-    def _encode(self, text: str) -> list[int]:
+    def _encode(self, text: str | Sequence[int]) -> list[int]:
         model = self.model
+        if not isinstance(text, str):
+            return self._checked(list(text), "text", embedding_of(model).size(0))
         if isinstance(model, Encoder):
             ids = TextEncoder(model, self.tokenizer, name=self.name).encode_blanks(text)
         elif isinstance(model, Decoder):
             ids = self.tokenizer.encode(text, add_bos=self.tokenizer.adds_bos)
         else:
-            ids = self.tokenizer.encode_with_special(text)[0]
+            ids = model.source_ids(self.tokenizer.encode(text))
         return self._checked(ids, "text", embedding_of(model).size(0))
 
     def _encode_target(self, text: str | None) -> list[int] | None:
@@ -274,9 +273,8 @@ class GlassBox:
         model = self.model
         if isinstance(model, Decoder | Encoder):
             raise RequestError(f"{self.name} has no target", hint="encoder-decoders have", param="target")
-        recurrent = isinstance(model, RecurrentSeq2Seq)
-        start = model.config.bos_token_id if recurrent else model.config.decoder_start_token_id
-        size = model.config.target_vocab_size if recurrent else model.config.vocab_size
+        start, config = model.start_token_id, model.config
+        size = config.target_vocab_size if isinstance(config, RecurrentConfig) else config.vocab_size
         ids = self.target_tokenizer.encode(text)
         return self._checked([start, *(ids[1:] if ids[:1] == [start] else ids)], "target", size)
 
@@ -336,11 +334,12 @@ def open_glass_box(
     """Any model with a tokenizer, by what `load` takes; encoder-decoders too. Errors as `load`'s."""
     place = choose_device(device)
     folder, name = find_model(reference, workspace)
-    kind = str(read_json(folder / "config.json").get("model_type"))
-    read = next((reader for kinds, reader in _READERS if kind in kinds), load_pretrained)
+    kind = kind_of(read_json(folder / "config.json"))
+    read = kind.load if kind.name in _LOOKED_INTO else load_pretrained
     # Half precision is slower on a CPU; `load` does the same.
     model = read(folder, dtype=torch.float32 if place.type == "cpu" else None, device=place)
-    return GlassBox(model, Tokenizer.load(folder), name=name)
+    tokenizers = TokenizerPair.load(folder)
+    return GlassBox(model, tokenizers.source, name=name, target_tokenizer=tokenizers.target)
 
 
 def token_label(tokenizer: Tokenizer, index: int) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, TypedDict, Unpack
 
@@ -18,6 +19,7 @@ from bloomery.core.errors import ConfigError, RequestError
 from bloomery.core.run import Meter
 from bloomery.energy import open_meter
 from bloomery.engine.beams import Beam, BeamSteps
+from bloomery.engine.constraint_spec import ConstraintSpec
 from bloomery.engine.engine import Engine, EngineConfig
 from bloomery.engine.generation import Generation
 from bloomery.engine.metering import Bench
@@ -52,6 +54,7 @@ class SamplingOptions(TypedDict, total=False):
     prompt_logprobs: int | None
     trace: int | None
     ignore_eos: bool
+    constraint: ConstraintSpec | Mapping[str, Any] | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,17 +103,17 @@ class LanguageModel:
         """Tokens that the model can read at once."""
         return self.config.context_length
 
-    def encode_prompt(self, prompt: Prompt) -> list[int]:
+    def encode_prompt(self, prompt: Prompt, *, tools: Sequence[Mapping[str, Any]] | None = None) -> list[int]:
         """Token ids of a prompt.
 
         A string gets BOS where `transformers` would put it, and cannot spell special tokens; ids are taken as they
-        are; chat messages go through the chat template. RequestError for an empty prompt, an id that the model
-        does not have, or one longer than the context.
+        are; chat messages, and the `tools` that they may use, go through the chat template. RequestError for an empty
+        prompt, an id that the model does not have, or one longer than the context.
         """
         if isinstance(prompt, str):
             ids = self.tokenizer.encode(prompt, add_bos=self.tokenizer.adds_bos)
         elif is_chat(prompt):
-            ids = self.tokenizer.encode_chat(prompt, add_generation_prompt=True)  # type: ignore[arg-type]
+            ids = self.tokenizer.encode_chat(prompt, add_generation_prompt=True, tools=tools)  # type: ignore[arg-type]
         else:
             ids = self.check_ids(prompt)
         return self.check_length(ids)
@@ -302,6 +305,10 @@ class LanguageModel:
         if isinstance(top, bool) or not isinstance(top, int) or top < 1:
             raise RequestError(f"top should be a whole number from 1, not {top!r:.40}", param="top")
         return distribution(self.logits(self.encode_prompt(prompt))[0, -1], params, self.tokenizer, top=top)
+
+    def turn(self) -> AbstractContextManager[None]:
+        """Inside, nothing else is computed with this model: for work on it beside the engine."""
+        return self._bench.turns.take()
 
     def close(self) -> None:
         """Close the energy meter."""

@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 
@@ -20,33 +22,23 @@ from bloomery.engine.classifier import Classifier
 from bloomery.engine.image_encoder import ImageEncoder
 from bloomery.engine.image_text import ImageTextModel
 from bloomery.engine.language_model import LanguageModel
+from bloomery.engine.packed_weights import load_decoder, pack_loaded, refuse_weights
 from bloomery.engine.sequence_model import SequenceModel
 from bloomery.engine.text_encoder import TextEncoder
 from bloomery.engine.vision_language_model import VisionLanguageModel
-from bloomery.models import load_pretrained
-from bloomery.models.classifiers import CLASSIFIER_TYPES, ConvImageClassifier, load_classifier
-from bloomery.models.clip import load_clip
-from bloomery.models.clip_config import CLIP_TYPES
-from bloomery.models.decoder_classifier import SUFFIX, load_decoder_classifier
 from bloomery.models.encoder import load_encoder
-from bloomery.models.encoder_families import ENCODER_FAMILIES
 from bloomery.models.image_processor import ImageProcessor
+from bloomery.models.kinds import ModelKind, kind_of
 from bloomery.models.pooling import Pooling
-from bloomery.models.recurrent import MODEL_TYPE as RECURRENT
-from bloomery.models.recurrent import load_recurrent
-from bloomery.models.seq2seq import load_seq2seq
-from bloomery.models.seq2seq_config import ARCHITECTURES
-from bloomery.models.vision import load_vision
-from bloomery.models.vision_families import VISION_FAMILIES
-from bloomery.models.vision_language import load_vision_language
-from bloomery.models.vision_language_config import MODEL_TYPE as LLAVA
 from bloomery.models.weights import read_json
-from bloomery.tokenizer import Tokenizer
+from bloomery.tokenizer import Tokenizer, TokenizerPair
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "vocab.txt", "merges.txt", "*.model"]
 
+LABELS = "labels.json"
+"""The names of a classifier's classes, where its config.json has no place for them."""
 _MAX_LABEL_BYTES = 16 * 1024 * 1024
 
 
@@ -55,32 +47,19 @@ def load(
     *,
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
+    weights: str | None = None,
     workspace: Workspace | str | Path | None = None,
 ) -> LanguageModel | TextEncoder | ImageTextModel | ImageEncoder | SequenceModel | Classifier:
     """A model by artifact, folder, artifact name or id, or hub id ("org/name"): of the kind that its files say.
 
     `device` is "cpu", "cuda", "cuda:1", ...; None takes CUDA if there is any. `dtype` None keeps the checkpoint's
-    on a GPU and takes float32 on the CPU, where half precision is slower. Raises ArtifactError (nothing there,
-    or damaged), DataError (unreadable weights), DeviceError, ConfigError (a family that is not supported).
+    on a GPU and takes float32 on the CPU, where half precision is slower. `weights` packs the linear layers of
+    language models, text encoders and encoder-decoders for speed (see `packed_weights`): None changes nothing but in
+    a folder that is quantised itself, "auto" takes the fastest format within a stated loss. Raises ArtifactError
+    (nothing there, or damaged), DataError (unreadable weights), DeviceError, ConfigError (a family that is not
+    supported).
     """
-    place = choose_device(device)
-    folder, name = find_model(reference, workspace)
-    kind = str(read_json(folder / "config.json").get("model_type"))
-    if kind in ENCODER_FAMILIES:
-        return _text_encoder(folder, name, place, dtype)
-    if kind in CLIP_TYPES:
-        model = load_clip(folder, dtype=as_dtype(dtype) or _usual(place), device=place)
-        return ImageTextModel(model, Tokenizer.load(folder), ImageProcessor.from_folder(folder), name=name)
-    if kind in VISION_FAMILIES:
-        encoder = load_vision(folder, dtype=as_dtype(dtype) or _usual(place), device=place)
-        return ImageEncoder(encoder, ImageProcessor.from_folder(folder), name=name)
-    if kind in ARCHITECTURES or kind == RECURRENT:
-        read = load_recurrent if kind == RECURRENT else load_seq2seq
-        seq2seq = read(folder, dtype=as_dtype(dtype) or _usual(place), device=place)
-        return SequenceModel(seq2seq, Tokenizer.load(folder), name=name)
-    if is_classifier(folder):
-        return _classifier(folder, name, place, as_dtype(dtype) or _usual(place))
-    return _language_model(folder, name, place, dtype)
+    return _open(*find_model(reference, workspace), device, dtype, weights)
 
 
 def load_language_model(
@@ -88,11 +67,16 @@ def load_language_model(
     *,
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
+    weights: str | None = None,
     workspace: Workspace | str | Path | None = None,
 ) -> LanguageModel:
     """A causal language model; ConfigError if the reference is another kind. Otherwise as `load`."""
-    place = choose_device(device)
-    return _language_model(*find_model(reference, workspace), place, dtype)
+    folder, name = find_model(reference, workspace)
+    kind = kind_of_folder(folder)
+    if kind.artifact != "model":
+        what, hint = _OTHERS[kind.artifact]
+        raise ConfigError(f"{name} is {what}", hint=hint)
+    return cast(LanguageModel, _open(folder, name, device, dtype, weights))
 
 
 def load_text_encoder(
@@ -100,47 +84,117 @@ def load_text_encoder(
     *,
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
+    weights: str | None = None,
     workspace: Workspace | str | Path | None = None,
 ) -> TextEncoder:
     """An encoder (BERT, RoBERTa, ModernBERT, or a sentence-transformers folder of one); otherwise as `load`."""
+    folder, name = find_model(reference, workspace)
     place = choose_device(device)
-    return _text_encoder(*find_model(reference, workspace), place, dtype)
+    encoder = load_encoder(folder, dtype=as_dtype(dtype) or _usual(place), device=place)
+    pack_loaded(encoder, weights)
+    return _text_encoder(encoder, folder, name)
 
 
-def _language_model(folder: Path, name: str, place: torch.device, dtype: str | torch.dtype | None) -> LanguageModel:
-    kind = str(read_json(folder / "config.json").get("model_type"))
-    if kind == LLAVA:
-        model = load_vision_language(folder, dtype=as_dtype(dtype) or _usual(place), device=place)
-        return VisionLanguageModel(model, Tokenizer.load(folder), ImageProcessor.from_folder(folder), name=name)
-    if kind in ENCODER_FAMILIES or kind in CLIP_TYPES or kind in VISION_FAMILIES:
-        raise ConfigError(f"{name} is an encoder ({kind}), which writes no text", hint="in Python: bl.load(...)")
-    if kind in ARCHITECTURES or kind == RECURRENT:
-        raise ConfigError(f"{name} ({kind}) writes texts for texts", hint="bloomery translate, or bl.load(...)")
-    if is_classifier(folder):
-        raise ConfigError(f"{name} is a classifier, which writes no text", hint="in Python: bl.load(...)")
-    decoder = load_pretrained(folder, dtype=as_dtype(dtype) or _usual(place), device=place)
-    return LanguageModel(decoder, Tokenizer.load(folder), name=name)
+def kind_of_folder(folder: Path) -> ModelKind:
+    """The kind of model that a folder's config.json describes."""
+    return kind_of(read_json(folder / "config.json"))
 
 
-def is_classifier(folder: Path) -> bool:
-    """Whether a folder holds a classifier that is no encoder: a small one, or a decoder with a head."""
-    document = read_json(folder / "config.json")
-    named = document.get("architectures")
-    first = named[0] if isinstance(named, list) and named and isinstance(named[0], str) else ""
-    return str(document.get("model_type")) in CLASSIFIER_TYPES or first.endswith(SUFFIX)
+_SILENT = "which writes no text"
+_OTHERS = {
+    "encoder": (f"an encoder, {_SILENT}", "in Python: bl.load(...)"),
+    "image-text": (f"an encoder of images and texts, {_SILENT}", "in Python: bl.load(...)"),
+    "image-encoder": (f"an encoder of images, {_SILENT}", "in Python: bl.load(...)"),
+    "classifier": (f"a classifier, {_SILENT}", "in Python: bl.load(...)"),
+    "seq2seq": ("a model that writes texts for texts", "bloomery translate, or bl.load(...)"),
+}
 
 
-def _classifier(folder: Path, name: str, place: torch.device, dtype: torch.dtype | None) -> Classifier:
-    small = str(read_json(folder / "config.json").get("model_type")) in CLASSIFIER_TYPES
-    model = (load_classifier if small else load_decoder_classifier)(folder, dtype=dtype, device=place)
-    sees = isinstance(model, ConvImageClassifier)
-    reader = ImageProcessor.from_folder(folder) if sees else Tokenizer.load(folder)
-    return Classifier(model, reader, name=name, labels=read_label_names(folder))
+_PACKED = frozenset({"encoder", "seq2seq", "vision-language"})
+"""Kinds whose linear layers may be packed, decoders aside."""
+
+
+def _open(
+    folder: Path,
+    name: str,
+    device: str | torch.device | None,
+    dtype: str | torch.dtype | None,
+    weights: str | None = None,
+) -> LanguageModel | TextEncoder | ImageTextModel | ImageEncoder | SequenceModel | Classifier:
+    place = choose_device(device)
+    kind = kind_of_folder(folder)
+    as_read = as_dtype(dtype) or _usual(place)
+    if kind.name == "decoder":
+        return _OPENED[kind.name](load_decoder(folder, place, as_read, weights), folder, name)
+    if kind.name not in _PACKED:
+        refuse_weights(weights, name)
+    model = kind.load(folder, dtype=as_read, device=place)
+    if kind.name in _PACKED:
+        pack_loaded(model.language_model if kind.name == "vision-language" else model, weights)
+    return _OPENED[kind.name](model, folder, name)
+
+
+def _text_encoder(model: Any, folder: Path, name: str) -> TextEncoder:
+    return TextEncoder(
+        model,
+        Tokenizer.load(folder),
+        name=name,
+        pooling=Pooling.from_folder(folder),
+        shorter_dimensions=_shorter_dimensions(folder, model.config.hidden_size),
+    )
+
+
+def _image_text(model: Any, folder: Path, name: str) -> ImageTextModel:
+    return ImageTextModel(model, Tokenizer.load(folder), ImageProcessor.from_folder(folder), name=name)
+
+
+def _image_encoder(model: Any, folder: Path, name: str) -> ImageEncoder:
+    return ImageEncoder(model, ImageProcessor.from_folder(folder), name=name)
+
+
+def _sequence_model(model: Any, folder: Path, name: str) -> SequenceModel:
+    tokenizers = TokenizerPair.load(folder)
+    return SequenceModel(model, tokenizers.source, name=name, target_tokenizer=tokenizers.target)
+
+
+def _language_model(model: Any, folder: Path, name: str) -> LanguageModel:
+    return LanguageModel(model, Tokenizer.load(folder), name=name)
+
+
+def _vision_language(model: Any, folder: Path, name: str) -> VisionLanguageModel:
+    return VisionLanguageModel(model, Tokenizer.load(folder), ImageProcessor.from_folder(folder), name=name)
+
+
+def _classifier(model: Any, folder: Path, name: str) -> Classifier:
+    return Classifier(model, Tokenizer.load(folder), name=name, labels=_labels(model, folder))
+
+
+def _image_classifier(model: Any, folder: Path, name: str) -> Classifier:
+    return Classifier(model, ImageProcessor.from_folder(folder), name=name, labels=_labels(model, folder))
+
+
+def _labels(model: Any, folder: Path) -> list[str]:
+    return read_label_names(folder) or list(getattr(model, "labels", ()))
+
+
+_OPENED: dict[str, Callable[[Any, Path, str], Any]] = {
+    "encoder": _text_encoder,
+    "image-text": _image_text,
+    "image-encoder": _image_encoder,
+    "seq2seq": _sequence_model,
+    "recurrent": _sequence_model,
+    "vision-language": _vision_language,
+    "image-classifier": _image_classifier,
+    "text-classifier": _classifier,
+    "decoder-classifier": _classifier,
+    "decoder": _language_model,
+}
+"""What is served of each kind of `models.kinds`."""
 
 
 def read_label_names(folder: Path) -> list[str]:
     """The names in a folder's labels.json, or none; DataError where it is something else."""
-    path = folder / "labels.json"
+    path = folder / LABELS
     if not path.is_file():
         return []
     try:
@@ -152,9 +206,13 @@ def read_label_names(folder: Path) -> list[str]:
     return names
 
 
-def _text_encoder(folder: Path, name: str, place: torch.device, dtype: str | torch.dtype | None) -> TextEncoder:
-    encoder = load_encoder(folder, dtype=as_dtype(dtype) or _usual(place), device=place)
-    return TextEncoder(encoder, Tokenizer.load(folder), name=name, pooling=Pooling.from_folder(folder))
+def _shorter_dimensions(folder: Path, hidden_size: int) -> list[int]:
+    """To what lengths a config.json says that vectors may be cut, in the two keys that vLLM reads."""
+    config = read_json(folder / "config.json")
+    named = config.get("matryoshka_dimensions")
+    if isinstance(named, list):
+        return [n for n in named if isinstance(n, int) and 0 < n <= hidden_size]
+    return list(range(1, hidden_size + 1)) if config.get("is_matryoshka") is True else []
 
 
 def _usual(place: torch.device) -> torch.dtype | None:

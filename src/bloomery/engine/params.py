@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bloomery.core.errors import RequestError
+from bloomery.engine.constraint_spec import ConstraintSpec, spec_of
 
 MAX_TOP_LOGPROBS = 20
 MAX_STOP_STRINGS = 16
@@ -58,6 +59,8 @@ class SamplingParams:
     """How many candidates to tell for each new token, before and after the filters, with the step that it came in."""
     ignore_eos: bool = False
     """Go on after an end-of-sequence token (for measurements)."""
+    constraint: ConstraintSpec | Mapping[str, Any] | None = field(default=None, hash=False)
+    """The texts that are allowed: a ConstraintSpec, or what `constraint_spec.spec_of` makes one of."""
 
     def __post_init__(self) -> None:
         _whole("max_new_tokens", self.max_new_tokens, 0, _MAX_NEW_TOKENS)
@@ -77,6 +80,10 @@ class SamplingParams:
         if not isinstance(self.ignore_eos, bool):
             raise RequestError(f"ignore_eos should be true or false, not {self.ignore_eos!r:.40}", param="ignore_eos")
         object.__setattr__(self, "stop", _stop_strings(self.stop))
+        if self.constraint is not None:
+            object.__setattr__(self, "constraint", spec_of(self.constraint))
+            if self.ignore_eos:
+                raise RequestError("ignore_eos and a constraint exclude each other", param="ignore_eos")
 
 
 def _stop_strings(stop: Any) -> tuple[str, ...]:

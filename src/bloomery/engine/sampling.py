@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from bloomery.core.errors import DataError
+from bloomery.engine.constraint import Constraint
 from bloomery.engine.params import SamplingParams
 from bloomery.engine.results import TokenLogprob, TracedCandidate
 
@@ -96,8 +97,11 @@ def _typical(found: Candidates, mass: float) -> Candidates:
 class Sampler:
     """Draws the tokens of one request. `seed` is the one in use, drawn if the request gave none."""
 
-    def __init__(self, params: SamplingParams, prompt: Sequence[int] = ()) -> None:
+    def __init__(
+        self, params: SamplingParams, prompt: Sequence[int] = (), constraint: Constraint | None = None
+    ) -> None:
         self.params = params
+        self._constraint = constraint
         self.seed = secrets.randbits(63) if params.seed is None else params.seed
         self._generator = torch.Generator(device="cpu").manual_seed(self.seed)
         self._bias = sorted(params.logit_bias.items())
@@ -109,8 +113,13 @@ class Sampler:
         p = self.params
         return bool(self._bias or p.repetition_penalty != 1.0 or p.presence_penalty or p.frequency_penalty)
 
+    @property
+    def finished(self) -> bool:
+        """A constraint allows nothing more."""
+        return self._constraint is not None and self._constraint.finished
+
     def choose(self, logits: Tensor) -> int:
-        """One token id from float32 CPU logits (V,), by inversion of the cumulative distribution."""
+        """One token id from float32 CPU logits (V,), among those that the constraint allows, if there is one."""
         candidates = self.candidates(logits)
         if len(candidates.ids) == 1:
             return self._took(int(candidates.ids[0]))
@@ -122,10 +131,14 @@ class Sampler:
         state = self._generator.get_state()
         uniforms = torch.rand(count, generator=self._generator, dtype=torch.float64)
         self._generator.set_state(state)
-        return lambda place, logits: self.candidates(logits).at(uniforms[place : place + 1])
+        # A constraint knows only what may come next, not after it: here it counts for nothing.
+        return lambda place, logits: keep(self._changed(logits), self.params).at(uniforms[place : place + 1])
 
     def candidates(self, logits: Tensor) -> Candidates:
-        """What may be chosen next, after bias, penalties and filters, from float32 CPU logits (V,)."""
+        """What may be chosen next, after constraint, bias, penalties and filters, from float32 CPU logits (V,)."""
+        if self._constraint is not None:
+            mask = self._constraint.allowed()
+            logits = logits[: len(mask)].masked_fill(~mask[: len(logits)], -torch.inf)
         return keep(self._changed(logits) if self._changes else logits, self.params)
 
     def trace(self, logits: Tensor, logprobs: Tensor) -> tuple[TracedCandidate, ...]:
@@ -142,6 +155,9 @@ class Sampler:
 
     def _took(self, token: int) -> int:
         self._counts[token] += 1
+        if self._constraint is not None:
+            self._constraint.advance(token)
+            self._constraint.start()  # what may follow is worked out while the model computes
         return token
 
     def _changed(self, logits: Tensor) -> Tensor:

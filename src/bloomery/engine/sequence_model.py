@@ -1,4 +1,4 @@
-"""SequenceModel: an encoder-decoder with its tokenizer: texts in, texts out.
+"""SequenceModel: an encoder-decoder with its tokenizers: texts in, texts out, timed and metered.
 
 T5 and its kin, and the recurrent nets; both are searched by the same code. Texts are read in batches of like length.
 This module does not know where weights come from (see `loading`) or HTTP. Shapes: B texts, S source length.
@@ -7,12 +7,17 @@ This module does not know where weights come from (see `loading`) or HTTP. Shape
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
 from bloomery.core.errors import RequestError
+from bloomery.core.quantity import Quantity
+from bloomery.core.run import Meter
+from bloomery.energy import open_meter
+from bloomery.engine.metering import Bench, Phase
+from bloomery.engine.results import Timings
 from bloomery.models.recurrent import RecurrentSeq2Seq
 from bloomery.models.seq2seq import Seq2Seq
 from bloomery.models.text_decoding import Hypothesis, beam_search, greedy
@@ -23,9 +28,23 @@ _MAX_SOURCE_TOKENS = 4096
 
 
 @dataclass(frozen=True, kw_only=True)
+class TranslationTimings(Timings):
+    """Seconds of a text by phase: prefill is the encoder, decode every new token, the end token included."""
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """New tokens per second of decode."""
+        return self.new_tokens / self.decode_seconds if self.new_tokens and self.decode_seconds > 0 else None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Translation:
     """What was written for one text. `logprob` in nats, the end token's included; `score` is what beams are ranked by;
-    `finish_reason` is "stop" at the end token, "length" at the limit; `source_tokens` were read."""
+    `finish_reason` is "stop" at the end token, "length" at the limit; `source_tokens` were read.
+
+    Texts are searched in batches: seconds and joules are a text's share of its batch's, by the tokens that it read
+    (prefill) and that were written for it (decode), so that those of all texts add up to what was spent.
+    """
 
     text: str
     token_ids: list[int]
@@ -33,15 +52,39 @@ class Translation:
     score: float
     finish_reason: str
     source_tokens: int
+    timings: TranslationTimings = field(default_factory=TranslationTimings, compare=False)
+    prefill_energy: Quantity = field(default_factory=Quantity.unknown, compare=False)
+    decode_energy: Quantity = field(default_factory=Quantity.unknown, compare=False)
+
+    @property
+    def energy(self) -> Quantity:
+        """Joules of prefill and decode together."""
+        return self.prefill_energy + self.decode_energy
+
+    @property
+    def completion_tokens(self) -> int:
+        """Tokens that were written, the end token included."""
+        return len(self.token_ids) + (self.finish_reason == "stop")
 
 
 class SequenceModel:
-    """See the module. `name` is what a server calls it."""
+    """See the module. `name` is what a server calls it; `tokenizer` reads, `target_tokenizer` writes."""
 
-    def __init__(self, model: Seq2Seq | RecurrentSeq2Seq, tokenizer: Tokenizer, *, name: str) -> None:
+    def __init__(
+        self,
+        model: Seq2Seq | RecurrentSeq2Seq,
+        tokenizer: Tokenizer,
+        *,
+        name: str,
+        target_tokenizer: Tokenizer | None = None,
+        meter: Meter | None = None,
+    ) -> None:
+        """`target_tokenizer` None: one does both. `meter` None opens the machine's own."""
         self.model = model.eval()
         self.tokenizer = tokenizer
+        self.target_tokenizer = target_tokenizer or tokenizer
         self.name = name
+        self._bench = Bench(open_meter() if meter is None else meter)
 
     @property
     def device(self) -> torch.device:
@@ -70,16 +113,9 @@ class SequenceModel:
         order = sorted(range(len(rows)), key=lambda n: len(sources[n]))
         for at in range(0, len(order), batch_size):
             part = order[at : at + batch_size]
-            texts_found = self._search([sources[n] for n in part], beams, max_new_tokens, length_penalty)
-            for n, best in zip(part, texts_found, strict=True):
-                found[n] = Translation(
-                    text=self.tokenizer.decode(best.token_ids),
-                    token_ids=best.token_ids,
-                    logprob=best.logprob,
-                    score=best.score,
-                    finish_reason="stop" if best.ended else "length",
-                    source_tokens=len(sources[n]),
-                )
+            made = self._batch([sources[n] for n in part], beams, max_new_tokens, length_penalty)
+            for n, one in zip(part, made, strict=True):
+                found[n] = one
         return [one for one in found if one is not None]
 
     def _source(self, text: str) -> list[int]:
@@ -100,29 +136,76 @@ class SequenceModel:
             raise RequestError(f"token id {odd[0]} is outside the model's vocabulary", param="texts")
         return ids
 
-    def _search(
+    def _batch(
         self, sources: list[list[int]], beams: int, max_new_tokens: int, length_penalty: float
-    ) -> list[Hypothesis]:
+    ) -> list[Translation]:
+        """The texts of one batch, each with its share of what the batch cost."""
+        prefill = Phase(self._bench)
+        with prefill.step():
+            state, first = self._encode(sources)
+            self._wait()
+        prefill_energy, decode = prefill.energy(), Phase(self._bench)
+        with decode.step():
+            best = self._search(state, first, beams, max_new_tokens, length_penalty)
+            self._wait()
+        decode_energy = decode.energy()
+        written = [len(one.token_ids) + one.ended for one in best]
+        made = []
+        for one, source, tokens in zip(best, sources, written, strict=True):
+            read, wrote = len(source) / sum(map(len, sources)), tokens / max(1, sum(written))
+            timings = TranslationTimings(
+                prefill_seconds=prefill.seconds * read,
+                decode_seconds=decode.seconds * wrote,
+                prompt_tokens=len(source),
+                new_tokens=tokens,
+            )
+            made.append(
+                Translation(
+                    text=self.target_tokenizer.decode(one.token_ids),
+                    token_ids=one.token_ids,
+                    logprob=one.logprob,
+                    score=one.score,
+                    finish_reason="stop" if one.ended else "length",
+                    source_tokens=len(source),
+                    timings=timings,
+                    prefill_energy=prefill_energy.scaled(read),
+                    decode_energy=decode_energy.scaled(wrote),
+                )
+            )
+        return made
+
+    @torch.inference_mode()
+    def _encode(self, sources: list[list[int]]) -> tuple[Any, torch.Tensor]:
+        """The state before the first token of each text, and what they begin with (B,)."""
         model: Any = self.model
-        config = model.config
         width = max(len(ids) for ids in sources)
-        padded = [[*ids, *[config.pad_token_id] * (width - len(ids))] for ids in sources]
+        padded = [[*ids, *[model.config.pad_token_id] * (width - len(ids))] for ids in sources]
         ids = torch.tensor(padded, device=self.device)
         lengths = torch.tensor([len(row) for row in sources], device=self.device)
-        with torch.inference_mode():
-            if isinstance(model, Seq2Seq):
-                state: Any = model.start(ids, torch.arange(width, device=self.device) < lengths[:, None])
-            else:
-                state = model.encode(ids)
-            options: dict[str, Any] = {
-                "eos_token_id": config.eos_token_id,
-                "max_new_tokens": max_new_tokens,
-                "length_penalty": length_penalty,
-            }
-            first = torch.full_like(lengths, model.start_token_id)
-            if beams == 1:
-                return greedy(model, state, first, **options)
-            return [kept[0] for kept in beam_search(model, state, first, num_beams=beams, **options)]
+        first = torch.full_like(lengths, model.start_token_id)
+        if isinstance(model, Seq2Seq):
+            return model.start(ids, torch.arange(width, device=self.device) < lengths[:, None]), first
+        return model.encode(ids), first
+
+    @torch.inference_mode()
+    def _search(
+        self, state: Any, first: torch.Tensor, beams: int, max_new_tokens: int, length_penalty: float
+    ) -> list[Hypothesis]:
+        model: Any = self.model
+        options: dict[str, Any] = {
+            "eos_token_id": model.config.eos_token_id,
+            "max_new_tokens": max_new_tokens,
+            "length_penalty": length_penalty,
+        }
+        if beams == 1:
+            return greedy(model, state, first, **options)
+        return [kept[0] for kept in beam_search(model, state, first, num_beams=beams, **options)]
+
+    def _wait(self) -> None:
+        """Until a GPU has done what it was given: what is timed is work, not its submission."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
 
     def close(self) -> None:
-        """Nothing is held open; here so that every loaded model can be closed alike."""
+        """Close the energy meter."""
+        self._bench.meter.close()

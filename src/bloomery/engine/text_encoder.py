@@ -6,7 +6,7 @@ module does not know where weights come from (see `loading`), indexes or HTTP.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -34,12 +34,22 @@ class Candidate:
 class TextEncoder:
     """See the module. `name` is what a server calls it."""
 
-    def __init__(self, encoder: Encoder, tokenizer: Tokenizer, *, name: str, pooling: Pooling | None = None) -> None:
-        """`pooling` None takes the mean over tokens, scaled to length one."""
+    def __init__(
+        self,
+        encoder: Encoder,
+        tokenizer: Tokenizer,
+        *,
+        name: str,
+        pooling: Pooling | None = None,
+        shorter_dimensions: Iterable[int] = (),
+    ) -> None:
+        """`pooling` None takes the mean over tokens, scaled to length one. `shorter_dimensions` are the lengths to
+        which the model was trained to have its vectors cut (Matryoshka; Kusupati et al., arXiv 2205.13147)."""
         self.encoder = encoder.eval()
         self.tokenizer = tokenizer
         self.name = name
         self.pooling = pooling or Pooling()
+        self.dimensions = frozenset(shorter_dimensions) | {encoder.config.hidden_size}
 
     @property
     def device(self) -> torch.device:
@@ -81,17 +91,49 @@ class TextEncoder:
         One string gives (1, E). RequestError for what is not text.
         """
         texts = [texts] if isinstance(texts, str) else list(texts)
-        limit = min(self.pooling.max_length or self.context_length, self.context_length)
-        rows = [self._encode(text, limit=limit) for text in texts]
+        rows = [self._encode(text, limit=self.text_length)[0] for text in texts]
         vectors = np.zeros((len(rows), self.encoder.config.hidden_size), dtype=np.float32)
-        order = sorted(range(len(rows)), key=lambda n: len(rows[n][0]))
+        for chosen, pooled in self.embed_ids(rows, batch_size=batch_size):
+            vectors[chosen] = pooled
+        return vectors
+
+    @property
+    def text_length(self) -> int:
+        """Tokens of a text that `embed` reads, special ones included; the rest is cut."""
+        return min(self.pooling.max_length or self.context_length, self.context_length)
+
+    def encode(self, text: str) -> list[int]:
+        """All ids of a text with the special tokens around them, however many. RequestError for what is not text."""
+        return self._encode(text, limit=None)[0]
+
+    def embed_ids(
+        self, rows: Sequence[Sequence[int]], *, batch_size: int = 32
+    ) -> Iterator[tuple[list[int], np.ndarray]]:
+        """Vectors of texts that are token ids already, special ones included: (places in `rows`, float32 (n, E)) a
+        batch, in batches of like length. RequestError for an empty row, one that is longer than the context, and an id
+        that the model does not have."""
+        for row in rows:
+            self.check_ids(row)
+        order = sorted(range(len(rows)), key=lambda n: len(rows[n]))
         for start in range(0, len(order), max(1, batch_size)):
             chosen = order[start : start + max(1, batch_size)]
-            ids, mask, types = self._batch([rows[n] for n in chosen])
+            ids, mask, types = self._batch([(list(rows[n]), [0] * len(rows[n])) for n in chosen])
             with torch.inference_mode():
                 pooled = self.pooling(self.encoder.hidden_states(ids, mask, types, unpad=None), mask)
-            vectors[chosen] = pooled.cpu().numpy()
-        return vectors
+            yield chosen, pooled.cpu().numpy()
+
+    def check_ids(self, row: Sequence[int]) -> None:
+        """RequestError for ids that `embed_ids` would refuse."""
+        if not 0 < len(row) <= self.context_length:
+            raise RequestError(
+                f"a text of {len(row):,} tokens; {self.name} reads from 1 to {self.context_length:,}",
+                param="input",
+                code="context_length_exceeded" if len(row) else "invalid_value",
+            )
+        known = self.encoder.config.vocab_size
+        for index in row:
+            if not 0 <= index < known:
+                raise RequestError(f"token id {index} is outside the vocabulary of {known:,}", param="input")
 
     def fill(self, text: str, *, top: int = 5) -> list[list[Candidate]]:
         """The `top` most probable tokens for each blank of a text, in order; blanks are written as the mask token

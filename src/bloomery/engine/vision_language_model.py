@@ -7,7 +7,7 @@ it is a language model like any other. This module does not know where weights c
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Unpack
 
 import torch
@@ -48,13 +48,15 @@ class VisionLanguageModel(LanguageModel):
         known = number < self.tokenizer.vocab_size and number in self.tokenizer.special_ids
         return self.tokenizer.token_text(number) if known else "<image>"
 
-    def encode_with_images(self, prompt: Prompt, count: int) -> list[int]:
+    def encode_with_images(
+        self, prompt: Prompt, count: int, *, tools: Sequence[Mapping[str, Any]] | None = None
+    ) -> list[int]:
         """Token ids of a prompt with places for `count` images. RequestError if it has places for more or fewer."""
         config, special = self.model.config, self.model.config.image_token_id
         if isinstance(prompt, str):
             ids = self._encode_text(prompt if self.image_token in prompt else self.image_token * count + "\n" + prompt)
         elif is_chat(prompt):
-            ids = self.tokenizer.encode_chat(prompt, add_generation_prompt=True)  # type: ignore[arg-type]
+            ids = self.tokenizer.encode_chat(prompt, add_generation_prompt=True, tools=tools)  # type: ignore[arg-type]
         else:
             ids = [int(i) for i in self.check_ids(prompt)]
         places = ids.count(special)

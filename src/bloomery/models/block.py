@@ -31,8 +31,10 @@ class Block(nn.Module):
         placement: str = "pre",
         parallel: bool = False,
         cross_attention: Attention | None = None,
+        dropout: float = 0.0,
     ) -> None:
-        """`cross_attention` stands between the two and is placed as they are; "pre" and "post" only.
+        """`cross_attention` stands between the two and is placed as they are; "pre" and "post" only. `dropout` is the
+        share of what each part adds that is zeroed in training.
 
         ConfigError for combinations that no family has: parallel other than "pre", cross attention with "output"
         or "both".
@@ -43,6 +45,7 @@ class Block(nn.Module):
         if (parallel and placement != "pre") or (cross_attention is not None and placement in ("output", "both")):
             raise ConfigError(f"a block with placement {placement!r} cannot be parallel or have cross attention")
         self.placement, self.parallel = placement, parallel
+        self.dropout = nn.Dropout(dropout)
         self.self_attn = attention
         self.mlp = feed_forward
         before = placement in ("pre", "both")
@@ -68,23 +71,30 @@ class Block(nn.Module):
         what `memory_mask` hides; `value_embeds` are for self attention (`Attention.keys_values`)."""
 
         def attend(y: Tensor) -> Tensor:
-            return self.self_attn(y, mask=mask, tables=tables, cache=cache, value_embeds=value_embeds)
+            return self.dropout(self.self_attn(y, mask=mask, tables=tables, cache=cache, value_embeds=value_embeds))
+
+        def cross(y: Tensor) -> Tensor:
+            assert self.cross_attn is not None
+            return self.dropout(self.cross_attn(y, memory=memory, mask=memory_mask))
+
+        def feed(y: Tensor) -> Tensor:
+            return self.dropout(self.mlp(y))
 
         if self.parallel:
             assert self.input_layernorm is not None
-            return x + attend(self.input_layernorm(x)) + self.mlp(self.post_attention_layernorm(x))
+            return x + attend(self.input_layernorm(x)) + feed(self.post_attention_layernorm(x))
         if self.placement == "pre":  # the name of the second norm tells where it stands, not what it follows
             x = x + attend(_through(self.input_layernorm, x))
             if self.cross_attn is not None:
-                x = x + self.cross_attn(_through(self.cross_attention_layernorm, x), memory=memory, mask=memory_mask)
-            return x + self.mlp(self.post_attention_layernorm(x))
+                x = x + cross(_through(self.cross_attention_layernorm, x))
+            return x + feed(self.post_attention_layernorm(x))
         if self.placement == "post":
             x = self.post_attention_layernorm(x + attend(x))
             if self.cross_attn is not None:
-                x = _through(self.cross_attention_layernorm, x + self.cross_attn(x, memory=memory, mask=memory_mask))
-            return _through(self.post_feedforward_layernorm, x + self.mlp(x))
+                x = _through(self.cross_attention_layernorm, x + cross(x))
+            return _through(self.post_feedforward_layernorm, x + feed(x))
         x = x + self.post_attention_layernorm(attend(_through(self.input_layernorm, x)))
-        return x + _through(self.post_feedforward_layernorm, self.mlp(_through(self.pre_feedforward_layernorm, x)))
+        return x + _through(self.post_feedforward_layernorm, feed(_through(self.pre_feedforward_layernorm, x)))
 
 
 def _through(norm: nn.Module | None, x: Tensor) -> Tensor:

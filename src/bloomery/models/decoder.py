@@ -106,6 +106,8 @@ class Decoder(nn.Module):
         self.lm_head = (
             None if config.tie_word_embeddings else nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         )
+        self.packed_head: nn.Module | None = None
+        """The output head in another layout (see `packing`), for inference."""
         self._tables: dict[tuple[str, int], Tables] = {}
         self.reset_parameters()
 
@@ -150,7 +152,7 @@ class Decoder(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """What `hidden_states` gave, (..., E), through the output head: (..., V)."""
-        logits = F.linear(hidden, self.output_weight)
+        logits = F.linear(hidden, self.output_weight) if self.packed_head is None else self.packed_head(hidden)
         cap = self.output_softcap
         return logits if cap is None else torch.tanh(logits / cap) * cap
 

@@ -7,6 +7,7 @@ This module does not know tokenizers or losses.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -25,15 +26,18 @@ _LABEL_KEYS = ("id2label", "label2id", "num_labels", "pad_token_id", "problem_ty
 
 
 class DecoderClassifier(nn.Module):
-    """Logits of a text's labels. `pad_token_id` is written for others, who look for it to find a text's end."""
+    """Logits of a text's labels. `pad_token_id` is written for others, who look for it to find a text's end; `labels`
+    are the classes' names, none given: they have numbers only."""
 
-    def __init__(self, config: ModelConfig, *, num_labels: int, pad_token_id: int | None = None) -> None:
+    def __init__(
+        self, config: ModelConfig, *, num_labels: int, pad_token_id: int | None = None, labels: Sequence[str] = ()
+    ) -> None:
         super().__init__()
         if num_labels < 1:
             raise ConfigError(f'"num_labels" should be at least 1, not {num_labels}')
         # No head over the vocabulary: it would be trained on nothing.
         self.config = dataclasses.replace(config, tie_word_embeddings=True)
-        self.num_labels, self.pad_token_id = num_labels, pad_token_id
+        self.num_labels, self.pad_token_id, self.labels = num_labels, pad_token_id, tuple(labels)
         self.decoder = Decoder(self.config)
         self.classifier = nn.Linear(config.hidden_size, num_labels, bias=False)
         nn.init.normal_(self.classifier.weight, 0.0, config.initializer_range)
@@ -72,10 +76,15 @@ def load_decoder_classifier(
     """A classifier from a local Hugging Face folder, in evaluation mode. Errors as `load_pretrained`'s."""
     folder = Path(folder)
     values = read_json(folder / "config.json")
-    _, count = read_labels(values.get("id2label"), values.get("label2id"), values.get("num_labels"))
+    names, count = read_labels(values.get("id2label"), values.get("label2id"), values.get("num_labels"))
     config = ModelConfig.from_hf({key: value for key, value in values.items() if key not in _LABEL_KEYS})
     with torch.device("meta"):
-        model = DecoderClassifier(config, num_labels=count, pad_token_id=values.get("pad_token_id"))
+        model = DecoderClassifier(
+            config,
+            num_labels=count,
+            pad_token_id=values.get("pad_token_id"),
+            labels=[names[str(number)] for number in range(count)] if names else (),
+        )
     load_weights(model, folder, model.names(), dtype=dtype, device=device)
     return model
 
@@ -85,7 +94,8 @@ def save_decoder_classifier(model: DecoderClassifier, folder: str | Path) -> Non
     document = model.config.to_hf()
     for ending in _CAUSAL:
         document["architectures"] = [name.replace(ending, SUFFIX) for name in document["architectures"]]
-    labels = {str(number): f"LABEL_{number}" for number in range(model.num_labels)}
+    texts = model.labels or tuple(f"LABEL_{number}" for number in range(model.num_labels))
+    labels = {str(number): text for number, text in enumerate(texts)}
     document |= {"id2label": labels, "label2id": {text: int(number) for number, text in labels.items()}}
     document["pad_token_id"] = model.pad_token_id
     save_weights(model, folder, model.names(), document)

@@ -28,6 +28,7 @@ _CLASSES = {
 _NO_EFFECT = frozenset(
     {
         *("transformers_version", "use_cache", "torch_dtype", "dtype", "return_dict", "output_hidden_states"),
+        *("is_matryoshka", "matryoshka_dimensions"),  # to what vectors may be cut: see engine/loading
         *("output_attentions", "_name_or_path", "problem_type", "gradient_checkpointing", "_attn_implementation"),
         *("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout", "attention_dropout"),
         *("embedding_dropout", "mlp_dropout", "initializer_cutoff_factor", "deterministic_flash_attn"),

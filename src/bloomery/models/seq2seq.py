@@ -103,6 +103,7 @@ class Stack(nn.Module):
                 kind(config.d_model, config.d_ff, config.hidden_act, bias=False),
                 lambda: make_norm("rms", config.d_model, config.layer_norm_epsilon),
                 cross_attention=_attention(config, layer) if decodes else None,
+                dropout=config.dropout_rate,
             )
             for layer in range(config.num_decoder_layers if decodes else config.num_layers)
         )
@@ -116,6 +117,7 @@ class Seq2Seq(nn.Module):
         super().__init__()
         self.config = config
         self.embed_tokens = nn.Embedding(config.vocab_size, config.d_model)
+        self.dropout = nn.Dropout(config.dropout_rate)
         self.encoder, self.decoder = Stack(config, decodes=False), Stack(config, decodes=True)
         self.lm_head = None if config.tie_word_embeddings else nn.Linear(config.d_model, config.vocab_size, bias=False)
         self.reset_parameters()
@@ -148,13 +150,13 @@ class Seq2Seq(nn.Module):
 
     def encode(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
         """(B, S) ids -> (B, S, E). `attention_mask` (B, S) is 0 at padding, which nothing sees."""
-        x, length = self.embed_tokens(input_ids), input_ids.size(1)
+        x, length = self.dropout(self.embed_tokens(input_ids)), input_ids.size(1)
         bias = self.encoder.bias(0, length, length)
         if attention_mask is not None:
             bias = bias.masked_fill(~attention_mask.bool()[:, None, None, :], torch.finfo(bias.dtype).min)
         for layer in self.encoder.layers:
             x = layer(x, mask=Mask(bias))
-        return self.encoder.norm(x)
+        return self.dropout(self.encoder.norm(x))
 
     def remember(self, hidden: Tensor, attention_mask: Tensor | None = None) -> Memory:
         """What `encode` gave, as the keys and values that every decoding step looks at."""
@@ -172,12 +174,12 @@ class Seq2Seq(nn.Module):
         bias = self.decoder.bias(start, length, total)
         later = torch.ones(length, total, dtype=torch.bool, device=bias.device).triu(start + 1)
         mask = Mask(bias.masked_fill(later, -torch.inf))
-        x = self.embed_tokens(decoder_input_ids)
+        x = self.dropout(self.embed_tokens(decoder_input_ids))
         for number, layer in enumerate(self.decoder.layers):
             x = layer(x, mask=mask, cache=cache, memory=memory.keys_values[number], memory_mask=memory.mask)
         if cache is not None:
             cache.length = total
-        return self.logits(self.decoder.norm(x))
+        return self.logits(self.dropout(self.decoder.norm(x)))
 
     def logits(self, hidden: Tensor) -> Tensor:
         """The decoder's states after its last norm, (..., E), through the output head: (..., V)."""

@@ -23,7 +23,7 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
 }
 _NO_EFFECT = frozenset(
     {
-        *("transformers_version", "use_cache", "torch_dtype", "dtype", "dropout_rate", "classifier_dropout"),
+        *("transformers_version", "use_cache", "torch_dtype", "dtype", "classifier_dropout"),
         *("initializer_factor", "n_positions", "task_specific_params", "output_past", "_name_or_path"),
         *(
             "is_encoder_decoder",
@@ -60,6 +60,9 @@ class Seq2SeqConfig:
     """The output head is the embedding."""
     scale_decoder_outputs: bool = True
     """Hidden states are multiplied by d_model^-1/2 before the head (T5, but not v1.1)."""
+    dropout_rate: float = 0.0
+    """Share zeroed in training: of embeddings, of what each part of a block adds, of what each half gives. The
+    published nets zero as much of the attention weights and inside of the feed-forward, too."""
     decoder_start_token_id: int = 0
     pad_token_id: int = 0
     eos_token_id: int = 1
@@ -79,6 +82,8 @@ class Seq2SeqConfig:
             raise ConfigError('"relative_attention_max_distance" should be above half the number of buckets')
         if not self.layer_norm_epsilon > 0:
             raise ConfigError(f'"layer_norm_epsilon" should be above 0, not {self.layer_norm_epsilon!r}')
+        if not 0 <= self.dropout_rate < 1:
+            raise ConfigError(f'"dropout_rate" should be at least 0 and below 1, not {self.dropout_rate!r}')
         activation(self.hidden_act)
 
     @property
@@ -104,7 +109,7 @@ class Seq2SeqConfig:
         if values.get("quantization_config") is not None:
             raise ConfigError('"quantization_config" is not supported')
         given = {key: value for key, value in values.items() if key not in _NO_EFFECT and value is not None}
-        arguments = {**_DEFAULTS[kind], **given, "model_type": kind}
+        arguments = {**_DEFAULTS[kind], "dropout_rate": 0.1, **given, "model_type": kind}
         arguments.setdefault("num_decoder_layers", arguments["num_layers"])
         # Before transformers 5 a tied head of T5 said both: that it is the embedding, and that its input is scaled.
         arguments.setdefault("scale_decoder_outputs", kind == "t5" and arguments.get("tie_word_embeddings", True))

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -41,12 +41,14 @@ def load_weights(
     ignored: re.Pattern[str] = DERIVED,
     dtype: torch.dtype | None = None,
     device: torch.device | str = "cpu",
+    reader: Reader | None = None,
 ) -> None:
     """Fill a model (on the meta device) from a folder's safetensors; it comes out frozen and in evaluation mode.
 
     `tied` maps parameters that the model does not have to those that they must equal where a file has them (a head
-    that is the embedding); tensors whose name matches `ignored` follow from the config and are passed over. Raises
-    DataError for missing, truncated or damaged files and for tensors that do not fit.
+    that is the embedding); tensors whose name matches `ignored` follow from the config and are passed over; a
+    `reader` puts quantised tensors together first. Raises DataError for missing, truncated or damaged files and for
+    tensors that do not fit.
     """
     tied = tied or {}
     wanted = {name: tuple(p.shape) for name, p in model.named_parameters()}
@@ -56,7 +58,7 @@ def load_weights(
         for theirs, whole in _read_tensors(path, expected):
             if ignored.match(theirs):
                 continue
-            for name, tensor in _taken_apart(path, names, theirs, whole):
+            for name, tensor in _taken_apart(path, names, theirs, whole, reader):
                 if name not in wanted:
                     raise DataError(f"{path}: unexpected tensor {theirs!r}", hint="is config.json of another model?")
                 if tuple(tensor.shape) != wanted[name]:
@@ -64,6 +66,8 @@ def load_weights(
                         f"{path}: {name} has shape {tuple(tensor.shape)}, config.json asks for {wanted[name]}"
                     )
                 tensors[name] = tensor.to(device=device, dtype=dtype or tensor.dtype).contiguous()
+    if reader is not None:
+        reader.finish()
     for copy, original in tied.items():
         _drop_tied(tensors, copy, original, folder)
         del wanted[copy]
@@ -87,11 +91,23 @@ def tensor_names(folder: Path) -> set[str]:
     return names
 
 
-def _taken_apart(path: Path, names: Names, theirs: str, whole: Tensor) -> list[tuple[str, Tensor]]:
-    if whole.dtype not in _DTYPES:
-        raise DataError(f"{path}: {theirs} has dtype {whole.dtype}; quantised weights are not supported")
+class Reader(Protocol):
+    """What puts the tensors of quantised layers together; see `compressed.Reader`."""
+
+    def take(self, name: str, tensor: Tensor) -> list[tuple[str, Tensor]]: ...
+
+    def finish(self) -> None: ...
+
+
+def _taken_apart(
+    path: Path, names: Names, theirs: str, whole: Tensor, reader: Reader | None
+) -> list[tuple[str, Tensor]]:
     try:
-        return list(names.read(theirs, whole))
+        found = [(theirs, whole)] if reader is None else reader.take(theirs, whole)
+        for name, tensor in found:
+            if tensor.dtype not in _DTYPES:
+                raise DataError(f"{name} has dtype {tensor.dtype}; quantised weights are not supported here")
+        return [part for name, tensor in found for part in names.read(name, tensor)]
     except DataError as error:
         raise DataError(f"{path}: {error}", hint=error.hint) from error
 
@@ -121,10 +137,22 @@ def save_weights(
     Every file is flushed to disk. Weights that the folder held before are replaced once the new ones are complete:
     a full disk leaves them as they were.
     """
+    tensors = names.write({name: p.detach().cpu() for name, p in model.named_parameters()})
+    dtype = next(iter(tensors.values())).dtype
+    write_folder(tensors, folder, document, dtype=dtype, max_shard_bytes=max_shard_bytes)
+
+
+def write_folder(
+    tensors: Mapping[str, Tensor],
+    folder: str | Path,
+    document: Mapping[str, Any],
+    *,
+    dtype: torch.dtype,
+    max_shard_bytes: int = MAX_SHARD_BYTES,
+) -> None:
+    """Write contiguous CPU tensors under their published names, and `document` with `dtype` as config.json."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = names.write({name: p.detach().cpu() for name, p in model.named_parameters()})
-    dtype = str(next(iter(tensors.values())).dtype).removeprefix("torch.")
     shards = _shards(tensors, max_shard_bytes)
     count = len(shards)
     files = [SINGLE] if count == 1 else [f"model-{n:05d}-of-{count:05d}.safetensors" for n in range(1, count + 1)]
@@ -136,7 +164,8 @@ def save_weights(
             "weight_map": {key: name for name, shard in named.items() for key in shard},
         }
         write_durably(folder / INDEX, as_json(index))
-    write_durably(folder / "config.json", as_json({**document, "dtype": dtype, "torch_dtype": dtype}))
+    kind = str(dtype).removeprefix("torch.")
+    write_durably(folder / "config.json", as_json({**document, "dtype": kind, "torch_dtype": kind}))
 
 
 def _replace_weights(folder: Path, shards: Mapping[str, dict[str, Tensor]]) -> None:

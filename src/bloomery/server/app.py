@@ -3,8 +3,13 @@
     GET  /health                  200 when it answers; the one route that needs no key
     GET  /metrics                 Prometheus
     GET  /v1/models[/{id}]
+    POST /v1/models/load          and DELETE /v1/models/{id}, for keys with the right "admin"
     POST /v1/completions
     POST /v1/chat/completions
+    POST /v1/responses
+    POST /v1/embeddings
+    POST /tokenize, /detokenize
+    GET  /tokenizer_info
 
 This module does not know ports, processes or signals (see `serve`).
 """
@@ -12,174 +17,214 @@ This module does not know ports, processes or signals (see `serve`).
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request
 from starlette.responses import Response
+from starlette.routing import Match
+from starlette.types import Scope
 
 from bloomery import __version__
-from bloomery.core.errors import ConfigError, RequestError, nearest
+from bloomery.core.errors import ConfigError
 from bloomery.core.workspace import Workspace
-from bloomery.engine import LanguageModel
-from bloomery.engine.language_model import Prompt, SamplingOptions
-from bloomery.server import chat, completions
-from bloomery.server.chat import ChatFormat, chat_messages, chat_options, illustrated_prompt, image_urls
+from bloomery.engine import LanguageModel, TextEncoder
+from bloomery.server import chat, completions, embeddings, responses, tokenizing
+from bloomery.server.audit import AuditLog
+from bloomery.server.chat import illustrated_prompt, read_chat
 from bloomery.server.completions import CompletionFormat, completion_options, completion_prompts
 from bloomery.server.config import ServeConfig
+from bloomery.server.embeddings import Embedding, EmbeddingsBody, encode_inputs
 from bloomery.server.errors import install
 from bloomery.server.guard import Guard
-from bloomery.server.metrics import Metrics
-from bloomery.server.replies import reply
+from bloomery.server.keys import KeyRing
+from bloomery.server.loading import LOAD, LoadBody
+from bloomery.server.replies import encode_json, gone, reply, unless_gone
+from bloomery.server.response_events import respond
+from bloomery.server.responses import ResponsesBody, response_image_urls, response_messages, response_options
 from bloomery.server.schemas import Body, ChatBody, CompletionBody
-from bloomery.server.served import ServedRequest, new_id
-from bloomery.server.waiting import Job, WaitingRoom
+from bloomery.server.service import Service
+from bloomery.server.shelf import Served, Shelf
+from bloomery.server.tokenizing import DetokenizeBody, TokenizeBody
+from bloomery.server.visit import visit_of
+
+_MODEL = "/v1/models/{name:path}"
 
 
 def build_app(
-    models: LanguageModel | Sequence[LanguageModel],
+    models: Served | Sequence[Served] | Shelf,
     *,
     workspace: Workspace | None = None,
     config: ServeConfig | None = None,
 ) -> FastAPI:
     """The application. With a workspace every request is written into its ledger. ConfigError for equal names."""
-    listed = [models] if isinstance(models, LanguageModel) else list(models)
-    named = {model.name: model for model in listed}
-    if not listed or len(named) != len(listed):
-        raise ConfigError("a server needs at least one model, and each its own name")
+    if not isinstance(models, Shelf):
+        models = Shelf([models] if isinstance(models, (LanguageModel, TextEncoder)) else models)
+    shelf = models
+    if not len(shelf):
+        raise ConfigError("a server needs at least one model")
     config = config or ServeConfig()
-    room = WaitingRoom(max_running=config.max_running, max_waiting=config.max_waiting)
+    service = Service(shelf, workspace, config)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
-        room.close()
+        service.close()
 
     # The framework's own pages load scripts from elsewhere: only the schema is served.
     app = FastAPI(title="bloomery", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan)
-    _Routes(named, workspace, config, room).add_to(app)
+    app.state.service = service
+    _Routes(service).add_to(app)
     install(app, retry_after_seconds=config.retry_after_seconds)
-    app.add_middleware(Guard, config=config)
+    app.add_middleware(
+        Guard,
+        config=config,
+        ring=KeyRing(config.keys or None, owner_key=config.api_key or ""),
+        drain=service.drain,
+        audit=_audit_log(config, workspace),
+        name_route=lambda scope: _route_name(app, scope),
+    )
     return app
 
 
+def _audit_log(config: ServeConfig, workspace: Workspace | None) -> AuditLog | None:
+    path = config.audit_log
+    if path is None:
+        path = str(workspace.root / "audit.jsonl") if workspace is not None else ""
+    if not path:
+        return None
+    return AuditLog(Path(path), max_bytes=config.audit_log_bytes, max_files=config.audit_log_files)
+
+
+def _route_name(app: FastAPI, scope: Scope) -> str:
+    """The pattern of the route, never what a client put into its path; "unknown" for none."""
+    for route in app.router.routes:
+        if route.matches(scope)[0] != Match.NONE:
+            return getattr(route, "path", "unknown")
+    return "unknown"
+
+
 class _Routes:
-    def __init__(
-        self, models: dict[str, LanguageModel], workspace: Workspace | None, config: ServeConfig, room: WaitingRoom
-    ) -> None:
-        self._models = models
-        self._workspace = workspace
-        self._config = config
-        self._room = room
-        self._metrics = Metrics(room)
-        self._created = int(time.time())
+    def __init__(self, service: Service) -> None:
+        self._service = service
 
     def add_to(self, app: FastAPI) -> None:
-        app.get("/health")(self.health)
+        app.get("/health", response_class=Response)(self.health)
         app.get("/metrics", response_class=Response)(self.metrics)
         app.get("/v1/models")(self.models)
-        app.get("/v1/models/{name:path}")(self.model)
+        app.post(LOAD)(self.load)
+        app.get(_MODEL)(self.model)
+        app.delete(_MODEL, response_class=Response)(self.unload)
         app.post(completions.ROUTE, response_class=Response)(self.completions)
         app.post(chat.ROUTE, response_class=Response)(self.chat)
+        app.post(responses.ROUTE, response_class=Response)(self.responses)
+        app.post(embeddings.ROUTE, response_class=Response)(self.embeddings)
+        app.post(tokenizing.TOKENIZE)(self.tokenize)
+        app.post(tokenizing.DETOKENIZE)(self.detokenize)
+        app.get(tokenizing.INFO)(self.tokenizer_info)
 
-    async def health(self) -> dict[str, str]:
-        return {"status": "ok"}
+    async def health(self) -> Response:
+        if self._service.drain.begun:
+            headers = {"retry-after": str(self._service.config.retry_after_seconds)}
+            return Response(b'{"status":"draining"}', 503, headers, "application/json")
+        return Response(b'{"status":"ok"}', media_type="application/json")
 
     async def metrics(self) -> Response:
-        return Response(self._metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+        return Response(self._service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def models(self) -> dict[str, Any]:
-        return {"object": "list", "data": [self._describe(model) for model in self._models.values()]}
+        return {"object": "list", "data": self._service.shelf.describe()}
 
     async def model(self, name: str) -> dict[str, Any]:
-        return self._describe(self._find(name))
+        return self._service.shelf.describe(name)[0]
+
+    async def load(self, body: LoadBody, http: Request) -> dict[str, Any]:
+        return await self._service.load(body, visit_of(http))
+
+    async def unload(self, name: str, http: Request) -> Response:
+        done = await unless_gone(http, self._service.unload(name, visit_of(http)))
+        return gone() if done is None else Response(encode_json(done), media_type="application/json")
 
     async def completions(self, body: CompletionBody, http: Request) -> Response:
-        model = self._find(body.model)
+        service = self._service
+        model = service.language_model(body.model, http)
         body.refuse_unsupported()
         prompts, options, n = completion_prompts(body), completion_options(body), body.n or 1
-        job = self._room.enter()
+        job = service.enter(http)
         with job.leaving_on_error():
-            ids = await self._encode(model, prompts, n)
+            ids = await service.encode(model, prompts, body.best_of or n)
             form = CompletionFormat(model, ids, n, echo=bool(body.echo), logprobs=body.logprobs)
-            served = self._served("cmpl", completions.ROUTE, model, ids, n, options, job)
-            return await reply(http, self._room, served, form, **_streaming(body))
+            served = service.served("cmpl", completions.ROUTE, model, ids, n, options, job, visit_of(http), body=body)
+            return await reply(http, service.room, served, form, **_streaming(body))
 
     async def chat(self, body: ChatBody, http: Request) -> Response:
-        model = self._find(body.model)
+        service = self._service
+        model = service.language_model(body.model, http)
         body.refuse_unsupported()
-        options = chat_options(body, default_tokens=self._config.default_chat_tokens)
-        job = self._room.enter()
+        job, n = service.enter(http), body.n or 1
         with job.leaving_on_error():
-            messages, urls = chat_messages(body), image_urls(body)
-            if urls:
-                ids, images = await self._illustrated(model, messages, urls, body.n or 1)
-            else:
-                ids, images = await self._encode(model, [messages], body.n or 1), []
-            form = ChatFormat(model, logprobs=bool(body.logprobs))
-            served = self._served("chatcmpl", chat.ROUTE, model, ids, body.n or 1, options, job, images)
-            return await reply(http, self._room, served, form, **_streaming(body))
-
-    def _check_choices(self, prompts: int, n: int) -> None:
-        if prompts * n > self._config.max_choices:
-            raise RequestError(
-                f"{prompts} prompts with n={n} are more than {self._config.max_choices} choices", param="n"
+            service.check_choices(1, n)
+            # Not on the event loop: see `read_chat`.
+            tokens = service.config.default_chat_tokens
+            asked = await asyncio.to_thread(read_chat, model, body, default_tokens=tokens)
+            served = service.served(
+                "chatcmpl",
+                chat.ROUTE,
+                model,
+                [asked.ids],
+                n,
+                asked.options,
+                job,
+                visit_of(http),
+                asked.images,
+                continues=False,
+                body=body,
             )
+            return await reply(http, service.room, served, asked.form, **_streaming(body))
 
-    async def _illustrated(
-        self, model: LanguageModel, messages: list[dict[str, Any]], urls: list[tuple[str, str]], n: int
-    ) -> tuple[list[list[int]], list[Any]]:
-        """Token ids and pictures of a chat with images; decoding takes a while, too."""
-        self._check_choices(1, n)
-        ids, images = await asyncio.to_thread(illustrated_prompt, model, messages, urls)
-        return [ids], images
+    async def responses(self, body: ResponsesBody, http: Request) -> Response:
+        service = self._service
+        model = service.language_model(body.model, http)
+        body.refuse_unsupported()
+        options = response_options(body, default_tokens=service.config.default_chat_tokens)
+        messages, urls = response_messages(body), response_image_urls(body)
+        job = service.enter(http)
+        with job.leaving_on_error():
+            if urls:
+                prompt, images = await asyncio.to_thread(illustrated_prompt, model, messages, urls)
+                ids = [prompt]
+            else:
+                ids, images = await service.encode(model, [messages], 1), []
+            served = service.served(
+                "resp", responses.ROUTE, model, ids, 1, options, job, visit_of(http), images, continues=False
+            )
+            return await respond(http, service.room, served, body)
 
-    async def _encode(self, model: LanguageModel, prompts: Sequence[Prompt], n: int) -> list[list[int]]:
-        self._check_choices(len(prompts), n)
-        # Text of megabytes takes a while: not on the event loop.
-        return await asyncio.to_thread(lambda: [model.encode_prompt(prompt) for prompt in prompts])
+    async def embeddings(self, body: EmbeddingsBody, http: Request) -> Response:
+        service = self._service
+        model = service.text_encoder(body.model, http)
+        job = service.enter(http)
+        try:
+            rows = await asyncio.to_thread(encode_inputs, model, body)
+            work = Embedding(model=model, rows=rows, job=job, bench=service.bench)
+            done = await unless_gone(http, service.embed(work, visit_of(http)))
+            if not done:
+                return gone()
+            answer = await asyncio.to_thread(lambda: encode_json(work.answer(body)))
+            return Response(answer, media_type="application/json")
+        finally:
+            job.leave()
 
-    def _served(
-        self,
-        prefix: str,
-        route: str,
-        model: LanguageModel,
-        prompts: list[list[int]],
-        n: int,
-        options: SamplingOptions,
-        job: Job,
-        images: Sequence[Any] = (),
-    ) -> ServedRequest:
-        return ServedRequest(
-            id=new_id(prefix),
-            route=route,
-            model=model,
-            prompts=prompts,
-            n=n,
-            options=options,
-            images=images,
-            job=job,
-            metrics=self._metrics,
-            workspace=self._workspace,
-        )
+    async def tokenize(self, body: TokenizeBody, http: Request) -> dict[str, Any]:
+        return await asyncio.to_thread(tokenizing.tokenize, self._service.model(body.model, http), body)
 
-    def _find(self, name: str) -> LanguageModel:
-        model = self._models.get(name)
-        if model is None:
-            hint = nearest(name, self._models) if len(name) < 200 else ""
-            raise RequestError(f"no model {name!r:.200}", hint=hint, param="model", code="model_not_found", status=404)
-        return model
+    async def detokenize(self, body: DetokenizeBody, http: Request) -> dict[str, Any]:
+        return await asyncio.to_thread(tokenizing.detokenize, self._service.model(body.model, http), body)
 
-    def _describe(self, model: LanguageModel) -> dict[str, Any]:
-        return {
-            "id": model.name,
-            "object": "model",
-            "created": self._created,
-            "owned_by": "bloomery",
-            "max_model_len": model.context_length,
-        }
+    async def tokenizer_info(self, http: Request, model: str | None = None) -> dict[str, Any]:
+        return tokenizing.tokenizer_info(self._service.model(model, http))
 
 
 def _streaming(body: Body) -> dict[str, bool]:

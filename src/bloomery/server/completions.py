@@ -44,6 +44,11 @@ def sampling_options(body: Any) -> SamplingOptions:
         "top_p": body.top_p,
         "top_k": None if body.top_k == -1 else body.top_k,
         "min_p": body.min_p,
+        "typical_p": body.typical_p,
+        "repetition_penalty": 1.0 if body.repetition_penalty is None else body.repetition_penalty,
+        "presence_penalty": body.presence_penalty or 0.0,
+        "frequency_penalty": body.frequency_penalty or 0.0,
+        "logit_bias": body.logit_bias or {},
         "seed": body.seed,
         "stop": body.stop,
     }

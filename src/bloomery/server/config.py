@@ -13,6 +13,10 @@ from bloomery.core.errors import ConfigError
 
 API_KEY_VARIABLE = "BLOOMERY_API_KEY"
 _WILDCARDS = ("0.0.0.0", "::", "")
+_FROM_ONE = (
+    *("max_running", "retry_after_seconds", "max_body_bytes", "max_json_depth", "max_choices"),
+    *("audit_log_bytes", "audit_log_files", "max_models"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +29,20 @@ class ServeConfig:
     """0 takes a free one."""
     api_key: str | None = None
     """The key that every request must carry as a bearer token; None reads $BLOOMERY_API_KEY, "" is no key."""
+    weights: str | None = None
+    """What the linear layers compute in: "auto", "plain", "float16", "int8", "int4", ...; None: as the file is."""
+    keys: str = ""
+    """A file of several keys, each with a name, rights and limits (see `keys`); "" is none."""
+    audit_log: str | None = None
+    """Where who asked what is written; None: audit.jsonl in the workspace, "" nowhere."""
+    audit_log_bytes: int = 16 * 1024 * 1024
+    """Size at which a new file of the audit log is begun."""
+    audit_log_files: int = 8
+    """Files of the audit log that are kept."""
+    model_folders: tuple[str, ...] = ()
+    """Folders whose models may be loaded at run time, beside those of the workspace."""
+    max_models: int = 16
+    """Models that are served at the same time."""
     max_running: int = 32
     """Requests that are generated at the same time, in one batch."""
     max_waiting: int = 128
@@ -49,18 +67,31 @@ class ServeConfig:
             object.__setattr__(self, "api_key", os.environ.get(API_KEY_VARIABLE) or "")
         if not 0 <= self.port <= 65_535:
             raise ConfigError(f"port {self.port} is not from 0 to 65535", hint="give another: --port 8000")
-        for name in ("max_running", "retry_after_seconds", "max_body_bytes", "max_json_depth", "max_choices"):
+        for name in (
+            "max_running",
+            "retry_after_seconds",
+            "max_body_bytes",
+            "max_json_depth",
+            "max_choices",
+            "audit_log_bytes",
+            "audit_log_files",
+        ):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} should be at least 1, not {getattr(self, name)}")
         if self.max_waiting < 0 or self.default_chat_tokens < 1:
             raise ConfigError("max_waiting should be at least 0 and default_chat_tokens at least 1")
-        if not self.is_loopback and not self.api_key:
+        if not self.is_loopback and not self.needs_key:
             raise ConfigError(
                 f"serving on {self.host or 'every address'} without a key would let anyone use the model",
-                hint=f"set {API_KEY_VARIABLE}, or listen on 127.0.0.1",
+                hint=f"set {API_KEY_VARIABLE}, give --keys FILE, or listen on 127.0.0.1",
             )
         if self.api_key and not all(33 <= ord(c) <= 126 for c in self.api_key):
             raise ConfigError("an API key has printable ASCII characters only, and no space")
+
+    @property
+    def needs_key(self) -> bool:
+        """Whether nobody is answered without a key."""
+        return bool(self.api_key or self.keys)
 
     @property
     def is_loopback(self) -> bool:

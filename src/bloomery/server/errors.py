@@ -58,7 +58,8 @@ def install(app: FastAPI, *, retry_after_seconds: int) -> None:
 
     def on_error(request: Request, error: Exception) -> Response:
         status, body = describe(error)
-        headers = {"retry-after": str(retry_after_seconds)} if status in (429, 503) else None
+        seconds = getattr(error, "retry_after_seconds", retry_after_seconds)
+        headers = {"retry-after": str(seconds)} if status in (429, 503) else None
         return Response(json.dumps(body).encode(), status_code=status, media_type="application/json", headers=headers)
 
     def on_http(request: Request, error: Exception) -> Response:

@@ -1,23 +1,32 @@
-"""Guard: what is refused before any route sees it.
+"""Guard: what is refused before any route sees it, and what is written down of every request.
 
-Host and Origin (DNS rebinding, pages of other sites), the API key, the content type, the size of the body and the
-depth of its JSON. One path for every route, written as ASGI middleware so that nothing goes round it. This module
-does not know what the routes do.
+Host and Origin (DNS rebinding, pages of other sites), the API key and its limits, the end of the server, the content
+type, the size of the body and the depth of its JSON. One path for every route but /health, written as ASGI middleware
+so that nothing goes round it; it puts a `Visit` on the scope. This module does not know what the routes do.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hmac
 import re
+from collections.abc import Callable, Iterable
 from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from bloomery.server.allowance import LimitReached
+from bloomery.server.audit import AuditLog
 from bloomery.server.config import ServeConfig
+from bloomery.server.drain import Drain
 from bloomery.server.errors import error_response
+from bloomery.server.keys import KeyRing
+from bloomery.server.tenant import Tenant
+from bloomery.server.visit import SCOPE_KEY, Visit
 
 OPEN_PATHS = frozenset({"/health"})
+DRAIN_PATHS = frozenset({"/metrics"})
+"""Answered to the end."""
+_NOBODY = Tenant(name="", rights=frozenset())
 # Possessive: a string of megabytes must not be kept for backtracking.
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|$)', re.DOTALL)
 _BRACKET = re.compile(rb"[\[\]{}]")
@@ -25,24 +34,56 @@ _BRACKET = re.compile(rb"[\[\]{}]")
 
 class _Refused(Exception):
     def __init__(self, status: int, message: str, code: str, headers: dict[str, str] | None = None) -> None:
+        self.status = status
         self.response = error_response(message, status=status, code=code, headers=headers)
 
 
 class Guard:
-    """See the module."""
+    """See the module. `name_route` gives the pattern of the route that a scope belongs to."""
 
-    def __init__(self, app: ASGIApp, config: ServeConfig) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        config: ServeConfig,
+        ring: KeyRing,
+        drain: Drain,
+        audit: AuditLog | None = None,
+        name_route: Callable[[Scope], str] = lambda scope: "",
+    ) -> None:
         self._app = app
         self._config = config
+        self._ring = ring
+        self._drain = drain
+        self._audit = audit
+        self._name_route = name_route
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        open_path = scope["path"] in OPEN_PATHS
+        visit = Visit(tenant=_NOBODY)
+        scope[SCOPE_KEY] = visit
+        if not open_path:
+            self._drain.enter()
+            visit.on_end(self._drain.leave)
+            if self._audit is not None:
+                visit.on_end(lambda: self._write_down(visit, scope))
+        try:
+            await self._admit(scope, receive, _noting(visit, send), visit, open_path)
+        finally:
+            visit.end()
+
+    async def _admit(self, scope: Scope, receive: Receive, send: Send, visit: Visit, open_path: bool) -> None:
+        headers: dict[str, str] = {}
+        for name, value in scope["headers"]:
+            headers[name.decode("latin-1").lower()] = value.decode("latin-1")
         try:
             self._check_origin(headers)
-            self._check_key(scope["path"], headers)
+            if not open_path:
+                visit.tenant = self._tenant(scope["headers"])
+                self._check_drain(scope["path"])
+                self._begin(visit)
             receive = await self._checked_body(scope["method"], headers, receive)
         except _Refused as refused:
             await refused.response(scope, receive, send)
@@ -50,6 +91,11 @@ class Guard:
         except _Gone:
             return
         await self._app(scope, receive, send)
+
+    def _write_down(self, visit: Visit, scope: Scope) -> None:
+        assert self._audit is not None
+        visit.route = self._name_route(scope)
+        self._audit.write(visit, method=scope["method"][:20], address=(scope.get("client") or ("",))[0])
 
     def _check_origin(self, headers: dict[str, str]) -> None:
         allowed = self._config.allowed_hosts
@@ -61,14 +107,30 @@ class Guard:
         if origin is not None and _host_name(urlsplit(origin).netloc if "//" in origin else "") not in allowed:
             raise _Refused(403, "pages of other sites may not use this server", "origin_not_allowed")
 
-    def _check_key(self, path: str, headers: dict[str, str]) -> None:
-        key = self._config.api_key
-        if not key or path in OPEN_PATHS:
-            return
-        scheme, _, given = headers.get("authorization", "").partition(" ")
-        same = hmac.compare_digest(given.strip().encode("utf-8", "replace"), key.encode())
-        if scheme.lower() != "bearer" or not same:
+    def _tenant(self, headers: Iterable[tuple[bytes, bytes]]) -> Tenant:
+        """Who asks. One header, one scheme, one key; anything else is nobody."""
+        if self._ring.open:
+            return Tenant()
+        given = [value.decode("latin-1") for name, value in headers if name.lower() == b"authorization"]
+        scheme, _, key = given[0].partition(" ") if len(given) == 1 else ("", "", "")
+        tenant = self._ring.find(key.strip())
+        if tenant is None or scheme.lower() != "bearer":
             raise _Refused(401, "the API key is missing or wrong", "invalid_api_key", {"www-authenticate": "Bearer"})
+        return tenant
+
+    def _check_drain(self, path: str) -> None:
+        if self._drain.begun and path not in DRAIN_PATHS:
+            headers = {"retry-after": str(self._config.retry_after_seconds), "connection": "close"}
+            raise _Refused(503, "the server is shutting down", "shutting_down", headers)
+
+    def _begin(self, visit: Visit) -> None:
+        allowance = visit.tenant.allowance
+        try:
+            allowance.begin()
+        except LimitReached as error:
+            headers = {"retry-after": str(error.retry_after_seconds)}
+            raise _Refused(429, error.one_line(), "rate_limit_exceeded", headers) from None
+        visit.on_end(allowance.end)
 
     async def _checked_body(self, method: str, headers: dict[str, str], receive: Receive) -> Receive:
         """Read the whole body within the limits; returns a `receive` that hands it to the app."""
@@ -106,6 +168,21 @@ class Guard:
     def _too_large(self) -> _Refused:
         message = f"the body is larger than {self._config.max_body_bytes:,} bytes"
         return _Refused(413, message, "body_too_large", {"connection": "close"})
+
+
+def _noting(visit: Visit, send: Send) -> Send:
+    """`send` that notes the status and adds the headers of the tenant's limits."""
+
+    async def noting(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            visit.status = message["status"]
+            more = visit.tenant.allowance.headers()
+            if more:
+                added = [(name.encode(), value.encode()) for name, value in more.items()]
+                message = {**message, "headers": [*message.get("headers", ()), *added]}
+        await send(message)
+
+    return noting
 
 
 class _Gone(Exception):

@@ -64,6 +64,13 @@ class Metrics:
         self._energy(model, "prefill", result.prefill_energy)
         self._energy(model, "decode", result.decode_energy)
 
+    def embedded(self, model: str, *, prompt_tokens: int, seconds: float, joules: Quantity) -> None:
+        """Count the reading of one request's texts."""
+        self._prompt_tokens.labels(model).inc(prompt_tokens)
+        self._success.labels(model, "stop").inc()
+        self._prefill.labels(model).observe(seconds)
+        self._energy(model, "prefill", joules)
+
     def request(self, model: str, *, queue_seconds: float, seconds: float, failed: bool) -> None:
         """Count one request that has ended."""
         self._queue.labels(model).observe(queue_seconds)

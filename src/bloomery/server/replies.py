@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import aclosing
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -22,6 +22,8 @@ from bloomery.engine import Delta
 from bloomery.server.errors import describe
 from bloomery.server.served import CANCELLED_STATUS, ServedRequest
 from bloomery.server.waiting import WaitingRoom
+
+T = TypeVar("T")
 
 
 class Format(Protocol):
@@ -78,8 +80,11 @@ async def _events(
     try:
         async with aclosing(room.stream(served.job, served.run)) as deltas:
             async for choice, delta in deltas:
-                _refuse_cancelled(delta)
-                for entry in form.chunks(choice, delta):
+                refuse_cancelled(delta)
+                entries = form.chunks(choice, delta)
+                if entries and delta.result is not None:
+                    entries[-1] |= await asyncio.to_thread(served.inspected, delta)
+                for entry in entries:
                     yield _event({**head, "choices": [entry], **tail})
         if include_usage:
             yield _event({**head, "choices": [], "usage": served.usage()})
@@ -93,16 +98,30 @@ def _event(value: Any) -> bytes:
     return b"data: " + encode_json(value) + b"\n\n"
 
 
-async def _whole(http: Request, room: WaitingRoom, served: ServedRequest, form: Format) -> Response:
-    work = asyncio.create_task(_collect(room, served))
+async def unless_gone(http: Request, work: Coroutine[Any, Any, T]) -> T | None:
+    """What `work` gives, or None when the client leaves before: then the work is cancelled."""
+    doing = asyncio.create_task(work)
     watch = asyncio.create_task(_until_gone(http))
     try:
-        await asyncio.wait({work, watch}, return_when=asyncio.FIRST_COMPLETED)
-        if not work.done():
-            return Response(status_code=CANCELLED_STATUS)
-        choices = [form.whole(choice, deltas) for choice, deltas in enumerate(await work)]
+        await asyncio.wait({doing, watch}, return_when=asyncio.FIRST_COMPLETED)
+        return await doing if doing.done() else None
     finally:
-        await _stop(work, watch)
+        await _stop(doing, watch)
+
+
+def gone() -> Response:
+    """The answer that nobody reads."""
+    return Response(status_code=CANCELLED_STATUS)
+
+
+async def _whole(http: Request, room: WaitingRoom, served: ServedRequest, form: Format) -> Response:
+    collected = await unless_gone(http, collect(room, served))
+    if collected is None:
+        return gone()
+    told = served.told(collected)
+    choices = [form.whole(choice, deltas) for choice, deltas in enumerate(told)]
+    for entry, deltas in zip(choices, told, strict=True):
+        entry |= await asyncio.to_thread(served.inspected, deltas[-1])
     body = {
         "id": served.id,
         "object": form.whole_object,
@@ -114,16 +133,18 @@ async def _whole(http: Request, room: WaitingRoom, served: ServedRequest, form: 
     return Response(encode_json(body), media_type="application/json")
 
 
-async def _collect(room: WaitingRoom, served: ServedRequest) -> list[list[Delta]]:
-    choices: list[list[Delta]] = [[] for _ in range(len(served.prompts) * served.n)]
+async def collect(room: WaitingRoom, served: ServedRequest) -> list[list[Delta]]:
+    """All deltas of each choice."""
+    choices: list[list[Delta]] = [[] for _ in range(len(served.prompts) * served.drawn)]
     async with aclosing(room.stream(served.job, served.run)) as deltas:
         async for choice, delta in deltas:
-            _refuse_cancelled(delta)
+            refuse_cancelled(delta)
             choices[choice].append(delta)
     return choices
 
 
-def _refuse_cancelled(delta: Delta) -> None:
+def refuse_cancelled(delta: Delta) -> None:
+    """RequestError 503 for a delta that the server's end has cut off."""
     if delta.finish_reason == "cancelled":
         raise RequestError("the server is shutting down", code="shutting_down", status=503)
 

@@ -6,13 +6,17 @@ nothing; it is never silently ignored. This module does not know models or answe
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from bloomery.core.errors import RequestError, nearest
-from bloomery.engine.params import MAX_STOP_CHARACTERS, MAX_STOP_STRINGS, MAX_TOP_LOGPROBS
+from bloomery.engine.params import MAX_STOP_CHARACTERS, MAX_STOP_STRINGS, MAX_TOP_LOGPROBS, MAX_TRACED
+from bloomery.server.structure import StructureFields
+from bloomery.server.tool_messages import Calls
 
+MAX_ATTENTION_ROWS = 16
 Whole = Annotated[int, Field(strict=True)]
 Real = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Flag = Annotated[bool, Field(strict=True)]
@@ -28,17 +32,13 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "audio": (),
     "best_of": (1,),
     "echo": (False,),
-    "frequency_penalty": (0,),
     "function_call": ("none", "auto"),
     "functions": ([],),
-    "logit_bias": ({},),
     "modalities": (["text"],),
     "moderation": (),
     "parallel_tool_calls": (True, False),
     "prediction": (),
-    "presence_penalty": (0,),
     "reasoning_effort": ("none",),
-    "repetition_penalty": (1,),
     "response_format": ({"type": "text"},),
     "service_tier": ("auto", "default"),
     "store": (False,),
@@ -48,6 +48,26 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "verbosity": (),
     "web_search_options": (),
 }
+
+
+class AttentionAsk(BaseModel):
+    """One row: a layer's head, seen from a position of prompt and new tokens; numbers below 0 count from the end."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    layer: Annotated[Whole, Field(ge=-(2**20), le=2**20)] = -1
+    head: Annotated[Whole, Field(ge=-(2**20), le=2**20)] = 0
+    query: Annotated[Whole, Field(ge=-(2**31), le=2**31)] = -1
+
+
+class Inspect(BaseModel):
+    """What to tell of each choice."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    probabilities: Annotated[Whole, Field(ge=1, le=MAX_TRACED)] | None = None
+    """Candidates for each new token."""
+    attention: Annotated[list[AttentionAsk], Field(max_length=MAX_ATTENTION_ROWS)] = []
 
 
 class Body(BaseModel):
@@ -60,6 +80,12 @@ class Body(BaseModel):
     top_p: Annotated[Real, Field(ge=0, le=1)] | None = None
     top_k: Annotated[Whole, Field(ge=-1, le=2**31 - 1)] | None = None
     min_p: Annotated[Real, Field(ge=0, le=1)] | None = None
+    typical_p: Annotated[Real, Field(ge=0, le=1)] | None = None
+    repetition_penalty: Annotated[Real, Field(ge=0.01, le=100)] | None = None
+    presence_penalty: Annotated[Real, Field(ge=-2, le=2)] | None = None
+    frequency_penalty: Annotated[Real, Field(ge=-2, le=2)] | None = None
+    logit_bias: dict[str, Annotated[Real, Field(ge=-100, le=100)]] | None = None
+    priority: Annotated[Whole, Field(ge=0, le=2**31 - 1)] | None = None
     n: Annotated[Whole, Field(ge=1, le=128)] | None = None
     seed: Annotated[Whole, Field(ge=-(2**63), le=2**63 - 1)] | None = None
     stop: StopText | Annotated[list[StopText], Field(max_length=MAX_STOP_STRINGS)] | None = None
@@ -87,6 +113,16 @@ class CompletionBody(Body):
     max_tokens: Annotated[Whole, Field(ge=0, le=2**31 - 1)] | None = None
     logprobs: Logprobs | None = None
     echo: Flag | None = None
+    best_of: Annotated[Whole, Field(ge=1, le=128)] | None = None
+    inspect: Inspect | None = None
+
+    def refuse_unsupported(self) -> None:
+        super().refuse_unsupported()
+        if self.best_of is not None:
+            if self.best_of < (self.n or 1):
+                raise RequestError("best_of should be at least n", param="best_of", code="invalid_value")
+            if self.stream and self.best_of > (self.n or 1):
+                raise RequestError("best_of cannot be streamed", param="best_of", code="invalid_value")
 
 
 class ImageUrl(BaseModel):
@@ -107,15 +143,16 @@ class ContentPart(BaseModel):
 
 
 class Message(BaseModel):
-    """One chat message; `content` is text or a list of parts, of text or of images."""
+    """One chat message; `content` is text or a list of parts, of text or of images. An assistant's may hold calls of
+    tools, and each call is answered by a message of the role "tool"."""
 
     model_config = ConfigDict(extra="allow")
 
-    role: Literal["system", "developer", "user", "assistant"]
+    role: Literal["system", "developer", "user", "assistant", "tool"]
     content: Text | list[ContentPart] | None = None
     name: Text | None = None
-
-    _LABELS: ClassVar[frozenset[str]] = frozenset({"refusal", "audio", "annotations", "tool_calls", "function_call"})
+    tool_calls: Calls | None = None
+    tool_call_id: Text | None = None
 
     def plain(self, place: int) -> dict[str, Any]:
         """Role and content as a chat template takes them: text, or with images a list of parts. RequestError for what
@@ -124,10 +161,25 @@ class Message(BaseModel):
             if value not in (None, [], ""):
                 where = f"messages.{place}.{name}"
                 raise RequestError(f"{where} is not supported", param=where, code="unsupported_parameter")
-        message = {"role": "system" if self.role == "developer" else self.role, "content": self._content(place)}
+        self._check_tools(place)
+        message: dict[str, Any] = {"role": "system" if self.role == "developer" else self.role}
+        message["content"] = "" if self.content is None and self.tool_calls else self._content(place)
         if self.name:
             message["name"] = self.name
+        if self.tool_calls:
+            where = f"messages.{place}.tool_calls"
+            message["tool_calls"] = [call.plain(f"{where}.{number}") for number, call in enumerate(self.tool_calls)]
+        if self.tool_call_id is not None:
+            message["tool_call_id"] = self.tool_call_id
         return message
+
+    def _check_tools(self, place: int) -> None:
+        if self.tool_calls and self.role != "assistant":
+            where = f"messages.{place}.tool_calls"
+            raise RequestError(f"{where}: only the assistant calls tools", param=where, code="invalid_value")
+        if (self.tool_call_id is not None) != (self.role == "tool"):
+            where = f"messages.{place}.tool_call_id"
+            raise RequestError(f"{where} belongs to messages of tools", param=where, code="invalid_value")
 
     def image_urls(self, place: int) -> list[tuple[str, str]]:
         """(where it stands, URL) of each image of this message."""
@@ -153,7 +205,7 @@ class Message(BaseModel):
         return [{"type": "image"} if p.image_url else {"type": "text", "text": p.text or ""} for p in self.content]
 
 
-class ChatBody(Body):
+class ChatBody(StructureFields, Body):
     """POST /v1/chat/completions."""
 
     messages: Annotated[list[Message], Field(min_length=1, max_length=10_000)]
@@ -161,6 +213,7 @@ class ChatBody(Body):
     max_completion_tokens: Annotated[Whole, Field(ge=1, le=2**31 - 1)] | None = None
     logprobs: Flag | None = None
     top_logprobs: Logprobs | None = None
+    inspect: Inspect | None = None
 
     def refuse_unsupported(self) -> None:
         super().refuse_unsupported()
@@ -168,12 +221,15 @@ class ChatBody(Body):
             raise RequestError("top_logprobs needs logprobs: true", param="top_logprobs", code="invalid_value")
 
 
-def refuse_unsupported(extra: dict[str, Any], known: Any) -> None:
-    """RequestError for the first extra parameter whose value asks for something."""
+def refuse_unsupported(
+    extra: dict[str, Any], known: Any, neutral_values: Mapping[str, tuple[Any, ...]] = _NEUTRAL
+) -> None:
+    """RequestError for the first extra parameter whose value asks for something; `neutral_values` says of each
+    parameter that is not supported which values do not."""
     for name, value in extra.items():
         if value is None or name in _LABELS:
             continue
-        neutral = _NEUTRAL.get(name)
+        neutral = neutral_values.get(name)
         if neutral is None:
             hint = nearest(name, known) if len(name) < 100 else ""
             raise RequestError(f"unknown parameter {name!r:.80}", hint=hint, param=name, code="unknown_parameter")

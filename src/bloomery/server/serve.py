@@ -11,21 +11,35 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
 
 from bloomery.core.artifact import Artifact
-from bloomery.core.errors import DeviceError
+from bloomery.core.errors import ConfigError, DeviceError
 from bloomery.core.workspace import Workspace, as_workspace
-from bloomery.engine import LanguageModel, load_language_model
+from bloomery.engine import LanguageModel, TextEncoder, load
 from bloomery.server.config import ServeConfig
+from bloomery.server.keys import read_keys
+from bloomery.server.shelf import Served, Shelf
+
+if TYPE_CHECKING:
+    import uvicorn
+
+    from bloomery.server.service import Service
 
 _BACKLOG = 128
+_LAST_SECONDS = 2
+"""For answers that were cut off to be sent."""
+
+
+Reference = Served | str | Path | Artifact
 
 
 def serve(
-    model: LanguageModel | str | Path | Artifact,
+    models: Reference | Sequence[Reference],
     *,
     port: int = 8000,
     host: str = "127.0.0.1",
@@ -33,20 +47,34 @@ def serve(
     api_key: str | None = None,
     config: ServeConfig | None = None,
 ) -> None:
-    """Serve a model over OpenAI's HTTP routes; returns after SIGINT or SIGTERM, when running requests have ended.
+    """Serve one model or several over OpenAI's HTTP routes, language models and encoders alike.
+
+    Returns after SIGINT or SIGTERM, when running requests have ended.
 
     `config` replaces `port`, `host` and `api_key`. Nothing is printed on stdout. Raises DeviceError when the port
     is taken, ConfigError for a public address without a key, and whatever `load` raises.
     """
     config = config or ServeConfig(host=host, port=port, api_key=api_key)
+    if config.keys:
+        read_keys(Path(config.keys))  # a mistake in it should show before a model is loaded
     listener = listen(config)
     try:
         workspace = as_workspace(workspace)
-        if not isinstance(model, LanguageModel):
-            model = load_language_model(model, workspace=workspace)
-        _run(listener, model, workspace, config)
+        _run(listener, _loaded(models, workspace, config.weights), workspace, config)
     finally:
         listener.close()
+
+
+def _loaded(models: Reference | Sequence[Reference], workspace: Workspace, weights: str | None) -> Shelf:
+    one = isinstance(models, (LanguageModel, TextEncoder, str, Path, Artifact))
+    shelf = Shelf([])
+    for model in [models] if one else models:  # type: ignore[union-attr]
+        owned = isinstance(model, (str, Path, Artifact))
+        opened = load(model, weights=weights, workspace=workspace) if owned else model  # type: ignore[arg-type]
+        shelf.add(opened, owned=owned)  # type: ignore[arg-type]
+    if not len(shelf):
+        raise ConfigError("a server needs at least one model")
+    return shelf
 
 
 def listen(config: ServeConfig) -> socket.socket:
@@ -75,41 +103,63 @@ def _cannot_listen(error: OSError, config: ServeConfig) -> DeviceError:
     return DeviceError(f"cannot listen on {config.host}:{config.port}: {error.strerror or error}")
 
 
-def _run(listener: socket.socket, model: LanguageModel, workspace: Workspace, config: ServeConfig) -> None:
+def _run(listener: socket.socket, shelf: Shelf, workspace: Workspace, config: ServeConfig) -> None:
     import uvicorn
 
     from bloomery.server.app import build_app
 
     port = listener.getsockname()[1]
-    app = build_app(model, workspace=workspace, config=dataclasses.replace(config, port=port))
-    server = uvicorn.Server(
-        uvicorn.Config(
-            app,
-            http="h11",  # bounds the size of headers
-            ws="none",
-            lifespan="on",
-            log_config=None,
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=max(1, round(config.shutdown_seconds)),
-        )
+    app = build_app(shelf, workspace=workspace, config=dataclasses.replace(config, port=port))
+    settings = uvicorn.Config(
+        app,
+        http="h11",  # bounds the size of headers
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=_LAST_SECONDS,
     )
-    print(_welcome(model.name, config, port), file=sys.stderr, flush=True)
+    server = draining_server(settings, app.state.service, config.shutdown_seconds)
+    print(_welcome(shelf.describe(), config, port), file=sys.stderr, flush=True)
     with _quiet_signals():
         server.run(sockets=[listener])
 
 
-def _welcome(name: str, config: ServeConfig, port: int) -> str:
+def draining_server(settings: uvicorn.Config, service: Service, shutdown_seconds: float) -> uvicorn.Server:
+    """A server that goes on answering after the first signal, while it drains: new requests with 503, /health with
+    "draining". It ends when the last request is over, after `shutdown_seconds`, or at the second signal."""
+    import uvicorn
+
+    class DrainingServer(uvicorn.Server):
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            if service.drain.begun:
+                super().handle_exit(sig, frame)
+            service.drain.begin()
+
+        async def on_tick(self, counter: int) -> bool:
+            drain = service.drain
+            if drain.begun and not self.should_exit and (not drain.inside or drain.seconds >= shutdown_seconds):
+                self.should_exit = True
+                service.room.close()  # what runs still is told that the server ends
+            return await super().on_tick(counter)
+
+    return DrainingServer(settings)
+
+
+def _welcome(models: Sequence[Mapping[str, Any]], config: ServeConfig, port: int) -> str:
     host = config.host if config.host not in ("0.0.0.0", "::", "") else "localhost"
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-    key = ' -H "authorization: Bearer $BLOOMERY_API_KEY"' if config.api_key else ""
-    body = f'{{"model": "{name}", "messages": [{{"role": "user", "content": "Hello"}}]}}'
-    python_key = 'os.environ["BLOOMERY_API_KEY"]' if config.api_key else '"none"'
+    key = ' -H "authorization: Bearer $BLOOMERY_API_KEY"' if config.needs_key else ""
+    name, embeds = models[0]["id"], models[0]["kind"] == "embedding"
+    route = "embeddings" if embeds else "chat/completions"
+    asked = '"input": "Hello"' if embeds else '"messages": [{"role": "user", "content": "Hello"}]'
+    python_key = 'os.environ["BLOOMERY_API_KEY"]' if config.needs_key else '"none"'
     return (
-        f"serving {name} on {url} (Ctrl-C stops)\n"
-        f"  curl {url}/v1/chat/completions{key} -H 'content-type: application/json' -d '{body}'\n"
-        f'  python: openai.OpenAI(base_url="{url}/v1", api_key={python_key}).chat.completions.create(...)'
+        f"serving {', '.join(model['id'] for model in models)} on {url} (Ctrl-C stops)\n"
+        f"  curl {url}/v1/{route}{key} -H 'content-type: application/json' -d '{{\"model\": \"{name}\", {asked}}}'\n"
+        f'  python: openai.OpenAI(base_url="{url}/v1", api_key={python_key}).{route.replace("/", ".")}.create(...)'
     )
 
 

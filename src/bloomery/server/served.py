@@ -20,7 +20,10 @@ from bloomery.engine import Delta, GenerationResult, LanguageModel, VisionLangua
 from bloomery.engine.language_model import SamplingOptions, with_seed_of
 from bloomery.engine.sequence import Request
 from bloomery.models.image_processor import listed
+from bloomery.server.inspection import inspected
 from bloomery.server.metrics import Metrics
+from bloomery.server.schemas import Inspect
+from bloomery.server.visit import Visit
 from bloomery.server.waiting import Job
 
 log = logging.getLogger("bloomery.server")
@@ -42,10 +45,15 @@ class ServedRequest:
     metrics: Metrics
     workspace: Workspace | None
     images: Sequence[Any] = ()
+    visit: Visit = field(default_factory=Visit)
+    """Whose tenant's caches are used, and where tokens and joules are noted."""
     continues: bool = True
     """Whether the new text goes on from the prompt's; a chat's does not."""
-    tenant: str = ""
     priority: int = 0
+    best_of: int | None = None
+    """So many are drawn for each prompt, and the `n` whose tokens are most probable on average are told."""
+    inspect: Inspect | None = None
+    """What to tell of how each choice came to be."""
     created: int = field(default_factory=lambda: int(time.time()))
     results: list[GenerationResult] = field(default_factory=list)
 
@@ -53,6 +61,7 @@ class ServedRequest:
         """(choice, delta) pairs; stops when the job is cancelled."""
         status = 500
         last: dict[int, float] = {}
+        self.visit.spend(prompt=sum(map(len, self.prompts)))
         try:
             for choice, delta in self.model.engine.run_all(self._requests()):
                 self._observe(choice, delta, last)
@@ -65,18 +74,43 @@ class ServedRequest:
         """One for each prompt, with all of its choices."""
         requests = []
         for prompt in self.prompts:
-            more: dict[str, Any] = {"tenant": self.tenant, "priority": self.priority}
+            more: dict[str, Any] = {"tenant": self.visit.tenant.name, "priority": self.priority}
             if self.images and isinstance(self.model, VisionLanguageModel):
                 more |= self.model.illustrated(prompt, self.model.processor(listed(self.images)))
-            samples = [with_seed_of(self.options, place) for place in range(self.n)]
+            options = self.options.copy()
+            if self.inspect is not None:
+                options["trace"] = self.inspect.probabilities or 1
+            samples = [with_seed_of(options, place) for place in range(self.drawn)]
             requests.append(
                 self.model.request(prompt, samples, continues=self.continues, cancel=self.job.cancel, **more)
             )
         return requests
 
+    @property
+    def drawn(self) -> int:
+        """Texts that are drawn for each prompt."""
+        return self.best_of or self.n
+
+    def told(self, choices: list[list[Delta]]) -> list[list[Delta]]:
+        """The choices that are told, of all that were drawn."""
+        kept: list[list[Delta]] = []
+        for start in range(0, len(choices), self.drawn):
+            mine = choices[start : start + self.drawn]
+            if self.drawn > self.n:
+                mine.sort(key=lambda deltas: -deltas[-1].result.mean_logprob if deltas[-1].result else 0.0)
+            kept += mine[: self.n]
+        return kept
+
+    def inspected(self, delta: Delta) -> dict[str, Any]:
+        """What is told beside a choice that ends with this delta; nothing unless it was asked for."""
+        if self.inspect is None or delta.result is None:
+            return {}
+        return {"inspect": inspected(self.model, delta.result, self.inspect)}
+
     def _observe(self, choice: int, delta: Delta, last: dict[int, float]) -> None:
         now = time.perf_counter()
         if delta.token_ids:
+            self.visit.spend(completion=len(delta.token_ids))
             if choice not in last:
                 self.metrics.first_token(self.model.name, now - self.job.entered)
             else:
@@ -90,6 +124,8 @@ class ServedRequest:
         seconds = time.perf_counter() - self.job.entered
         name = self.model.name
         self.metrics.request(name, queue_seconds=self.job.queue_seconds, seconds=seconds, failed=status == 500)
+        energy = self.energy()
+        self.visit.spend_energy(energy)
         if self.workspace is None:
             return
         usage = self.usage()
@@ -102,7 +138,8 @@ class ServedRequest:
                 prompt_tokens=usage["prompt_tokens"],
                 completion_tokens=usage["completion_tokens"],
                 seconds=seconds,
-                energy_joules=self.energy(),
+                energy_joules=energy,
+                tenant=self.visit.tenant.name,
             )
         except BloomeryError as error:
             # The answer matters more to the client than our books; whoever runs the server must know.

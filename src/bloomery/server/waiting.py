@@ -83,8 +83,12 @@ class WaitingRoom:
                 put(_End(error))
             else:
                 put(_End(None))
+            finally:
+                job.release()
 
-        self._threads.submit(work)
+        job.hold()
+        future = self._threads.submit(work)
+        future.add_done_callback(lambda f: job.release() if f.cancelled() else None)
         try:
             while not isinstance(item := await items.get(), _End):
                 yield item
@@ -109,11 +113,35 @@ class Job:
         self.entered = time.perf_counter()
         self.queue_seconds = 0.0
         self._room = room
+        self._left = False
+        self._holders = 1
+        self._endings: list[Callable[[], None]] = []
+        self._lock = threading.Lock()
 
     def leave(self) -> None:
         """Give the place back; may be called twice."""
         self.cancel.set()
         self._room.forget(self)
+        with self._lock:
+            left, self._left = self._left, True
+        if not left:
+            self.release()
+
+    def on_end(self, ending: Callable[[], None]) -> None:
+        """`ending` is called once, when the place was given back and the job's thread is done with it."""
+        self._endings.append(ending)
+
+    def hold(self) -> None:
+        """One more works on the job."""
+        with self._lock:
+            self._holders += 1
+
+    def release(self) -> None:
+        with self._lock:
+            self._holders -= 1
+            endings = self._endings if self._holders == 0 else []
+        for ending in endings:
+            ending()
 
     @contextmanager
     def leaving_on_error(self) -> Iterator[None]:

@@ -19,11 +19,17 @@ from typing import Any
 
 from bloomery.core.errors import RequestError
 from bloomery.tokenizer.sandbox import RefusedError, TemplateSandbox
+from bloomery.tokenizer.tool_style import ToolStyle, style_of
 
 _MAX_DEPTH = 32
 _MAX_TEMPLATE_CHARACTERS = 1 << 20
 _ROLE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
 _KNOWN_ROLES = frozenset({"system", "developer", "user", "assistant", "model", "tool", "function", "ipython"})
+# What templates ask of messages and tools by name; a special token may hold one of these words.
+_KNOWN_KEYS = frozenset(
+    {"role", "content", "name", "type", "text", "tool_calls", "tool_call_id", "id", "function", "arguments"}
+    | {"description", "parameters", "strict", "properties", "required", "items", "enum", "default"}
+)
 _FIRST_VEIL = 0x100000  # the last private-use plane
 
 
@@ -59,25 +65,44 @@ class ChatTemplate:
         self._special_texts = sorted((text for text in special_texts if text), key=len, reverse=True)
         self._special = re.compile("|".join(map(re.escape, self._special_texts))) if self._special_texts else None
 
-    def render(self, messages: Sequence[Mapping[str, Any]], *, add_generation_prompt: bool) -> Rendered:
-        """Render a conversation. RequestError (param "messages") if it is malformed or the template refuses it."""
+    @cached_property
+    def tool_style(self) -> ToolStyle | None:
+        """How the template writes calls of tools; None if it knows no tools, or writes calls in another way."""
+        return style_of(self.source)
+
+    def render(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        add_generation_prompt: bool,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+    ) -> Rendered:
+        """Render a conversation. `tools` are functions as OpenAI describes them. RequestError (param "messages") if it
+        is malformed or the template refuses it."""
         messages = self._checked(messages)
-        text = self._run(messages, add_generation_prompt)
-        veils = self._veils(messages)
-        hidden = [_map_strings(message, lambda value: self._veil(value, veils)) for message in messages]
-        if hidden == messages:
+        plain_tools = [_plain(tool, "tools", 0) for tool in tools] if tools else None
+        text = self._run(messages, plain_tools, add_generation_prompt)
+        veils = self._veils([*messages, *(plain_tools or [])])
+        hidden, hidden_tools = (
+            None if one is None else [_map_strings(part, lambda value: self._veil(value, veils)) for part in one]
+            for one in (messages, plain_tools)
+        )
+        assert hidden is not None
+        if hidden == messages and hidden_tools == plain_tools:
             return Rendered(text, text, {}, self._special, forged=False)
-        veiled = self._run(hidden, add_generation_prompt)
+        veiled = self._run(hidden, hidden_tools, add_generation_prompt)
         forged = self._found(text) != self._found(veiled)
         unveil = {veil: chr(code) for code, veil in veils.items()}
         return Rendered(text, veiled, unveil, self._special, forged=forged)
 
-    def _run(self, messages: list[dict[str, Any]], add_generation_prompt: bool) -> str:
+    def _run(
+        self, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None, add_generation_prompt: bool
+    ) -> str:
         try:
             return self._sandbox.render(
                 **self._variables,
                 messages=messages,
-                tools=None,
+                tools=tools,
                 documents=None,
                 add_generation_prompt=add_generation_prompt,
             )
@@ -203,7 +228,7 @@ def _map_strings(value: Any, function: Callable[[str], str]) -> Any:
     if isinstance(value, str):
         return function(value)
     if isinstance(value, dict):
-        return {function(key): _map_strings(one, function) for key, one in value.items()}
+        return {key if key in _KNOWN_KEYS else function(key): _map_strings(one, function) for key, one in value.items()}
     if isinstance(value, list):
         return [_map_strings(one, function) for one in value]
     return value

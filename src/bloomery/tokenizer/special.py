@@ -27,26 +27,57 @@ MIDDLE_SPELLINGS = (MIDDLE_TOKENS, ("<fim_prefix>", "<fim_middle>", "<fim_suffix
 TURN_ENDS = (IM_END, "<|eot_id|>", "<|eom_id|>", "<end_of_turn>", "<|end|>")
 """Tokens that end an answer in published chat formats; they end a generation where a folder names no eos itself."""
 
-# The template spells BOS out, so text made from it is encoded without adding special tokens, as everywhere.
-CHAT_TEMPLATE = """\
+# The template spells BOS out, so text made from it is encoded without adding special tokens, as everywhere. Tools and
+# calls are written as Hermes and Qwen write them: see `tool_style`.
+_CHAT_TEMPLATE = """\
 {{- bos_token }}
+{%- set system = messages[0]['content'] if messages[0]['role'] == 'system' else '' %}
+{%- if tools %}
+    {{- '<|im_start|>system\\n' }}
+    {%- if system %}
+        {{- system + '\\n\\n' }}
+    {%- endif %}
+    {{- 'You can call these functions, each described by a line of JSON:\\n<tools>' }}
+    {%- for tool in tools %}
+        {{- '\\n' + (tool | tojson) }}
+    {%- endfor %}
+    {{- '\\n</tools>\\n\\nTo call one, write its name and arguments as JSON:\\n<tool_call>\\n' }}
+    {{- '{"name": "...", "arguments": {...}}\\n</tool_call><|im_end|>\\n' }}
+{%- endif %}
 {%- for message in messages %}
-    {{- '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n' }}
+    {%- if tools and loop.first and message['role'] == 'system' %}
+    {%- elif message['role'] == 'tool' %}
+        {{- '<|im_start|>tool\\n<tool_response>\\n' + message['content'] + '\\n</tool_response><|im_end|>\\n' }}
+    {%- elif message['tool_calls'] %}
+        {{- '<|im_start|>' + message['role'] }}
+        {%- if message['content'] %}
+            {{- '\\n' + message['content'] }}
+        {%- endif %}
+        {%- for call in message['tool_calls'] %}
+            {{- '\\n<tool_call>\\n{"name": ' + (call['function']['name'] | tojson) + ', "arguments": ' }}
+            {{- (call['function']['arguments'] | tojson) + '}\\n</tool_call>' }}
+        {%- endfor %}
+        {{- '<|im_end|>\\n' }}
+    {%- else %}
+        {{- '<|im_start|>' + message['role'] + '\\n' }}
+        CONTENT
+        {{- '<|im_end|>' + '\\n' }}
+    {%- endif %}
 {%- endfor %}
 {%- if add_generation_prompt %}
     {{- '<|im_start|>assistant\\n' }}
 {%- endif %}
 """
-ILLUSTRATED_CHAT_TEMPLATE = CHAT_TEMPLATE.replace(
-    "{{- '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n' }}",
-    """{{- '<|im_start|>' + message['role'] + '\\n' }}
-    {%- if message['content'] is string %}
-        {{- message['content'] }}
-    {%- else %}
-        {%- for part in message['content'] %}
-            {{- '<image>' if part['type'] == 'image' else part['text'] }}
-        {%- endfor %}
-    {%- endif %}
-    {{- '<|im_end|>' + '\\n' }}""",
+CHAT_TEMPLATE = _CHAT_TEMPLATE.replace("CONTENT", "{{- '' + message['content'] }}")
+ILLUSTRATED_CHAT_TEMPLATE = _CHAT_TEMPLATE.replace(
+    "CONTENT",
+    """\
+{%- if message['content'] is string %}
+            {{- message['content'] }}
+        {%- else %}
+            {%- for part in message['content'] %}
+                {{- '<image>' if part['type'] == 'image' else part['text'] }}
+            {%- endfor %}
+        {%- endif %}""",
 )
 """The same for messages that may hold images."""

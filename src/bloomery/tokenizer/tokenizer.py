@@ -125,6 +125,12 @@ class Tokenizer:
         return self.bos_id is not None and ids[:1] == [self.bos_id]
 
     @property
+    def eos_id(self) -> int | None:
+        """The end token that `transformers` names `eos_token`, or the first id that ends a generation, or None."""
+        named = self._id_of(self._config.get("eos_token"))
+        return named if named is not None else next(iter(self.eos_ids), None)
+
+    @property
     def separator_id(self) -> int:
         """The id that starts a document in training data: BOS, or for a tokenizer without one an end token."""
         if self.bos_id is not None:
@@ -189,16 +195,18 @@ class Tokenizer:
         return encoded
 
     def encode_with_special(
-        self, text: str, pair: str | None = None, *, max_length: int | None = None
+        self, text: str, pair: str | None = None, *, max_length: int | None = None, allow_special: bool = False
     ) -> tuple[list[int], list[int]]:
         """(ids, type ids) of a text, or of a pair, with the special tokens around them that encoders expect.
 
         As `transformers`' `tok(text, pair, truncation="longest_first", max_length=...)`, except that text which
-        spells a special token stays text here. RequestError if `max_length` leaves no room for the special tokens.
+        spells a special token stays text here, unless `allow_special`. RequestError if `max_length` leaves no room for
+        the special tokens.
         """
         texts = [text] if pair is None else [text, pair]
+        backend = self._special if allow_special else self._plain
         try:
-            parts = [_guarded(self.source, self._plain.encode, one, add_special_tokens=False) for one in texts]
+            parts = [_guarded(self.source, backend.encode, one, add_special_tokens=False) for one in texts]
         except (UnicodeEncodeError, TypeError) as error:
             raise _not_text(texts) from error
         if max_length is not None:
@@ -241,14 +249,22 @@ class Tokenizer:
         """Whether decoding drops one space at the start of a text, as SentencePiece tokenizers do."""
         return self._strips_space
 
-    def encode_chat(self, messages: Sequence[Mapping[str, Any]], *, add_generation_prompt: bool = True) -> list[int]:
-        """The ids of a conversation in the folder's chat template; no message can produce a special token.
+    def encode_chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        add_generation_prompt: bool = True,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+    ) -> list[int]:
+        """The ids of a conversation in the folder's chat template; no message or tool can produce a special token.
+
+        `tools` are functions as OpenAI describes them.
 
         Raises RequestError (param "messages") for messages that the template refuses.
         """
         if self.chat_template is None:
             raise RequestError(f"{self.source} has no chat template", hint="send a prompt instead", param="messages")
-        rendered = self.chat_template.render(messages, add_generation_prompt=add_generation_prompt)
+        rendered = self.chat_template.render(messages, add_generation_prompt=add_generation_prompt, tools=tools)
         if rendered.forged:
             return self._encode_pieces(rendered.pieces())
         return self.encode(rendered.text, allow_special=True)

@@ -74,6 +74,8 @@ class TokenizerConfig:
     """Add a token that stands where a picture is."""
     metadata_fields: tuple[str, ...] = ()
     """Learn from these texts of each document's metadata, too: translations, say."""
+    texts: bool = True
+    """Learn from the documents' own texts; else from `metadata_fields` alone."""
 
     def __post_init__(self) -> None:
         limits = {
@@ -87,6 +89,8 @@ class TokenizerConfig:
         for key, (low, high) in limits.items():
             if not low <= getattr(self, key) <= high:
                 raise ConfigError(f'"{key}" is {getattr(self, key)}, but should be from {low:,} to {high:,}')
+        if not self.texts and not self.metadata_fields:
+            raise ConfigError('"texts" is false and "metadata_fields" is empty: there is nothing to learn from')
         if (least := 256 + len(self.special_tokens)) > self.vocab_size:
             raise ConfigError(f'"vocab_size" is {self.vocab_size}, but 256 bytes and special tokens are {least}')
 
@@ -123,7 +127,7 @@ def train_tokenizer(
     if not fresh and (made := reusable(workspace, inputs)):
         return made
     with Run(workspace, inputs, meter=open_meter()) as run:
-        sample = _Sample(_texts(corpus, config.metadata_fields), config.sample_bytes, run)
+        sample = _Sample(_texts(corpus, config), config.sample_bytes, run)
         with run.phase("train"):
             backend = learn(sample, config)
         folder = run.new_folder()
@@ -206,15 +210,16 @@ def _json(value: Any) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
 
 
-def _texts(corpus: Artifact, fields: tuple[str, ...]) -> Iterator[str]:
-    """The training split's texts, or its pictures' captions, and those in fields of the metadata."""
+def _texts(corpus: Artifact, config: TokenizerConfig) -> Iterator[str]:
+    """The training split's texts, or its pictures' captions, and those in fields of the metadata, as configured."""
     if corpus.kind == "pictures":
         from bloomery.corpus import read_pictures as read
     else:
         from bloomery.corpus import read_documents as read
     for document in read(corpus, "train"):
-        yield document.text
-        for name in fields:
+        if config.texts:
+            yield document.text
+        for name in config.metadata_fields:
             value = document.metadata.get(name)
             if isinstance(value, str):
                 yield value

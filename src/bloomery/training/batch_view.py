@@ -41,17 +41,20 @@ class RowView:
         return asdict(self)
 
 
-def view_batch(batch: Batch, tokenizer: Tokenizer | None, *, names: Sequence[str] = ()) -> list[RowView]:
-    """Every row of a batch, whose tokens `tokenizer` spells (None: it has none). `names` are those of classes or tags;
-    without them a label is a token, or a number."""
-    return [_row(batch, row, tokenizer, names) for row in range(batch.rows)]
+def view_batch(
+    batch: Batch, tokenizer: Tokenizer | None, *, names: Sequence[str] = (), target: Tokenizer | None = None
+) -> list[RowView]:
+    """Every row of a batch, whose tokens `tokenizer` spells (None: it has none), and `target` those of a decoder that
+    has its own. `names` are those of classes or tags; without them a label is a token, or a number."""
+    return [_row(batch, row, tokenizer, target or tokenizer, names) for row in range(batch.rows)]
 
 
-def _row(batch: Batch, row: int, tokenizer: Tokenizer | None, names: Sequence[str]) -> RowView:
+def _row(batch: Batch, row: int, source: Tokenizer | None, target: Tokenizer | None, names: Sequence[str]) -> RowView:
     arrays = batch.arrays
     labels = arrays.get("labels")
     inputs: dict[str, list[Cell]] = {}
     for name in _INPUTS:
+        tokenizer = target if name == "decoder_input_ids" else source
         if name not in arrays or tokenizer is None:
             continue
         ids = arrays[name][row]

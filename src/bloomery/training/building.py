@@ -19,21 +19,19 @@ from bloomery.models.classifiers import ConvTextClassifier, ConvTextConfig, Mean
 from bloomery.models.config import every_second_layer
 from bloomery.models.decoder_classifier import DecoderClassifier
 from bloomery.models.encoder import Encoder, load_encoder
-from bloomery.models.encoder_config import EncoderConfig
+from bloomery.models.encoder_config import FULL, SLIDING, EncoderConfig
 from bloomery.models.encoder_families import ENCODER_FAMILIES
 from bloomery.models.families import family_of
-from bloomery.models.recurrent import MODEL_TYPE as RECURRENT
+from bloomery.models.recurrent import MODEL_TYPE as RECURRENT_TYPE
 from bloomery.models.recurrent import RecurrentConfig, RecurrentSeq2Seq, load_recurrent
 from bloomery.models.seq2seq import Seq2Seq, load_seq2seq
 from bloomery.models.seq2seq_config import Seq2SeqConfig
 from bloomery.models.weights import read_json
 from bloomery.tokenizer import Tokenizer
 
-DECODERS, ENCODERS, SEQUENCES = (
-    ("qwen3", "llama", "bloom", "bloomery"),
-    ("modernbert", "bert", "roberta"),
-    ("t5", "gru", "lstm"),
-)
+DECODERS = ("qwen3", "llama", "bloom", "bloomery")
+ENCODERS, RECURRENT = ("modernbert", "bert", "roberta"), ("gru", "lstm")
+SEQUENCES = ("t5", *RECURRENT)
 _LABELLERS = (*ENCODERS, *DECODERS, "mean", "conv")
 FAMILIES = {
     "causal": DECODERS,
@@ -68,12 +66,16 @@ class NetConfig:
     """0: one for every 32 of the width."""
     intermediate_size: int = 0
     """Width of the feed-forward; 0: 8/3 of the width where it is gated, else 4 times."""
+    local_attention: int = 0
+    """modernbert: tokens that every layer but the last sees, half on either side; 0: all layers see everything."""
+    embedding_size: int = 0
+    """Width of a recurrent net's embeddings; 0: hidden_size."""
     context: str = "additive"
     """How a recurrent decoder knows the source: "state", "every_step", "additive" or "dot"."""
     bidirectional: bool = True
     """A recurrent encoder reads both ways."""
     dropout: float = 0.0
-    """Of recurrent nets, mean and conv."""
+    """Of t5, recurrent nets, mean and conv: the share of activations that is zeroed in training."""
     value_embeddings: bool = False
     """Of bloomery: every second layer has a token embedding of its own, added to its values."""
     bigram_vocab_size: int = 0
@@ -93,9 +95,16 @@ class NetConfig:
 
 
 def build(
-    objective: str, net: NetConfig, tokenizer: Tokenizer, *, context_length: int, num_labels: int = 2
+    objective: str,
+    net: NetConfig,
+    tokenizer: Tokenizer,
+    *,
+    context_length: int,
+    num_labels: int = 2,
+    target: Tokenizer | None = None,
 ) -> nn.Module:
-    """A model with random weights for an objective. ConfigError for a family that does not fit it."""
+    """A model with random weights for an objective. `target` is what a recurrent net writes with, if not `tokenizer`.
+    ConfigError for a family that does not fit."""
     known = FAMILIES[objective]
     family = net.family or known[0]
     if family not in known:
@@ -110,11 +119,15 @@ def build(
             return decoder
         return DecoderClassifier.of(decoder, num_labels=num_labels, pad_token_id=padding(tokenizer))
     if family in ENCODERS:
+        if net.local_attention and family != "modernbert":
+            raise ConfigError(f"{family} has no windows", hint="local_attention goes with modernbert")
         return Encoder(_encoder_config(family, net, tokenizer, context_length, _HEADS[objective], num_labels))
+    if target is not None and family not in RECURRENT:
+        raise ConfigError(f"{family} reads and writes with one tokenizer", hint=f"{' and '.join(RECURRENT)} have two")
     if family == "t5":
         return Seq2Seq(_seq2seq_config(net, tokenizer))
-    if family in ("gru", "lstm"):
-        return RecurrentSeq2Seq(_recurrent_config(family, net, tokenizer))
+    if family in RECURRENT:
+        return RecurrentSeq2Seq(_recurrent_config(family, net, tokenizer, target or tokenizer))
     sizes: dict[str, Any] = {"vocab_size": tokenizer.vocab_size, "num_labels": num_labels, "dropout": net.dropout}
     if family == "conv":
         return ConvTextClassifier(ConvTextConfig(hidden_size=net.hidden_size, **sizes))
@@ -134,9 +147,9 @@ def rebuild(objective: str, folder: Path, tokenizer: Tokenizer, *, num_labels: i
         return thawed(with_head(load_encoder(folder), _HEADS[objective], num_labels))
     if kind in _T5 and "t5" in wanted:
         return thawed(load_seq2seq(folder))
-    if kind == RECURRENT and "gru" in wanted:
+    if kind == RECURRENT_TYPE and "gru" in wanted:
         return thawed(load_recurrent(folder))
-    if set(wanted) & set(DECODERS) and kind not in (*ENCODER_FAMILIES, *_T5, RECURRENT):
+    if set(wanted) & set(DECODERS) and kind not in (*ENCODER_FAMILIES, *_T5, RECURRENT_TYPE):
         decoder = load_pretrained(folder)
         if objective in ("causal", "middle"):
             return thawed(decoder)
@@ -213,8 +226,17 @@ def _encoder_config(
         head=head,
         num_labels=num_labels,
         **({"norm_bias": False, "classifier_pooling": "mean"} if modern else {}),
+        **_windows(net),
         **ends,
     )
+
+
+def _windows(net: NetConfig) -> dict[str, Any]:
+    """Local attention below, global on top; nothing where all layers see everything."""
+    if not net.local_attention:
+        return {}
+    kinds = (SLIDING,) * (net.num_hidden_layers - 1) + (FULL,)
+    return {"layer_types": kinds, "local_attention": net.local_attention}
 
 
 def _seq2seq_config(net: NetConfig, tokenizer: Tokenizer) -> Seq2SeqConfig:
@@ -230,25 +252,25 @@ def _seq2seq_config(net: NetConfig, tokenizer: Tokenizer) -> Seq2SeqConfig:
         feed_forward_proj="gated-gelu",
         tie_word_embeddings=False,
         scale_decoder_outputs=False,
+        dropout_rate=net.dropout,
         decoder_start_token_id=pad,
         pad_token_id=pad,
         eos_token_id=tokenizer.end_id,
     )
 
 
-def _recurrent_config(cell: str, net: NetConfig, tokenizer: Tokenizer) -> RecurrentConfig:
-    start = tokenizer.separator_id
+def _recurrent_config(cell: str, net: NetConfig, tokenizer: Tokenizer, target: Tokenizer) -> RecurrentConfig:
     return RecurrentConfig(
         source_vocab_size=tokenizer.vocab_size,
-        target_vocab_size=tokenizer.vocab_size,
+        target_vocab_size=target.vocab_size,
         cell=cell,
         context=net.context,
         bidirectional=net.bidirectional,
-        embedding_size=net.hidden_size,
+        embedding_size=net.embedding_size or net.hidden_size,
         hidden_size=net.hidden_size,
         num_layers=net.num_hidden_layers,
         dropout=net.dropout,
         pad_token_id=padding(tokenizer),
-        bos_token_id=start,
-        eos_token_id=tokenizer.end_id,
+        bos_token_id=target.separator_id,
+        eos_token_id=target.end_id,
     )

@@ -36,13 +36,19 @@ def documents_with(corpus: Artifact, split: str, field: str) -> list[Document]:
 
 
 def text_pairs(
-    corpus: Artifact, split: str, tokenizer: Tokenizer, *, target_field: str, max_length: int
+    corpus: Artifact,
+    split: str,
+    tokenizer: Tokenizer,
+    *,
+    target_field: str,
+    max_length: int,
+    target: Tokenizer | None = None,
 ) -> tuple[list[TextPair], int]:
     """Pairs of a document's text and a text of its metadata, and how many were left out: longer than `max_length`
-    tokens on a side, or empty there."""
+    tokens on a side, or empty there. `target` encodes the second, where it is not the same tokenizer."""
     documents = documents_with(corpus, split, target_field)
     sources = _encoded(tokenizer, [document.text.strip() for document in documents])
-    targets = _encoded(tokenizer, [_text(document, target_field).strip() for document in documents])
+    targets = _encoded(target or tokenizer, [_text(document, target_field).strip() for document in documents])
     pairs = [
         TextPair(source, target)
         for source, target in zip(sources, targets, strict=True)

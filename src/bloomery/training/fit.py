@@ -48,6 +48,8 @@ class FitConfig:
     """Muon for hidden matrices and AdamW for the rest, or AdamW for all."""
     learning_rate: float = 0.0
     """0 takes .02 with Muon, .001 with AdamW; Muon's other rates follow in proportion."""
+    embedding_learning_rate: float = 0.0
+    """Of tables of embeddings; 0: the same as `learning_rate`. Small batches of blanks want a lower one."""
     weight_decay: float = 0.05
     """Decoupled, of matrices."""
     max_norm: float = 0.0
@@ -88,7 +90,7 @@ class FitConfig:
             rate = self.learning_rate or 1e-3
             return OptimizerConfig(
                 matrix_lr=rate,
-                embedding_lr=rate,
+                embedding_lr=self.embedding_learning_rate or rate,
                 head_lr=rate,
                 scalar_lr=rate,
                 adam_beta2=0.98,
@@ -97,9 +99,10 @@ class FitConfig:
         usual = OptimizerConfig()
         scale = self.learning_rate / usual.matrix_lr if self.learning_rate else 1.0
         names = [name for name in vars(usual) if name.endswith("_lr")]
-        return OptimizerConfig(
-            **{name: getattr(usual, name) * scale for name in names}, matrix_weight_decay=self.weight_decay
-        )
+        rates = {name: getattr(usual, name) * scale for name in names}
+        if self.embedding_learning_rate:
+            rates["embedding_lr"] = self.embedding_learning_rate
+        return OptimizerConfig(**rates, matrix_weight_decay=self.weight_decay)
 
 
 @dataclass(frozen=True)

@@ -32,9 +32,10 @@ _VALIDATION_ROWS = 64
 @dataclass(frozen=True, kw_only=True)
 class Materials:
     """Token shards, or examples in memory; `labels` are the names of classes or tags, `left_out` counts examples
-    that are too long or empty."""
+    that are too long or empty; `target` is the tokenizer of targets that have their own."""
 
     tokenizer: Tokenizer | None
+    target: Tokenizer | None = None
     train: TokenShards | None = None
     validation: TokenShards | None = None
     train_examples: list[Any] = field(default_factory=list)
@@ -45,7 +46,12 @@ class Materials:
 
     @classmethod
     def of(
-        cls, config: TrainConfig, corpus: Artifact, tokens: Artifact | None, tokenizer: Tokenizer | None
+        cls,
+        config: TrainConfig,
+        corpus: Artifact,
+        tokens: Artifact | None,
+        tokenizer: Tokenizer | None,
+        target: Tokenizer | None = None,
     ) -> Materials:
         """What a config asks for; of pictures the labels alone, for their size is the model's (see `with_pictures`).
         DataError where the corpus does not have it."""
@@ -60,11 +66,12 @@ class Materials:
         name, longest = config.field_name, config.context_length
         if config.objective == "sequence":
             parts = [
-                text_pairs(corpus, split, tokenizer, target_field=name, max_length=longest)
+                text_pairs(corpus, split, tokenizer, target_field=name, max_length=longest, target=target)
                 for split in ("train", "validation")
             ]
             return cls(
                 tokenizer=tokenizer,
+                target=target,
                 train_examples=parts[0][0],
                 validation_examples=parts[1][0],
                 left_out=parts[0][1] + parts[1][1],

@@ -24,8 +24,15 @@ from bloomery.core.stage import StageInputs, reusable
 from bloomery.core.workspace import Workspace, as_workspace
 from bloomery.corpus import PICTURES
 from bloomery.energy import open_meter
-from bloomery.tokenizer import TokenizeConfig, Tokenizer, TokenizerConfig, tokenize, train_tokenizer
-from bloomery.training.building import FAMILIES, build, rebuild
+from bloomery.tokenizer import (
+    TokenizeConfig,
+    Tokenizer,
+    TokenizerConfig,
+    TokenizerPair,
+    tokenize,
+    train_tokenizer,
+)
+from bloomery.training.building import FAMILIES, RECURRENT, build, rebuild
 from bloomery.training.fit import Fitted, fit
 from bloomery.training.materials import Materials, objective_for
 from bloomery.training.objective import Objective
@@ -37,9 +44,12 @@ STAGE = "train"
 _VERSION = 1
 
 
-def train_inputs(config: TrainConfig, corpus: str, tokenizer: str, start: str, fingerprint: str = "") -> StageInputs:
-    """What the stage depends on: artifact ids, `start` "" or of the model to begin with, else its `fingerprint`."""
-    parents = tuple(identity for identity in (corpus, tokenizer, start) if identity)
+def train_inputs(
+    config: TrainConfig, corpus: str, tokenizer: str, start: str, target: str = "", *, fingerprint: str = ""
+) -> StageInputs:
+    """What the stage depends on: artifact ids, "" where there is none: `start` of the model to begin with, `target` of
+    the targets' own tokenizer; and the `fingerprint` of tokens."""
+    parents = tuple(identity for identity in (corpus, tokenizer, start, target) if identity)
     return StageInputs(
         stage=STAGE,
         config=to_dict(config),
@@ -56,6 +66,7 @@ def train(
     config: TrainConfig | None = None,
     start: Artifact | None = None,
     tokenizer: Artifact | None = None,
+    target_tokenizer: Artifact | None = None,
     tokenizer_config: TokenizerConfig | None = None,
     minutes: float | None = None,
     workspace: Workspace | str | Path | None = None,
@@ -63,22 +74,21 @@ def train(
 ) -> Artifact:
     """Train a model on a corpus; returns an artifact of the kind that the objective makes.
 
-    `start` is a model artifact to begin with, whose tokenizer is used; otherwise the model has random weights and
-    `tokenizer`, or one that is trained on the corpus. `minutes` overrides the config's budget. An equal call returns
-    the same artifact without training, unless `fresh`. Raises ConfigError, DataError, TrainingError.
+    `start` is a model artifact to begin with, whose tokenizers are used; otherwise the model has random weights and
+    `tokenizer`, or one that is trained on the corpus. `target_tokenizer` is what a recurrent net writes with, if not
+    the same; it is trained, too, where the config has a `target_vocab_size`. `minutes` overrides the config's budget.
+    An equal call returns the same artifact without training, unless `fresh`. Raises ConfigError, DataError,
+    TrainingError.
     """
     workspace = as_workspace(workspace)
     config = config or TrainConfig()
     if minutes is not None:
         config = replace(config, fit=replace(config.fit, minutes=float(minutes), steps=0, epochs=0.0))
     _check(config, corpus)
-    if start is not None:
-        tokenizer = start
-    elif tokenizer is None and reads_text(config, corpus):
-        chosen = config.tokenizer(tokenizer_config or TokenizerConfig())
-        tokenizer = train_tokenizer(corpus, config=chosen, workspace=workspace)
+    given = (tokenizer, target_tokenizer)
+    tokenizer, target_tokenizer = _made_tokenizers(config, corpus, start, tokenizer_config, workspace, given)
     tokens = _tokens(config, corpus, tokenizer, workspace)
-    parents = [one.id if one else "" for one in (corpus, tokenizer, start)]
+    parents = [one.id if one else "" for one in (corpus, tokenizer, start, target_tokenizer)]
     inputs = train_inputs(config, *parents, fingerprint=digest(tokens.id) if tokens else "")
     if not fresh and (made := reusable(workspace, inputs)):
         return made
@@ -86,27 +96,62 @@ def train(
         if fresh:
             shutil.rmtree(run.scratch / "checkpoints", ignore_errors=True)
             (run.scratch / "fit.json").unlink(missing_ok=True)
-        codec = Tokenizer.load(tokenizer.path) if tokenizer is not None and reads_text(config, corpus) else None
-        return _Training(run, config, corpus, tokens, start, codec).publish()
+        codecs = _codecs(config, corpus, tokenizer, target_tokenizer)
+        return _Training(run, config, corpus, tokens, start, codecs).publish()
 
 
 def prepare(
     corpus: Artifact,
     config: TrainConfig,
     *,
-    tokenizer: Artifact | None,
+    tokenizer: Artifact | None = None,
+    target_tokenizer: Artifact | None = None,
     start: Artifact | None = None,
+    tokenizer_config: TokenizerConfig | None = None,
     workspace: Workspace | str | Path | None = None,
 ) -> tuple[Objective, Materials]:
     """The objective as `train` would build it, with its material: what `bloomery inspect batch` shows."""
     workspace = as_workspace(workspace)
     _check(config, corpus)
-    codec = Tokenizer.load(tokenizer.path) if tokenizer is not None and reads_text(config, corpus) else None
-    materials = Materials.of(config, corpus, _tokens(config, corpus, tokenizer, workspace), codec)
+    made = _made_tokenizers(config, corpus, start, tokenizer_config, workspace, (tokenizer, target_tokenizer))
+    codecs = _codecs(config, corpus, *made)
+    materials = Materials.of(config, corpus, _tokens(config, corpus, made[0], workspace), *codecs)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.fit.seed)
         model, materials = _model(config, corpus, start, materials)
     return objective_for(config, model, materials), materials
+
+
+def _made_tokenizers(
+    config: TrainConfig,
+    corpus: Artifact,
+    start: Artifact | None,
+    tokenizer_config: TokenizerConfig | None,
+    workspace: Workspace,
+    given: tuple[Artifact | None, Artifact | None],
+) -> tuple[Artifact | None, Artifact | None]:
+    """The artifacts of the tokenizer and, if there is another for targets, of that: given, the start's, or trained."""
+    if start is not None:
+        return start, None
+    tokenizer, target = given
+    settings = tokenizer_config or TokenizerConfig()
+    if tokenizer is None and reads_text(config, corpus):
+        tokenizer = train_tokenizer(corpus, config=config.tokenizer(settings), workspace=workspace)
+    if target is None and (own := config.target_tokenizer(settings)) is not None:
+        target = train_tokenizer(corpus, config=own, workspace=workspace)
+    return tokenizer, target
+
+
+def _codecs(
+    config: TrainConfig, corpus: Artifact, tokenizer: Artifact | None, target: Artifact | None
+) -> tuple[Tokenizer | None, Tokenizer | None]:
+    """The tokenizer, and that of targets where they have their own."""
+    if tokenizer is None or not reads_text(config, corpus):
+        return None, None
+    pair = TokenizerPair.load(tokenizer.path)
+    if target is not None:
+        return pair.source, Tokenizer.load(target.path)
+    return pair.source, None if pair.shared else pair.target
 
 
 def reads_text(config: TrainConfig, corpus: Artifact) -> bool:
@@ -122,6 +167,11 @@ def _check(config: TrainConfig, corpus: Artifact) -> None:
             f"{corpus.name} is a corpus of {'pictures' if corpus.kind == PICTURES else 'texts'}, which "
             f"{config.objective!r} cannot be learnt from",
             hint="objectives for it: " + ", ".join(known),
+        )
+    if config.target_vocab_size and (config.objective != "sequence" or config.net.family not in RECURRENT):
+        raise ConfigError(
+            '"train.target_vocab_size" is for recurrent nets that learn sequences',
+            hint="--objective sequence --set train.net.family=gru",
         )
 
 
@@ -147,7 +197,7 @@ def _model(
     assert codec is not None
     if start is not None:
         return rebuild(config.objective, start.path, codec, num_labels=count), materials
-    return build(config.objective, config.net, codec, **sizes), materials
+    return build(config.objective, config.net, codec, target=materials.target, **sizes), materials
 
 
 class _Training:
@@ -160,11 +210,11 @@ class _Training:
         corpus: Artifact,
         tokens: Artifact | None,
         start: Artifact | None,
-        tokenizer: Tokenizer | None,
+        codecs: tuple[Tokenizer | None, Tokenizer | None],
     ) -> None:
-        self.run, self.config, self.corpus, self.start, self.tokenizer = run, config, corpus, start, tokenizer
+        self.run, self.config, self.corpus, self.start = run, config, corpus, start
         with run.phase("read"):
-            self.materials = Materials.of(config, corpus, tokens, tokenizer)
+            self.materials = Materials.of(config, corpus, tokens, *codecs)
         if self.materials.left_out:
             run.note(f"{self.materials.left_out:,} examples are left out: too long, or empty")
 
@@ -178,8 +228,9 @@ class _Training:
         model = model.to("cpu").eval()
         folder = self.run.new_folder("model")
         kind = save_model(model, folder, labels=self.materials.labels)
-        if self.tokenizer is not None:
-            self.tokenizer.save(folder)
+        source, target = self.materials.tokenizer, self.materials.target
+        if source is not None:
+            TokenizerPair(source, target or source).save(folder)
         if self.materials.pictures:
             processor(image_size(model, self.config.net)).to_folder(folder)
         if self.materials.labels:

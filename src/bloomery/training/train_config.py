@@ -52,6 +52,8 @@ class TrainConfig:
     """captions: metadata field of a question that stands before the text; the text is then the answer."""
     label_smoothing: float = 0.0
     """Of sequence: the share of a label that is spread over the vocabulary."""
+    target_vocab_size: int = 0
+    """sequence with gru or lstm: targets have a tokenizer of their own, with this many ids; 0: one for both."""
 
     def __post_init__(self) -> None:
         if self.context_length < 8:
@@ -67,7 +69,8 @@ class TrainConfig:
 
     def _texts(self) -> tuple[str, ...]:
         """Metadata fields whose texts a tokenizer should know, too."""
-        fields = (self.field_name if self.objective == "sequence" else "", self.prompt_field)
+        target = self.field_name if self.objective == "sequence" and not self.target_vocab_size else ""
+        fields = (target, self.prompt_field)
         return tuple(field for field in fields if field)
 
     def tokenizer(self, given: TokenizerConfig) -> TokenizerConfig:
@@ -81,3 +84,9 @@ class TrainConfig:
             images=given.images or self.objective == "captions",
             metadata_fields=given.metadata_fields or self._texts(),
         )
+
+    def target_tokenizer(self, given: TokenizerConfig) -> TokenizerConfig | None:
+        """`given` for targets alone; None where they share the sources' tokenizer."""
+        if not self.target_vocab_size:
+            return None
+        return replace(given, vocab_size=self.target_vocab_size, texts=False, metadata_fields=(self.field_name,))

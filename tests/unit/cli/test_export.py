@@ -9,7 +9,8 @@ def test_a_folder_and_a_file(call, tiny, tmp_path):
     home = ["--home", str(tiny.home), "--quiet"]
     answer = json.loads(call("export", str(tmp_path / "out"), "--dtype", "bfloat16", "--json", *home).out)
     assert {"config.json", "model.safetensors", "tokenizer.json"} <= set(answer["files"])
-    assert answer["bytes"] == sum(path.stat().st_size for path in (tmp_path / "out").iterdir())
+    assert answer["bytes"] == sum(path.stat().st_size for path in (tmp_path / "out").rglob("*"))
+    assert answer["notes"] == []
     call("export", str(tmp_path / "m.gguf"), "--gguf", *home)
     assert (tmp_path / "m.gguf").read_bytes()[:4] == b"GGUF"
 
@@ -21,3 +22,46 @@ def test_mistakes(call, tiny, tmp_path):
     (tmp_path / "full" / "x").touch()
     assert "already" in call.mistake("export", str(tmp_path / "full"), *home)
     assert "model" in call.mistake("export", str(tmp_path / "out"), "--model", "model-000000000000", *home)
+
+
+def test_quantised_with_a_report(call, tiny, tmp_path):
+    home = ["--home", str(tiny.home), "--quiet"]
+    answer = json.loads(call("export", str(tmp_path / "int8"), "--quantize", "int8", "--json", *home).out)
+    report = answer["report"]
+    assert answer["quantize"] == "int8" and report["after"]["packing"]["format"] == "int8"
+    assert abs(report["bits_per_byte_loss"]) < 0.1 and 0.5 < report["top1_agreement"] <= 1.0
+    assert report["after"]["file_bytes"] < report["before"]["file_bytes"]
+    config = json.loads((tmp_path / "int8" / "config.json").read_text())
+    assert config["quantization_config"]["quant_method"] == "compressed-tensors"
+    # It is a model like any other, and the same text may be named.
+    text = tmp_path / "text.txt"
+    text.write_text("term1 term2 term3 " * 30)
+    lines = call(
+        "export", str(tmp_path / "int4"), "--quantize", "int4", "--group-size", "64", "--measure", str(text), *home
+    ).out
+    for word in ("bits per byte", "same first choice", "bytes of weight files", "decode, tokens/s", "J"):
+        assert word in lines
+    said = call("generate", "term1", "--model", str(tmp_path / "int8"), "--max-new-tokens", "4", "--seed", "0", *home)
+    assert said.code == 0
+    said = json.loads(call("generate", "a", "--model", str(tmp_path / "int4"), "--json", *home).out)
+    assert said["weights"]["format"] == "int4"
+    said = json.loads(call("generate", "a", "--weights", "float16", "--json", *home).out)
+    assert said["weights"]["format"] == "float16" and not said["weights"]["fallbacks"]
+    half = json.loads(
+        call("export", str(tmp_path / "half"), "--quantize", "float16", "--measure", str(text), "--json", *home).out
+    )
+    assert half["report"]["after"]["packing"]["format"] == "float16"
+    assert json.loads((tmp_path / "half" / "config.json").read_text())["dtype"] == "float16"
+    nothing = call("export", str(tmp_path / "again"), "--quantize", "int8", "--model", str(tmp_path / "int8"), *home)
+    assert "loss unknown" in nothing.out  # a folder has no corpus
+
+
+def test_mistakes_of_quantising(call, tiny, tmp_path):
+    home, out = ["--home", str(tiny.home), "--quiet"], str(tmp_path / "out")
+    assert "int8, int4, float16" in call.mistake("export", out, "--quantize", "int3", *home)
+    assert "groups of 48" in call.mistake("export", out, "--quantize", "int4", "--group-size", "48", *home)
+    assert "--quantize" in call.mistake("export", out, "--measure", str(tmp_path), *home)
+    assert "GGUF" in call.mistake("export", str(tmp_path / "m.gguf"), "--gguf", "--quantize", "int8", *home)
+    assert "read" in call.mistake("export", out, "--quantize", "int8", "--measure", str(tmp_path / "none"), *home)
+    assert "unknown weights" in call.mistake("generate", "x", "--weights", "int3", *home)
+    assert not (tmp_path / "out").exists()

@@ -102,3 +102,34 @@ def test_images_for_models_that_see(call, tiny, tmp_path):
     (tmp_path / "bad.png").write_bytes(b"no picture")
     bad = ("--model", str(folder), "--image", str(tmp_path / "bad.png"), "--home", str(tiny.home))
     assert "cannot be read" in call.mistake("generate", "x", *bad)
+
+
+@pytest.mark.parametrize(
+    ("flags", "allowed"),
+    [
+        (("--choice", "iron", "--choice", "ore"), {"iron", "ore"}),
+        (("--regex", "[ab]"), {"a", "b"}),
+        (("--grammar", 'start: "x" | "y"'), {"x", "y"}),
+        (("--json-schema", '{"enum": [1, 2]}'), {"1", "2"}),
+    ],
+    ids=str,
+)
+def test_constraints(call, tiny, flags: tuple[str, ...], allowed: set[str]):
+    for seed in ("1", "2"):
+        answer = call("generate", "term1", "--home", str(tiny.home), "--quiet", "--seed", seed, *flags)
+        assert answer.code == 0 and answer.out.rstrip("\n") in allowed
+
+
+@pytest.mark.parametrize(
+    ("flags", "word"),
+    [
+        (("--regex", "a(b"), "unclosed"),
+        (("--json-schema", '{"not": {}}'), "'not'"),
+        (("--json-schema", "{"), "JSON"),
+        (("--json-schema", "missing.json"), "no such file"),
+        (("--grammar", "start: nothing"), "unknown name"),
+        (("--regex", "a", "--choice", "b"), "exclude"),
+    ],
+)
+def test_mistaken_constraints(call, tiny, flags: tuple[str, ...], word: str):
+    assert word in call.mistake("generate", "term1", "--home", str(tiny.home), *flags)

@@ -6,6 +6,8 @@ import json
 
 import pytest
 
+from bloomery.core.workspace import Workspace
+
 SMALL = [
     *("--set", "tokenizer.vocab_size=320"),
     *("--set", "train.net.hidden_size=32"),
@@ -30,9 +32,14 @@ def test_trained_then_asked(call, home):
     call("curate", str(home / "rows.jsonl"), *fields, *where)
     call("train", "--objective", "sequence", *SMALL, *where)
     found = json.loads(call("translate", "number 3", "number 4", "--max-new-tokens", "5", "--json", *where).out)
-    assert len(found) == 2 and set(found[0]) >= {"text", "score", "finish_reason"}
-    lines = call("translate", "number 3", "--beams", "2", "--max-new-tokens", "5", *where).out.split("\n")
-    assert len(lines) >= 2
+    assert len(found) == 2 and set(found[0]) >= {"text", "token_ids", "logprob", "score", "finish_reason"}
+    assert all(one["timings"]["decode_seconds"] > 0 and one["energy_joules"] for one in found)
+    entry = Workspace(home / "h").ledger.requests(limit=1)[0]
+    assert entry["route"] == "translate" and entry["prompt_tokens"] == sum(one["source_tokens"] for one in found)
+    seconds = sum(one["timings"]["prefill_seconds"] + one["timings"]["decode_seconds"] for one in found)
+    assert entry["seconds"] == pytest.approx(seconds)
+    answer = call("translate", "number 3", "--beams", "2", "--max-new-tokens", "5", *where)
+    assert len(answer.out.split("\n")) >= 2 and "tokens" in answer.err
     assert "beams" in call.mistake("translate", "x", "--beams", "0", *where)
 
 

@@ -88,7 +88,7 @@ def test_an_export_is_whole_or_not_at_all(
     def full(*arguments: object, **options: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("bloomery.engine.exchange.save_pretrained", full)
+    monkeypatch.setattr("bloomery.models.pretrained.save_weights", full)
     with pytest.raises(OSError):
         export_model(published, target, workspace=workspace)
     assert list(target.iterdir()) == [] and not list(tmp_path.glob(".out*"))
@@ -203,3 +203,93 @@ def test_models_of_images_there_and_back(
     capsys.readouterr()
     assert main(["import", str(source), "--fresh", "--home", str(workspace.root)]) == 0
     assert "16 x 16 pixels" in capsys.readouterr().out
+
+
+def _classifier(family: str, folder: Path, tiny_folder: Path) -> Path:
+    """A random classifier as training publishes it."""
+    from bloomery.models.image_processor import ImageProcessor
+    from bloomery.tokenizer import Tokenizer
+    from bloomery.training.building import NetConfig, build
+    from bloomery.training.picture_building import build_seeing
+    from bloomery.training.publishing import save_model
+
+    net = NetConfig(family=family.removeprefix("image "), hidden_size=32, num_hidden_layers=2, image_size=16)
+    labels = ["ore", "slag", "iron"]
+    folder.mkdir()
+    torch.manual_seed(0)
+    tokenizer = Tokenizer.load(tiny_folder)
+    if family.startswith("image "):
+        model = build_seeing("classes", net, None, context_length=32, num_labels=3)
+        ImageProcessor(size={"height": 16, "width": 16}).to_folder(folder)
+    else:
+        model = build("classes", net, tokenizer, context_length=64, num_labels=3)
+        tokenizer.save(folder)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, 0.0, 0.3)
+    save_model(model.eval(), folder, labels=labels)
+    (folder / "labels.json").write_text('["ore", "slag", "iron"]')
+    return folder
+
+
+@pytest.mark.parametrize("family", ["modernbert", "bert", "roberta", "qwen3", "llama", "image vit"])
+def test_transformers_reads_classifiers(family: str, tiny_folder: Path, workspace: Workspace, tmp_path: Path):
+    import numpy as np
+    import transformers
+
+    from bloomery.engine import Classifier
+
+    source = _classifier(family, tmp_path / "made", tiny_folder)
+    made = import_model(source, workspace=workspace)
+    assert made.kind == {"image vit": "image-encoder"}.get(
+        family, "classifier" if family in ("qwen3", "llama") else "encoder"
+    )
+    said: list[str] = []
+    folder = export_model(made, tmp_path / "out", workspace=workspace, note=said.append)
+    assert not said
+    ours = load(folder, device="cpu")
+    seen = np.random.default_rng(0).integers(0, 255, (16, 16, 3), dtype=np.uint8)
+    example: Any = seen if family == "image vit" else "the furnace and the iron"
+    found = ours.classify(example, top=3)  # type: ignore[union-attr]
+    if family == "image vit":
+        theirs = transformers.AutoModelForImageClassification.from_pretrained(folder).eval()
+        pixels = transformers.AutoImageProcessor.from_pretrained(folder, use_fast=False)(seen, return_tensors="pt")
+        logits = theirs(**pixels).logits[0]
+    else:
+        theirs = transformers.AutoModelForSequenceClassification.from_pretrained(folder).eval()
+        tokenizer = ours.reader if isinstance(ours, Classifier) else ours.tokenizer  # type: ignore[union-attr]
+        ids, _ = tokenizer.encode_with_special(example)  # type: ignore[union-attr]
+        logits = theirs(torch.tensor([ids])).logits[0]
+    scores = logits.detach().log_softmax(-1)
+    assert theirs.config.id2label == {0: "ore", 1: "slag", 2: "iron"}
+    assert {one.text: one.logprob for one in found} == pytest.approx(
+        {theirs.config.id2label[n]: float(scores[n]) for n in range(3)}, abs=1e-4
+    )
+
+
+@pytest.mark.parametrize("family", ["mean", "conv", "image conv"])
+def test_what_nothing_else_reads_says_so(family: str, tiny_folder: Path, workspace: Workspace, tmp_path: Path):
+    import numpy as np
+
+    from bloomery.engine import Classifier
+
+    source = _classifier(family, tmp_path / "made", tiny_folder)
+    made = import_model(source, workspace=workspace)
+    assert made.kind == "classifier" and made.metrics["labels"] == ["ore", "slag", "iron"]
+    said: list[str] = []
+    folder = export_model(made, tmp_path / "out", workspace=workspace, note=said.append)
+    assert len(said) == 1 and "only bloomery reads" in said[0] and "\n" not in said[0]
+    again = import_model(folder, workspace=workspace, fresh=True)
+    example: Any = np.zeros((16, 16, 3), np.uint8) if family == "image conv" else "the furnace"
+    answers = []
+    for place in (source, folder, again):
+        model = load(place, device="cpu", workspace=workspace)
+        assert isinstance(model, Classifier)
+        answers.append(model.classify(example, top=3))
+    assert answers[0] == answers[1] == answers[2] and {one.text for one in answers[0]} == {"ore", "slag", "iron"}
+
+
+def test_a_model_without_a_tokenizer_is_refused_in_one_line(published: Path, workspace: Workspace):
+    (published / "tokenizer.json").unlink()
+    with pytest.raises(DataError) as caught:
+        import_model(published, workspace=workspace)
+    assert "\n" not in caught.value.one_line() and caught.value.hint

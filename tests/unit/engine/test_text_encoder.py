@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from pathlib import Path
 
 import numpy as np
@@ -119,3 +120,33 @@ def test_mistakes(minilm: Path, masked: Path):
         with pytest.raises(RequestError):
             call()
     assert embedder.embed([]).shape == (0, 384)
+
+
+def test_ids_give_the_vectors_of_their_texts(minilm: Path):
+    model = load_text_encoder(minilm, device="cpu")
+    rows = [model.encode(text) for text in TEXTS[:4]]
+    found = {
+        place: vector for batch in model.embed_ids(rows, batch_size=3) for place, vector in zip(*batch, strict=True)
+    }
+    # Float32 sums in another order, in batches of another size.
+    assert np.abs(np.stack([found[n] for n in range(4)]) - model.embed(TEXTS[:4])).max() < 1e-6
+    assert model.text_length == 256 and model.context_length == 512 and len(model.encode(TEXTS[4])) > 512
+    for row in ([], [0] * 513, [-1], [10**6]):
+        with pytest.raises(RequestError):
+            list(model.embed_ids([rows[0], row]))
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ({}, {384}),
+        ({"is_matryoshka": True}, set(range(1, 385))),
+        ({"matryoshka_dimensions": [64, 999, "x"]}, {64, 384}),
+    ],
+)
+def test_shorter_vectors_where_config_json_says_so(minilm: Path, tmp_path: Path, more: dict, expected: set[int]):
+    for item in minilm.iterdir():
+        if item.name != "config.json":
+            (tmp_path / item.name).symlink_to(item)
+    (tmp_path / "config.json").write_text(json.dumps(json.loads((minilm / "config.json").read_text()) | more))
+    assert load_text_encoder(tmp_path, device="cpu").dimensions == expected

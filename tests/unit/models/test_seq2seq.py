@@ -40,6 +40,25 @@ def test_padding_changes_nothing():
     assert (model(padded, target, mask) - model(source, target)).abs().max() < 1e-5
 
 
+def test_dropout_is_of_training_alone_and_keeps_the_mean():
+    source, target = torch.randint(2, 40, (4, 11)), torch.randint(2, 40, (4, 9))
+    plain = _model()
+    torch.manual_seed(0)
+    model = Seq2Seq(Seq2SeqConfig(vocab_size=40, dropout_rate=0.1, **SMALL))
+    assert torch.equal(model.eval()(source, target), plain.eval()(source, target))
+    assert torch.equal(plain.train()(source, target), plain.eval()(source, target))
+    # With parts that give nothing, what is dropped is the embedding and the last state: two of (1 - p) shares live.
+    with torch.no_grad():
+        for block in [*model.encoder.layers, *model.decoder.layers]:
+            for part in (block.self_attn.o_proj, block.mlp.down_proj, block.cross_attn and block.cross_attn.o_proj):
+                if part is not None:
+                    part.weight.zero_()
+    model.train()
+    hidden = torch.stack([model.encode(source) for _ in range(50)])
+    lived = (hidden != 0).float().mean()
+    assert abs(float(lived) - 0.9 * 0.9) < 0.01  # of 70,400 numbers: six standard errors
+
+
 def test_it_learns_to_reverse():
     model = _model(14)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)

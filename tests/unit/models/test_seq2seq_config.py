@@ -17,6 +17,7 @@ def test_every_key_of_the_reference_is_known(name: str):
     config = Seq2SeqConfig.from_hf({**AutoConfig.for_model(name).to_dict(), "model_type": name})
     assert Seq2SeqConfig.from_hf(config.to_hf()) == config
     assert Seq2SeqConfig.from_hf({"model_type": name}) == config
+    assert config.dropout_rate == 0.1
 
 
 def test_a_tied_head_is_scaled_and_another_is_not():
@@ -37,6 +38,7 @@ def test_a_tied_head_is_scaled_and_another_is_not():
         ({"relative_attention_num_buckets": 6}, "buckets"),
         ({"relative_attention_max_distance": 8}, "distance"),
         ({"layer_norm_epsilon": 0.0}, "epsilon"),
+        ({"dropout_rate": 1.0}, "dropout_rate"),
         ({"quantization_config": {"bits": 4}}, "quantization"),
     ],
 )

@@ -13,6 +13,24 @@ ROUTE = "/v1/chat/completions"
 HELLO = [{"role": "user", "content": "Hello"}]
 
 
+PLACE = {
+    "type": "object",
+    "properties": {"city": {"type": "string", "maxLength": 5}, "days": {"type": "integer", "minimum": 1, "maximum": 9}},
+    "required": ["city", "days"],
+    "additionalProperties": False,
+}
+TOOL = {"type": "function", "function": {"name": "weather", "description": "Forecast.", "parameters": PLACE}}
+OTHER = {
+    "type": "function",
+    "function": {"name": "melt", "parameters": {"type": "object", "additionalProperties": False}},
+}
+STRICT_NOT = {"type": "function", "function": {"name": "f", "parameters": {"not": {}}, "strict": True}}
+
+
+def call(arguments: str) -> dict:
+    return {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": arguments}}
+
+
 def post(client: TestClient, status: int = 200, **body):
     answer = client.post(ROUTE, json={"model": "tiny", "messages": HELLO, "max_tokens": 8, "seed": 1, **body})
     assert answer.status_code == status, answer.text
@@ -67,8 +85,23 @@ def test_user_text_cannot_spell_special_tokens(client: TestClient, tiny: Languag
 @pytest.mark.parametrize(
     ("body", "param"),
     [
-        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"),
-        ({"response_format": {"type": "json_object"}}, "response_format"),
+        ({"tools": [{"type": "custom", "custom": {"name": "f"}}]}, "tools.0.type"),
+        ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools.0.function"),
+        ({"tools": [TOOL, TOOL]}, "tools"),
+        ({"tools": [STRICT_NOT]}, "tools.0.function"),
+        ({"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "g"}}}, "tool_choice"),
+        ({"tools": [TOOL], "tool_choice": "always"}, "tool_choice"),
+        ({"tools": [TOOL], "guided_regex": "a"}, "tools"),
+        ({"tool_choice": "required"}, "tool_choice"),
+        ({"response_format": {"type": "json_schema"}}, "response_format.json_schema"),
+        ({"response_format": {"type": "xml"}}, "response_format.type"),
+        ({"response_format": {"type": "json_schema", "json_schema": {"schema": {"not": {}}}}}, "response_format"),
+        ({"response_format": {"type": "json_schema", "json_schema": {"schema": {"format": "z"}}}}, "response_format"),
+        ({"response_format": {"type": "json_object"}, "guided_regex": "a"}, "guided_regex"),
+        ({"guided_regex": "a(b"}, "guided_regex"),
+        ({"guided_choice": []}, "guided_choice"),
+        ({"structured_outputs": {"json": {"type": "text"}}}, "structured_outputs.json_schema"),
+        ({"structured_outputs": {"grammar": "start: nothing"}}, "structured_outputs.grammar"),
         ({"logit_bias": {"5": 1}}, "logit_bias"),
         ({"frequency_penalty": 0.5}, "frequency_penalty"),
         ({"presence_penalty": -1}, "presence_penalty"),
@@ -77,9 +110,20 @@ def test_user_text_cannot_spell_special_tokens(client: TestClient, tiny: Languag
         ({"top_logprobs": 2}, "top_logprobs"),
         ({"stream_options": {"include_usage": True}}, "stream_options"),
         ({"messages": []}, "messages"),
-        ({"messages": [{"role": "tool", "content": "x"}]}, "messages.0.role"),
+        ({"messages": [{"role": "function", "content": "x"}]}, "messages.0.role"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, "messages.0.tool_call_id"),
+        ({"messages": [{"role": "user", "content": "x", "tool_call_id": "1"}]}, "messages.0.tool_call_id"),
+        ({"messages": [{"role": "user", "content": "x", "tool_calls": [call("{}")]}]}, "messages.0.tool_calls"),
+        (
+            {"messages": [{"role": "assistant", "tool_calls": [call("{")]}]},
+            "messages.0.tool_calls.0.function.arguments",
+        ),
+        (
+            {"messages": [{"role": "assistant", "tool_calls": [call("5")]}]},
+            "messages.0.tool_calls.0.function.arguments",
+        ),
         ({"messages": [{"role": "user", "content": None}]}, "messages.0.content"),
-        ({"messages": [{"role": "assistant", "content": "x", "tool_calls": [{}]}]}, "messages.0.tool_calls"),
+        ({"messages": [{"role": "assistant", "content": "x", "tool_calls": [{}]}]}, "messages.0.tool_calls.0.id"),
         (
             {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "http://x"}}]}]},
             "messages.0.content.0.image_url.url",

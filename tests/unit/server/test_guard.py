@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from bloomery.engine import LanguageModel
 from bloomery.server import ServeConfig, build_app
+from bloomery.server.allowance import Limits
 from bloomery.server.guard import json_depth
+from bloomery.server.keys import add_key
 
 BODY = {"model": "tiny", "prompt": "x", "max_tokens": 1}
 
@@ -118,3 +120,81 @@ def test_depth_counts_brackets_outside_strings(value):
 
 def test_a_string_of_megabytes_is_scanned_quickly():
     assert json_depth(b'["' + b'\\"[' * 2_000_000 + b'"]', 32) == 1
+
+
+def test_two_authorization_headers_are_nobody(locked: TestClient):
+    right = ("authorization", "Bearer sesameX")
+    for headers in ([right, right], [right, ("authorization", "Bearer wrong")], [("x-api-key", "sesameX")]):
+        assert locked.get("/v1/models", headers=headers).status_code == 401
+
+
+@pytest.fixture
+def keyed(tiny: LanguageModel, tmp_path):
+    """(a client without a key, the path of the keys)"""
+    path = tmp_path / "keys.toml"
+    add_key(path, "first")
+    keys = {
+        "slow": add_key(path, "slow", limits=Limits(requests_per_minute=2)),
+        "frugal": add_key(path, "frugal", limits=Limits(tokens_per_minute=20)),
+        "single": add_key(path, "single", limits=Limits(concurrent_requests=1)),
+    }
+    app = build_app(tiny, config=ServeConfig(api_key="", keys=str(path)))
+    with TestClient(app, base_url="http://localhost", raise_server_exceptions=False) as client:
+        yield client, {name: {"authorization": f"Bearer {key}"} for name, key in keys.items()}
+
+
+def test_requests_a_minute(keyed):
+    client, headers = keyed
+    for remaining in ("1", "0"):
+        answer = client.get("/v1/models", headers=headers["slow"])
+        assert answer.status_code == 200
+        assert answer.headers["x-ratelimit-limit-requests"] == "2"
+        assert answer.headers["x-ratelimit-remaining-requests"] == remaining
+    refused = client.post("/v1/completions", json=BODY, headers=headers["slow"])
+    assert refused.status_code == 429 and refused.json()["error"]["type"] == "rate_limit_error"
+    assert 1 <= int(refused.headers["retry-after"]) <= 30
+    assert refused.headers["x-ratelimit-remaining-requests"] == "0"
+    assert client.get("/v1/models", headers=headers["single"]).status_code == 200  # others are not held up
+    assert "x-ratelimit-limit-requests" not in client.get("/v1/models", headers=headers["frugal"]).headers
+
+
+def test_tokens_a_minute(keyed):
+    client, headers = keyed
+    body = BODY | {"prompt": [5] * 10, "max_tokens": 10, "seed": 1, "temperature": 0}
+    first = client.post("/v1/completions", json=body, headers=headers["frugal"])
+    assert first.status_code == 200
+    spent = first.json()["usage"]["total_tokens"]
+    second = client.post("/v1/completions", json=body, headers=headers["frugal"])
+    assert second.status_code == 429 and int(second.headers["retry-after"]) >= 1
+    assert int(second.headers["x-ratelimit-remaining-tokens"]) <= 20 - spent + 1
+    large = client.post("/v1/completions", json=body | {"prompt": [5] * 21}, headers=headers["frugal"])
+    assert large.status_code in (400, 429)
+
+
+def test_requests_at_once(keyed, tiny: LanguageModel, monkeypatch):
+    client, headers = keyed
+    inner, run_all = [], tiny.engine.run_all
+
+    def slow(*args, **options):
+        inner.append(client.get("/v1/models", headers=headers["single"]))
+        inner.append(client.get("/v1/models", headers=headers["frugal"]))
+        return run_all(*args, **options)
+
+    monkeypatch.setattr(tiny.engine, "run_all", slow)
+    assert client.post("/v1/completions", json=BODY, headers=headers["single"]).status_code == 200
+    assert [answer.status_code for answer in inner] == [429, 200]
+    assert client.get("/v1/models", headers=headers["single"]).status_code == 200
+
+
+def test_a_draining_server_lets_nobody_in(tiny: LanguageModel):
+    app = build_app(tiny, config=ServeConfig(api_key="sesameX", retry_after_seconds=3))
+    with TestClient(app, base_url="http://localhost") as client:
+        headers = {"authorization": "Bearer sesameX"}
+        app.state.service.drain.begin()
+        assert client.get("/health").json() == {"status": "draining"} and client.get("/health").status_code == 503
+        answer = client.post("/v1/completions", json=BODY, headers=headers)
+        assert answer.status_code == 503 and answer.json()["error"]["code"] == "shutting_down"
+        assert answer.headers["retry-after"] == "3" and answer.headers["connection"] == "close"
+        assert client.post("/v1/completions", json=BODY).status_code == 401  # strangers learn nothing
+        assert client.get("/metrics", headers=headers).status_code == 200
+        assert app.state.service.drain.inside == 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+
 import pytest
 import torch
 
@@ -11,7 +13,8 @@ from bloomery.models.decoder_classifier import DecoderClassifier
 from bloomery.models.encoder import Encoder, save_encoder
 from bloomery.models.recurrent import RecurrentSeq2Seq, save_recurrent
 from bloomery.models.seq2seq import Seq2Seq, save_seq2seq
-from bloomery.tokenizer import Tokenizer
+from bloomery.tokenizer import Tokenizer, TokenizerConfig
+from bloomery.tokenizer.train import learn, write_tokenizer
 from bloomery.training.building import FAMILIES, NetConfig, build, rebuild, with_head
 
 SMALL = {"hidden_size": 32, "num_hidden_layers": 1}
@@ -35,9 +38,33 @@ def test_every_family_is_built_for_its_objectives(tokenizer, objective, family):
         assert model(ids).shape == (1, 4, 3)
 
 
+def test_dropout_reaches_the_families_that_have_it(tokenizer):
+    for family in ("t5", "gru"):
+        net = NetConfig(family=family, dropout=0.3, **SMALL)  # type: ignore[arg-type]
+        model = build("sequence", net, tokenizer, context_length=32)
+        assert {m.p for m in model.modules() if isinstance(m, torch.nn.Dropout)} == {0.3}
+
+
 def test_a_family_that_does_not_fit(tokenizer):
     with pytest.raises(ConfigError, match="cannot be trained as 'masked'"):
         build("masked", NetConfig(family="gru"), tokenizer, context_length=32)
+
+
+def test_windows_hide_what_is_far_below_the_last_layer(tokenizer):
+    net = NetConfig(hidden_size=32, num_hidden_layers=2, local_attention=4)
+    encoder = build("masked", net, tokenizer, context_length=32)
+    assert isinstance(encoder, Encoder)
+    assert encoder.config.layer_types == ("sliding_attention", "full_attention")
+    seen: list[torch.Tensor] = []
+    encoder.layers[0].register_forward_hook(lambda _, __, out: seen.append(out))
+    ids = torch.arange(20)[None]
+    for changed in (ids, ids.index_fill(1, torch.tensor([10]), 30)):
+        seen.append(encoder.eval().hidden_states(changed))  # noqa: PERF401  # the hook appends, too
+    differ = [(a - b).abs().amax(-1)[0] > 0 for a, b in zip(seen[:2], seen[2:], strict=True)]
+    assert differ[0].nonzero().flatten().tolist() == [8, 9, 10, 11, 12]  # two on either side
+    assert differ[1].all()
+    with pytest.raises(ConfigError, match="no windows"):
+        build("masked", NetConfig(family="bert", local_attention=4), tokenizer, context_length=32)
 
 
 def test_embeddings_of_our_own_are_asked_for_by_name(tokenizer):
@@ -76,3 +103,33 @@ def test_models_that_are_there(tokenizer, tmp_path):
         assert isinstance(again, made) and all(p.requires_grad for p in again.parameters()) and again.training
     with pytest.raises(ConfigError, match="cannot be trained as 'spans'"):
         rebuild("spans", tmp_path / "causal", tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("net", "parameters"),
+    [
+        ({"family": "lstm", "num_hidden_layers": 2, "context": "state", "bidirectional": False}, 13_898_501),
+        ({"family": "gru", "num_hidden_layers": 1, "context": "every_step", "bidirectional": False}, 14_219_781),
+        ({"family": "gru", "num_hidden_layers": 1, "context": "additive", "bidirectional": True}, 20_518_405),
+    ],
+)
+def test_published_nets_over_vocabularies_of_two_languages(multi30k_tokenizers, net, parameters):
+    """The published sizes, counts and vocabularies: 7,853 of German, 5,893 of English."""
+    source, target = multi30k_tokenizers
+    config = NetConfig(hidden_size=512, embedding_size=256, **net)
+    with torch.device("meta"):
+        model = build("sequence", config, source, context_length=64, target=target)
+    assert sum(parameter.numel() for parameter in model.parameters()) == parameters
+
+
+@pytest.fixture(scope="module")
+def multi30k_tokenizers(shared_data, tmp_path_factory):
+    found = []
+    for language, size in (("de", 7853), ("en", 5893)):
+        with gzip.open(shared_data / "multi30k" / f"train.{language}.gz", "rt", encoding="utf-8") as lines:
+            backend = learn(lines, TokenizerConfig(vocab_size=size))
+        folder = tmp_path_factory.mktemp(language)
+        write_tokenizer(backend, folder)
+        found.append(Tokenizer.load(folder))
+        assert found[-1].vocab_size == size
+    return found

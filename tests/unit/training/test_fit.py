@@ -65,6 +65,9 @@ def test_rates():
     assert (muon.matrix_lr, muon.embedding_lr, muon.head_lr) == pytest.approx((0.01, 0.01, 0.002))
     adamw = FitConfig(optimizer="adamw").rates()
     assert {adamw.matrix_lr, adamw.embedding_lr, adamw.head_lr, adamw.scalar_lr} == {1e-3}
+    for optimizer in ("muon", "adamw"):
+        apart = FitConfig(optimizer=optimizer, learning_rate=0.01, embedding_learning_rate=0.003).rates()
+        assert (apart.matrix_lr, apart.embedding_lr) == pytest.approx((0.01, 0.003))
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
+import torch.nn.functional as F
 
 from bloomery.core.errors import ConfigError
 from bloomery.models.classifiers import ConvImageClassifier
@@ -38,6 +41,24 @@ def test_every_family(tokenizer, objective, family):
             assert model(pixels, ids).shape == (2, 1)
         elif not isinstance(model, VisionLanguage):
             assert model(pixels).shape == (2, 3)
+
+
+@pytest.mark.parametrize("width", [32, 64, 256])
+def test_a_contrastive_model_begins_at_the_logarithm_of_the_batch(tokenizer, width):
+    """At its own scale, pictures and texts as different as can be: nothing is known, and nothing is claimed."""
+    found, rows = [], 64
+    for seed in range(4):
+        torch.manual_seed(seed)
+        net = NetConfig(**{**NET, "hidden_size": width})  # type: ignore[arg-type]
+        model = build_seeing("contrastive", net, tokenizer, context_length=16)
+        ids = torch.randint(0, 256, (rows, 9))
+        ids[:, -1] = tokenizer.eos_ids[0]
+        with torch.no_grad():
+            logits = model(torch.randn(rows, 3, 16, 16) + torch.randn(rows, 3, 1, 1), ids)
+        right = torch.arange(rows)
+        both = (F.cross_entropy(logits, right) + F.cross_entropy(logits.t(), right)) / 2
+        found.append(float(both))
+    assert sum(found) / 4 == pytest.approx(math.log(rows), rel=0.02)
 
 
 def test_texts_are_enclosed_as_contrastive_models_read_them(tokenizer):

@@ -30,6 +30,7 @@ def test_round_trip(material, tmp_path, family, kind, load):
     again = load(tmp_path)
     ids = torch.tensor([[5, 6, 7]])
     with torch.no_grad():
-        assert torch.equal(model(ids), again(ids))
+        # Weights that are mapped from a file lie at other addresses: kernels may round the last bit otherwise.
+        assert torch.allclose(model(ids), again(ids), atol=1e-6)
     if family == "modernbert":
         assert again.config.id2label == {"0": "x", "1": "y", "2": "z"}

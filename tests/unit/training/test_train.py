@@ -124,6 +124,32 @@ def test_every_family_learns_sequences(corpus, tmp_path, family):
     assert made.metrics["validation_accuracy"] > 0.6
 
 
+@pytest.mark.parametrize("family", ["gru", "lstm"])
+def test_targets_with_a_tokenizer_of_their_own(corpus, tmp_path, family):
+    import bloomery as bl
+
+    config = TrainConfig(
+        objective="sequence",
+        context_length=32,
+        net=replace(NET, family=family, hidden_size=64),
+        fit=replace(FIT, steps=150, batch_rows=32, optimizer="adamw", learning_rate=5e-3, max_norm=1.0),
+        target_vocab_size=280,
+    )
+    made = train(corpus, config=config, tokenizer_config=SMALL, workspace=tmp_path)
+    model = bl.load(made.path, device="cpu")
+    assert model.model.config.target_vocab_size == model.target_tokenizer.vocab_size == 280
+    assert model.model.config.source_vocab_size == model.tokenizer.vocab_size > 280
+    assert made.metrics["validation_accuracy"] > 0.6
+    found = model.translate("red cat blue dog 7", max_new_tokens=8)[0].text.split()
+    assert set(found) <= {"red", "green", "blue", "grey", "cat", "dog", "cow", "hen", "fox"}
+    assert train(corpus, config=config, tokenizer_config=SMALL, workspace=tmp_path).id == made.id
+    further = replace(config, target_vocab_size=0, fit=replace(FIT, steps=2))
+    tuned = train(corpus, config=further, start=made, workspace=tmp_path)
+    assert bl.load(tuned.path, device="cpu").target_tokenizer.vocab_size == 280
+    with pytest.raises(ConfigError, match="target_vocab_size"):
+        train(corpus, config=replace(config, net=NET), tokenizer_config=SMALL, workspace=tmp_path)
+
+
 def test_blanks_are_filled_and_the_net_is_tuned_further(corpus, tmp_path):
     import bloomery as bl
 

@@ -1,0 +1,181 @@
+"""GGUF vocabularies: a tokenizer as llama.cpp's own code runs it.
+
+llama.cpp does not read tokenizer.json: it has byte-level BPE with split patterns that it knows by name, SentencePiece's
+BPE, and BERT's word pieces. A tokenizer that is one of these is written as such, any other is an error: text must give
+the same ids there as here. This module does not know models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from bloomery.core.errors import ConfigError, DataError
+from bloomery.tokenizer import Tokenizer
+
+# What llama.cpp calls the split patterns of byte-level BPE, by the number of digits that stay together.
+_CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
+_REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+_THREE_DIGITS = _CONTRACTIONS + r"\p{N}{1,3}" + _REST
+_ONE_DIGIT = (_CONTRACTIONS + r"\p{N}{1,1}" + _REST, _CONTRACTIONS + r"\p{N}" + _REST)
+_MARK = "▁"
+_NEVER = -1e9
+"""The score of a piece that nothing is merged into."""
+
+
+def write_vocabulary(
+    gguf: Any, writer: Any, tokenizer: Tokenizer, *, rows: int, eos_id: int | None = None, encloses: bool = False
+) -> None:
+    """Write a tokenizer's tokens, kinds, merges or scores, special ids and chat template; `rows` is how many the
+    model's embedding has, `eos_id` what ends a generation. `encloses`: a text is put between what the tokenizer puts
+    it between, as encoders read it. ConfigError for a tokenizer that llama.cpp has no code for."""
+    described = tokenizer.description
+    model = described.get("model", {})
+    kind = model.get("type")
+    if kind not in ("WordPiece", "BPE"):
+        raise ConfigError(f"llama.cpp has no {kind} tokenizer for this family", hint="export a folder instead")
+    pieces = _Pieces(gguf, tokenizer, rows)
+    if kind == "WordPiece":
+        _write_word_pieces(writer, described, pieces)
+    elif model.get("byte_fallback"):
+        _write_sentence_pieces(writer, described, pieces)
+    else:
+        _write_byte_pairs(writer, described, pieces)
+    writer.add_token_types(pieces.types)
+    frame = tokenizer.encode_with_special("")[0] if encloses else []
+    first, last = frame[0] if frame else tokenizer.bos_id, frame[1] if len(frame) > 1 else None
+    writer.add_add_bos_token(bool(frame) if encloses else tokenizer.adds_bos)
+    # Word pieces are ended by the separator, whatever is said of the end.
+    writer.add_add_eos_token(last is not None and kind != "WordPiece")
+    for add, index in (
+        (writer.add_bos_token_id, first),
+        (writer.add_eos_token_id, last if encloses else eos_id),
+        (writer.add_unk_token_id, pieces.ids.get(str(model.get("unk_token")))),
+        (writer.add_sep_token_id, tokenizer.sep_id if encloses else None),
+        (writer.add_mask_token_id, tokenizer.mask_id if encloses else None),
+        (writer.add_pad_token_id, tokenizer.pad_id),
+    ):
+        if index is not None:
+            add(index)
+    if tokenizer.chat_template is not None:
+        writer.add_chat_template(tokenizer.chat_template.source)
+
+
+class _Pieces:
+    """The text and kind of each id. Rows beyond the vocabulary are padding of the matrix: nothing may spell them."""
+
+    def __init__(self, gguf: Any, tokenizer: Tokenizer, rows: int) -> None:
+        described = tokenizer.description
+        model = described.get("model", {})
+        added = {token["id"]: token for token in described.get("added_tokens", [])}
+        texts = {index: text for text, index in model.get("vocab", {}).items()}
+        texts |= {index: token["content"] for index, token in added.items()}
+        self.ids = {text: index for index, text in texts.items()}
+        self.texts = [texts.get(index, f"[PAD{index}]") for index in range(rows)]
+        self.types = []
+        for index in range(rows):
+            token, text = added.get(index), self.texts[index]
+            if index not in texts:
+                kind = gguf.TokenType.UNUSED
+            elif model.get("byte_fallback") and text == model.get("unk_token"):
+                kind = gguf.TokenType.UNKNOWN
+            elif token is not None:
+                kind = gguf.TokenType.CONTROL if token.get("special") else gguf.TokenType.USER_DEFINED
+            elif model.get("byte_fallback") and len(text) == 6 and text.startswith("<0x"):
+                kind = gguf.TokenType.BYTE
+            else:
+                kind = gguf.TokenType.NORMAL
+            self.types.append(kind)
+        self.plain = gguf.TokenType.NORMAL
+        if len(set(self.texts)) != len(self.texts):
+            raise DataError(f"{tokenizer.source}: two ids have the same text")
+
+
+def _merges(described: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Pairs in the order of their rank."""
+    merges = described.get("model", {}).get("merges", [])
+    pairs = [merge.split(" ", 1) if isinstance(merge, str) else merge for merge in merges]
+    return [(left, right) for left, right in pairs]
+
+
+def _write_byte_pairs(writer: Any, described: Mapping[str, Any], pieces: _Pieces) -> None:
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre(_split_name(described))
+    writer.add_token_list(pieces.texts)
+    if merges := _merges(described):
+        writer.add_token_merges([" ".join(merge) for merge in merges])
+
+
+def _split_name(described: Mapping[str, Any]) -> str:
+    """llama.cpp's name of a byte-level BPE's split pattern; ConfigError if it has none."""
+    normalizer = (described.get("normalizer") or {}).get("type")
+    outer = described.get("pre_tokenizer") or {}
+    steps = outer.get("pretokenizers", [outer])
+    patterns = [(step.get("pattern") or {}).get("Regex") for step in steps if step.get("type") == "Split"]
+    digits = any(step.get("type") == "Digits" and step.get("individual_digits") for step in steps)
+    last = steps[-1] if steps else {}
+    # NFC is what most text is in, and nothing in llama.cpp does it.
+    if last.get("type") == "ByteLevel" and not last.get("add_prefix_space") and normalizer in (None, "NFC"):
+        if len(steps) == 1 and last.get("use_regex", True):
+            return "gpt-2"
+        if len(steps) == 2 and digits and last.get("use_regex", True):
+            return "smollm"
+        if len(steps) == 2 and patterns == [_THREE_DIGITS]:
+            # The same pattern: by the first name whole words of the vocabulary are taken without merging.
+            return "llama-bpe" if described.get("model", {}).get("ignore_merges") else "dbrx"
+        if len(steps) == 2 and patterns and patterns[0] in _ONE_DIGIT:
+            return "qwen2"
+    raise ConfigError("llama.cpp has no name for this tokenizer's split pattern", hint="export a folder instead")
+
+
+def _write_sentence_pieces(writer: Any, described: Mapping[str, Any], pieces: _Pieces) -> None:
+    """SentencePiece's BPE: the best-scored pair is merged first, so a piece's score is the rank of its first merge."""
+    scores: dict[str, float] = {}
+    for rank, (left, right) in enumerate(_merges(described)):
+        scores.setdefault(left + right, float(-rank))
+    writer.add_tokenizer_model("llama")
+    writer.add_tokenizer_pre("default")
+    writer.add_token_list(pieces.texts)
+    writer.add_token_scores([scores.get(text, _NEVER) for text in pieces.texts])
+    writer.add_add_space_prefix(_space_prefix(described))
+
+
+def _space_prefix(described: Mapping[str, Any]) -> bool:
+    """Whether text is given a space to begin with. ConfigError for a tokenizer that changes text in other ways."""
+    normalizer = described.get("normalizer") or {}
+    steps = normalizer.get("normalizers", [normalizer] if normalizer else [])
+    prefix = False
+    for step in steps:
+        pattern = (step.get("pattern") or {}).get("String")
+        if step.get("type") == "Prepend" and step.get("prepend") == _MARK:
+            prefix = True
+        elif not (step.get("type") == "Replace" and pattern == " " and step.get("content") == _MARK):
+            raise ConfigError(
+                f"llama.cpp has no {step.get('type')} normalizer for SentencePiece", hint="export a folder instead"
+            )
+    outer = described.get("pre_tokenizer") or {}
+    if outer.get("type") == "Metaspace":
+        if outer.get("replacement") != _MARK:
+            raise ConfigError("llama.cpp marks spaces as SentencePiece does only", hint="export a folder instead")
+        prefix = prefix or outer.get("prepend_scheme", "always") != "never"
+    return prefix
+
+
+def _write_word_pieces(writer: Any, described: Mapping[str, Any], pieces: _Pieces) -> None:
+    """BERT's word pieces: what begins a word bears a mark, what goes on with one none."""
+    normalizer = described.get("normalizer") or {}
+    if normalizer.get("type") != "BertNormalizer" or (described.get("pre_tokenizer") or {}).get("type") not in (
+        "BertPreTokenizer",
+        None,
+    ):
+        raise ConfigError("llama.cpp splits word pieces as BERT does only", hint="export a folder instead")
+    texts = []
+    for text, kind in zip(pieces.texts, pieces.types, strict=True):
+        inside = text.startswith("##")
+        texts.append(text if kind != pieces.plain else text[2:] if inside else _MARK + text)
+    lower, accents = bool(normalizer.get("lowercase")), normalizer.get("strip_accents")
+    writer.add_tokenizer_model("bert")
+    writer.add_tokenizer_pre("default")
+    writer.add_token_list(texts)
+    writer.add_bool("tokenizer.ggml.normalizer.lowercase", lower)
+    writer.add_bool("tokenizer.ggml.normalizer.strip_accents", lower if accents is None else bool(accents))

@@ -1,0 +1,95 @@
+"""POST /v1/models/load and DELETE /v1/models/{name}: models come and go while the server runs.
+
+Only models of the workspace, by name or id, and folders inside those that the configuration allows; nothing is
+downloaded, and no path leads out. This module does not know who may ask (see `tenant`) or HTTP.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from bloomery.core.artifact import Artifact
+from bloomery.core.errors import BloomeryError, ConfigError, RequestError
+from bloomery.core.workspace import Workspace
+from bloomery.engine import load
+from bloomery.server.schemas import Text, refuse_unsupported
+from bloomery.server.shelf import Shelf
+
+LOAD = "/v1/models/load"
+_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,199}")
+_MAX_PARTS = 4
+
+
+class LoadBody(BaseModel):
+    """`model` is the name or id of a model artifact, or a folder inside an allowed one: "name", "org/name"."""
+
+    model_config = ConfigDict(extra="allow", protected_namespaces=())
+
+    model: Text
+
+    def refuse_unsupported(self) -> None:
+        refuse_unsupported(self.model_extra or {}, type(self).model_fields, {})
+
+
+def find_loadable(name: str, workspace: Workspace | None, folders: Sequence[str | Path]) -> Artifact | Path:
+    """What a name stands for; the workspace comes first. RequestError for what is no name, 404 for what is nowhere."""
+    parts = name.split("/")
+    if len(parts) > _MAX_PARTS or not all(_PART.fullmatch(part) for part in parts):
+        raise RequestError(f"{name!r:.200} is no name of a model", param="model", code="invalid_value")
+    if workspace is not None and len(parts) == 1:
+        found = workspace.matching(name)
+        if len(found) > 1:
+            message = f"{name} stands for {len(found)} artifacts"
+            raise RequestError(message, hint="give more of its id", param="model", code="invalid_value")
+        if found:
+            return _artifact(found[0])
+    for root in folders:
+        inside = Path(root).expanduser().resolve()
+        # Resolved, so that a link does not lead out either.
+        path = inside.joinpath(*parts).resolve()
+        if path != inside and path.is_relative_to(inside) and (path / "config.json").is_file():
+            return path
+    raise RequestError(f"no model {name!r:.200} can be loaded", param="model", code="model_not_found", status=404)
+
+
+def _artifact(path: Path) -> Artifact:
+    try:
+        return Artifact.open(path)
+    except BloomeryError as error:
+        raise _unusable(error) from error
+
+
+def load_onto(
+    shelf: Shelf, body: LoadBody, workspace: Workspace | None, folders: Sequence[str | Path], *, max_models: int
+) -> str:
+    """Load a model and put it on the shelf; returns its name. RequestError for whatever is in the way."""
+    body.refuse_unsupported()
+    reference = find_loadable(body.model, workspace, folders)
+    name = reference.name
+    if name in shelf:
+        raise _taken(name)
+    if len(shelf) >= max_models:
+        message = f"{len(shelf)} models are served, which is the limit"
+        raise RequestError(message, hint="unload one", code="too_many_models", status=409)
+    try:
+        model = load(reference, workspace=workspace)
+    except BloomeryError as error:
+        raise _unusable(error) from error
+    try:
+        shelf.add(model, owned=True)  # type: ignore[arg-type]
+    except ConfigError as error:
+        model.close()
+        raise (_taken(name) if name in shelf else _unusable(error)) from error
+    return model.name
+
+
+def _taken(name: str) -> RequestError:
+    return RequestError(f"a model {name!r:.200} is served already", param="model", code="model_exists", status=409)
+
+
+def _unusable(error: BloomeryError) -> RequestError:
+    return RequestError(error.one_line(), param="model", code="model_unusable")

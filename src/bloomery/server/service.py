@@ -1,0 +1,208 @@
+"""Service: what every route shares: the models, the waiting room, the books.
+
+This module does not know bodies, wire formats or routes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from contextlib import aclosing
+from typing import Any
+
+from starlette.requests import Request
+
+from bloomery.core.errors import BloomeryError, RequestError
+from bloomery.core.workspace import Workspace
+from bloomery.energy import open_meter
+from bloomery.engine import LanguageModel, TextEncoder
+from bloomery.engine.language_model import Prompt, SamplingOptions
+from bloomery.engine.metering import Bench
+from bloomery.server import embeddings
+from bloomery.server.config import ServeConfig
+from bloomery.server.drain import Drain
+from bloomery.server.embeddings import Embedding
+from bloomery.server.inspection import check_inspect
+from bloomery.server.loading import LoadBody, load_onto
+from bloomery.server.metrics import Metrics
+from bloomery.server.schemas import ChatBody, CompletionBody
+from bloomery.server.served import CANCELLED_STATUS, ServedRequest, new_id
+from bloomery.server.shelf import Served, Shelf
+from bloomery.server.tenant import ADMIN, INSPECT
+from bloomery.server.visit import Visit, visit_of
+from bloomery.server.waiting import Job, WaitingRoom
+
+log = logging.getLogger("bloomery.server")
+_LOOK_SECONDS = 0.02
+
+
+class Service:
+    """See the module."""
+
+    def __init__(self, shelf: Shelf, workspace: Workspace | None, config: ServeConfig) -> None:
+        self.shelf = shelf
+        self.workspace = workspace
+        self.config = config
+        self.room = WaitingRoom(max_running=config.max_running, max_waiting=config.max_waiting)
+        self.metrics = Metrics(self.room)
+        self.drain = Drain()
+        self._bench: Bench | None = None
+        self._loading = asyncio.Lock()
+
+    @property
+    def bench(self) -> Bench:
+        """The meter and the turns of encoders; opened when the first one is asked."""
+        if self._bench is None:
+            self._bench = Bench(open_meter())
+        return self._bench
+
+    def model(self, name: str | None, http: Request) -> Served:
+        """A model until the request is over; None takes the first. RequestError 404 if there is none."""
+        return self.shelf.lend(name, visit_of(http))
+
+    def language_model(self, name: str, http: Request) -> LanguageModel:
+        """RequestError for an encoder."""
+        model = self.model(name, http)
+        if not isinstance(model, LanguageModel):
+            raise _other_kind(f"{model.name} is an encoder, which writes no text", "POST /v1/embeddings")
+        return model
+
+    def text_encoder(self, name: str, http: Request) -> TextEncoder:
+        """RequestError for a language model."""
+        model = self.model(name, http)
+        if not isinstance(model, TextEncoder):
+            raise _other_kind(
+                f"{model.name} writes text and gives no embeddings", "serve an encoder, such as all-MiniLM-L6-v2"
+            )
+        return model
+
+    async def load(self, body: LoadBody, visit: Visit) -> dict[str, Any]:
+        """The model object of a model that has just been loaded, one at a time."""
+        visit.tenant.require(ADMIN)
+        async with self._loading:
+            config = self.config
+            visit.model = await asyncio.to_thread(
+                load_onto, self.shelf, body, self.workspace, config.model_folders, max_models=config.max_models
+            )
+        return self.shelf.describe(visit.model)[0]
+
+    async def unload(self, name: str, visit: Visit) -> dict[str, Any]:
+        """OpenAI's answer to the deletion of a model, when the last request that has it is over."""
+        visit.tenant.require(ADMIN)
+        gone = self.shelf.remove(name)
+        visit.model = name
+        while not gone.is_set():
+            await asyncio.sleep(_LOOK_SECONDS)
+        return {"id": name, "object": "model", "deleted": True}
+
+    def enter(self, http: Request) -> Job:
+        """A place in the waiting room; the visit goes on until the job's thread has ended. RequestError 429."""
+        job = self.room.enter()
+        job.on_end(visit_of(http).hold())
+        return job
+
+    async def encode(self, model: LanguageModel, prompts: Sequence[Prompt], n: int) -> list[list[int]]:
+        """Token ids of prompts; text of megabytes takes a while: not on the event loop."""
+        self.check_choices(len(prompts), n)
+        return await asyncio.to_thread(lambda: [model.encode_prompt(prompt) for prompt in prompts])
+
+    def check_choices(self, prompts: int, n: int) -> None:
+        """RequestError for more choices than one request may ask for."""
+        if prompts * n > self.config.max_choices:
+            raise RequestError(
+                f"{prompts} prompts with n={n} are more than {self.config.max_choices} choices", param="n"
+            )
+
+    def served(
+        self,
+        prefix: str,
+        route: str,
+        model: LanguageModel,
+        prompts: list[list[int]],
+        n: int,
+        options: SamplingOptions,
+        job: Job,
+        visit: Visit,
+        images: Sequence[Any] = (),
+        continues: bool = True,
+        body: CompletionBody | ChatBody | None = None,
+    ) -> ServedRequest:
+        """A request for text, ready to run. LimitReached for more tokens than the visit's key has left; RequestError
+        for a look inside without the right to it."""
+        inspect = body.inspect if body is not None else None
+        if inspect is not None:
+            visit.tenant.require(INSPECT)
+            check_inspect(model, inspect)
+        visit.tenant.allowance.check_tokens(sum(map(len, prompts)))
+        return ServedRequest(
+            id=new_id(prefix),
+            route=route,
+            model=model,
+            prompts=prompts,
+            n=n,
+            options=options,
+            images=images,
+            job=job,
+            visit=visit,
+            continues=continues,
+            priority=(body.priority or 0) if body is not None else 0,
+            best_of=body.best_of if isinstance(body, CompletionBody) else None,
+            inspect=inspect,
+            metrics=self.metrics,
+            workspace=self.workspace,
+        )
+
+    async def embed(self, work: Embedding, visit: Visit) -> bool:
+        """Run an embedding to its end and write it into the books. RequestError 503 if the server ends before."""
+        visit.tenant.allowance.check_tokens(work.prompt_tokens)
+        visit.spend(prompt=work.prompt_tokens)
+        status = 500
+        try:
+            async with aclosing(self.room.stream(work.job, work.run)) as batches:
+                async for _ in batches:
+                    pass
+            status = 200 if len(work.vectors) == len(work.rows) else CANCELLED_STATUS
+        except asyncio.CancelledError:
+            status = CANCELLED_STATUS
+            raise
+        finally:
+            self._write_down(work, status, visit)
+        if status != 200:
+            raise RequestError("the server is shutting down", code="shutting_down", status=503)
+        return True
+
+    def _write_down(self, work: Embedding, status: int, visit: Visit) -> None:
+        name = work.model.name
+        visit.spend_energy(work.energy)
+        self.metrics.request(name, queue_seconds=work.job.queue_seconds, seconds=visit.seconds, failed=status == 500)
+        if status == 200:
+            self.metrics.embedded(name, prompt_tokens=work.prompt_tokens, seconds=work.seconds, joules=work.energy)
+        if self.workspace is None:
+            return
+        request = new_id("embd")
+        try:
+            self.workspace.ledger.add_request(
+                request=request,
+                route=embeddings.ROUTE,
+                model=name,
+                status=status,
+                prompt_tokens=work.prompt_tokens,
+                completion_tokens=0,
+                seconds=visit.seconds,
+                energy_joules=work.energy,
+                tenant=visit.tenant.name,
+            )
+        except BloomeryError as error:
+            log.error("request %s is missing from the ledger: %s", request, error.one_line())
+
+    def close(self) -> None:
+        """Cancel what runs, and let the models go."""
+        self.room.close()
+        self.shelf.clear()
+        if self._bench is not None:
+            self._bench.meter.close()
+
+
+def _other_kind(message: str, hint: str) -> RequestError:
+    return RequestError(message, hint=hint, param="model", code="unsupported_model")

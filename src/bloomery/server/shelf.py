@@ -1,0 +1,125 @@
+"""Shelf: the models that a server has, by name, of several kinds; lent to requests and taken back.
+
+A model that is taken off the shelf answers nobody new; it is let go when the last request that has it is over. This
+module does not know HTTP or where models come from.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from bloomery.core.errors import ConfigError, RequestError, nearest
+from bloomery.engine import LanguageModel, TextEncoder
+from bloomery.server.visit import Visit
+
+Served = LanguageModel | TextEncoder
+
+
+def readable_tokens(model: Served) -> int:
+    """How many tokens a model reads at once; for an encoder, how many of a text."""
+    return model.text_length if isinstance(model, TextEncoder) else model.context_length
+
+
+class _Place:
+    def __init__(self, model: Served, owned: bool) -> None:
+        self.model = model
+        self.owned = owned
+        self.created = int(time.time())
+        self.users = 0
+        self.leaving = False
+        self.gone = threading.Event()
+
+
+class Shelf:
+    """Thread-safe. In the order in which models came; the first is what a route without a model name takes."""
+
+    def __init__(self, models: Iterable[Served]) -> None:
+        self._places: dict[str, _Place] = {}
+        self._lock = threading.Lock()
+        for model in models:
+            self.add(model)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._places
+
+    def add(self, model: Served, *, owned: bool = False) -> None:
+        """One that is `owned` is closed when it leaves; others are left to whoever made them. ConfigError for a kind
+        that is not served, and for a name that is taken."""
+        if not isinstance(model, (LanguageModel, TextEncoder)):
+            name = getattr(model, "name", type(model).__name__)
+            raise ConfigError(f"{name} ({type(model).__name__}) cannot be served", hint="in Python: bl.load(...)")
+        with self._lock:
+            if model.name in self._places:
+                raise ConfigError(f"there is a model {model.name!r} already", hint="each needs its own name")
+            self._places[model.name] = _Place(model, owned)
+
+    def remove(self, name: str) -> threading.Event:
+        """Lend it to nobody new; the event is set when nobody has it any more. RequestError 404 if there is none."""
+        with self._lock:
+            place = self._place(name)
+            del self._places[name]
+            place.leaving = True
+            close = place.users == 0
+        if close:
+            _close(place)
+        return place.gone
+
+    def clear(self) -> None:
+        """Take all off."""
+        for name in list(self._places):
+            self.remove(name)
+
+    def lend(self, name: str | None, visit: Visit) -> Served:
+        """The model until the visit is over; None takes the first. RequestError 404 if there is none."""
+        with self._lock:
+            place = self._place(name)
+            place.users += 1
+        visit.model = place.model.name
+        visit.on_end(lambda: self._take_back(place))
+        return place.model
+
+    def describe(self, name: str | None = None) -> list[dict[str, Any]]:
+        """OpenAI's model objects, of all or of one; `max_model_len` and `kind` are extensions."""
+        with self._lock:
+            places = list(self._places.values()) if name is None else [self._place(name)]
+        return [
+            {
+                "id": place.model.name,
+                "object": "model",
+                "created": place.created,
+                "owned_by": "bloomery",
+                "max_model_len": readable_tokens(place.model),
+                "kind": "embedding" if isinstance(place.model, TextEncoder) else "language",
+            }
+            for place in places
+        ]
+
+    def _place(self, name: str | None) -> _Place:
+        if name is None and self._places:
+            return next(iter(self._places.values()))
+        place = self._places.get(name or "")
+        if place is None:
+            hint = nearest(name, self._places) if name and len(name) < 200 else ""
+            raise RequestError(f"no model {name!r:.200}", hint=hint, param="model", code="model_not_found", status=404)
+        return place
+
+    def _take_back(self, place: _Place) -> None:
+        with self._lock:
+            place.users -= 1
+            close = place.leaving and place.users == 0
+        if close:
+            _close(place)
+
+
+def _close(place: _Place) -> None:
+    try:
+        if place.owned:
+            place.model.close()
+    finally:
+        place.gone.set()

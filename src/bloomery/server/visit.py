@@ -1,0 +1,90 @@
+"""Visit: one HTTP request from outside: who asks, what it used, and what must happen when it is over.
+
+It is over when its answer has been sent and the work behind it has ended, whichever comes later: a client that
+leaves does not free its place while its tokens are still being made. This module does not know routes or keys.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from starlette.requests import HTTPConnection
+
+from bloomery.core.quantity import Quantity
+from bloomery.server.tenant import Tenant
+
+log = logging.getLogger("bloomery.server")
+SCOPE_KEY = "bloomery.visit"
+
+
+@dataclass(kw_only=True)
+class Visit:
+    """Thread-safe. `tenant` is who asks; the rest is filled in on the way and never holds any content."""
+
+    tenant: Tenant = field(default_factory=Tenant)
+    route: str = ""
+    model: str = ""
+    status: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    energy: Quantity | None = None
+    """Joules; None: no model was asked."""
+    began: float = field(default_factory=time.time)
+    _started: float = field(default_factory=time.perf_counter, init=False)
+    _holders: int = field(default=1, init=False)
+    _endings: list[Callable[[], None]] = field(default_factory=list, init=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self._started
+
+    def spend(self, *, prompt: int = 0, completion: int = 0) -> None:
+        """Note tokens as they are used, and take them from the tenant's allowance."""
+        with self._lock:
+            self.prompt_tokens += prompt
+            self.completion_tokens += completion
+        self.tenant.allowance.spend_tokens(prompt + completion)
+
+    def spend_energy(self, joules: Quantity) -> None:
+        with self._lock:
+            self.energy = joules if self.energy is None else self.energy + joules
+
+    def hold(self) -> Callable[[], None]:
+        """The visit goes on until what this returns is called too (once; later calls do nothing)."""
+        with self._lock:
+            self._holders += 1
+        released = threading.Event()
+
+        def release() -> None:
+            if not released.is_set():
+                released.set()
+                self.end()
+
+        return release
+
+    def on_end(self, ending: Callable[[], None]) -> None:
+        """`ending` is called once, when the visit is over; in whichever thread ends it."""
+        self._endings.append(ending)
+
+    def end(self) -> None:
+        """One holder is done; the last one ends the visit."""
+        with self._lock:
+            self._holders -= 1
+            endings = self._endings if self._holders == 0 else []
+            if endings:
+                self._endings = []
+        for ending in reversed(endings):
+            try:
+                ending()
+            except Exception:  # whatever one does, the others must happen too
+                log.exception("the end of a request failed")
+
+
+def visit_of(connection: HTTPConnection) -> Visit:
+    """The visit that `guard` has put on a request's scope."""
+    return connection.scope[SCOPE_KEY]

