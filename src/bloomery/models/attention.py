@@ -26,12 +26,12 @@ BACKENDS = ("sdpa", "flex", "flex_eager")
 """How attention is computed; all give the same within rounding.
 
 "sdpa": scaled_dot_product_attention, which has forward and backward everywhere and no start-up; scores that are capped
-(Gemma 2) are computed in the open, for it caps none. "flex": flex_attention, which caps scores inside the kernel and
-leaves out blocks that a window or a border between texts hides. It is compiled for each kind of mask (on a CPU for each
-length too; PyTorch keeps eight), which takes seconds to a minute and a C++ compiler or Triton: so it pays where many
-long texts are read whole, with a cap, a narrow window or borders, and elsewhere sdpa does. A single query goes to sdpa,
-for it has nothing to leave out. PyTorch has no backward of it on CPUs. "flex_eager" is the same without a compiler,
-slower than sdpa: for comparison. `benchmarks/bench_attention.py` measures them where you are.
+(Gemma 2) are computed in the open, for it caps none, and of a window it computes what is hidden too. "flex":
+flex_attention, which caps scores inside the kernel and leaves out blocks that are hidden. It is compiled for each kind
+of mask (on a CPU for each length too; PyTorch keeps eight), which takes up to minutes and a C++ compiler or Triton:
+so it pays where many long texts are read whole, with a cap or a narrow window, and elsewhere sdpa does. A single query
+goes to sdpa, for it has nothing to leave out. PyTorch has no backward of it on CPUs. "flex_eager" is the same without a
+compiler, slower than sdpa: for comparison. `benchmarks/bench_attention.py` measures them where you are.
 """
 
 

@@ -49,10 +49,10 @@ class Rows:
 
 
 def pays(rows: Rows, device: torch.device) -> bool:
-    """Whether leaving padding out is faster: on a CPU where a sixth of the batch or more is padding.
+    """Whether leaving padding out is faster: on a CPU where a fifth of the batch or more is padding.
 
     What is saved is about the share of padding; what it costs is a call of attention for each length. On a GPU those
     calls, and the wait for the lengths, cost more. `benchmarks/bench_attention.py` measures it.
     """
     padded = rows.shape[0] * rows.shape[1]
-    return device.type == "cpu" and len(rows.places) * 6 <= padded * 5
+    return device.type == "cpu" and len(rows.places) * 5 <= padded * 4

@@ -8,8 +8,10 @@ from bloomery.core.errors import ConfigError
 from bloomery.models.config import ModelConfig
 from bloomery.models.families import FAMILIES, family_of
 
+PUBLISHED = sorted(name for name, family in FAMILIES.items() if family.published)
 
-@pytest.mark.parametrize("name", sorted(FAMILIES))
+
+@pytest.mark.parametrize("name", PUBLISHED)
 def test_defaults(name: str):
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -25,16 +27,16 @@ def test_defaults(name: str):
             assert rope["full_attention" if key == "rope_theta" else "sliding_attention"]["rope_theta"] == value
         elif key in family.fixed or (key in ("attention_bias", "mlp_bias") and key not in reference.to_dict()):
             continue  # not in the reference's config: the golden tests compare what it does
-        elif key == "norm_topk_prob" and name == "mixtral":
+        elif (key, name) in (("norm_topk_prob", "mixtral"), ("max_position_embeddings", "bloom")):
             continue  # likewise
         elif key == "sliding_window" and family.window_keys:
             assert getattr(AutoConfig.for_model(name, use_sliding_window=True), key) == value
         else:
-            assert getattr(reference, theirs.get(key, key)) == value, key
+            assert getattr(reference, key if hasattr(reference, key) else theirs[key]) == value, key
     assert AutoModelForCausalLM._model_mapping[type(reference)].__name__ == family.architecture
 
 
-@pytest.mark.parametrize("name", sorted(FAMILIES))
+@pytest.mark.parametrize("name", PUBLISHED)
 def test_every_key_of_the_reference_is_known(name: str):
     """A config.json as transformers writes it, every key spelt out, is read; so is what we make of it."""
     from transformers import AutoConfig

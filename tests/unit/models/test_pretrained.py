@@ -27,9 +27,11 @@ SIZES = {
 
 def _config(family: str) -> ModelConfig:
     keys = {"partial_rotary_factor"} if "partial_rotary_factor" not in FAMILIES[family].fields else set()
+    keys |= FAMILIES[family].fixed & {"intermediate_size"}
     sizes = {key: value for key, value in SIZES.items() if key not in keys}
-    heads = {} if family in ("gpt2", "gpt_neox") else {"num_key_value_heads": 1, "head_dim": 8}
-    return ModelConfig.from_hf({"model_type": family, **sizes, **heads})
+    heads = {} if family in ("bloom", "gpt2", "gpt_neox") else {"num_key_value_heads": 1, "head_dim": 8}
+    own = {} if FAMILIES[family].published else {"value_embedding_layers": [1], "bigram_vocab_size": 50}
+    return ModelConfig.from_hf({"model_type": family, **sizes, **heads, **own})
 
 
 @pytest.mark.parametrize("family", sorted(FAMILIES))
