@@ -263,6 +263,9 @@ def test_a_wordpiece_folder_encodes_and_decodes(tmp_path: Path):
 
 # Encoders
 
+# A text that spells a special token is one for transformers, and text for us: see the test below.
+PLAIN = UNICODE.filter(lambda text: "[" not in text)
+
 
 @pytest.fixture(scope="module")
 def bert(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -272,7 +275,7 @@ def bert(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @settings(max_examples=150, deadline=None)
-@given(first=UNICODE, second=st.none() | UNICODE.filter(bool), length=st.none() | st.integers(3, 40))
+@given(first=PLAIN, second=st.none() | PLAIN.filter(bool), length=st.none() | st.integers(3, 40))
 def test_special_tokens_around_texts_as_transformers_puts_them(bert: Path, first, second, length):
     tokenizer, reference = _bert(bert)
     cut = {} if length is None else {"max_length": length, "truncation": "longest_first"}
