@@ -30,11 +30,12 @@ def main() -> None:
     parser.add_argument("--prompt", type=int, default=32)
     parser.add_argument("--new", type=int, default=128)
     options = parser.parse_args()
-    ll.llama_log_set(ll.llama_log_callback(lambda *_: None), None)
+    silent = ll.llama_log_callback(lambda *_: None)  # kept: the library goes on calling it
+    ll.llama_log_set(silent, None)
     ll.llama_backend_init()
     model = ll.llama_model_load_from_file(options.model.encode(), ll.llama_model_default_params())
     params = ll.llama_context_default_params()
-    params.n_ctx = max(1024, options.streams * (options.prompt + options.new))
+    params.n_ctx = options.streams * max(1024, options.prompt + options.new)  # shared out among the sequences
     params.n_batch = params.n_ubatch = 512
     params.n_seq_max = options.streams
     params.n_threads = params.n_threads_batch = options.threads

@@ -8,6 +8,7 @@ as text, nor HTTP.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -400,7 +401,8 @@ def _choose(one: SequenceState, logits: Tensor, logprobs: Tensor) -> Choice:
     how soon a token comes, never which."""
     choice = Choice(one)
     generation = one.generation
-    if bool(torch.isnan(logprobs).any()):
+    # One logit that is no number makes all log-probabilities of its row none.
+    if any(math.isnan(first) for first in logprobs[:, 0].tolist()):
         hint = "the weights are damaged, or overflow in this dtype"
         choice.error = DataError("the model's output is not a number", hint=hint)
     elif generation.max_new_tokens > 0:

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from bloomery.engine.blocks import BlockPool, Copy, OutOfBlocks
+from bloomery.engine.blocks import BlockPool, Copy, OutOfBlocks, Table
 from bloomery.engine.sequence import SequenceState
 
 
@@ -52,6 +52,7 @@ class Scheduler:
         self.running: list[SequenceState] = []
         self.preemptions = self.queried_tokens = self.hit_tokens = 0
         self._turn = 0
+        self._copies: list[Copy] = []
 
     def add(self, sequence: SequenceState) -> None:
         self.waiting.append(sequence)
@@ -65,8 +66,9 @@ class Scheduler:
 
     def plan(self) -> Plan:
         """What to compute next; empty if nobody is there. Memory for it is taken."""
+        self._copies = []
         self._admit()
-        plan = Plan()
+        plan = Plan(copies=self._copies)
         for sequence in sorted((s for s in self.running if s.is_decoding), key=_urgency):
             if sequence in self.running:  # another may have taken its memory meanwhile
                 self._place_decode(plan, sequence)
@@ -133,8 +135,12 @@ class Scheduler:
     def _begin(self, sequence: SequenceState) -> None:
         sequence.table.room = self.pool.blocks_for(sequence.num_prompt + sequence.generation.max_new_tokens)
         hashes = self._prefix(sequence)
-        for block in self.pool.match(hashes):
-            sequence.table.add(block)
+        known = self.pool.match(hashes)
+        if known and self.pool.num_available > len(known) + self.pool.num_blocks // 2:
+            self._copies += self._copied(sequence, known)
+        else:
+            for block in known:
+                sequence.table.add(block)
         sequence.read = len(sequence.table.blocks) * self.pool.block_size
         if hashes:
             self.queried_tokens += len(sequence.ids)
@@ -142,6 +148,14 @@ class Scheduler:
         if not sequence.generation.num_new:
             sequence.generation.cached_tokens = sequence.read
         self.running.append(sequence)
+
+    def _copied(self, sequence: SequenceState, known: list[int]) -> list[Copy]:
+        """Blocks of its own with the content of the known ones: where memory is plenty, all that a text has read lies
+        in one run, which every later step reads in place; shared blocks lie where they were, and have to be put
+        together each time."""
+        self.pool.grow(sequence.table, len(known) * self.pool.block_size)
+        self.pool.release(Table(list(known)))
+        return list(zip(known, sequence.table.blocks, strict=True))
 
     def _readers(self) -> list[SequenceState]:
         """Who reads a prompt, in this step's order."""

@@ -50,6 +50,7 @@ class PagedMemory:
         self.num_positions = num_positions
         self.keys = [torch.empty(shape, dtype=dtype, device=device) for _ in layers]
         self.values = [torch.empty(shape, dtype=dtype, device=device) for _ in layers]
+        self._heads = [[memory.transpose(0, 1).unsqueeze(0) for memory in both] for both in (self.keys, self.values)]
         hashes = config.bigram_vocab_size > 0
         self.ids = torch.zeros(num_positions, dtype=torch.int64, device=device) if hashes else None
         """The token at each position, for a decoder whose embedding of a token depends on the one before."""
@@ -76,6 +77,10 @@ class PagedMemory:
 
     def read(self, layer: int, runs: Sequence[tuple[int, int]], skip: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Keys and values (1, H_kv, S, D) of a sequence, in order, its first `skip` positions left out."""
+        if len(runs) == 1 and not self._scales and self.keys[layer].dtype == dtype:  # in place: a view, no more
+            first, length = runs[0]
+            keys, values = self._heads[0][layer], self._heads[1][layer]
+            return keys.narrow(2, first + skip, length - skip), values.narrow(2, first + skip, length - skip)
         wanted = []
         for first, length in runs:
             if skip < length:

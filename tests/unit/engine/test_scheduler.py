@@ -110,7 +110,7 @@ def test_shared_blocks_are_copied_before_they_are_written():
 
 
 def test_what_was_read_is_known_to_the_next():
-    schedule = scheduler(size=4)
+    schedule = scheduler(blocks=12, size=4)
     one = sequence(10)
     schedule.add(one)
     carry_out(schedule.plan(), schedule)
@@ -121,3 +121,18 @@ def test_what_was_read_is_known_to_the_next():
     assert (again.read, stranger.read, shy.read) == (8, 0, 0)
     assert again.table.blocks[:2] == one.table.blocks[:2]
     assert schedule.hit_tokens == 8
+
+
+def test_where_memory_is_plenty_a_known_beginning_is_copied_into_one_run():
+    schedule = scheduler(blocks=64, size=4)
+    one = sequence(10)
+    schedule.add(one)
+    carry_out(schedule.plan(), schedule)
+    again = sequence(10)
+    schedule.add(again)
+    plan = schedule.plan()
+    assert again.read == 8 and len(again.table.runs) == 1
+    assert plan.copies == list(zip(one.table.blocks[:2], again.table.blocks[:2], strict=True))
+    schedule.remove(again)
+    schedule.remove(one)
+    assert schedule.pool.num_used == 0
