@@ -110,7 +110,7 @@ def test_shared_blocks_are_copied_before_they_are_written():
 
 
 def test_what_was_read_is_known_to_the_next():
-    schedule = scheduler(blocks=12, size=4)
+    schedule = scheduler(blocks=10, size=4)
     one = sequence(10)
     schedule.add(one)
     carry_out(schedule.plan(), schedule)
