@@ -16,6 +16,8 @@ from bloomery.engine.blocks import BlockPool, OutOfBlocks, Table
 from bloomery.engine.engine import Engine
 from bloomery.engine.runner import Runner
 
+_TAKEN, _FEWER = "other requests took the beams' memory", "try again, or fewer beams"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Beam:
@@ -68,12 +70,16 @@ class BeamSteps:
                 raise DeviceError(f"no memory for the keys and values of {beams} beams", hint=hint)
             table = Table(room=pool.blocks_for(most), reach=runner.decoder.config.reach(most))
             self.state = BeamState(pool, [table], 0)
-            part = self._engine.config.scheduler.prefill_tokens
-            for start in range(0, len(prompt_ids) - 1, part):
-                ids = prompt_ids[start : min(start + part, len(prompt_ids) - 1)]
-                pool.grow(table, start + len(ids))
+        part = self._engine.config.scheduler.prefill_tokens
+        for start in range(0, len(prompt_ids) - 1, part):
+            ids = prompt_ids[start : min(start + part, len(prompt_ids) - 1)]
+            with self._engine.exclusive() as (runner, pool), torch.inference_mode():
+                try:
+                    pool.grow(table, start + len(ids))
+                except OutOfBlocks:
+                    raise DeviceError(_TAKEN, hint=_FEWER) from None
                 runner.read([ids], [(table, start)])
-                self.state.read = start + len(ids)
+            self.state.read = start + len(ids)
         return self.state
 
     def step(self, state: BeamState, token_ids: Tensor) -> tuple[Tensor, BeamState, None]:
@@ -83,7 +89,7 @@ class BeamSteps:
                 logits = self._logits(runner, pool, state, token_ids)
             except OutOfBlocks:
                 state.release()
-                raise DeviceError("other requests took the beams' memory", hint="try again, or fewer beams") from None
+                raise DeviceError(_TAKEN, hint=_FEWER) from None
         state.read += 1
         return logits, state, None
 

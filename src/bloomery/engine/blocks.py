@@ -115,14 +115,17 @@ class BlockPool:
             found.append(block)
         return found
 
-    def known(self, hashes: Iterable[bytes]) -> int:
-        """How many blocks `match` would find."""
-        count = 0
+    def known(self, hashes: Iterable[bytes]) -> tuple[int, int]:
+        """How many blocks `match` would find, and how many of them belong to nobody: these are counted as available,
+        and will not be any more."""
+        count = unowned = 0
         for number in hashes:
-            if number not in self._by_hash:
+            block = self._by_hash.get(number)
+            if block is None:
                 break
             count += 1
-        return count
+            unowned += self._owners[block] == 0
+        return count, int(unowned)
 
     def register(self, table: Table, place: int, number: bytes) -> None:
         """Remember the table's block at `place`, which is full, under its hash; the first of equal ones is kept."""

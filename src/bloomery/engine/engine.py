@@ -8,7 +8,6 @@ as text, nor HTTP.
 
 from __future__ import annotations
 
-import math
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -19,12 +18,13 @@ import psutil
 import torch
 from torch import Tensor
 
-from bloomery.core.errors import BloomeryError, ConfigError, DataError, DeviceError
+from bloomery.core.errors import ConfigError, DeviceError
 from bloomery.engine.blocks import BlockPool, Table
+from bloomery.engine.choices import Choice, choose
 from bloomery.engine.drafts import Drafting
 from bloomery.engine.generation import Generation, StepView
 from bloomery.engine.metering import Bench
-from bloomery.engine.results import Delta, FinishReason, TokenTrace
+from bloomery.engine.results import Delta, FinishReason
 from bloomery.engine.runner import Decoding, Runner
 from bloomery.engine.sampling import log_probabilities
 from bloomery.engine.scheduler import Scheduler, SchedulerConfig
@@ -81,19 +81,6 @@ class Ticket:
         self.unfinished -= delta.result is not None
 
 
-@dataclass
-class Choice:
-    """What a step chose for a sequence: tokens, each with the log-probabilities (V,) that it was chosen from."""
-
-    sequence: SequenceState
-    tokens: list[int] = field(default_factory=list)
-    logprobs: list[Tensor] = field(default_factory=list)
-    error: BloomeryError | None = None
-    traces: list[TokenTrace] = field(default_factory=list)
-    taken: int = 0
-    """Tokens that the text took, up to its end."""
-
-
 class Engine:
     """See the module. Safe to use from several threads."""
 
@@ -114,6 +101,7 @@ class Engine:
         self._condition = threading.Condition(self._lock)
         self._stepping = False
         self._waiting: dict[Ticket, None] = {}
+        self._leaving: list[Ticket] = []
         self._tickets: dict[SequenceState, Ticket] = {}
         self._runner: Runner | None = None
         self._scheduler: Scheduler | None = None
@@ -217,20 +205,19 @@ class Engine:
         return SequenceState(request, generation, list(request.prompt_ids), table=Table(reach=reach))
 
     def _leave(self, ticket: Ticket) -> None:
+        """Never waits: an iterator that nobody has any more is closed wherever the garbage collector comes by, in the
+        thread that is making a step, too."""
         with self._condition:
-            while self._stepping:  # the step that is being made may write into its memory
-                self._condition.wait()
             self._waiting.pop(ticket, None)
-            for one in ticket.sequences:
-                if self._tickets.pop(one, None) is not None:
-                    self.scheduler.remove(one)
-            self._rest()  # it may have been the one that was woken to make the next step
+            self._leaving.append(ticket)
+            if not self._stepping:  # else the step may write into its memory
+                self._rest()  # it may have been the one that was woken to make the next step
 
     def _lead(self) -> None:
         """Make one step for everybody."""
         told: list[Told] = []
         try:
-            told = self._step()
+            self._step(told)
         finally:
             with self._condition:
                 for one, delta in told:
@@ -244,42 +231,51 @@ class Engine:
     def _rest(self) -> None:
         """A step is over: wake who has something to read, and one who has not, to make the next. Not everybody: with
         many connections that would cost more than the step."""
+        while self._leaving:
+            for one in self._leaving.pop().sequences:
+                self._drop(one)
         self._stepping = False
         self._condition.notify_all()
         leads = False
-        for ticket in self._waiting:
+        for ticket in list(self._waiting):
             if ticket.ready or ticket.error is not None or not ticket.unfinished:
                 ticket.wake.notify()
             elif not leads:
                 ticket.wake.notify()
                 leads = True
 
-    def _step(self) -> list[Told]:
+    def _step(self, told: list[Told]) -> None:
+        """Compute the next plan; what is to be told is added to `told`, whatever happens later in the step."""
         with self._condition:  # requests come and go between steps, never during one
-            told = self._ended()
+            told += self._ended()
             for one, _ in told:
                 self.scheduler.remove(one)
-            for one in self.scheduler.running:
-                self._guess(one)
+            running = list(self.scheduler.running)
+        for one in running:
+            self._guarded([one], lambda one=one: self._guess(one))
+        with self._condition:
             plan = self.scheduler.plan()
         assert self._runner is not None
+        runner = self._runner
         with torch.inference_mode():
-            self._runner.copy(plan.copies)
+            self._guarded(list(plan.sequences()), lambda: runner.copy(plan.copies))
             for one, count in plan.prefill:
-                told += self._guarded([one], lambda one=one, count=count: self._prefill(one, count))
+                self._guarded([one], lambda one=one, count=count: self._prefill(one, count, told))
             if plan.decode:
-                told += self._guarded(plan.decode, lambda: self._decode(plan.decode))
-        return told
+                self._guarded(plan.decode, lambda: self._decode(plan.decode, told))
 
-    def _guarded(self, concerned: Sequence[SequenceState], work: Callable[[], list[Told]]) -> list[Told]:
-        """An error of the model (memory, numbers) ends the requests that it was computing for, and no other."""
+    def _guarded(self, concerned: Sequence[SequenceState], work: Callable[[], None]) -> None:
+        """An error ends the requests that were computed for, and no other: it is raised where they are waited for.
+        An interrupt is nobody's error."""
         try:
-            return work()
-        except (BloomeryError, RuntimeError) as error:
+            work()
+        except BaseException as error:
+            # llguidance's panics are no Exceptions.
+            if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+                raise
             with self._condition:
                 for one in concerned:
                     self._fail(one, error)
-            return []
 
     def _ended(self) -> list[Told]:
         """Who ends without a further token: cancelled, or out of time."""
@@ -291,7 +287,7 @@ class Engine:
                 told.append((one, one.generation.end(reason)))
         return told
 
-    def _prefill(self, one: SequenceState, count: int) -> list[Told]:
+    def _prefill(self, one: SequenceState, count: int, told: list[Told]) -> None:
         assert self._runner is not None
         family = list(one.family())
         for member in family:
@@ -305,7 +301,7 @@ class Engine:
             if rows is not None and one.request.scores_prompt and one.scored < one.num_prompt:
                 self._score(family, rows, start)
             if logits is not None and rows is not None and whole:
-                choices += [_choose(member, logits[-1:], rows[-1:]) for member in family]
+                choices += [choose(member, logits[-1:], rows[-1:]) for member in family]
         for member in family:
             member.generation.spend(step.seconds, 1 / len(family))
         with self._condition:
@@ -313,7 +309,8 @@ class Engine:
             if whole:
                 self.scheduler.fork(one)
         view = StepView(phase="prefill", step_seconds=step.seconds, step_tokens=count, step_sequences=1)
-        return self._accept(choices, view) if whole else []
+        if whole:
+            self._accept(choices, view, told)
 
     def _score(self, family: Sequence[SequenceState], rows: Tensor, start: int) -> None:
         """Tell the log-probabilities of the prompt's tokens, each once even if they are read again."""
@@ -325,29 +322,30 @@ class Engine:
                 member.generation.score(rows[first - start : end - start], one.ids[first + 1 : end + 1])
         one.scored = max(one.scored, one.num_prompt if start + len(rows) >= one.num_prompt else end)
 
-    def _decode(self, batch: Sequence[SequenceState]) -> list[Told]:
+    def _decode(self, batch: Sequence[SequenceState], told: list[Told]) -> None:
         assert self._runner is not None
         with self._bench.step() as step:
             logits = self._runner.decode(batch)
             sizes = [1 + len(one.draft) for one in batch]
             parts = zip(batch, logits.split(sizes), torch.log_softmax(logits, dim=-1).split(sizes), strict=True)
-            choices = [_choose(*three) for three in parts]
+            choices = [choose(*three) for three in parts]
         tokens = sum(sizes)
         for one, size in zip(batch, sizes, strict=True):
             one.generation.begin()
             one.generation.spend(step.seconds, size / tokens)
         view = StepView(phase="decode", step_seconds=step.seconds, step_tokens=tokens, step_sequences=len(batch))
-        told = self._accept(choices, view)
+        self._accept(choices, view, told)
         with self._condition:
             for choice in choices:
-                if choice.error is None:
+                # One whose sibling failed has no memory any more.
+                if choice.error is None and choice.sequence in self._tickets:
                     self.scheduler.read(choice.sequence, choice.taken)
-        return told
 
-    def _accept(self, choices: Sequence[Choice], view: StepView) -> list[Told]:
+    def _accept(self, choices: Sequence[Choice], view: StepView, told: list[Told]) -> None:
         """Take the chosen tokens one by one, until an end."""
-        told: list[Told] = []
         for choice in choices:
+            if choice.sequence not in self._tickets:
+                continue
             one, generation = choice.sequence, choice.sequence.generation
             generation.prefilled()
             if choice.error is not None:
@@ -370,7 +368,6 @@ class Engine:
                 told.append((one, generation.accept(token, row)))
                 if generation.finished:
                     break
-        return told
 
     def _guess(self, one: SequenceState) -> None:
         """Guess the tokens that follow a sequence that decodes, to be checked in the step."""
@@ -381,7 +378,11 @@ class Engine:
         generation = one.generation
         # The token that is drawn after the guesses comes with them.
         most = generation.max_new_tokens - generation.num_new - 1
-        one.draft = one.drafter.guess(one, most) if most > 0 else []
+        one.draft = []
+        if most > 0:
+            with self._bench.step() as step:
+                one.draft = one.drafter.guess(one, most)
+            generation.spend(step.seconds, 1.0, steps=0)
 
     def _fail(self, one: SequenceState, error: BaseException) -> None:
         ticket = self._tickets.get(one)
@@ -394,42 +395,6 @@ class Engine:
         """It is over: its memory is free, and nobody waits for it any more."""
         if self._tickets.pop(one, None) is not None:
             self.scheduler.remove(one)
-
-
-def _choose(one: SequenceState, logits: Tensor, logprobs: Tensor) -> Choice:
-    """The next token, and those after it for as long as the guesses are what would have been chosen: a guess changes
-    how soon a token comes, never which."""
-    choice = Choice(one)
-    generation = one.generation
-    # One logit that is no number makes all log-probabilities of its row none.
-    if any(math.isnan(first) for first in logprobs[:, 0].tolist()):
-        hint = "the weights are damaged, or overflow in this dtype"
-        choice.error = DataError("the model's output is not a number", hint=hint)
-    elif generation.max_new_tokens > 0:
-        try:
-            _draw(choice, logits, logprobs)
-        except BloomeryError as error:  # a constraint that cannot be met, for example
-            choice.error = error
-    return choice
-
-
-def _draw(choice: Choice, logits: Tensor, logprobs: Tensor) -> None:
-    one, generation = choice.sequence, choice.sequence.generation
-    sampler = generation.sampler
-    for place in range(len(logits)):
-        # A vocabulary may be padded for speed: a row that has no token cannot be chosen.
-        words = logits[place, : generation.num_words]
-        candidates = sampler.trace(words, logprobs[place]) if sampler.params.trace else ()
-        token = sampler.choose(words)
-        right = place < len(one.draft) and token == one.draft[place]
-        if candidates:
-            positions = one.read + 1 + place if one.is_decoding else len(one.ids)
-            trace = TokenTrace(token_id=token, candidates=candidates, positions=positions, guessed=right)
-            choice.traces.append(trace)
-        choice.tokens.append(token)
-        choice.logprobs.append(logprobs[place])
-        if not right or sampler.finished:
-            break
 
 
 def _free_bytes(device: torch.device) -> int:

@@ -89,11 +89,11 @@ class Generation:
             self.waiting_seconds = time.perf_counter() - self._began
             self._prefill = Phase(self._bench)
 
-    def spend(self, seconds: float, share: float) -> None:
+    def spend(self, seconds: float, share: float, *, steps: int = 1) -> None:
         """A step in which the request took part is over; it goes to the phase that the request is in."""
         phase = self._decode or self._prefill
         assert phase is not None
-        phase.add(seconds, share)
+        phase.add(seconds, share, steps=steps)
 
     def prefilled(self) -> None:
         """The prompt has been read."""
@@ -105,7 +105,7 @@ class Generation:
         """Record the prompt's tokens: rows (t, V) of log-probabilities, row i predicts targets[i]."""
         count = self.params.prompt_logprobs or 0
         for row, target in zip(rows, targets, strict=True):
-            top = most_probable(row, count) if count else ()
+            top = most_probable(row[: self.num_words], count) if count else ()
             self._prompt_logprobs.append(PromptLogprob(token_id=target, logprob=float(row[target]), top=top))
 
     def traced(self, one: TokenTrace, step: StepView) -> None:
@@ -118,7 +118,8 @@ class Generation:
         self._ids.append(token)
         self._logprobs.append(float(logprobs[token]))
         if self.params.logprobs is not None:
-            self._top.append(most_probable(logprobs, self.params.logprobs) if self.params.logprobs else ())
+            words = logprobs[: self.num_words]
+            self._top.append(most_probable(words, self.params.logprobs) if self.params.logprobs else ())
         text, reason = self._read(token)
         delta = self._delta(text, new_token=True)
         return delta if reason is None else self._finish(delta, reason)

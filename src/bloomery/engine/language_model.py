@@ -127,6 +127,12 @@ class LanguageModel:
         """The ids of a prompt; RequestError if there are none, or more than the context."""
         if not ids:
             raise RequestError("the prompt is empty", hint="give at least one token", param="prompt")
+        if max(ids) >= self.config.vocab_size:
+            raise RequestError(
+                f"token id {max(ids)} is beyond the embedding of {self.name}, which has {self.config.vocab_size:,} rows",
+                hint="its tokenizer has more tokens than the model knows",
+                param="prompt",
+            )
         if len(ids) > self.context_length:
             raise RequestError(
                 f"the prompt has {len(ids):,} tokens, the context of {self.name} is {self.context_length:,}",

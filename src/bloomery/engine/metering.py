@@ -8,6 +8,7 @@ This module does not know how joules are read.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,13 +18,32 @@ from bloomery.core.run import Meter
 from bloomery.engine.turns import Turns
 
 
+class Busy:
+    """Seconds of computing so far, of all models of this process: they share the machine that a meter counts."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._lock = threading.Lock()
+
+    def add(self, seconds: float) -> None:
+        with self._lock:
+            self.seconds += seconds
+
+
+_BUSY = Busy()
+
+
 class Bench:
-    """What the requests of one model share: the meter, the turns, and `busy_seconds` of computing so far."""
+    """What the requests of one model share: the meter and the turns; with other models, `busy_seconds` of computing."""
 
     def __init__(self, meter: Meter) -> None:
         self.meter = meter
         self.turns = Turns()
-        self.busy_seconds = 0.0
+
+    @property
+    def busy_seconds(self) -> float:
+        """Of all models of this process."""
+        return _BUSY.seconds
 
     @contextmanager
     def step(self) -> Iterator[Step]:
@@ -34,7 +54,7 @@ class Bench:
                 yield step
             finally:
                 step.seconds = time.perf_counter() - started
-                self.busy_seconds += step.seconds
+                _BUSY.add(step.seconds)
 
 
 class Step:
@@ -56,10 +76,10 @@ class Phase:
         self._energy_before = bench.meter.read()
         self._energy: Quantity | None = None
 
-    def add(self, seconds: float, share: float = 1.0) -> None:
-        """A step of so many seconds, of which the request had this share."""
+    def add(self, seconds: float, share: float = 1.0, *, steps: int = 1) -> None:
+        """A step of so many seconds, of which the request had this share; work beside a step is no step."""
         self.seconds += seconds
-        self.steps += 1
+        self.steps += steps
         self._own_seconds += seconds * share
 
     @contextmanager

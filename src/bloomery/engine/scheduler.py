@@ -119,11 +119,9 @@ class Scheduler:
 
     def _fits(self, sequence: SequenceState) -> bool:
         """Whether its tokens and the next one have room beside those that are running, one more block for each."""
-        needed = self.pool.blocks_for(len(sequence.ids) + 1) - self._known(sequence)
+        known, unowned = self.pool.known(self._prefix(sequence))
+        needed = self.pool.blocks_for(len(sequence.ids) + 1) - known + unowned
         return not self.running or needed + len(self.running) <= self.pool.num_available
-
-    def _known(self, sequence: SequenceState) -> int:
-        return self.pool.known(self._prefix(sequence))
 
     def _prefix(self, sequence: SequenceState) -> list[bytes]:
         """Hashes of blocks that could be taken over: never the last token, for it has to be computed."""
@@ -145,8 +143,9 @@ class Scheduler:
         if hashes:
             self.queried_tokens += len(sequence.ids)
             self.hit_tokens += sequence.read
-        if not sequence.generation.num_new:
+        if not sequence.begun:  # read again after it was put out, it would find its own
             sequence.generation.cached_tokens = sequence.read
+        sequence.begun = True
         self.running.append(sequence)
 
     def _copied(self, sequence: SequenceState, known: list[int]) -> list[Copy]:

@@ -56,6 +56,8 @@ class SequenceState:
     """Further samples of the same prompt, which begin once it has been read."""
     table: Table = field(default_factory=Table)
     read: int = 0
+    begun: bool = False
+    """Whether it was ever let in."""
     scored: int = 0
     """Prompt positions whose log-probabilities were told."""
     draft: list[int] = field(default_factory=list)

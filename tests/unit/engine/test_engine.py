@@ -14,9 +14,11 @@ import pytest
 import torch
 
 from bloomery.core.errors import ConfigError, DataError, DeviceError
+from bloomery.core.quantity import Quantity
 from bloomery.engine import GenerationResult, LanguageModel
 from bloomery.engine.engine import EngineConfig
 from bloomery.engine.scheduler import SchedulerConfig
+from bloomery.models import Decoder
 
 PROMPTS = [
     "Once upon a time there was a small furnace",
@@ -229,9 +231,112 @@ def test_abandoned_requests_go_on_with_the_others(tiny: LanguageModel):
     assert model.engine._bench.busy_seconds == steps  # all was there already
 
 
-def test_joules_and_seconds_of_a_batch_are_shared(tiny: LanguageModel):
-    results = together(engine_of(tiny), PROMPTS, max_new_tokens=20, seed=0, ignore_eos=True)
+class SteadyMeter:
+    """Ten watts."""
+
+    def __init__(self) -> None:
+        self._started = time.perf_counter()
+
+    def read(self) -> Quantity:
+        return Quantity.exact(10.0 * (time.perf_counter() - self._started), "counter")
+
+    def describe(self) -> dict:
+        return {}
+
+    def close(self) -> None:
+        return None
+
+
+def test_joules_of_a_batch_add_up_to_what_the_meter_saw(tiny: LanguageModel):
+    meter = SteadyMeter()
+    model = LanguageModel(tiny.decoder, tiny.tokenizer, name="metered", meter=meter)
+    before = meter.read()
+    results = together(model, PROMPTS, max_new_tokens=20, seed=0, ignore_eos=True)
+    spent = (meter.read() - before).central
+    told = sum(result.energy.central or 0.0 for result in results)
+    assert spent is not None and all((result.energy.central or 0) > 0 for result in results)
+    # What lies between steps belongs to nobody, and phases that overlap share unevenly; never more than there was.
+    assert 0.5 * spent < told < 1.1 * spent
     for result in results:
         assert result.timings.prefill_seconds > 0 and result.timings.decode_seconds > 0
         assert result.timings.steps == 19
-        assert not result.decode_energy.known or (result.decode_energy.central or 0) >= 0
+
+
+@pytest.mark.parametrize("error", [IndexError("beyond"), ValueError("odd"), RuntimeError("no memory")])
+def test_any_error_of_a_model_is_told_to_whom_it_concerns_only(tiny: LanguageModel, monkeypatch, error: Exception):
+    model = engine_of(tiny, block_size=4)
+    hidden_states = tiny.decoder.hidden_states
+
+    def broken(ids, **more):
+        if ids.size(1) == 5 and int(ids[0, 0]) == 77:
+            raise error
+        return hidden_states(ids, **more)
+
+    monkeypatch.setattr(tiny.decoder, "hidden_states", broken)
+    good = model.stream("a", max_new_tokens=20, temperature=0.0, ignore_eos=True)
+    first = next(good)
+    bad = model.stream([77] * 5, max_new_tokens=3)
+    with ThreadPoolExecutor(2) as threads:
+        failed, rest = threads.submit(list, bad), threads.submit(list, good)
+        with pytest.raises(type(error)):
+            failed.result(timeout=30)
+        assert first.token_ids and len(rest.result(timeout=30)) == 19
+    assert model.engine.scheduler.pool.num_used == 0 and not model.engine._tickets
+
+
+@pytest.mark.parametrize("at", range(1, 9))
+def test_a_sample_that_fails_takes_its_siblings_along_and_nobody_else(tiny: LanguageModel, at: int):
+    model = engine_of(tiny, block_size=4)
+    options = {"max_new_tokens": 20, "temperature": 0.0, "ignore_eos": True}
+    pair = model.request([5, 6, 7], [options, options])
+    sampler, drawn = pair.generations[0].sampler, []
+    choose = sampler.choose
+
+    def failing(logits):
+        drawn.append(1)
+        if len(drawn) == at:
+            raise DataError("cannot be met")
+        return choose(logits)
+
+    sampler.choose = failing  # type: ignore[method-assign]
+    other = model.request([9, 9], [options])
+    good = model.engine.run(other)
+    found = [next(good)]
+    with pytest.raises(DataError):
+        list(model.engine.run(pair))
+    found += list(good)
+    assert len(found) == 20 and model.engine.scheduler.pool.num_used == 0
+
+
+def test_an_abandoned_stream_that_the_garbage_collector_closes_holds_nobody_up(tiny: LanguageModel, monkeypatch):
+    model = engine_of(tiny)
+    hidden_states = tiny.decoder.hidden_states
+    left = {"stream": model.stream("Once", max_new_tokens=50, ignore_eos=True)}
+    next(left["stream"])
+
+    def collecting(ids, **more):
+        stream = left.pop("stream", None)
+        if stream is not None:
+            stream.close()  # as the collector would, in the thread that makes a step
+        return hidden_states(ids, **more)
+
+    monkeypatch.setattr(tiny.decoder, "hidden_states", collecting)
+    assert len(list(model.stream("a", max_new_tokens=5, seed=0, ignore_eos=True))) == 5
+    assert model.engine.scheduler.pool.num_used == 0
+
+
+def test_seconds_of_guessing_are_told(tiny: LanguageModel):
+    torch.manual_seed(0)
+    small = Decoder(tiny.config)
+    forward = small.forward
+
+    def slow(*args, **more):
+        time.sleep(0.02)
+        return forward(*args, **more)
+
+    small.forward = slow  # type: ignore[method-assign]
+    model = LanguageModel(tiny.decoder, tiny.tokenizer, name="d", draft_model=small)
+    began = time.perf_counter()
+    timings = model.generate("Once", max_new_tokens=10, temperature=0.0, ignore_eos=True).timings
+    wall = time.perf_counter() - began
+    assert timings.prefill_seconds + timings.decode_seconds > 0.7 * wall
