@@ -43,7 +43,10 @@ def translation(found: Mapping[str, Any]) -> str:
     rows = []
     for kind, one in nets.items():
         scores = [
-            shown(one["bleu"][band], ".1f") if band == "all" else f"{one['bleu'][band]['mean']:.1f}" for band in bands
+            shown(one.get("resampled", one["bleu"][band]), ".1f")
+            if band == "all"
+            else f"{one['bleu'][band]['mean']:.1f}"
+            for band in bands
         ]
         speed = [f"{one['tokens_per_second']['mean']:,.0f}"] if timed else []
         rows.append([kind, f"{one['parameters']:,}", *scores, *speed, published.get(kind, "")])
@@ -55,10 +58,13 @@ def translation(found: Mapping[str, Any]) -> str:
         if timed
         else "How fast each trains is not said: it takes a machine that does nothing else, and `--timed`."
     )
+    means = "means over seeds"
+    if found["seeds"] == 1:
+        means = "no interval; that of the whole is over sentences, resampled"
     return (
         f"Multi30k, German to English, test of 2016, sacreBLEU, greedy; {_seeds(found)}. Every net has the same "
         f"pairs, batches of {found['batch']} and {found['epochs']:g} epochs; {found['vocabulary']:,} subwords; "
-        f"choices were made on the validation pairs. By words of the source: means over seeds. {note}\n\n{text}"
+        f"choices were made on the validation pairs. By words of the source: {means}. {note}\n\n{text}"
     )
 
 
