@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from common import PROJECT, RESULTS, shown
+from common import PROJECT, RESULTS, SEEDS, shown
 
 TARGET = PROJECT / "docs" / "results.md"
 HEAD = """# Results
@@ -179,7 +179,9 @@ def document() -> str:
             parts.append(f"Not measured yet: `python experiments/{script}`.\n")
             continue
         found = json.loads(path.read_text(encoding="utf-8"))
-        parts.append(f"{write(found)}\n\n`python experiments/{script}`, {found['machine']}.\n")
+        seeds = found.get("seeds", len(SEEDS))
+        command = f"python experiments/{script}" + (f" --seeds {seeds}" if seeds != len(SEEDS) else "")
+        parts.append(f"{write(found)}\n\n`{command}`, {found['machine']}.\n")
     return "\n".join(parts)
 
 
