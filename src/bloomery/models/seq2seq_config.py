@@ -61,8 +61,8 @@ class Seq2SeqConfig:
     scale_decoder_outputs: bool = True
     """Hidden states are multiplied by d_model^-1/2 before the head (T5, but not v1.1)."""
     dropout_rate: float = 0.0
-    """Share zeroed in training: of embeddings, of what each part of a block adds, of what each half gives. Published nets
-    zero as much of the attention weights and inside of the feed-forward, too."""
+    """Share zeroed in training: of embeddings, of what each part of a block adds, of what each half gives. The
+    published nets zero as much of the attention weights and inside of the feed-forward, too."""
     decoder_start_token_id: int = 0
     pad_token_id: int = 0
     eos_token_id: int = 1
