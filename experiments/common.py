@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, TypeVar
@@ -101,13 +102,11 @@ def run_arms(
     With `settings`, what results depend on beside the arm, each is kept as JSON in the workspace that its arm begins
     with: an experiment that was stopped goes on with the arms that are missing, if its workspace is still there.
     """
-    asked = [(work, arm, settings) for arm in arms]
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
-        return list(pool.map(_kept, asked))
+        return list(pool.map(partial(_kept, work, settings), arms))
 
 
-def _kept(asked: tuple[Callable[..., T], tuple[Any, ...], Any]) -> T:
-    work, arm, settings = asked
+def _kept(work: Callable[..., T], settings: Any, arm: tuple[Any, ...]) -> T:
     if settings is None:
         return work(*arm)
     named = json.dumps([work.__name__, arm[1:], settings], sort_keys=True)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import gzip
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -99,7 +100,10 @@ def one(home: str, pairs: str, kind: str, seed: int, epochs: float, split: str) 
     began = time.perf_counter()
     texts = [one.text for one in model.translate([text.strip() for text in sources], max_new_tokens=LONGEST)]
     seconds = time.perf_counter() - began
-    bleu = {"all": sacrebleu.corpus_bleu(texts, [references]).score}
+    whole = sacrebleu.BLEU().corpus_score(texts, [references], n_bootstrap=1000)
+    said = json.loads(whole.format(signature="case:mixed", is_json=True))
+    middle, half = said["confidence_mean"], said["confidence_var"]
+    bleu = {"all": whole.score}
     for low, high in BANDS:
         rows = [i for i, text in enumerate(sources) if low <= len(text.split()) <= high]
         score = sacrebleu.corpus_bleu([texts[i] for i in rows], [[references[i] for i in rows]])
@@ -109,6 +113,7 @@ def one(home: str, pairs: str, kind: str, seed: int, epochs: float, split: str) 
         "kind": kind,
         "seed": seed,
         "bleu": bleu,
+        "resampled": {"mean": whole.score, "low": middle - half, "high": middle + half},
         "parameters": made.metrics["parameters"],
         "steps": made.metrics["steps"],
         "nats_per_token": made.metrics["validation_nats_per_token"],
@@ -154,6 +159,8 @@ def main() -> None:
             "bleu": {band: over_seeds([one["bleu"][band] for one in mine]) for band in mine[0]["bleu"]},
             "parameters": mine[0]["parameters"],
         }
+        if len(mine) == 1:  # no interval over seeds: that over the test's sentences
+            table[kind]["resampled"] = mine[0]["resampled"]
         if options.timed:
             speeds = [one["times"]["tokens_per_second"] for one in mine]
             table[kind]["tokens_per_second"] = over_seeds(speeds)

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from common import PROJECT, RESULTS, shown
+from common import PROJECT, RESULTS, SEEDS, shown
 
 TARGET = PROJECT / "docs" / "results.md"
 HEAD = """# Results
@@ -43,7 +43,10 @@ def translation(found: Mapping[str, Any]) -> str:
     rows = []
     for kind, one in nets.items():
         scores = [
-            shown(one["bleu"][band], ".1f") if band == "all" else f"{one['bleu'][band]['mean']:.1f}" for band in bands
+            shown(one.get("resampled", one["bleu"][band]), ".1f")
+            if band == "all"
+            else f"{one['bleu'][band]['mean']:.1f}"
+            for band in bands
         ]
         speed = [f"{one['tokens_per_second']['mean']:,.0f}"] if timed else []
         rows.append([kind, f"{one['parameters']:,}", *scores, *speed, published.get(kind, "")])
@@ -55,10 +58,13 @@ def translation(found: Mapping[str, Any]) -> str:
         if timed
         else "How fast each trains is not said: it takes a machine that does nothing else, and `--timed`."
     )
+    means = "means over seeds"
+    if found["seeds"] == 1:
+        means = "no interval; that of the whole is over sentences, resampled"
     return (
         f"Multi30k, German to English, test of 2016, sacreBLEU, greedy; {_seeds(found)}. Every net has the same "
         f"pairs, batches of {found['batch']} and {found['epochs']:g} epochs; {found['vocabulary']:,} subwords; "
-        f"choices were made on the validation pairs. By words of the source: means over seeds. {note}\n\n{text}"
+        f"choices were made on the validation pairs. By words of the source: {means}. {note}\n\n{text}"
     )
 
 
@@ -183,7 +189,9 @@ def document() -> str:
             parts.append(f"Not measured yet: `python experiments/{script}`.\n")
             continue
         found = json.loads(path.read_text(encoding="utf-8"))
-        parts.append(f"{write(found)}\n\n`python experiments/{script}`, {found['machine']}.\n")
+        seeds = found.get("seeds", len(SEEDS))
+        command = f"python experiments/{script}" + (f" --seeds {seeds}" if seeds != len(SEEDS) else "")
+        parts.append(f"{write(found)}\n\n`{command}`, {found['machine']}.\n")
     return "\n".join(parts)
 
 
