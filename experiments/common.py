@@ -98,6 +98,8 @@ def run_arms(work: Callable[..., T], arms: Sequence[tuple[Any, ...]], *, jobs: i
 
 def scratch_home(home: str) -> AbstractContextManager[str]:
     """The workspace that was asked for, or one that is gone afterwards."""
+    if home:
+        Path(home).mkdir(parents=True, exist_ok=True)
     return nullcontext(home) if home else tempfile.TemporaryDirectory(prefix="bloomery-experiment-")
 
 
