@@ -80,7 +80,9 @@ def share_interval(right: int, total: int) -> dict[str, float]:
 
 
 def shown(value: Mapping[str, float], form: str = ".2f") -> str:
-    """A mean with its interval, for people."""
+    """A mean with its interval, where there is one, for people."""
+    if math.isnan(value["low"]):
+        return f"{value['mean']:{form}}"
     return f"{value['mean']:{form}} ({value['low']:{form}} to {value['high']:{form}})"
 
 
