@@ -29,7 +29,7 @@ from common import SEEDS, keep, over_seeds, run_arms, scratch_home, shown, stdli
 NET: dict[str, Any] = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
 WINDOW = 8
 """Tokens that the encoder's first layer sees."""
-VOCABULARY, CONTEXT, BATCH, HELD_OUT = 3000, 128, 8, 0.1
+VOCABULARY, CONTEXT, BATCH, HELD_OUT = 2000, 128, 8, 0.1
 SWAPS = {
     "==": "!=",
     "!=": "==",
@@ -195,9 +195,9 @@ def one(home: str, corpus: str, tokenizer: str, objective: str, seed: int, steps
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=1400)
+    parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--seeds", type=int, default=len(SEEDS))
-    parser.add_argument("--functions", type=int, default=300)
+    parser.add_argument("--functions", type=int, default=200)
     parser.add_argument("--jobs", type=int, default=2, help="models trained at a time")
     parser.add_argument("--home", default="", help="workspace to keep [default: a temporary one]")
     options = parser.parse_args()

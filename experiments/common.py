@@ -121,6 +121,8 @@ def _kept(work: Callable[..., T], settings: Any, arm: tuple[Any, ...]) -> T:
 
 def scratch_home(home: str) -> AbstractContextManager[str]:
     """The workspace that was asked for, or one that is gone afterwards."""
+    if home:
+        Path(home).mkdir(parents=True, exist_ok=True)
     return nullcontext(home) if home else tempfile.TemporaryDirectory(prefix="bloomery-experiment-")
 
 
