@@ -1,7 +1,7 @@
 """Choices: what a step chose for each of its sequences, from the logits that the runner gave.
 
-An error that belongs to one sequence (numbers that are none, a constraint that cannot be met) stays with it. This module
-does not know the model, nor what becomes of the tokens.
+An error that belongs to one sequence (numbers that are none, a constraint that cannot be met) stays with it. This
+module does not know the model, nor what becomes of the tokens.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ from bloomery.engine.metering import Bench
 from bloomery.engine.results import Delta, FinishReason
 from bloomery.engine.runner import Decoding, Runner
 from bloomery.engine.sampling import log_probabilities
-from bloomery.engine.scheduler import Scheduler, SchedulerConfig
+from bloomery.engine.scheduler import Scheduler, SchedulerConfig, check_size
 from bloomery.engine.sequence import Request, SequenceState
 from bloomery.models.decoder import Decoder
 from bloomery.models.paged import PagedMemory
@@ -62,8 +62,8 @@ class EngineConfig:
             raise ConfigError(f"unknown drafts {self.drafts!r}", hint='"off" or "ngram"')
         sizes = {"block_size": self.block_size, "cache_tokens": self.cache_tokens, "draft_tokens": self.draft_tokens}
         for name, value in sizes.items():
-            if value is not None and value < 1:
-                raise ConfigError(f"{name} should be at least 1, not {value}")
+            if value is not None:
+                check_size(name, value)
 
 
 @dataclass(eq=False)
@@ -112,6 +112,15 @@ class Engine:
         if self._scheduler is None:
             self._runner, self._scheduler = self._open()
         return self._scheduler
+
+    @property
+    def capacity(self) -> int:
+        """Positions of the longest text that there is memory for."""
+        if self._scheduler is not None:
+            pool = self._scheduler.pool
+            return pool.num_blocks * pool.block_size
+        given, size = self.config.cache_tokens, self.config.block_size
+        return self._decoder.config.context_length if given is None else -(-given // size) * size
 
     def _open(self) -> tuple[Runner, Scheduler]:
         weight, config = next(self._decoder.parameters()), self._decoder.config

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from math import isnan
 from typing import Any, TypedDict, Unpack
 
 import numpy as np
@@ -22,7 +22,7 @@ from bloomery.engine.beams import Beam, BeamSteps
 from bloomery.engine.constraint_spec import ConstraintSpec
 from bloomery.engine.engine import Engine, EngineConfig
 from bloomery.engine.generation import Generation
-from bloomery.engine.metering import Bench
+from bloomery.engine.metering import Bench, Phase
 from bloomery.engine.params import SamplingParams
 from bloomery.engine.results import Delta, GenerationResult
 from bloomery.engine.sampling import keep, log_probabilities
@@ -129,13 +129,15 @@ class LanguageModel:
             raise RequestError("the prompt is empty", hint="give at least one token", param="prompt")
         if max(ids) >= self.config.vocab_size:
             raise RequestError(
-                f"token id {max(ids)} is beyond the embedding of {self.name}, which has {self.config.vocab_size:,} rows",
+                f"token id {max(ids)} is beyond the {self.config.vocab_size:,} that {self.name} has embeddings of",
                 hint="its tokenizer has more tokens than the model knows",
                 param="prompt",
             )
-        if len(ids) > self.context_length:
+        readable = min(self.context_length, self.engine.capacity)
+        if len(ids) > readable:
+            what = "the context" if readable == self.context_length else "the memory for keys and values"
             raise RequestError(
-                f"the prompt has {len(ids):,} tokens, the context of {self.name} is {self.context_length:,}",
+                f"the prompt has {len(ids):,} tokens, {what} of {self.name} is {readable:,}",
                 hint="shorten the prompt",
                 param="prompt",
                 code="context_length_exceeded",
@@ -191,8 +193,8 @@ class LanguageModel:
         most probable on average are returned, the best first. A seed gives each sample its own, the first the seed
         itself."""
         drawn = n if best_of is None else best_of
-        if not 1 <= n <= drawn:
-            raise RequestError(f"n should be from 1 to best_of, not {n}", param="n")
+        if any(isinstance(one, bool) or not isinstance(one, int) for one in (n, drawn)) or not 1 <= n <= drawn:
+            raise RequestError(f"n should be a whole number from 1 to best_of, not {n!r:.40}", param="n")
         ids = self.encode_prompt(prompt)
         each = [with_seed_of(options, place) for place in range(drawn)]
         request = self.request(ids, each, continues=not is_chat(prompt), cancel=cancel)
@@ -211,7 +213,9 @@ class LanguageModel:
         numbers out of range, DeviceError if there is no memory for so many.
         """
         ids = self.encode_prompt(prompt)
-        if not 1 <= beams <= _MAX_BEAMS:
+        if isinstance(length_penalty, bool) or not isinstance(length_penalty, (int, float)) or isnan(length_penalty):
+            raise RequestError(f"length_penalty should be a number, not {length_penalty!r:.40}", param="length_penalty")
+        if isinstance(beams, bool) or not isinstance(beams, int) or not 1 <= beams <= _MAX_BEAMS:
             raise RequestError(f"beams should be from 1 to {_MAX_BEAMS}, not {beams!r:.20}", param="beams")
         limit = min(SamplingParams(max_new_tokens=max_new_tokens).max_new_tokens, self.context_length - len(ids) + 1)
         steps = BeamSteps(self.engine)
@@ -251,7 +255,7 @@ class LanguageModel:
 
         RequestError for options that are out of range.
         """
-        room = self.context_length - len(prompt_ids) + 1
+        room = min(self.context_length, self.engine.capacity) - len(prompt_ids) + 1
         generations = []
         for options in samples:
             params = SamplingParams(**options)  # type: ignore[arg-type]
@@ -317,9 +321,10 @@ class LanguageModel:
             raise RequestError(f"top should be a whole number from 1, not {top!r:.40}", param="top")
         return distribution(self.logits(self.encode_prompt(prompt))[0, -1], params, self.tokenizer, top=top)
 
-    def turn(self) -> AbstractContextManager[None]:
-        """Inside, nothing else is computed with this model: for work on it beside the engine."""
-        return self._bench.turns.take()
+    def phase(self) -> Phase:
+        """A phase of work on this model beside the engine: inside its steps nothing else is computed with it, and their
+        seconds and joules are counted."""
+        return Phase(self._bench)
 
     def close(self) -> None:
         """Close the energy meter."""

@@ -12,7 +12,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
+from bloomery.core.errors import ConfigError
 from bloomery.engine.blocks import BlockPool, Copy, OutOfBlocks, Table
 from bloomery.engine.sequence import SequenceState
 
@@ -27,6 +29,16 @@ class SchedulerConfig:
     """Prompt tokens of a step in which nobody decodes."""
     prefill_tokens_beside_decode: int = 128
     """Prompt tokens of a step in which somebody does, who waits for them."""
+
+    def __post_init__(self) -> None:
+        for name in ("max_running", "prefill_tokens", "prefill_tokens_beside_decode"):
+            check_size(name, getattr(self, name))
+
+
+def check_size(name: str, value: Any) -> None:
+    """ConfigError for what is no whole number from 1."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigError(f"{name} should be a whole number from 1, not {value!r:.40}")
 
 
 @dataclass(kw_only=True)

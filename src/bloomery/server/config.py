@@ -77,15 +77,7 @@ class ServeConfig:
             object.__setattr__(self, "api_key", os.environ.get(API_KEY_VARIABLE) or "")
         if not 0 <= self.port <= 65_535:
             raise ConfigError(f"port {self.port} is not from 0 to 65535", hint="give another: --port 8000")
-        for name in (
-            "max_running",
-            "retry_after_seconds",
-            "max_body_bytes",
-            "max_json_depth",
-            "max_choices",
-            "audit_log_bytes",
-            "audit_log_files",
-        ):
+        for name in _FROM_ONE:
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} should be at least 1, not {getattr(self, name)}")
         if self.max_waiting < 0 or self.default_chat_tokens < 1:

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterable
 from urllib.parse import urlsplit
 
+import numpy as np
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bloomery.server.allowance import LimitReached
@@ -29,7 +30,6 @@ DRAIN_PATHS = frozenset({"/metrics"})
 _NOBODY = Tenant(name="", rights=frozenset())
 # Possessive: a string of megabytes must not be kept for backtracking.
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|$)', re.DOTALL)
-_BRACKET = re.compile(rb"[\[\]{}]")
 
 
 class _Refused(Exception):
@@ -104,7 +104,7 @@ class Guard:
         if _host_name(headers.get("host", "")) not in allowed:
             raise _Refused(403, "this server does not answer to that Host", "host_not_allowed")
         origin = headers.get("origin")
-        if origin is not None and _host_name(urlsplit(origin).netloc if "//" in origin else "") not in allowed:
+        if origin is not None and _origin_host(origin) not in allowed:
             raise _Refused(403, "pages of other sites may not use this server", "origin_not_allowed")
 
     def _tenant(self, headers: Iterable[tuple[bytes, bytes]]) -> Tenant:
@@ -147,7 +147,7 @@ class Guard:
             kind = headers.get("content-type", "").partition(";")[0].strip().lower()
             if kind != "application/json":
                 raise _Refused(415, "the body must be application/json", "unsupported_media_type")
-            if json_depth(body, self._config.max_json_depth) > self._config.max_json_depth:
+            if json_depth(body) > self._config.max_json_depth:
                 message = f"the JSON is nested deeper than {self._config.max_json_depth} levels"
                 raise _Refused(400, message, "json_too_deep")
         return _replay(body, receive)
@@ -189,15 +189,24 @@ class _Gone(Exception):
     """The client left while its body was being read."""
 
 
-def json_depth(body: bytes, limit: int) -> int:
-    """How deep brackets are nested outside strings; stops counting above `limit`."""
-    depth = deepest = 0
-    for bracket in _BRACKET.finditer(_STRING.sub(b"", body)):
-        depth += 1 if bracket.group() in b"[{" else -1
-        deepest = max(deepest, depth)
-        if deepest > limit:
-            break
-    return deepest
+def json_depth(body: bytes) -> int:
+    """How deep brackets are nested outside strings."""
+    outside = np.frombuffer(_STRING.sub(b"", body), dtype=np.uint8)
+    opened, closed = _among(outside, b"[{"), _among(outside, b"]}")
+    # In one sweep: a body of many short lists would keep the event loop for seconds if each bracket were looked at.
+    return int(np.cumsum(opened.astype(np.int32) - closed).max(initial=0))
+
+
+def _among(characters: np.ndarray, wanted: bytes) -> np.ndarray:
+    return (characters == wanted[0]) | (characters == wanted[1])
+
+
+def _origin_host(origin: str) -> str:
+    """ "" for what is no origin."""
+    try:
+        return _host_name(urlsplit(origin).netloc if "//" in origin else "")
+    except ValueError:
+        return ""
 
 
 def _host_name(host: str) -> str:

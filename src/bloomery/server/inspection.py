@@ -11,24 +11,39 @@ from __future__ import annotations
 from typing import Any
 
 from bloomery.core.errors import RequestError
+from bloomery.core.quantity import Quantity
 from bloomery.engine import GenerationResult, GlassBox, LanguageModel, VisionLanguageModel
+from bloomery.engine.metering import Phase
 from bloomery.server.logprobs import token_name
 from bloomery.server.schemas import AttentionAsk, Inspect
 
+MAX_ROWS = 64
+"""Rows of attention of all choices of a request."""
 
-def check_inspect(model: LanguageModel, asked: Inspect) -> None:
-    """RequestError for what this model cannot show."""
+
+def check_inspect(model: LanguageModel, asked: Inspect, *, choices: int) -> None:
+    """RequestError for what this model cannot show, for places that it does not have, and for too much."""
+    if len(asked.attention) * choices > MAX_ROWS:
+        message = f"{len(asked.attention)} rows of {choices} choices are more than {MAX_ROWS}"
+        raise RequestError(message, param="inspect.attention", code="invalid_value")
+    layers, heads = model.config.num_hidden_layers, model.config.num_attention_heads
+    for one in asked.attention:
+        if not -layers <= one.layer < layers or not -heads <= one.head < heads:
+            message = f"{model.name} has {layers} layers of {heads} heads"
+            raise RequestError(message, param="inspect.attention", code="invalid_value")
     if asked.attention and isinstance(model, VisionLanguageModel):
         message = "attention over pictures is not shown by this route"
         raise RequestError(message, param="inspect.attention", code="unsupported_parameter")
 
 
-def inspected(model: LanguageModel, result: GenerationResult, asked: Inspect) -> dict[str, Any]:
-    """What was asked for, of one finished choice, as JSON. May take as long as reading the text."""
+def inspected(model: LanguageModel, result: GenerationResult, asked: Inspect) -> tuple[dict[str, Any], Quantity]:
+    """What was asked for, of one finished choice, as JSON, and the joules that it took. May take as long as reading the
+    text: rows of attention read it once more."""
     told: dict[str, Any] = {"tokens": _tokens(model, result)}
+    phase = model.phase()
     if asked.attention:
-        told["attention"] = _rows(model, result, asked.attention)
-    return told
+        told["attention"] = _rows(model, result, asked.attention, phase)
+    return told, phase.energy()
 
 
 def _tokens(model: LanguageModel, result: GenerationResult) -> list[dict[str, Any]]:
@@ -57,13 +72,15 @@ def _finite(value: float | None) -> float | None:
     return None if value is None or value == float("-inf") else value
 
 
-def _rows(model: LanguageModel, result: GenerationResult, asked: list[AttentionAsk]) -> list[dict[str, Any]]:
+def _rows(
+    model: LanguageModel, result: GenerationResult, asked: list[AttentionAsk], phase: Phase
+) -> list[dict[str, Any]]:
     ids = [*result.prompt_token_ids, *result.token_ids]
     box = GlassBox(model.decoder, model.tokenizer, name=model.name)
     rows = []
     for one in asked:
         try:
-            with model.turn():
+            with phase.step():
                 view = box.attention(ids, layer=one.layer, head=one.head, query=one.query, grid_limit=1)
         except RequestError as error:
             raise RequestError(str(error), hint=error.hint, param="inspect.attention", code="invalid_value") from error

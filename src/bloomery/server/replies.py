@@ -83,7 +83,7 @@ async def _events(
                 refuse_cancelled(delta)
                 entries = form.chunks(choice, delta)
                 if entries and delta.result is not None:
-                    entries[-1] |= await asyncio.to_thread(served.inspected, delta)
+                    entries[-1] |= served.inspected(delta)
                 for entry in entries:
                     yield _event({**head, "choices": [entry], **tail})
         if include_usage:
@@ -121,7 +121,7 @@ async def _whole(http: Request, room: WaitingRoom, served: ServedRequest, form: 
     told = served.told(collected)
     choices = [form.whole(choice, deltas) for choice, deltas in enumerate(told)]
     for entry, deltas in zip(choices, told, strict=True):
-        entry |= await asyncio.to_thread(served.inspected, deltas[-1])
+        entry |= served.inspected(deltas[-1])
     body = {
         "id": served.id,
         "object": form.whole_object,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from bloomery.core.errors import RequestError, nearest
 from bloomery.engine.params import MAX_STOP_CHARACTERS, MAX_STOP_STRINGS, MAX_TOP_LOGPROBS, MAX_TRACED
@@ -22,6 +22,20 @@ Real = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Flag = Annotated[bool, Field(strict=True)]
 Text = Annotated[str, StringConstraints(strict=True)]
 StopText = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=MAX_STOP_CHARACTERS)]
+
+
+def of_one_kind(value: Any) -> Any:
+    """A list of texts, of token ids, or of lists of token ids; else ValueError at the first that is none. pydantic
+    would try every form on every item, and tell of each."""
+    if isinstance(value, list):
+        kinds = {str} if value and isinstance(value[0], str) else {int} if value and type(value[0]) is int else {list}
+        for item in value:
+            wrong = next((x for x in item if type(x) is not int or x < 0), None) if isinstance(item, list) else None
+            if type(item) not in kinds or wrong is not None or (type(item) is int and item < 0):
+                raise ValueError("a text, token ids, or a list of either is expected")
+    return value
+
+
 TokenIds = Annotated[list[Annotated[int, Field(strict=True, ge=0)]], Field(min_length=1)]
 Logprobs = Annotated[int, Field(strict=True, ge=0, le=MAX_TOP_LOGPROBS)]
 
@@ -109,7 +123,7 @@ class StreamOptions(BaseModel):
 class CompletionBody(Body):
     """POST /v1/completions. `prompt` is one prompt or several, as text or as token ids."""
 
-    prompt: Text | list[Text] | TokenIds | list[TokenIds]
+    prompt: Annotated[Text | list[Text] | TokenIds | list[TokenIds], BeforeValidator(of_one_kind)]
     max_tokens: Annotated[Whole, Field(ge=0, le=2**31 - 1)] | None = None
     logprobs: Logprobs | None = None
     echo: Flag | None = None

@@ -56,6 +56,8 @@ class ServedRequest:
     """What to tell of how each choice came to be."""
     created: int = field(default_factory=lambda: int(time.time()))
     results: list[GenerationResult] = field(default_factory=list)
+    _inspections: dict[int, dict[str, Any]] = field(default_factory=dict)
+    _inspected_joules: list[Quantity] = field(default_factory=list)
 
     def run(self) -> Iterator[tuple[int, Delta]]:
         """(choice, delta) pairs; stops when the job is cancelled."""
@@ -65,6 +67,10 @@ class ServedRequest:
         try:
             for choice, delta in self.model.engine.run_all(self._requests()):
                 self._observe(choice, delta, last)
+                if self.inspect is not None and delta.result is not None and not self.job.cancel.is_set():
+                    told, joules = inspected(self.model, delta.result, self.inspect)
+                    self._inspections[id(delta)] = told
+                    self._inspected_joules.append(joules)
                 yield choice, delta
             status = CANCELLED_STATUS if self.job.cancel.is_set() else 200
         finally:
@@ -103,9 +109,7 @@ class ServedRequest:
 
     def inspected(self, delta: Delta) -> dict[str, Any]:
         """What is told beside a choice that ends with this delta; nothing unless it was asked for."""
-        if self.inspect is None or delta.result is None:
-            return {}
-        return {"inspect": inspected(self.model, delta.result, self.inspect)}
+        return {"inspect": self._inspections[id(delta)]} if id(delta) in self._inspections else {}
 
     def _observe(self, choice: int, delta: Delta, last: dict[int, float]) -> None:
         now = time.perf_counter()
@@ -150,8 +154,8 @@ class ServedRequest:
         if not self.results:
             return Quantity.unknown()
         total = self.results[0].energy
-        for result in self.results[1:]:
-            total = total + result.energy
+        for more in (*(result.energy for result in self.results[1:]), *self._inspected_joules):
+            total = total + more
         return total
 
     def usage(self) -> dict[str, Any]:

@@ -130,7 +130,7 @@ class Service:
         inspect = body.inspect if body is not None else None
         if inspect is not None:
             visit.tenant.require(INSPECT)
-            check_inspect(model, inspect)
+            check_inspect(model, inspect, choices=len(prompts) * n)
         visit.tenant.allowance.check_tokens(sum(map(len, prompts)))
         return ServedRequest(
             id=new_id(prefix),
@@ -164,7 +164,8 @@ class Service:
             status = CANCELLED_STATUS
             raise
         finally:
-            self._write_down(work, status, visit)
+            # Not on the event loop: another process may hold the ledger's lock for a while.
+            await asyncio.shield(asyncio.to_thread(self._write_down, work, status, visit))
         if status != 200:
             raise RequestError("the server is shutting down", code="shutting_down", status=503)
         return True

@@ -23,11 +23,8 @@ def rows(*best: int, size: int = 320) -> torch.Tensor:
 
 
 def test_guesses_are_kept_up_to_the_first_that_is_wrong(tiny: LanguageModel):
-    for draft, best, tokens in (
-        ([], [40], [40]),
-        ([40, 41], [40, 41, 42], [40, 41, 42]),
-        ([40, 9], [40, 41, 42], [40, 41]),
-    ):
+    cases = (([], [40], [40]), ([40, 41], [40, 41, 42], [40, 41, 42]), ([40, 9], [40, 41, 42], [40, 41]))
+    for draft, best, tokens in cases:
         logits = rows(*best)
         choice = choose(sequence(tiny, draft), logits, torch.log_softmax(logits, -1))
         assert choice.tokens == tokens and choice.error is None and len(choice.logprobs) == len(tokens)

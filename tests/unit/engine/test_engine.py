@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bloomery.core.errors import ConfigError, DataError, DeviceError
+from bloomery.core.errors import ConfigError, DataError, RequestError
 from bloomery.core.quantity import Quantity
 from bloomery.engine import GenerationResult, LanguageModel
 from bloomery.engine.engine import EngineConfig
@@ -138,9 +138,13 @@ def test_short_of_memory_scores_and_log_probabilities_stay(tiny: LanguageModel):
 
 def test_what_can_never_fit_is_refused_at_once(tiny: LanguageModel):
     model = engine_of(tiny, block_size=4, cache_tokens=40)
-    with pytest.raises(DeviceError, match="no memory for the keys and values of 1"):
-        model.generate("a", max_new_tokens=100)
-    assert model.generate("a", max_new_tokens=30, temperature=0.0).token_ids
+    with pytest.raises(RequestError, match="50 tokens, the memory for keys and values"):
+        model.generate([5] * 50)
+    result = model.generate("a", max_new_tokens=100, temperature=0.0, ignore_eos=True)
+    assert result.prompt_tokens + result.completion_tokens == 41  # the last one is never read
+    for wrong in ({"max_running": 0}, {"prefill_tokens": 0}, {"prefill_tokens_beside_decode": 2.5}):
+        with pytest.raises(ConfigError, match=next(iter(wrong))):
+            SchedulerConfig(**wrong)
     with pytest.raises(ConfigError):
         EngineConfig(cache_dtype="int3")
 
