@@ -57,7 +57,7 @@ GRID: dict[str, tuple[tuple[float, float], ...]] = {
 }
 """Learning rates and epochs that are tried."""
 CHOSEN = 1
-"""Which of them was best for the masked net and for the one from scratch: SST-2, 2,000 and 500 labels, one seed."""
+"""Which was best for the masked net and for the one from scratch: SST-2 with all, 2,000 and 500 labels, one seed."""
 
 
 def text_of(*parts: str) -> str:

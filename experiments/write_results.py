@@ -96,8 +96,8 @@ def blanks(found: Mapping[str, Any]) -> str:
     return (
         f"Nets of {net['num_hidden_layers']} layers, {net['hidden_size']} wide, {found['vocabulary']:,} subwords, "
         f"trained on plain text for {learnt}, one of each kind, then tuned on labels; every seed draws other labels, "
-        "where there are more. The learning rate, of two, was chosen on a fifth of the training labels, for 2,000 and "
-        f"for 500, one seed: the higher one for every net.{missing} SST-2 is scored on its dev set, SMS spam on a "
+        "where there are more. The learning rate, of two, was chosen on a fifth of SST-2's training labels, with one "
+        f"seed: the higher one for every net.{missing} SST-2 is scored on its dev set, SMS spam on a "
         "fifth that is held out. The last column is the difference to the same net from scratch, paired by text, the "
         "mean over seeds; its "
         "interval is of the texts alone, not of pretraining anew. For scale: BERT base "
