@@ -45,7 +45,7 @@ class Service:
         self.workspace = workspace
         self.config = config
         self.room = WaitingRoom(max_running=config.max_running, max_waiting=config.max_waiting)
-        self.metrics = Metrics(self.room)
+        self.metrics = Metrics(self.room, shelf.language_models)
         self.drain = Drain()
         self._bench: Bench | None = None
         self._loading = asyncio.Lock()

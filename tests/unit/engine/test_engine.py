@@ -15,7 +15,7 @@ import torch
 
 from bloomery.core.errors import ConfigError, DataError, DeviceError
 from bloomery.engine import GenerationResult, LanguageModel
-from bloomery.engine.engine import EngineConfig
+from bloomery.engine.engine import EngineConfig, EngineStats
 from bloomery.engine.scheduler import SchedulerConfig
 
 PROMPTS = [
@@ -235,3 +235,19 @@ def test_joules_and_seconds_of_a_batch_are_shared(tiny: LanguageModel):
         assert result.timings.prefill_seconds > 0 and result.timings.decode_seconds > 0
         assert result.timings.steps == 19
         assert not result.decode_energy.known or (result.decode_energy.central or 0) >= 0
+
+
+def test_stats_of_memory_that_is_short(tiny: LanguageModel):
+    model = engine_of(tiny, block_size=4, cache_tokens=150)
+    assert model.engine.stats() == EngineStats() and model.engine._scheduler is None
+    seen: list[float] = []
+    requests = [
+        model.request(model.encode_prompt(p), [{"max_new_tokens": 40, "temperature": 0.0, "ignore_eos": True}])
+        for p in PROMPTS
+    ]
+    for _ in model.engine.run_all(requests):
+        seen.append(model.engine.stats().cache_usage)
+    stats = model.engine.stats()
+    assert 0.5 < max(seen) <= 1.0 and stats.cache_usage == 0.0
+    assert stats.preemptions == model.engine.scheduler.preemptions > 0
+    assert (stats.drafted, stats.accepted) == (0, 0)

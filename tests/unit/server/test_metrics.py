@@ -5,7 +5,8 @@ from __future__ import annotations
 from prometheus_client.parser import text_string_to_metric_families
 
 from bloomery.core.quantity import Quantity
-from bloomery.engine import GenerationResult, Timings
+from bloomery.engine import GenerationResult, LanguageModel, Timings
+from bloomery.engine.engine import EngineConfig
 from bloomery.server.metrics import Metrics
 from bloomery.server.waiting import WaitingRoom
 
@@ -52,3 +53,25 @@ def test_two_registries_do_not_mix():
     one, two = (Metrics(WaitingRoom(max_running=1, max_waiting=0)) for _ in range(2))
     one.first_token("m", 1.0)
     assert ("bloomery:time_to_first_token_seconds_count", "m") not in values(two)
+
+
+def test_the_engines_counts_without_making_their_memory(tiny: LanguageModel):
+    model = LanguageModel(tiny.decoder, tiny.tokenizer, name="fresh", engine=EngineConfig(block_size=4, drafts="ngram"))
+    metrics = Metrics(WaitingRoom(max_running=1, max_waiting=0), lambda: [model])
+    names = ("prefix_cache_queries", "prefix_cache_hits", "num_preemptions")
+    names += ("spec_decode_num_draft_tokens", "spec_decode_num_accepted_tokens")
+    before = values(metrics)
+    assert before["bloomery:kv_cache_usage_perc", "fresh"] == 0
+    assert [before[f"bloomery:{name}_total", "fresh"] for name in names] == [0] * 5
+    assert model.engine._scheduler is None
+
+    prompt = "one two one two one two one two one"
+    found = [model.generate(prompt, max_new_tokens=24, temperature=0.0, ignore_eos=True) for _ in range(2)]
+    after = values(metrics)
+    told = [after[f"bloomery:{name}_total", "fresh"] for name in names]
+    cached = found[1].timings.cached_tokens
+    assert cached > 0
+    assert told[:3] == [2 * found[0].prompt_tokens, cached, 0]
+    assert told[3:] == [sum(r.timings.drafted_tokens for r in found), sum(r.timings.accepted_tokens for r in found)]
+    assert told[3] > 0
+    assert after["bloomery:kv_cache_usage_perc", "fresh"] == 0  # nobody runs; what is remembered is nobody's
