@@ -240,13 +240,11 @@ def test_joules_and_seconds_of_a_batch_are_shared(tiny: LanguageModel):
 def test_stats_of_memory_that_is_short(tiny: LanguageModel):
     model = engine_of(tiny, block_size=4, cache_tokens=150)
     assert model.engine.stats() == EngineStats() and model.engine._scheduler is None
-    seen: list[float] = []
     requests = [
         model.request(model.encode_prompt(p), [{"max_new_tokens": 40, "temperature": 0.0, "ignore_eos": True}])
         for p in PROMPTS
     ]
-    for _ in model.engine.run_all(requests):
-        seen.append(model.engine.stats().cache_usage)
+    seen = [model.engine.stats().cache_usage for _ in model.engine.run_all(requests)]
     stats = model.engine.stats()
     assert 0.5 < max(seen) <= 1.0 and stats.cache_usage == 0.0
     assert stats.preemptions == model.engine.scheduler.preemptions > 0

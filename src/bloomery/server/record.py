@@ -1,0 +1,58 @@
+"""Record: what is known of a request that is over; what the request store, the drift watch and traces read.
+
+It holds content as token ids, which whoever may keep content turns into text. This module does not know who reads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from bloomery.core.quantity import Quantity
+from bloomery.engine import GenerationResult
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """`time` is when the request came (seconds since 1970); all else that ends in `_seconds` is a duration."""
+
+    id: str
+    route: str
+    model: str
+    tenant: str
+    status: int
+    time: float
+    seconds: float
+    """From arrival to the end."""
+    queue_seconds: float = 0.0
+    first_token_seconds: float | None = None
+    """From arrival to the first token; None: there was none."""
+    prompt_ids: Sequence[Sequence[int]] = ()
+    answers: Sequence[GenerationResult] = ()
+    """The choices that came to an end, in their order."""
+    prefill_seconds: float = 0.0
+    decode_seconds: float = 0.0
+    cached_tokens: int = 0
+    energy: Quantity = field(default_factory=Quantity.unknown)
+    decode: Callable[[Sequence[int]], str] = field(default=lambda ids: "", repr=False)
+    """Token ids to text, special tokens included."""
+
+    @property
+    def prompt_tokens(self) -> int:
+        return sum(map(len, self.prompt_ids))
+
+    @property
+    def completion_tokens(self) -> int:
+        return sum(answer.completion_tokens for answer in self.answers)
+
+    @property
+    def finish_reasons(self) -> list[str]:
+        return [answer.finish_reason for answer in self.answers]
+
+    def prompts(self) -> list[str]:
+        """The prompts as the model read them."""
+        return [self.decode(ids) for ids in self.prompt_ids]
+
+
+Reader = Callable[[Record], None]
+"""Is told of each request when it is over, in whichever thread ends it."""
