@@ -9,13 +9,14 @@ import ipaddress
 import os
 from dataclasses import dataclass
 
-from bloomery.core.errors import ConfigError
+from bloomery.core.errors import ConfigError, nearest
 
 API_KEY_VARIABLE = "BLOOMERY_API_KEY"
+STORES = ("off", "metadata", "content")
 _WILDCARDS = ("0.0.0.0", "::", "")
 _FROM_ONE = (
     *("max_running", "retry_after_seconds", "max_body_bytes", "max_json_depth", "max_choices"),
-    *("audit_log_bytes", "audit_log_files", "max_models"),
+    *("audit_log_bytes", "audit_log_files", "max_models", "store_rows"),
 )
 
 
@@ -39,6 +40,13 @@ class ServeConfig:
     """Size at which a new file of the audit log is begun."""
     audit_log_files: int = 8
     """Files of the audit log that are kept."""
+    store: str = "off"
+    """What is kept of requests in the workspace, to be searched: "metadata" is who, when, how much and what it took;
+    "content" prompts and answers too."""
+    store_rows: int = 100_000
+    """Requests that are kept, at most."""
+    store_days: float = 30.0
+    """How long they are kept."""
     model_folders: tuple[str, ...] = ()
     """Folders whose models may be loaded at run time, beside those of the workspace."""
     max_models: int = 16
@@ -67,17 +75,13 @@ class ServeConfig:
             object.__setattr__(self, "api_key", os.environ.get(API_KEY_VARIABLE) or "")
         if not 0 <= self.port <= 65_535:
             raise ConfigError(f"port {self.port} is not from 0 to 65535", hint="give another: --port 8000")
-        for name in (
-            "max_running",
-            "retry_after_seconds",
-            "max_body_bytes",
-            "max_json_depth",
-            "max_choices",
-            "audit_log_bytes",
-            "audit_log_files",
-        ):
+        for name in _FROM_ONE:
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} should be at least 1, not {getattr(self, name)}")
+        if self.store not in STORES:
+            raise ConfigError(f"unknown store {self.store!r}", hint=nearest(self.store, STORES))
+        if not self.store_days > 0:
+            raise ConfigError(f"store_days should be more than 0, not {self.store_days}")
         if self.max_waiting < 0 or self.default_chat_tokens < 1:
             raise ConfigError("max_waiting should be at least 0 and default_chat_tokens at least 1")
         if not self.is_loopback and not self.needs_key:

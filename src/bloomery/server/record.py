@@ -5,11 +5,16 @@ It holds content as token ids, which whoever may keep content turns into text. T
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from bloomery.core.errors import BloomeryError
+from bloomery.core.ledger import Ledger
 from bloomery.core.quantity import Quantity
 from bloomery.engine import GenerationResult
+
+log = logging.getLogger("bloomery.server")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,21 +34,21 @@ class Record:
     """From arrival to the first token; None: there was none."""
     prompt_ids: Sequence[Sequence[int]] = ()
     answers: Sequence[GenerationResult] = ()
-    """The choices that came to an end, in their order."""
+    """The choices that came to an end and were told, in their order."""
+    completion_tokens: int = 0
+    """Of all that was drawn, told or not."""
     prefill_seconds: float = 0.0
     decode_seconds: float = 0.0
     cached_tokens: int = 0
     energy: Quantity = field(default_factory=Quantity.unknown)
+    private: bool = False
+    """The client asked, with `store: false`, that its content is not kept."""
     decode: Callable[[Sequence[int]], str] = field(default=lambda ids: "", repr=False)
     """Token ids to text, special tokens included."""
 
     @property
     def prompt_tokens(self) -> int:
         return sum(map(len, self.prompt_ids))
-
-    @property
-    def completion_tokens(self) -> int:
-        return sum(answer.completion_tokens for answer in self.answers)
 
     @property
     def finish_reasons(self) -> list[str]:
@@ -56,3 +61,33 @@ class Record:
 
 Reader = Callable[[Record], None]
 """Is told of each request when it is over, in whichever thread ends it."""
+
+
+def tell(readers: Sequence[Reader], record: Record) -> None:
+    """Tell each; the answer matters more to the client than our books, so what goes wrong is only logged."""
+    for reader in readers:
+        try:
+            reader(record)
+        except BloomeryError as error:
+            log.error("request %s is missing from the books: %s", record.id, error.one_line())
+        except Exception:
+            log.exception("request %s is missing from the books", record.id)
+
+
+def ledger_reader(ledger: Ledger) -> Reader:
+    """Writes each request's row into the ledger: what it cost, and no content."""
+
+    def write_down(record: Record) -> None:
+        ledger.add_request(
+            request=record.id,
+            route=record.route,
+            model=record.model,
+            status=record.status,
+            prompt_tokens=record.prompt_tokens,
+            completion_tokens=record.completion_tokens,
+            seconds=record.seconds,
+            energy_joules=record.energy,
+            tenant=record.tenant,
+        )
+
+    return write_down

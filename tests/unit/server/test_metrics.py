@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import re
+from pathlib import Path
+
+from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 
 from bloomery.core.quantity import Quantity
@@ -75,3 +80,27 @@ def test_the_engines_counts_without_making_their_memory(tiny: LanguageModel):
     assert told[3:] == [sum(r.timings.drafted_tokens for r in found), sum(r.timings.accepted_tokens for r in found)]
     assert told[3] > 0
     assert after["bloomery:kv_cache_usage_perc", "fresh"] == 0  # nobody runs; what is remembered is nobody's
+
+
+def test_the_board_asks_for_nothing_that_is_not_there(client: TestClient):
+    """Every metric of docs/grafana/bloomery.json is one of /metrics, with the labels that it is asked by."""
+    body = {"model": "tiny", "prompt": "x", "max_tokens": 3}
+    assert client.post("/v1/completions", json=body).status_code == 200
+    ends = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_sum", "_count")}
+    families = list(text_string_to_metric_families(client.get("/metrics").text))
+    known = {f"{f.name}{end}" for f in families for end in ends[f.type]}
+    labels = {s.name: set(s.labels) for f in families for s in f.samples}
+    board = json.loads((Path(__file__).parents[3] / "docs" / "grafana" / "bloomery.json").read_text())
+    assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
+    asked = [target["expr"] for panel in board["panels"] for target in panel.get("targets", ())]
+    asked += [v["query"]["query"] for v in board["templating"]["list"] if v["type"] == "query"]
+    assert len(asked) > 20
+    for expression in asked:
+        names = re.findall(r"bloomery:\w+", expression)
+        assert names and set(names) <= known, expression
+        wanted = {label for found in re.findall(r"by \(([^)]*)\)", expression) for label in found.split(", ")}
+        wanted |= set(re.findall(r"[{,](\w+)=~", expression))
+        for name in names:
+            assert name not in labels or "sum by" not in expression or wanted <= labels[name], expression
+    shown = {name for expression in asked for name in re.findall(r"bloomery:\w+", expression)}
+    assert {f.name for f in families if not f.name.endswith("_created")} <= {re.sub("_(total|bucket|sum|count)$", "", name) for name in shown}
