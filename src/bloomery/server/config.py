@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from bloomery.core.errors import ConfigError, nearest
 
 API_KEY_VARIABLE = "BLOOMERY_API_KEY"
+MIN_DRIFT_WINDOW = 30
+"""With fewer values, chance looks like drift."""
 STORES = ("off", "metadata", "content")
 _WILDCARDS = ("0.0.0.0", "::", "")
 _FROM_ONE = (
@@ -47,6 +49,8 @@ class ServeConfig:
     """Requests that are kept, at most."""
     store_days: float = 30.0
     """How long they are kept."""
+    drift_window: int = 500
+    """Prompts and answers of a model that are compared with the first as many (see `drift`); 0: no watch."""
     model_folders: tuple[str, ...] = ()
     """Folders whose models may be loaded at run time, beside those of the workspace."""
     max_models: int = 16
@@ -80,6 +84,8 @@ class ServeConfig:
                 raise ConfigError(f"{name} should be at least 1, not {getattr(self, name)}")
         if self.store not in STORES:
             raise ConfigError(f"unknown store {self.store!r}", hint=nearest(self.store, STORES))
+        if self.drift_window < 0 or 0 < self.drift_window < MIN_DRIFT_WINDOW:
+            raise ConfigError(f"drift_window should be 0 or at least {MIN_DRIFT_WINDOW}, not {self.drift_window}")
         if not self.store_days > 0:
             raise ConfigError(f"store_days should be more than 0, not {self.store_days}")
         if self.max_waiting < 0 or self.default_chat_tokens < 1:

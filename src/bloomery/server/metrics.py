@@ -13,6 +13,7 @@ from prometheus_client.registry import Collector
 
 from bloomery.core.quantity import Quantity
 from bloomery.engine import GenerationResult, LanguageModel
+from bloomery.server.drift import DriftWatch
 from bloomery.server.waiting import WaitingRoom
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
@@ -50,13 +51,40 @@ class EngineCollector(Collector):
             yield counter
 
 
+class DriftCollector(Collector):
+    """What the watch found last."""
+
+    def __init__(self, watch: DriftWatch) -> None:
+        self._watch = watch
+
+    def collect(self) -> Iterator[Metric]:
+        labels = ["model_name", "kind"]
+        alert = GaugeMetricFamily("bloomery:drift_alert", "1: not as it was", None, labels)
+        far = GaugeMetricFamily(
+            "bloomery:drift_distance", "Of the newest window from the reference", None, [*labels, "statistic"]
+        )
+        for model, kind, drift in self._watch.now():
+            alert.add_metric([model, kind], float(drift.alert))
+            for statistic, value in drift.distance.items():
+                far.add_metric([model, kind, statistic], value)
+        yield alert
+        yield far
+
+
 class Metrics:
     """Thread-safe. Every series but the two gauges carries the label `model_name`."""
 
-    def __init__(self, room: WaitingRoom, models: Callable[[], Iterable[LanguageModel]] = tuple) -> None:
+    def __init__(
+        self,
+        room: WaitingRoom,
+        models: Callable[[], Iterable[LanguageModel]] = tuple,
+        drift: DriftWatch | None = None,
+    ) -> None:
         """`models` are those that are served when /metrics is asked."""
         self.registry = registry = CollectorRegistry()
         registry.register(EngineCollector(models))
+        if drift is not None:
+            registry.register(DriftCollector(drift))
         label = ["model_name"]
 
         def histogram(name: str, text: str, buckets: tuple[float, ...] = _SECONDS) -> Histogram:

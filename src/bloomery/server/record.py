@@ -43,8 +43,8 @@ class Record:
     energy: Quantity = field(default_factory=Quantity.unknown)
     private: bool = False
     """The client asked, with `store: false`, that its content is not kept."""
-    decode: Callable[[Sequence[int]], str] = field(default=lambda ids: "", repr=False)
-    """Token ids to text, special tokens included."""
+    decode: Callable[[Sequence[int], bool], str] = field(default=lambda ids, special: "", repr=False)
+    """Token ids to text, with special tokens or without."""
 
     @property
     def prompt_tokens(self) -> int:
@@ -56,7 +56,7 @@ class Record:
 
     def prompts(self) -> list[str]:
         """The prompts as the model read them."""
-        return [self.decode(ids) for ids in self.prompt_ids]
+        return [self.decode(ids, True) for ids in self.prompt_ids]
 
 
 Reader = Callable[[Record], None]

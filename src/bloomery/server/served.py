@@ -153,7 +153,7 @@ class ServedRequest:
             cached_tokens=usage["prompt_tokens_details"]["cached_tokens"],
             energy=self.energy(),
             private=self.visit.private,
-            decode=lambda ids: self.model.tokenizer.decode(ids, skip_special=False),
+            decode=lambda ids, special: self.model.tokenizer.decode(ids, skip_special=not special),
         )
 
     def _answers(self) -> list[GenerationResult]:

@@ -21,6 +21,7 @@ from bloomery.engine.metering import Bench
 from bloomery.server import embeddings
 from bloomery.server.config import ServeConfig
 from bloomery.server.drain import Drain
+from bloomery.server.drift import DriftWatch
 from bloomery.server.embeddings import Embedding
 from bloomery.server.inspection import check_inspect
 from bloomery.server.loading import LoadBody, load_onto
@@ -45,12 +46,15 @@ class Service:
         self.workspace = workspace
         self.config = config
         self.room = WaitingRoom(max_running=config.max_running, max_waiting=config.max_waiting)
-        self.metrics = Metrics(self.room, shelf.language_models)
+        drift = DriftWatch(config.drift_window) if config.drift_window else None
+        self.metrics = Metrics(self.room, shelf.language_models, drift)
         self.drain = Drain()
         self.store = _open_store(workspace, config)
         self.readers: list[Reader] = [] if workspace is None else [ledger_reader(workspace.ledger)]
         if self.store is not None:
             self.readers.append(self.store.add)
+        if drift is not None:
+            self.readers.append(drift.add)
         self._bench: Bench | None = None
         self._loading = asyncio.Lock()
 
@@ -194,7 +198,7 @@ class Service:
             prompt_ids=work.rows,
             prefill_seconds=work.seconds,
             energy=work.energy,
-            decode=lambda ids: work.model.tokenizer.decode(ids, skip_special=False),
+            decode=lambda ids, special: work.model.tokenizer.decode(ids, skip_special=not special),
         )
         tell(self.readers, record)
 

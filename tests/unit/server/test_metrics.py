@@ -6,12 +6,14 @@ import json
 import re
 from pathlib import Path
 
+import pytest
 from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 
 from bloomery.core.quantity import Quantity
 from bloomery.engine import GenerationResult, LanguageModel, Timings
 from bloomery.engine.engine import EngineConfig
+from bloomery.server import ServeConfig, build_app
 from bloomery.server.metrics import Metrics
 from bloomery.server.waiting import WaitingRoom
 
@@ -103,4 +105,25 @@ def test_the_board_asks_for_nothing_that_is_not_there(client: TestClient):
         for name in names:
             assert name not in labels or "sum by" not in expression or wanted <= labels[name], expression
     shown = {name for expression in asked for name in re.findall(r"bloomery:\w+", expression)}
-    assert {f.name for f in families if not f.name.endswith("_created")} <= {re.sub("_(total|bucket|sum|count)$", "", name) for name in shown}
+    bases = {re.sub("_(total|bucket|sum|count)$", "", name) for name in shown}
+    assert {f.name for f in families if not f.name.endswith("_created")} <= bases
+
+
+def test_drift_of_what_is_served(tiny: LanguageModel):
+    with TestClient(build_app(tiny, config=ServeConfig(api_key="", drift_window=30)), base_url="http://localhost") as c:
+
+        def found(prompt: str) -> dict[tuple[str, ...], float]:
+            body = {"model": "tiny", "prompt": [prompt] * 30, "max_tokens": 2, "temperature": 0}
+            assert c.post("/v1/completions", json=body).status_code == 200, prompt
+            families = text_string_to_metric_families(c.get("/metrics").text)
+            return {(s.name, *s.labels.values()): s.value for f in families for s in f.samples if "drift" in s.name}
+
+        first = found("Once upon a time")
+        assert len(first) == 5 and not any(first.values())  # no distance yet
+        assert not any(found("Once upon a time").values())
+        changed = found("Жил был маленький горн")
+    alerts = {name[2] for name, value in changed.items() if name[0] == "bloomery:drift_alert" and value}
+    assert {"prompt_length", "prompt_script"} <= alerts
+    assert changed["bloomery:drift_distance", "tiny", "prompt_length", "ks"] == pytest.approx(
+        28 / 30
+    )  # compared every 7

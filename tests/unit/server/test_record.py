@@ -12,7 +12,7 @@ from bloomery.server.record import Record, ledger_reader, tell
 RECORD = Record(
     id="cmpl-1", route="/v1/completions", model="m", tenant="alice", status=200, time=0.0, seconds=2.0,
     prompt_ids=[[1, 2], [3]], completion_tokens=5, energy=Quantity.exact(3.0, "counter"),
-    decode=lambda ids: "-".join(map(str, ids)),
+    decode=lambda ids, special: "-".join(map(str, ids)),
 )  # fmt: skip
 
 

@@ -28,7 +28,7 @@ def record(number: int = 0, *, text: str = "an answer", **more) -> Record:
         "id": f"cmpl-{number}", "route": "/v1/completions", "model": "m", "tenant": "alice", "status": 200,
         "time": time.time(), "seconds": 1.5, "queue_seconds": 0.25, "first_token_seconds": 0.5,
         "prompt_ids": [[1, 2, 3]], "answers": [answer], "completion_tokens": 2, "prefill_seconds": 0.125,
-        "decode_seconds": 0.75, "cached_tokens": 1, "energy": JOULES, "decode": lambda ids: f"prompt {number}",
+        "decode_seconds": 0.75, "cached_tokens": 1, "energy": JOULES, "decode": lambda ids, special: f"prompt {number}",
     }  # fmt: skip
     return Record(**(given | more))
 
@@ -62,7 +62,7 @@ def test_a_request_comes_back_whole(store: RequestStore):
 def test_content_is_nowhere_in_the_files_unless_it_is_wanted(tmp_path: Path, content: bool, private: bool):
     path = tmp_path / "requests.sqlite"
     store = RequestStore(path, content=content)
-    store.add(record(text="unmistakable", private=private, decode=lambda ids: "unmistakable"))
+    store.add(record(text="unmistakable", private=private, decode=lambda ids, special: "unmistakable"))
     found = store.get("cmpl-0")
     assert found["prompts"] is None and found["answers"] is None and found["completion_tokens"] == 2
     assert all(b"unmistakable" not in file.read_bytes() for file in tmp_path.iterdir())
