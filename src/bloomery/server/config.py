@@ -51,6 +51,10 @@ class ServeConfig:
     """How long they are kept."""
     drift_window: int = 500
     """Prompts and answers of a model that are compared with the first as many (see `drift`); 0: no watch."""
+    otlp_endpoint: str = ""
+    """Where traces are sent, over OTLP/HTTP: http://localhost:4318/v1/traces; "" nowhere."""
+    otlp_content: bool = False
+    """Prompts and answers in traces too."""
     model_folders: tuple[str, ...] = ()
     """Folders whose models may be loaded at run time, beside those of the workspace."""
     max_models: int = 16

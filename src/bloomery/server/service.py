@@ -32,6 +32,7 @@ from bloomery.server.served import CANCELLED_STATUS, ServedRequest, new_id
 from bloomery.server.shelf import Served, Shelf
 from bloomery.server.store import FILE, RequestStore
 from bloomery.server.tenant import ADMIN, INSPECT
+from bloomery.server.traces import Traces, otlp_exporter
 from bloomery.server.visit import Visit, visit_of
 from bloomery.server.waiting import Job, WaitingRoom
 
@@ -55,6 +56,10 @@ class Service:
             self.readers.append(self.store.add)
         if drift is not None:
             self.readers.append(drift.add)
+        self._traces: Traces | None = None
+        if config.otlp_endpoint:
+            self._traces = Traces(otlp_exporter(config.otlp_endpoint), content=config.otlp_content)
+            self.readers.append(self._traces.add)
         self._bench: Bench | None = None
         self._loading = asyncio.Lock()
 
@@ -210,6 +215,8 @@ class Service:
             self._bench.meter.close()
         if self.store is not None:
             self.store.close()
+        if self._traces is not None:
+            self._traces.close()
 
 
 def _open_store(workspace: Workspace | None, config: ServeConfig) -> RequestStore | None:
