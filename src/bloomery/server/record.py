@@ -8,11 +8,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from bloomery.core.errors import BloomeryError
 from bloomery.core.ledger import Ledger
 from bloomery.core.quantity import Quantity
-from bloomery.engine import GenerationResult
+
+if TYPE_CHECKING:
+    from bloomery.engine import GenerationResult
 
 log = logging.getLogger("bloomery.server")
 
