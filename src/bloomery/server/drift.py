@@ -9,8 +9,8 @@ newest as many. They are compared each quarter of a window:
                                     template's own words count too): PSI of their shares
     refusal                         answers that begin like a refusal in English: difference of the two shares
 
-An alert is raised where the difference is large (PSI above 0.25, the usual rule of credit scoring: Siddiqi 2006) and
-cannot be chance: for lengths KS beyond its critical value, for shares a two-proportion z-test, both at one in a
+An alert is raised where the difference is large (PSI above 0.25, the usual rule of credit scoring: Siddiqi 2006; or KS
+above a half) and cannot be chance: for lengths KS beyond its critical value, for shares a two-proportion z-test, both at one in a
 thousand. Texts are looked at and forgotten; numbers are kept in memory only. This module does not know metrics.
 """
 
@@ -33,7 +33,7 @@ log = logging.getLogger("bloomery.server")
 LENGTHS = ("prompt_length", "answer_length")
 SCRIPTS = ("prompt_script", "answer_script")
 REFUSAL = "refusal"
-MAX_PSI = 0.25
+MAX_PSI, MAX_KS = 0.25, 0.5
 _ALPHA = 0.001
 _Z = 3.2905  # of the normal distribution, two-sided at _ALPHA
 _FLOOR = 1e-4
@@ -123,7 +123,9 @@ def compare(kind: str, reference: Sequence, newest: Sequence) -> Drift:
     if kind in LENGTHS:
         edges = deciles(reference)
         far = {"psi": psi(histogram(reference, edges), histogram(newest, edges)), "ks": ks(reference, newest)}
-        return Drift(distance=far, alert=far["psi"] > MAX_PSI and far["ks"] > ks_critical(n, m))
+        # Where the reference is all one length, its bins do not part it from what is longer: KS does.
+        large = far["psi"] > MAX_PSI or far["ks"] > MAX_KS
+        return Drift(distance=far, alert=large and far["ks"] > ks_critical(n, m))
     if kind == REFUSAL:
         first, second = sum(reference), sum(newest)
         far = {"difference": second / m - first / n}

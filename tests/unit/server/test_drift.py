@@ -117,3 +117,8 @@ def test_a_change_is_an_alert_of_its_kind_and_a_line_and_ends(kinds: str, caplog
     for n in range(40):
         watch.add(record("Once", "upon", 10 + n % 10))
     assert not any(drift.alert for _, _, drift in watch.now())
+
+
+def test_a_reference_of_one_length_knows_what_is_longer():
+    assert compare("prompt_length", [5] * 100, [9] * 100).alert and compare("prompt_length", [5] * 100, [3] * 100).alert
+    assert not compare("prompt_length", [5] * 100, [5] * 100).alert

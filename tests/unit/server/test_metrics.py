@@ -116,14 +116,16 @@ def test_drift_of_what_is_served(tiny: LanguageModel):
             body = {"model": "tiny", "prompt": [prompt] * 30, "max_tokens": 2, "temperature": 0}
             assert c.post("/v1/completions", json=body).status_code == 200, prompt
             families = text_string_to_metric_families(c.get("/metrics").text)
-            return {(s.name, *s.labels.values()): s.value for f in families for s in f.samples if "drift" in s.name}
+            return {
+                (s.name, *sorted(s.labels.values())): s.value for f in families for s in f.samples if "drift" in s.name
+            }
 
         first = found("Once upon a time")
         assert len(first) == 5 and not any(first.values())  # no distance yet
         assert not any(found("Once upon a time").values())
         changed = found("Жил был маленький горн")
-    alerts = {name[2] for name, value in changed.items() if name[0] == "bloomery:drift_alert" and value}
+    alerts = {name[1] for name, value in changed.items() if name[0] == "bloomery:drift_alert" and value}
     assert {"prompt_length", "prompt_script"} <= alerts
-    assert changed["bloomery:drift_distance", "tiny", "prompt_length", "ks"] == pytest.approx(
+    assert changed["bloomery:drift_distance", "ks", "prompt_length", "tiny"] == pytest.approx(
         28 / 30
     )  # compared every 7
