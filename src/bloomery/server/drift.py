@@ -10,8 +10,9 @@ newest as many. They are compared each quarter of a window:
     refusal                         answers that begin like a refusal in English: difference of the two shares
 
 An alert is raised where the difference is large (PSI above 0.25, the usual rule of credit scoring: Siddiqi 2006; or KS
-above a half) and cannot be chance: for lengths KS beyond its critical value, for shares a two-proportion z-test, both at one in a
-thousand. Texts are looked at and forgotten; numbers are kept in memory only. This module does not know metrics.
+above a half) and cannot be chance: for lengths KS beyond its critical value, for shares a z-test of two proportions,
+both at one in a thousand. Texts are looked at and forgotten; numbers are kept in memory only. This module does not know
+metrics.
 """
 
 from __future__ import annotations
