@@ -10,90 +10,23 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import threading
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from bloomery.core.artifact import Artifact
+from bloomery.core.database import Database, quantity_columns, quantity_of, without_joules
 from bloomery.core.errors import ArtifactError
 from bloomery.core.events import now
 from bloomery.core.migrations import MIGRATIONS
 from bloomery.core.quantity import Quantity
 
-_BUSY_SECONDS = 30.0
 
-
-class Ledger:
+class Ledger(Database):
     """Thread-safe handle on one ledger file; opening creates or migrates it."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self._lock = threading.RLock()
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(path, timeout=_BUSY_SECONDS, check_same_thread=False, isolation_level=None)
-            self._db.row_factory = sqlite3.Row
-            self._use_wal()
-            self._db.execute("PRAGMA synchronous=FULL")
-            self._db.execute("PRAGMA foreign_keys=ON")
-            self._migrate()
-        except OSError as error:
-            from bloomery.core.artifact import as_artifact_error
-
-            raise as_artifact_error(error, "cannot open the ledger") from error
-        except sqlite3.Error as error:
-            raise _ledger_error(error, path) from error
-
-    def close(self) -> None:
-        with self._lock:
-            self._db.close()
-
-    def _use_wal(self) -> None:
-        """Wait for our turn ourselves: when two processes open a new file at once, SQLite skips its busy timeout."""
-        limit = time.monotonic() + _BUSY_SECONDS
-        while True:
-            try:
-                self._db.execute("PRAGMA journal_mode=WAL")
-                return
-            except sqlite3.OperationalError as error:
-                if "locked" not in str(error) or time.monotonic() > limit:
-                    raise
-                time.sleep(0.005)
-
-    def _migrate(self) -> None:
-        with self._writing() as db:
-            version = db.execute("PRAGMA user_version").fetchone()[0]
-            if version > len(MIGRATIONS):
-                raise ArtifactError(f"{self.path} was written by a newer bloomery", hint="upgrade bloomery")
-            for number, statements in enumerate(MIGRATIONS[version:], start=version + 1):
-                for statement in statements:
-                    db.execute(statement)
-                db.execute(f"PRAGMA user_version = {number}")
-
-    @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
-            try:
-                self._db.execute("BEGIN IMMEDIATE")
-                try:
-                    yield self._db
-                    self._db.execute("COMMIT")
-                except BaseException:
-                    if self._db.in_transaction:  # a full disk has made SQLite roll back by itself
-                        self._db.execute("ROLLBACK")
-                    raise
-            except sqlite3.Error as error:
-                raise _ledger_error(error, self.path) from error
-
-    def _rows(self, query: str, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
-        with self._lock:
-            try:
-                return [dict(row) for row in self._db.execute(query, parameters)]
-            except sqlite3.Error as error:
-                raise _ledger_error(error, self.path) from error
+        super().__init__(path, MIGRATIONS, name="ledger")
 
     # runs
 
@@ -134,14 +67,22 @@ class Ledger:
             ended = db.execute(
                 "INSERT OR IGNORE INTO run_ends (run, state, ended, seconds, joules_low, joules, joules_high, method,"
                 " error, artifact) VALUES (?,?,?,?,?,?,?,?,?,?)",
-                (run, state, now(), seconds, *_columns(energy_joules), error, artifact.id if artifact else None),
+                (
+                    run,
+                    state,
+                    now(),
+                    seconds,
+                    *quantity_columns(energy_joules),
+                    error,
+                    artifact.id if artifact else None,
+                ),
             )
             if ended.rowcount == 0:
                 return
             db.executemany(
                 "INSERT INTO phases (run, name, seconds, joules_low, joules, joules_high, method)"
                 " VALUES (?,?,?,?,?,?,?)",
-                [(run, name, spent, *_columns(joules)) for name, spent, joules in phases],
+                [(run, name, spent, *quantity_columns(joules)) for name, spent, joules in phases],
             )
 
     def add_metrics(self, run: str, values: Mapping[str, float], *, step: int | None = None) -> None:
@@ -171,7 +112,7 @@ class Ledger:
         run = _run_row(rows[0])
         run["inputs"] = [r["artifact"] for r in self._rows("SELECT artifact FROM run_inputs WHERE run=?", (run["id"],))]
         run["phases"] = [
-            {"name": r["name"], "seconds": r["seconds"], "energy_joules": _quantity(r).to_dict()}
+            {"name": r["name"], "seconds": r["seconds"], "energy_joules": quantity_of(r).to_dict()}
             for r in self._rows("SELECT * FROM phases WHERE run=? ORDER BY rowid", (run["id"],))
         ]
         run["metrics"] = self._rows("SELECT name, value, step FROM metrics WHERE run=? ORDER BY rowid", (run["id"],))
@@ -238,7 +179,7 @@ class Ledger:
                 " joules_low, joules, joules_high, method, tenant) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)",
                 (
                     *(request, now(), route, model, status, prompt_tokens, completion_tokens, seconds),
-                    *_columns(energy_joules),
+                    *quantity_columns(energy_joules),
                     tenant,
                 ),
             )
@@ -246,7 +187,7 @@ class Ledger:
     def requests(self, *, limit: int = 100) -> list[dict[str, Any]]:
         """Newest first: id, time, tenant, route, model, status, tokens, seconds, energy_joules."""
         rows = self._rows("SELECT * FROM requests ORDER BY time DESC, rowid DESC LIMIT ?", (limit,))
-        return [{**_without_joules(row), "energy_joules": _quantity(row).to_dict()} for row in rows]
+        return [{**without_joules(row), "energy_joules": quantity_of(row).to_dict()} for row in rows]
 
 
 _RUN_QUERY = (
@@ -257,35 +198,9 @@ _RUN_QUERY = (
 
 
 def _run_row(row: Mapping[str, Any]) -> dict[str, Any]:
-    run = _without_joules(row)
+    run = without_joules(row)
     for name in ("config", "versions", "meters"):
         run[name] = json.loads(run[name])
     run["state"] = run["state"] or "running"
-    run["energy_joules"] = _quantity(row).to_dict()
+    run["energy_joules"] = quantity_of(row).to_dict()
     return run
-
-
-def _without_joules(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: v for k, v in row.items() if k not in ("joules_low", "joules", "joules_high", "method")}
-
-
-def _columns(quantity: Quantity) -> tuple[float | None, float | None, float | None, str]:
-    return (quantity.low, quantity.central, quantity.high, quantity.method)
-
-
-def _quantity(row: Mapping[str, Any]) -> Quantity:
-    if row["method"] in (None, "unknown"):
-        return Quantity.unknown()
-    return Quantity(low=row["joules_low"], central=row["joules"], high=row["joules_high"], method=row["method"])
-
-
-def _ledger_error(error: sqlite3.Error, path: Path) -> ArtifactError:
-    text = str(error)
-    hint = ""
-    if "full" in text:
-        hint = "the disk is full: free some space and run the same command again"
-    elif "readonly" in text or "unable to open" in text:
-        hint = "choose a folder that you may write to: --home DIR or BLOOMERY_HOME"
-    elif "malformed" in text or "not a database" in text:
-        hint = "the file is damaged: move it away and a new one is begun; artifacts keep their own manifests"
-    return ArtifactError(f"ledger {path}: {text}", hint=hint)

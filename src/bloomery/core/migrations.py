@@ -5,7 +5,7 @@ Migration n brings `PRAGMA user_version` from n-1 to n. This module does not kno
 
 from __future__ import annotations
 
-_JOULES = "joules_low REAL, joules REAL, joules_high REAL, method TEXT NOT NULL"
+from bloomery.core.database import JOULES
 
 
 def _append_only(table: str) -> tuple[str, str]:
@@ -25,13 +25,13 @@ _FIRST_TABLES = {
     " run TEXT NOT NULL REFERENCES runs(id)",
     "parents": "artifact TEXT NOT NULL REFERENCES artifacts(id), parent TEXT NOT NULL, PRIMARY KEY (artifact, parent)",
     "run_ends": "run TEXT PRIMARY KEY REFERENCES runs(id), state TEXT NOT NULL CHECK (state IN ('finished','failed')),"
-    f" ended REAL NOT NULL, seconds REAL NOT NULL, {_JOULES}, error TEXT NOT NULL,"
+    f" ended REAL NOT NULL, seconds REAL NOT NULL, {JOULES}, error TEXT NOT NULL,"
     " artifact TEXT REFERENCES artifacts(id)",
-    "phases": f"run TEXT NOT NULL REFERENCES runs(id), name TEXT NOT NULL, seconds REAL NOT NULL, {_JOULES}",
+    "phases": f"run TEXT NOT NULL REFERENCES runs(id), name TEXT NOT NULL, seconds REAL NOT NULL, {JOULES}",
     "metrics": "run TEXT NOT NULL REFERENCES runs(id), name TEXT NOT NULL, value REAL NOT NULL, step INTEGER",
     "requests": "id TEXT PRIMARY KEY, time REAL NOT NULL, route TEXT NOT NULL, model TEXT NOT NULL,"
     " status INTEGER NOT NULL, prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL,"
-    f" seconds REAL NOT NULL, {_JOULES}",
+    f" seconds REAL NOT NULL, {JOULES}",
 }
 
 MIGRATIONS: tuple[tuple[str, ...], ...] = (

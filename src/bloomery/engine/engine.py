@@ -66,6 +66,24 @@ class EngineConfig:
                 check_size(name, value)
 
 
+@dataclass(frozen=True, kw_only=True)
+class EngineStats:
+    """What an engine has done since it was made; all zero before its first request. Tokens, unless said otherwise."""
+
+    cache_usage: float = 0.0
+    """Share of the key/value memory that belongs to somebody, from 0 to 1."""
+    prefix_queries: int = 0
+    """Looked up in what is known of earlier prompts."""
+    prefix_hits: int = 0
+    """Found there, and not read again."""
+    preemptions: int = 0
+    """Texts that gave their memory back and had to be read again."""
+    drafted: int = 0
+    """Guessed by a draft and checked."""
+    accepted: int = 0
+    """Guessed right."""
+
+
 @dataclass(eq=False)
 class Ticket:
     """A request in the engine: what is to be told of each of its samples, in order, and what went wrong."""
@@ -105,6 +123,7 @@ class Engine:
         self._tickets: dict[SequenceState, Ticket] = {}
         self._runner: Runner | None = None
         self._scheduler: Scheduler | None = None
+        self._drafted = self._accepted = 0
 
     @property
     def scheduler(self) -> Scheduler:
@@ -121,6 +140,21 @@ class Engine:
             return pool.num_blocks * pool.block_size
         given, size = self.config.cache_tokens, self.config.block_size
         return self._decoder.config.context_length if given is None else -(-given // size) * size
+
+    def stats(self) -> EngineStats:
+        """Counts so far. Waits for nobody and takes no memory; in the middle of a step a count may lack that step."""
+        scheduler = self._scheduler
+        if scheduler is None:
+            return EngineStats()
+        pool = scheduler.pool
+        return EngineStats(
+            cache_usage=min(1.0, max(0.0, pool.num_used / pool.num_blocks)),
+            prefix_queries=scheduler.queried_tokens,
+            prefix_hits=scheduler.hit_tokens,
+            preemptions=scheduler.preemptions,
+            drafted=self._drafted,
+            accepted=self._accepted,
+        )
 
     def _open(self) -> tuple[Runner, Scheduler]:
         weight, config = next(self._decoder.parameters()), self._decoder.config
@@ -367,6 +401,8 @@ class Engine:
                 right = max(0, len(choice.tokens) - 1)
                 generation.drafted_tokens += len(one.draft)
                 generation.accepted_tokens += right
+                self._drafted += len(one.draft)
+                self._accepted += right
                 one.drafter.learn(len(one.draft), right)
                 one.draft = []
             for place, (token, row) in enumerate(zip(choice.tokens, choice.logprobs, strict=True)):

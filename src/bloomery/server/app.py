@@ -8,6 +8,7 @@
     POST /v1/chat/completions
     POST /v1/responses
     POST /v1/embeddings
+    GET  /v1/requests[/{id}]      and POST /v1/requests/{id}/feedback, where requests are kept
     POST /tokenize, /detokenize
     GET  /tokenizer_info
 
@@ -31,7 +32,7 @@ from bloomery import __version__
 from bloomery.core.errors import ConfigError
 from bloomery.core.workspace import Workspace
 from bloomery.engine import LanguageModel, TextEncoder
-from bloomery.server import chat, completions, embeddings, responses, tokenizing
+from bloomery.server import chat, completions, embeddings, responses, store_routes, tokenizing
 from bloomery.server.audit import AuditLog
 from bloomery.server.chat import illustrated_prompt, read_chat
 from bloomery.server.completions import CompletionFormat, completion_options, completion_prompts
@@ -47,6 +48,7 @@ from bloomery.server.responses import ResponsesBody, response_image_urls, respon
 from bloomery.server.schemas import Body, ChatBody, CompletionBody
 from bloomery.server.service import Service
 from bloomery.server.shelf import Served, Shelf
+from bloomery.server.store_routes import Asked, FeedbackBody, add_feedback, list_requests, one_request
 from bloomery.server.tokenizing import DetokenizeBody, TokenizeBody
 from bloomery.server.visit import visit_of
 
@@ -121,6 +123,9 @@ class _Routes:
         app.post(chat.ROUTE, response_class=Response)(self.chat)
         app.post(responses.ROUTE, response_class=Response)(self.responses)
         app.post(embeddings.ROUTE, response_class=Response)(self.embeddings)
+        app.get(store_routes.ROUTE)(self.requests)
+        app.get(store_routes.ONE)(self.request)
+        app.post(store_routes.FEEDBACK)(self.feedback)
         app.post(tokenizing.TOKENIZE)(self.tokenize)
         app.post(tokenizing.DETOKENIZE)(self.detokenize)
         app.get(tokenizing.INFO)(self.tokenizer_info)
@@ -149,8 +154,7 @@ class _Routes:
 
     async def completions(self, body: CompletionBody, http: Request) -> Response:
         service = self._service
-        model = service.language_model(body.model, http)
-        body.refuse_unsupported()
+        model = _asked(service, body, http)
         prompts, options, n = completion_prompts(body), completion_options(body), body.n or 1
         job = service.enter(http)
         with job.leaving_on_error():
@@ -161,8 +165,7 @@ class _Routes:
 
     async def chat(self, body: ChatBody, http: Request) -> Response:
         service = self._service
-        model = service.language_model(body.model, http)
-        body.refuse_unsupported()
+        model = _asked(service, body, http)
         job, n = service.enter(http), body.n or 1
         with job.leaving_on_error():
             service.check_choices(1, n)
@@ -186,8 +189,7 @@ class _Routes:
 
     async def responses(self, body: ResponsesBody, http: Request) -> Response:
         service = self._service
-        model = service.language_model(body.model, http)
-        body.refuse_unsupported()
+        model = _asked(service, body, http)
         options = response_options(body, default_tokens=service.config.default_chat_tokens)
         messages, urls = response_messages(body), response_image_urls(body)
         job = service.enter(http)
@@ -217,6 +219,15 @@ class _Routes:
         finally:
             job.leave()
 
+    async def requests(self, asked: Asked, http: Request) -> dict[str, Any]:
+        return await asyncio.to_thread(list_requests, self._service.store, visit_of(http).tenant, asked)
+
+    async def request(self, request: str, http: Request) -> dict[str, Any]:
+        return await asyncio.to_thread(one_request, self._service.store, visit_of(http).tenant, request)
+
+    async def feedback(self, request: str, body: FeedbackBody, http: Request) -> dict[str, Any]:
+        return await asyncio.to_thread(add_feedback, self._service.store, visit_of(http).tenant, request, body)
+
     async def tokenize(self, body: TokenizeBody, http: Request) -> dict[str, Any]:
         return await asyncio.to_thread(tokenizing.tokenize, self._service.model(body.model, http), body)
 
@@ -225,6 +236,14 @@ class _Routes:
 
     async def tokenizer_info(self, http: Request, model: str | None = None) -> dict[str, Any]:
         return tokenizing.tokenizer_info(self._service.model(model, http))
+
+
+def _asked(service: Service, body: CompletionBody | ChatBody | ResponsesBody, http: Request) -> LanguageModel:
+    """The model that a body names. RequestError for what is not supported."""
+    model = service.language_model(body.model, http)
+    body.refuse_unsupported()
+    visit_of(http).private = (body.model_extra or {}).get("store") is False
+    return model
 
 
 def _streaming(body: Body) -> dict[str, bool]:

@@ -9,15 +9,18 @@ import ipaddress
 import os
 from dataclasses import dataclass
 
-from bloomery.core.errors import ConfigError
+from bloomery.core.errors import ConfigError, nearest
 from bloomery.engine import EngineConfig
 from bloomery.engine.scheduler import SchedulerConfig
 
 API_KEY_VARIABLE = "BLOOMERY_API_KEY"
+MIN_DRIFT_WINDOW = 30
+"""With fewer values, chance looks like drift."""
+STORES = ("off", "metadata", "content")
 _WILDCARDS = ("0.0.0.0", "::", "")
 _FROM_ONE = (
     *("max_running", "retry_after_seconds", "max_body_bytes", "max_json_depth", "max_choices"),
-    *("audit_log_bytes", "audit_log_files", "max_models"),
+    *("audit_log_bytes", "audit_log_files", "max_models", "store_rows"),
 )
 
 
@@ -49,6 +52,19 @@ class ServeConfig:
     """Size at which a new file of the audit log is begun."""
     audit_log_files: int = 8
     """Files of the audit log that are kept."""
+    store: str = "off"
+    """What is kept of requests in the workspace, to be searched: "metadata" is who, when, how much and what it took;
+    "content" prompts and answers too."""
+    store_rows: int = 100_000
+    """Requests that are kept, at most."""
+    store_days: float = 30.0
+    """How long they are kept."""
+    drift_window: int = 500
+    """Prompts and answers of a model that are compared with the first as many (see `drift`); 0: no watch."""
+    otlp_endpoint: str = ""
+    """Where traces are sent, over OTLP/HTTP: http://localhost:4318/v1/traces; "" nowhere."""
+    otlp_content: bool = False
+    """Prompts and answers in traces too."""
     model_folders: tuple[str, ...] = ()
     """Folders whose models may be loaded at run time, beside those of the workspace."""
     max_models: int = 16
@@ -80,6 +96,12 @@ class ServeConfig:
         for name in _FROM_ONE:
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} should be at least 1, not {getattr(self, name)}")
+        if self.store not in STORES:
+            raise ConfigError(f"unknown store {self.store!r}", hint=nearest(self.store, STORES))
+        if self.drift_window < 0 or 0 < self.drift_window < MIN_DRIFT_WINDOW:
+            raise ConfigError(f"drift_window should be 0 or at least {MIN_DRIFT_WINDOW}, not {self.drift_window}")
+        if not self.store_days > 0:
+            raise ConfigError(f"store_days should be more than 0, not {self.store_days}")
         if self.max_waiting < 0 or self.default_chat_tokens < 1:
             raise ConfigError("max_waiting should be at least 0 and default_chat_tokens at least 1")
         _ = self.engine  # a ConfigError now, not when a model is loaded

@@ -5,21 +5,86 @@ A registry of its own, so that two servers in one process do not mix. This modul
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from bloomery.core.quantity import Quantity
-from bloomery.engine import GenerationResult
+from bloomery.engine import GenerationResult, LanguageModel
+from bloomery.server.drift import DriftWatch
 from bloomery.server.waiting import WaitingRoom
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 _TOKEN_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
 
+_ENGINE_COUNTERS = {
+    "prefix_cache_queries": ("prefix_queries", "Tokens looked up in what is known of earlier prompts"),
+    "prefix_cache_hits": ("prefix_hits", "Tokens found there"),
+    "num_preemptions": ("preemptions", "Sequences that gave their memory back"),
+    "spec_decode_num_draft_tokens": ("drafted", "Tokens guessed"),
+    "spec_decode_num_accepted_tokens": ("accepted", "Tokens guessed right"),
+}
+
+
+class EngineCollector(Collector):
+    """What the engines of the models that are served now have counted, read when it is asked."""
+
+    def __init__(self, models: Callable[[], Iterable[LanguageModel]]) -> None:
+        self._models = models
+
+    def collect(self) -> Iterator[Metric]:
+        found = [(model.name, model.engine.stats()) for model in self._models()]
+        label = ["model_name"]
+        usage = GaugeMetricFamily(
+            "bloomery:kv_cache_usage_perc", "Share of key/value memory in use, 0 to 1", None, label
+        )
+        for name, stats in found:
+            usage.add_metric([name], stats.cache_usage)
+        yield usage
+        for metric, (field, text) in _ENGINE_COUNTERS.items():
+            counter = CounterMetricFamily(f"bloomery:{metric}", text, None, label)
+            for name, stats in found:
+                counter.add_metric([name], getattr(stats, field))
+            yield counter
+
+
+class DriftCollector(Collector):
+    """What the watch found last."""
+
+    def __init__(self, watch: DriftWatch) -> None:
+        self._watch = watch
+
+    def collect(self) -> Iterator[Metric]:
+        labels = ["model_name", "kind"]
+        alert = GaugeMetricFamily("bloomery:drift_alert", "1: not as it was", None, labels)
+        far = GaugeMetricFamily(
+            "bloomery:drift_distance", "Of the newest window from the reference", None, [*labels, "statistic"]
+        )
+        for model, kind, drift in self._watch.now():
+            alert.add_metric([model, kind], float(drift.alert))
+            for statistic, value in drift.distance.items():
+                far.add_metric([model, kind, statistic], value)
+        yield alert
+        yield far
+
+
 class Metrics:
     """Thread-safe. Every series but the two gauges carries the label `model_name`."""
 
-    def __init__(self, room: WaitingRoom) -> None:
+    def __init__(
+        self,
+        room: WaitingRoom,
+        models: Callable[[], Iterable[LanguageModel]] = tuple,
+        drift: DriftWatch | None = None,
+    ) -> None:
+        """`models` are those that are served when /metrics is asked."""
         self.registry = registry = CollectorRegistry()
+        registry.register(EngineCollector(models))
+        if drift is not None:
+            registry.register(DriftCollector(drift))
         label = ["model_name"]
 
         def histogram(name: str, text: str, buckets: tuple[float, ...] = _SECONDS) -> Histogram:

@@ -6,27 +6,24 @@ does not know wire formats.
 
 from __future__ import annotations
 
-import logging
 import secrets
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from bloomery.core.errors import BloomeryError
 from bloomery.core.quantity import Quantity
-from bloomery.core.workspace import Workspace
 from bloomery.engine import Delta, GenerationResult, LanguageModel, VisionLanguageModel
 from bloomery.engine.language_model import SamplingOptions, with_seed_of
 from bloomery.engine.sequence import Request
 from bloomery.models.image_processor import listed
 from bloomery.server.inspection import inspected
 from bloomery.server.metrics import Metrics
+from bloomery.server.record import Reader, Record, tell
 from bloomery.server.schemas import Inspect
 from bloomery.server.visit import Visit
 from bloomery.server.waiting import Job
 
-log = logging.getLogger("bloomery.server")
 CANCELLED_STATUS = 499
 
 
@@ -43,7 +40,6 @@ class ServedRequest:
     options: SamplingOptions
     job: Job
     metrics: Metrics
-    workspace: Workspace | None
     images: Sequence[Any] = ()
     visit: Visit = field(default_factory=Visit)
     """Whose tenant's caches are used, and where tokens and joules are noted."""
@@ -54,10 +50,15 @@ class ServedRequest:
     """So many are drawn for each prompt, and the `n` whose tokens are most probable on average are told."""
     inspect: Inspect | None = None
     """What to tell of how each choice came to be."""
+    readers: Sequence[Reader] = ()
+    """Who is told of the request when it is over."""
     created: int = field(default_factory=lambda: int(time.time()))
     results: list[GenerationResult] = field(default_factory=list)
     _inspections: dict[int, dict[str, Any]] = field(default_factory=dict)
     _inspected_joules: list[Quantity] = field(default_factory=list)
+    first_token_seconds: float | None = None
+    """From arrival to the first token of any choice."""
+    _finished: dict[int, GenerationResult] = field(default_factory=dict)
 
     def run(self) -> Iterator[tuple[int, Delta]]:
         """(choice, delta) pairs; stops when the job is cancelled."""
@@ -115,6 +116,8 @@ class ServedRequest:
         now = time.perf_counter()
         if delta.token_ids:
             self.visit.spend(completion=len(delta.token_ids))
+            if self.first_token_seconds is None:
+                self.first_token_seconds = now - self.job.entered
             if choice not in last:
                 self.metrics.first_token(self.model.name, now - self.job.entered)
             else:
@@ -122,6 +125,7 @@ class ServedRequest:
             last[choice] = now
         if delta.result is not None:
             self.results.append(delta.result)
+            self._finished[choice] = delta.result
             self.metrics.choice(self.model.name, delta.result)
 
     def _record(self, status: int) -> None:
@@ -130,24 +134,39 @@ class ServedRequest:
         self.metrics.request(name, queue_seconds=self.job.queue_seconds, seconds=seconds, failed=status == 500)
         energy = self.energy()
         self.visit.spend_energy(energy)
-        if self.workspace is None:
-            return
+        tell(self.readers, self._as_record(status, seconds))
+
+    def _as_record(self, status: int, seconds: float) -> Record:
         usage = self.usage()
-        try:
-            self.workspace.ledger.add_request(
-                request=self.id,
-                route=self.route,
-                model=name,
-                status=status,
-                prompt_tokens=usage["prompt_tokens"],
-                completion_tokens=usage["completion_tokens"],
-                seconds=seconds,
-                energy_joules=energy,
-                tenant=self.visit.tenant.name,
-            )
-        except BloomeryError as error:
-            # The answer matters more to the client than our books; whoever runs the server must know.
-            log.error("request %s is missing from the ledger: %s", self.id, error.one_line())
+        timings = usage["timings"]
+        return Record(
+            id=self.id,
+            route=self.route,
+            model=self.model.name,
+            tenant=self.visit.tenant.name,
+            status=status,
+            time=time.time() - seconds,
+            seconds=seconds,
+            queue_seconds=self.job.queue_seconds,
+            first_token_seconds=self.first_token_seconds,
+            prompt_ids=self.prompts,
+            answers=self._answers(),
+            completion_tokens=usage["completion_tokens"],
+            prefill_seconds=timings["prefill_seconds"],
+            decode_seconds=timings["decode_seconds"],
+            cached_tokens=usage["prompt_tokens_details"]["cached_tokens"],
+            energy=self.energy(),
+            private=self.visit.private,
+            decode=lambda ids, special: self.model.tokenizer.decode(ids, skip_special=not special),
+        )
+
+    def _answers(self) -> list[GenerationResult]:
+        """What was told, as far as it came to an end."""
+        finished = [self._finished[choice] for choice in sorted(self._finished)]
+        if len(finished) < len(self.prompts) * self.drawn:
+            return finished
+        told = self.told([[Delta(result=result)] for result in finished])
+        return [deltas[-1].result for deltas in told if deltas[-1].result is not None]
 
     def energy(self) -> Quantity:
         """Joules of all choices; unknown if one of them is, or if none was finished."""

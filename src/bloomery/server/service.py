@@ -6,14 +6,13 @@ This module does not know bodies, wire formats or routes.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Sequence
 from contextlib import aclosing
 from typing import Any
 
 from starlette.requests import Request
 
-from bloomery.core.errors import BloomeryError, RequestError
+from bloomery.core.errors import ConfigError, RequestError
 from bloomery.core.workspace import Workspace
 from bloomery.energy import open_meter
 from bloomery.engine import LanguageModel, TextEncoder
@@ -22,18 +21,21 @@ from bloomery.engine.metering import Bench
 from bloomery.server import embeddings
 from bloomery.server.config import ServeConfig
 from bloomery.server.drain import Drain
+from bloomery.server.drift import DriftWatch
 from bloomery.server.embeddings import Embedding
 from bloomery.server.inspection import check_inspect
 from bloomery.server.loading import LoadBody, load_onto
 from bloomery.server.metrics import Metrics
+from bloomery.server.record import Reader, Record, ledger_reader, tell
 from bloomery.server.schemas import ChatBody, CompletionBody
 from bloomery.server.served import CANCELLED_STATUS, ServedRequest, new_id
 from bloomery.server.shelf import Served, Shelf
+from bloomery.server.store import FILE, RequestStore
 from bloomery.server.tenant import ADMIN, INSPECT
+from bloomery.server.traces import Traces, otlp_exporter
 from bloomery.server.visit import Visit, visit_of
 from bloomery.server.waiting import Job, WaitingRoom
 
-log = logging.getLogger("bloomery.server")
 _LOOK_SECONDS = 0.02
 
 
@@ -45,8 +47,19 @@ class Service:
         self.workspace = workspace
         self.config = config
         self.room = WaitingRoom(max_running=config.max_running, max_waiting=config.max_waiting)
-        self.metrics = Metrics(self.room)
+        drift = DriftWatch(config.drift_window) if config.drift_window else None
+        self.metrics = Metrics(self.room, shelf.language_models, drift)
         self.drain = Drain()
+        self.store = _open_store(workspace, config)
+        self.readers: list[Reader] = [] if workspace is None else [ledger_reader(workspace.ledger)]
+        if self.store is not None:
+            self.readers.append(self.store.add)
+        if drift is not None:
+            self.readers.append(drift.add)
+        self._traces: Traces | None = None
+        if config.otlp_endpoint:
+            self._traces = Traces(otlp_exporter(config.otlp_endpoint), content=config.otlp_content)
+            self.readers.append(self._traces.add)
         self._bench: Bench | None = None
         self._loading = asyncio.Lock()
 
@@ -147,7 +160,7 @@ class Service:
             best_of=body.best_of if isinstance(body, CompletionBody) else None,
             inspect=inspect,
             metrics=self.metrics,
-            workspace=self.workspace,
+            readers=self.readers,
         )
 
     async def embed(self, work: Embedding, visit: Visit) -> bool:
@@ -176,23 +189,21 @@ class Service:
         self.metrics.request(name, queue_seconds=work.job.queue_seconds, seconds=visit.seconds, failed=status == 500)
         if status == 200:
             self.metrics.embedded(name, prompt_tokens=work.prompt_tokens, seconds=work.seconds, joules=work.energy)
-        if self.workspace is None:
-            return
-        request = new_id("embd")
-        try:
-            self.workspace.ledger.add_request(
-                request=request,
-                route=embeddings.ROUTE,
-                model=name,
-                status=status,
-                prompt_tokens=work.prompt_tokens,
-                completion_tokens=0,
-                seconds=visit.seconds,
-                energy_joules=work.energy,
-                tenant=visit.tenant.name,
-            )
-        except BloomeryError as error:
-            log.error("request %s is missing from the ledger: %s", request, error.one_line())
+        record = Record(
+            id=new_id("embd"),
+            route=embeddings.ROUTE,
+            model=name,
+            tenant=visit.tenant.name,
+            status=status,
+            time=visit.began,
+            seconds=visit.seconds,
+            queue_seconds=work.job.queue_seconds,
+            prompt_ids=work.rows,
+            prefill_seconds=work.seconds,
+            energy=work.energy,
+            decode=lambda ids, special: work.model.tokenizer.decode(ids, skip_special=not special),
+        )
+        tell(self.readers, record)
 
     def close(self) -> None:
         """Cancel what runs, and let the models go."""
@@ -200,6 +211,23 @@ class Service:
         self.shelf.clear()
         if self._bench is not None:
             self._bench.meter.close()
+        if self.store is not None:
+            self.store.close()
+        if self._traces is not None:
+            self._traces.close()
+
+
+def _open_store(workspace: Workspace | None, config: ServeConfig) -> RequestStore | None:
+    if config.store == "off":
+        return None
+    if workspace is None:
+        raise ConfigError("a request store needs a workspace", hint="build_app(models, workspace=...)")
+    return RequestStore(
+        workspace.root / FILE,
+        content=config.store == "content",
+        max_rows=config.store_rows,
+        max_days=config.store_days,
+    )
 
 
 def _other_kind(message: str, hint: str) -> RequestError:

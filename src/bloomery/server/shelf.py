@@ -84,6 +84,12 @@ class Shelf:
         visit.on_end(lambda: self._take_back(place))
         return place.model
 
+    def language_models(self) -> list[LanguageModel]:
+        """Those that are lent now, in their order."""
+        with self._lock:
+            places = list(self._places.values())
+        return [place.model for place in places if isinstance(place.model, LanguageModel)]
+
     def describe(self, name: str | None = None) -> list[dict[str, Any]]:
         """OpenAI's model objects, of all or of one; `max_model_len` and `kind` are extensions."""
         with self._lock:

@@ -33,6 +33,8 @@ class Visit:
     completion_tokens: int = 0
     energy: Quantity | None = None
     """Joules; None: no model was asked."""
+    private: bool = False
+    """The client asked, with `store: false`, that its content is not kept."""
     began: float = field(default_factory=time.time)
     _started: float = field(default_factory=time.perf_counter, init=False)
     _holders: int = field(default=1, init=False)

@@ -16,7 +16,7 @@ import torch
 from bloomery.core.errors import ConfigError, DataError, RequestError
 from bloomery.core.quantity import Quantity
 from bloomery.engine import GenerationResult, LanguageModel
-from bloomery.engine.engine import EngineConfig
+from bloomery.engine.engine import EngineConfig, EngineStats
 from bloomery.engine.scheduler import SchedulerConfig
 from bloomery.models import Decoder
 
@@ -344,3 +344,17 @@ def test_seconds_of_guessing_are_told(tiny: LanguageModel):
     timings = model.generate("Once", max_new_tokens=10, temperature=0.0, ignore_eos=True).timings
     wall = time.perf_counter() - began
     assert timings.prefill_seconds + timings.decode_seconds > 0.7 * wall
+
+
+def test_stats_of_memory_that_is_short(tiny: LanguageModel):
+    model = engine_of(tiny, block_size=4, cache_tokens=150)
+    assert model.engine.stats() == EngineStats() and model.engine._scheduler is None
+    requests = [
+        model.request(model.encode_prompt(p), [{"max_new_tokens": 40, "temperature": 0.0, "ignore_eos": True}])
+        for p in PROMPTS
+    ]
+    seen = [model.engine.stats().cache_usage for _ in model.engine.run_all(requests)]
+    stats = model.engine.stats()
+    assert 0.5 < max(seen) <= 1.0 and stats.cache_usage == 0.0
+    assert stats.preemptions == model.engine.scheduler.preemptions > 0
+    assert (stats.drafted, stats.accepted) == (0, 0)

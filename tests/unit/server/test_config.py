@@ -40,7 +40,8 @@ def test_a_wildcard_answers_any_host_for_a_key_guards_it():
     "values",
     [{"port": -1}, {"port": 65_536}, {"max_running": 0}, {"max_waiting": -1}, {"max_body_bytes": 0},
      {"max_json_depth": 0}, {"max_choices": 0}, {"default_chat_tokens": 0}, {"api_key": "two words"},
-     {"api_key": "schl\xfcssel"}, {"api_key": "line\n"}],
+     {"store": "all"}, {"store_rows": 0}, {"store_days": 0}, {"store_days": float("nan")}, {"drift_window": -1},
+     {"drift_window": 29}, {"api_key": "schl\xfcssel"}, {"api_key": "line\n"}],
     ids=str,
 )  # fmt: skip
 def test_wrong_values(values):

@@ -26,7 +26,6 @@ def make(tiny: LanguageModel, room: WaitingRoom, **options) -> ServedRequest:
         options={"max_new_tokens": 200, "seed": 0, "ignore_eos": True, **options},
         job=room.enter(),
         metrics=Metrics(room),
-        workspace=None,
     )
 
 

@@ -7,6 +7,7 @@ import pytest
 from bloomery.core.workspace import Workspace
 from bloomery.engine import LanguageModel
 from bloomery.server.metrics import Metrics
+from bloomery.server.record import ledger_reader
 from bloomery.server.served import CANCELLED_STATUS, ServedRequest, new_id
 from bloomery.server.waiting import WaitingRoom
 
@@ -23,7 +24,7 @@ def served(tiny: LanguageModel, workspace: Workspace) -> ServedRequest:
         options={"max_new_tokens": 6, "seed": 2**63 - 1, "ignore_eos": True, "temperature": 2.0},
         job=room.enter(),
         metrics=Metrics(room),
-        workspace=workspace,
+        readers=[ledger_reader(workspace.ledger)],
     )
 
 

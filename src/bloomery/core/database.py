@@ -1,0 +1,120 @@
+"""Database: one SQLite file with numbered migrations, for several threads and processes.
+
+WAL and a busy timeout let several processes write at once; writing is one transaction, whole or not at all. Trouble
+with the file is an ArtifactError with a hint. This module does not know any table.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from bloomery.core.errors import ArtifactError
+from bloomery.core.quantity import Quantity
+
+JOULES = "joules_low REAL, joules REAL, joules_high REAL, method TEXT NOT NULL"
+"""The columns of a `Quantity`."""
+_BUSY_SECONDS = 30.0
+
+
+class Database:
+    """Thread-safe handle; opening creates or migrates the file. `name` is what it is called in errors."""
+
+    def __init__(self, path: Path, migrations: Sequence[Sequence[str]], *, name: str) -> None:
+        self.path = path
+        self._name = name
+        self._lock = threading.RLock()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._db = sqlite3.connect(path, timeout=_BUSY_SECONDS, check_same_thread=False, isolation_level=None)
+            self._db.row_factory = sqlite3.Row
+            self._use_wal()
+            self._db.execute("PRAGMA synchronous=FULL")
+            self._db.execute("PRAGMA foreign_keys=ON")
+            self._migrate(migrations)
+        except OSError as error:
+            from bloomery.core.artifact import as_artifact_error
+
+            raise as_artifact_error(error, f"cannot open the {name}") from error
+        except sqlite3.Error as error:
+            raise self._error(error) from error
+
+    def close(self) -> None:
+        with self._lock:
+            self._db.close()
+
+    def _use_wal(self) -> None:
+        """Wait for our turn ourselves: when two processes open a new file at once, SQLite skips its busy timeout."""
+        limit = time.monotonic() + _BUSY_SECONDS
+        while True:
+            try:
+                self._db.execute("PRAGMA journal_mode=WAL")
+                return
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() > limit:
+                    raise
+                time.sleep(0.005)
+
+    def _migrate(self, migrations: Sequence[Sequence[str]]) -> None:
+        with self._writing() as db:
+            version = db.execute("PRAGMA user_version").fetchone()[0]
+            if version > len(migrations):
+                raise ArtifactError(f"{self.path} was written by a newer bloomery", hint="upgrade bloomery")
+            for number, statements in enumerate(migrations[version:], start=version + 1):
+                for statement in statements:
+                    db.execute(statement)
+                db.execute(f"PRAGMA user_version = {number}")
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            try:
+                self._db.execute("BEGIN IMMEDIATE")
+                try:
+                    yield self._db
+                    self._db.execute("COMMIT")
+                except BaseException:
+                    if self._db.in_transaction:  # a full disk has made SQLite roll back by itself
+                        self._db.execute("ROLLBACK")
+                    raise
+            except sqlite3.Error as error:
+                raise self._error(error) from error
+
+    def _rows(self, query: str, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
+        with self._lock:
+            try:
+                return [dict(row) for row in self._db.execute(query, parameters)]
+            except sqlite3.Error as error:
+                raise self._error(error) from error
+
+    def _error(self, error: sqlite3.Error) -> ArtifactError:
+        text = str(error)
+        hint = ""
+        if "full" in text:
+            hint = "the disk is full: free some space and run the same command again"
+        elif "readonly" in text or "unable to open" in text:
+            hint = "choose a folder that you may write to: --home DIR or BLOOMERY_HOME"
+        elif "malformed" in text or "not a database" in text:
+            hint = "the file is damaged: move it away and a new one is begun; artifacts keep their own manifests"
+        return ArtifactError(f"{self._name} {self.path}: {text}", hint=hint)
+
+
+def quantity_columns(quantity: Quantity) -> tuple[float | None, float | None, float | None, str]:
+    """The values of `JOULES`."""
+    return (quantity.low, quantity.central, quantity.high, quantity.method)
+
+
+def quantity_of(row: Mapping[str, Any]) -> Quantity:
+    """The quantity of a row with the columns `JOULES`."""
+    if row["method"] in (None, "unknown"):
+        return Quantity.unknown()
+    return Quantity(low=row["joules_low"], central=row["joules"], high=row["joules_high"], method=row["method"])
+
+
+def without_joules(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in row.items() if k not in ("joules_low", "joules", "joules_high", "method")}

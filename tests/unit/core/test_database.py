@@ -1,0 +1,47 @@
+"""Database: migrations, transactions that are whole or not at all, quantities there and back, damage in one line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bloomery.core.database import JOULES, Database, quantity_columns, quantity_of, without_joules
+from bloomery.core.errors import ArtifactError
+from bloomery.core.quantity import Quantity
+
+FIRST = (f"CREATE TABLE things (name TEXT PRIMARY KEY, {JOULES})",)
+
+
+def add(database: Database, name: str, joules: Quantity) -> None:
+    with database._writing() as db:
+        db.execute("INSERT INTO things VALUES (?,?,?,?,?)", (name, *quantity_columns(joules)))
+
+
+def test_rows_quantities_and_a_later_migration(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "things.sqlite"
+    first = Database(path, [FIRST], name="box")
+    known = Quantity(low=1.0, central=2.0, high=4.0, method="estimated")
+    add(first, "known", known)
+    add(first, "unknown", Quantity.unknown())
+    first.close()
+    second = Database(path, [FIRST, ("ALTER TABLE things ADD COLUMN size INTEGER DEFAULT 3",)], name="box")
+    rows = second._rows("SELECT * FROM things ORDER BY name")
+    assert [quantity_of(row) for row in rows] == [known, Quantity.unknown()]
+    assert without_joules(rows[0]) == {"name": "known", "size": 3}
+    second.close()
+    with pytest.raises(ArtifactError, match="newer"):
+        Database(path, [FIRST], name="box")
+
+
+def test_what_fails_leaves_nothing_and_says_which_file(tmp_path: Path) -> None:
+    database = Database(tmp_path / "a.sqlite", [FIRST], name="box")
+    with pytest.raises(ArtifactError, match=r"box .*a\.sqlite"), database._writing() as db:
+        db.execute("INSERT INTO things VALUES ('a', 1, 1, 1, 'user')")
+        db.execute("INSERT INTO things VALUES ('a', 1, 1, 1, 'user')")
+    assert database._rows("SELECT * FROM things") == []
+    database.close()
+    (tmp_path / "b.sqlite").write_bytes(b"no database at all, but long enough to be read as one" * 100)
+    with pytest.raises(ArtifactError) as caught:
+        Database(tmp_path / "b.sqlite", [FIRST], name="box")
+    assert "damaged" in caught.value.hint
