@@ -102,7 +102,7 @@ def test_user_text_cannot_spell_special_tokens(client: TestClient, tiny: Languag
         ({"guided_choice": []}, "guided_choice"),
         ({"structured_outputs": {"json": {"type": "text"}}}, "structured_outputs.json_schema"),
         ({"structured_outputs": {"grammar": "start: nothing"}}, "structured_outputs.grammar"),
-        ({"logit_bias": {"5": 1000}}, "logit_bias.5"),
+        ({"logit_bias": {"5": 1000}}, "logit_bias"),
         ({"frequency_penalty": 2.5}, "frequency_penalty"),
         ({"presence_penalty": -3}, "presence_penalty"),
         ({"temprature": 1}, "temprature"),
