@@ -97,8 +97,8 @@ def test_errors_are_the_clients_own(client: openai.OpenAI, server: str):
         client.chat.completions.create(model="tiny", messages=HELLO, temperature=-1)
     assert bad.value.param == "temperature" and bad.value.type == "invalid_request_error"
     with pytest.raises(openai.BadRequestError) as unsupported:
-        client.chat.completions.create(model="tiny", messages=HELLO, frequency_penalty=1)
-    assert unsupported.value.param == "frequency_penalty"
+        client.chat.completions.create(model="tiny", messages=HELLO, reasoning_effort="high")
+    assert unsupported.value.param == "reasoning_effort"
     with pytest.raises(openai.BadRequestError) as long:
         client.completions.create(model="tiny", prompt=[5] * 2_000, stream=True)
     assert long.value.code == "context_length_exceeded"

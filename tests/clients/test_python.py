@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,18 @@ PAIRS = [("Once upon", " a time there was"), ("def smelt(", "ore):"), ("", "Ein 
 TEXTS = ["Once upon a time there was a small furnace.", "Ein Ofen, klein und heiß", "a b " * 200]
 
 
-def test_lm_eval_scores_as_we_do_in_process(server: str, tiny_folder: Path):
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """As the server's process: sums over threads are in another order, and differ in their last bits."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_lm_eval_scores_as_we_do_in_process(server: str, tiny_folder: Path, one_thread: None):
     import bloomery as bl
 
     got = run("lm_eval", "lm_eval_scores.py", server, stdin={"pairs": PAIRS, "texts": TEXTS})

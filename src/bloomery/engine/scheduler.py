@@ -89,11 +89,15 @@ class Scheduler:
         room = config.prefill_tokens_beside_decode if plan.decode else config.prefill_tokens
         for sequence in self._readers():
             count = min(room, sequence.unread)
+            if count and sequence.request.scores_prompt:
+                # The same parts whoever else is there: what is told depends on them in its last bit.
+                part = min(config.prefill_tokens, config.prefill_tokens_beside_decode)
+                count = min(part - sequence.read % part, sequence.unread)
             if not count or sequence not in self.running:
                 continue
             if self._room_for(sequence, sequence.read + count, may_preempt=not plan.decode and not plan.prefill):
                 plan.prefill.append((sequence, count))
-                room -= count
+                room = max(0, room - count)
         return plan
 
     def read(self, sequence: SequenceState, count: int) -> None:
