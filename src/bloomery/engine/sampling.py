@@ -21,6 +21,7 @@ from bloomery.engine.constraint import Constraint
 from bloomery.engine.params import SamplingParams
 from bloomery.engine.results import TokenLogprob, TracedCandidate
 
+_COLDEST = 1e-30  # below, a temperature is zero in float32
 _LIKELY = 1024  # with top-p, so many tokens nearly always hold the mass that is asked for
 
 
@@ -54,7 +55,9 @@ def keep(logits: Tensor, params: SamplingParams) -> Candidates:
     if params.temperature == 0:
         best = logits.argmax().reshape(1)
         return Candidates(best, logits[best])
-    scores = logits / params.temperature
+    scores = logits / max(params.temperature, _COLDEST)
+    if not bool(torch.isfinite(scores.max())):  # so cold that logits overflow: their differences do not matter less
+        scores = (logits - logits.max()) / max(params.temperature, _COLDEST)
     found = Candidates(torch.arange(len(scores)), scores)
     if params.top_k and params.top_k < len(scores):
         threshold = torch.topk(scores, params.top_k).values[-1]

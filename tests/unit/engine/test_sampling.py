@@ -146,6 +146,13 @@ def test_greedy_takes_the_first_of_the_best():
     assert sampler.choose(torch.tensor([0.0, 3.0, 3.0, -1.0])) == 1
 
 
+@pytest.mark.parametrize("temperature", [5e-324, 1e-300, 1e-38, 1e-30, 1e-9])
+def test_next_to_no_temperature_is_greedy(temperature: float):
+    logits = logits_of(3, spread=30.0)
+    sampler = Sampler(SamplingParams(temperature=temperature, seed=1))
+    assert [sampler.choose(logits) for _ in range(5)] == [int(logits.argmax())] * 5
+
+
 def test_a_seed_fixes_the_draws_and_no_seed_draws_one():
     logits = logits_of(8)
     first, second = (Sampler(SamplingParams(seed=-7)) for _ in range(2))
