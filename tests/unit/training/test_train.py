@@ -115,7 +115,7 @@ def test_every_family_learns_sequences(corpus, tmp_path, family):
             objective="sequence",
             context_length=32,
             net=replace(NET, family=family, hidden_size=64),
-            fit=replace(FIT, steps=150, batch_rows=32, optimizer="adamw", learning_rate=5e-3, max_norm=1.0),
+            fit=replace(FIT, steps=220, batch_rows=32, optimizer="adamw", learning_rate=5e-3, max_norm=1.0),
         ),
         tokenizer_config=SMALL,
         workspace=tmp_path,
