@@ -57,10 +57,23 @@ def corpus(home: str, limit: int) -> Any:
     return curate(config=config, workspace=home)
 
 
-def one(home: str, pairs: str, kind: str, seed: int, epochs: float, split: str) -> dict[str, Any]:
-    """Train one net and score it; the figures of one arm."""
+def scored(texts: list[str], sources: list[str], references: list[str]) -> tuple[dict[str, float], dict[str, float]]:
+    """sacreBLEU, whole and by words of the source; the whole's interval over sentences, resampled."""
     import sacrebleu
 
+    whole = sacrebleu.BLEU().corpus_score(texts, [references], n_bootstrap=1000)
+    said = json.loads(whole.format(signature="case:mixed", is_json=True))
+    middle, half = said["confidence_mean"], said["confidence_var"]
+    bleu = {"all": whole.score}
+    for low, high in BANDS:
+        rows = [i for i, text in enumerate(sources) if low <= len(text.split()) <= high]
+        score = sacrebleu.corpus_bleu([texts[i] for i in rows], [[references[i] for i in rows]])
+        bleu[f"{low}-{high}"] = score.score
+    return bleu, {"mean": whole.score, "low": middle - half, "high": middle + half}
+
+
+def one(home: str, pairs: str, kind: str, seed: int, epochs: float, split: str) -> dict[str, Any]:
+    """Train one net and score it; the figures of one arm."""
     from bloomery.core.workspace import Workspace
     from bloomery.engine import SequenceModel, load
     from bloomery.tokenizer import TokenizerConfig
@@ -100,20 +113,13 @@ def one(home: str, pairs: str, kind: str, seed: int, epochs: float, split: str) 
     began = time.perf_counter()
     texts = [one.text for one in model.translate([text.strip() for text in sources], max_new_tokens=LONGEST)]
     seconds = time.perf_counter() - began
-    whole = sacrebleu.BLEU().corpus_score(texts, [references], n_bootstrap=1000)
-    said = json.loads(whole.format(signature="case:mixed", is_json=True))
-    middle, half = said["confidence_mean"], said["confidence_var"]
-    bleu = {"all": whole.score}
-    for low, high in BANDS:
-        rows = [i for i, text in enumerate(sources) if low <= len(text.split()) <= high]
-        score = sacrebleu.corpus_bleu([texts[i] for i in rows], [[references[i] for i in rows]])
-        bleu[f"{low}-{high}"] = score.score
+    bleu, resampled = scored(texts, sources, references)
     print(f"{kind}, seed {seed}: BLEU {bleu['all']:.1f}, {made.metrics['tokens_per_second']:,.0f} tokens/s", flush=True)
     return {
         "kind": kind,
         "seed": seed,
         "bleu": bleu,
-        "resampled": {"mean": whole.score, "low": middle - half, "high": middle + half},
+        "resampled": resampled,
         "parameters": made.metrics["parameters"],
         "steps": made.metrics["steps"],
         "nats_per_token": made.metrics["validation_nats_per_token"],

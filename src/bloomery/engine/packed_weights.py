@@ -17,13 +17,13 @@ from bloomery.core.errors import ConfigError, nearest
 from bloomery.models.compressed import scheme_of
 from bloomery.models.decoder import Decoder
 from bloomery.models.packed import CPU_FORMATS, CUDA_FORMATS
-from bloomery.models.packed_choice import choose
+from bloomery.models.packed_choice import PLAIN, choose
 from bloomery.models.packing import on_device, pack
 from bloomery.models.pretrained import load_with_codes
 from bloomery.models.weights import read_json
 
 log = logging.getLogger("bloomery.engine")
-PLAIN, AUTO = "plain", "auto"
+AUTO = "auto"
 WEIGHTS = (PLAIN, AUTO, *dict.fromkeys((*CPU_FORMATS, *CUDA_FORMATS)))
 """What `weights` may be."""
 

@@ -1,7 +1,7 @@
 """Runner: computes a plan: prompts part by part, then one step of all sequences that decode.
 
-A part of a prompt is computed by itself, so that its numbers do not depend on who else is there; the sequences that
-decode are one batch. This module does not know who is next (see `scheduler`) nor what is chosen (see `sampling`).
+A part of a prompt is computed by itself, with no row of another sequence in its products; the sequences that decode
+are one batch. This module does not know who is next (see `scheduler`) nor what is chosen (see `sampling`).
 """
 
 from __future__ import annotations

@@ -70,7 +70,7 @@ class ServedRequest:
                 self._observe(choice, delta, last)
                 if self.inspect is not None and delta.result is not None and not self.job.cancel.is_set():
                     told, joules = inspected(self.model, delta.result, self.inspect)
-                    self._inspections[id(delta)] = told
+                    self._inspections[id(delta.result)] = told  # results are kept: their ids stay their own
                     self._inspected_joules.append(joules)
                 yield choice, delta
             status = CANCELLED_STATUS if self.job.cancel.is_set() else 200
@@ -110,7 +110,8 @@ class ServedRequest:
 
     def inspected(self, delta: Delta) -> dict[str, Any]:
         """What is told beside a choice that ends with this delta; nothing unless it was asked for."""
-        return {"inspect": self._inspections[id(delta)]} if id(delta) in self._inspections else {}
+        told = self._inspections.get(id(delta.result))
+        return {} if told is None else {"inspect": told}
 
     def _observe(self, choice: int, delta: Delta, last: dict[int, float]) -> None:
         now = time.perf_counter()
