@@ -6,8 +6,8 @@ An encoder (ModernBERT's architecture, 2 layers, 64 wide) is trained to fill 30%
 (film reviews without their labels, web pages, novels, SMS), then tuned on labelled texts. Beside it: the same net tuned
 from random weights; a causal net of equal size and about as much computation (Qwen3's architecture), read at its last
 token; logistic regression on words and pairs of words. SST-2 with all of its 6,920 labelled sentences, 2,000 and 500,
-scored on its dev set; SMS spam with 200 labelled messages, scored on a fifth that is held out. One net of each kind
-learns from plain text; every seed tunes it anew, on other labels. Plain text that shares a run of eight words with a
+scored on its dev set; SMS spam with 200 labelled messages, scored on a fifth that is held out. Every seed learns from
+plain text anew and is tuned on other labels. Plain text that shares a run of eight words with a
 scored text is left out. `--tune` scores a fifth of the training labels instead, whose texts are left out of the plain
 text too: the learning rate was chosen there, from one grid for all nets. What this does not know: what larger
 nets or more text would reach.
@@ -171,9 +171,7 @@ def made_corpus(home: str, path: Path, fields: tuple[str, ...] = (), validation:
     return curate(config=config, workspace=home)
 
 
-def pretrained(
-    home: str, corpus: str, tokenizer: str, objective: str, seed: int, steps: int
-) -> tuple[str, dict[str, Any]]:
+def pretrained(home: str, corpus: str, tokenizer: str, objective: str, seed: int, steps: int) -> list[Any]:
     """A net that learnt from plain text: the id of its artifact, and figures."""
     from bloomery.core.workspace import Workspace
     from bloomery.training import TrainConfig, train
@@ -206,7 +204,7 @@ def pretrained(
     kept = ("parameters", "tokens_read", "validation_nats_per_token")
     figures = {"steps": steps, **{key: made.metrics[key] for key in kept}}
     print(f"{objective}, seed {seed}: {figures}, {made.metrics['tokens_per_second']:,.0f} tokens/s", flush=True)
-    return made.id, figures
+    return [made.id, figures]
 
 
 def tuned(
@@ -305,6 +303,7 @@ def compare(found: list[dict[str, Any]], task: str, seeds: int) -> dict[str, Any
             "accuracy": over_seeds(rows.mean(1).tolist()),
             "first_seed": share_interval(int(rows[0].sum()), texts),
             "over_scratch": paired_bootstrap(rows.mean(0) - right["from scratch"].mean(0)),
+            "over_scratch_seeds": over_seeds((rows - right["from scratch"]).mean(1).tolist()),
         }
         one = table[kind]
         print(
@@ -346,26 +345,28 @@ def main() -> None:
         tokenizer = train_tokenizer(corpus, config=TokenizerConfig(vocab_size=VOCABULARY, masks=True), workspace=home)
         tokenize(corpus, tokenizer, config=TokenizeConfig(context_length=CONTEXT), workspace=home)
         learnt = [one for one in STEPS if any(kind.startswith(one) for kind in kinds)]
-        arms = [(home, corpus.id, tokenizer.id, objective, 0, STEPS[objective]) for objective in learnt]
-        made = dict(zip(learnt, run_arms(pretrained, arms, jobs=asked.jobs), strict=True)) if arms else {}
-        starts = {objective: identity for objective, (identity, _) in made.items()}
+        arms = [(home, corpus.id, tokenizer.id, one, seed, STEPS[one]) for one in learnt for seed in seeds]
+        sizes = [NET, WINDOW, CONTEXT, BATCH]
+        made = run_arms(pretrained, arms, jobs=asked.jobs, settings=sizes) if arms else []
+        starts = {(one, seed): made[place][0] for place, (*_, one, seed, _) in enumerate(arms)}
         found = run_arms(
             tuned,
             [
-                (home, tokenizer.id, starts.get(kind.split(",")[0], ""), kind, task, seed, asked.tune, setting)
+                (home, tokenizer.id, starts.get((kind.split(",")[0], seed), ""), kind, task, seed, asked.tune, setting)
                 for seed in seeds
                 for task in tasks
                 for kind in kinds
                 for setting in (range(len(GRID[task])) if asked.tune else [CHOSEN])
             ],
             jobs=asked.jobs,
+            settings=[*sizes, GRID],
         )
     if asked.tune:
         show_grid(found)
         return
     result = {task: compare(found, task, asked.seeds) for task in tasks}
     size = {
-        "plain": {one: figures for one, (_, figures) in made.items()},
+        "plain": {one: [made[place][1] for place, arm in enumerate(arms) if arm[3] == one] for one in learnt},
         "batch": BATCH,
         "context": CONTEXT,
         "vocabulary": VOCABULARY,

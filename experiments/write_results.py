@@ -38,7 +38,7 @@ def _seeds(found: Mapping[str, Any]) -> str:
 def translation(found: Mapping[str, Any]) -> str:
     """Multi30k."""
     published = {"GRU": "LSTM 13.8", "GRU with attention": "28.3", "transformer": "above that"}
-    nets, timed = found["table"], all("tokens_per_second" in one for one in found["table"].values())
+    nets, speeds = found["table"], found.get("speeds")
     bands = list(next(iter(nets.values()))["bleu"])
     rows = []
     for kind, one in nets.items():
@@ -48,24 +48,40 @@ def translation(found: Mapping[str, Any]) -> str:
             else f"{one['bleu'][band]['mean']:.1f}"
             for band in bands
         ]
-        speed = [f"{one['tokens_per_second']['mean']:,.0f}"] if timed else []
+        speed = [shown(speeds["nets"][kind], ",.0f")] if speeds else []
         rows.append([kind, f"{one['parameters']:,}", *scores, *speed, published.get(kind, "")])
     named = ["BLEU, all" if band == "all" else f"{band} words" for band in bands]
-    speed = ["tokens/s of training"] if timed else []
+    speed = ["tokens/s of training"] if speeds else []
     text = table(["net", "parameters", *named, *speed, "published, full size"], rows)
-    note = (
-        "One thread a net, source and target tokens counted."
-        if timed
-        else "How fast each trains is not said: it takes a machine that does nothing else, and `--timed`."
-    )
+    note = "How fast each trains is not said: it takes a machine that does nothing else, and `--timed`."
+    if speeds:
+        note = (
+            f"Speed: {speeds['rounds']} rounds of {speeds['steps']} steps, the nets in turn, {speeds['threads']} "
+            "threads, source and target tokens counted (`--timed`, on a machine that does nothing else)."
+        )
     means = "means over seeds"
     if found["seeds"] == 1:
         means = "no interval; that of the whole is over sentences, resampled"
     return (
         f"Multi30k, German to English, test of 2016, sacreBLEU, greedy; {_seeds(found)}. Every net has the same "
         f"pairs, batches of {found['batch']} and {found['epochs']:g} epochs; {found['vocabulary']:,} subwords; "
-        f"choices were made on the validation pairs. By words of the source: {means}. {note}\n\n{text}"
+        f"choices were made on the validation pairs. By words of the source: {means}. {note}\n\n{text}{_gaps(found)}"
     )
+
+
+def _gaps(found: Mapping[str, Any]) -> str:
+    """How far the net with one vector is behind, by length."""
+    if "gaps" not in found:
+        return ""
+    names = {"difference": "behind by, BLEU", "share": "share of its BLEU"}
+    rows = [
+        [other, names[what], *(shown(value, ".1f" if what == "difference" else ".2f") for value in bands.values())]
+        for other, both in found["gaps"].items()
+        for what, bands in both.items()
+    ]
+    bands = next(iter(next(iter(found["gaps"].values())).values()))
+    head = ["the GRU beside", "", *("all" if band == "all" else f"{band} words" for band in bands)]
+    return f"\n\nThe GRU without attention beside the others, seed by seed:\n\n{table(head, rows)}"
 
 
 def sequences(found: Mapping[str, Any]) -> str:
@@ -84,23 +100,26 @@ def blanks(found: Mapping[str, Any]) -> str:
     rows = []
     for task, one in found["tasks"].items():
         for kind, figures in one["table"].items():
-            gain = "" if kind == "from scratch" else shown(figures["over_scratch"], "+.3f")
-            rows.append([task, f"{one['labels']:,}", kind, shown(figures["accuracy"], ".3f"), gain])
-    text = table(["task", "labels", "net", "accuracy", "over scratch (texts resampled)"], rows)
+            gains = [figures[key] for key in ("over_scratch", "over_scratch_seeds")]
+            gain = ["", ""] if kind == "from scratch" else [shown(one, "+.3f") for one in gains]
+            rows.append([task, f"{one['labels']:,}", kind, shown(figures["accuracy"], ".3f"), *gain])
+    columns = ["task", "labels", "net", "accuracy", "over scratch (texts resampled)", "over scratch (over seeds)"]
+    text = table(columns, rows)
     net, plain = found["net"], found["plain"]
     learnt = " and ".join(
-        f"{one['steps']:,} steps ({kind}: {one['parameters']:,} parameters, {one['tokens_read'] / 1e6:.1f}M tokens)"
-        for kind, one in plain.items()
+        f"{ones[0]['steps']:,} steps ({kind}: {ones[0]['parameters']:,} parameters, "
+        f"{ones[0]['tokens_read'] / 1e6:.1f}M tokens)"
+        for kind, ones in plain.items()
     )
     missing = "" if "causal" in plain else " A causal net beside them is not measured yet."
     return (
         f"Nets of {net['num_hidden_layers']} layers, {net['hidden_size']} wide, {found['vocabulary']:,} subwords, "
-        f"trained on plain text for {learnt}, one of each kind, then tuned on labels; every seed draws other labels, "
-        "where there are more. The learning rate, of two, was chosen on a fifth of SST-2's training labels, with one "
-        f"seed: the higher one for every net.{missing} SST-2 is scored on its dev set, SMS spam on a "
-        "fifth that is held out. The last column is the difference to the same net from scratch, paired by text, the "
-        "mean over seeds; its "
-        "interval is of the texts alone, not of pretraining anew. For scale: BERT base "
+        f"trained on plain text for {learnt}, anew for every seed, then tuned on labels; every seed draws "
+        "other labels, where there are more. The learning rate, of two, was chosen on a fifth of SST-2's training "
+        f"labels, with one seed: the higher one for every net.{missing} SST-2 is scored on its dev set, SMS spam on a "
+        "fifth that is held out. The last columns are the difference to the same net from scratch, paired by text, the "
+        "mean over seeds: with the interval of other texts, and with that of other seeds (plain text anew, labels, "
+        "order). For scale: BERT base "
         "(110 million parameters, 3.3 billion words of plain text, 67,000 labelled phrases) is published with .935 "
         f"on SST-2's test set.\n\n{text}"
     )
