@@ -28,8 +28,8 @@ NETS: dict[str, dict[str, Any]] = {
     "transformer": {"family": "t5", "hidden_size": 128, "num_hidden_layers": 3, "num_attention_heads": 4},
 }
 OPTIMIZERS: dict[str, tuple[str, float]] = {
-    "GRU": ("adamw", 4e-3),
-    "GRU with attention": ("adamw", 4e-3),
+    "GRU": ("muon", 0.01),
+    "GRU with attention": ("muon", 0.01),
     "transformer": ("muon", 0.01),
 }
 VOCABULARY, BATCH, LONGEST = 3000, 64, 80
