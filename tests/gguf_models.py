@@ -34,6 +34,7 @@ _NEOX = {
     "rotary_pct": 0.5,
     "tie_word_embeddings": False,
 }
+_BLOOM = {"hidden_size": 32, "n_layer": 3, "n_head": 4, "seq_length": 256}
 _YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}
 _LLAMA3 = {
     "rope_type": "llama3",
@@ -75,6 +76,8 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "olmo2 tied": ("olmo2", {"tie_word_embeddings": True}),
     "phi3": ("phi3", {"partial_rotary_factor": 0.5, "sliding_window": None, "pad_token_id": None}),
     "gpt2": ("gpt2", _GPT2),
+    "bloom": ("bloom", _BLOOM),
+    "bloom, six heads": ("bloom", {**_BLOOM, "hidden_size": 48, "n_head": 6}),
     "gpt_neox": ("gpt_neox", _NEOX),
     "gpt_neox in series": ("gpt_neox", {**_NEOX, "use_parallel_residual": False}),
 }
@@ -95,7 +98,7 @@ def random_model(folder: Path, family: str, *, tokenizer: Path | None = None, **
         write_tokenizer(learn(text, TokenizerConfig(vocab_size=320)), folder)
     codec = Tokenizer.load(tokenizer or folder)
     codec.save(folder)
-    sizes = {} if family in ("gpt2", "gpt_neox") else SIZES
+    sizes = {} if family in ("gpt2", "gpt_neox", "bloom") else SIZES
     config = ModelConfig.from_hf({"model_type": family, **sizes, "vocab_size": max(codec.vocab_size, 300), **changes})
     torch.manual_seed(0)
     decoder = Decoder(config)
