@@ -182,7 +182,9 @@ def _projector(
     _add_all(gguf, writer, projector_tensors(model))
     note(f"llama.cpp sees with the second file: llama-mtmd-cli -m FILE.gguf --mmproj {MMPROJ}FILE.gguf --image PICTURE")
     if model.config.vision_config.family.cls_token:
-        note("llama.cpp misplaces the class token of CLIP's encoder until its issue 25814 is closed: it sees worse there")
+        note(
+            "llama.cpp misplaces the class token of CLIP's encoder until its issue 25814 is closed: it sees worse there"
+        )
     if processor.do_center_crop:
         note("llama.cpp pads a picture to a square, where this model cuts one out of its middle: square ones are alike")
     return writer

@@ -20,7 +20,7 @@ _CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
 _REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 _THREE_DIGITS = _CONTRACTIONS + r"\p{N}{1,3}" + _REST
 _ONE_DIGIT = (_CONTRACTIONS + r"\p{N}{1,1}" + _REST, _CONTRACTIONS + r"\p{N}" + _REST)
-_BLOOM = r" ?[^(\s|[.,!?…。，、।۔،])]+"  # noqa: RUF001
+_BLOOM = r" ?[^(\s|[.,!?…。，、।۔،])]+"
 _MARK = "▁"
 _NEVER = -1e9
 """The score of a piece that nothing is merged into."""
