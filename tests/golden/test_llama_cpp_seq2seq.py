@@ -55,8 +55,9 @@ def batch(ids):
     return made
 batch.start = 0
 assert c.llama_model_has_encoder(model) and c.llama_model_has_decoder(model)
-found = {"tokens": [tokenize(text, False) for text in asked["texts"]], "start": c.llama_model_decoder_start_token(model),
-         "prompts": [tokenize(text, True) for text in asked["texts"]], "greedy": []}
+found = {"tokens": [tokenize(text, False) for text in asked["texts"]], "greedy": [],
+         "prompts": [tokenize(text, True) for text in asked["texts"]],
+         "start": c.llama_model_decoder_start_token(model)}
 assert c.llama_encode(context, batch(asked["ids"])) == 0
 size, next_token, rows = c.llama_vocab_n_tokens(vocab), found["start"], []
 batch.start = 0

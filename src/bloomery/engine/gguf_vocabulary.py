@@ -1,8 +1,8 @@
 """GGUF vocabularies: a tokenizer as llama.cpp's own code runs it.
 
 llama.cpp does not read tokenizer.json: it has byte-level BPE with split patterns that it knows by name, SentencePiece's
-BPE and Unigram, and BERT's word pieces. A tokenizer that is one of these is written as such, any other is an error: text
-must give the same ids there as here. This module does not know models.
+BPE and Unigram, and BERT's word pieces. A tokenizer that is one of these is written as such, any other is an error:
+text must give the same ids there as here. This module does not know models.
 """
 
 from __future__ import annotations
