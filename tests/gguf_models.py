@@ -34,6 +34,7 @@ _NEOX = {
     "rotary_pct": 0.5,
     "tie_word_embeddings": False,
 }
+_BLOOM = {"hidden_size": 32, "n_layer": 3, "n_head": 4, "seq_length": 256}
 _YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}
 _LLAMA3 = {
     "rope_type": "llama3",
@@ -75,6 +76,8 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "olmo2 tied": ("olmo2", {"tie_word_embeddings": True}),
     "phi3": ("phi3", {"partial_rotary_factor": 0.5, "sliding_window": None, "pad_token_id": None}),
     "gpt2": ("gpt2", _GPT2),
+    "bloom": ("bloom", _BLOOM),
+    "bloom, six heads": ("bloom", {**_BLOOM, "hidden_size": 48, "n_head": 6}),
     "gpt_neox": ("gpt_neox", _NEOX),
     "gpt_neox in series": ("gpt_neox", {**_NEOX, "use_parallel_residual": False}),
 }
@@ -95,7 +98,7 @@ def random_model(folder: Path, family: str, *, tokenizer: Path | None = None, **
         write_tokenizer(learn(text, TokenizerConfig(vocab_size=320)), folder)
     codec = Tokenizer.load(tokenizer or folder)
     codec.save(folder)
-    sizes = {} if family in ("gpt2", "gpt_neox") else SIZES
+    sizes = {} if family in ("gpt2", "gpt_neox", "bloom") else SIZES
     config = ModelConfig.from_hf({"model_type": family, **sizes, "vocab_size": max(codec.vocab_size, 300), **changes})
     torch.manual_seed(0)
     decoder = Decoder(config)
@@ -103,4 +106,62 @@ def random_model(folder: Path, family: str, *, tokenizer: Path | None = None, **
         for parameter in decoder.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.1)
     save_pretrained(decoder, folder)
+    return folder
+
+
+_TOWER: dict[str, Any] = {
+    "hidden_size": 24,
+    "intermediate_size": 40,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "image_size": 28,
+    "patch_size": 7,
+}
+SEES: dict[str, dict[str, Any]] = {
+    "clip": {"vision_config": {"model_type": "clip_vision_model", **_TOWER}},
+    "clip, other layers, no bias": {
+        "vision_config": {"model_type": "clip_vision_model", **_TOWER, "hidden_act": "gelu"},
+        "vision_feature_layer": [1, -1],
+        "multimodal_projector_bias": False,
+    },
+    "siglip": {
+        "vision_config": {"model_type": "siglip_vision_model", **_TOWER},
+        "vision_feature_select_strategy": "full",
+        "vision_feature_layer": -1,
+        "text_config": {"model_type": "qwen3"},
+    },
+}
+"""LLaVA's configs beside what `random_llava` gives them."""
+
+
+def random_llava(folder: Path, **changes: Any) -> Path:
+    """A random LLaVA with a byte-level tokenizer that has <image>."""
+    import torch
+
+    from bloomery.models.image_processor import ImageProcessor
+    from bloomery.models.vision_language import VisionLanguage, save_vision_language
+    from bloomery.models.vision_language_config import VisionLanguageConfig
+    from bloomery.tokenizer.train import TokenizerConfig, learn, write_tokenizer
+
+    folder.mkdir()
+    text = ["Once upon a time there was a small furnace. Ein Ofen glüht über Nacht: 火 🔥 don't 1234"] * 4
+    backend = learn(text, TokenizerConfig(vocab_size=320))
+    backend.add_special_tokens(["<image>"])
+    write_tokenizer(backend, folder)
+    language = {"model_type": "llama", **SIZES, "vocab_size": 330, **changes.pop("text_config", {})}
+    config = VisionLanguageConfig.from_hf(
+        {"model_type": "llava", "image_token_id": backend.token_to_id("<image>"), "text_config": language, **changes}
+    )
+    torch.manual_seed(0)
+    model = VisionLanguage(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    save_vision_language(model, folder)
+    square = {"height": 28, "width": 28}
+    kind = "CLIPImageProcessor" if config.vision_config.family.cls_token else "SiglipImageProcessor"
+    values: dict[str, Any] = (
+        {"size": {"shortest_edge": 28}, "crop_size": square} if "CLIP" in kind else {"size": square}
+    )
+    ImageProcessor.from_hf({"image_processor_type": kind, **values}).to_folder(folder)
     return folder

@@ -99,10 +99,10 @@ def lines(shared_data: Path) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("name", ["dbrx", "llama-bpe", "qwen2", "gpt-2", "smollm"])
+@pytest.mark.parametrize("name", ["dbrx", "llama-bpe", "qwen2", "gpt-2", "smollm", "bloom"])
 def test_byte_level_ids(name: str, tmp_path: Path, lines: list[str]):
     """The same ids by every split pattern that llama.cpp knows by name."""
-    from tokenizers import pre_tokenizers
+    from tokenizers import Regex, pre_tokenizers
 
     from bloomery.tokenizer import TokenizerConfig
     from bloomery.tokenizer.train import learn, write_tokenizer
@@ -115,6 +115,10 @@ def test_byte_level_ids(name: str, tmp_path: Path, lines: list[str]):
         backend.pre_tokenizer = whole
     elif name == "smollm":
         backend.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), whole])
+    elif name == "bloom":
+        split = pre_tokenizers.Split(Regex(r" ?[^(\s|[.,!?…。，、।۔،])]+"), behavior="isolated")
+        bytes_only = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+        backend.pre_tokenizer = pre_tokenizers.Sequence([split, bytes_only])
     elif name == "llama-bpe":
         backend.model.ignore_merges = True
     write_tokenizer(backend, folder)

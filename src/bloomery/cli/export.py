@@ -25,7 +25,7 @@ def export(
     *,
     model: ModelName = "",
     dtype: Dtype = None,
-    gguf: Annotated[bool, Parameter(negative=(), help="One file for llama.cpp.")] = False,
+    gguf: Annotated[bool, Parameter(negative=(), help="One file for llama.cpp; two, if it sees.")] = False,
     quantize: Annotated[
         str | None,
         Parameter(help="Lighter weights: int8 or int4 (compressed-tensors, which vLLM reads), or float16."),
@@ -49,7 +49,7 @@ def export(
     if measure is not None and quantize is None:
         raise ConfigError("--measure compares quantised weights with the model's own", hint="add --quantize int8")
     from bloomery.engine.exchange import export_model
-    from bloomery.engine.gguf_file import export_gguf
+    from bloomery.engine.gguf_file import gguf_files
 
     workspace = common.workspace()
     reference = model or workspace.latest("model")
@@ -57,10 +57,11 @@ def export(
     notes: list[str] = []
     options: dict[str, Any] = {"dtype": dtype, "workspace": workspace, "note": notes.append}
     if gguf:
-        made = export_gguf(reference, target, **options)
+        files = gguf_files(reference, target, **options)
+        made = files[0]
     else:
         made = export_model(reference, target, quantize=quantize, group_size=group_size, **options)
-    files = sorted(path for path in made.rglob("*") if path.is_file()) if made.is_dir() else [made]
+        files = sorted(path for path in made.rglob("*") if path.is_file())
     size = sum(path.stat().st_size for path in files)
     names = [path.relative_to(made).as_posix() if made.is_dir() else path.name for path in files]
     document: dict[str, Any] = {"path": str(made), "files": names, "bytes": size}

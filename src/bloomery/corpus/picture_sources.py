@@ -24,6 +24,7 @@ from bloomery.corpus.sources import source_files, walk
 from bloomery.corpus.streams import BrokenStream, lines, read_blocks
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif")
+_MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"RIFF", b"GIF8")
 TAR_SUFFIXES = (".tar", ".tgz")
 _MIB = 1024 * 1024
 _CAPTION_BYTES = _MIB
@@ -149,9 +150,17 @@ def _read(path: Path, config: PicturesConfig, problems: Problems) -> Iterator[Fo
             other = path.with_suffix(suffix)
             if config.captions == "text" and other.is_file() and other.stat().st_size <= _CAPTION_BYTES:
                 beside[suffix] = other.read_bytes()
+        if path.suffix.lower() in (".txt", ".json") and _has_picture(path):
+            return  # it says something of a picture, which a pattern has found too
         data = _bounded(path, config, problems)
-        if data is not None:
+        if data is not None and path.suffix.lower() not in PICTURE_SUFFIXES and not data.startswith(_MAGIC):
+            problems.add("no_picture", str(path), "neither by its name nor by its first bytes")
+        elif data is not None:
             yield from _captioned(data, path.parent.name, path.stem, beside, readable(str(path)), config, problems)
+
+
+def _has_picture(path: Path) -> bool:
+    return any(path.with_suffix(suffix).is_file() for suffix in PICTURE_SUFFIXES)
 
 
 def _bounded(path: Path, config: PicturesConfig, problems: Problems) -> bytes | None:

@@ -38,6 +38,17 @@ PICTURES = "pictures"
 _VERSION = 1
 _GROUP = 64
 _PROGRESS_SECONDS = 0.25
+_HINTS = {
+    "no_caption": "put a .txt beside each picture, or --set pictures.captions=folder (or name); in JSONL or Parquet, "
+    "--set pictures.caption_field=FIELD",
+    "no_image": "--set pictures.image_field=FIELD says where a row has its picture",
+    "outside_the_folder": "paths begin in the file's folder, or in --set pictures.image_root=FOLDER below it",
+    "image_too_large": "--set pictures.max_image_bytes=BYTES lets larger ones in",
+    "damaged": "PNG, JPEG, WebP and GIF files are read",
+    "elsewhere": "more pictures, or --set pictures.validation_fraction=0 --set pictures.test_fraction=0",
+    "no_picture": "folders of pictures, tar shards, JSONL or Parquet",
+}
+"""What to do where a corpus has nothing to train on, by cause."""
 
 
 @dataclass(frozen=True)
@@ -171,6 +182,7 @@ class _Pictures:
         self.run, self.config = run, config
         self.problems = Problems(strict=config.strict)
         self.dropped: Counter[str] = Counter()
+        self._damaged = ""
         self.folder = run.new_folder()
 
     def work(self) -> Artifact:
@@ -192,10 +204,7 @@ class _Pictures:
             "problems": self.problems.total,
         }
         if not writers["train"].pictures:
-            said = f"; the first problem: {self.problems.first()}" if self.problems.total else ""
-            raise DataError(
-                f"no picture is left for training{said}", hint="captions=folder or captions=name where there are none"
-            )
+            raise self._nothing_left({split: writer.pictures for split, writer in writers.items()})
         if self.problems.total:
             self.run.note(f"{self.problems.total} problems in the sources, the first: {self.problems.first()}")
         report = {
@@ -207,6 +216,18 @@ class _Pictures:
         text = json.dumps(report, indent=1, ensure_ascii=False, sort_keys=True)
         (self.folder / "report.json").write_bytes(text.encode("utf-8", "replace"))
         return self.run.publish(self.folder, kind=PICTURES, metrics=metrics)
+
+    def _nothing_left(self, pictures: dict[str, int]) -> DataError:
+        """The error for an empty training split, with a hint for the most frequent of its causes."""
+        causes = self.problems.counts + Counter({reason: self.dropped[reason] for reason in ("damaged",)})
+        elsewhere = sum(pictures.values())
+        if elsewhere:
+            said, hint = f"; validation and test have all {elsewhere:,}", _HINTS["elsewhere"]
+        else:
+            first = self.problems.first() or self._damaged
+            said = f"; the first problem: {first}" if first else ""
+            hint = _HINTS.get(causes.most_common(1)[0][0] if causes else "", _HINTS["no_picture"])
+        return DataError(f"no picture is left for training{said}", hint=hint)
 
     def _place(
         self, found: FoundPicture, seen: SeenDigests, writers: dict[str, _ShardWriter], drops: LineWriter
@@ -221,6 +242,7 @@ class _Pictures:
         try:
             width, height = open_image(found.data, max_pixels=self.config.max_pixels).size
         except DataError as error:
+            self._damaged = self._damaged or f"{found.source}: {error.message}"
             self._drop(drops, name, found, "damaged", error.message)
             return
         split = hash_split(

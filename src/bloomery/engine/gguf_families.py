@@ -147,6 +147,14 @@ GGUF_FAMILIES: dict[str, GgufFamily] = {
         head="own",
         lacks=_square,
     ),
+    "bloom": GgufFamily(
+        architecture="bloom",
+        activations=_GELU,
+        layer_norm=True,
+        joined=_JOINED_QKV,
+        biases=_GPT.biases,
+        lacks=_square,
+    ),
 }
 """By our model_type."""
 
@@ -168,6 +176,7 @@ _PARTS = {
 _WHOLE = {
     "model.embed_tokens": "token_embd",
     "model.embed_positions": "position_embd",
+    "model.embed_norm": "token_embd_norm",
     "model.norm": "output_norm",
     "lm_head": "output",
 }

@@ -1,4 +1,4 @@
-"""GGUF out: a decoder or an encoder of texts and its tokenizer in one file for llama.cpp, by ggml's `gguf` library.
+"""GGUF out: a model and its tokenizer in one file for llama.cpp (two, if it reads pictures), by ggml's `gguf` library.
 
 Matrices are float32, float16 or bfloat16, norms, biases and rope factors float32, as its converter writes them. This
 module does not quantise, and reads no GGUF; it does not know families (`gguf_families`) nor tokenizers
@@ -22,15 +22,21 @@ from bloomery.core.errors import ConfigError, DataError, MissingExtraError
 from bloomery.core.workspace import Workspace
 from bloomery.engine.gguf_encoder import encoder_tensors, gguf_encoder, write_encoder
 from bloomery.engine.gguf_families import GgufFamily, context_of, gguf_family, gguf_tensors, slides_otherwise
+from bloomery.engine.gguf_projector import CLIP, MMPROJ, check_projector, projector_tensors, write_projector
+from bloomery.engine.gguf_seq2seq import ARCHITECTURE as SEQ2SEQ
+from bloomery.engine.gguf_seq2seq import check_seq2seq, seq2seq_tensors, write_seq2seq
 from bloomery.engine.gguf_vocabulary import write_vocabulary
 from bloomery.engine.loading import as_dtype, find_model
-from bloomery.models import ModelConfig, load_pretrained
+from bloomery.models import Decoder, ModelConfig, load_pretrained
 from bloomery.models.encoder import load_encoder
 from bloomery.models.families import SLIDING
+from bloomery.models.image_processor import ImageProcessor
 from bloomery.models.kinds import kind_of
 from bloomery.models.pooling import Pooling
+from bloomery.models.seq2seq import load_seq2seq
+from bloomery.models.vision_language import load_vision_language
 from bloomery.models.weights import read_json
-from bloomery.tokenizer import Tokenizer
+from bloomery.tokenizer import Tokenizer, TokenizerPair
 
 _FILE_TYPES = {torch.float32: "ALL_F32", torch.float16: "MOSTLY_F16", torch.bfloat16: "MOSTLY_BF16"}
 _log = logging.getLogger("bloomery.engine")
@@ -46,33 +52,49 @@ def export_gguf(
 ) -> Path:
     """Write one GGUF file; it appears whole or not at all. `dtype` None keeps the checkpoint's.
 
-    `note` is told what the reader should know: a context cut to what llama.cpp computes exactly. Raises ConfigError
-    for a family, option or tokenizer that llama.cpp does not have, DataError if the file is there already,
-    MissingExtraError without the `gguf` library.
+    What a model reads pictures with is a second file, `gguf_files` names both. `note` is told what the reader should
+    know: a context cut to what llama.cpp computes exactly. Raises ConfigError for a family, option or tokenizer that
+    llama.cpp does not have, DataError if a file is there already, MissingExtraError without the `gguf` library.
     """
+    return gguf_files(reference, path, dtype=dtype, workspace=workspace, note=note)[0]
+
+
+def gguf_files(
+    reference: str | Path | Artifact,
+    path: str | Path,
+    *,
+    dtype: str | torch.dtype | None = None,
+    workspace: Workspace | str | Path | None = None,
+    note: Callable[[str], None] = _log.warning,
+) -> list[Path]:
+    """As `export_gguf`: every file that it writes, the one that was asked for first."""
     target, kind = Path(path).expanduser().absolute(), as_dtype(dtype)
     gguf = _library()
     source, name = find_model(reference, workspace)
-    if target.exists():
-        raise DataError(f"{target} is there already", hint="give another name")
     if not target.parent.is_dir():
         raise DataError(f"{target.parent} is no folder", hint="make it first")
     what = kind_of(read_json(source / "config.json")).name
     if what not in _KINDS:
         raise ConfigError(f"GGUF is not written for {name}, a {what}", hint="export a folder instead")
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    made = {target.with_name(prefix + target.name): write for prefix, write in _KINDS[what].items()}
+    if there := next((path for path in made if path.exists()), None):
+        raise DataError(f"{there} is there already", hint="give another name")
+    partial = {path: path.with_name(f".{path.name}.{os.getpid()}.partial") for path in made}
     try:
-        writer = _KINDS[what](gguf, partial, source, name, kind, note)
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_tensors_to_file()
-        writer.close()
-        fsync(partial)
-        partial.replace(target)
+        for path, write in made.items():
+            writer = write(gguf, partial[path], source, name, kind, note)
+            writer.write_header_to_file()
+            writer.write_kv_data_to_file()
+            writer.write_tensors_to_file()
+            writer.close()
+            fsync(partial[path])
+        for path in made:
+            partial[path].replace(path)
         fsync(target.parent)
     finally:
-        partial.unlink(missing_ok=True)
-    return target
+        for path in partial.values():
+            path.unlink(missing_ok=True)
+    return list(made)
 
 
 def _library() -> Any:
@@ -87,8 +109,13 @@ def _decoder(
     gguf: Any, partial: Path, source: Path, name: str, dtype: torch.dtype | None, note: Callable[[str], None]
 ) -> Any:
     """A writer that holds all of a decoder."""
-    decoder, tokenizer = load_pretrained(source, dtype=dtype), Tokenizer.load(source)
-    config = decoder.config
+    return _write_decoder(gguf, partial, load_pretrained(source, dtype=dtype), source, name, note)
+
+
+def _write_decoder(
+    gguf: Any, partial: Path, decoder: Decoder, source: Path, name: str, note: Callable[[str], None]
+) -> Any:
+    config, tokenizer = decoder.config, Tokenizer.load(source)
     config.check_published()
     family = gguf_family(config)
     writer = _writer(gguf, partial, family.architecture, name, decoder.output_weight.dtype)
@@ -121,7 +148,55 @@ def _encoder(
     return writer
 
 
-_KINDS = {"decoder": _decoder, "encoder": _encoder}
+def _seq2seq(
+    gguf: Any, partial: Path, source: Path, name: str, dtype: torch.dtype | None, note: Callable[[str], None]
+) -> Any:
+    """A writer that holds all of an encoder-decoder."""
+    model, tokenizers = load_seq2seq(source, dtype=dtype), TokenizerPair.load(source)
+    config = model.config
+    check_seq2seq(config)
+    if not tokenizers.shared:
+        raise ConfigError("llama.cpp reads and writes with one tokenizer", hint="export a folder instead")
+    writer = _writer(gguf, partial, SEQ2SEQ, name, model.embed_tokens.weight.dtype)
+    write_seq2seq(writer, config)
+    write_vocabulary(gguf, writer, tokenizers.source, rows=config.vocab_size, eos_id=config.eos_token_id, ends=True)
+    _add_all(gguf, writer, seq2seq_tensors(model))
+    return writer
+
+
+def _language(
+    gguf: Any, partial: Path, source: Path, name: str, dtype: torch.dtype | None, note: Callable[[str], None]
+) -> Any:
+    """A writer that holds the decoder of a model of pictures and texts."""
+    return _write_decoder(gguf, partial, load_vision_language(source, dtype=dtype).language_model, source, name, note)
+
+
+def _projector(
+    gguf: Any, partial: Path, source: Path, name: str, dtype: torch.dtype | None, note: Callable[[str], None]
+) -> Any:
+    """A writer that holds what such a model sees with: its image encoder and projector."""
+    model, processor = load_vision_language(source, dtype=dtype), ImageProcessor.from_folder(source)
+    check_projector(model.config, processor)
+    writer = _writer(gguf, partial, CLIP, name, model.multi_modal_projector.linear_1.weight.dtype)
+    write_projector(gguf, writer, model.config, processor)
+    _add_all(gguf, writer, projector_tensors(model))
+    note(f"llama.cpp sees with the second file: llama-mtmd-cli -m FILE.gguf --mmproj {MMPROJ}FILE.gguf --image PICTURE")
+    if model.config.vision_config.family.cls_token:
+        note(
+            "llama.cpp misplaces the class token of CLIP's encoder until its issue 25814 is closed: it sees worse there"
+        )
+    if processor.do_center_crop:
+        note("llama.cpp pads a picture to a square, where this model cuts one out of its middle: square ones are alike")
+    return writer
+
+
+_KINDS: dict[str, dict[str, Callable[..., Any]]] = {
+    "decoder": {"": _decoder},
+    "encoder": {"": _encoder},
+    "seq2seq": {"": _seq2seq},
+    "vision-language": {"": _language, MMPROJ: _projector},
+}
+"""What writes each file of a kind of model, by what is put before its name."""
 
 
 def _writer(gguf: Any, partial: Path, architecture: str, name: str, dtype: torch.dtype) -> Any:

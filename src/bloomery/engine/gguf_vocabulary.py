@@ -1,13 +1,15 @@
 """GGUF vocabularies: a tokenizer as llama.cpp's own code runs it.
 
 llama.cpp does not read tokenizer.json: it has byte-level BPE with split patterns that it knows by name, SentencePiece's
-BPE, and BERT's word pieces. A tokenizer that is one of these is written as such, any other is an error: text must give
-the same ids there as here. This module does not know models.
+BPE and Unigram, and BERT's word pieces. A tokenizer that is one of these is written as such, any other is an error:
+text must give the same ids there as here. This module does not know models.
 """
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from bloomery.core.errors import ConfigError, DataError
@@ -18,25 +20,40 @@ _CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
 _REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 _THREE_DIGITS = _CONTRACTIONS + r"\p{N}{1,3}" + _REST
 _ONE_DIGIT = (_CONTRACTIONS + r"\p{N}{1,1}" + _REST, _CONTRACTIONS + r"\p{N}" + _REST)
+_BLOOM = r" ?[^(\s|[.,!?…。，、।۔،])]+"
 _MARK = "▁"
 _NEVER = -1e9
 """The score of a piece that nothing is merged into."""
+_UNUSED = -1e4
+"""The score of a row that stands for no piece."""
+_SPACES = (" {2,}", r"\A +", rf"{_MARK}+\z")
+"""How SentencePiece takes spaces away that say nothing: between words, before and after a text."""
 
 
 def write_vocabulary(
-    gguf: Any, writer: Any, tokenizer: Tokenizer, *, rows: int, eos_id: int | None = None, encloses: bool = False
+    gguf: Any,
+    writer: Any,
+    tokenizer: Tokenizer,
+    *,
+    rows: int,
+    eos_id: int | None = None,
+    encloses: bool = False,
+    ends: bool = False,
 ) -> None:
     """Write a tokenizer's tokens, kinds, merges or scores, special ids and chat template; `rows` is how many the
     model's embedding has, `eos_id` what ends a generation. `encloses`: a text is put between what the tokenizer puts
-    it between, as encoders read it. ConfigError for a tokenizer that llama.cpp has no code for."""
+    it between, as encoders read it. `ends`: `eos_id` follows every text and nothing stands before it, as T5 reads it.
+    ConfigError for a tokenizer that llama.cpp has no code for."""
     described = tokenizer.description
     model = described.get("model", {})
     kind = model.get("type")
-    if kind not in ("WordPiece", "BPE"):
+    if kind not in ("WordPiece", "BPE", "Unigram"):
         raise ConfigError(f"llama.cpp has no {kind} tokenizer for this family", hint="export a folder instead")
     pieces = _Pieces(gguf, tokenizer, rows)
     if kind == "WordPiece":
         _write_word_pieces(writer, described, pieces)
+    elif kind == "Unigram":
+        _write_unigram(writer, described, pieces)
     elif model.get("byte_fallback"):
         _write_sentence_pieces(writer, described, pieces)
     else:
@@ -44,13 +61,13 @@ def write_vocabulary(
     writer.add_token_types(pieces.types)
     frame = tokenizer.encode_with_special("")[0] if encloses else []
     first, last = frame[0] if frame else tokenizer.bos_id, frame[1] if len(frame) > 1 else None
-    writer.add_add_bos_token(bool(frame) if encloses else tokenizer.adds_bos)
+    writer.add_add_bos_token(bool(frame) if encloses else tokenizer.adds_bos and not ends)
     # Word pieces are ended by the separator, whatever is said of the end.
-    writer.add_add_eos_token(last is not None and kind != "WordPiece")
+    writer.add_add_eos_token(ends or (last is not None and kind != "WordPiece"))
     for add, index in (
         (writer.add_bos_token_id, first),
         (writer.add_eos_token_id, last if encloses else eos_id),
-        (writer.add_unk_token_id, pieces.ids.get(str(model.get("unk_token")))),
+        (writer.add_unk_token_id, pieces.unk_id),
         (writer.add_sep_token_id, tokenizer.sep_id if encloses else None),
         (writer.add_mask_token_id, tokenizer.mask_id if encloses else None),
         (writer.add_pad_token_id, tokenizer.pad_id),
@@ -68,16 +85,20 @@ class _Pieces:
         described = tokenizer.description
         model = described.get("model", {})
         added = {token["id"]: token for token in described.get("added_tokens", [])}
-        texts = {index: text for text, index in model.get("vocab", {}).items()}
+        vocabulary = model.get("vocab", {})
+        if isinstance(vocabulary, list):  # Unigram: pieces with their scores, by id
+            vocabulary = {text: index for index, (text, _) in enumerate(vocabulary)}
+        texts = {index: text for text, index in vocabulary.items()}
         texts |= {index: token["content"] for index, token in added.items()}
         self.ids = {text: index for index, text in texts.items()}
+        self.unk_id = model["unk_id"] if "unk_id" in model else self.ids.get(str(model.get("unk_token")))
         self.texts = [texts.get(index, f"[PAD{index}]") for index in range(rows)]
         self.types = []
         for index in range(rows):
             token, text = added.get(index), self.texts[index]
             if index not in texts:
                 kind = gguf.TokenType.UNUSED
-            elif model.get("byte_fallback") and text == model.get("unk_token"):
+            elif index == self.unk_id and (model.get("byte_fallback") or "unk_id" in model):
                 kind = gguf.TokenType.UNKNOWN
             elif token is not None:
                 kind = gguf.TokenType.CONTROL if token.get("special") else gguf.TokenType.USER_DEFINED
@@ -125,6 +146,8 @@ def _split_name(described: Mapping[str, Any]) -> str:
             return "llama-bpe" if described.get("model", {}).get("ignore_merges") else "dbrx"
         if len(steps) == 2 and patterns and patterns[0] in _ONE_DIGIT:
             return "qwen2"
+        if len(steps) == 2 and patterns == [_BLOOM]:
+            return "bloom"
     raise ConfigError("llama.cpp has no name for this tokenizer's split pattern", hint="export a folder instead")
 
 
@@ -159,6 +182,63 @@ def _space_prefix(described: Mapping[str, Any]) -> bool:
             raise ConfigError("llama.cpp marks spaces as SentencePiece does only", hint="export a folder instead")
         prefix = prefix or outer.get("prepend_scheme", "always") != "never"
     return prefix
+
+
+def _write_unigram(writer: Any, described: Mapping[str, Any], pieces: _Pieces) -> None:
+    """SentencePiece's Unigram: the most probable pieces of a text that its character map has made even."""
+    model = described["model"]
+    if model.get("byte_fallback"):
+        raise ConfigError("llama.cpp has no Unigram tokenizer with bytes", hint="export a folder instead")
+    rules = _unigram_rules(described)
+    scores = [float(score) for _, score in model["vocab"]]
+    writer.add_tokenizer_model("t5")
+    writer.add_tokenizer_pre("default")
+    writer.add_token_list(pieces.texts)
+    writer.add_token_scores([*scores, *([_UNUSED] * (len(pieces.texts) - len(scores)))][: len(pieces.texts)])
+    writer.add_add_space_prefix(rules.prefix)
+    writer.add_remove_extra_whitespaces(rules.merges_spaces)
+    if rules.charsmap:
+        writer.add_precompiled_charsmap(rules.charsmap)
+
+
+@dataclass
+class _UnigramRules:
+    charsmap: bytes = b""
+    prefix: bool = False
+    merges_spaces: bool = False
+
+
+def _unigram_rules(described: Mapping[str, Any]) -> _UnigramRules:
+    """What SentencePiece does to a text before it cuts it. ConfigError for a tokenizer that does more."""
+    rules = _UnigramRules()
+    for step in _steps(described.get("normalizer"), "normalizers"):
+        kind, pattern = step.get("type"), step.get("pattern") or {}
+        if kind == "Precompiled":
+            rules.charsmap = base64.b64decode(step.get("precompiled_charsmap") or "")
+        elif kind == "Prepend" and step.get("prepend") == _MARK:
+            rules.prefix = True
+        elif kind == "Strip" or (kind == "Replace" and pattern.get("Regex") in _SPACES):
+            rules.merges_spaces = rules.merges_spaces or pattern.get("Regex") == " {2,}"
+        elif kind == "Replace" and pattern.get("String") == " " and step.get("content") == _MARK:
+            pass
+        elif kind == "Replace" and "String" in pattern and not rules.charsmap:
+            pass  # what the character map does as well, by its longest rule
+        else:
+            raise ConfigError(f"llama.cpp has no {kind} normalizer for Unigram", hint="export a folder instead")
+    for step in _steps(described.get("pre_tokenizer"), "pretokenizers"):
+        if step.get("type") == "WhitespaceSplit":
+            rules.merges_spaces = True
+        elif step.get("type") == "Metaspace" and step.get("replacement") == _MARK:
+            scheme = step.get("prepend_scheme", "always" if step.get("add_prefix_space", True) else "never")
+            rules.prefix = rules.prefix or scheme != "never"
+        else:
+            raise ConfigError(f"llama.cpp has no {step.get('type')} for Unigram", hint="export a folder instead")
+    return rules
+
+
+def _steps(outer: Any, name: str) -> list[Mapping[str, Any]]:
+    """The steps of a sequence, or the one that stands alone."""
+    return outer.get(name, [outer]) if outer else []
 
 
 def _write_word_pieces(writer: Any, described: Mapping[str, Any], pieces: _Pieces) -> None:

@@ -34,12 +34,14 @@ _NO_EFFECT = frozenset(
             "auto_map",
             "_num_labels",
         ),
+        *("tokenizer_class", "gradient_checkpointing", "finetuning_task", "torchscript", "use_bfloat16", "output_past"),
+        "pretraining_tp",  # in how many parts a sum was once taken
+        "max_sequence_length",
     }
 )
 # Keys that are supported at these values only.
 _ONLY = {
     "attention_dropout": (0, 0.0, None),
-    "pretraining_tp": (1, None),
     "is_encoder_decoder": (False, None),
     "rope_interleaved": (False, None),
     "quantization_config": (None,),

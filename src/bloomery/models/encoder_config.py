@@ -34,12 +34,17 @@ _NO_EFFECT = frozenset(
         *("embedding_dropout", "mlp_dropout", "initializer_cutoff_factor", "deterministic_flash_attn"),
         *("sparse_prediction", "sparse_pred_ignore_index", "reference_compile", "repad_logits_with_grad"),
         *("chunk_size_feed_forward", "layer_norm_eps_", "transformers.js_config", "attn_implementation"),
+        *("output_past", "tokenizer_class", "finetuning_task", "torchscript", "use_bfloat16", "auto_map"),
+        # The first multilingual and Chinese BERT describe a pooler here that no reader has ever built.
+        *("pooler_fc_size", "pooler_num_attention_heads", "pooler_num_fc_layers", "pooler_size_per_head"),
     }
 )
 _ONLY: dict[str, tuple[Any, ...]] = {
     "position_embedding_type": ("absolute", None),
     "is_decoder": (False, None),
     "add_cross_attention": (False, None),
+    "directionality": ("bidi", None),
+    "pooler_type": ("first_token_transform", None),
     "is_encoder_decoder": (False, None),
     "quantization_config": (None,),
 }

@@ -161,7 +161,7 @@ FAMILIES: dict[str, Family] = {
             output_bias=False,
             fields=frozenset({"sliding_window"}),
             fixed=frozenset({"attention_bias"}),
-            only={"attention_bias": (None,)},
+            only={"attention_bias": (None,), "use_mrope": (False, None)},
             window_keys=True,
             layer_types=_sliding_from,
             defaults={**_COMMON, **_QWEN, "num_key_value_heads": 32, "sliding_window": 4096},
@@ -306,7 +306,14 @@ FAMILIES: dict[str, Family] = {
             rope_types=("longrope",),
             original_context=4096,
             fixed=frozenset({"attention_bias"}),
-            only={"attention_bias": (False, None)},
+            only={
+                "attention_bias": (False, None),
+                # What Phi-4-mini's file adds says that there is nothing new.
+                "full_attn_mod": (1, None),
+                "interpolate_factor": (1, None),
+                "lm_head_bias": (False, None),
+                "mlp_bias": (False, None),
+            },
             layer_types=_all_sliding,
             rules=phi3_rules,
             defaults={
@@ -418,7 +425,7 @@ FAMILIES: dict[str, Family] = {
             ignored=frozenset(
                 {"hidden_dropout", "attention_softmax_in_fp32", "bias_dropout_fusion", "masked_softmax_fusion"}
                 | {"offset_alibi", "skip_bias_add", "skip_bias_add_qkv", "unk_token_id"}
-                | {"pretraining_tp", "slow_but_exact"}  # the order of a sum
+                | {"slow_but_exact"}  # the order of a sum
             ),
             only={"apply_residual_connection_post_layernorm": (False,), "attention_dropout": (0, 0.0)},
             rules=bloom_rules,

@@ -77,6 +77,30 @@ def test_damage_has_its_reason(folder, tmp_path):
     assert json.loads((made.path / "report.json").read_text())["dropped"] == {"damaged": 2}
 
 
+def test_a_text_is_no_picture(folder, tmp_path):
+    """Neither one that is named, nor what a pattern finds beside pictures."""
+    notes = tmp_path / "notes.md"
+    notes.write_text("iron")
+    with pytest.raises(DataError, match="no picture \\(neither by its name") as caught:
+        curate_pictures(notes, workspace=tmp_path / "home")
+    assert "folders of pictures" in caught.value.hint
+    made = curate_pictures([f"{folder}/*", notes], workspace=tmp_path / "home")
+    assert sum(made.metrics["pictures"].values()) == 60 and made.metrics["dropped"] == {}
+    assert made.metrics["problems"] == 1
+
+
+def test_every_picture_in_another_split(folder, tmp_path):
+    config = PicturesConfig(validation_fraction=0.5, test_fraction=0.4)
+    for one in sorted(folder.glob("*.png"))[1:]:
+        one.unlink()
+    seeds = iter(range(100, 200))
+    with pytest.raises(DataError, match="validation and test have all 1") as caught:
+        while True:  # a picture that falls to training is another one's turn
+            (folder / "000.png").write_bytes(picture(next(seeds)))
+            curate_pictures(folder, config=config, workspace=tmp_path / "home")
+    assert "validation_fraction=0" in caught.value.hint
+
+
 def test_small_shards(folder, tmp_path):
     made = _made(folder, tmp_path / "home", shard_bytes=1024)
     assert len(list(made.path.glob("train-*.parquet"))) >= 1
@@ -92,7 +116,20 @@ def test_mistakes(folder, tmp_path):
     (empty / "x.png").write_bytes(picture(1))
     with pytest.raises(DataError, match="no picture is left") as caught:
         _made(empty, tmp_path / "home")
-    assert "captions=folder" in caught.value.hint
+    assert "pictures.captions=folder" in caught.value.hint
+    for names, said, hint in (
+        ({"x.png": picture(2), "x.jsonl": b'{"image": "x.png"}\n'}, "no caption", "caption_field"),
+        ({"x.jsonl": b'{"picture": "x.png", "caption": "x"}\n'}, "no image", "image_field"),
+        ({"x.jsonl": b'{"image": "../x.png", "caption": "x"}\n'}, "outside the folder", "image_root"),
+        ({"x.png": picture(1)[:60], "x.txt": b"x"}, "x.png", "PNG, JPEG"),
+    ):
+        place = tmp_path / hint.split(",")[0]
+        place.mkdir()
+        for name, data in names.items():
+            (place / name).write_bytes(data)
+        with pytest.raises(DataError, match=said) as caught:
+            _made(place, tmp_path / "home")
+        assert hint in caught.value.hint and "\n" not in caught.value.one_line()
     with pytest.raises(ConfigError, match="is empty"):
         curate_pictures(config=PicturesConfig(), workspace=tmp_path / "home")
     path = next(made.path.glob("train-*.parquet"))

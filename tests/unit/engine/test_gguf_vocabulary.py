@@ -5,6 +5,7 @@ That llama.cpp gives the same ids is tested in tests/golden/test_llama_cpp.py.
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 from pathlib import Path
@@ -34,9 +35,9 @@ class Written:
         return keep
 
 
-def written(tokenizer: Tokenizer, rows: int | None = None, *, encloses: bool = False) -> dict[str, Any]:
+def written(tokenizer: Tokenizer, rows: int | None = None, *, eos_id: int = 2, **options: bool) -> dict[str, Any]:
     writer = Written()
-    write_vocabulary(gguf, writer, tokenizer, rows=rows or tokenizer.vocab_size, eos_id=2, encloses=encloses)
+    write_vocabulary(gguf, writer, tokenizer, rows=rows or tokenizer.vocab_size, eos_id=eos_id, **options)
     return writer.said
 
 
@@ -120,7 +121,58 @@ def test_word_pieces_and_what_there_is_no_code_for(tmp_path: Path):
     assert said["tokenizer.ggml.normalizer.lowercase"] is True
     out = tmp_path / "unigram"
     out.mkdir()
-    model = {"type": "Unigram", "unk_id": 0, "vocab": [["<unk>", 0.0], ["a", -1.0]], "byte_fallback": False}
+    model = {"type": "Unigram", "unk_id": 0, "vocab": [["<unk>", 0.0], ["a", -1.0]], "byte_fallback": True}
     (out / "tokenizer.json").write_text(json.dumps({"version": "1.0", "added_tokens": [], "model": model}))
     with pytest.raises(ConfigError, match="Unigram"):
         written(Tokenizer.load(out))
+
+
+@pytest.mark.parametrize("published", [False, True], ids=["spiece.model", "tokenizer.json as transformers writes it"])
+@pytest.mark.parametrize("plain", [False, True], ids=["as T5's", "spaces kept"])
+def test_unigram(published: bool, plain: bool, tmp_path: Path, shared_data: Path):
+    """Pieces, scores, kinds, and what is done to spaces, as SentencePiece's own reader says them."""
+    import sentencepiece
+
+    with gzip.open(shared_data / "multi30k" / "val.en.gz", "rt", encoding="utf-8") as file:
+        text = file.read().splitlines()
+    out = io.BytesIO()
+    settings = {"remove_extra_whitespaces": False, "add_dummy_prefix": False} if plain else {}
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(text),
+        model_writer=out,
+        vocab_size=500,
+        model_type="unigram",
+        pad_id=0,
+        eos_id=1,
+        unk_id=2,
+        bos_id=-1,
+        minloglevel=2,
+        **settings,
+    )
+    (tmp_path / "spiece.model").write_bytes(out.getvalue())
+    (tmp_path / "config.json").write_text('{"model_type": "t5"}')
+    reference = sentencepiece.SentencePieceProcessor(model_proto=out.getvalue())
+    if published:
+        from transformers import T5Tokenizer
+
+        if plain:
+            pytest.skip("transformers writes every T5 as the published ones are")
+        T5Tokenizer.from_pretrained(tmp_path).save_pretrained(tmp_path)
+        (tmp_path / "spiece.model").unlink()
+    tokenizer = Tokenizer.load(tmp_path)
+    said = written(tokenizer, eos_id=1, ends=True)
+    count = reference.get_piece_size()
+    assert said["tokenizer_model"] == "t5"
+    assert said["token_list"][:count] == [reference.id_to_piece(index) for index in range(count)]
+    scores = [reference.get_score(index) for index in range(count)]
+    assert said["token_scores"][:count] == pytest.approx(scores, abs=1e-5)
+    assert [said["token_types"][n] for n in range(4)] == [
+        gguf.TokenType.CONTROL,
+        gguf.TokenType.CONTROL,
+        gguf.TokenType.UNKNOWN,
+        gguf.TokenType.NORMAL,
+    ]
+    assert said["token_list"][-1] == "<extra_id_0>" and said["token_types"][-1] == gguf.TokenType.CONTROL
+    assert said["add_space_prefix"] is not plain and said["remove_extra_whitespaces"] is not plain
+    assert said["precompiled_charsmap"] and not said["add_bos_token"] and said["add_eos_token"]
+    assert said["eos_token_id"] == 1 and said["unk_token_id"] == 2

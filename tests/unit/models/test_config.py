@@ -219,7 +219,8 @@ def test_unknown_keys_are_all_named():
         {"layer_types": ["sliding_attention", "full_attention"]},
         {"layer_types": "full_attention"},
         {"quantization_config": {"bits": 4}},
-        {"pretraining_tp": 2},
+        {"model_type": "qwen2", "use_mrope": True},
+        {"model_type": "phi3", "lm_head_bias": True},
         {"rope_scaling": {"type": "dynamic"}},
         {"rope_scaling": {"type": "longrope", "short_factor": [1.0] * 8, "long_factor": [1.0] * 7}},
         {"model_type": "phi3", "rope_scaling": {"type": "linear", "factor": 2.0}},
@@ -368,3 +369,20 @@ def test_embeddings_of_our_own(changed: dict[str, Any]):
         whole.check_published()
     with pytest.raises(ConfigError, match=r"family qwen3 has no (value_embedding_layers|bigram_vocab_size)"):
         replace(whole, model_type="qwen3")
+
+
+@pytest.mark.parametrize(
+    "published",
+    [
+        {"model_type": "qwen2", "use_mrope": False, "max_window_layers": 21, "use_sliding_window": False},  # Qwen2.5
+        {"model_type": "smollm3", "pretraining_tp": 2, "max_window_layers": 28, "use_cache": False},  # SmolLM3-3B
+        {"model_type": "phi3", "full_attn_mod": 1, "interpolate_factor": 1, "lm_head_bias": False, "mlp_bias": False},
+        {"model_type": "llama", "max_sequence_length": 2048, "pad_token_id": -1, "tokenizer_class": "LlamaTokenizer"},
+    ],
+    ids=lambda one: one["model_type"],
+)
+def test_keys_of_published_files_that_change_nothing(published: dict[str, Any]):
+    """As they stand in files on the hub; transformers reads none of them."""
+    sizes = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
+    plain = {"model_type": published["model_type"], **sizes, "pad_token_id": published.get("pad_token_id")}
+    assert ModelConfig.from_hf({**plain, **published}) == ModelConfig.from_hf(plain)

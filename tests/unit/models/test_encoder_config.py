@@ -63,3 +63,13 @@ def test_labels():
 def test_what_is_not_supported(changed: dict[str, Any], word: str):
     with pytest.raises(ConfigError, match=word):
         EncoderConfig.from_hf({"model_type": "bert", **SMALL, **changed})
+
+
+def test_keys_of_published_files_that_change_nothing():
+    """bert-base-multilingual-cased and bert-base-chinese say how they were pooled; transformers reads none of it."""
+    sizes = {"model_type": "bert", "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    pooler = {"pooler_fc_size": 768, "pooler_num_attention_heads": 12, "pooler_num_fc_layers": 3}
+    published = {**sizes, **pooler, "pooler_size_per_head": 128, "pooler_type": "first_token_transform"}
+    assert EncoderConfig.from_hf({**published, "directionality": "bidi"}) == EncoderConfig.from_hf(sizes)
+    with pytest.raises(ConfigError, match="directionality"):
+        EncoderConfig.from_hf({**sizes, "directionality": "left"})
