@@ -74,7 +74,7 @@ class Team {
     }
 
   private:
-    static void rest(int spins) { spins < 20000 ? relax() : (void)sched_yield(); }
+    static void rest(int spins) { spins < 1000 ? relax() : (void)sched_yield(); }
 
     void work(int number) {
         for (int64_t seen = 0;; seen++) {

@@ -8,7 +8,7 @@ differ. Everything whose address is given away is kept by the description. This 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -23,7 +23,7 @@ from bloomery.models.feed_forward import FeedForward, GatedFeedForward
 from bloomery.models.native.library import ACTIVATIONS, FORMATS, LAYER_NORM, NO_NORM, RMS_NORM, Layer, Model, Norm
 from bloomery.models.norms import BareRMSNorm, RMSNorm
 from bloomery.models.packed import PackedLinear, Stored
-from bloomery.models.packing import Part
+from bloomery.models.packing import Part, PlainLinear
 
 _BITS = {32: "float32", 16: "float16", 8: "int8", 4: "int4"}
 _GROUP = 32
@@ -85,8 +85,8 @@ def matrix_of(layers: Sequence[nn.Module]) -> Stored:
         if len(layers) > 1:
             raise DeviceError("the layers of one input are packed apart")
         return first.stored()
-    if not all(isinstance(layer, nn.Linear) for layer in layers):
-        raise DeviceError(f"a layer of another kind: {type(first).__name__}")
+    if not all(type(layer) in (nn.Linear, PlainLinear) for layer in layers):
+        raise DeviceError(f"the native step does not know {type(first).__name__}")
     weight = torch.cat([layer.weight.detach() for layer in layers])  # type: ignore[misc]
     return Stored(weight.float(), None, _joined_bias(layers), 32)
 
@@ -103,7 +103,7 @@ class Description:
 
     def __init__(self, calls: ctypes.CDLL, decoder: Decoder) -> None:
         """DeviceError with the reason if it cannot be described."""
-        _check(decoder)
+        check(decoder)
         self._calls, self._kept = calls, []
         self.matrices: list[Matrix] = []
         self.tables: list[int] = []
@@ -122,7 +122,7 @@ class Description:
                     self.tables.append(number)
                 layers[number].table = kinds.index(kind)
         self.layers = layers
-        self.head = self._matrix([decoder.packed_head or decoder.lm_head or _tied(decoder)])
+        self.head = self._matrix(_head(decoder))
         attention: Any = trunk.layers[0].self_attn
         cap = decoder.output_softcap
         alibi = torch.tensor(slopes(config.num_attention_heads)) if config.family.positions == "alibi" else None
@@ -163,10 +163,10 @@ class Description:
         return tuple(dict.fromkeys(matrix.format for matrix in self.matrices))
 
     def _layer(self, block: Block) -> Layer:
-        attention, feed, placement = block.self_attn, block.mlp, block.placement
+        attention, placement = block.self_attn, block.placement
         inside, outside = placement in ("pre", "both"), placement in ("output", "both")
         before_feed = block.post_attention_layernorm if placement == "pre" else block.pre_feedforward_layernorm
-        ups = [feed.gate_proj, feed.up_proj] if isinstance(feed, GatedFeedForward) else [feed.up_proj]
+        qkv, output, up, down = (self._matrix(layers) for layers in _matrices(block))
         return Layer(
             attention_in=self._norm(block.input_layernorm if inside else None),
             attention_out=self._norm(block.post_attention_layernorm if outside else None),
@@ -174,10 +174,10 @@ class Description:
             feed_out=self._norm(block.post_feedforward_layernorm if outside else None),
             query=self._norm(attention.q_norm),
             key=self._norm(attention.k_norm),
-            qkv=self._matrix([attention.q_proj, attention.k_proj, attention.v_proj]),
-            output=self._matrix([attention.o_proj]),
-            up=self._matrix(ups),
-            down=self._matrix([feed.down_proj]),
+            qkv=qkv,
+            output=output,
+            up=up,
+            down=down,
         )
 
     def _matrix(self, layers: Sequence[Any]) -> int | None:
@@ -208,14 +208,32 @@ class Description:
         return tensor.data_ptr()
 
 
-def _tied(decoder: Decoder) -> nn.Linear:
+def _matrices(block: Block) -> list[list[Any]]:
+    """Of a layer: queries, keys and values; output; gate and up; down."""
+    attention, feed = block.self_attn, block.mlp
+    ups = [feed.gate_proj, feed.up_proj] if isinstance(feed, GatedFeedForward) else [feed.up_proj]
+    return [[attention.q_proj, attention.k_proj, attention.v_proj], [attention.o_proj], ups, [feed.down_proj]]
+
+
+def stored_matrices(decoder: Decoder) -> Iterator[Stored]:
+    """What each of a description's `matrices` is made of, in their order."""
+    for block in decoder.model.layers:
+        for layers in _matrices(block):  # type: ignore[arg-type]
+            yield matrix_of(layers)
+    yield matrix_of(_head(decoder))
+
+
+def _head(decoder: Decoder) -> list[nn.Module]:
+    made = decoder.packed_head or decoder.lm_head
+    if made is not None:
+        return [made]
     weight = decoder.model.embed_tokens.weight
     layer = nn.Linear(weight.size(1), weight.size(0), bias=False, device="meta")
     layer.weight = nn.Parameter(weight.detach(), requires_grad=False)
-    return layer
+    return [layer]
 
 
-def _check(decoder: Decoder) -> None:
+def check(decoder: Decoder) -> None:
     """DeviceError with the first reason why a decoder cannot be described."""
     config = decoder.config
     kinds = {type(block.mlp) for block in decoder.model.layers} - {FeedForward, GatedFeedForward}  # type: ignore[union-attr]

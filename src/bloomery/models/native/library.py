@@ -103,7 +103,7 @@ def _load(path: Path) -> Found:
         calls.bloomery_instructions.restype = ctypes.c_char_p
         source = calls.bloomery_source().decode()
     except (OSError, AttributeError) as error:
-        return Found(None, f"the native step cannot be loaded: {str(error):.200}")
+        return Found(None, f"the native step cannot be loaded: {error!s:.200}")
     if source != digest():
         return Found(None, f"the native step was built of other sources: {_BUILD}")
     calls.bloomery_matrix.argtypes = (_int32, _int64, _int64, _int64, _pointer, _pointer, _pointer)

@@ -8,6 +8,7 @@ decides what is decoded, nor whether native code is worth it (see `trial`).
 from __future__ import annotations
 
 import ctypes
+import weakref
 from collections.abc import Sequence
 
 import torch
@@ -26,17 +27,35 @@ SPIN_NANOSECONDS = 2_000_000
 class NativeDecoder:
     """See the module."""
 
-    def __init__(self, decoder: Decoder, *, threads: int | None = None, spin_nanoseconds: int = SPIN_NANOSECONDS) -> None:
+    def __init__(
+        self, decoder: Decoder, *, threads: int | None = None, spin_nanoseconds: int = SPIN_NANOSECONDS
+    ) -> None:
         """`threads` None: as many as PyTorch has. DeviceError where there is no library, or the decoder cannot be
         described."""
         found = library()
         if found.calls is None:
             raise DeviceError(found.text)
         self._calls = found.calls
-        self.decoder = decoder
-        self.description = Description(found.calls, decoder)
+        self._decoder = weakref.ref(decoder)  # it is kept beside the decoder, for as long as that lives
+        self._describe()
         self.threads, self.spin_nanoseconds = threads or torch.get_num_threads(), spin_nanoseconds
-        self._memory: tuple[PagedMemory, list[ctypes.Array[ctypes.c_void_p]]] | None = None
+        self._memory: tuple[PagedMemory, dict[str, ctypes.Array[ctypes.c_void_p]]] | None = None
+
+    @property
+    def decoder(self) -> Decoder:
+        """The decoder, which somebody else keeps."""
+        decoder = self._decoder()
+        assert decoder is not None
+        return decoder
+
+    def _describe(self) -> None:
+        self.description = Description(self._calls, self.decoder)
+        self._weights = [one for one in self.decoder.parameters() if not one.is_inference()]
+        self._version = self._written()
+
+    def _written(self) -> int:
+        """How often weights were written to."""
+        return sum(one._version for one in self._weights)
 
     def step(self, memory: PagedMemory, rows: Sequence[Rows], token_ids: Sequence[Sequence[int]]) -> Tensor:
         """Read the new tokens of several sequences, whose keys and values are stored: logits (N, V) float32, of all of
@@ -46,6 +65,8 @@ class NativeDecoder:
         if not tokens:
             return torch.empty(0, self.decoder.config.vocab_size)
         self._check(tokens, positions)
+        if self._written() != self._version:  # trained or merged meanwhile
+            self._describe()
         bounds, runs = [0], []
         for one in rows:
             for _ in range(one.count):
@@ -53,13 +74,10 @@ class NativeDecoder:
                 bounds.append(len(runs) // 2)
         logits = torch.empty(len(tokens), self.decoder.config.vocab_size)
         cosines, sines, _kept = self._tables(rows, positions)
-        step = Step(
-            rows=len(tokens),
-            cache_is_int8=memory.keys[0].dtype == torch.int8,
-            **dict(zip(("keys", "values", "key_scales", "value_scales"), map(_address, self._pointers(memory)), strict=True)),
-            logits=logits.data_ptr(),
-        )
+        is_int8 = memory.keys[0].dtype == torch.int8
+        step = Step(rows=len(tokens), cache_is_int8=is_int8, logits=logits.data_ptr())
         given = {
+            **self._pointers(memory),
             "token": (ctypes.c_int32 * len(tokens))(*tokens),
             "position": (ctypes.c_int32 * len(tokens))(*positions),
             "runs": (ctypes.c_int64 * len(bounds))(*bounds),
@@ -68,7 +86,7 @@ class NativeDecoder:
             "sines": (ctypes.c_void_p * len(sines))(*sines),
         }
         for name, array in given.items():
-            setattr(step, name, _address(array))
+            setattr(step, name, ctypes.addressof(array))
         failed = self._calls.bloomery_step(self.description.model, step, self.threads, self.spin_nanoseconds)
         if failed:
             raise DeviceError("no memory for a step")
@@ -84,13 +102,19 @@ class NativeDecoder:
                 code="context_length_exceeded",
             )
 
-    def _pointers(self, memory: PagedMemory) -> list[ctypes.Array[ctypes.c_void_p]]:
+    def _pointers(self, memory: PagedMemory) -> dict[str, ctypes.Array[ctypes.c_void_p]]:
+        """Addresses of each layer's keys and values, made once for a memory."""
         if self._memory is None or self._memory[0] is not memory:
             if memory.keys[0].dtype not in (torch.float32, torch.int8):
                 raise DeviceError(f"the native step reads no keys and values in {memory.keys[0].dtype}")
-            columns = [memory.keys, memory.values, *([list(one) for one in zip(*memory.scales, strict=True)] or [[], []])]
-            arrays = [(ctypes.c_void_p * len(one))(*[tensor.data_ptr() for tensor in one]) for one in columns]
-            self._memory = memory, arrays
+            columns = {"keys": memory.keys, "values": memory.values}
+            if memory.scales:
+                columns["key_scales"], columns["value_scales"] = (list(one) for one in zip(*memory.scales, strict=True))
+            made = {
+                name: (ctypes.c_void_p * len(column))(*[tensor.data_ptr() for tensor in column])
+                for name, column in columns.items()
+            }
+            self._memory = memory, made
         return self._memory[1]
 
     def _tables(self, rows: Sequence[Rows], positions: Sequence[int]) -> tuple[list[int], list[int], list[Tensor]]:
@@ -106,7 +130,3 @@ class NativeDecoder:
                     first, width = table.data_ptr(), 4 * table.size(1)
                     into += [first + width * (one.start + i) for i in range(one.count)]
         return cosines, sines, kept
-
-
-def _address(array: ctypes.Array[ctypes.c_void_p] | ctypes.Array[ctypes.c_int32]) -> int:
-    return ctypes.addressof(array)
