@@ -9,7 +9,10 @@ from typing import Any
 import pytest
 import torch
 
+from bloomery.core.errors import DeviceError
 from bloomery.models import Decoder, KVCache, ModelConfig, load_pretrained, save_pretrained
+from bloomery.models.native.library import library
+from bloomery.models.native.native_decoder import NativeDecoder
 from bloomery.models.paged import PagedMemory, PagedStep, Rows
 
 BASE: dict[str, Any] = {
@@ -148,6 +151,7 @@ OWN: dict[str, dict[str, dict[str, Any]]] = {
     },
 }
 FAMILIES = sorted(OWN)
+EXPERTS = ("mixtral", "qwen3_moe")
 CASES = [(family, shape) for family in FAMILIES for shape in OWN[family]]
 # The base has sizes under other names, or not at all.
 _SIZES = ("vocab_size", "bos_token_id", "eos_token_id")
@@ -255,6 +259,38 @@ def test_ours_loads_there(family: str, shape: str, tmp_path: Path):
     theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "ours").eval()
     assert type(theirs).__name__ == ours.config.family.architecture
     _compare(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    ("family", "shape"), [c for c in CASES if c[0] not in EXPERTS], ids=lambda s: s.replace(" ", "-")
+)
+@torch.inference_mode()
+def test_native_steps_give_their_logits(family: str, shape: str, tmp_path: Path):
+    """Two texts of unlike length, token by token through scattered memory, and every row alone to the last bit."""
+    if library().calls is None:
+        pytest.skip(library().text)
+    theirs = _reference(family, OWN[family][shape])
+    theirs.save_pretrained(tmp_path)
+    ours, ids = load_pretrained(tmp_path), _ids()
+    native, expected = NativeDecoder(ours, threads=2), theirs(ids).logits
+    memory, alone = (PagedMemory(ours.config, 160) for _ in range(2))
+    # Where frequencies depend on a text's length, a whole forward has those of all of it.
+    reach, places = ours.config.reach(ids.size(1)), [[(0, 16), (112, 48)], [(64, 48)]]
+    for at in range(ids.size(1)):
+        live = [n for n in range(2) if n == 0 or at < 30]
+        rows = [Rows(at, 1, _cut(places[n], at + 1), reach) for n in live]
+        got = native.step(memory, rows, [[int(ids[n, at])] for n in live])
+        assert (got - expected[live, at]).abs().max() < 1e-4
+        assert torch.equal(native.step(alone, rows[:1], [[int(ids[0, at])]])[0], got[0])
+
+
+@pytest.mark.parametrize("family", EXPERTS)
+def test_native_steps_refuse_experts(family: str):
+    if library().calls is None:
+        pytest.skip(library().text)
+    config = ModelConfig.from_hf({"model_type": family, **BASE, "head_dim": 16})
+    with pytest.raises(DeviceError, match="does not know a MixtureOfExperts"):
+        NativeDecoder(Decoder(config))
 
 
 @pytest.mark.parametrize(

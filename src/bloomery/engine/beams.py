@@ -103,8 +103,7 @@ class BeamSteps:
                 copies.append(copy)
         with torch.inference_mode():
             runner.copy(copies)
-            hidden = runner.read([[i] for i in token_ids.tolist()], [(table, state.read) for table in state.tables])
-            return runner.logits(hidden)
+            return runner.step([[i] for i in token_ids.tolist()], [(table, state.read) for table in state.tables])
 
     def close(self) -> None:
         """Give the memory back."""

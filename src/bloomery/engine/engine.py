@@ -30,6 +30,8 @@ from bloomery.engine.sampling import log_probabilities
 from bloomery.engine.scheduler import Scheduler, SchedulerConfig, check_size
 from bloomery.engine.sequence import Request, SequenceState
 from bloomery.models.decoder import Decoder
+from bloomery.models.native.native_decoder import NativeDecoder
+from bloomery.models.native.trial import Trial, trial_of
 from bloomery.models.paged import PagedMemory
 
 Told = tuple[SequenceState, Delta]
@@ -53,6 +55,9 @@ class EngineConfig:
     """"ngram" guesses what comes next from what stood there before; texts stay the same."""
     draft_tokens: int = 8
     """Guesses of one step, at most."""
+    native: str = "auto"
+    """"auto": steps in native code where it is built, right and faster on this model; "on": where it is right, else an
+    error; "off": in PyTorch."""
     scheduler: SchedulerConfig = field(default_factory=SchedulerConfig)
 
     def __post_init__(self) -> None:
@@ -60,6 +65,8 @@ class EngineConfig:
             raise ConfigError(f"unknown cache_dtype {self.cache_dtype!r}", hint='"auto" or "int8"')
         if self.drafts not in ("off", "ngram"):
             raise ConfigError(f"unknown drafts {self.drafts!r}", hint='"off" or "ngram"')
+        if self.native not in ("auto", "on", "off"):
+            raise ConfigError(f"unknown native {self.native!r}", hint='"auto", "on" or "off"')
         sizes = {"block_size": self.block_size, "cache_tokens": self.cache_tokens, "draft_tokens": self.draft_tokens}
         for name, value in sizes.items():
             if value is not None:
@@ -82,6 +89,12 @@ class EngineStats:
     """Guessed by a draft and checked."""
     accepted: int = 0
     """Guessed right."""
+    native_steps: int = 0
+    """Steps of decoding in native code."""
+    decode_steps: int = 0
+    """Steps of decoding in all."""
+    decode_path: str = ""
+    """What makes them, or why that is PyTorch; empty before the first request."""
 
 
 @dataclass(eq=False)
@@ -123,7 +136,8 @@ class Engine:
         self._tickets: dict[SequenceState, Ticket] = {}
         self._runner: Runner | None = None
         self._scheduler: Scheduler | None = None
-        self._drafted = self._accepted = 0
+        self._drafted = self._accepted = self._steps = 0
+        self._path = ""
 
     @property
     def scheduler(self) -> Scheduler:
@@ -154,6 +168,9 @@ class Engine:
             preemptions=scheduler.preemptions,
             drafted=self._drafted,
             accepted=self._accepted,
+            native_steps=self._steps if self._runner is not None and self._runner.native is not None else 0,
+            decode_steps=self._steps,
+            decode_path=self._path,
         )
 
     def _open(self) -> tuple[Runner, Scheduler]:
@@ -169,7 +186,20 @@ class Engine:
         except RuntimeError as error:  # torch has no narrower one for memory on every device
             hint = "ask for less: EngineConfig(cache_tokens=...)"
             raise DeviceError(f"no memory for the keys and values of {positions:,} tokens", hint=hint) from error
-        return Runner(self._decoder, memory, size), Scheduler(BlockPool(blocks, size), self.config.scheduler)
+        return Runner(self._decoder, memory, size, self._native()), Scheduler(
+            BlockPool(blocks, size), self.config.scheduler
+        )
+
+    def _native(self) -> NativeDecoder | None:
+        decoder, wanted = self._decoder, self.config.native
+        found = Trial(None, "PyTorch: native steps are off")
+        if wanted != "off":
+            plain = isinstance(decoder, Decoder)
+            found = trial_of(decoder, timed=wanted == "auto") if plain else Trial(None, "PyTorch: no plain decoder")
+        if wanted == "on" and found.native is None:
+            raise DeviceError(f"no native steps: {found.text}", hint='EngineConfig(native="auto")')
+        self._path = found.text
+        return found.native
 
     def run(self, request: Request) -> Iterator[tuple[int, Delta]]:
         """(sample, delta) pairs until every sample has its result. Closing the iterator ends the work.
@@ -369,6 +399,7 @@ class Engine:
         assert self._runner is not None
         with self._bench.step() as step:
             logits = self._runner.decode(batch)
+            self._steps += 1
             sizes = [1 + len(one.draft) for one in batch]
             parts = zip(batch, logits.split(sizes), torch.log_softmax(logits, dim=-1).split(sizes), strict=True)
             choices = [choose(*three) for three in parts]

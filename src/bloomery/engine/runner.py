@@ -16,6 +16,7 @@ from bloomery.engine.blocks import Copy, Table
 from bloomery.engine.sequence import SequenceState
 from bloomery.models.attention import RaggedCache
 from bloomery.models.config import ModelConfig
+from bloomery.models.native.native_decoder import NativeDecoder
 from bloomery.models.paged import PagedMemory, PagedStep, Rows
 
 
@@ -36,8 +37,12 @@ class Decoding(Protocol):
 class Runner:
     """A model and its memory of keys and values, in blocks of `block_size` positions."""
 
-    def __init__(self, decoder: Decoding, memory: PagedMemory, block_size: int) -> None:
-        self.decoder, self.memory, self.block_size = decoder, memory, block_size
+    def __init__(
+        self, decoder: Decoding, memory: PagedMemory, block_size: int, native: NativeDecoder | None = None
+    ) -> None:
+        """`native` makes the steps of sequences that decode, all of them: if some were made by PyTorch, what a text
+        becomes would depend on who else is there."""
+        self.decoder, self.memory, self.block_size, self.native = decoder, memory, block_size, native
         self.device = next(decoder.parameters()).device
 
     def copy(self, copies: Sequence[Copy]) -> None:
@@ -62,13 +67,19 @@ class Runner:
     def decode(self, sequences: Sequence[SequenceState]) -> Tensor:
         """Read the last token of each, and its guesses; logits float32 on the CPU, 1 + guesses rows of each."""
         parts = [[sequence.ids[-1], *sequence.draft] for sequence in sequences]
-        return self.logits(self.read(parts, [(one.table, one.read) for one in sequences]))
+        return self.step(parts, [(one.table, one.read) for one in sequences])
+
+    def step(self, parts: Sequence[Sequence[int]], places: Sequence[tuple[Table, int]]) -> Tensor:
+        """`read` and `logits` of it, natively if that is how this model decodes."""
+        if self.native is None:
+            return self.logits(self.read(parts, places))
+        return self.native.step(self.memory, self._placed(parts, places), parts)
 
     def read(
         self, parts: Sequence[Sequence[int]], places: Sequence[tuple[Table, int]], embeds: Tensor | None = None
     ) -> Tensor:
         """Read the new tokens of several texts, each into its table after so many positions: hidden states (N, E)."""
-        rows = [self._rows(table, start, len(part)) for part, (table, start) in zip(parts, places, strict=True)]
+        rows = self._placed(parts, places)
         ids = torch.tensor([[i for part in parts for i in part]], dtype=torch.int64, device=self.device)
         step = PagedStep(self.memory, rows, self.device)
         return self.decoder.hidden_states(ids, cache=step, inputs_embeds=embeds)[0]
@@ -76,6 +87,9 @@ class Runner:
     def logits(self, hidden: Tensor) -> Tensor:
         """(N, E) -> (N, V), float32 on the CPU."""
         return self.decoder.logits(hidden).to(device="cpu", dtype=torch.float32)
+
+    def _placed(self, parts: Sequence[Sequence[int]], places: Sequence[tuple[Table, int]]) -> list[Rows]:
+        return [self._rows(table, start, len(part)) for part, (table, start) in zip(parts, places, strict=True)]
 
     def _rows(self, table: Table, start: int, count: int) -> Rows:
         """The runs of memory that hold `start` positions and the `count` that are read now."""

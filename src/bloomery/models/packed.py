@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -36,6 +36,16 @@ _INT8_INPUTS = 32
 """The int8 kernel reads past the end of a row that is no multiple of this, which no comparison catches in time."""
 _BFLOAT16_ERROR = 0.01
 """bfloat16 keeps 8 bits: inputs, sums and outputs are each rounded by up to 2^-9 = 0.2%."""
+
+
+class Stored(NamedTuple):
+    """A packed matrix in the open: `codes` (O, I) float32, float16 or int8, `scale` (O, G) float32 or None, `bias` (O,)
+    or None, and the bits of a code."""
+
+    codes: Tensor
+    scale: Tensor | None
+    bias: Tensor | None
+    bits: int
 
 
 class PackedLinear(nn.Module):
@@ -62,6 +72,10 @@ class PackedLinear(nn.Module):
     @property
     def nbytes(self) -> int:
         """Bytes that the packed weights take."""
+        raise NotImplementedError
+
+    def stored(self) -> Stored:
+        """What it keeps, for another operator: exactly the numbers that it multiplies with."""
         raise NotImplementedError
 
     def tolerance(self, x: Tensor) -> float:
@@ -94,6 +108,9 @@ class Float32Linear(PackedLinear):
     def weight(self) -> Tensor:
         return self._packed.to_dense()
 
+    def stored(self) -> Stored:
+        return Stored(self.weight, None, self.bias, 32)
+
     @property
     def nbytes(self) -> int:
         return 4 * self.out_features * self.in_features
@@ -123,6 +140,10 @@ class Float16Linear(PackedLinear):
     @property
     def weight(self) -> Tensor:
         return torch.ops.quantized.linear_unpack_fp16(self._packed)[0]
+
+    def stored(self) -> Stored:
+        weight, bias = torch.ops.quantized.linear_unpack_fp16(self._packed)
+        return Stored(weight.half(), None, bias, 16)
 
     @property
     def nbytes(self) -> int:
@@ -170,6 +191,11 @@ class Int8Linear(PackedLinear):
     def weight(self) -> Tensor:
         return torch.ops.quantized.linear_unpack(self._packed)[0].dequantize()[:, :-2]
 
+    def stored(self) -> Stored:
+        weight = torch.ops.quantized.linear_unpack(self._packed)[0]
+        scale = weight.q_per_channel_scales().float()[:, None]
+        return Stored(weight.int_repr()[:, :-2], scale, self.bias, 8)
+
     @property
     def nbytes(self) -> int:
         return self.out_features * (self.in_features + 2 + 8)
@@ -208,6 +234,9 @@ class Int8WeightOnlyLinear(PackedLinear):
     @property
     def weight(self) -> Tensor:
         return self._codes.float() * self._scale.float()[:, None]
+
+    def stored(self) -> Stored:
+        return Stored(self._codes, self._scale.float()[:, None], self.bias, 8)
 
     @property
     def nbytes(self) -> int:
@@ -256,6 +285,10 @@ class Int4Linear(PackedLinear):
         if self.bias is not None:
             out += self.bias
         return out.reshape(*x.shape[:-1], self.out_features)
+
+    def stored(self) -> Stored:
+        codes = torch.stack([self._pairs & 15, self._pairs >> 4], dim=-1).flatten(1).to(torch.int8) - 8
+        return Stored(codes[: self.out_features], self._scale.float()[: self.out_features], self.bias, 4)
 
     @property
     def weight(self) -> Tensor:

@@ -54,10 +54,11 @@ class PagedMemory:
         hashes = config.bigram_vocab_size > 0
         self.ids = torch.zeros(num_positions, dtype=torch.int64, device=device) if hashes else None
         """The token at each position, for a decoder whose embedding of a token depends on the one before."""
-        self._scales: list[tuple[Tensor, Tensor]] = []
+        self.scales: list[tuple[Tensor, Tensor]] = []
+        """Of keys and values in int8, (P, H_kv, 1) each, layer by layer; else empty."""
         if dtype == torch.int8:
             sizes = (*shape[:2], 1)
-            self._scales = [(torch.empty(sizes, device=device), torch.empty(sizes, device=device)) for _ in layers]
+            self.scales = [(torch.empty(sizes, device=device), torch.empty(sizes, device=device)) for _ in layers]
 
     @staticmethod
     def bytes_per_position(config: ModelConfig, dtype: torch.dtype) -> int:
@@ -69,15 +70,15 @@ class PagedMemory:
         """Store keys and values (1, H_kv, N, D) at positions `slots` (N,)."""
         for number, (memory, new) in enumerate(((self.keys, keys), (self.values, values))):
             rows = new[0].transpose(0, 1)
-            if self._scales:
+            if self.scales:
                 scale = rows.abs().amax(dim=-1, keepdim=True).float().clamp_min(1e-12) / 127
-                self._scales[layer][number].index_copy_(0, slots, scale)
+                self.scales[layer][number].index_copy_(0, slots, scale)
                 rows = (rows / scale).round().to(torch.int8)
             memory[layer].index_copy_(0, slots, rows.to(memory[layer].dtype))
 
     def read(self, layer: int, runs: Sequence[tuple[int, int]], skip: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Keys and values (1, H_kv, S, D) of a sequence, in order, its first `skip` positions left out."""
-        if len(runs) == 1 and not self._scales and self.keys[layer].dtype == dtype:  # in place: a view, no more
+        if len(runs) == 1 and not self.scales and self.keys[layer].dtype == dtype:  # in place: a view, no more
             first, length = runs[0]
             keys, values = self._heads[0][layer], self._heads[1][layer]
             return keys.narrow(2, first + skip, length - skip), values.narrow(2, first + skip, length - skip)
@@ -91,15 +92,15 @@ class PagedMemory:
     def _part(self, layer: int, number: int, runs: Sequence[tuple[int, int]], dtype: torch.dtype) -> Tensor:
         memory = (self.keys, self.values)[number][layer]
         parts = [memory.narrow(0, first, length) for first, length in runs]
-        if self._scales:
-            scales = self._scales[layer][number]
+        if self.scales:
+            scales = self.scales[layer][number]
             parts = [part * scales.narrow(0, *run) for part, run in zip(parts, runs, strict=True)]
         whole = parts[0] if len(parts) == 1 else torch.cat(parts)
         return whole.to(dtype).transpose(0, 1).unsqueeze(0)
 
     def copy(self, source: slice, target: slice) -> None:
         """Copy positions in every layer."""
-        pairs = [*self.keys, *self.values, *(one for both in self._scales for one in both)]
+        pairs = [*self.keys, *self.values, *(one for both in self.scales for one in both)]
         for tensor in pairs:
             tensor[target] = tensor[source]
         if self.ids is not None:

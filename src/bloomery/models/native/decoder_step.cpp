@@ -1,0 +1,472 @@
+// A decode step of a whole decoder in one call: threads, the order of work, packing, and what Python calls.
+//
+// Every thread runs the same function over the layers; between parts that need each other's results they meet at a
+// barrier. Products are shared out by panels of outputs as threads come for them, the rest by rows and by heads: who
+// computes what changes no result. This file does not know what a family is, nor who asks.
+
+#include "decoder_step.h"
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <cstdlib>
+#include <cstring>
+#include <limits>
+#include <memory>
+#include <mutex>
+#include <new>
+#include <thread>
+#include <vector>
+
+#include <sched.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+namespace bloomery {
+namespace {
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+inline void relax() { _mm_pause(); }
+#else
+inline void relax() { std::this_thread::yield(); }
+#endif
+
+// ---- threads --------------------------------------------------------------------------------------------------------
+
+// Threads that do one function together. Between calls they spin for a while, then sleep; at a barrier they spin, and
+// give way when that takes long, for there may be more threads than processors.
+class Team {
+  public:
+    explicit Team(int size) : size_(size), process_(getpid()) {}
+
+    void start() {
+        for (int number = 1; number < size_; number++) std::thread([this, number] { work(number); }).detach();
+    }
+
+    int size() const { return size_; }
+    bool is_ours() const { return process_ == getpid(); }  // after a fork the threads are the parent's
+
+    void run(void (*job)(void *, int), void *what, int64_t spin_nanoseconds) {
+        job_ = job;
+        what_ = what;
+        spin_.store(spin_nanoseconds, std::memory_order_relaxed);
+        done_.store(0, std::memory_order_relaxed);
+        turn_.fetch_add(1);
+        if (asleep_.load() > 0) {
+            std::lock_guard<std::mutex> lock(mutex_);
+            wake_.notify_all();
+        }
+        job(what, 0);
+        for (int spins = 0; done_.load(std::memory_order_acquire) != size_ - 1; spins++) rest(spins);
+    }
+
+    void barrier() {
+        if (size_ == 1) return;
+        const int round = round_.load(std::memory_order_relaxed);
+        if (arrived_.fetch_add(1, std::memory_order_acq_rel) == size_ - 1) {
+            arrived_.store(0, std::memory_order_relaxed);
+            round_.store(round + 1, std::memory_order_release);
+            return;
+        }
+        for (int spins = 0; round_.load(std::memory_order_acquire) == round; spins++) rest(spins);
+    }
+
+  private:
+    static void rest(int spins) { spins < 1000 ? relax() : (void)sched_yield(); }
+
+    void work(int number) {
+        for (int64_t seen = 0;; seen++) {
+            await(seen);
+            job_(what_, number);
+            done_.fetch_add(1, std::memory_order_release);
+        }
+    }
+
+    void await(int64_t seen) {
+        using Clock = std::chrono::steady_clock;
+        const auto until = Clock::now() + std::chrono::nanoseconds(spin_.load(std::memory_order_relaxed));
+        do {
+            for (int i = 0; i < 64; i++) {
+                if (turn_.load(std::memory_order_acquire) != seen) return;
+                relax();
+            }
+        } while (Clock::now() < until);
+        std::unique_lock<std::mutex> lock(mutex_);
+        asleep_.fetch_add(1);
+        wake_.wait(lock, [&] { return turn_.load() != seen; });
+        asleep_.fetch_sub(1);
+    }
+
+    const int size_;
+    const pid_t process_;
+    void (*job_)(void *, int) = nullptr;
+    void *what_ = nullptr;
+    std::mutex mutex_;
+    std::condition_variable wake_;
+    alignas(64) std::atomic<int64_t> turn_{0};
+    alignas(64) std::atomic<int64_t> spin_{0};
+    alignas(64) std::atomic<int> done_{0};
+    alignas(64) std::atomic<int> asleep_{0};
+    alignas(64) std::atomic<int> arrived_{0};
+    alignas(64) std::atomic<int> round_{0};
+};
+
+std::mutex one_at_a_time;  // models share the team, for two of them at once would only disturb each other
+
+Team &team_of(int size) {
+    static std::vector<Team *> teams;  // never freed: their threads sleep until the process ends
+    for (Team *team : teams)
+        if (team->is_ours() && team->size() == size) return *team;
+    Team *team = new Team(size);
+    team->start();
+    teams.push_back(team);
+    return *team;
+}
+
+// ---- packing --------------------------------------------------------------------------------------------------------
+
+const Kernels &kernels() {
+#if defined(BLOOMERY_WITH_AVX2)
+    static const bool fast = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+                             __builtin_cpu_supports("f16c") && !std::getenv("BLOOMERY_NATIVE_PORTABLE");
+    if (fast) return kernels_avx2;
+#endif
+    return kernels_portable;
+}
+
+// Zeros, in large pages where the system has them: reading weights in turn then misses no address translation.
+void *allocate(size_t bytes) {
+    constexpr size_t large = size_t(2) << 20;
+    const size_t alignment = bytes >= large ? large : 64;
+    void *memory = std::aligned_alloc(alignment, padded(std::max<size_t>(bytes, 1), alignment));
+    if (!memory) throw std::bad_alloc();
+#if defined(__linux__)
+    if (bytes >= large) madvise(memory, padded(bytes, alignment), MADV_HUGEPAGE);
+#endif
+    std::memset(memory, 0, bytes);
+    return memory;
+}
+
+template <class T>
+void pack_floats(const Matrix &m, const T *from) {
+    T *to = static_cast<T *>(m.weights);
+    for (int64_t o = 0; o < m.outputs; o++)
+        for (int64_t i = 0; i < m.inputs; i++) to[(o / PANEL * m.inputs + i) * PANEL + o % PANEL] = from[o * m.inputs + i];
+}
+
+void pack_int8(const Matrix &m, const int8_t *from) {
+    int8_t *to = static_cast<int8_t *>(m.weights);
+    const int64_t pairs = (m.inputs + 1) / 2;
+    for (int64_t o = 0; o < m.outputs; o++)
+        for (int64_t i = 0; i < m.inputs; i++)
+            to[((o / PANEL * pairs + i / 2) * PANEL + o % PANEL) * 2 + i % 2] = from[o * m.inputs + i];
+}
+
+void pack_int4(const Matrix &m, const int8_t *from) {
+    uint8_t *to = static_cast<uint8_t *>(m.weights);
+    for (int64_t o = 0; o < m.outputs; o++) {
+        const int64_t place = o % PANEL, shift = place < 8 ? 0 : 4;
+        for (int64_t i = 0; i < m.inputs; i++) {
+            const int64_t group = o / PANEL * groups_of(m) + i / GROUP, four = i % GROUP / 4;
+            to[group * 256 + four * 32 + place % 8 * 4 + i % 4] |= uint8_t(from[o * m.inputs + i] + 8) << shift;
+        }
+    }
+}
+
+// `scale` (outputs, groups of `group_size` inputs); INT8 has one group.
+void pack_scales(const Matrix &m, const float *scale, int64_t group_size) {
+    if (m.format == INT8) {
+        std::copy(scale, scale + m.outputs, static_cast<float *>(m.scales));
+        return;
+    }
+    uint16_t *to = static_cast<uint16_t *>(m.scales);
+    const int64_t groups = groups_of(m), given = m.inputs / group_size;
+    for (int64_t o = 0; o < m.outputs; o++) {
+        for (int64_t g = 0; g < groups; g++) {
+            uint32_t bits;
+            std::memcpy(&bits, scale + o * given + g * GROUP / group_size, 4);
+            to[(o / PANEL * groups + g) * PANEL + o % PANEL] = uint16_t(bits >> 16);  // they are bfloat16 already
+        }
+    }
+}
+
+size_t weight_bytes(const Matrix &m) {
+    const size_t outputs = size_t(m.panels * PANEL), inputs = size_t(m.inputs);
+    switch (m.format) {
+        case FLOAT32: return outputs * inputs * 4;
+        case FLOAT16: return outputs * inputs * 2;
+        case INT8: return outputs * padded(inputs, 2);
+        default: return outputs * inputs / 2;
+    }
+}
+
+size_t scale_bytes(const Matrix &m) {
+    if (m.format == INT8) return size_t(m.panels * PANEL) * 4;
+    return m.format == INT4 ? size_t(m.panels * PANEL * groups_of(m)) * 2 : 0;
+}
+
+void destroy(Matrix *m) {
+    std::free(m->weights);
+    std::free(m->scales);
+    std::free(m->bias);
+    delete m;
+}
+
+// ---- the step -------------------------------------------------------------------------------------------------------
+
+// Room for rounded rows of the widest matrix, and which matrix reads what.
+struct Rounded {
+    std::vector<char> data;
+    std::vector<float> scales;
+    std::vector<int32_t> sums;
+
+    void reserve(int64_t rows, int64_t width) {
+        data.resize(size_t(rows * padded(width, 32) * 2));
+        scales.resize(size_t(rows * (width / GROUP + 1)));
+        sums.resize(size_t(rows * (width / GROUP + 1)));
+    }
+};
+
+bool rounds(const Matrix &m) { return m.format == INT8 || m.format == INT4; }
+
+struct alignas(64) Counter {
+    std::atomic<int64_t> next{0};
+};
+
+// All of a call: numbers between the parts, and the work that is left of each.
+class Run {
+  public:
+    Run(const Model &model, const Step &step, Team &team) : m_(model), s_(step), team_(team), k_(kernels()) {
+        const int64_t rows = step.rows;
+        heads_size_ = int64_t(m_.heads) * m_.head_dim;
+        qkv_size_ = int64_t(m_.heads + 2 * m_.kv_heads) * m_.head_dim;
+        up_size_ = int64_t(m_.gated ? 2 : 1) * m_.intermediate;
+        x_.resize(size_t(rows * m_.hidden));
+        h_.resize(x_.size());
+        y_.resize(x_.size());
+        qkv_.resize(size_t(rows * qkv_size_));
+        heads_.resize(size_t(rows * heads_size_));
+        up_.resize(size_t(rows * up_size_));
+        rounded_.reserve(rows, std::max<int64_t>({m_.intermediate, heads_size_, m_.hidden}));
+        for (int r = 0; r < rows; r++) longest_ = std::max<int64_t>(longest_, step.position[r] + 1);
+        scores_.resize(size_t(padded(longest_, 16) * team.size()));
+        counters_ = std::vector<Counter>(size_t(m_.layers) * 5 + 1);
+    }
+
+    void all_threads(int thread) {
+        for (int r = thread; r < s_.rows; r += team_.size()) begin(r);
+        for (int l = 0; l < m_.layers; l++) layer(l, thread);
+        product(*m_.head, input_of(*m_.head, h_.data(), m_.hidden), s_.logits, m_.vocabulary, m_.layers * 5);
+    }
+
+  private:
+    float *x(int r) { return x_.data() + int64_t(r) * m_.hidden; }
+    float *h(int r) { return h_.data() + int64_t(r) * m_.hidden; }
+    float *y(int r) { return y_.data() + int64_t(r) * m_.hidden; }
+
+    // Calls f(row) for the rows of a thread, then waits for the others.
+    template <class F>
+    void rows(int thread, F f) {
+        for (int r = thread; r < s_.rows; r += team_.size()) f(r);
+        team_.barrier();
+    }
+
+    // Rows `stride` floats apart from x, or what `prepare` made of them.
+    Input input_of(const Matrix &m, float *x, int64_t stride) {
+        if (!rounds(m)) return {reinterpret_cast<char *>(x), stride * 4, nullptr, nullptr, 0};
+        const int64_t groups = m.format == INT4 ? groups_of(m) : 1;
+        return {rounded_.data.data(), padded(m.inputs, 32) * 2, rounded_.scales.data(), rounded_.sums.data(), groups};
+    }
+
+    // Row r of x as `m` will read it.
+    void prepare(const Matrix &m, float *x, int64_t stride, int r) {
+        if (rounds(m)) k_.prepare(m, x + r * stride, r, input_of(m, x, stride));
+    }
+
+    void product(const Matrix &m, const Input &input, float *y, int64_t stride, int counter) {
+        const int64_t part = std::max<int64_t>(2, m.panels / (team_.size() * 8) / 2 * 2);
+        std::atomic<int64_t> &next = counters_[size_t(counter)].next;
+        for (;;) {
+            const int64_t first = next.fetch_add(part, std::memory_order_relaxed);
+            if (first >= m.panels) break;
+            const int64_t last = std::min(first + part, m.panels);
+            k_.multiply(m, input, s_.rows, y, stride, first, last);
+            if (&m == m_.head && m_.logit_cap > 0.0f)
+                for (int r = 0; r < s_.rows; r++)
+                    k_.cap(y + r * stride + first * PANEL, m_.logit_cap, std::min(last * PANEL, m.outputs) - first * PANEL);
+        }
+        team_.barrier();
+    }
+
+    const float *normalised(const Norm &norm, const float *from, float *to) {
+        if (norm.kind == NO_NORM) return from;
+        k_.normalise(norm, from, to, norm.size);
+        return to;
+    }
+
+    // h = the norm of x, or x, as the next matrix reads it.
+    void enter(const Norm &norm, const Matrix &next, int r) {
+        const float *from = normalised(norm, x(r), h(r));
+        if (from != h(r)) std::copy(from, from + m_.hidden, h(r));
+        prepare(next, h_.data(), m_.hidden, r);
+    }
+
+    void begin(int r) {
+        const float *from = m_.embedding + int64_t(s_.token[r]) * m_.hidden;
+        for (int64_t i = 0; i < m_.hidden; i++) x(r)[i] = from[i] * m_.embedding_scale;
+        normalised(m_.embedding_norm, x(r), x(r));
+        if (m_.positions) k_.add(x(r), m_.positions + int64_t(s_.position[r]) * m_.hidden, m_.hidden);
+        enter(m_.layer[0].attention_in, *m_.layer[0].qkv, r);
+    }
+
+    void layer(int l, int thread) {
+        const Layer &layer = m_.layer[l];
+        team_.barrier();
+        product(*layer.qkv, input_of(*layer.qkv, h_.data(), m_.hidden), qkv_.data(), qkv_size_, l * 5);
+        rows(thread, [&](int r) { place(l, r); });
+        heads(l, thread);
+        if (rounds(*layer.output)) rows(thread, [&](int r) { prepare(*layer.output, heads_.data(), heads_size_, r); });
+        product(*layer.output, input_of(*layer.output, heads_.data(), heads_size_), y_.data(), m_.hidden, l * 5 + 2);
+        rows(thread, [&](int r) {
+            if (m_.parallel) enter(layer.feed_in, *layer.up, r);
+            k_.add(x(r), normalised(layer.attention_out, y(r), y(r)), m_.hidden);
+            if (!m_.parallel) enter(layer.feed_in, *layer.up, r);
+        });
+        product(*layer.up, input_of(*layer.up, h_.data(), m_.hidden), up_.data(), up_size_, l * 5 + 3);
+        rows(thread, [&](int r) {
+            float *gate = up_.data() + r * up_size_;  // what `down` reads takes its place
+            k_.activate(m_.activation, gate, m_.gated ? gate + m_.intermediate : nullptr, gate, m_.intermediate);
+            prepare(*layer.down, up_.data(), up_size_, r);
+        });
+        product(*layer.down, input_of(*layer.down, up_.data(), up_size_), y_.data(), m_.hidden, l * 5 + 4);
+        for (int r = thread; r < s_.rows; r += team_.size()) {
+            k_.add(x(r), normalised(layer.feed_out, y(r), y(r)), m_.hidden);
+            if (l + 1 < m_.layers) enter(m_.layer[l + 1].attention_in, *m_.layer[l + 1].qkv, r);
+            else enter(m_.last_norm, *m_.head, r);
+        }
+        if (l + 1 == m_.layers) team_.barrier();
+    }
+
+    // Queries and keys normalised and rotated, keys and values stored.
+    void place(int l, int r) {
+        const Layer &layer = m_.layer[l];
+        const int64_t dim = m_.head_dim;
+        float *query = qkv_.data() + r * qkv_size_, *key = query + m_.heads * dim, *value = key + m_.kv_heads * dim;
+        for (float *at = query; layer.query.kind && at < key; at += layer.query.size) normalised(layer.query, at, at);
+        for (float *at = key; layer.key.kind && at < value; at += layer.key.size) normalised(layer.key, at, at);
+        if (layer.table >= 0) {
+            const int64_t at = int64_t(layer.table) * s_.rows + r;
+            for (float *head = query; head < value; head += dim) k_.rotate(head, s_.cosines[at], s_.sines[at], m_.rotary_dim);
+        }
+        int64_t slot = 0, before = 0;
+        for (int64_t i = s_.runs[r]; i < s_.runs[r + 1]; before += s_.run[2 * i + 1], i++)
+            if (s_.position[r] < before + s_.run[2 * i + 1]) {
+                slot = s_.run[2 * i] + s_.position[r] - before;
+                break;
+            }
+        k_.store(s_, l, slot, m_, key, value);
+    }
+
+    void heads(int l, int thread) {
+        std::atomic<int64_t> &next = counters_[size_t(l * 5 + 1)].next;
+        float *scores = scores_.data() + padded(longest_, 16) * thread;
+        for (;;) {
+            const int64_t task = next.fetch_add(1, std::memory_order_relaxed);
+            if (task >= int64_t(s_.rows) * m_.heads) break;
+            const int r = int(task / m_.heads), head = int(task % m_.heads);
+            k_.attend(m_, s_, l, r, head, qkv_.data() + r * qkv_size_ + head * m_.head_dim, scores,
+                      heads_.data() + r * heads_size_ + head * m_.head_dim);
+        }
+        team_.barrier();
+    }
+
+    const Model &m_;
+    const Step &s_;
+    Team &team_;
+    const Kernels &k_;
+    int64_t qkv_size_, up_size_, heads_size_, longest_ = 1;
+    std::vector<float> x_, h_, y_, qkv_, heads_, up_, scores_;
+    Rounded rounded_;
+    std::vector<Counter> counters_;
+};
+
+}  // namespace
+}  // namespace bloomery
+
+// ---- what Python calls ----------------------------------------------------------------------------------------------
+
+using namespace bloomery;
+
+#define BLOOMERY_API extern "C" __attribute__((visibility("default")))
+#ifndef BLOOMERY_SOURCE
+#define BLOOMERY_SOURCE "unknown"
+#endif
+
+// Of which source this was built, so that nobody calls another one's structures.
+BLOOMERY_API const char *bloomery_source() { return BLOOMERY_SOURCE; }
+BLOOMERY_API const char *bloomery_instructions() { return kernels().name; }
+
+// `weights` (outputs, inputs): float32, float16, or int8 codes for INT8 and INT4 (-8 .. 7); `scale` (outputs, groups)
+// and `bias` (outputs) float32 or null. Null if there is no memory.
+BLOOMERY_API Matrix *bloomery_matrix(int32_t format, int64_t outputs, int64_t inputs, int64_t group_size,
+                                     const void *weights, const float *scale, const float *bias) {
+    const int64_t widest = std::numeric_limits<int32_t>::max() / (128 * padded(inputs, 2));
+    Matrix *m = new (std::nothrow) Matrix{};
+    if (!m) return nullptr;
+    m->format = format;
+    m->steps = int32_t(std::min<int64_t>(std::max<int64_t>(widest, 1), 32767));
+    m->outputs = outputs;
+    m->inputs = inputs;
+    m->panels = (outputs + PANEL - 1) / PANEL;
+    m->bytes = weight_bytes(*m) + scale_bytes(*m);
+    try {
+        m->weights = allocate(weight_bytes(*m));
+        if (scale_bytes(*m)) m->scales = allocate(scale_bytes(*m));
+        if (bias) m->bias = static_cast<float *>(allocate(size_t(m->panels * PANEL) * 4));
+    } catch (const std::bad_alloc &) {
+        destroy(m);
+        return nullptr;
+    }
+    switch (format) {
+        case FLOAT32: pack_floats(*m, static_cast<const float *>(weights)); break;
+        case FLOAT16: pack_floats(*m, static_cast<const uint16_t *>(weights)); break;
+        case INT8: pack_int8(*m, static_cast<const int8_t *>(weights)); break;
+        default: pack_int4(*m, static_cast<const int8_t *>(weights));
+    }
+    if (scale_bytes(*m)) pack_scales(*m, scale, group_size);
+    if (bias) std::copy(bias, bias + outputs, m->bias);
+    return m;
+}
+
+BLOOMERY_API void bloomery_free(Matrix *matrix) { destroy(matrix); }
+BLOOMERY_API size_t bloomery_bytes(const Matrix *matrix) { return matrix->bytes; }
+
+// y (rows, outputs) = x (rows, inputs) W^T + b, by one thread: for tests.
+BLOOMERY_API int32_t bloomery_multiply(const Matrix *m, const float *x, int32_t rows, float *y) try {
+    const Kernels &k = kernels();
+    Rounded rounded;
+    Input input{const_cast<char *>(reinterpret_cast<const char *>(x)), m->inputs * 4, nullptr, nullptr, 0};
+    if (rounds(*m)) {
+        rounded.reserve(rows, m->inputs);
+        const int64_t groups = m->format == INT4 ? groups_of(*m) : 1;
+        input = {rounded.data.data(), padded(m->inputs, 32) * 2, rounded.scales.data(), rounded.sums.data(), groups};
+        for (int r = 0; r < rows; r++) k.prepare(*m, x + r * m->inputs, r, input);
+    }
+    k.multiply(*m, input, rows, y, m->outputs, 0, m->panels);
+    return 0;
+} catch (const std::bad_alloc &) {
+    return 1;
+}
+
+// One step by so many threads, which spin for so long after it before they sleep. 0, or 1 if there is no memory.
+BLOOMERY_API int32_t bloomery_step(const Model *model, const Step *step, int32_t threads, int64_t spin_nanoseconds) try {
+    std::lock_guard<std::mutex> lock(one_at_a_time);
+    Team &team = team_of(threads);
+    Run run(*model, *step, team);
+    team.run([](void *what, int thread) { static_cast<Run *>(what)->all_threads(thread); }, &run, spin_nanoseconds);
+    return 0;
+} catch (const std::exception &) {
+    return 1;
+}

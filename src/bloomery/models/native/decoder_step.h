@@ -1,0 +1,105 @@
+// What Python and the parts of the native step say to each other.
+//
+// Plain structures, the same in `library.py`. Rows are tokens of a step; all numbers are float32 unless a name says
+// otherwise. Memory that a pointer shows belongs to the caller and outlives the call, or the model where a model holds
+// it; a Matrix owns its weights.
+
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace bloomery {
+
+enum Format : int32_t { FLOAT32 = 0, FLOAT16 = 1, INT8 = 2, INT4 = 3 };
+enum Activation : int32_t { SILU = 0, GELU = 1, GELU_TANH = 2, QUICK_GELU = 3, RELU = 4, RELU_SQUARED = 5, TANH = 6 };
+enum NormKind : int32_t { NO_NORM = 0, RMS_NORM = 1, LAYER_NORM = 2 };
+
+constexpr int64_t PANEL = 16;  // outputs that lie together: input by input, so that a register holds eight of them
+constexpr int64_t GROUP = 32;  // inputs that share a scale in INT4
+
+// A linear layer (outputs, inputs). FLOAT32, FLOAT16: [panel][input][16]. INT8: [panel][pair of inputs][16][2], one
+// scale an output. INT4: [panel][group of 32][4 inputs][8 outputs x 4 inputs], the first eight outputs of a panel in
+// the low halves of the bytes and the others in the high ones, each 8 more than the weight; scales bfloat16
+// [panel][group][16]. Outputs are filled up to whole panels, inputs to whole pairs, with zeros.
+struct Matrix {
+    int32_t format;
+    int32_t steps;  // INT8: activations are whole numbers up to this, such that sums stay below 2^31
+    int64_t outputs, inputs, panels;
+    void *weights;
+    void *scales;
+    float *bias;  // (panels x 16), or null
+    size_t bytes;
+};
+
+// Rows of activations as a matrix of a format reads them; see `Kernels::prepare`.
+struct Input {
+    char *data;
+    int64_t stride;  // bytes from row to row
+    float *scales;   // INT8: one a row; INT4: one a group
+    int32_t *sums;   // INT4: of each group
+    int64_t groups;  // of a row, in `scales` and `sums`
+};
+
+struct Norm {
+    int32_t kind;
+    int32_t size;
+    float eps;
+    int32_t unused;
+    const float *weight, *bias;  // null: none
+};
+
+struct Layer {
+    Norm attention_in, attention_out, feed_in, feed_out, query, key;
+    const Matrix *qkv, *output, *up, *down;  // `up` holds the gate first, where there is one
+    int32_t window;                          // positions that a query sees, its own included; 0: all
+    int32_t table;                           // which rotary table; -1: none
+};
+
+struct Model {
+    int32_t layers, hidden, heads, kv_heads, head_dim, rotary_dim, intermediate, vocabulary;
+    int32_t activation, gated, parallel, tables;
+    float embedding_scale, attention_scale, attention_cap, logit_cap;  // a cap of 0 is none
+    const float *embedding, *positions, *slopes;                       // `positions` and `slopes` may be null
+    const Layer *layer;
+    const Matrix *head;
+    Norm embedding_norm, last_norm;
+};
+
+// One step. Row r is token[r] at position[r]; its keys lie in the stretches run[2 i], run[2 i + 1] (first, length) for i
+// from runs[r] to runs[r + 1] - 1, which hold positions 0 .. position[r] in order.
+struct Step {
+    int32_t rows, cache_is_int8;
+    const int32_t *token, *position;
+    const int64_t *runs, *run;
+    void *const *keys, *const *values;                // of each layer: (P, H_kv, D)
+    float *const *key_scales, *const *value_scales;   // int8: (P, H_kv)
+    const float *const *cosines, *const *sines;       // [table][row]: the row of the table that its position has
+    float *logits;                                    // (rows, vocabulary)
+};
+
+// What is compiled once for each set of instructions.
+struct Kernels {
+    const char *name;
+    // x (inputs) as row `row` of `input`, rounded as `m` reads it. For INT8 and INT4: the others read floats.
+    void (*prepare)(const Matrix &m, const float *x, int64_t row, const Input &input);
+    // y (rows, y_stride): panels first .. last - 1 of the product, bias added.
+    void (*multiply)(const Matrix &m, const Input &x, int rows, float *y, int64_t y_stride, int64_t first, int64_t last);
+    void (*normalise)(const Norm &norm, const float *x, float *y, int64_t size);
+    void (*rotate)(float *head, const float *cosine, const float *sine, int rotary_dim);
+    void (*store)(const Step &step, int layer, int64_t slot, const Model &model, const float *key, const float *value);
+    // One head of one row, `scores` has room for all its positions.
+    void (*attend)(const Model &model, const Step &step, int layer, int row, int head, const float *query,
+                   float *scores, float *out);
+    // act(gate) * up, or act(up); `gate` and `out` may be the same.
+    void (*activate)(int kind, const float *gate, const float *up, float *out, int64_t size);
+    void (*add)(float *x, const float *y, int64_t size);
+    void (*cap)(float *x, float bound, int64_t size);
+};
+
+extern const Kernels kernels_portable, kernels_avx2;
+
+inline int64_t padded(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
+inline int64_t groups_of(const Matrix &m) { return m.inputs / GROUP; }
+
+}  // namespace bloomery

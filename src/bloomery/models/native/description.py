@@ -1,0 +1,255 @@
+"""A decoder described to native code: its sizes, its norms, and its matrices packed once more.
+
+Which family it is makes no difference: the same description says where norms stand, what is rotated, gated and capped.
+What it cannot say is refused with a reason: experts, value and bigram embeddings, matrices whose inputs or formats
+differ. Everything whose address is given away is kept by the description. This module does not know steps or caches.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bloomery.core.errors import DeviceError
+from bloomery.models.alibi import slopes
+from bloomery.models.attention import Attention
+from bloomery.models.block import Block
+from bloomery.models.decoder import Decoder
+from bloomery.models.feed_forward import FeedForward, GatedFeedForward
+from bloomery.models.native.library import ACTIVATIONS, FORMATS, LAYER_NORM, NO_NORM, RMS_NORM, Layer, Model, Norm
+from bloomery.models.norms import BareRMSNorm, RMSNorm
+from bloomery.models.packed import PackedLinear, Stored
+from bloomery.models.packing import Part, PlainLinear
+
+_BITS = {32: "float32", 16: "float16", 8: "int8", 4: "int4"}
+_GROUP = 32
+
+
+class Matrix:
+    """A linear layer (O, I) in native memory, laid out for the kernels; freed with the object."""
+
+    def __init__(self, calls: ctypes.CDLL, stored: Stored) -> None:
+        """DeviceError for groups that the kernels do not read, or without memory."""
+        self._calls, self.pointer = calls, None
+        self.outputs, self.inputs = stored.codes.shape
+        self.format = _BITS[stored.bits]
+        group_size = 0
+        scale = None if stored.scale is None else stored.scale.detach().float().contiguous()
+        if scale is not None:
+            group_size = self.inputs // scale.size(1)
+            if self.format == "int8" and scale.size(1) != 1:
+                raise DeviceError("the native step reads 8-bit weights with one scale for each output")
+            if self.format == "int4" and (group_size % _GROUP or not torch.equal(scale, scale.bfloat16().float())):
+                raise DeviceError(f"the native step reads 4-bit weights in groups of {_GROUP} with bfloat16 scales")
+        codes = stored.codes.detach().contiguous()
+        bias = None if stored.bias is None else stored.bias.detach().float().contiguous()
+        given = (codes.data_ptr(), 0 if scale is None else scale.data_ptr(), 0 if bias is None else bias.data_ptr())
+        number = FORMATS[self.format]
+        self.pointer = calls.bloomery_matrix(number, self.outputs, self.inputs, group_size, *given)
+        if not self.pointer:
+            raise DeviceError("no memory for the native step's weights")
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its weights and scales."""
+        return self._calls.bloomery_bytes(self.pointer)
+
+    def multiply(self, x: Tensor) -> Tensor:
+        """(N, I) float32 -> (N, O), by one thread."""
+        x = x.detach().float().contiguous()
+        out = torch.empty(x.size(0), self.outputs)
+        if self._calls.bloomery_multiply(self.pointer, x.data_ptr(), x.size(0), out.data_ptr()):
+            raise DeviceError("no memory for a product")
+        return out
+
+    def __del__(self) -> None:
+        if self.pointer:
+            self._calls.bloomery_free(self.pointer)
+            self.pointer = None
+
+
+def matrix_of(layers: Sequence[nn.Module]) -> Stored:
+    """The layers of one input as one matrix, outputs one after the other; DeviceError if they cannot be one."""
+    first = layers[0]
+    if isinstance(first, Part):
+        joint = first.joint
+        parts = [layer.index for layer in layers if isinstance(layer, Part) and layer.joint is joint]
+        if parts != list(range(len(joint.sizes))) or len(parts) != len(layers):
+            raise DeviceError("the layers of one input are packed apart")
+        return matrix_of([joint.matrix])
+    if isinstance(first, PackedLinear):
+        if len(layers) > 1:
+            raise DeviceError("the layers of one input are packed apart")
+        return first.stored()
+    if not all(type(layer) in (nn.Linear, PlainLinear) for layer in layers):
+        raise DeviceError(f"the native step does not know {type(first).__name__}")
+    weight = torch.cat([layer.weight.detach() for layer in layers])  # type: ignore[misc]
+    return Stored(weight.float(), None, _joined_bias(layers), 32)
+
+
+def _joined_bias(layers: Sequence[nn.Module]) -> Tensor | None:
+    if all(layer.bias is None for layer in layers):
+        return None
+    given = [layer.weight.new_zeros(layer.out_features) if layer.bias is None else layer.bias for layer in layers]  # type: ignore[operator, arg-type]
+    return torch.cat([one.detach() for one in given])
+
+
+class Description:
+    """`model` is what native code reads; `tables` the layer that stands for each rotary table."""
+
+    def __init__(self, calls: ctypes.CDLL, decoder: Decoder) -> None:
+        """DeviceError with the reason if it cannot be described."""
+        check(decoder)
+        self._calls, self._kept = calls, []
+        self.matrices: list[Matrix] = []
+        self.tables: list[int] = []
+        config, trunk = decoder.config, decoder.model
+        kinds: list[str] = []
+        layers = (Layer * config.num_hidden_layers)()
+        for number, block in enumerate(trunk.layers):
+            assert isinstance(block, Block)
+            layers[number] = self._layer(block)
+            layers[number].window = config.window(number) or 0
+            layers[number].table = -1
+            if config.uses_rope(number):
+                kind = config.layer_type(number)
+                if kind not in kinds:
+                    kinds.append(kind)
+                    self.tables.append(number)
+                layers[number].table = kinds.index(kind)
+        self.layers = layers
+        self.head = self._matrix(_head(decoder))
+        attention: Any = trunk.layers[0].self_attn
+        cap = decoder.output_softcap
+        alibi = torch.tensor(slopes(config.num_attention_heads)) if config.family.positions == "alibi" else None
+        self.model = Model(
+            layers=config.num_hidden_layers,
+            hidden=config.hidden_size,
+            heads=config.num_attention_heads,
+            kv_heads=config.num_key_value_heads,
+            head_dim=config.head_dim,
+            rotary_dim=config.rotary_dim,
+            intermediate=config.intermediate_size,
+            vocabulary=config.vocab_size,
+            activation=ACTIVATIONS[config.hidden_act],
+            gated=config.family.gated,
+            parallel=config.use_parallel_residual,
+            tables=len(self.tables),
+            embedding_scale=config.hidden_size**0.5 if config.family.scales_embeddings else 1.0,
+            attention_scale=attention.scale,
+            attention_cap=attention.softcap or 0.0,
+            logit_cap=cap or 0.0,
+            embedding=self._address(trunk.embed_tokens.weight),
+            positions=None if trunk.embed_positions is None else self._address(trunk.embed_positions.weight),
+            slopes=None if alibi is None else self._address(alibi),
+            layer=ctypes.addressof(layers),
+            head=self.head,
+            embedding_norm=self._norm(trunk.embed_norm),
+            last_norm=self._norm(trunk.norm),
+        )
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all matrices."""
+        return sum(matrix.nbytes for matrix in self.matrices)
+
+    @property
+    def formats(self) -> tuple[str, ...]:
+        """In what the matrices are, each named once."""
+        return tuple(dict.fromkeys(matrix.format for matrix in self.matrices))
+
+    def _layer(self, block: Block) -> Layer:
+        attention, placement = block.self_attn, block.placement
+        inside, outside = placement in ("pre", "both"), placement in ("output", "both")
+        before_feed = block.post_attention_layernorm if placement == "pre" else block.pre_feedforward_layernorm
+        qkv, output, up, down = (self._matrix(layers) for layers in _matrices(block))
+        return Layer(
+            attention_in=self._norm(block.input_layernorm if inside else None),
+            attention_out=self._norm(block.post_attention_layernorm if outside else None),
+            feed_in=self._norm(before_feed),
+            feed_out=self._norm(block.post_feedforward_layernorm if outside else None),
+            query=self._norm(attention.q_norm),
+            key=self._norm(attention.k_norm),
+            qkv=qkv,
+            output=output,
+            up=up,
+            down=down,
+        )
+
+    def _matrix(self, layers: Sequence[Any]) -> int | None:
+        made = Matrix(self._calls, matrix_of(layers))
+        self.matrices.append(made)
+        return made.pointer
+
+    def _norm(self, norm: nn.Module | None) -> Norm:
+        if norm is None:
+            return Norm(kind=NO_NORM)
+        if isinstance(norm, BareRMSNorm):
+            return Norm(kind=RMS_NORM, size=norm.size, eps=norm.eps)
+        if isinstance(norm, RMSNorm):
+            weight = norm.weight.detach().float()
+            weight = 1.0 + weight if norm.from_one else weight
+            return Norm(kind=RMS_NORM, size=weight.numel(), eps=norm.eps, weight=self._address(weight))
+        if isinstance(norm, nn.LayerNorm):
+            size, weight, bias = norm.normalized_shape[0], norm.weight, norm.bias
+            addresses = [None if one is None else self._address(one) for one in (weight, bias)]
+            return Norm(kind=LAYER_NORM, size=size, eps=norm.eps, weight=addresses[0], bias=addresses[1])
+        raise DeviceError(f"the native step knows no {type(norm).__name__}")
+
+    def _address(self, tensor: Tensor) -> int:
+        tensor = tensor.detach().contiguous()
+        if tensor.dtype != torch.float32 or tensor.device.type != "cpu":
+            raise DeviceError("the native step computes in float32 on the CPU")
+        self._kept.append(tensor)
+        return tensor.data_ptr()
+
+
+def _matrices(block: Block) -> list[list[Any]]:
+    """Of a layer: queries, keys and values; output; gate and up; down."""
+    attention, feed = block.self_attn, block.mlp
+    ups = [feed.gate_proj, feed.up_proj] if isinstance(feed, GatedFeedForward) else [feed.up_proj]
+    return [[attention.q_proj, attention.k_proj, attention.v_proj], [attention.o_proj], ups, [feed.down_proj]]
+
+
+def stored_matrices(decoder: Decoder) -> Iterator[Stored]:
+    """What each of a description's `matrices` is made of, in their order."""
+    for block in decoder.model.layers:
+        for layers in _matrices(block):  # type: ignore[arg-type]
+            yield matrix_of(layers)
+    yield matrix_of(_head(decoder))
+
+
+def _head(decoder: Decoder) -> list[nn.Module]:
+    made = decoder.packed_head or decoder.lm_head
+    if made is not None:
+        return [made]
+    weight = decoder.model.embed_tokens.weight
+    layer = nn.Linear(weight.size(1), weight.size(0), bias=False, device="meta")
+    layer.weight = nn.Parameter(weight.detach(), requires_grad=False)
+    return [layer]
+
+
+def check(decoder: Decoder) -> None:
+    """DeviceError with the first reason why a decoder cannot be described."""
+    config = decoder.config
+    kinds = {type(block.mlp) for block in decoder.model.layers} - {FeedForward, GatedFeedForward}  # type: ignore[union-attr]
+    attentions = [block.self_attn for block in decoder.model.layers]  # type: ignore[union-attr]
+    reason = None
+    if type(decoder) is not Decoder:
+        reason = f"a {type(decoder).__name__}"
+    elif kinds:
+        reason = f"a {kinds.pop().__name__}"
+    elif config.value_embedding_layers or config.bigram_vocab_size:
+        reason = "embeddings of values or of pairs of tokens"
+    elif any(block.placement == "post" or block.cross_attn is not None for block in decoder.model.layers):  # type: ignore[union-attr]
+        reason = "this placement of norms"
+    elif not all(isinstance(one, Attention) and one.backend == "sdpa" for one in attentions):
+        reason = "this attention"
+    elif config.hidden_act not in ACTIVATIONS:
+        reason = f"the activation {config.hidden_act}"
+    if reason is not None:
+        raise DeviceError(f"the native step does not know {reason}")

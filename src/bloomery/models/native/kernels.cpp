@@ -1,0 +1,627 @@
+// The arithmetic of a decode step, compiled once for each set of instructions (see `build.py`).
+//
+// Only what is in this file may be called from it, mathematics of the C library aside: a template that the linker
+// shares with other files could otherwise bring instructions there that a machine lacks. A row's result never depends
+// on the other rows: a tile of several rows does for each, in the same order, what a tile of one does.
+
+#include "decoder_step.h"
+
+#include <math.h>
+#include <string.h>
+
+#if defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
+#define BLOOMERY_AVX2 1
+#include <immintrin.h>
+#else
+#define BLOOMERY_AVX2 0
+#endif
+#if defined(__aarch64__)
+#include <arm_neon.h>
+#endif
+
+#define INLINE static inline __attribute__((always_inline))
+
+namespace bloomery {
+namespace {
+
+// Eight lanes. The compiler splits them up where registers are narrower.
+typedef float Floats __attribute__((vector_size(32)));
+typedef int32_t Ints __attribute__((vector_size(32)));
+typedef int16_t Shorts __attribute__((vector_size(16)));
+typedef int8_t Bytes __attribute__((vector_size(8)));
+constexpr int64_t LANES = 8;
+
+INLINE Floats all(float x) { return Floats{x, x, x, x, x, x, x, x}; }
+INLINE Ints all_ints(int32_t x) { return Ints{x, x, x, x, x, x, x, x}; }
+
+INLINE Floats load(const float *p) {
+    Floats v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+INLINE Floats load(const int8_t *p) {
+    Bytes v;
+    memcpy(&v, p, sizeof v);
+    return __builtin_convertvector(v, Floats);
+}
+
+INLINE void store(float *p, Floats v) { memcpy(p, &v, sizeof v); }
+
+INLINE float half_to_float(uint16_t h) {
+    uint32_t sign = (uint32_t)(h & 0x8000) << 16, rest = h & 0x7fff, bits;
+    if (rest >= 0x7c00) {
+        bits = sign | 0x7f800000 | (rest & 0x3ff) << 13;
+    } else if (rest >= 0x400) {
+        bits = sign | ((rest << 13) + (112u << 23));
+    } else {  // subnormal: rest / 2^24
+        float small = (float)rest * 0x1p-24f;
+        memcpy(&bits, &small, 4);
+        bits |= sign;
+    }
+    float out;
+    memcpy(&out, &bits, 4);
+    return out;
+}
+
+INLINE Floats load(const uint16_t *p) {  // float16
+#if BLOOMERY_AVX2
+    return (Floats)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p));
+#elif defined(__aarch64__)
+    const float16x8_t half = vreinterpretq_f16_u16(vld1q_u16(p));
+    const float32x4_t parts[2] = {vcvt_f32_f16(vget_low_f16(half)), vcvt_high_f32_f16(half)};
+    Floats v;
+    memcpy(&v, parts, sizeof v);
+    return v;
+#else
+    Floats v;
+    for (int i = 0; i < LANES; i++) v[i] = half_to_float(p[i]);
+    return v;
+#endif
+}
+
+INLINE Floats load_bfloat16(const uint16_t *p) {
+    Floats v;
+    uint32_t bits[LANES];
+    for (int i = 0; i < LANES; i++) bits[i] = (uint32_t)p[i] << 16;
+    memcpy(&v, bits, sizeof v);
+    return v;
+}
+
+INLINE Floats multiply_add(Floats a, Floats b, Floats c) {
+#if BLOOMERY_AVX2
+    return (Floats)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+#else
+    return a * b + c;
+#endif
+}
+
+INLINE Floats larger(Floats a, Floats b) {
+#if BLOOMERY_AVX2
+    return (Floats)_mm256_max_ps((__m256)a, (__m256)b);
+#else
+    Floats v;
+    for (int i = 0; i < LANES; i++) v[i] = a[i] > b[i] ? a[i] : b[i];
+    return v;
+#endif
+}
+
+INLINE Floats smaller(Floats a, Floats b) { return -larger(-a, -b); }
+
+INLINE Floats magnitude(Floats v) {
+    Ints bits;
+    memcpy(&bits, &v, sizeof v);
+    bits &= all_ints(0x7fffffff);
+    memcpy(&v, &bits, sizeof v);
+    return v;
+}
+
+INLINE float sum(Floats v) { return ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7])); }
+
+INLINE float largest(Floats v) {
+    float most = v[0];
+    for (int i = 1; i < LANES; i++) most = v[i] > most ? v[i] : most;
+    return most;
+}
+
+// Nearest whole numbers, of |v| < 2^22.
+INLINE Floats rounded(Floats v) {
+    const Floats magic = all(12582912.0f);  // 1.5 * 2^23: what is added to it keeps no fraction
+    return (v + magic) - magic;
+}
+
+// e^x: x = n ln 2 + r, |r| <= ln 2 / 2, and the Taylor series of e^r to r^7, whose rest is below 2^-26.
+INLINE Floats exponential(Floats x) {
+    x = smaller(larger(x, all(-87.0f)), all(88.0f));
+    const Floats n = rounded(x * all(1.44269504f));
+    const Floats r = multiply_add(n, all(-1.42860677e-6f), multiply_add(n, all(-0.693145752f), x));
+    Floats series = all(1.0f / 5040);
+    series = multiply_add(series, r, all(1.0f / 720));
+    series = multiply_add(series, r, all(1.0f / 120));
+    series = multiply_add(series, r, all(1.0f / 24));
+    series = multiply_add(series, r, all(1.0f / 6));
+    series = multiply_add(series, r, all(0.5f));
+    series = multiply_add(series, r, all(1.0f));
+    series = multiply_add(series, r, all(1.0f));
+    const Ints power = (__builtin_convertvector(n, Ints) + all_ints(127)) << 23;
+    Floats scale;
+    memcpy(&scale, &power, sizeof scale);
+    return series * scale;
+}
+
+INLINE Floats sigmoid(Floats x) { return all(1.0f) / (all(1.0f) + exponential(-x)); }
+INLINE Floats hyperbolic_tangent(Floats x) { return all(1.0f) - all(2.0f) / (exponential(x + x) + all(1.0f)); }
+
+// The last, incomplete register of a row, filled up with zeros.
+INLINE Floats load_some(const float *p, int64_t count) {
+    float lanes[LANES] = {0};
+    for (int64_t i = 0; i < count; i++) lanes[i] = p[i];
+    return load(lanes);
+}
+
+INLINE void store_some(float *p, Floats v, int64_t count) {
+    for (int64_t i = 0; i < count; i++) p[i] = v[i];
+}
+
+// ---- products -------------------------------------------------------------------------------------------------------
+
+template <int R>
+INLINE void finish(const Matrix &m, Floats (&sums)[R][2], int64_t panel, float *y, int64_t y_stride) {
+    const int64_t left = m.outputs - panel * PANEL;
+    for (int r = 0; r < R; r++) {
+        for (int half = 0; half < 2; half++) {
+            Floats v = sums[r][half];
+            if (m.bias) v += load(m.bias + panel * PANEL + half * LANES);
+            float *to = y + r * y_stride + panel * PANEL + half * LANES;
+            const int64_t room = left - half * LANES;
+            if (room >= LANES) {
+                store(to, v);
+            } else {
+                store_some(to, v, room);
+            }
+        }
+    }
+}
+
+// R rows by P panels: P > 1 only keeps more sums going at once, for each waits for the one before.
+template <class Weight, int R, int P>
+INLINE void float_tile(const Matrix &m, const Input &x, int64_t row, int64_t panel, float *y, int64_t y_stride) {
+    const int64_t inputs = m.inputs;
+    const Weight *w = (const Weight *)m.weights + panel * inputs * PANEL;
+    const float *rows[R];
+    for (int r = 0; r < R; r++) rows[r] = (const float *)(x.data + (row + r) * x.stride);
+    Floats sums[P][R][2];
+    for (int p = 0; p < P; p++)
+        for (int r = 0; r < R; r++) sums[p][r][0] = sums[p][r][1] = all(0.0f);
+    for (int64_t i = 0; i < inputs; i++) {
+        for (int p = 0; p < P; p++) {
+            const Floats low = load(w + (p * inputs + i) * PANEL), high = load(w + (p * inputs + i) * PANEL + LANES);
+            for (int r = 0; r < R; r++) {
+                const Floats a = all(rows[r][i]);
+                sums[p][r][0] = multiply_add(low, a, sums[p][r][0]);
+                sums[p][r][1] = multiply_add(high, a, sums[p][r][1]);
+            }
+        }
+    }
+    for (int p = 0; p < P; p++) finish<R>(m, sums[p], panel + p, y + row * y_stride, y_stride);
+}
+
+// sums + w[0] x[0] + w[1] x[1] of eight outputs; w (8, 2) int8, x two int16.
+INLINE Ints pair_dot(Ints sums, const int8_t *w, const int16_t *x) {
+#if BLOOMERY_AVX2
+    int32_t both;
+    memcpy(&both, x, 4);
+    const __m256i wide = _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)w));
+    return (Ints)_mm256_add_epi32((__m256i)sums, _mm256_madd_epi16(wide, _mm256_set1_epi32(both)));
+#else
+    for (int i = 0; i < LANES; i++) sums[i] += w[2 * i] * x[0] + w[2 * i + 1] * x[1];
+    return sums;
+#endif
+}
+
+template <int R, int P>
+INLINE void int8_tile(const Matrix &m, const Input &x, int64_t row, int64_t panel, float *y, int64_t y_stride) {
+    const int64_t pairs = (m.inputs + 1) / 2;
+    const int8_t *w = (const int8_t *)m.weights + panel * pairs * 2 * PANEL;
+    const int16_t *rows[R];
+    for (int r = 0; r < R; r++) rows[r] = (const int16_t *)(x.data + (row + r) * x.stride);
+    Ints sums[P][R][2];
+    for (int p = 0; p < P; p++)
+        for (int r = 0; r < R; r++) sums[p][r][0] = sums[p][r][1] = all_ints(0);
+    for (int64_t i = 0; i < pairs; i++) {
+        for (int p = 0; p < P; p++) {
+            const int8_t *here = w + (p * pairs + i) * 2 * PANEL;
+            for (int r = 0; r < R; r++) {
+                sums[p][r][0] = pair_dot(sums[p][r][0], here, rows[r] + 2 * i);
+                sums[p][r][1] = pair_dot(sums[p][r][1], here + 2 * LANES, rows[r] + 2 * i);
+            }
+        }
+    }
+    for (int p = 0; p < P; p++) {
+        Floats out[R][2];
+        const float *scales = (const float *)m.scales + (panel + p) * PANEL;
+        for (int r = 0; r < R; r++)
+            for (int half = 0; half < 2; half++)
+                out[r][half] = __builtin_convertvector(sums[p][r][half], Floats) *
+                               (load(scales + half * LANES) * all(x.scales[row + r]));
+        finish<R>(m, out, panel + p, y + row * y_stride, y_stride);
+    }
+}
+
+// One group of 32 inputs: sums of (weight + 8) x of 16 outputs; w is 8 x 32 bytes, x 32 int8.
+template <int R>
+INLINE void group_dot(const uint8_t *w, const int8_t *const (&x)[R], Ints (&sums)[R][2]) {
+#if BLOOMERY_AVX2
+    const __m256i nibble = _mm256_set1_epi8(15), ones = _mm256_set1_epi16(1);
+    __m256i narrow[R][2];  // at most 8 times 2 * 15 * 127: 16 bits hold it
+    for (int r = 0; r < R; r++) narrow[r][0] = narrow[r][1] = _mm256_setzero_si256();
+    for (int step = 0; step < 8; step++) {
+        const __m256i both = _mm256_loadu_si256((const __m256i *)(w + step * 32));
+        const __m256i low = _mm256_and_si256(both, nibble);
+        const __m256i high = _mm256_and_si256(_mm256_srli_epi16(both, 4), nibble);
+        for (int r = 0; r < R; r++) {
+            int32_t four;
+            memcpy(&four, x[r] + step * 4, 4);
+            const __m256i a = _mm256_set1_epi32(four);
+            narrow[r][0] = _mm256_add_epi16(narrow[r][0], _mm256_maddubs_epi16(low, a));
+            narrow[r][1] = _mm256_add_epi16(narrow[r][1], _mm256_maddubs_epi16(high, a));
+        }
+    }
+    for (int r = 0; r < R; r++)
+        for (int half = 0; half < 2; half++) sums[r][half] = (Ints)_mm256_madd_epi16(narrow[r][half], ones);
+#else
+    for (int r = 0; r < R; r++) {
+        sums[r][0] = sums[r][1] = all_ints(0);
+        for (int step = 0; step < 8; step++) {
+            for (int i = 0; i < LANES; i++) {
+                for (int j = 0; j < 4; j++) {
+                    const uint8_t both = w[step * 32 + i * 4 + j];
+                    sums[r][0][i] += (both & 15) * x[r][step * 4 + j];
+                    sums[r][1][i] += (both >> 4) * x[r][step * 4 + j];
+                }
+            }
+        }
+    }
+#endif
+}
+
+template <int R>
+INLINE void int4_tile(const Matrix &m, const Input &x, int64_t row, int64_t panel, float *y, int64_t y_stride) {
+    const int64_t groups = groups_of(m);
+    const uint8_t *w = (const uint8_t *)m.weights + panel * groups * 256;
+    const uint16_t *scales = (const uint16_t *)m.scales + panel * groups * PANEL;
+    Floats sums[R][2];
+    for (int r = 0; r < R; r++) sums[r][0] = sums[r][1] = all(0.0f);
+    for (int64_t g = 0; g < groups; g++, w += 256, scales += PANEL) {
+        const int8_t *rows[R];
+        for (int r = 0; r < R; r++) rows[r] = (const int8_t *)(x.data + (row + r) * x.stride) + g * GROUP;
+        Ints dots[R][2];
+        group_dot<R>(w, rows, dots);
+        const Floats low = load_bfloat16(scales), high = load_bfloat16(scales + LANES);
+        for (int r = 0; r < R; r++) {
+            const int64_t at = (row + r) * x.groups + g;
+            const Ints shift = all_ints(8 * x.sums[at]);
+            const Floats scale = all(x.scales[at]);
+            sums[r][0] = multiply_add(__builtin_convertvector(dots[r][0] - shift, Floats), low * scale, sums[r][0]);
+            sums[r][1] = multiply_add(__builtin_convertvector(dots[r][1] - shift, Floats), high * scale, sums[r][1]);
+        }
+    }
+    finish<R>(m, sums, panel, y + row * y_stride, y_stride);
+}
+
+template <int R, int P>
+INLINE void tile(const Matrix &m, const Input &x, int64_t row, int64_t panel, float *y, int64_t y_stride) {
+    switch (m.format) {
+        case FLOAT32: return float_tile<float, R, P>(m, x, row, panel, y, y_stride);
+        case FLOAT16: return float_tile<uint16_t, R, P>(m, x, row, panel, y, y_stride);
+        case INT8: return int8_tile<R, P>(m, x, row, panel, y, y_stride);
+        default:
+            for (int p = 0; p < P; p++) int4_tile<R>(m, x, row, panel + p, y, y_stride);
+    }
+}
+
+void multiply(const Matrix &m, const Input &x, int rows, float *y, int64_t y_stride, int64_t first, int64_t last) {
+    int64_t panel = first;
+    for (; rows <= 2 && panel + 1 < last; panel += 2)
+        rows == 1 ? tile<1, 2>(m, x, 0, panel, y, y_stride) : tile<2, 2>(m, x, 0, panel, y, y_stride);
+    for (; panel < last; panel++) {
+        int row = 0;
+        for (; row + 4 <= rows; row += 4) tile<4, 1>(m, x, row, panel, y, y_stride);
+        switch (rows - row) {
+            case 3: tile<3, 1>(m, x, row, panel, y, y_stride); break;
+            case 2: tile<2, 1>(m, x, row, panel, y, y_stride); break;
+            case 1: tile<1, 1>(m, x, row, panel, y, y_stride); break;
+        }
+    }
+}
+
+// The largest |x|; no number if one of them is none or infinite.
+float largest_magnitude(const float *x, int64_t size) {
+    Floats most = all(0.0f), poison = all(0.0f);
+    for (int64_t i = 0; i < size; i += LANES) {
+        const Floats v = size - i >= LANES ? load(x + i) : load_some(x + i, size - i);
+        most = larger(most, magnitude(v));
+        poison += v * all(0.0f);
+    }
+    return largest(most) + sum(poison);
+}
+
+INLINE void store_whole(int16_t *p, Floats v) {
+    const Shorts narrow = __builtin_convertvector(__builtin_convertvector(v, Ints), Shorts);
+    memcpy(p, &narrow, sizeof narrow);
+}
+
+INLINE void store_whole(int8_t *p, Floats v) {
+    const Bytes narrow = __builtin_convertvector(__builtin_convertvector(v, Ints), Bytes);
+    memcpy(p, &narrow, sizeof narrow);
+}
+
+// x as codes * the scale that is returned, codes whole numbers up to `most_code`. Of zeros, or of what is no number, the
+// scale alone says so.
+template <class Code>
+INLINE float round_to(const float *x, Code *codes, int64_t size, float most_code) {
+    const float most = largest_magnitude(x, size);
+    if (!(most > 0.0f)) {
+        for (int64_t i = 0; i < size; i++) codes[i] = 1;
+        return most;
+    }
+    const Floats inverse = all(most_code / most);
+    int64_t i = 0;
+    for (; i + LANES <= size; i += LANES) store_whole(codes + i, rounded(load(x + i) * inverse));
+    for (; i < size; i++) codes[i] = (Code)lrintf(x[i] * inverse[0]);
+    return most / most_code;
+}
+
+void prepare(const Matrix &m, const float *x, int64_t row, const Input &input) {
+    if (m.format == INT8) {
+        int16_t *codes = (int16_t *)(input.data + row * input.stride);
+        input.scales[row] = round_to(x, codes, m.inputs, (float)m.steps);
+        if (m.inputs % 2) codes[m.inputs] = 0;
+        return;
+    }
+    int8_t *codes = (int8_t *)(input.data + row * input.stride);
+    for (int64_t g = 0; g < groups_of(m); g++, x += GROUP, codes += GROUP) {
+        input.scales[row * input.groups + g] = round_to(x, codes, GROUP, 127.0f);
+        int32_t total = 0;
+        for (int i = 0; i < GROUP; i++) total += codes[i];
+        input.sums[row * input.groups + g] = total;
+    }
+}
+
+// ---- norms, rotation, activations -----------------------------------------------------------------------------------
+
+void normalise(const Norm &norm, const float *x, float *y, int64_t size) {
+    Floats total = all(0.0f), squares = all(0.0f);
+    const bool layer = norm.kind == LAYER_NORM;
+    int64_t i = 0;
+    float mean = 0.0f;
+    if (layer) {
+        for (; i + LANES <= size; i += LANES) total += load(x + i);
+        if (i < size) total += load_some(x + i, size - i);
+        mean = sum(total) / (float)size;
+    }
+    for (i = 0; i + LANES <= size; i += LANES) {
+        const Floats v = load(x + i) - all(mean);
+        squares = multiply_add(v, v, squares);
+    }
+    float rest = 0.0f;
+    for (; i < size; i++) rest += (x[i] - mean) * (x[i] - mean);
+    const float factor = 1.0f / sqrtf((sum(squares) + rest) / (float)size + norm.eps);
+    for (i = 0; i + LANES <= size; i += LANES) {
+        Floats v = (load(x + i) - all(mean)) * all(factor);
+        if (norm.weight) v *= load(norm.weight + i);
+        if (norm.bias) v += load(norm.bias + i);
+        store(y + i, v);
+    }
+    for (; i < size; i++) {
+        float v = (x[i] - mean) * factor;
+        if (norm.weight) v *= norm.weight[i];
+        y[i] = norm.bias ? v + norm.bias[i] : v;
+    }
+}
+
+// x cos + (-second half, first half) sin, as Hugging Face lays the halves out.
+void rotate(float *head, const float *cosine, const float *sine, int rotary_dim) {
+    const int half = rotary_dim / 2;
+    for (int i = 0; i < half; i++) {
+        const float first = head[i], second = head[half + i];
+        head[i] = first * cosine[i] - second * sine[i];
+        head[half + i] = second * cosine[half + i] + first * sine[half + i];
+    }
+}
+
+INLINE Floats activated(int kind, Floats x) {
+    switch (kind) {
+        case SILU: return x * sigmoid(x);
+        case QUICK_GELU: return x * sigmoid(all(1.702f) * x);
+        case GELU_TANH: {
+            const Floats inner = all(0.7978845608f) * multiply_add(x * x * x, all(0.044715f), x);
+            return all(0.5f) * x * (all(1.0f) + hyperbolic_tangent(inner));
+        }
+        case RELU: return larger(x, all(0.0f));
+        case RELU_SQUARED: {
+            const Floats positive = larger(x, all(0.0f));
+            return positive * positive;
+        }
+        case TANH: return hyperbolic_tangent(x);
+        default: {  // GELU
+            Floats v;
+            for (int i = 0; i < LANES; i++) v[i] = 0.5f * x[i] * (1.0f + erff(x[i] * 0.70710678f));
+            return v;
+        }
+    }
+}
+
+void activate(int kind, const float *gate, const float *up, float *out, int64_t size) {
+    for (int64_t i = 0; i < size; i += LANES) {
+        const int64_t count = size - i < LANES ? size - i : LANES;
+        const bool whole = count == LANES;
+        Floats v = activated(kind, whole ? load(gate + i) : load_some(gate + i, count));
+        if (up) v *= whole ? load(up + i) : load_some(up + i, count);
+        if (whole) store(out + i, v);
+        else store_some(out + i, v, count);
+    }
+}
+
+void add(float *x, const float *y, int64_t size) {
+    for (int64_t i = 0; i < size; i++) x[i] += y[i];
+}
+
+void cap(float *x, float bound, int64_t size) {
+    for (int64_t i = 0; i < size; i += LANES) {
+        const int64_t count = size - i < LANES ? size - i : LANES;
+        const Floats v = all(bound) * hyperbolic_tangent(load_some(x + i, count) / all(bound));
+        store_some(x + i, v, count);
+    }
+}
+
+// ---- attention over paged keys and values ---------------------------------------------------------------------------
+
+void store_pair(const Step &step, int layer, int64_t slot, const Model &model, const float *key, const float *value) {
+    const int64_t heads = model.kv_heads, dim = model.head_dim;
+    for (int number = 0; number < 2; number++) {
+        const float *from = number ? value : key;
+        void *memory = number ? step.values[layer] : step.keys[layer];
+        if (!step.cache_is_int8) {
+            memcpy((float *)memory + slot * heads * dim, from, sizeof(float) * (size_t)(heads * dim));
+            continue;
+        }
+        float *scales = number ? step.value_scales[layer] : step.key_scales[layer];
+        for (int64_t h = 0; h < heads; h++) {
+            float scale = largest_magnitude(from + h * dim, dim);
+            scale = (scale < 1e-12f ? 1e-12f : scale) / 127.0f;
+            scales[slot * heads + h] = scale;
+            int8_t *codes = (int8_t *)memory + (slot * heads + h) * dim;
+            for (int64_t i = 0; i < dim; i++) codes[i] = (int8_t)lrintf(from[h * dim + i] / scale);
+        }
+    }
+}
+
+template <class Number>
+INLINE float dot(const float *query, const Number *key, int64_t dim) {
+    Floats first = all(0.0f), second = all(0.0f);
+    int64_t i = 0;
+    for (; i + 2 * LANES <= dim; i += 2 * LANES) {
+        first = multiply_add(load(query + i), load(key + i), first);
+        second = multiply_add(load(query + i + LANES), load(key + i + LANES), second);
+    }
+    if (i + LANES <= dim) {
+        first = multiply_add(load(query + i), load(key + i), first);
+        i += LANES;
+    }
+    float total = sum(first + second);
+    for (; i < dim; i++) total += query[i] * (float)key[i];
+    return total;
+}
+
+// A stretch of a sequence's positions that lie one after the other.
+struct Stretch {
+    int64_t slot, length;
+};
+
+// Calls f(slot of the first, how many, how many before) for the stretches that hold positions first .. last.
+template <class F>
+INLINE void stretches(const Step &step, int row, int64_t first, int64_t last, F f) {
+    int64_t before = 0, done = 0;
+    for (int64_t i = step.runs[row]; i < step.runs[row + 1]; i++) {
+        const int64_t length = step.run[2 * i + 1];
+        const int64_t low = first > before ? first - before : 0;
+        const int64_t high = last - before + 1 < length ? last - before + 1 : length;
+        if (low < high) {
+            f(step.run[2 * i] + low, high - low, done);
+            done += high - low;
+        }
+        before += length;
+    }
+}
+
+template <class Number, int WIDTH>
+INLINE void weigh(const Number *values, int64_t stride, const float *weights, int64_t count, float *out) {
+    Floats sums[WIDTH];
+    for (int i = 0; i < WIDTH; i++) sums[i] = load(out + i * LANES);
+    for (int64_t s = 0; s < count; s++)
+        for (int i = 0; i < WIDTH; i++)
+            sums[i] = multiply_add(load(values + s * stride + i * LANES), all(weights[s]), sums[i]);
+    for (int i = 0; i < WIDTH; i++) store(out + i * LANES, sums[i]);
+}
+
+template <class Number>
+INLINE void attend_in(const Model &model, const Step &step, int layer, int row, int head, const float *query,
+                      float *scores, float *out) {
+    const int64_t dim = model.head_dim, kv_head = head / (model.heads / model.kv_heads);
+    const int64_t stride = model.kv_heads * dim, position = step.position[row];
+    const int64_t window = model.layer[layer].window;
+    const int64_t first = window && position + 1 > window ? position + 1 - window : 0;
+    const int64_t count = position + 1 - first;
+    const Number *keys = (const Number *)step.keys[layer] + kv_head * dim;
+    const Number *values = (const Number *)step.values[layer] + kv_head * dim;
+    const float *key_scales = step.cache_is_int8 ? step.key_scales[layer] + kv_head : nullptr;
+    const float *value_scales = step.cache_is_int8 ? step.value_scales[layer] + kv_head : nullptr;
+    stretches(step, row, first, position, [&](int64_t slot, int64_t length, int64_t done) {
+        for (int64_t s = 0; s < length; s++) {
+            float score = dot(query, keys + (slot + s) * stride, dim) * model.attention_scale;
+            scores[done + s] = key_scales ? score * key_scales[(slot + s) * model.kv_heads] : score;
+        }
+    });
+    if (model.attention_cap > 0.0f) cap(scores, model.attention_cap, count);
+    if (model.slopes)  // as far as a key is behind the query, its score falls
+        for (int64_t s = 0; s < count; s++) scores[s] += model.slopes[head] * (float)(first + s - position);
+    Floats most = all(scores[0]);
+    for (int64_t s = 0; s < count; s += LANES) {
+        if (s + LANES <= count) most = larger(most, load(scores + s));
+        else for (int64_t i = s; i < count; i++) most[0] = scores[i] > most[0] ? scores[i] : most[0];
+    }
+    const Floats shift = all(largest(most));
+    Floats total = all(0.0f);
+    for (int64_t s = 0; s < count; s += LANES) {
+        const int64_t lanes = count - s < LANES ? count - s : LANES;
+        if (lanes == LANES) {
+            const Floats e = exponential(load(scores + s) - shift);
+            total += e;
+            store(scores + s, e);
+        } else {
+            Floats e = exponential(load_some(scores + s, lanes) - shift);
+            for (int64_t i = lanes; i < LANES; i++) e[i] = 0.0f;
+            total += e;
+            store_some(scores + s, e, lanes);
+        }
+    }
+    const float whole = sum(total);
+    if (value_scales) {
+        stretches(step, row, first, position, [&](int64_t slot, int64_t length, int64_t done) {
+            for (int64_t s = 0; s < length; s++) scores[done + s] *= value_scales[(slot + s) * model.kv_heads];
+        });
+    }
+    for (int64_t i = 0; i < dim; i++) out[i] = 0.0f;
+    stretches(step, row, first, position, [&](int64_t slot, int64_t length, int64_t done) {
+        const Number *from = values + slot * stride;
+        int64_t i = 0;
+        for (; i + 8 * LANES <= dim; i += 8 * LANES) weigh<Number, 8>(from + i, stride, scores + done, length, out + i);
+        for (; i + 2 * LANES <= dim; i += 2 * LANES) weigh<Number, 2>(from + i, stride, scores + done, length, out + i);
+        for (; i + LANES <= dim; i += LANES) weigh<Number, 1>(from + i, stride, scores + done, length, out + i);
+        for (; i < dim; i++)
+            for (int64_t s = 0; s < length; s++) out[i] += (float)from[s * stride + i] * scores[done + s];
+    });
+    for (int64_t i = 0; i < dim; i++) out[i] /= whole;
+}
+
+void attend(const Model &model, const Step &step, int layer, int row, int head, const float *query, float *scores,
+            float *out) {
+    if (step.cache_is_int8) attend_in<int8_t>(model, step, layer, row, head, query, scores, out);
+    else attend_in<float>(model, step, layer, row, head, query, scores, out);
+}
+
+}  // namespace
+
+#if BLOOMERY_AVX2
+#define BLOOMERY_TABLE kernels_avx2
+#define BLOOMERY_NAME "AVX2"
+#else
+#define BLOOMERY_TABLE kernels_portable
+#define BLOOMERY_NAME "portable"
+#endif
+
+extern const Kernels BLOOMERY_TABLE;
+const Kernels BLOOMERY_TABLE = {BLOOMERY_NAME, prepare, multiply, normalise, rotate, store_pair, attend, activate, add, cap};
+
+}  // namespace bloomery

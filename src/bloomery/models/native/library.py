@@ -1,0 +1,119 @@
+"""The library of the native decode step, where it was built: found, checked, and its structures as ctypes sees them.
+
+It is used only if it was built of the sources that lie beside it. This module does not know tensors or models.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from bloomery.models.native.build import LIBRARY, digest
+
+FORMATS = {"float32": 0, "float16": 1, "int8": 2, "int4": 3}
+"""What a matrix may be in; as `Format` in decoder_step.h."""
+ACTIVATIONS = {
+    "silu": 0,
+    "swish": 0,
+    "gelu": 1,
+    "gelu_new": 2,
+    "gelu_fast": 2,
+    "gelu_pytorch_tanh": 2,
+    "quick_gelu": 3,
+    "relu": 4,
+    "relu2": 5,
+    "tanh": 6,
+}
+"""As `Activation`, under Hugging Face's names."""
+NO_NORM, RMS_NORM, LAYER_NORM = 0, 1, 2
+OFF_VARIABLE = "BLOOMERY_NATIVE"
+"""Set to "off" in the environment: the library is not used."""
+
+_BUILD = "python -m bloomery.models.native.build"
+_int32, _int64, _float, _pointer = ctypes.c_int32, ctypes.c_int64, ctypes.c_float, ctypes.c_void_p
+
+
+class Norm(ctypes.Structure):
+    """As in decoder_step.h, and so are the others."""
+
+    _fields_ = (
+        ("kind", _int32),
+        ("size", _int32),
+        ("eps", _float),
+        ("unused", _int32),
+        ("weight", _pointer),
+        ("bias", _pointer),
+    )
+
+
+class Layer(ctypes.Structure):
+    _fields_ = (
+        *((name, Norm) for name in ("attention_in", "attention_out", "feed_in", "feed_out", "query", "key")),
+        *((name, _pointer) for name in ("qkv", "output", "up", "down")),
+        ("window", _int32),
+        ("table", _int32),
+    )
+
+
+class Model(ctypes.Structure):
+    _fields_ = (
+        *((name, _int32) for name in ("layers", "hidden", "heads", "kv_heads", "head_dim", "rotary_dim")),
+        *((name, _int32) for name in ("intermediate", "vocabulary", "activation", "gated", "parallel", "tables")),
+        *((name, _float) for name in ("embedding_scale", "attention_scale", "attention_cap", "logit_cap")),
+        *((name, _pointer) for name in ("embedding", "positions", "slopes", "layer", "head")),
+        ("embedding_norm", Norm),
+        ("last_norm", Norm),
+    )
+
+
+class Step(ctypes.Structure):
+    _fields_ = (
+        ("rows", _int32),
+        ("cache_is_int8", _int32),
+        *((name, _pointer) for name in ("token", "position", "runs", "run", "keys", "values")),
+        *((name, _pointer) for name in ("key_scales", "value_scales", "cosines", "sines", "logits")),
+    )
+
+
+@dataclass(frozen=True)
+class Found:
+    """`calls` is the library, None if it is not to be used, and `text` says which or why."""
+
+    calls: ctypes.CDLL | None
+    text: str
+
+
+def library() -> Found:
+    """The library, loaded once."""
+    if os.environ.get(OFF_VARIABLE) == "off":
+        return Found(None, f"the native step is off: {OFF_VARIABLE}=off")
+    return _load(LIBRARY)
+
+
+@cache
+def _load(path: Path) -> Found:
+    if not path.is_file():
+        return Found(None, f"the native step was not built; where there is a C++ compiler: {_BUILD}")
+    try:
+        calls = ctypes.CDLL(str(path))
+        calls.bloomery_source.restype = ctypes.c_char_p
+        calls.bloomery_instructions.restype = ctypes.c_char_p
+        source = calls.bloomery_source().decode()
+    except (OSError, AttributeError) as error:
+        return Found(None, f"the native step cannot be loaded: {error!s:.200}")
+    if source != digest():
+        return Found(None, f"the native step was built of other sources: {_BUILD}")
+    calls.bloomery_matrix.argtypes = (_int32, _int64, _int64, _int64, _pointer, _pointer, _pointer)
+    calls.bloomery_matrix.restype = _pointer
+    calls.bloomery_free.argtypes = (_pointer,)
+    calls.bloomery_free.restype = None
+    calls.bloomery_bytes.argtypes = (_pointer,)
+    calls.bloomery_bytes.restype = ctypes.c_size_t
+    calls.bloomery_multiply.argtypes = (_pointer, _pointer, _int32, _pointer)
+    calls.bloomery_multiply.restype = _int32
+    calls.bloomery_step.argtypes = (ctypes.POINTER(Model), ctypes.POINTER(Step), _int32, _int64)
+    calls.bloomery_step.restype = _int32
+    return Found(calls, f"native decode step, {calls.bloomery_instructions().decode()} kernels")

@@ -1,0 +1,132 @@
+"""A decoder whose decode steps are one native call each, over the same paged keys and values as PyTorch's.
+
+A row is a token of a sequence; several rows may belong to one (guesses), for all keys of a layer are stored before
+anyone looks at them. A row's result does not depend on the others, to the last bit. This module does not know who
+decides what is decoded, nor whether native code is worth it (see `trial`).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import weakref
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from bloomery.core.errors import DeviceError, RequestError
+from bloomery.models.decoder import Decoder
+from bloomery.models.native.description import Description
+from bloomery.models.native.library import Step, library
+from bloomery.models.paged import PagedMemory, Rows
+
+SPIN_NANOSECONDS = 2_000_000
+"""How long threads wait awake for the next step: longer than what usually lies between two."""
+
+
+class NativeDecoder:
+    """See the module."""
+
+    def __init__(
+        self, decoder: Decoder, *, threads: int | None = None, spin_nanoseconds: int = SPIN_NANOSECONDS
+    ) -> None:
+        """`threads` None: as many as PyTorch has. DeviceError where there is no library, or the decoder cannot be
+        described."""
+        found = library()
+        if found.calls is None:
+            raise DeviceError(found.text)
+        self._calls = found.calls
+        self._decoder = weakref.ref(decoder)  # it is kept beside the decoder, for as long as that lives
+        self._describe()
+        self.threads, self.spin_nanoseconds = threads or torch.get_num_threads(), spin_nanoseconds
+        self._memory: tuple[PagedMemory, dict[str, ctypes.Array[ctypes.c_void_p]]] | None = None
+
+    @property
+    def decoder(self) -> Decoder:
+        """The decoder, which somebody else keeps."""
+        decoder = self._decoder()
+        assert decoder is not None
+        return decoder
+
+    def _describe(self) -> None:
+        self.description = Description(self._calls, self.decoder)
+        self._weights = [one for one in self.decoder.parameters() if not one.is_inference()]
+        self._version = self._written()
+
+    def _written(self) -> int:
+        """How often weights were written to."""
+        return sum(one._version for one in self._weights)
+
+    def step(self, memory: PagedMemory, rows: Sequence[Rows], token_ids: Sequence[Sequence[int]]) -> Tensor:
+        """Read the new tokens of several sequences, whose keys and values are stored: logits (N, V) float32, of all of
+        them one after the other. RequestError beyond the context, and for an id that is none."""
+        tokens = [token for part in token_ids for token in part]
+        positions = [one.start + i for one in rows for i in range(one.count)]
+        if not tokens:
+            return torch.empty(0, self.decoder.config.vocab_size)
+        self._check(tokens, positions)
+        if self._written() != self._version:  # trained or merged meanwhile
+            self._describe()
+        bounds, runs = [0], []
+        for one in rows:
+            for _ in range(one.count):
+                runs += [number for run in one.runs for number in run]
+                bounds.append(len(runs) // 2)
+        logits = torch.empty(len(tokens), self.decoder.config.vocab_size)
+        cosines, sines, _kept = self._tables(rows, positions)
+        is_int8 = memory.keys[0].dtype == torch.int8
+        step = Step(rows=len(tokens), cache_is_int8=is_int8, logits=logits.data_ptr())
+        given = {
+            **self._pointers(memory),
+            "token": (ctypes.c_int32 * len(tokens))(*tokens),
+            "position": (ctypes.c_int32 * len(tokens))(*positions),
+            "runs": (ctypes.c_int64 * len(bounds))(*bounds),
+            "run": (ctypes.c_int64 * len(runs))(*runs),
+            "cosines": (ctypes.c_void_p * len(cosines))(*cosines),
+            "sines": (ctypes.c_void_p * len(sines))(*sines),
+        }
+        for name, array in given.items():
+            setattr(step, name, ctypes.addressof(array))
+        failed = self._calls.bloomery_step(self.description.model, step, self.threads, self.spin_nanoseconds)
+        if failed:
+            raise DeviceError("no memory for a step")
+        return logits
+
+    def _check(self, tokens: Sequence[int], positions: Sequence[int]) -> None:
+        config = self.decoder.config
+        if min(tokens) < 0 or max(tokens) >= config.vocab_size:
+            raise RequestError(f"a token id that is not among the model's {config.vocab_size:,}")
+        if max(positions) >= config.context_length:
+            raise RequestError(
+                f"{max(positions) + 1:,} tokens are more than the model's context of {config.context_length:,}",
+                code="context_length_exceeded",
+            )
+
+    def _pointers(self, memory: PagedMemory) -> dict[str, ctypes.Array[ctypes.c_void_p]]:
+        """Addresses of each layer's keys and values, made once for a memory."""
+        if self._memory is None or self._memory[0] is not memory:
+            if memory.keys[0].dtype not in (torch.float32, torch.int8):
+                raise DeviceError(f"the native step reads no keys and values in {memory.keys[0].dtype}")
+            columns = {"keys": memory.keys, "values": memory.values}
+            if memory.scales:
+                columns["key_scales"], columns["value_scales"] = (list(one) for one in zip(*memory.scales, strict=True))
+            made = {
+                name: (ctypes.c_void_p * len(column))(*[tensor.data_ptr() for tensor in column])
+                for name, column in columns.items()
+            }
+            self._memory = memory, made
+        return self._memory[1]
+
+    def _tables(self, rows: Sequence[Rows], positions: Sequence[int]) -> tuple[list[int], list[int], list[Tensor]]:
+        """Addresses of the rows of cosines and sines, table by table; and what keeps them there."""
+        cosines, sines, kept = [], [], []
+        end, device = max(positions) + 1, self.decoder.model.embed_tokens.weight.device
+        for layer in self.description.tables:
+            for one in rows:
+                found = self.decoder.rope(layer, end, one.reach, device)
+                assert found is not None
+                kept += found
+                for into, table in zip((cosines, sines), found, strict=True):
+                    first, width = table.data_ptr(), 4 * table.size(1)
+                    into += [first + width * (one.start + i) for i in range(one.count)]
+        return cosines, sines, kept

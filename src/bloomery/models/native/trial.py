@@ -1,0 +1,179 @@
+"""Whether a decoder's steps go native: tried on the loaded model itself, compared and timed beside PyTorch's.
+
+Each shape of matrix is compared with the product of what its codes stand for, the whole step with PyTorch's own, on a
+few short texts of random tokens. If it is right and faster it is taken; if not, the reason is kept. This module does
+not know requests.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import psutil
+import torch
+from torch import Tensor
+
+from bloomery.core.errors import BloomeryError, DeviceError
+from bloomery.models.decoder import Decoder
+from bloomery.models.native.description import Matrix, stored_matrices
+from bloomery.models.native.description import check as described
+from bloomery.models.native.library import library
+from bloomery.models.native.native_decoder import NativeDecoder
+from bloomery.models.packed import Stored
+from bloomery.models.paged import PagedMemory, PagedStep, Rows
+
+log = logging.getLogger("bloomery.models")
+
+MATRIX_ERROR = {"float32": 1e-5, "float16": 1e-5, "int8": 2e-3, "int4": 0.02}
+"""The largest relative error of a product beside its dequantised weights in float32: sums in another order; inputs
+rounded to at least 1,000 steps for int8 (more for fewer than 16,000 of them), to 127 in groups of 32 for int4, both of
+normal numbers."""
+STEP_ERROR = {"float32": 1e-3, "float16": 1e-3, "int8": 0.3, "int4": 0.3}
+"""The largest relative distance of a step's logits from PyTorch's. Of integers it is mostly that of PyTorch's own
+operators, which round activations to 7 bits or to bfloat16: a wrong step is off by about one."""
+_LENGTHS = (1, 3, 6)
+_TIMED_ROWS = (1, 8)
+_SECONDS = 0.4
+_ROUNDS = 4
+_MAX_SHARE = 0.5
+"""Of the memory that is free: what a second copy of the weights may take."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """`native` is None where PyTorch makes the steps; `text` says what was found; `speedup` over PyTorch by rows, and
+    `error` as `STEP_ERROR`, where they were measured."""
+
+    native: NativeDecoder | None
+    text: str
+    speedup: dict[int, float] | None = None
+    error: float | None = None
+
+
+_known: dict[bool, weakref.WeakKeyDictionary[Decoder, Trial]] = {
+    timed: weakref.WeakKeyDictionary() for timed in (False, True)
+}
+
+
+def trial_of(decoder: Decoder, *, timed: bool = True) -> Trial:
+    """`try_native`, once for each decoder, and logged."""
+    if library().calls is None:  # not remembered: it may be built
+        return Trial(None, f"PyTorch: {library().text}")
+    found = _known[timed].get(decoder)
+    if found is None:
+        found = _known[timed][decoder] = try_native(decoder, timed=timed)
+        log.info("decode steps: %s", found.text)
+    return found
+
+
+def try_native(decoder: Decoder, *, timed: bool = True) -> Trial:
+    """See the module. Without `timed`, being right is enough."""
+    try:
+        described(decoder)
+        room_for(decoder)
+        native = NativeDecoder(decoder)
+        error = check(native)
+    except (BloomeryError, RuntimeError, MemoryError) as problem:
+        return Trial(None, f"PyTorch: {str(problem).partition(chr(10))[0]:.200}")
+    text = library().text
+    if not timed:
+        return Trial(native, text, None, error)
+    speedup = measure(native)
+    mean = math.exp(sum(math.log(one) for one in speedup.values()) / len(speedup))
+    if mean <= 1.0:
+        return Trial(None, f"PyTorch: the native step is slower here ({mean:.2f}x)", speedup, error)
+    return Trial(native, f"{text}, {mean:.1f}x PyTorch", speedup, error)
+
+
+def room_for(decoder: Decoder) -> None:
+    """DeviceError if a second copy of the weights would take too much of the memory that is free."""
+    needed = sum(stored.codes.numel() * stored.bits // 8 for stored in stored_matrices(decoder))
+    if needed > _MAX_SHARE * psutil.virtual_memory().available:
+        raise DeviceError(f"no memory for a second copy of the weights ({needed / 1e9:.1f} GB)")
+
+
+@torch.inference_mode()
+def check(native: NativeDecoder) -> float:
+    """The step's error; DeviceError if it, or that of a matrix, is more than its arithmetic explains."""
+    seen = set()
+    for matrix, stored in zip(native.description.matrices, stored_matrices(native.decoder), strict=True):
+        kind = (matrix.format, matrix.outputs, matrix.inputs)
+        if kind not in seen:
+            seen.add(kind)
+            _check_matrix(matrix, stored)
+    config, formats = native.decoder.config, native.description.formats
+    memories = [PagedMemory(config, 64) for _ in range(2)]
+    generator = torch.Generator().manual_seed(0)
+    worst = 0.0
+    for time_ in range(min(max(_LENGTHS), config.context_length)):
+        # Texts of different lengths, the last one in two stretches of memory.
+        places = [number for number, length in enumerate(_LENGTHS) if time_ < length]
+        rows = [Rows(time_, 1, _runs(number, time_ + 1), config.reach(max(_LENGTHS))) for number in places]
+        ids = torch.randint(config.vocab_size, (len(rows), 1), generator=generator)
+        expected = torch_step(native.decoder, memories[0], rows, ids)
+        got = native.step(memories[1], rows, ids.tolist())
+        worst = max(worst, float((got - expected).norm() / expected.norm().clamp_min(1e-30)))
+        bound = max(STEP_ERROR[one] for one in formats)
+        if not worst <= bound:  # NaN is no pass
+            raise DeviceError(f"the native step is off by {worst:.2g} of its result, at most {bound:.2g} is explained")
+    return worst
+
+
+def _runs(number: int, length: int) -> list[tuple[int, int]]:
+    first = 16 * number
+    return [(first, length)] if number < 2 or length < 3 else [(first, 2), (first + 8, length - 2)]
+
+
+def _check_matrix(matrix: Matrix, stored: Stored) -> None:
+    x = torch.randn(5, matrix.inputs, generator=torch.Generator().manual_seed(1))
+    x[-1] *= 100.0
+    codes, scale, bias = stored.codes.float(), stored.scale, stored.bias
+    weight = codes if scale is None else (codes.unflatten(1, (scale.size(1), -1)) * scale[..., None]).flatten(1)
+    expected = torch.nn.functional.linear(x, weight)
+    got = matrix.multiply(x) if bias is None else matrix.multiply(x) - bias
+    for row in range(5):
+        error = float((got[row] - expected[row]).norm() / expected[row].norm().clamp_min(1e-30))
+        if not error <= MATRIX_ERROR[matrix.format]:
+            raise DeviceError(f"the native product in {matrix.format} is off by {error:.2g} of its result")
+
+
+@torch.inference_mode()
+def torch_step(decoder: Decoder, memory: PagedMemory, rows: Sequence[Rows], ids: Tensor) -> Tensor:
+    """Logits (N, V) of a step of one token a sequence, by PyTorch; ids (N, 1)."""
+    return decoder.logits(decoder.hidden_states(ids.view(1, -1), cache=PagedStep(memory, rows))[0]).float()
+
+
+def measure(native: NativeDecoder) -> dict[int, float]:
+    """PyTorch's time of a step over native code's, by rows: the least of a few rounds in turn, as what else runs only
+    adds to it."""
+    config, found = native.decoder.config, {}
+    before = min(31, config.context_length - 1)
+    for count in _TIMED_ROWS:
+        memory = PagedMemory(config, 32 * count)
+        for tensor in (*memory.keys, *memory.values):
+            tensor.zero_()
+        reach = config.reach(before + 1)
+        rows = [Rows(before, 1, [(32 * number, before + 1)], reach) for number in range(count)]
+        ids = torch.arange(count)[:, None] % config.vocab_size
+        ours = lambda rows=rows, memory=memory, ids=ids: native.step(memory, rows, ids.tolist())  # noqa: E731
+        theirs = lambda rows=rows, memory=memory, ids=ids: torch_step(native.decoder, memory, rows, ids)  # noqa: E731
+        found[count] = _least(theirs, ours)
+    return found
+
+
+def _least(one: Callable[[], Tensor], other: Callable[[], Tensor]) -> float:
+    least, started = [math.inf, math.inf], time.perf_counter()
+    for round_ in range(_ROUNDS + 1):  # the first warms up
+        for number, call in enumerate((one, other)):
+            before = time.perf_counter()
+            call()
+            if round_:
+                least[number] = min(least[number], time.perf_counter() - before)
+        if round_ and time.perf_counter() - started > _SECONDS:
+            break
+    return least[0] / least[1]
