@@ -221,6 +221,25 @@ class Engine:
             with self._condition:
                 self._rest()
 
+    @contextmanager
+    def paused(self, *, empty: bool = False) -> Iterator[None]:
+        """Between the steps of requests: the model may be changed. With `empty` only if there are no requests, and what
+        is known of earlier texts is forgotten; ConfigError if there are."""
+        with self._condition:
+            while self._stepping:
+                self._condition.wait()
+            if empty and self._tickets:
+                raise ConfigError("requests are running, which the model's weights must not change under")
+            self._stepping = True
+        try:
+            with self._bench.turns.take():
+                if empty and self._scheduler is not None:
+                    self._scheduler.pool.forget()
+                yield
+        finally:
+            with self._condition:
+                self._rest()
+
     def _enter(self, requests: Sequence[Request]) -> Ticket:
         families = [[self._state(request, one) for one in request.generations] for request in requests]
         sequences = [one for family in families for one in family]

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from bloomery.engine.blocks import Copy, Table
 from bloomery.engine.sequence import SequenceState
+from bloomery.models.adapted import adapted_rows
 from bloomery.models.attention import RaggedCache
 from bloomery.models.config import ModelConfig
 from bloomery.models.paged import PagedMemory, PagedStep, Rows
@@ -54,15 +55,17 @@ class Runner:
         embeds = None
         if sequence.request.embed is not None and start < sequence.num_prompt:
             embeds = self._embedded(sequence, start, end)
-        hidden = self.read([part], [(sequence.table, start)], embeds)
-        if sequence.request.scores_prompt and sequence.scored < sequence.num_prompt:
-            return self.logits(hidden)
-        return self.logits(hidden[-1:]) if end == len(sequence.ids) else None
+        with adapted_rows([(sequence.request.adapter, count)]):
+            hidden = self.read([part], [(sequence.table, start)], embeds)
+            if sequence.request.scores_prompt and sequence.scored < sequence.num_prompt:
+                return self.logits(hidden)
+            return self.logits(hidden[-1:]) if end == len(sequence.ids) else None
 
     def decode(self, sequences: Sequence[SequenceState]) -> Tensor:
         """Read the last token of each, and its guesses; logits float32 on the CPU, 1 + guesses rows of each."""
         parts = [[sequence.ids[-1], *sequence.draft] for sequence in sequences]
-        return self.logits(self.read(parts, [(one.table, one.read) for one in sequences]))
+        with adapted_rows([(one.request.adapter, len(part)) for one, part in zip(sequences, parts, strict=True)]):
+            return self.logits(self.read(parts, [(one.table, one.read) for one in sequences]))
 
     def read(
         self, parts: Sequence[Sequence[int]], places: Sequence[tuple[Table, int]], embeds: Tensor | None = None

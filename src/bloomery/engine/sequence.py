@@ -18,6 +18,7 @@ from torch import Tensor
 
 from bloomery.engine.blocks import HashChain, Table
 from bloomery.engine.generation import Generation
+from bloomery.models.adapter import Adapter
 
 _numbers = itertools.count(1)
 
@@ -36,6 +37,8 @@ class Request:
     """Only sequences of the same tenant share what they have read."""
     shares: bool = True
     """Whether what is read may be found by later requests, and theirs by this one."""
+    adapter: Adapter | None = None
+    """What is added to the model's weights for this request; keys and values are shared with requests of the same."""
     embed: Callable[[int, int], Tensor] | None = None
     """Embeddings (1, T, E) of the prompt's positions from .. to, for prompts that are not tokens only."""
     cancel: threading.Event = field(default_factory=threading.Event)
@@ -90,8 +93,10 @@ class SequenceState:
     def hashes(self, block_size: int, blocks: int) -> list[bytes]:
         """The hashes of the first `blocks` full blocks."""
         if self.chain is None:
-            reach = self.table.reach  # keys of texts with another one are turned otherwise
+            # Keys of texts with another reach are turned otherwise, and another adapter computes others.
+            reach, adapter = self.table.reach, self.request.adapter
             owner = f"{self.request.tenant}\0{reach}" if reach else self.request.tenant
+            owner = owner if adapter is None else f"{owner}\0adapter {adapter.digest}"
             self.chain = HashChain(owner, block_size)
         return self.chain.of(self.ids, blocks)
 

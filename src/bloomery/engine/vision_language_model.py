@@ -75,11 +75,12 @@ class VisionLanguageModel(LanguageModel):
         prompt: Prompt,
         *,
         image: Picture | Sequence[Picture] | None = None,
+        adapter: str | None = None,
         cancel: threading.Event | None = None,
         **options: Unpack[SamplingOptions],
     ) -> GenerationResult:
         """Generate to the end, with an image or several in the prompt. Otherwise as `LanguageModel.generate`."""
-        *_, last = self.stream(prompt, image=image, cancel=cancel, **options)
+        *_, last = self.stream(prompt, image=image, adapter=adapter, cancel=cancel, **options)
         assert last.result is not None
         return last.result
 
@@ -88,10 +89,13 @@ class VisionLanguageModel(LanguageModel):
         prompt: Prompt,
         *,
         image: Picture | Sequence[Picture] | None = None,
+        adapter: str | None = None,
         cancel: threading.Event | None = None,
         **options: Unpack[SamplingOptions],
     ) -> Iterator[Delta]:
         """Deltas as they come. The request is checked at once, images too: a DataError for what is none."""
+        if adapter is not None:
+            return self.adapted(adapter).stream(prompt, image=image, cancel=cancel, **options)
         if image is None:
             return super().stream(prompt, cancel=cancel, **options)
         pixels = self.processor(listed(image))
