@@ -49,7 +49,7 @@ SHAPES: dict[str, dict[str, Any]] = {
 ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
 SPARSE = ("mixtral", "qwen3_moe")
 TARGETS: dict[str, Any] = {family: "all-linear" for family in SHAPES if family not in SPARSE}
-TARGETS |= {family: ATTENTION for family in SPARSE}
+TARGETS |= dict.fromkeys(SPARSE, ATTENTION)
 
 
 def _base(family: str, folder: Path, seed: int = 0) -> Any:
@@ -77,7 +77,7 @@ def _adapter(model: Any, folder: Path, seed: int = 1, **how: Any) -> Any:
                 parameter.mul_(1 + 0.3 * torch.rand_like(parameter))
             elif "lora_" in name:
                 parameter.copy_(torch.randn_like(parameter) * 0.2)
-    tuned.save_pretrained(folder)
+    tuned.save_pretrained(folder, save_embedding_layers=False)
     return tuned
 
 
@@ -165,14 +165,19 @@ def test_merged(tmp_path: Path) -> None:
         assert all(torch.equal(before[name], parameter) for name, parameter in decoder.named_parameters())
 
 
-@pytest.mark.parametrize(("kind", "bound"), [("float32", 1e-5), ("float16", 1e-3), ("int8", 0.04), ("int4", 0.12)])
+@pytest.mark.parametrize("kind", ["float32", "float16", "int8", "int8-weight-only", "int4"])
 @pytest.mark.parametrize("dora", [False, True])
-def test_packed(tmp_path: Path, kind: str, bound: float, dora: bool) -> None:
+def test_packed(tmp_path: Path, kind: str, dora: bool) -> None:
     """On packed weights: as far from peft as the packed base is from the plain one, and no farther."""
-    tuned = _adapter(_base("qwen2", tmp_path / "base"), tmp_path / "a", target_modules="all-linear", use_dora=dora)
+    base = _base("qwen2", tmp_path / "base")
+    with torch.inference_mode():
+        plain = base(_ids()).logits
+    tuned = _adapter(base, tmp_path / "a", target_modules="all-linear", use_dora=dora)
     decoder = load_pretrained(tmp_path / "base", dtype=torch.float32)
     pack(decoder, kind)
     with torch.inference_mode():
         expected = tuned(_ids()).logits
+        own = (decoder(_ids()) - plain).norm() / plain.norm()
     error = (_logits(decoder, tmp_path / "a") - expected).norm() / expected.norm()
-    assert error < bound
+    # The rounded weights go through other activations, larger for these adapters; twice is far below a mistake.
+    assert error < max(1e-5, 2 * own)

@@ -355,8 +355,13 @@ class Engine:
         for member in family:
             member.generation.begin()
         choices: list[Choice] = []
+        start, embed = one.read, one.request.embed
+        if embed is not None and embed.pending(start, min(start + count, one.num_prompt)):
+            with self._bench.step() as encoding:
+                embed.encode(start, min(start + count, one.num_prompt))
+            for member in family:
+                member.generation.encoded(encoding.seconds, 1 / len(family))
         with self._bench.step() as step:
-            start = one.read
             logits = self._runner.prefill(one, count)
             whole = start + count == len(one.ids)
             rows = None if logits is None else log_probabilities(logits)

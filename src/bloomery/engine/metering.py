@@ -67,13 +67,14 @@ class Phase:
     """One phase; it begins when it is made. `seconds` counts the steps in which the request took part, waiting left
     out; `steps` is their number."""
 
-    def __init__(self, bench: Bench) -> None:
+    def __init__(self, bench: Bench, *, since: Phase | None = None) -> None:
+        """`since`: it began when that one did, with which it takes turns."""
         self.seconds = 0.0
         self.steps = 0
         self._own_seconds = 0.0
         self._bench = bench
-        self._busy_before = bench.busy_seconds
-        self._energy_before = bench.meter.read()
+        self._busy_before = bench.busy_seconds if since is None else since._busy_before
+        self._energy_before = bench.meter.read() if since is None else since._energy_before
         self._energy: Quantity | None = None
 
     def add(self, seconds: float, share: float = 1.0, *, steps: int = 1) -> None:

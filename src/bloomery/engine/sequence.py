@@ -9,10 +9,10 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from collections.abc import Sequence as Items
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -21,6 +21,22 @@ from bloomery.engine.generation import Generation
 from bloomery.models.adapter import Adapter
 
 _numbers = itertools.count(1)
+
+
+class Embedder(Protocol):
+    """What a prompt is read as that is not tokens only: pictures, say."""
+
+    def pending(self, start: int, end: int) -> int:
+        """How many pictures of the positions from .. to are still to be encoded."""
+        ...
+
+    def encode(self, start: int, end: int) -> None:
+        """Encode them."""
+        ...
+
+    def __call__(self, start: int, end: int) -> Tensor:
+        """Embeddings (1, T, E) of the positions from .. to."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,8 +55,11 @@ class Request:
     """Whether what is read may be found by later requests, and theirs by this one."""
     adapter: Adapter | None = None
     """What is added to the model's weights for this request; keys and values are shared with requests of the same."""
-    embed: Callable[[int, int], Tensor] | None = None
-    """Embeddings (1, T, E) of the prompt's positions from .. to, for prompts that are not tokens only."""
+    embed: Embedder | None = None
+    """For prompts that are not tokens only."""
+    key_ids: Items[int] | None = None
+    """What the prompt is known by to later requests, a number a position, where its ids do not say all that is read:
+    numbers below zero stand for nobody's tokens."""
     cancel: threading.Event = field(default_factory=threading.Event)
 
     @property
@@ -98,7 +117,8 @@ class SequenceState:
             owner = f"{self.request.tenant}\0{reach}" if reach else self.request.tenant
             owner = owner if adapter is None else f"{owner}\0adapter {adapter.digest}"
             self.chain = HashChain(owner, block_size)
-        return self.chain.of(self.ids, blocks)
+        keys = self.request.key_ids
+        return self.chain.of(self.ids if keys is None else [*keys, *self.ids[self.num_prompt :]], blocks)
 
     def family(self) -> Iterator[SequenceState]:
         """This one and its siblings that wait for it."""

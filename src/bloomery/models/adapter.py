@@ -35,6 +35,7 @@ HEAD = "lm_head"
 """The output head's name here, tied to the embedding or not."""
 _PREFIX = "base_model.model."
 _KEY = re.compile(r"(?P<module>[\w.]+?)\.(?P<part>lora_A|lora_B|lora_magnitude_vector|lora_\w+)(?:\.(?P<kind>\w+))?")
+_ONLY = "only LoRA on linear layers is read; whole layers are left out by save_embedding_layers=False"
 _MAX_NAME = 200
 _numbers = itertools.count(1)
 
@@ -150,11 +151,11 @@ def _grouped(
     for key, tensor in read_tensors(path):
         found = _KEY.fullmatch(key.removeprefix(_PREFIX)) if key.startswith(_PREFIX) else None
         if found is None:
-            raise DataError(f"{path}: unexpected tensor {key!r:.120}", hint="only LoRA on linear layers is read")
+            raise DataError(f"{path}: unexpected tensor {key!r:.120}", hint=_ONLY)
         part = found["part"]
         expected = (None, "weight") if part == "lora_magnitude_vector" else ("weight",)
         if part not in ("lora_A", "lora_B", "lora_magnitude_vector") or found["kind"] not in expected:
-            raise DataError(f"{path}: {key!r:.120} is not supported", hint="only LoRA on linear layers is read")
+            raise DataError(f"{path}: {key!r:.120} is not supported", hint=_ONLY)
         module = found["module"]
         tried = (module, base_prefix + module, f"model.{module}", module.replace("language_model.", "", 1))
         theirs = next((one for one in tried if one in published), None)
