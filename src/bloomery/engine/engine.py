@@ -18,7 +18,7 @@ import psutil
 import torch
 from torch import Tensor
 
-from bloomery.core.errors import ConfigError, DeviceError
+from bloomery.core.errors import ConfigError, DeviceError, nearest
 from bloomery.engine.blocks import BlockPool, Table
 from bloomery.engine.choices import Choice, choose
 from bloomery.engine.drafts import Drafting
@@ -29,6 +29,7 @@ from bloomery.engine.runner import Decoding, Runner
 from bloomery.engine.sampling import log_probabilities
 from bloomery.engine.scheduler import Scheduler, SchedulerConfig, check_size
 from bloomery.engine.sequence import Request, SequenceState
+from bloomery.engine.static_steps import STATIC, StaticSteps, check_static
 from bloomery.models.decoder import Decoder
 from bloomery.models.paged import PagedMemory
 
@@ -53,6 +54,9 @@ class EngineConfig:
     """"ngram" guesses what comes next from what stood there before; texts stay the same."""
     draft_tokens: int = 8
     """Guesses of one step, at most."""
+    static_steps: str = "off"
+    """How the steps in which everybody decodes one token are asked for: operator by operator ("off"), as CUDA graphs
+    ("graph", which no GPU has run yet) or compiled ("compile": minutes for each size at first)."""
     scheduler: SchedulerConfig = field(default_factory=SchedulerConfig)
 
     def __post_init__(self) -> None:
@@ -60,6 +64,8 @@ class EngineConfig:
             raise ConfigError(f"unknown cache_dtype {self.cache_dtype!r}", hint='"auto" or "int8"')
         if self.drafts not in ("off", "ngram"):
             raise ConfigError(f"unknown drafts {self.drafts!r}", hint='"off" or "ngram"')
+        if self.static_steps not in STATIC:
+            raise ConfigError(f"unknown static_steps {self.static_steps!r}", hint=nearest(self.static_steps, STATIC))
         sizes = {"block_size": self.block_size, "cache_tokens": self.cache_tokens, "draft_tokens": self.draft_tokens}
         for name, value in sizes.items():
             if value is not None:
@@ -115,6 +121,8 @@ class Engine:
         kind = "model" if draft_model is not None else self.config.drafts
         self.drafting = None if kind == "off" else Drafting(kind, self.config.draft_tokens, draft_model)
         self._decoder, self._bench = decoder, bench
+        if self.config.static_steps != "off":
+            check_static(self.config.static_steps, decoder.config, next(decoder.parameters()).device)
         self._lock = threading.RLock()
         self._condition = threading.Condition(self._lock)
         self._stepping = False
@@ -169,7 +177,12 @@ class Engine:
         except RuntimeError as error:  # torch has no narrower one for memory on every device
             hint = "ask for less: EngineConfig(cache_tokens=...)"
             raise DeviceError(f"no memory for the keys and values of {positions:,} tokens", hint=hint) from error
-        return Runner(self._decoder, memory, size), Scheduler(BlockPool(blocks, size), self.config.scheduler)
+        static = None
+        if self.config.static_steps != "off":
+            if not isinstance(self._decoder, Decoder):
+                raise ConfigError("static steps are for decoders", hint='static_steps="off"')
+            static = StaticSteps(self._decoder, memory, self.config.static_steps)
+        return Runner(self._decoder, memory, size, static), Scheduler(BlockPool(blocks, size), self.config.scheduler)
 
     def run(self, request: Request) -> Iterator[tuple[int, Delta]]:
         """(sample, delta) pairs until every sample has its result. Closing the iterator ends the work.

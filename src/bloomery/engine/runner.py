@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from bloomery.engine.blocks import Copy, Table
 from bloomery.engine.sequence import SequenceState
+from bloomery.engine.static_steps import StaticSteps
 from bloomery.models.adapted import adapted_rows
 from bloomery.models.attention import RaggedCache
 from bloomery.models.config import ModelConfig
@@ -37,7 +38,11 @@ class Decoding(Protocol):
 class Runner:
     """A model and its memory of keys and values, in blocks of `block_size` positions."""
 
-    def __init__(self, decoder: Decoding, memory: PagedMemory, block_size: int) -> None:
+    def __init__(
+        self, decoder: Decoding, memory: PagedMemory, block_size: int, static: StaticSteps | None = None
+    ) -> None:
+        """`static` makes the steps in which everybody decodes one token."""
+        self.static = static
         self.decoder, self.memory, self.block_size = decoder, memory, block_size
         self.device = next(decoder.parameters()).device
 
@@ -63,6 +68,9 @@ class Runner:
 
     def decode(self, sequences: Sequence[SequenceState]) -> Tensor:
         """Read the last token of each, and its guesses; logits float32 on the CPU, 1 + guesses rows of each."""
+        if self.static is not None and not any(one.draft or one.request.adapter for one in sequences):
+            rows = [self._rows(one.table, one.read, 1) for one in sequences]
+            return self.static.logits([one.ids[-1] for one in sequences], rows)
         parts = [[sequence.ids[-1], *sequence.draft] for sequence in sequences]
         with adapted_rows([(one.request.adapter, len(part)) for one, part in zip(sequences, parts, strict=True)]):
             return self.logits(self.read(parts, [(one.table, one.read) for one in sequences]))

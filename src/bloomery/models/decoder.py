@@ -7,7 +7,8 @@ length, E hidden_size, V vocabulary. This module does not know files, losses or 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -114,6 +115,11 @@ class Decoder(nn.Module):
         """What becomes of (hidden, logits) before they are capped: a tied head is no module of its own."""
         self._tables: dict[tuple[str, int], Tables] = {}
         self.reset_parameters()
+
+    @property
+    def kept_tables(self) -> Mapping[Any, Tables]:
+        """The rotary tables that are kept now."""
+        return self._tables
 
     @property
     def context_length(self) -> int:
