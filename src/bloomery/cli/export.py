@@ -32,6 +32,9 @@ def export(
         Parameter(help="Lighter weights: int8 or int4 (compressed-tensors, which vLLM reads), or float16."),
     ] = None,
     group_size: Annotated[int, Parameter(help="With --quantize int4: inputs that share a scale, 32, 64 or 128.")] = 32,
+    adapter: Annotated[
+        Path | None, Parameter(help="The folder of a LoRA adapter in PEFT's format, to be merged into the weights.")
+    ] = None,
     measure: Annotated[
         Path | None,
         Parameter(help="With --quantize: a text to compare before and after on [default: the validation split]."),
@@ -55,6 +58,8 @@ def export(
         raise ConfigError("--quantize writes a folder, not a GGUF file", hint="leave one of the two out")
     if measure is not None and quantize is None:
         raise ConfigError("--measure compares quantised weights with the model's own", hint="add --quantize int8")
+    if adapter is not None and (gguf or quantize is not None):
+        raise ConfigError("an adapter is merged into a plain folder", hint="export that, and then from that folder")
     if choices is not None and quantize is None:
         raise ConfigError("--choices compares quantised weights with the model's own", hint="add --quantize int8")
     from bloomery.engine.exchange import export_model
@@ -69,7 +74,7 @@ def export(
     if gguf:
         made = export_gguf(reference, target, **options)
     else:
-        made = export_model(reference, target, quantize=quantize, group_size=group_size, **options)
+        made = export_model(reference, target, quantize=quantize, group_size=group_size, adapter=adapter, **options)
     files = sorted(path for path in made.rglob("*") if path.is_file()) if made.is_dir() else [made]
     size = sum(path.stat().st_size for path in files)
     names = [path.relative_to(made).as_posix() if made.is_dir() else path.name for path in files]

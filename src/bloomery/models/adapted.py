@@ -214,6 +214,8 @@ def _several(stack: _Stack, rows: _Rows, x: Tensor, out: Tensor, bias: Tensor | 
     if hidden is None:
         hidden = rows.hidden[stack.owners] = slots[:, None] != stack.owner[None, :]
     # Filled, not multiplied: a sum that overflowed for another's adapter must not become this row's.
-    inner = F.linear(x.to(stack.down.dtype), stack.down).masked_fill(hidden, 0.0)
-    added = F.linear(inner, stack.up)
-    return added if stack.gain is None else added + stack.gain[slots] * (out if bias is None else out - bias)
+    inner = F.linear(x.flatten(0, -2).to(stack.down.dtype), stack.down).masked_fill(hidden, 0.0)
+    added = F.linear(inner, stack.up).view_as(out)
+    if stack.gain is None:
+        return added
+    return added + stack.gain[slots].view_as(out) * (out if bias is None else out - bias)

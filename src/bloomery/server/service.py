@@ -47,7 +47,7 @@ class Service:
         self.config = config
         self.room = WaitingRoom(max_running=config.max_running, max_waiting=config.max_waiting)
         drift = DriftWatch(config.drift_window) if config.drift_window else None
-        self.metrics = Metrics(self.room, shelf.language_models, drift)
+        self.metrics = Metrics(self.room, shelf.models, drift)
         self.drain = Drain()
         self.store = _open_store(workspace, config)
         self.readers: list[Reader] = [] if workspace is None else [ledger_reader(workspace.ledger)]

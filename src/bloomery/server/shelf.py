@@ -116,12 +116,12 @@ class Shelf:
         visit.on_end(lambda: self._take_back(place))
         return place.model
 
-    def language_models(self) -> list[LanguageModel]:
+    def models(self) -> list[Served]:
         """Those that are lent now, in their order; adapters are computed by their models' engines, and not among
         them."""
         with self._lock:
             places = [place for place in self._places.values() if place.base is None]
-        return [place.model for place in places if isinstance(place.model, LanguageModel)]
+        return [place.model for place in places]
 
     def describe(self, name: str | None = None) -> list[dict[str, Any]]:
         """OpenAI's model objects, of all or of one; `max_model_len` and `kind` are extensions, and an adapter's
