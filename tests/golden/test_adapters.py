@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 import torch
 
+from bloomery.core.errors import DataError
 from bloomery.models import Decoder, load_pretrained
 from bloomery.models.adapted import AdaptedDecoder, adapted_rows
 from bloomery.models.adapter import read_adapter
 from bloomery.models.packing import pack
+from bloomery.models.vision_language import load_vision_language
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning"),  # peft asks transformers so
@@ -181,3 +183,27 @@ def test_packed(tmp_path: Path, kind: str, dora: bool) -> None:
     error = (_logits(decoder, tmp_path / "a") - expected).norm() / expected.norm()
     # The rounded weights go through other activations, larger for these adapters; twice is far below a mistake.
     assert error < max(1e-5, 2 * own)
+
+
+@pytest.mark.parametrize("target", [r".*language_model.*\.(q|v)_proj", ["up_proj", "down_proj"]])
+def test_the_language_model_of_a_larger_one(tmp_path: Path, target: Any):
+    """LLaVA: layers are named under "language_model"; those of its image encoder are not read."""
+    from transformers import LlavaConfig, LlavaForConditionalGeneration
+
+    text = {**BASE, "model_type": "llama"}
+    vision = {"model_type": "clip_vision_model", "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1}
+    vision |= {"num_attention_heads": 2, "image_size": 16, "patch_size": 8}
+    torch.manual_seed(0)
+    base = LlavaForConditionalGeneration(LlavaConfig(text_config=text, vision_config=vision, image_token_index=130))
+    base.save_pretrained(tmp_path / "base")
+    tuned = _adapter(base.eval(), tmp_path / "a", target_modules=target)
+    decoder = load_vision_language(tmp_path / "base", dtype=torch.float32).language_model
+    adapter = read_adapter(tmp_path / "a", decoder, "a", inside=True)
+    AdaptedDecoder(decoder).hook(adapter)
+    ids = _ids().clamp_max(129)
+    with torch.inference_mode(), adapted_rows([(adapter, 1)]):
+        torch.testing.assert_close(decoder(ids), tuned(input_ids=ids).logits, atol=1e-4, rtol=1e-4)
+    again = LlavaForConditionalGeneration.from_pretrained(tmp_path / "base")
+    _adapter(again, tmp_path / "b", target_modules=["q_proj"])
+    with pytest.raises(DataError, match=r"no linear layer 'model\.vision_tower"):
+        read_adapter(tmp_path / "b", decoder, "b", inside=True)

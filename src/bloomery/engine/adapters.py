@@ -20,8 +20,9 @@ from bloomery.models.decoder import Decoder
 class Adapters:
     """See the module. Safe to use from several threads."""
 
-    def __init__(self, decoder: Decoder) -> None:
-        self._decoder = decoder
+    def __init__(self, decoder: Decoder, *, inside: bool = False) -> None:
+        """`inside`: the decoder is the language model of a larger one."""
+        self._decoder, self._inside = decoder, inside
         self._adapted: AdaptedDecoder | None = None
         self._loaded: dict[str, Adapter] = {}
         self._lock = threading.Lock()
@@ -46,7 +47,7 @@ class Adapters:
                 raise ConfigError(f"there is an adapter {name!r:.60} already", hint="unload it, or give another name")
             if self.merged is not None:
                 raise _while_merged(self.merged)
-            adapter = read_adapter(folder, self._decoder, name)
+            adapter = read_adapter(folder, self._decoder, name, inside=self._inside)
             with engine.paused():
                 if self._adapted is None:
                     self._adapted = AdaptedDecoder(self._decoder)

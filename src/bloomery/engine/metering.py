@@ -15,6 +15,7 @@ from contextlib import contextmanager
 
 from bloomery.core.quantity import Quantity
 from bloomery.core.run import Meter
+from bloomery.energy import open_meter
 from bloomery.engine.turns import Turns
 
 
@@ -55,6 +56,26 @@ class Bench:
             finally:
                 step.seconds = time.perf_counter() - started
                 _BUSY.add(step.seconds)
+
+
+class LazyBench:
+    """A bench whose meter is opened when something is computed first. Safe to call from several threads."""
+
+    def __init__(self, meter: Meter | None = None) -> None:
+        """`meter` None opens the machine's own."""
+        self._bench = None if meter is None else Bench(meter)
+        self._lock = threading.Lock()
+
+    def __call__(self) -> Bench:
+        with self._lock:
+            if self._bench is None:
+                self._bench = Bench(open_meter())
+            return self._bench
+
+    def close(self) -> None:
+        """Close the meter, if it was opened."""
+        if self._bench is not None:
+            self._bench.meter.close()
 
 
 class Step:

@@ -6,7 +6,6 @@ module does not know where weights come from (see `loading`), indexes or HTTP.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,9 +16,8 @@ from torch import Tensor
 
 from bloomery.core.errors import RequestError
 from bloomery.core.run import Meter
-from bloomery.energy import open_meter
 from bloomery.engine.gathering import Gathering, GatheringStats
-from bloomery.engine.metering import Bench, Phase
+from bloomery.engine.metering import LazyBench, Phase
 from bloomery.models.encoder import Encoder
 from bloomery.models.pooling import Pooling
 from bloomery.tokenizer import Tokenizer
@@ -63,19 +61,12 @@ class TextEncoder:
         self.name = name
         self.pooling = pooling or Pooling()
         self.dimensions = frozenset(shorter_dimensions) | {encoder.config.hidden_size}
-        self._bench = None if meter is None else Bench(meter)
-        self._opening = threading.Lock()
-        self._together: Gathering[_Rows, np.ndarray] = Gathering(self._open_bench, self._pooled, capacity=STEP_TOKENS)
-
-    def _open_bench(self) -> Bench:
-        with self._opening:
-            if self._bench is None:
-                self._bench = Bench(open_meter())
-            return self._bench
+        self._bench = LazyBench(meter)
+        self._together: Gathering[_Rows, np.ndarray] = Gathering(self._bench, self._pooled, capacity=STEP_TOKENS)
 
     def phase(self) -> Phase:
         """A phase of work on this model, for `embed_ids`: what it says at its end are its seconds and joules."""
-        return Phase(self._open_bench())
+        return Phase(self._bench())
 
     def stats(self) -> GatheringStats:
         """Steps, batches of texts and tokens that were embedded so far; texts of requests at the same time share
@@ -255,8 +246,7 @@ class TextEncoder:
 
     def close(self) -> None:
         """Close the energy meter, if it was opened."""
-        if self._bench is not None:
-            self._bench.meter.close()
+        self._bench.close()
 
 
 def _text(text: object) -> str:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from bloomery.core.errors import RequestError
 from bloomery.core.run import Meter
+from bloomery.engine.adapters import Adapters
 from bloomery.engine.engine import EngineConfig
 from bloomery.engine.language_model import LanguageModel, Prompt, SamplingOptions, is_chat
 from bloomery.engine.results import Delta, GenerationResult
@@ -39,6 +40,7 @@ class VisionLanguageModel(LanguageModel):
     ) -> None:
         """`meter` None opens the machine's own."""
         super().__init__(model.language_model, tokenizer, name=name, meter=meter, engine=engine)
+        self._adapters = Adapters(self.decoder, inside=True)
         self.model = model.eval()
         self.processor = processor
 

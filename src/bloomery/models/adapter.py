@@ -36,6 +36,7 @@ HEAD = "lm_head"
 _PREFIX = "base_model.model."
 _KEY = re.compile(r"(?P<module>[\w.]+?)\.(?P<part>lora_A|lora_B|lora_magnitude_vector|lora_\w+)(?:\.(?P<kind>\w+))?")
 _ONLY = "only LoRA on linear layers is read; whole layers are left out by save_embedding_layers=False"
+_INSIDE = ("", "model.language_model.", "language_model.model.")
 _MAX_NAME = 200
 _numbers = itertools.count(1)
 
@@ -104,8 +105,11 @@ def linear_modules(decoder: Decoder) -> dict[str, nn.Module]:
     return {**found, HEAD: decoder}
 
 
-def read_adapter(folder: str | Path, decoder: Decoder, name: str) -> Adapter:
-    """A folder of adapter_config.json and adapter_model.safetensors, for a decoder. DataError for what does not fit."""
+def read_adapter(folder: str | Path, decoder: Decoder, name: str, *, inside: bool = False) -> Adapter:
+    """A folder of adapter_config.json and adapter_model.safetensors, for a decoder. DataError for what does not fit.
+
+    `inside`: it is the language model of a larger one, whose adapters name its layers under "language_model".
+    """
     folder = Path(folder).expanduser()
     if not 0 < len(name) <= _MAX_NAME or not name.isprintable():
         raise ConfigError(f"{name!r:.60} is no name of an adapter", hint=f"1 to {_MAX_NAME} characters")
@@ -118,7 +122,7 @@ def read_adapter(folder: str | Path, decoder: Decoder, name: str) -> Adapter:
     published = _published(modules, names)
     grouped, digest = _grouped(path, published, decoder.config.family.base_prefix)
     head = next(theirs for theirs, one in published.items() if HEAD in one.ours)
-    wanted = config.targets(list(published), head)
+    wanted = _wanted(config, list(published), head, _INSIDE if inside else ("",))
     _compare(path, config, wanted, grouped)
     ranks = config.ranks_and_scales(sorted(grouped))
     layers: dict[str, LowRank] = {}
@@ -129,6 +133,19 @@ def read_adapter(folder: str | Path, decoder: Decoder, name: str) -> Adapter:
         for ours, (down, up, magnitude) in zip(published[theirs].ours, parts, strict=True):
             layers[ours] = _made(f"{path}: {theirs}", decoder, modules[ours], down, up * scale, magnitude)
     return Adapter(name, digest.hexdigest(), layers, config)
+
+
+def _wanted(config: AdapterConfig, published: list[str], head: str, prefixes: tuple[str, ...]) -> list[str]:
+    """The layers that a config names, by any of the names that they have in releases of transformers."""
+    found: set[str] = set()
+    for prefix in prefixes:
+        named = {_under(prefix, one): one for one in published}
+        found.update(named[one] for one in config.targets(list(named), _under(prefix, head)))
+    return sorted(found)
+
+
+def _under(prefix: str, name: str) -> str:
+    return name if not prefix or name == HEAD else prefix + name.removeprefix("model.")
 
 
 def _published(modules: Mapping[str, nn.Module], names: Names) -> dict[str, _Published]:
