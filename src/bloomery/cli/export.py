@@ -16,6 +16,7 @@ from bloomery.core.errors import BloomeryError, ConfigError, DataError
 if TYPE_CHECKING:
     from bloomery.core.artifact import Artifact
     from bloomery.core.workspace import Workspace
+    from bloomery.evaluate.choices import Item
 
 _MAX_TEXT_BYTES = 1 << 30
 
@@ -31,9 +32,18 @@ def export(
         Parameter(help="Lighter weights: int8 or int4 (compressed-tensors, which vLLM reads), or float16."),
     ] = None,
     group_size: Annotated[int, Parameter(help="With --quantize int4: inputs that share a scale, 32, 64 or 128.")] = 32,
+    adapter: Annotated[
+        Path | None, Parameter(help="The folder of a LoRA adapter in PEFT's format, to be merged into the weights.")
+    ] = None,
     measure: Annotated[
         Path | None,
         Parameter(help="With --quantize: a text to compare before and after on [default: the validation split]."),
+    ] = None,
+    choices: Annotated[
+        Path | None,
+        Parameter(
+            help="With --quantize: questions with answers to compare on, a line of JSON each: query, choices, gold."
+        ),
     ] = None,
     common: Common | None = None,
 ) -> None:
@@ -48,25 +58,30 @@ def export(
         raise ConfigError("--quantize writes a folder, not a GGUF file", hint="leave one of the two out")
     if measure is not None and quantize is None:
         raise ConfigError("--measure compares quantised weights with the model's own", hint="add --quantize int8")
+    if adapter is not None and (gguf or quantize is not None):
+        raise ConfigError("an adapter is merged into a plain folder", hint="export that, and then from that folder")
+    if choices is not None and quantize is None:
+        raise ConfigError("--choices compares quantised weights with the model's own", hint="add --quantize int8")
     from bloomery.engine.exchange import export_model
     from bloomery.engine.gguf_file import gguf_files
 
     workspace = common.workspace()
     reference = model or workspace.latest("model")
     texts = _texts(reference, measure, workspace) if quantize is not None else []
+    items = [] if choices is None else _items(choices, texts)
     notes: list[str] = []
     options: dict[str, Any] = {"dtype": dtype, "workspace": workspace, "note": notes.append}
     if gguf:
         files = gguf_files(reference, target, **options)
         made = files[0]
     else:
-        made = export_model(reference, target, quantize=quantize, group_size=group_size, **options)
+        made = export_model(reference, target, quantize=quantize, group_size=group_size, adapter=adapter, **options)
         files = sorted(path for path in made.rglob("*") if path.is_file())
     size = sum(path.stat().st_size for path in files)
     names = [path.relative_to(made).as_posix() if made.is_dir() else path.name for path in files]
     document: dict[str, Any] = {"path": str(made), "files": names, "bytes": size}
     if quantize is not None:
-        document |= {"quantize": quantize, "report": _compared(reference, made, texts, quantize, workspace)}
+        document |= {"quantize": quantize, "report": _compared(reference, made, texts, items, quantize, workspace)}
     if common.json:
         print_json({**document, "notes": notes})
         return
@@ -75,6 +90,15 @@ def export(
         print(f"note: {sentence}", file=sys.stderr)
     if quantize is not None:
         print("\n".join(report_lines(document["report"])))
+
+
+def _items(path: Path, texts: list[str]) -> list[Item]:
+    """The questions of a file, before the model is written: a mistake in it should show now."""
+    from bloomery.evaluate.choices import read_items
+
+    if not any(texts):
+        raise ConfigError("--choices needs a text to compare on too", hint="add --measure FILE")
+    return read_items(path)
 
 
 def _texts(reference: str | Artifact, measure: Path | None, workspace: Workspace) -> list[str]:
@@ -100,7 +124,7 @@ def _texts(reference: str | Artifact, measure: Path | None, workspace: Workspace
 
 
 def _compared(
-    reference: str | Artifact, made: Path, texts: list[str], quantize: str, workspace: Workspace
+    reference: str | Artifact, made: Path, texts: list[str], items: list[Item], quantize: str, workspace: Workspace
 ) -> dict[str, Any] | None:
     """Before and after; None where there is no text."""
     if not texts:
@@ -111,7 +135,7 @@ def _compared(
 
     before = load_language_model(reference, weights="plain", workspace=workspace)
     after = load_language_model(made, weights="float16" if quantize == "float16" else None)
-    report = compare_weights(before, after, texts)
+    report = compare_weights(before, after, texts, choices=items)
     report["before"]["file_bytes"] = file_bytes(find_model(reference, workspace)[0])
     report["after"]["file_bytes"] = file_bytes(made)
     before.close()
@@ -133,11 +157,25 @@ def report_lines(report: dict[str, Any] | None) -> list[str]:
         both = (Quantity.from_dict(report[side][key]).text("J") for side in ("before", "after"))
         return f"  {label:<22}" + " -> ".join(both)
 
+    def choices() -> list[str]:
+        found = report.get("choices")
+        if found is None:
+            return []
+        one, other, change = found["before"], found["after"], found["change"]
+        sides = " -> ".join(f"{x['accuracy']:.1%} [{x['low']:.1%}, {x['high']:.1%}]" for x in (one, other))
+        by_bytes = " -> ".join(f"{x['by_bytes']['accuracy']:.1%}" for x in (one, other))
+        return [
+            f"  {'right choices':<22}{sides} of {found['items']:,}; by bytes {by_bytes}",
+            f"  {'':<22}{change['accuracy']:+.1%} [{change['low']:+.1%}, {change['high']:+.1%}],"
+            f" the same choice in {found['same_choice']:.1%}",
+        ]
+
     packing = report["after"]["packing"] or {}
     return [
         pair("bits per byte", "bits_per_byte", ".4f") + f"  ({report['bits_per_byte_loss']:+.4f})",
         f"  {'same first choice':<22}{report['top1_agreement']:.2%} of {report['compared_tokens']:,} positions,"
         f" {report['divergence_nats']:.2g} nats apart",
+        *choices(),
         pair("bytes of weight files", "file_bytes", ","),
         pair("bytes in memory", "weight_bytes", ","),
         pair("prefill, tokens/s", "prefill_tokens_per_second", ".1f"),

@@ -56,6 +56,7 @@ def generate(
         list[Path] | None, Parameter(negative=(), help="A picture that the model is shown. May be repeated.")
     ] = None,
     logprobs: Annotated[int | None, Parameter(help="With --json: this many alternatives for each token.")] = None,
+    adapter: Annotated[Path | None, Parameter(help="The folder of a LoRA adapter in PEFT's format.")] = None,
     weights: Weights = None,
     drafts: Annotated[
         bool, Parameter(negative=(), help="Guess tokens from the text: faster where it repeats.")
@@ -87,6 +88,8 @@ def generate(
     loaded = open_model(model, common.workspace(), weights)
     if drafts:
         _guess(loaded)
+    if adapter is not None:
+        loaded = loaded.adapted(loaded.load_adapter(adapter).name)
     if search is not None and search.several:
         if image:
             raise ConfigError("several texts about a picture are not supported", hint="leave --image out")

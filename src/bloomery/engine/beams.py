@@ -15,6 +15,8 @@ from bloomery.core.errors import DeviceError
 from bloomery.engine.blocks import BlockPool, OutOfBlocks, Table
 from bloomery.engine.engine import Engine
 from bloomery.engine.runner import Runner
+from bloomery.models.adapted import adapted_rows
+from bloomery.models.adapter import Adapter
 
 _TAKEN, _FEWER = "other requests took the beams' memory", "try again, or fewer beams"
 
@@ -55,8 +57,8 @@ class BeamState:
 class BeamSteps:
     """Meets `text_decoding.Stepping`, one exclusive step of the engine at a time."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, engine: Engine, adapter: Adapter | None = None) -> None:
+        self._engine, self._adapter = engine, adapter
         self.state: BeamState | None = None
 
     def begin(self, prompt_ids: list[int], most: int, beams: int) -> BeamState:
@@ -78,7 +80,8 @@ class BeamSteps:
                     pool.grow(table, start + len(ids))
                 except OutOfBlocks:
                     raise DeviceError(_TAKEN, hint=_FEWER) from None
-                runner.read([ids], [(table, start)])
+                with adapted_rows([(self._adapter, len(ids))]):
+                    runner.read([ids], [(table, start)])
             self.state.read = start + len(ids)
         return self.state
 
@@ -93,8 +96,7 @@ class BeamSteps:
         state.read += 1
         return logits, state, None
 
-    @staticmethod
-    def _logits(runner: Runner, pool: BlockPool, state: BeamState, token_ids: Tensor) -> Tensor:
+    def _logits(self, runner: Runner, pool: BlockPool, state: BeamState, token_ids: Tensor) -> Tensor:
         copies = []
         for table in state.tables:
             pool.grow(table, state.read + 1)
@@ -103,7 +105,8 @@ class BeamSteps:
                 copies.append(copy)
         with torch.inference_mode():
             runner.copy(copies)
-            return runner.step([[i] for i in token_ids.tolist()], [(table, state.read) for table in state.tables])
+            parts, places = [[i] for i in token_ids.tolist()], [(table, state.read) for table in state.tables]
+            return runner.step(parts, places, [self._adapter] * len(parts))
 
     def close(self) -> None:
         """Give the memory back."""

@@ -14,28 +14,25 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-import psutil
 import torch
 from torch import Tensor
 
-from bloomery.core.errors import ConfigError, DeviceError
+from bloomery.core.errors import ConfigError, DeviceError, nearest
 from bloomery.engine.blocks import BlockPool, Table
 from bloomery.engine.choices import Choice, choose
 from bloomery.engine.drafts import Drafting
 from bloomery.engine.generation import Generation, StepView
 from bloomery.engine.metering import Bench
+from bloomery.engine.opening import opened
 from bloomery.engine.results import Delta, FinishReason
 from bloomery.engine.runner import Decoding, Runner
 from bloomery.engine.sampling import log_probabilities
 from bloomery.engine.scheduler import Scheduler, SchedulerConfig, check_size
 from bloomery.engine.sequence import Request, SequenceState
+from bloomery.engine.static_steps import STATIC, check_static
 from bloomery.models.decoder import Decoder
-from bloomery.models.native.native_decoder import NativeDecoder
-from bloomery.models.native.trial import Trial, trial_of
-from bloomery.models.paged import PagedMemory
 
 Told = tuple[SequenceState, Delta]
-_MAX_CPU_SHARE, _MAX_GPU_SHARE = 0.4, 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +55,9 @@ class EngineConfig:
     native: str = "auto"
     """"auto": steps in native code where it is built, right and faster on this model; "on": where it is right, else an
     error; "off": in PyTorch."""
+    static_steps: str = "off"
+    """How the steps in which everybody decodes one token are asked for: operator by operator ("off"), as CUDA graphs
+    ("graph", which no GPU has run yet) or compiled ("compile": minutes for each size at first)."""
     scheduler: SchedulerConfig = field(default_factory=SchedulerConfig)
 
     def __post_init__(self) -> None:
@@ -67,6 +67,8 @@ class EngineConfig:
             raise ConfigError(f"unknown drafts {self.drafts!r}", hint='"off" or "ngram"')
         if self.native not in ("auto", "on", "off"):
             raise ConfigError(f"unknown native {self.native!r}", hint='"auto", "on" or "off"')
+        if self.static_steps not in STATIC:
+            raise ConfigError(f"unknown static_steps {self.static_steps!r}", hint=nearest(self.static_steps, STATIC))
         sizes = {"block_size": self.block_size, "cache_tokens": self.cache_tokens, "draft_tokens": self.draft_tokens}
         for name, value in sizes.items():
             if value is not None:
@@ -128,6 +130,8 @@ class Engine:
         kind = "model" if draft_model is not None else self.config.drafts
         self.drafting = None if kind == "off" else Drafting(kind, self.config.draft_tokens, draft_model)
         self._decoder, self._bench = decoder, bench
+        if self.config.static_steps != "off":
+            check_static(self.config.static_steps, decoder.config, next(decoder.parameters()).device)
         self._lock = threading.RLock()
         self._condition = threading.Condition(self._lock)
         self._stepping = False
@@ -143,7 +147,7 @@ class Engine:
     def scheduler(self) -> Scheduler:
         """Made with its memory when the first request comes."""
         if self._scheduler is None:
-            self._runner, self._scheduler = self._open()
+            self._runner, self._scheduler, self._path = opened(self._decoder, self.config)
         return self._scheduler
 
     @property
@@ -172,34 +176,6 @@ class Engine:
             decode_steps=self._steps,
             decode_path=self._path,
         )
-
-    def _open(self) -> tuple[Runner, Scheduler]:
-        weight, config = next(self._decoder.parameters()), self._decoder.config
-        dtype = torch.int8 if self.config.cache_dtype == "int8" else weight.dtype
-        positions, size = self.config.cache_tokens, self.config.block_size
-        if positions is None:
-            positions = self.config.scheduler.max_running * config.context_length
-            positions = min(positions, _free_bytes(weight.device) // PagedMemory.bytes_per_position(config, dtype))
-        blocks = max(1, -(-positions // size))
-        try:
-            memory = PagedMemory(config, blocks * size, dtype, weight.device)
-        except RuntimeError as error:  # torch has no narrower one for memory on every device
-            hint = "ask for less: EngineConfig(cache_tokens=...)"
-            raise DeviceError(f"no memory for the keys and values of {positions:,} tokens", hint=hint) from error
-        return Runner(self._decoder, memory, size, self._native()), Scheduler(
-            BlockPool(blocks, size), self.config.scheduler
-        )
-
-    def _native(self) -> NativeDecoder | None:
-        decoder, wanted = self._decoder, self.config.native
-        found = Trial(None, "PyTorch: native steps are off")
-        if wanted != "off":
-            plain = isinstance(decoder, Decoder)
-            found = trial_of(decoder, timed=wanted == "auto") if plain else Trial(None, "PyTorch: no plain decoder")
-        if wanted == "on" and found.native is None:
-            raise DeviceError(f"no native steps: {found.text}", hint='EngineConfig(native="auto")')
-        self._path = found.text
-        return found.native
 
     def run(self, request: Request) -> Iterator[tuple[int, Delta]]:
         """(sample, delta) pairs until every sample has its result. Closing the iterator ends the work.
@@ -247,6 +223,25 @@ class Engine:
             assert self._runner is not None
             with self._bench.step():
                 yield self._runner, pool
+        finally:
+            with self._condition:
+                self._rest()
+
+    @contextmanager
+    def paused(self, *, empty: bool = False) -> Iterator[None]:
+        """Between the steps of requests: the model may be changed. With `empty` only if there are no requests, and what
+        is known of earlier texts is forgotten; ConfigError if there are."""
+        with self._condition:
+            while self._stepping:
+                self._condition.wait()
+            if empty and self._tickets:
+                raise ConfigError("requests are running, which the model's weights must not change under")
+            self._stepping = True
+        try:
+            with self._bench.turns.take():
+                if empty and self._scheduler is not None:
+                    self._scheduler.pool.forget()
+                yield
         finally:
             with self._condition:
                 self._rest()
@@ -366,8 +361,13 @@ class Engine:
         for member in family:
             member.generation.begin()
         choices: list[Choice] = []
+        start, embed = one.read, one.request.embed
+        if embed is not None and embed.pending(start, min(start + count, one.num_prompt)):
+            with self._bench.step() as encoding:
+                embed.encode(start, min(start + count, one.num_prompt))
+            for member in family:
+                member.generation.encoded(encoding.seconds, 1 / len(family))
         with self._bench.step() as step:
-            start = one.read
             logits = self._runner.prefill(one, count)
             whole = start + count == len(one.ids)
             rows = None if logits is None else log_probabilities(logits)
@@ -471,10 +471,3 @@ class Engine:
         """It is over: its memory is free, and nobody waits for it any more."""
         if self._tickets.pop(one, None) is not None:
             self.scheduler.remove(one)
-
-
-def _free_bytes(device: torch.device) -> int:
-    """Of the device's memory that is free, the share that keys and values may take."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0] * _MAX_GPU_SHARE)
-    return int(psutil.virtual_memory().available * _MAX_CPU_SHARE)

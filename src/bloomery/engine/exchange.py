@@ -22,6 +22,8 @@ from bloomery.core.run import Run
 from bloomery.core.stage import StageInputs, reusable
 from bloomery.core.workspace import Workspace, as_workspace
 from bloomery.engine.loading import LABELS, as_dtype, find_model, read_label_names
+from bloomery.models.adapted import AdaptedDecoder
+from bloomery.models.adapter import read_adapter
 from bloomery.models.compressed import Scheme, scheme_named
 from bloomery.models.decoder import Decoder
 from bloomery.models.image_processor import ImageProcessor
@@ -87,6 +89,7 @@ def export_model(
     dtype: str | torch.dtype | None = None,
     quantize: str | None = None,
     group_size: int = 32,
+    adapter: str | Path | None = None,
     workspace: Workspace | str | Path | None = None,
     note: Callable[[str], None] = _log.warning,
 ) -> Path:
@@ -94,7 +97,8 @@ def export_model(
 
     `dtype` None keeps its own. `quantize` "int8" or "int4" rounds the linear layers of a decoder to integers, one
     scale for each output channel or for `group_size` inputs (see `models.compressed`; vLLM reads it, transformers
-    with the package compressed-tensors); "float16" is that dtype. Recurrent nets and small classifiers, which nothing
+    with the package compressed-tensors); "float16" is that dtype. `adapter` is the folder of a LoRA adapter, which is
+    merged into the weights of a decoder. Recurrent nets and small classifiers, which nothing
     else has, become a folder that `import_model` and `load` read: `note` is told so. The folder must be new or empty:
     it appears whole or not at all. Raises DataError if it is neither, or has no place; ConfigError for a decoder with
     parts that they do not run, or for what cannot be quantised.
@@ -113,6 +117,10 @@ def export_model(
         read = _Published(source, kind)
         if isinstance(read.model, Decoder):
             read.model.config.check_published()
+        if adapter is not None:
+            if not isinstance(read.model, Decoder):
+                raise ConfigError("adapters are merged into decoders only", hint="leave --adapter out")
+            AdaptedDecoder(read.model).merge(read_adapter(adapter, read.model, "merged"))
         read.write(partial, scheme)
         if not read.kind.published:
             note(f"no other program has a {read.model_type}: only bloomery reads this folder (bloomery import)")

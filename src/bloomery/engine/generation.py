@@ -67,6 +67,7 @@ class Generation:
         self._eos_ids = frozenset(() if params.ignore_eos else tokenizer.eos_ids)
         self._bench = bench
         self._began = time.perf_counter()
+        self._encode: Phase | None = None
         self._prefill: Phase | None = None
         self._decode: Phase | None = None
         self._characters = StreamDecoder(tokenizer, continues=continues)
@@ -89,6 +90,12 @@ class Generation:
             self.waiting_seconds = time.perf_counter() - self._began
             self._prefill = Phase(self._bench)
 
+    def encoded(self, seconds: float, share: float) -> None:
+        """Pictures of the prompt were encoded: a phase of its own, before and between parts of prefill."""
+        if self._encode is None:
+            self._encode = Phase(self._bench, since=self._prefill)
+        self._encode.add(seconds, share)
+
     def spend(self, seconds: float, share: float, *, steps: int = 1) -> None:
         """A step in which the request took part is over; it goes to the phase that the request is in."""
         phase = self._decode or self._prefill
@@ -99,6 +106,8 @@ class Generation:
         """The prompt has been read."""
         if self._decode is None and self._prefill is not None:
             self._prefill.close()
+            if self._encode is not None:
+                self._encode.close()
             self._decode = Phase(self._bench)
 
     def score(self, rows: Tensor, targets: Sequence[int]) -> None:
@@ -184,7 +193,9 @@ class Generation:
                 drafted_tokens=self.drafted_tokens,
                 accepted_tokens=self.accepted_tokens,
                 steps=self._decode.steps if self._decode else 0,
+                encode_seconds=self._encode.seconds if self._encode else 0.0,
             ),
+            encode_energy=_joules(self._encode),
             prefill_energy=_joules(self._prefill),
             decode_energy=_joules(self._decode),
         )

@@ -7,14 +7,16 @@ indexes or HTTP.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from bloomery.core.errors import RequestError
+from bloomery.core.run import Meter
+from bloomery.engine.gathering import Gathering, GatheringStats
+from bloomery.engine.metering import LazyBench, Phase
 from bloomery.engine.text_encoder import Candidate
 from bloomery.models.clip import Clip
 from bloomery.models.clip_config import LEGACY_EOS, ClipConfig
@@ -23,6 +25,8 @@ from bloomery.tokenizer import Tokenizer
 
 TEMPLATES = ("a photo of a {}.",)
 _MAX_TEXT_CHARACTERS = 1_000_000
+_STEP = 64
+"""Images, or texts, of one step, of all calls together; a single call's batch may have more."""
 
 
 def text_batch(tokenizer: Tokenizer, config: ClipConfig, texts: Sequence[str]) -> tuple[Tensor, Tensor | None]:
@@ -61,7 +65,13 @@ def text_batch(tokenizer: Tokenizer, config: ClipConfig, texts: Sequence[str]) -
 class ImageTextModel:
     """See the module. `name` is what a server calls it."""
 
-    def __init__(self, model: Clip, tokenizer: Tokenizer, processor: ImageProcessor, *, name: str) -> None:
+    def __init__(
+        self, model: Clip, tokenizer: Tokenizer, processor: ImageProcessor, *, name: str, meter: Meter | None = None
+    ) -> None:
+        """`meter` None opens the machine's own with the first image or text."""
+        self._bench = LazyBench(meter)
+        self._images: Gathering[Tensor, np.ndarray] = Gathering(self._bench, self._image_vectors, capacity=_STEP)
+        self._texts: Gathering[list[str], np.ndarray] = Gathering(self._bench, self._text_vectors, capacity=_STEP)
         self.model = model.eval()
         self.tokenizer = tokenizer
         self.processor = processor
@@ -76,18 +86,38 @@ class ImageTextModel:
         """Tokens that the model can read at once, special ones included."""
         return self.model.context_length
 
-    def embed_images(self, images: Picture | Sequence[Picture], *, batch_size: int = 32) -> np.ndarray:
+    def phase(self) -> Phase:
+        """A phase of work on this model: what it says at its end are its seconds and joules."""
+        return Phase(self._bench())
+
+    def stats(self) -> tuple[GatheringStats, GatheringStats]:
+        """What was computed so far of images and of texts, one by one; calls at the same time share steps."""
+        return self._images.stats(), self._texts.stats()
+
+    def embed_images(
+        self, images: Picture | Sequence[Picture], *, batch_size: int = 32, phase: Phase | None = None
+    ) -> np.ndarray:
         """Vectors of length one, float32 (N, P), of images in their order; one image gives (1, P).
 
-        Images are Pillow's, uint8 arrays (height, width, 3), the bytes of a file, or paths. DataError for what is none.
+        Images are Pillow's, uint8 arrays (height, width, 3), the bytes of a file, or paths; seconds and joules are
+        added to `phase`. DataError for what is none.
         """
-        rows = listed(images)
-        return self._vectors([rows[n : n + batch_size] for n in _starts(rows, batch_size)], self._image_features)
+        rows, found, phase = listed(images), [self._nothing()], phase or self.phase()
+        for start in _starts(rows, batch_size):
+            pixels = self.processor(rows[start : start + batch_size])
+            found.append(self._images.ask(pixels, len(pixels), phase))
+        return np.concatenate(found)
 
-    def embed_texts(self, texts: str | Sequence[str], *, batch_size: int = 32) -> np.ndarray:
+    def embed_texts(
+        self, texts: str | Sequence[str], *, batch_size: int = 32, phase: Phase | None = None
+    ) -> np.ndarray:
         """Vectors of length one, float32 (N, P), of texts in their order; one string gives (1, P)."""
         rows = [texts] if isinstance(texts, str) else list(texts)
-        return self._vectors([rows[n : n + batch_size] for n in _starts(rows, batch_size)], self._text_features)
+        found, phase = [self._nothing()], phase or self.phase()
+        for start in _starts(rows, batch_size):
+            part = rows[start : start + batch_size]
+            found.append(self._texts.ask(part, len(part), phase))
+        return np.concatenate(found)
 
     def class_vectors(self, class_names: Sequence[str], templates: Sequence[str] = TEMPLATES) -> np.ndarray:
         """A vector of length one for each class, float32 (C, P): the mean direction of the templates with its name in
@@ -132,22 +162,30 @@ class ImageTextModel:
                 return logits.log_softmax(-1).numpy()
             return torch.nn.functional.logsigmoid(logits + model.logit_bias.float().cpu()).numpy()
 
-    def _image_features(self, images: list[Picture]) -> Tensor:
-        return self.model.image_features(self.processor(images).to(self.device))
+    def _nothing(self) -> np.ndarray:
+        return np.zeros((0, self.model.config.output_size), dtype=np.float32)
 
-    def _text_features(self, texts: list[str]) -> Tensor:
-        ids, mask = text_batch(self.tokenizer, self.model.config, texts)
-        return self.model.text_features(ids.to(self.device), None if mask is None else mask.to(self.device))
+    @torch.inference_mode()
+    def _image_vectors(self, asked: Sequence[Tensor]) -> list[np.ndarray]:
+        """The vectors of several calls' images, in one forward."""
+        features = self.model.image_features(torch.cat(list(asked)).to(self.device))
+        return _parts(features, [len(pixels) for pixels in asked])
 
-    def _vectors(self, batches: list[list[Any]], features: Callable[[list[Any]], Tensor]) -> np.ndarray:
-        found = [np.zeros((0, self.model.config.output_size), dtype=np.float32)]
-        for batch in batches:
-            with torch.inference_mode():
-                found.append(torch.nn.functional.normalize(features(batch).float(), dim=-1).cpu().numpy())
-        return np.concatenate(found)
+    @torch.inference_mode()
+    def _text_vectors(self, asked: Sequence[list[str]]) -> list[np.ndarray]:
+        """The vectors of several calls' texts, in one forward."""
+        ids, mask = text_batch(self.tokenizer, self.model.config, [text for texts in asked for text in texts])
+        features = self.model.text_features(ids.to(self.device), None if mask is None else mask.to(self.device))
+        return _parts(features, [len(texts) for texts in asked])
 
     def close(self) -> None:
-        """Nothing is held open; here so that every loaded model can be closed alike."""
+        """Close the energy meter, if it was opened."""
+        self._bench.close()
+
+
+def _parts(features: Tensor, sizes: Sequence[int]) -> list[np.ndarray]:
+    vectors = torch.nn.functional.normalize(features.float(), dim=-1).cpu().numpy()
+    return np.split(vectors, np.cumsum(sizes)[:-1])
 
 
 def _starts(rows: Sequence[object], batch_size: int) -> range:

@@ -6,11 +6,14 @@ streamed. This module does not know where weights come from (see `loading`) nor 
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from math import isnan
-from typing import Any, TypedDict, Unpack
+from pathlib import Path
+from typing import Any, Self, TypedDict, Unpack
 
 import numpy as np
 import torch
@@ -18,6 +21,7 @@ import torch
 from bloomery.core.errors import ConfigError, RequestError
 from bloomery.core.run import Meter
 from bloomery.energy import open_meter
+from bloomery.engine.adapters import Adapters
 from bloomery.engine.beams import Beam, BeamSteps
 from bloomery.engine.constraint_spec import ConstraintSpec
 from bloomery.engine.engine import Engine, EngineConfig
@@ -28,6 +32,8 @@ from bloomery.engine.results import Delta, GenerationResult
 from bloomery.engine.sampling import keep, log_probabilities
 from bloomery.engine.sequence import Request
 from bloomery.models import Decoder, ModelConfig
+from bloomery.models.adapted import adapted_rows
+from bloomery.models.adapter import Adapter
 from bloomery.models.text_decoding import beam_search
 from bloomery.tokenizer import Tokenizer
 
@@ -70,6 +76,8 @@ class NextToken:
 class LanguageModel:
     """See the module. `name` is what the server calls it; `device` is where its weights are."""
 
+    _engine: Engine
+
     def __init__(
         self,
         decoder: Decoder,
@@ -89,11 +97,57 @@ class LanguageModel:
         if draft_model is not None and draft_model.config.vocab_size < tokenizer.vocab_size:
             raise ConfigError("the draft model has another vocabulary", hint="it should share the tokenizer")
         self._draft_model = draft_model and draft_model.eval()
+        self._adapters = Adapters(self.decoder)
+        self._home, self._adapter = self, None
         self.set_engine(engine)
 
     def set_engine(self, config: EngineConfig | None) -> None:
         """Another engine for the requests that come from now on; memory of keys and values is begun anew."""
-        self.engine = Engine(self.decoder, self._bench, config, draft_model=self._draft_model)
+        home = self._home
+        home._engine = Engine(self.decoder, self._bench, config, draft_model=self._draft_model)
+
+    @property
+    def engine(self) -> Engine:
+        """Where the requests of this model are computed, those with adapters too."""
+        return self._home._engine
+
+    @property
+    def adapter(self) -> Adapter | None:
+        """What is added to the weights for what is asked of this one; see `adapted`."""
+        return self._adapter
+
+    @property
+    def adapters(self) -> Mapping[str, Adapter]:
+        """The LoRA adapters that are loaded, by name."""
+        return self._adapters.loaded
+
+    def load_adapter(self, folder: str | Path, *, name: str | None = None) -> Adapter:
+        """Read a LoRA adapter in PEFT's format, to be named by requests; `name` None is the folder's.
+
+        ConfigError for a name that is taken, DataError, which says where, for files that are damaged, for another
+        model, or ask for what is not supported.
+        """
+        return self._adapters.load(folder, name, self.engine)
+
+    def unload_adapter(self, name: str) -> None:
+        """Take an adapter away from requests that are still to come. RequestError if there is none."""
+        self._adapters.unload(name, self.engine)
+
+    def merge_adapter(self, name: str) -> None:
+        """Write an adapter into the weights, until `unmerge_adapter`. ConfigError for packed weights, for a second
+        one, and while requests run."""
+        self._adapters.merge(name, self.engine)
+
+    def unmerge_adapter(self) -> None:
+        """Bring the weights back as they were, bit by bit. ConfigError if no adapter is merged."""
+        self._adapters.unmerge(self.engine)
+
+    def adapted(self, name: str) -> Self:
+        """This model with an adapter, under the adapter's name: the same weights, memory and engine. RequestError if
+        there is none of that name."""
+        view = copy.copy(self)
+        view._adapter, view.name = self._adapters.get(name), name
+        return view
 
     @property
     def config(self) -> ModelConfig:
@@ -157,25 +211,38 @@ class LanguageModel:
         return ids
 
     def generate(
-        self, prompt: Prompt, *, cancel: threading.Event | None = None, **options: Unpack[SamplingOptions]
+        self,
+        prompt: Prompt,
+        *,
+        adapter: str | None = None,
+        cancel: threading.Event | None = None,
+        **options: Unpack[SamplingOptions],
     ) -> GenerationResult:
-        """Generate to the end. Options are the fields of SamplingParams; errors are RequestErrors.
+        """Generate to the end. Options are the fields of SamplingParams, `adapter` names one that is loaded; errors are
+        RequestErrors.
 
         At most as many tokens are generated as the context has room for; the last one may be the one after it,
         for it is never read again.
         """
-        *_, last = self.stream(prompt, cancel=cancel, **options)
+        *_, last = self.stream(prompt, adapter=adapter, cancel=cancel, **options)
         assert last.result is not None
         return last.result
 
     def stream(
-        self, prompt: Prompt, *, cancel: threading.Event | None = None, **options: Unpack[SamplingOptions]
+        self,
+        prompt: Prompt,
+        *,
+        adapter: str | None = None,
+        cancel: threading.Event | None = None,
+        **options: Unpack[SamplingOptions],
     ) -> Iterator[Delta]:
         """Deltas as they come. The request is checked at once, before the first delta is asked for.
 
         Closing the iterator stops the work; setting `cancel` from another thread stops it at the next step with
         the finish reason "cancelled".
         """
+        if adapter is not None:
+            return self.adapted(adapter).stream(prompt, cancel=cancel, **options)
         ids = self.encode_prompt(prompt)
         request = self.request(ids, [options], continues=not is_chat(prompt), cancel=cancel)
         return (delta for _, delta in self.engine.run(request))
@@ -186,12 +253,15 @@ class LanguageModel:
         n: int,
         *,
         best_of: int | None = None,
+        adapter: str | None = None,
         cancel: threading.Event | None = None,
         **options: Unpack[SamplingOptions],
     ) -> list[GenerationResult]:
         """`n` texts for one prompt, which is read once. With `best_of` as many are drawn, and the n whose tokens are
         most probable on average are returned, the best first. A seed gives each sample its own, the first the seed
         itself."""
+        if adapter is not None:
+            return self.adapted(adapter).samples(prompt, n, best_of=best_of, cancel=cancel, **options)
         drawn = n if best_of is None else best_of
         if any(isinstance(one, bool) or not isinstance(one, int) for one in (n, drawn)) or not 1 <= n <= drawn:
             raise RequestError(f"n should be a whole number from 1 to best_of, not {n!r:.40}", param="n")
@@ -205,20 +275,30 @@ class LanguageModel:
         return sorted(results, key=lambda one: -one.mean_logprob)[:n]
 
     def beam_search(
-        self, prompt: Prompt, *, beams: int = 4, max_new_tokens: int = 128, length_penalty: float = 1.0
+        self,
+        prompt: Prompt,
+        *,
+        beams: int = 4,
+        max_new_tokens: int = 128,
+        length_penalty: float = 1.0,
+        adapter: str | None = None,
     ) -> list[Beam]:
         """The most probable texts that a search with so many beams finds, the best first.
 
         Ranked by log-probability over length ** `length_penalty`, as `text_decoding.beam_search` says. RequestError for
         numbers out of range, DeviceError if there is no memory for so many.
         """
+        if adapter is not None:
+            how: dict[str, Any] = {"beams": beams, "max_new_tokens": max_new_tokens, "length_penalty": length_penalty}
+            return self.adapted(adapter).beam_search(prompt, **how)
+        self._adapters.check(self._adapter)
         ids = self.encode_prompt(prompt)
         if isinstance(length_penalty, bool) or not isinstance(length_penalty, (int, float)) or isnan(length_penalty):
             raise RequestError(f"length_penalty should be a number, not {length_penalty!r:.40}", param="length_penalty")
         if isinstance(beams, bool) or not isinstance(beams, int) or not 1 <= beams <= _MAX_BEAMS:
             raise RequestError(f"beams should be from 1 to {_MAX_BEAMS}, not {beams!r:.20}", param="beams")
         limit = min(SamplingParams(max_new_tokens=max_new_tokens).max_new_tokens, self.context_length - len(ids) + 1)
-        steps = BeamSteps(self.engine)
+        steps = BeamSteps(self.engine, self._adapter)
         try:
             found = beam_search(
                 steps,
@@ -255,6 +335,7 @@ class LanguageModel:
 
         RequestError for options that are out of range.
         """
+        self._adapters.check(self._adapter)
         room = min(self.context_length, self.engine.capacity) - len(prompt_ids) + 1
         generations = []
         for options in samples:
@@ -272,7 +353,12 @@ class LanguageModel:
             )
         shares = more.pop("shares", True) and self.engine.config.prefix_cache
         return Request(
-            prompt_ids=prompt_ids, generations=generations, cancel=cancel or threading.Event(), shares=shares, **more
+            prompt_ids=prompt_ids,
+            generations=generations,
+            adapter=self._adapter,
+            cancel=cancel or threading.Event(),
+            shares=shares,
+            **more,
         )
 
     def _check_bias(self, params: SamplingParams) -> None:
@@ -283,8 +369,16 @@ class LanguageModel:
                 f"logit_bias: token id {outside[0]} is outside the vocabulary of {known:,}", param="logit_bias"
             )
 
-    def logits(self, input_ids: Sequence[int] | Sequence[Sequence[int]] | np.ndarray | torch.Tensor) -> torch.Tensor:
+    def logits(
+        self,
+        input_ids: Sequence[int] | Sequence[Sequence[int]] | np.ndarray | torch.Tensor,
+        *,
+        adapter: str | None = None,
+    ) -> torch.Tensor:
         """Logits (B, T, V) float32 on the CPU of token ids (T,) or (B, T), without a cache."""
+        if adapter is not None:
+            return self.adapted(adapter).logits(input_ids)
+        self._adapters.check(self._adapter)
         try:
             ids = input_ids if isinstance(input_ids, torch.Tensor) else torch.as_tensor(np.asarray(input_ids))
         except (ValueError, TypeError) as error:
@@ -301,7 +395,7 @@ class LanguageModel:
             raise RequestError(
                 f"{ids.shape[1]:,} tokens are more than the context of {self.context_length:,}", param="input_ids"
             )
-        with self._bench.turns.take(), torch.inference_mode():
+        with self._bench.turns.take(), torch.inference_mode(), self.computing():
             result = self.decoder(ids.to(self.device, torch.int64)).float().cpu()
         return result.clone() if result.is_inference() else result
 
@@ -320,6 +414,10 @@ class LanguageModel:
         if isinstance(top, bool) or not isinstance(top, int) or top < 1:
             raise RequestError(f"top should be a whole number from 1, not {top!r:.40}", param="top")
         return distribution(self.logits(self.encode_prompt(prompt))[0, -1], params, self.tokenizer, top=top)
+
+    def computing(self) -> AbstractContextManager[None]:
+        """Inside, forwards of the decoder in this thread are those of this model, its adapter included."""
+        return adapted_rows([(self._adapter, 1)])
 
     def phase(self) -> Phase:
         """A phase of work on this model beside the engine: inside its steps nothing else is computed with it, and their

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 
 from bloomery.core.quantity import Quantity
 from bloomery.core.run import Meter
+from bloomery.energy import open_meter
 from bloomery.engine.turns import Turns
 
 
@@ -57,6 +58,26 @@ class Bench:
                 _BUSY.add(step.seconds)
 
 
+class LazyBench:
+    """A bench whose meter is opened when something is computed first. Safe to call from several threads."""
+
+    def __init__(self, meter: Meter | None = None) -> None:
+        """`meter` None opens the machine's own."""
+        self._bench = None if meter is None else Bench(meter)
+        self._lock = threading.Lock()
+
+    def __call__(self) -> Bench:
+        with self._lock:
+            if self._bench is None:
+                self._bench = Bench(open_meter())
+            return self._bench
+
+    def close(self) -> None:
+        """Close the meter, if it was opened."""
+        if self._bench is not None:
+            self._bench.meter.close()
+
+
 class Step:
     """One step of computing; `seconds` is known when it is over."""
 
@@ -67,13 +88,14 @@ class Phase:
     """One phase; it begins when it is made. `seconds` counts the steps in which the request took part, waiting left
     out; `steps` is their number."""
 
-    def __init__(self, bench: Bench) -> None:
+    def __init__(self, bench: Bench, *, since: Phase | None = None) -> None:
+        """`since`: it began when that one did, with which it takes turns."""
         self.seconds = 0.0
         self.steps = 0
         self._own_seconds = 0.0
         self._bench = bench
-        self._busy_before = bench.busy_seconds
-        self._energy_before = bench.meter.read()
+        self._busy_before = bench.busy_seconds if since is None else since._busy_before
+        self._energy_before = bench.meter.read() if since is None else since._energy_before
         self._energy: Quantity | None = None
 
     def add(self, seconds: float, share: float = 1.0, *, steps: int = 1) -> None:

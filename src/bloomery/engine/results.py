@@ -37,6 +37,7 @@ class Timings:
     Both count the steps in which the request took part, others in the same step included; `waiting_seconds` went by
     before the first of them. `cached_tokens` of the prompt were known from earlier requests and not read again.
     `drafted_tokens` were guessed, `accepted_tokens` of them were right, `steps` is how many decode steps there were.
+    `encode_seconds` went into pictures of the prompt, beside prefill.
     """
 
     prefill_seconds: float = 0.0
@@ -48,6 +49,7 @@ class Timings:
     drafted_tokens: int = 0
     accepted_tokens: int = 0
     steps: int = 0
+    encode_seconds: float = 0.0
 
     @property
     def prefill_tokens_per_second(self) -> float | None:
@@ -108,6 +110,7 @@ class GenerationResult:
     trace: list[TokenTrace] | None = None
     prefill_energy: Quantity = field(default_factory=Quantity.unknown)
     decode_energy: Quantity = field(default_factory=Quantity.unknown)
+    encode_energy: Quantity = field(default_factory=lambda: Quantity.exact(0.0, "counter"))
 
     @property
     def prompt_tokens(self) -> int:
@@ -124,8 +127,8 @@ class GenerationResult:
 
     @property
     def energy(self) -> Quantity:
-        """Joules of prefill and decode together."""
-        return self.prefill_energy + self.decode_energy
+        """Joules of all phases together."""
+        return self.encode_energy + self.prefill_energy + self.decode_energy
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,13 +7,15 @@ are one batch. This module does not know who is next (see `scheduler`) nor what 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from bloomery.engine.blocks import Copy, Table
 from bloomery.engine.sequence import SequenceState
+from bloomery.engine.static_steps import StaticSteps
+from bloomery.models.adapted import adapted_rows
 from bloomery.models.attention import RaggedCache
 from bloomery.models.config import ModelConfig
 from bloomery.models.native.native_decoder import NativeDecoder
@@ -38,11 +40,18 @@ class Runner:
     """A model and its memory of keys and values, in blocks of `block_size` positions."""
 
     def __init__(
-        self, decoder: Decoding, memory: PagedMemory, block_size: int, native: NativeDecoder | None = None
+        self,
+        decoder: Decoding,
+        memory: PagedMemory,
+        block_size: int,
+        *,
+        native: NativeDecoder | None = None,
+        static: StaticSteps | None = None,
     ) -> None:
-        """`native` makes the steps of sequences that decode, all of them: if some were made by PyTorch, what a text
-        becomes would depend on who else is there."""
-        self.decoder, self.memory, self.block_size, self.native = decoder, memory, block_size, native
+        """`native` makes the steps of all sequences that decode without an adapter, and `static` those in which
+        everybody decodes one token: which path a sequence takes must not depend on who else is there."""
+        self.decoder, self.memory, self.block_size = decoder, memory, block_size
+        self.native, self.static = native, static
         self.device = next(decoder.parameters()).device
 
     def copy(self, copies: Sequence[Copy]) -> None:
@@ -59,21 +68,42 @@ class Runner:
         embeds = None
         if sequence.request.embed is not None and start < sequence.num_prompt:
             embeds = self._embedded(sequence, start, end)
-        hidden = self.read([part], [(sequence.table, start)], embeds)
-        if sequence.request.scores_prompt and sequence.scored < sequence.num_prompt:
-            return self.logits(hidden)
-        return self.logits(hidden[-1:]) if end == len(sequence.ids) else None
+        with adapted_rows([(sequence.request.adapter, count)]):
+            hidden = self.read([part], [(sequence.table, start)], embeds)
+            if sequence.request.scores_prompt and sequence.scored < sequence.num_prompt:
+                return self.logits(hidden)
+            return self.logits(hidden[-1:]) if end == len(sequence.ids) else None
 
     def decode(self, sequences: Sequence[SequenceState]) -> Tensor:
         """Read the last token of each, and its guesses; logits float32 on the CPU, 1 + guesses rows of each."""
+        if self.static is not None and not any(one.draft or one.request.adapter for one in sequences):
+            rows = [self._rows(one.table, one.read, 1) for one in sequences]
+            return self.static.logits([one.ids[-1] for one in sequences], rows)
         parts = [[sequence.ids[-1], *sequence.draft] for sequence in sequences]
-        return self.step(parts, [(one.table, one.read) for one in sequences])
+        places = [(one.table, one.read) for one in sequences]
+        return self.step(parts, places, [one.request.adapter for one in sequences])
 
-    def step(self, parts: Sequence[Sequence[int]], places: Sequence[tuple[Table, int]]) -> Tensor:
-        """`read` and `logits` of it, natively if that is how this model decodes."""
-        if self.native is None:
-            return self.logits(self.read(parts, places))
-        return self.native.step(self.memory, self._placed(parts, places), parts)
+    def step(
+        self, parts: Sequence[Sequence[int]], places: Sequence[tuple[Table, int]], adapters: Sequence[Any]
+    ) -> Tensor:
+        """`read` and `logits` of it; natively, if that is how this model decodes, for all that have no adapter."""
+        plain = [at for at, adapter in enumerate(adapters) if self.native is not None and not adapter]
+        other = [at for at, adapter in enumerate(adapters) if self.native is None or adapter]
+        made: dict[int, Tensor] = {}
+        for chosen, native in ((plain, True), (other, False)):
+            if not chosen:
+                continue
+            mine, where = [parts[at] for at in chosen], [places[at] for at in chosen]
+            if native:
+                assert self.native is not None
+                found = self.native.step(self.memory, self._placed(mine, where), mine)
+            else:
+                with adapted_rows([(adapters[at], len(parts[at])) for at in chosen]):
+                    found = self.logits(self.read(mine, where))
+            if len(chosen) == len(parts):
+                return found
+            made.update(zip(chosen, found.split([len(part) for part in mine]), strict=True))
+        return torch.cat([made[at] for at in range(len(parts))])
 
     def read(
         self, parts: Sequence[Sequence[int]], places: Sequence[tuple[Table, int]], embeds: Tensor | None = None

@@ -9,17 +9,34 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from collections.abc import Sequence as Items
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from torch import Tensor
 
 from bloomery.engine.blocks import HashChain, Table
 from bloomery.engine.generation import Generation
+from bloomery.models.adapter import Adapter
 
 _numbers = itertools.count(1)
+
+
+class Embedder(Protocol):
+    """What a prompt is read as that is not tokens only: pictures, say."""
+
+    def pending(self, start: int, end: int) -> int:
+        """How many pictures of the positions from .. to are still to be encoded."""
+        ...
+
+    def encode(self, start: int, end: int) -> None:
+        """Encode them."""
+        ...
+
+    def __call__(self, start: int, end: int) -> Tensor:
+        """Embeddings (1, T, E) of the positions from .. to."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +53,13 @@ class Request:
     """Only sequences of the same tenant share what they have read."""
     shares: bool = True
     """Whether what is read may be found by later requests, and theirs by this one."""
-    embed: Callable[[int, int], Tensor] | None = None
-    """Embeddings (1, T, E) of the prompt's positions from .. to, for prompts that are not tokens only."""
+    adapter: Adapter | None = None
+    """What is added to the model's weights for this request; keys and values are shared with requests of the same."""
+    embed: Embedder | None = None
+    """For prompts that are not tokens only."""
+    key_ids: Items[int] | None = None
+    """What the prompt is known by to later requests, a number a position, where its ids do not say all that is read:
+    numbers below zero stand for nobody's tokens."""
     cancel: threading.Event = field(default_factory=threading.Event)
 
     @property
@@ -90,10 +112,13 @@ class SequenceState:
     def hashes(self, block_size: int, blocks: int) -> list[bytes]:
         """The hashes of the first `blocks` full blocks."""
         if self.chain is None:
-            reach = self.table.reach  # keys of texts with another one are turned otherwise
+            # Keys of texts with another reach are turned otherwise, and another adapter computes others.
+            reach, adapter = self.table.reach, self.request.adapter
             owner = f"{self.request.tenant}\0{reach}" if reach else self.request.tenant
+            owner = owner if adapter is None else f"{owner}\0adapter {adapter.digest}"
             self.chain = HashChain(owner, block_size)
-        return self.chain.of(self.ids, blocks)
+        keys = self.request.key_ids
+        return self.chain.of(self.ids if keys is None else [*keys, *self.ids[self.num_prompt :]], blocks)
 
     def family(self) -> Iterator[SequenceState]:
         """This one and its siblings that wait for it."""

@@ -1,6 +1,8 @@
 """SequenceModel: an encoder-decoder with its tokenizers: texts in, texts out, timed and metered.
 
 T5 and its kin, and the recurrent nets; both are searched by the same code. Texts are read in batches of like length.
+Calls at the same time share steps: their sources are encoded together, and each step of their searches, greedy or with
+beams, is one for all rows of all of them. Recurrent nets share turns only: their steps follow one another.
 This module does not know where weights come from (see `loading`) or HTTP. Shapes: B texts, S source length.
 """
 
@@ -16,15 +18,18 @@ from bloomery.core.errors import RequestError
 from bloomery.core.quantity import Quantity
 from bloomery.core.run import Meter
 from bloomery.energy import open_meter
+from bloomery.engine.gathering import Gathering, GatheringStats
 from bloomery.engine.metering import Bench, Phase
 from bloomery.engine.results import Timings
 from bloomery.models.recurrent import RecurrentSeq2Seq
-from bloomery.models.seq2seq import Seq2Seq
+from bloomery.models.seq2seq import Seq2Seq, Seq2SeqState
 from bloomery.models.text_decoding import Hypothesis, beam_search, greedy
 from bloomery.tokenizer import Tokenizer
 
 _MAX_TEXT_CHARACTERS = 1_000_000
 _MAX_SOURCE_TOKENS = 4096
+_STEP_TOKENS, _STEP_ROWS = 8192, 256
+"""Of one step, of all calls together: tokens of sources that are encoded, rows that are decoded."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +72,16 @@ class Translation:
         return len(self.token_ids) + (self.finish_reason == "stop")
 
 
+class _Together:
+    """Meets `Stepping`: a search whose steps are computed with those of other searches."""
+
+    def __init__(self, decoding: Gathering[Any, Any], phase: Phase) -> None:
+        self._decoding, self._phase = decoding, phase
+
+    def step(self, state: Any, token_ids: torch.Tensor) -> tuple[torch.Tensor, Any, Any]:
+        return self._decoding.ask((state, token_ids), len(token_ids), self._phase)
+
+
 class SequenceModel:
     """See the module. `name` is what a server calls it; `tokenizer` reads, `target_tokenizer` writes."""
 
@@ -85,6 +100,15 @@ class SequenceModel:
         self.target_tokenizer = target_tokenizer or tokenizer
         self.name = name
         self._bench = Bench(open_meter() if meter is None else meter)
+        self._encoding: Gathering[list[list[int]], Any] = Gathering(
+            lambda: self._bench, self._encode, capacity=_STEP_TOKENS
+        )
+        self._decoding: Gathering[Any, Any] = Gathering(lambda: self._bench, self._steps, capacity=_STEP_ROWS)
+
+    def stats(self) -> tuple[GatheringStats, GatheringStats]:
+        """What was encoded (tokens of sources) and decoded (rows, a token each) so far; texts of calls at the same time
+        share steps."""
+        return self._encoding.stats(), self._decoding.stats()
 
     @property
     def device(self) -> torch.device:
@@ -141,13 +165,10 @@ class SequenceModel:
     ) -> list[Translation]:
         """The texts of one batch, each with its share of what the batch cost."""
         prefill = Phase(self._bench)
-        with prefill.step():
-            state, first = self._encode(sources)
-            self._wait()
+        state, first = self._encoding.ask(sources, sum(map(len, sources)), prefill)
         prefill_energy, decode = prefill.energy(), Phase(self._bench)
-        with decode.step():
-            best = self._search(state, first, beams, max_new_tokens, length_penalty)
-            self._wait()
+        with self._decoding.member():
+            best = self._search(_Together(self._decoding, decode), state, first, beams, max_new_tokens, length_penalty)
         decode_energy = decode.energy()
         written = [len(one.token_ids) + one.ended for one in best]
         made = []
@@ -175,31 +196,54 @@ class SequenceModel:
         return made
 
     @torch.inference_mode()
-    def _encode(self, sources: list[list[int]]) -> tuple[Any, torch.Tensor]:
-        """The state before the first token of each text, and what they begin with (B,)."""
+    def _encode(self, asked: Sequence[list[list[int]]]) -> list[tuple[Any, torch.Tensor]]:
+        """The state before the first token of each text of a batch, and what they begin with (B,), for each batch."""
         model: Any = self.model
+        if not isinstance(model, Seq2Seq):  # a recurrent net carries on through padding: batches stay as they are
+            made = []
+            for sources in asked:
+                ids, _ = self._padded(sources)
+                made.append((model.encode(ids), torch.full((len(sources),), model.start_token_id, device=self.device)))
+            self._wait()
+            return made
+        ids, lengths = self._padded([source for sources in asked for source in sources])
+        state = model.start(ids, torch.arange(ids.size(1), device=self.device) < lengths[:, None])
+        found, at = [], 0
+        for sources in asked:
+            mine = state.memory.select(slice(at, at + len(sources))).cut(max(map(len, sources)))
+            first = torch.full((len(sources),), model.start_token_id, device=self.device)
+            found.append((Seq2SeqState(mine, state.cache.select(slice(None))), first))
+            at += len(sources)
+        self._wait()
+        return found
+
+    def _padded(self, sources: Sequence[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Ids (B, S), and how many of each row are real."""
         width = max(len(ids) for ids in sources)
-        padded = [[*ids, *[model.config.pad_token_id] * (width - len(ids))] for ids in sources]
-        ids = torch.tensor(padded, device=self.device)
-        lengths = torch.tensor([len(row) for row in sources], device=self.device)
-        first = torch.full_like(lengths, model.start_token_id)
-        if isinstance(model, Seq2Seq):
-            return model.start(ids, torch.arange(width, device=self.device) < lengths[:, None]), first
-        return model.encode(ids), first
+        pad: int = self.model.config.pad_token_id
+        rows = [[*ids, *[pad] * (width - len(ids))] for ids in sources]
+        return (torch.tensor(rows, device=self.device), torch.tensor([len(row) for row in sources], device=self.device))
 
     @torch.inference_mode()
-    def _search(
-        self, state: Any, first: torch.Tensor, beams: int, max_new_tokens: int, length_penalty: float
-    ) -> list[Hypothesis]:
+    def _steps(self, asked: Sequence[tuple[Any, torch.Tensor]]) -> list[tuple[torch.Tensor, Any, Any]]:
+        """The next step of each search."""
         model: Any = self.model
+        together = isinstance(model, Seq2Seq) and len(asked) > 1
+        made = model.steps(asked) if together else [model.step(state, tokens) for state, tokens in asked]
+        self._wait()
+        return made
+
+    def _search(
+        self, steps: Any, state: Any, first: torch.Tensor, beams: int, max_new_tokens: int, length_penalty: float
+    ) -> list[Hypothesis]:
         options: dict[str, Any] = {
-            "eos_token_id": model.config.eos_token_id,
+            "eos_token_id": self.model.config.eos_token_id,
             "max_new_tokens": max_new_tokens,
             "length_penalty": length_penalty,
         }
         if beams == 1:
-            return greedy(model, state, first, **options)
-        return [kept[0] for kept in beam_search(model, state, first, num_beams=beams, **options)]
+            return greedy(steps, state, first, **options)
+        return [kept[0] for kept in beam_search(steps, state, first, num_beams=beams, **options)]
 
     def _wait(self) -> None:
         """Until a GPU has done what it was given: what is timed is work, not its submission."""

@@ -15,11 +15,20 @@ import torch
 from torch import Tensor
 
 from bloomery.core.errors import RequestError
+from bloomery.core.run import Meter
+from bloomery.engine.gathering import Gathering, GatheringStats
+from bloomery.engine.metering import LazyBench, Phase
 from bloomery.models.encoder import Encoder
 from bloomery.models.pooling import Pooling
 from bloomery.tokenizer import Tokenizer
 
 _MAX_TEXT_CHARACTERS = 10_000_000
+STEP_TOKENS = 8192
+"""Tokens of a step, of all requests together; a single request's batch may have more."""
+_FORWARD_TEXTS = {"cpu": 32}
+"""Texts of one forward at most: on a CPU more of them only leave the caches."""
+_FORWARD_TEXTS_ELSEWHERE = 256
+_Rows = Sequence[Sequence[int]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,14 +51,27 @@ class TextEncoder:
         name: str,
         pooling: Pooling | None = None,
         shorter_dimensions: Iterable[int] = (),
+        meter: Meter | None = None,
     ) -> None:
         """`pooling` None takes the mean over tokens, scaled to length one. `shorter_dimensions` are the lengths to
-        which the model was trained to have its vectors cut (Matryoshka; Kusupati et al., arXiv 2205.13147)."""
+        which the model was trained to have its vectors cut (Matryoshka; Kusupati et al., arXiv 2205.13147). `meter`
+        None opens the machine's own with the first text."""
         self.encoder = encoder.eval()
         self.tokenizer = tokenizer
         self.name = name
         self.pooling = pooling or Pooling()
         self.dimensions = frozenset(shorter_dimensions) | {encoder.config.hidden_size}
+        self._bench = LazyBench(meter)
+        self._together: Gathering[_Rows, np.ndarray] = Gathering(self._bench, self._pooled, capacity=STEP_TOKENS)
+
+    def phase(self) -> Phase:
+        """A phase of work on this model, for `embed_ids`: what it says at its end are its seconds and joules."""
+        return Phase(self._bench())
+
+    def stats(self) -> GatheringStats:
+        """Steps, batches of texts and tokens that were embedded so far; texts of requests at the same time share
+        steps."""
+        return self._together.stats()
 
     @property
     def device(self) -> torch.device:
@@ -107,20 +129,35 @@ class TextEncoder:
         return self._encode(text, limit=None)[0]
 
     def embed_ids(
-        self, rows: Sequence[Sequence[int]], *, batch_size: int = 32
+        self, rows: Sequence[Sequence[int]], *, batch_size: int = 32, phase: Phase | None = None
     ) -> Iterator[tuple[list[int], np.ndarray]]:
         """Vectors of texts that are token ids already, special ones included: (places in `rows`, float32 (n, E)) a
-        batch, in batches of like length. RequestError for an empty row, one that is longer than the context, and an id
-        that the model does not have."""
+        batch, in batches of like length. Batches that several threads ask for at the same time are computed in one
+        step of up to `STEP_TOKENS` tokens; seconds and joules are added to `phase`, each its share by its tokens.
+        RequestError for an empty row, one that is longer than the context, and an id that the model does not have."""
         for row in rows:
             self.check_ids(row)
         order = sorted(range(len(rows)), key=lambda n: len(rows[n]))
         for start in range(0, len(order), max(1, batch_size)):
             chosen = order[start : start + max(1, batch_size)]
+            mine = [rows[n] for n in chosen]
+            yield chosen, self._together.ask(mine, sum(map(len, mine)), phase or self.phase())
+
+    def _pooled(self, jobs: Sequence[_Rows]) -> list[np.ndarray]:
+        """A batch of texts each -> float32 (n, E) each. Texts of like length are computed together, whose batch they
+        are of: padding is work too."""
+        rows = [row for job in jobs for row in job]
+        vectors = np.zeros((len(rows), self.encoder.config.hidden_size), dtype=np.float32)
+        order = sorted(range(len(rows)), key=lambda n: len(rows[n]))
+        most = _FORWARD_TEXTS.get(self.device.type, _FORWARD_TEXTS_ELSEWHERE)
+        for start in range(0, len(order), most):
+            chosen = order[start : start + most]
             ids, mask, types = self._batch([(list(rows[n]), [0] * len(rows[n])) for n in chosen])
             with torch.inference_mode():
                 pooled = self.pooling(self.encoder.hidden_states(ids, mask, types, unpad=None), mask)
-            yield chosen, pooled.cpu().numpy()
+            vectors[chosen] = pooled.float().cpu().numpy()
+        ends = np.cumsum([len(job) for job in jobs])
+        return np.split(vectors, ends[:-1])
 
     def check_ids(self, row: Sequence[int]) -> None:
         """RequestError for ids that `embed_ids` would refuse."""
@@ -208,7 +245,8 @@ class TextEncoder:
         return ids.to(self.device), mask.to(self.device), types.to(self.device)
 
     def close(self) -> None:
-        """Nothing is held open; here so that every loaded model can be closed alike."""
+        """Close the energy meter, if it was opened."""
+        self._bench.close()
 
 
 def _text(text: object) -> str:

@@ -6,6 +6,7 @@ it is a language model like any other. This module does not know where weights c
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Unpack
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from bloomery.core.errors import RequestError
 from bloomery.core.run import Meter
+from bloomery.engine.adapters import Adapters
 from bloomery.engine.engine import EngineConfig
 from bloomery.engine.language_model import LanguageModel, Prompt, SamplingOptions, is_chat
 from bloomery.engine.results import Delta, GenerationResult
@@ -38,6 +40,7 @@ class VisionLanguageModel(LanguageModel):
     ) -> None:
         """`meter` None opens the machine's own."""
         super().__init__(model.language_model, tokenizer, name=name, meter=meter, engine=engine)
+        self._adapters = Adapters(self.decoder, inside=True)
         self.model = model.eval()
         self.processor = processor
 
@@ -75,11 +78,12 @@ class VisionLanguageModel(LanguageModel):
         prompt: Prompt,
         *,
         image: Picture | Sequence[Picture] | None = None,
+        adapter: str | None = None,
         cancel: threading.Event | None = None,
         **options: Unpack[SamplingOptions],
     ) -> GenerationResult:
         """Generate to the end, with an image or several in the prompt. Otherwise as `LanguageModel.generate`."""
-        *_, last = self.stream(prompt, image=image, cancel=cancel, **options)
+        *_, last = self.stream(prompt, image=image, adapter=adapter, cancel=cancel, **options)
         assert last.result is not None
         return last.result
 
@@ -88,10 +92,13 @@ class VisionLanguageModel(LanguageModel):
         prompt: Prompt,
         *,
         image: Picture | Sequence[Picture] | None = None,
+        adapter: str | None = None,
         cancel: threading.Event | None = None,
         **options: Unpack[SamplingOptions],
     ) -> Iterator[Delta]:
         """Deltas as they come. The request is checked at once, images too: a DataError for what is none."""
+        if adapter is not None:
+            return self.adapted(adapter).stream(prompt, image=image, cancel=cancel, **options)
         if image is None:
             return super().stream(prompt, cancel=cancel, **options)
         pixels = self.processor(listed(image))
@@ -102,8 +109,9 @@ class VisionLanguageModel(LanguageModel):
 
     def illustrated(self, prompt_ids: Sequence[int], pixel_values: Tensor) -> dict[str, Any]:
         """The fields of a `Request` whose prompt, with places for them, has images. What was read of a picture is not
-        in its token ids: it is not shared with other requests."""
-        return {"embed": _Illustrated(self.model, prompt_ids, pixel_values.to(self.device)), "shares": False}
+        in its token ids: later requests find it by the content of its pixels."""
+        embed = _Illustrated(self.model, prompt_ids, pixel_values.to(self.device))
+        return {"embed": embed, "key_ids": _keys(prompt_ids, pixel_values, self.model)}
 
     def _encode_text(self, text: str) -> list[int]:
         """Image tokens count as such, no other special one does. Texts are encoded whole where that is the same: some
@@ -121,19 +129,59 @@ class VisionLanguageModel(LanguageModel):
 
 
 class _Illustrated:
-    """The embeddings of a prompt that has images, as the engine asks for them: part after part."""
+    """Meets `Embedder`: the embeddings of a prompt that has images, part after part. An image is encoded when its
+    first place is read, and not at all where all of its places are known of an earlier request."""
 
     def __init__(self, model: VisionLanguage, ids: Sequence[int], pixel_values: Tensor) -> None:
         self._model, self._pixels = model, pixel_values
         self._ids = torch.tensor([list(ids)], dtype=torch.int64, device=pixel_values.device)
-        self._features: Tensor | None = None
+        self._places = self._ids[0] == model.config.image_token_id
+        self._features: dict[int, Tensor] = {}
+
+    def pending(self, start: int, end: int) -> int:
+        """How many images of positions from `start` to `end` are still to be encoded."""
+        return len(self._missing(start, end))
+
+    def encode(self, start: int, end: int) -> None:
+        """Encode them, together."""
+        missing = self._missing(start, end)
+        if missing:
+            self._features.update(zip(missing, self._model.image_features(self._pixels[missing]), strict=True))
 
     def __call__(self, start: int, end: int) -> Tensor:
         """(1, T, E) of positions from `start` to `end`."""
-        if self._features is None:
-            self._features = self._model.image_features(self._pixels).flatten(0, 1)
-        special, part = self._model.config.image_token_id, self._ids[:, start:end]
-        before, count = int((self._ids[:, :start] == special).sum()), int((part == special).sum())
-        if not count:
-            return self._model.language_model.embed(part)
-        return self._model.embed(part, self._features[before : before + count])
+        self.encode(start, end)
+        first, last = self._span(start, end)
+        if first == last:
+            return self._model.language_model.embed(self._ids[:, start:end])
+        size = self._model.config.num_image_tokens
+        vectors = [self._features[n][max(first - n * size, 0) : last - n * size] for n in self._images(first, last)]
+        return self._model.embed(self._ids[:, start:end], torch.cat(vectors))
+
+    def _span(self, start: int, end: int) -> tuple[int, int]:
+        """Which of all image tokens, in reading order, stand from `start` to `end`."""
+        before = int(self._places[:start].sum())
+        return before, before + int(self._places[start:end].sum())
+
+    def _images(self, first: int, last: int) -> range:
+        size = self._model.config.num_image_tokens
+        return range(first // size, -(-last // size) if last > first else first // size)
+
+    def _missing(self, start: int, end: int) -> list[int]:
+        return [n for n in self._images(*self._span(start, end)) if n not in self._features]
+
+
+def _keys(ids: Sequence[int], pixel_values: Tensor, model: VisionLanguage) -> list[int]:
+    """The prompt's ids with the hash of a picture's pixels in the places of its tokens, 62 bits in every other one."""
+    special, size = model.config.image_token_id, model.config.num_image_tokens
+    hashes: list[tuple[int, int]] = []
+    for pixels in pixel_values:
+        digest = hashlib.blake2b(pixels.contiguous().cpu().view(torch.uint8).numpy().tobytes(), digest_size=16).digest()
+        both = (int.from_bytes(digest[:8], "little") >> 2, int.from_bytes(digest[8:], "little") >> 2)
+        hashes.append((-1 - both[0], -1 - both[1]))
+    keys, seen = list(ids), 0
+    for place, token in enumerate(keys):
+        if token == special:
+            keys[place] = hashes[seen // size][seen % 2]
+            seen += 1
+    return keys

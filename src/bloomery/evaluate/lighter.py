@@ -20,6 +20,7 @@ from bloomery.core.errors import DataError
 from bloomery.core.quantity import Quantity
 from bloomery.engine import GenerationResult, LanguageModel
 from bloomery.evaluate.bits_per_byte import bits_per_byte
+from bloomery.evaluate.choices import Item, compare_choices
 from bloomery.models.packing import packing_of
 
 
@@ -38,10 +39,16 @@ class LighterConfig:
 
 
 def compare_weights(
-    before: LanguageModel, after: LanguageModel, texts: Sequence[str], *, config: LighterConfig | None = None
+    before: LanguageModel,
+    after: LanguageModel,
+    texts: Sequence[str],
+    *,
+    config: LighterConfig | None = None,
+    choices: Sequence[Item] = (),
 ) -> dict[str, Any]:
     """A report of plain data: `before` and `after` (bits_per_byte, file_bytes left to the caller, weight_bytes,
-    prefill and decode tokens per second, joules per token), `top1_agreement` and `divergence_nats` between the two.
+    prefill and decode tokens per second, joules per token), `top1_agreement` and `divergence_nats` between the two;
+    with `choices` what `compare_choices` says of them.
 
     Medians over the rounds, with all of them beside (`*_runs`). The models have the same tokenizer. DataError if
     there is no text.
@@ -73,6 +80,8 @@ def compare_weights(
         packing = packing_of(model.decoder)
         report[name]["packing"] = None if packing is None else packing.to_dict()
     report["bits_per_byte_loss"] = report["after"]["bits_per_byte"] - report["before"]["bits_per_byte"]
+    if choices:
+        report["choices"] = compare_choices(before, after, choices)
     return report
 
 

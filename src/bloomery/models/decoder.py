@@ -7,6 +7,9 @@ length, E hidden_size, V vocabulary. This module does not know files, losses or 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -108,8 +111,15 @@ class Decoder(nn.Module):
         )
         self.packed_head: nn.Module | None = None
         """The output head in another layout (see `packing`), for inference."""
+        self.on_logits: Callable[[Tensor, Tensor], Tensor] | None = None
+        """What becomes of (hidden, logits) before they are capped: a tied head is no module of its own."""
         self._tables: dict[tuple[str, int], Tables] = {}
         self.reset_parameters()
+
+    @property
+    def kept_tables(self) -> Mapping[Any, Tables]:
+        """The rotary tables that are kept now."""
+        return self._tables
 
     @property
     def context_length(self) -> int:
@@ -153,6 +163,8 @@ class Decoder(nn.Module):
     def logits(self, hidden: Tensor) -> Tensor:
         """What `hidden_states` gave, (..., E), through the output head: (..., V)."""
         logits = F.linear(hidden, self.output_weight) if self.packed_head is None else self.packed_head(hidden)
+        if self.on_logits is not None:
+            logits = self.on_logits(hidden, logits)
         cap = self.output_softcap
         return logits if cap is None else torch.tanh(logits / cap) * cap
 

@@ -8,6 +8,7 @@ T length, E hidden_size. This module does not know blocks, nor how experts are s
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 import torch.nn.functional as F
@@ -101,6 +102,8 @@ class MixtureOfExperts(nn.Module):
             GatedFeedForward(hidden_size, intermediate_size, hidden_act, bias=False) for _ in range(num_experts)
         )
         self.num_experts_per_tok, self.norm_topk_prob = num_experts_per_tok, norm_topk_prob
+        self.choosing: Callable[[Tensor], AbstractContextManager[None]] | None = None
+        """Entered with the numbers of the rows that an expert is about to be given, for what is kept row by row."""
 
     def route(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Tokens (N, E) -> weights and expert numbers, both (N, num_experts_per_tok); weights are float32."""
@@ -118,5 +121,7 @@ class MixtureOfExperts(nn.Module):
             rows, places = (chosen == number).nonzero(as_tuple=True)
             if rows.numel():
                 share = weights[rows, places, None].to(flat.dtype)
-                out.index_add_(0, rows, (expert(flat[rows]) * share).to(out.dtype))
+                with nullcontext() if self.choosing is None else self.choosing(rows):
+                    made = expert(flat[rows])
+                out.index_add_(0, rows, (made * share).to(out.dtype))
         return out.view_as(x)

@@ -23,6 +23,8 @@ class Rule:
     ours: tuple[str, ...]
     read: Callable[[Tensor], Sequence[Tensor]]
     write: Callable[[Sequence[Tensor]], Tensor]
+    transposes: bool = False
+    """Whether the file keeps the matrix the other way round (input, output)."""
 
 
 def renamed(theirs: str, ours: str) -> Rule:
@@ -32,7 +34,7 @@ def renamed(theirs: str, ours: str) -> Rule:
 
 def transposed(theirs: str, ours: str) -> Rule:
     """A matrix that is kept the other way round (input, output), as GPT-2's are."""
-    return Rule(theirs, (ours,), lambda tensor: (tensor.t(),), lambda parts: parts[0].t())
+    return Rule(theirs, (ours,), lambda tensor: (tensor.t(),), lambda parts: parts[0].t(), transposes=True)
 
 
 def stacked(theirs: str, ours: Sequence[str], sizes: Sequence[int], *, transpose: bool = False) -> Rule:
@@ -47,7 +49,7 @@ def stacked(theirs: str, ours: Sequence[str], sizes: Sequence[int], *, transpose
         whole = torch.cat(list(parts), dim=0)
         return whole.t() if transpose else whole
 
-    return Rule(theirs, tuple(ours), read, write)
+    return Rule(theirs, tuple(ours), read, write, transposes=transpose)
 
 
 def interleaved(theirs: str, ours: Sequence[str], heads: int) -> Rule:

@@ -146,6 +146,11 @@ class Float16Linear(PackedLinear):
         return Stored(weight.half(), None, bias, 16)
 
     @property
+    def held_bias(self) -> Tensor | None:
+        """(O,) float32: the bias that the operator adds itself."""
+        return torch.ops.quantized.linear_unpack_fp16(self._packed)[1]
+
+    @property
     def nbytes(self) -> int:
         return 2 * self.out_features * self.in_features
 

@@ -20,7 +20,7 @@ from bloomery.core.errors import BloomeryError, ConfigError, nearest
 from bloomery.models.attention import Attention
 from bloomery.models.decoder import Decoder
 from bloomery.models.feed_forward import GatedFeedForward, MixtureOfExperts
-from bloomery.models.packed import BITS, CPU_FORMATS, CUDA_FORMATS, PackedLinear, checked, packed
+from bloomery.models.packed import BITS, CPU_FORMATS, CUDA_FORMATS, Float16Linear, PackedLinear, checked, packed
 from bloomery.models.quantize import QuantizedWeight, divides
 
 log = logging.getLogger("bloomery.models")
@@ -81,6 +81,14 @@ class Part(nn.Module):
         return self.joint.part(x, self.index)
 
     @property
+    def out_features(self) -> int:
+        return self.joint.sizes[self.index]
+
+    @property
+    def in_features(self) -> int:
+        return self.joint.matrix.in_features  # type: ignore[return-value]
+
+    @property
     def weight(self) -> Tensor:
         """(O, I): this layer's own rows."""
         return self.joint.matrix.weight.split(self.joint.sizes)[self.index]  # type: ignore[operator]
@@ -88,7 +96,7 @@ class Part(nn.Module):
     @property
     def bias(self) -> Tensor | None:
         """(O,)"""
-        bias = _bias_of(self.joint.matrix)
+        bias = bias_of(self.joint.matrix)
         return None if bias is None else bias.split(self.joint.sizes)[self.index]
 
 
@@ -309,6 +317,9 @@ def _joined_bias(layers: Sequence[nn.Linear]) -> Tensor | None:
     return torch.cat([z if layer.bias is None else layer.bias for layer, z in zip(layers, zeros, strict=True)])
 
 
-def _bias_of(layer: nn.Module) -> Tensor | None:
+def bias_of(layer: nn.Module) -> Tensor | None:
+    """(O,) what a linear layer adds, in whatever layout; None: nothing."""
+    if isinstance(layer, Float16Linear):
+        return layer.held_bias
     bias = layer.bias
     return bias if isinstance(bias, Tensor) else None

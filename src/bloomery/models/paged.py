@@ -98,6 +98,16 @@ class PagedMemory:
         whole = parts[0] if len(parts) == 1 else torch.cat(parts)
         return whole.to(dtype).transpose(0, 1).unsqueeze(0)
 
+    def gather(self, layer: int, index: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Keys and values (N, H_kv, S, D) at the positions `index` (N, S)."""
+        found = []
+        for number, memory in enumerate((self.keys[layer], self.values[layer])):
+            part = memory[index]
+            if self.scales:
+                part = part * self.scales[layer][number][index]
+            found.append(part.to(dtype).transpose(1, 2))
+        return found[0], found[1]
+
     def copy(self, source: slice, target: slice) -> None:
         """Copy positions in every layer."""
         pairs = [*self.keys, *self.values, *(one for both in self.scales for one in both)]

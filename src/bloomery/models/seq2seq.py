@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bloomery.models.attention import EVERYTHING, Attention, Mask
+from bloomery.models.attention import EVERYTHING, Attention, Mask, attend
 from bloomery.models.block import Block
 from bloomery.models.feed_forward import FeedForward, GatedFeedForward
 from bloomery.models.norms import make_norm
@@ -37,10 +37,15 @@ class Memory:
     keys_values: list[KeysValues]
     mask: Mask
 
-    def select(self, rows: Tensor) -> Memory:
+    def select(self, rows: Tensor | slice) -> Memory:
         """These rows of the batch, which may repeat."""
         kept = self.mask if self.mask.tensor is None else Mask(self.mask.tensor[rows])
         return Memory([(keys[rows], values[rows]) for keys, values in self.keys_values], kept)
+
+    def cut(self, length: int) -> Memory:
+        """Without what lies behind the first `length` positions, which is padding."""
+        kept = self.mask if self.mask.tensor is None else Mask(self.mask.tensor[..., :length])
+        return Memory([(keys[:, :, :length], values[:, :, :length]) for keys, values in self.keys_values], kept)
 
 
 class StepCache:
@@ -204,6 +209,31 @@ class Seq2Seq(nn.Module):
             None,
         )
 
+    def steps(self, asked: Sequence[tuple[Seq2SeqState, Tensor]]) -> list[tuple[Tensor, Seq2SeqState, None]]:
+        """`step` for several states at once, of different lengths and sources: every product of a matrix is one for
+        all of their rows, attention is each state's own."""
+        sizes = [len(tokens) for _, tokens in asked]
+        caches = [state.cache.select(slice(None)) for state, _ in asked]
+        own = [Mask(self.decoder.bias(cache.length, 1, cache.length + 1)) for cache in caches]
+        x = self.dropout(self.embed_tokens(torch.cat([tokens for _, tokens in asked])[:, None]))
+        for number, layer in enumerate(self.decoder.layers):
+            assert isinstance(layer, Block) and layer.cross_attn is not None
+            assert layer.input_layernorm is not None and layer.cross_attention_layernorm is not None
+            y, attention = layer.input_layernorm(x), layer.self_attn
+            key, value = attention.keys_values(y, None)
+            new = zip(caches, key.split(sizes), value.split(sizes), strict=True)
+            seen = [cache.write(number, keys, values) for cache, keys, values in new]
+            x = x + _attended(attention, y, seen, own)
+            y, attention = layer.cross_attention_layernorm(x), layer.cross_attn
+            sources = [state.memory.keys_values[number] for state, _ in asked]
+            x = x + _attended(attention, y, sources, [state.memory.mask for state, _ in asked])
+            x = x + layer.mlp(layer.post_attention_layernorm(x))
+        logits = self.logits(self.decoder.norm(x))[:, -1].split(sizes)
+        for cache in caches:
+            cache.length += 1
+        after = [Seq2SeqState(state.memory, cache) for (state, _), cache in zip(asked, caches, strict=True)]
+        return [(rows, state, None) for rows, state in zip(logits, after, strict=True)]
+
     @torch.inference_mode()
     def greedy(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, *, max_new_tokens: int
@@ -213,6 +243,16 @@ class Seq2Seq(nn.Module):
         state, end = self.start(input_ids, attention_mask), self.config.eos_token_id
         found = greedy(self, state, first, eos_token_id=end, max_new_tokens=max_new_tokens)
         return [text.token_ids for text in found]
+
+
+def _attended(attention: Attention, x: Tensor, seen: Sequence[KeysValues], masks: Sequence[Mask]) -> Tensor:
+    """x (N, 1, E), its rows in parts that each see keys and values (n, H, S, D) of their own -> (N, 1, E)."""
+    queries = attention.queries(x, None).split([len(keys) for keys, _ in seen])
+    parts = [
+        attend(query, keys, values, mask, scale=attention.scale, softcap=None)
+        for query, (keys, values), mask in zip(queries, seen, masks, strict=True)
+    ]
+    return attention.o_proj(torch.cat(parts).transpose(1, 2).flatten(2))
 
 
 def load_seq2seq(

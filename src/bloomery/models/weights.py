@@ -55,7 +55,7 @@ def load_weights(
     wanted |= {copy: wanted[original] for copy, original in tied.items()}
     tensors: dict[str, Tensor] = {}
     for path, expected in _files(folder):
-        for theirs, whole in _read_tensors(path, expected):
+        for theirs, whole in read_tensors(path, expected):
             if ignored.match(theirs):
                 continue
             for name, tensor in _taken_apart(path, names, theirs, whole, reader):
@@ -235,7 +235,9 @@ def _files(folder: Path) -> Iterator[tuple[Path, set[str] | None]]:
         yield folder / file, names
 
 
-def _read_tensors(path: Path, expected: set[str] | None) -> Iterator[tuple[str, Tensor]]:
+def read_tensors(path: Path, expected: set[str] | None = None) -> Iterator[tuple[str, Tensor]]:
+    """Each tensor of a safetensors file with its name, in the names' order; `expected` are the names that it should
+    have. DataError for a file that is missing, damaged, or has others."""
     from safetensors import safe_open
 
     with _as_data_error(path), safe_open(path, framework="pt") as file:

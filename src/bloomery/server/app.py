@@ -4,6 +4,7 @@
     GET  /metrics                 Prometheus
     GET  /v1/models[/{id}]
     POST /v1/models/load          and DELETE /v1/models/{id}, for keys with the right "admin"
+    POST /v1/load_lora_adapter    and /v1/unload_lora_adapter, as vLLM has them, for the same keys
     POST /v1/completions
     POST /v1/chat/completions
     POST /v1/responses
@@ -32,7 +33,8 @@ from bloomery import __version__
 from bloomery.core.errors import ConfigError
 from bloomery.core.workspace import Workspace
 from bloomery.engine import LanguageModel, TextEncoder
-from bloomery.server import chat, completions, embeddings, responses, store_routes, tokenizing
+from bloomery.server import adapters, chat, completions, embeddings, responses, store_routes, tokenizing
+from bloomery.server.adapters import LoadAdapterBody, UnloadAdapterBody
 from bloomery.server.audit import AuditLog
 from bloomery.server.chat import illustrated_prompt, read_chat
 from bloomery.server.completions import CompletionFormat, completion_options, completion_prompts
@@ -117,6 +119,8 @@ class _Routes:
         app.get("/metrics", response_class=Response)(self.metrics)
         app.get("/v1/models")(self.models)
         app.post(LOAD)(self.load)
+        app.post(adapters.LOAD, response_class=Response)(self.load_adapter)
+        app.post(adapters.UNLOAD, response_class=Response)(self.unload_adapter)
         app.get(_MODEL)(self.model)
         app.delete(_MODEL, response_class=Response)(self.unload)
         app.post(completions.ROUTE, response_class=Response)(self.completions)
@@ -147,6 +151,16 @@ class _Routes:
 
     async def load(self, body: LoadBody, http: Request) -> dict[str, Any]:
         return await self._service.load(body, visit_of(http))
+
+    async def load_adapter(self, body: LoadAdapterBody, http: Request) -> Response:
+        name = await self._service.load_adapter(body, visit_of(http))
+        return Response(f"Success: LoRA adapter '{name}' added successfully.", media_type="text/plain")
+
+    async def unload_adapter(self, body: UnloadAdapterBody, http: Request) -> Response:
+        name = await unless_gone(http, self._service.unload_adapter(body, visit_of(http)))
+        if name is None:
+            return gone()
+        return Response(f"Success: LoRA adapter '{name}' removed successfully.", media_type="text/plain")
 
     async def unload(self, name: str, http: Request) -> Response:
         done = await unless_gone(http, self._service.unload(name, visit_of(http)))
@@ -210,7 +224,7 @@ class _Routes:
         job = service.enter(http)
         try:
             rows = await asyncio.to_thread(encode_inputs, model, body)
-            work = Embedding(model=model, rows=rows, job=job, bench=service.bench)
+            work = Embedding(model=model, rows=rows, job=job)
             done = await unless_gone(http, service.embed(work, visit_of(http)))
             if not done:
                 return gone()

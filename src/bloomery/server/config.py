@@ -20,7 +20,7 @@ STORES = ("off", "metadata", "content")
 _WILDCARDS = ("0.0.0.0", "::", "")
 _FROM_ONE = (
     *("max_running", "retry_after_seconds", "max_body_bytes", "max_json_depth", "max_choices"),
-    *("audit_log_bytes", "audit_log_files", "max_models", "store_rows"),
+    *("audit_log_bytes", "audit_log_files", "max_models", "max_adapters", "store_rows"),
 )
 
 
@@ -67,8 +67,12 @@ class ServeConfig:
     """Prompts and answers in traces too."""
     model_folders: tuple[str, ...] = ()
     """Folders whose models may be loaded at run time, beside those of the workspace."""
+    adapters: tuple[str, ...] = ()
+    """LoRA adapters of the first language model, "name=folder" each, served as models of these names."""
     max_models: int = 16
     """Models that are served at the same time."""
+    max_adapters: int = 64
+    """Adapters that are served at the same time, of all models together."""
     max_running: int = 32
     """Requests that are generated at the same time, in one batch."""
     max_waiting: int = 128

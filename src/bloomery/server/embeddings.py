@@ -19,7 +19,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from bloomery.core.errors import RequestError
 from bloomery.core.quantity import Quantity
 from bloomery.engine import TextEncoder
-from bloomery.engine.metering import Bench, Phase
 from bloomery.server.schemas import Text, TokenIds, Whole, refuse_unsupported
 from bloomery.server.waiting import Job
 
@@ -95,7 +94,6 @@ class Embedding:
     model: TextEncoder
     rows: Sequence[Sequence[int]]
     job: Job
-    bench: Bench
     vectors: dict[int, np.ndarray] = field(default_factory=dict)
     energy: Quantity = field(default_factory=Quantity.unknown)
     seconds: float = 0.0
@@ -106,11 +104,10 @@ class Embedding:
 
     def run(self) -> Iterator[int]:
         """How many vectors there are so far, batch by batch; stops when the job is cancelled."""
-        phase = Phase(self.bench)
-        batches = self.model.embed_ids(self.rows, batch_size=_BATCH)
+        phase = self.model.phase()
+        batches = self.model.embed_ids(self.rows, batch_size=_BATCH, phase=phase)
         while not self.job.cancel.is_set():
-            with phase.step():
-                batch = next(batches, None)
+            batch = next(batches, None)
             if batch is None:
                 break
             self.vectors.update(zip(*batch, strict=True))

@@ -80,7 +80,7 @@ def _rows(
     rows = []
     for one in asked:
         try:
-            with phase.step():
+            with phase.step(), model.computing():
                 view = box.attention(ids, layer=one.layer, head=one.head, query=one.query, grid_limit=1)
         except RequestError as error:
             raise RequestError(str(error), hint=error.hint, param="inspect.attention", code="invalid_value") from error

@@ -37,32 +37,46 @@ class LoadBody(BaseModel):
         refuse_unsupported(self.model_extra or {}, type(self).model_fields, {})
 
 
-def find_loadable(name: str, workspace: Workspace | None, folders: Sequence[str | Path]) -> Artifact | Path:
-    """What a name stands for; the workspace comes first. RequestError for what is no name, 404 for what is nowhere."""
+def check_name(name: str, *, param: str = "lora_name") -> str:
+    """RequestError for what is no name: letters, digits, "_", ".", "+", "-", in up to four parts."""
     parts = name.split("/")
     if len(parts) > _MAX_PARTS or not all(_PART.fullmatch(part) for part in parts):
-        raise RequestError(f"{name!r:.200} is no name of a model", param="model", code="invalid_value")
+        raise RequestError(f"{name!r:.200} is no name of a model", param=param, code="invalid_value")
+    return name
+
+
+def find_loadable(
+    name: str,
+    workspace: Workspace | None,
+    folders: Sequence[str | Path],
+    *,
+    file: str = "config.json",
+    param: str = "model",
+) -> Artifact | Path:
+    """What a name stands for; the workspace comes first; a folder is one that has `file`. RequestError for what is no
+    name, 404 for what is nowhere."""
+    parts = check_name(name, param=param).split("/")
     if workspace is not None and len(parts) == 1:
         found = workspace.matching(name)
         if len(found) > 1:
             message = f"{name} stands for {len(found)} artifacts"
-            raise RequestError(message, hint="give more of its id", param="model", code="invalid_value")
+            raise RequestError(message, hint="give more of its id", param=param, code="invalid_value")
         if found:
             return _artifact(found[0])
     for root in folders:
         inside = Path(root).expanduser().resolve()
         # Resolved, so that a link does not lead out either.
         path = inside.joinpath(*parts).resolve()
-        if path != inside and path.is_relative_to(inside) and (path / "config.json").is_file():
+        if path != inside and path.is_relative_to(inside) and (path / file).is_file():
             return path
-    raise RequestError(f"no model {name!r:.200} can be loaded", param="model", code="model_not_found", status=404)
+    raise RequestError(f"no model {name!r:.200} can be loaded", param=param, code="model_not_found", status=404)
 
 
 def _artifact(path: Path) -> Artifact:
     try:
         return Artifact.open(path)
     except BloomeryError as error:
-        raise _unusable(error) from error
+        raise unusable(error) from error
 
 
 def open_model(reference: str | Path | Artifact, workspace: Workspace | None, config: ServeConfig) -> Any:
@@ -79,25 +93,27 @@ def load_onto(shelf: Shelf, body: LoadBody, workspace: Workspace | None, config:
     reference = find_loadable(body.model, workspace, config.model_folders)
     name = reference.name
     if name in shelf:
-        raise _taken(name)
+        raise taken(name)
     if len(shelf) >= config.max_models:
         message = f"{len(shelf)} models are served, which is the limit"
         raise RequestError(message, hint="unload one", code="too_many_models", status=409)
     try:
         model = open_model(reference, workspace, config)
     except BloomeryError as error:
-        raise _unusable(error) from error
+        raise unusable(error) from error
     try:
         shelf.add(model, owned=True)  # type: ignore[arg-type]
     except ConfigError as error:
         model.close()
-        raise (_taken(name) if name in shelf else _unusable(error)) from error
+        raise (taken(name) if name in shelf else unusable(error)) from error
     return model.name
 
 
-def _taken(name: str) -> RequestError:
+def taken(name: str) -> RequestError:
+    """409 for a name that stands on the shelf."""
     return RequestError(f"a model {name!r:.200} is served already", param="model", code="model_exists", status=409)
 
 
-def _unusable(error: BloomeryError) -> RequestError:
-    return RequestError(error.one_line(), param="model", code="model_unusable")
+def unusable(error: BloomeryError, *, param: str = "model") -> RequestError:
+    """400 for files that cannot be served."""
+    return RequestError(error.one_line(), param=param, code="model_unusable")

@@ -12,7 +12,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from bloomery.core.quantity import Quantity
-from bloomery.engine import GenerationResult, LanguageModel
+from bloomery.engine import GenerationResult, LanguageModel, TextEncoder
 from bloomery.server.drift import DriftWatch
 from bloomery.server.waiting import WaitingRoom
 
@@ -29,15 +29,23 @@ _ENGINE_COUNTERS = {
 }
 
 
+_ENCODER_COUNTERS = {
+    "encoder_steps": ("steps", "Steps of text encoders, each for all requests that waited then"),
+    "encoder_batches": ("asked", "Batches of texts that were computed in them"),
+    "encoder_tokens": ("size", "Tokens of these texts"),
+}
+
+
 class EngineCollector(Collector):
     """What the engines of the models that are served now have counted, read when it is asked."""
 
-    def __init__(self, models: Callable[[], Iterable[LanguageModel]]) -> None:
+    def __init__(self, models: Callable[[], Iterable[LanguageModel | TextEncoder]]) -> None:
         self._models = models
 
     def collect(self) -> Iterator[Metric]:
-        found = [(model.name, model.engine.stats()) for model in self._models()]
-        label = ["model_name"]
+        models, label = list(self._models()), ["model_name"]
+        found = [(model.name, model.engine.stats()) for model in models if isinstance(model, LanguageModel)]
+        encoded = [(model.name, model.stats()) for model in models if isinstance(model, TextEncoder)]
         usage = GaugeMetricFamily(
             "bloomery:kv_cache_usage_perc", "Share of key/value memory in use, 0 to 1", None, label
         )
@@ -47,6 +55,11 @@ class EngineCollector(Collector):
         for metric, (field, text) in _ENGINE_COUNTERS.items():
             counter = CounterMetricFamily(f"bloomery:{metric}", text, None, label)
             for name, stats in found:
+                counter.add_metric([name], getattr(stats, field))
+            yield counter
+        for metric, (field, text) in _ENCODER_COUNTERS.items():
+            counter = CounterMetricFamily(f"bloomery:{metric}", text, None, label)
+            for name, stats in encoded:
                 counter.add_metric([name], getattr(stats, field))
             yield counter
 
@@ -77,7 +90,7 @@ class Metrics:
     def __init__(
         self,
         room: WaitingRoom,
-        models: Callable[[], Iterable[LanguageModel]] = tuple,
+        models: Callable[[], Iterable[LanguageModel | TextEncoder]] = tuple,
         drift: DriftWatch | None = None,
     ) -> None:
         """`models` are those that are served when /metrics is asked."""
@@ -126,6 +139,8 @@ class Metrics:
         self._success.labels(model, result.finish_reason).inc()
         self._prefill.labels(model).observe(result.timings.prefill_seconds)
         self._decode.labels(model).observe(result.timings.decode_seconds)
+        if result.timings.encode_seconds:
+            self._energy(model, "encode", result.encode_energy)
         self._energy(model, "prefill", result.prefill_energy)
         self._energy(model, "decode", result.decode_energy)
 

@@ -21,6 +21,7 @@ from bloomery.core.artifact import Artifact
 from bloomery.core.errors import ConfigError, DeviceError
 from bloomery.core.workspace import Workspace, as_workspace
 from bloomery.engine import LanguageModel, TextEncoder
+from bloomery.server.adapters import given_adapters
 from bloomery.server.config import ServeConfig
 from bloomery.server.keys import read_keys
 from bloomery.server.loading import open_model
@@ -75,6 +76,7 @@ def _loaded(models: Reference | Sequence[Reference], workspace: Workspace, confi
         shelf.add(opened, owned=owned)  # type: ignore[arg-type]
     if not len(shelf):
         raise ConfigError("a server needs at least one model")
+    given_adapters(shelf, config.adapters)
     return shelf
 
 

@@ -185,6 +185,7 @@ class ServedRequest:
         """
         prompt = sum(len(p) for p in self.prompts)
         new = sum(r.completion_tokens for r in self.results)
+        encoded = sum(r.timings.encode_seconds for r in self.results)
         cached = sum({tuple(r.prompt_token_ids): r.timings.cached_tokens for r in self.results}.values())
         return {
             "prompt_tokens": prompt,
@@ -194,6 +195,7 @@ class ServedRequest:
             "energy_joules": self.energy().to_dict(),
             "timings": {
                 "queue_seconds": self.job.queue_seconds,
+                **({"encode_seconds": encoded} if encoded else {}),
                 "prefill_seconds": sum(r.timings.prefill_seconds for r in self.results),
                 "decode_seconds": sum(r.timings.decode_seconds for r in self.results),
             },

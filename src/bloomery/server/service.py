@@ -14,11 +14,10 @@ from starlette.requests import Request
 
 from bloomery.core.errors import ConfigError, RequestError
 from bloomery.core.workspace import Workspace
-from bloomery.energy import open_meter
 from bloomery.engine import LanguageModel, TextEncoder
 from bloomery.engine.language_model import Prompt, SamplingOptions
-from bloomery.engine.metering import Bench
 from bloomery.server import embeddings
+from bloomery.server.adapters import LoadAdapterBody, UnloadAdapterBody, load_adapter_onto
 from bloomery.server.config import ServeConfig
 from bloomery.server.drain import Drain
 from bloomery.server.drift import DriftWatch
@@ -48,7 +47,7 @@ class Service:
         self.config = config
         self.room = WaitingRoom(max_running=config.max_running, max_waiting=config.max_waiting)
         drift = DriftWatch(config.drift_window) if config.drift_window else None
-        self.metrics = Metrics(self.room, shelf.language_models, drift)
+        self.metrics = Metrics(self.room, shelf.models, drift)
         self.drain = Drain()
         self.store = _open_store(workspace, config)
         self.readers: list[Reader] = [] if workspace is None else [ledger_reader(workspace.ledger)]
@@ -60,15 +59,7 @@ class Service:
         if config.otlp_endpoint:
             self._traces = Traces(otlp_exporter(config.otlp_endpoint), content=config.otlp_content)
             self.readers.append(self._traces.add)
-        self._bench: Bench | None = None
         self._loading = asyncio.Lock()
-
-    @property
-    def bench(self) -> Bench:
-        """The meter and the turns of encoders; opened when the first one is asked."""
-        if self._bench is None:
-            self._bench = Bench(open_meter())
-        return self._bench
 
     def model(self, name: str | None, http: Request) -> Served:
         """A model until the request is over; None takes the first. RequestError 404 if there is none."""
@@ -96,6 +87,24 @@ class Service:
         async with self._loading:
             visit.model = await asyncio.to_thread(load_onto, self.shelf, body, self.workspace, self.config)
         return self.shelf.describe(visit.model)[0]
+
+    async def load_adapter(self, body: LoadAdapterBody, visit: Visit) -> str:
+        """The name of an adapter that has just been loaded, one at a time."""
+        visit.tenant.require(ADMIN)
+        async with self._loading:
+            found = await asyncio.to_thread(load_adapter_onto, self.shelf, body, self.workspace, self.config)
+        visit.model = found
+        return found
+
+    async def unload_adapter(self, body: UnloadAdapterBody, visit: Visit) -> str:
+        """The name of an adapter that nobody has any more. RequestError 404 for a name that is none of an adapter."""
+        visit.tenant.require(ADMIN)
+        body.refuse_unsupported()
+        if body.lora_name not in self.shelf.adapters():
+            message = f"no adapter {body.lora_name!r:.200}"
+            raise RequestError(message, param="lora_name", code="model_not_found", status=404)
+        await self.unload(body.lora_name, visit)
+        return body.lora_name
 
     async def unload(self, name: str, visit: Visit) -> dict[str, Any]:
         """OpenAI's answer to the deletion of a model, when the last request that has it is over."""
@@ -209,8 +218,6 @@ class Service:
         """Cancel what runs, and let the models go."""
         self.room.close()
         self.shelf.clear()
-        if self._bench is not None:
-            self._bench.meter.close()
         if self.store is not None:
             self.store.close()
         if self._traces is not None:

@@ -24,9 +24,11 @@ def readable_tokens(model: Served) -> int:
 
 
 class _Place:
-    def __init__(self, model: Served, owned: bool) -> None:
+    def __init__(self, model: Served, owned: bool, base: _Place | None = None) -> None:
         self.model = model
         self.owned = owned
+        self.base = base
+        """Where the model is that this one is an adapter of."""
         self.created = int(time.time())
         self.users = 0
         self.leaving = False
@@ -63,35 +65,67 @@ class Shelf:
         """Lend it to nobody new; the event is set when nobody has it any more. RequestError 404 if there is none."""
         with self._lock:
             place = self._place(name)
-            del self._places[name]
-            place.leaving = True
-            close = place.users == 0
-        if close:
-            _close(place)
+            # A model goes with its adapters: they are its weights and a little more.
+            going = [one for one in self._places.values() if one.base is place] + [place]
+            for one in going:
+                del self._places[one.model.name]
+                one.leaving = True
+            close = [one for one in going if one.users == 0]
+        for one in close:
+            _close(one)
         return place.gone
+
+    def base(self, name: str | None) -> LanguageModel:
+        """The language model that an adapter is for; None: the first. RequestError if there is none."""
+        with self._lock:
+            places = list(self._places.values()) if name is None else [self._place(name)]
+        for place in places:
+            if isinstance(place.model, LanguageModel) and place.base is None:
+                return place.model
+        what = "no language model" if name is None else f"{name!r:.200} is no language model"
+        raise RequestError(what, hint="adapters are for language models", param="model", code="unsupported_model")
+
+    def add_adapter(self, base: LanguageModel, name: str) -> None:
+        """An adapter that the base has loaded, as a model of its own name. ConfigError for a name that is taken, and if
+        the base is gone meanwhile."""
+        with self._lock:
+            place = self._places.get(base.name)
+            if name in self._places or place is None or place.model is not base:
+                raise ConfigError(f"there is a model {name!r} already, or none any more of {base.name!r}")
+            self._places[name] = _Place(base.adapted(name), False, place)
+
+    def adapters(self) -> list[str]:
+        """The names of all adapters."""
+        with self._lock:
+            return [name for name, place in self._places.items() if place.base is not None]
 
     def clear(self) -> None:
         """Take all off."""
         for name in list(self._places):
-            self.remove(name)
+            if name in self._places:  # adapters go with their model
+                self.remove(name)
 
     def lend(self, name: str | None, visit: Visit) -> Served:
         """The model until the visit is over; None takes the first. RequestError 404 if there is none."""
         with self._lock:
             place = self._place(name)
             place.users += 1
+            if place.base is not None:
+                place.base.users += 1
         visit.model = place.model.name
         visit.on_end(lambda: self._take_back(place))
         return place.model
 
-    def language_models(self) -> list[LanguageModel]:
-        """Those that are lent now, in their order."""
+    def models(self) -> list[Served]:
+        """Those that are lent now, in their order; adapters are computed by their models' engines, and not among
+        them."""
         with self._lock:
-            places = list(self._places.values())
-        return [place.model for place in places if isinstance(place.model, LanguageModel)]
+            places = [place for place in self._places.values() if place.base is None]
+        return [place.model for place in places]
 
     def describe(self, name: str | None = None) -> list[dict[str, Any]]:
-        """OpenAI's model objects, of all or of one; `max_model_len` and `kind` are extensions."""
+        """OpenAI's model objects, of all or of one; `max_model_len` and `kind` are extensions, and an adapter's
+        `parent`, as vLLM has it."""
         with self._lock:
             places = list(self._places.values()) if name is None else [self._place(name)]
         return [
@@ -102,6 +136,7 @@ class Shelf:
                 "owned_by": "bloomery",
                 "max_model_len": readable_tokens(place.model),
                 "kind": "embedding" if isinstance(place.model, TextEncoder) else "language",
+                **({} if place.base is None else {"root": place.base.model.name, "parent": place.base.model.name}),
             }
             for place in places
         ]
@@ -117,14 +152,18 @@ class Shelf:
 
     def _take_back(self, place: _Place) -> None:
         with self._lock:
-            place.users -= 1
-            close = place.leaving and place.users == 0
-        if close:
-            _close(place)
+            mine = [place] if place.base is None else [place, place.base]
+            for one in mine:
+                one.users -= 1
+            close = [one for one in mine if one.leaving and one.users == 0]
+        for one in close:
+            _close(one)
 
 
 def _close(place: _Place) -> None:
     try:
+        if place.base is not None and isinstance(place.base.model, LanguageModel):
+            place.base.model.unload_adapter(place.model.name)
         if place.owned:
             place.model.close()
     finally:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import runpy
+from pathlib import Path
+
+make_tiny_adapter = runpy.run_path(str(Path(__file__).parents[2] / "tiny_adapter.py"))["make_tiny_adapter"]
 
 
 def test_a_folder_and_a_file(call, tiny, tmp_path):
@@ -65,3 +69,37 @@ def test_mistakes_of_quantising(call, tiny, tmp_path):
     assert "read" in call.mistake("export", out, "--quantize", "int8", "--measure", str(tmp_path / "none"), *home)
     assert "unknown weights" in call.mistake("generate", "x", "--weights", "int3", *home)
     assert not (tmp_path / "out").exists()
+
+
+def test_questions_in_the_report(call, tiny, tmp_path):
+    home, questions = ["--home", str(tiny.home), "--quiet"], tmp_path / "copa.jsonl"
+    items = [{"query": f"term{n}", "choices": ["term2 term3", "term4"], "gold": n % 2} for n in range(8)]
+    questions.write_text("\n".join(map(json.dumps, items)))
+    command = ["export", str(tmp_path / "a"), "--quantize", "int8", "--choices", str(questions), *home]
+    found = json.loads(call(*command, "--json").out)["report"]["choices"]
+    assert found["items"] == 8 and found["same_choice"] >= 0.5
+    for side in ("before", "after"):
+        assert 0 <= found[side]["low"] <= found[side]["accuracy"] <= found[side]["high"] <= 1
+    command[1] = str(tmp_path / "b")
+    assert "right choices" in call(*command).out
+    questions.write_text("{}")
+    command[1] = str(tmp_path / "c")
+    assert "copa.jsonl:1" in call.mistake(*command) and not (tmp_path / "c").exists()
+    assert "--quantize" in call.mistake("export", command[1], "--choices", str(questions), *home)
+
+
+def test_an_adapter_merged_and_asked(call, tiny, tmp_path):
+    """What the merged folder writes is what the model with the adapter writes."""
+    home, out = ["--home", str(tiny.home), "--quiet"], str(tmp_path / "plain")
+    call("export", out, *home)
+    adapter = str(make_tiny_adapter(tmp_path / "red", tmp_path / "plain", seed=1, scale=0.5))
+    call("export", str(tmp_path / "merged"), "--adapter", adapter, *home)
+    options = ["--temperature", "0", "--max-new-tokens", "12", "--json", *home]
+
+    def written(*more: str) -> list[int]:
+        return json.loads(call("generate", "term1 term2", *more, *options).out)["token_ids"]
+
+    assert written("--model", str(tmp_path / "merged")) == written("--adapter", adapter) != written()
+    assert "plain folder" in call.mistake("export", out + "2", "--adapter", adapter, "--quantize", "int8", *home)
+    assert "no adapter" in call.mistake("generate", "a", "--adapter", out, *home)
+    assert "no adapter" in call.mistake("export", out + "2", "--adapter", out, *home)

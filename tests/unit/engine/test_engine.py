@@ -64,6 +64,7 @@ CONFIGS = {
     "short parts": {"scheduler": SchedulerConfig(prefill_tokens=3, prefill_tokens_beside_decode=2)},
     "two at a time": {"scheduler": SchedulerConfig(max_running=2)},
     "short of memory": {"block_size": 4, "cache_tokens": 150},
+    "static steps": {"static_steps": "plain"},
 }
 
 

@@ -184,3 +184,21 @@ def test_it_is_looked_into_as_it_is_served(folder):
     read = model.model.source_ids(model.tokenizer.encode(TEXTS[1]))
     assert [key.token_id for key in view.keys] == read
     assert sum(key.weight for key in view.keys) == pytest.approx(1.0, abs=1e-5)
+
+
+def test_calls_at_the_same_time_share_steps(folder):
+    """Greedy and beams, of any lengths: the same texts, and fewer steps than each needs alone."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    model = bl.load(folder, device="cpu")
+    asked = [(text, beams) for text in TEXTS for beams in (1, 3)]
+    alone = [model.translate(text, beams=beams, max_new_tokens=12)[0] for text, beams in asked]
+    steps = model.stats()[1].steps
+    with ThreadPoolExecutor(len(asked)) as pool:
+        found = list(pool.map(lambda one: model.translate(one[0], beams=one[1], max_new_tokens=12)[0], asked))
+    assert [one.token_ids for one in found] == [one.token_ids for one in alone]
+    assert [one.logprob for one in found] == pytest.approx([one.logprob for one in alone], abs=1e-3)
+    encoding, decoding = model.stats()
+    assert encoding.asked == 2 * len(asked) and decoding.most > 1
+    assert decoding.steps - steps < steps
+    assert all(one.timings.prefill_seconds > 0 and one.timings.decode_seconds > 0 for one in found)

@@ -150,3 +150,25 @@ def test_shorter_vectors_where_config_json_says_so(minilm: Path, tmp_path: Path,
             (tmp_path / item.name).symlink_to(item)
     (tmp_path / "config.json").write_text(json.dumps(json.loads((minilm / "config.json").read_text()) | more))
     assert load_text_encoder(tmp_path, device="cpu").dimensions == expected
+
+
+def test_texts_of_several_threads_share_steps(masked: Path):
+    from concurrent.futures import ThreadPoolExecutor
+
+    model = load_text_encoder(masked, device="cpu")
+    rows = [[[2, 5 + n, *range(6, 6 + 3 * n), 3]] * (1 + n % 3) for n in range(12)]
+    alone = [dict(zip(*next(model.embed_ids(one)), strict=True)) for one in rows]
+    before = model.stats()
+    assert (before.steps, before.asked) == (12, 12)
+
+    def ask(one: list[list[int]]) -> tuple[dict[int, np.ndarray], float]:
+        phase = model.phase()
+        found = dict(zip(*next(model.embed_ids(one, phase=phase)), strict=True))
+        return found, phase.seconds
+
+    with ThreadPoolExecutor(12) as pool:
+        together = list(pool.map(ask, rows))
+    for (found, seconds), due in zip(together, alone, strict=True):
+        assert seconds > 0 and all(np.abs(found[n] - due[n]).max() < 1e-5 for n in due)
+    after = model.stats()
+    assert after.asked == 24 and after.size == 2 * before.size

@@ -149,3 +149,40 @@ def test_without_an_image_token_in_the_vocabulary(model: VisionLanguageModel, ti
     ids = plain.encode_with_images("ore <image> iron", 1)
     assert ids.count(model.model.config.image_token_id) == 16
     assert plain.generate("ore <image> iron", image=IMAGE, max_new_tokens=2, temperature=0.0).completion_tokens == 2
+
+
+def test_pictures_are_found_again_by_their_content(folder: Path, model: VisionLanguageModel):
+    """A second question about a picture does not encode or read it again; another picture finds nothing."""
+    one = load(folder, device="cpu")
+    assert isinstance(one, VisionLanguageModel)
+    options = {"max_new_tokens": 3, "temperature": 0.0, "logprobs": 0}
+    prompt, other = "a <image> and what?" + "?" * 20, np.ascontiguousarray(IMAGE[::-1])
+    expected = [model.generate(prompt, image=image, **options) for image in (IMAGE, other)]
+    first, third = one.generate(prompt, image=IMAGE, **options), one.generate(prompt, image=other, **options)
+    assert first.timings.cached_tokens == third.timings.cached_tokens == 0
+    second, fourth = one.generate(prompt, image=IMAGE, **options), one.generate(prompt, image=other, **options)
+    places = one.encode_with_images(prompt, 1).index(one.model.config.image_token_id) + 16
+    assert second.timings.cached_tokens == fourth.timings.cached_tokens > places
+    for got, due in zip((first, third, second, fourth), expected * 2, strict=True):
+        assert got.token_ids == due.token_ids and got.logprobs == pytest.approx(due.logprobs, abs=1e-4)
+    assert first.timings.encode_seconds > 0 and second.timings.encode_seconds == 0.0
+    assert first.encode_energy.central is None or first.encode_energy.central >= 0
+    text = one.generate(one.encode_with_images(prompt, 1), max_new_tokens=1)  # the same ids, without a picture
+    assert text.timings.cached_tokens == 0
+
+
+def test_pictures_in_a_mixed_batch(model: VisionLanguageModel):
+    """Requests with pictures and without in the same steps, two questions about one picture among them."""
+    other = np.ascontiguousarray(IMAGE[:, ::-1])
+    asked = [("<image> iron", IMAGE), ("the furnace", None), ("<image> iron", other), ("see <image>", IMAGE)]
+    options: dict[str, Any] = {"max_new_tokens": 8, "temperature": 0.0, "ignore_eos": True}
+    alone = [model.generate(prompt, image=image, **options).token_ids for prompt, image in asked]
+    requests = []
+    for prompt, image in asked:
+        if image is None:
+            requests.append(model.request(model.encode_prompt(prompt), [options]))  # type: ignore[list-item]
+            continue
+        ids = model.encode_with_images(prompt, 1)
+        requests.append(model.request(ids, [options], **model.illustrated(ids, model.processor([image]))))  # type: ignore[list-item]
+    found = {n: delta.result for n, delta in model.engine.run_all(requests) if delta.result is not None}
+    assert [found[n].token_ids for n in range(len(asked))] == alone

@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 
 from bloomery.core.quantity import Quantity
-from bloomery.engine import GenerationResult, LanguageModel, Timings
+from bloomery.engine import GenerationResult, LanguageModel, TextEncoder, Timings
 from bloomery.engine.engine import EngineConfig
 from bloomery.server import ServeConfig, build_app
 from bloomery.server.metrics import Metrics
@@ -129,3 +129,11 @@ def test_drift_of_what_is_served(tiny: LanguageModel):
     assert changed["bloomery:drift_distance", "ks", "prompt_length", "tiny"] == pytest.approx(
         28 / 30
     )  # compared every 7
+
+
+def test_encoders_count_their_steps(minilm: TextEncoder):
+    metrics = Metrics(WaitingRoom(max_running=1, max_waiting=0), lambda: [minilm])
+    before = minilm.stats()
+    minilm.embed(["one", "two"])
+    text = metrics.text().decode()
+    assert f'bloomery:encoder_steps_total{{model_name="minilm"}} {before.steps + 1.0}' in text

@@ -1,0 +1,27 @@
+"""opened(): how decode steps are made is decided once, and said."""
+
+import pytest
+
+from bloomery.core.errors import ConfigError
+from bloomery.engine import LanguageModel
+from bloomery.engine.engine import EngineConfig
+from bloomery.engine.opening import opened
+
+
+def test_memory_is_what_was_asked_for_in_whole_blocks(tiny: LanguageModel) -> None:
+    runner, scheduler, said = opened(tiny.decoder, EngineConfig(cache_tokens=33, block_size=16, native="off"))
+    assert runner.memory.num_positions >= 48 and scheduler.pool.num_available == 3
+    assert runner.native is None and said.startswith("PyTorch")
+
+
+def test_without_a_number_it_is_what_max_running_texts_need(tiny: LanguageModel) -> None:
+    config = EngineConfig(native="off")
+    _, scheduler, _ = opened(tiny.decoder, config)
+    assert scheduler.pool.num_available * config.block_size >= config.scheduler.max_running * tiny.config.context_length
+
+
+def test_static_and_native_steps_exclude_each_other(tiny: LanguageModel) -> None:
+    with pytest.raises(ConfigError, match="static or native"):
+        opened(tiny.decoder, EngineConfig(cache_tokens=64, static_steps="plain", native="on"))
+    runner, _, said = opened(tiny.decoder, EngineConfig(cache_tokens=64, static_steps="plain"))
+    assert runner.static is not None and runner.native is None and "static" in said
