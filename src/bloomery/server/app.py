@@ -51,6 +51,7 @@ from bloomery.server.shelf import Served, Shelf
 from bloomery.server.store_routes import Asked, FeedbackBody, add_feedback, list_requests, one_request
 from bloomery.server.tokenizing import DetokenizeBody, TokenizeBody
 from bloomery.server.visit import visit_of
+from bloomery.server.waiting import Job
 
 _MODEL = "/v1/models/{name:path}"
 
@@ -156,7 +157,7 @@ class _Routes:
         service = self._service
         model = _asked(service, body, http)
         prompts, options, n = completion_prompts(body), completion_options(body), body.n or 1
-        job = service.enter(http)
+        job = _entered(service, body, http)
         with job.leaving_on_error():
             ids = await service.encode(model, prompts, body.best_of or n)
             form = CompletionFormat(model, ids, n, echo=bool(body.echo), logprobs=body.logprobs)
@@ -166,7 +167,7 @@ class _Routes:
     async def chat(self, body: ChatBody, http: Request) -> Response:
         service = self._service
         model = _asked(service, body, http)
-        job, n = service.enter(http), body.n or 1
+        job, n = _entered(service, body, http), body.n or 1
         with job.leaving_on_error():
             service.check_choices(1, n)
             # Not on the event loop: see `read_chat`.
@@ -192,7 +193,7 @@ class _Routes:
         model = _asked(service, body, http)
         options = response_options(body, default_tokens=service.config.default_chat_tokens)
         messages, urls = response_messages(body), response_image_urls(body)
-        job = service.enter(http)
+        job = _entered(service, body, http)
         with job.leaving_on_error():
             if urls:
                 prompt, images = await asyncio.to_thread(illustrated_prompt, model, messages, urls)
@@ -207,7 +208,7 @@ class _Routes:
     async def embeddings(self, body: EmbeddingsBody, http: Request) -> Response:
         service = self._service
         model = service.text_encoder(body.model, http)
-        job = service.enter(http)
+        job = _entered(service, body, http)
         try:
             rows = await asyncio.to_thread(encode_inputs, model, body)
             work = Embedding(model=model, rows=rows, job=job, bench=service.bench)
@@ -244,6 +245,10 @@ def _asked(service: Service, body: CompletionBody | ChatBody | ResponsesBody, ht
     body.refuse_unsupported()
     visit_of(http).private = (body.model_extra or {}).get("store") is False
     return model
+
+
+def _entered(service: Service, body: CompletionBody | ChatBody | ResponsesBody | EmbeddingsBody, http: Request) -> Job:
+    return service.enter(http, priority=body.priority, timeout_seconds=body.timeout_seconds)
 
 
 def _streaming(body: Body) -> dict[str, bool]:

@@ -16,6 +16,7 @@ from bloomery.engine.language_model import SamplingOptions
 from bloomery.server.completions import sampling_options
 from bloomery.server.logprobs import chat_logprobs
 from bloomery.server.pictures import MAX_IMAGES, picture_of
+from bloomery.server.replies import ending
 from bloomery.server.schemas import ChatBody
 from bloomery.server.structure import Structure, relabelled, structure_of
 from bloomery.server.tool_calls import CallStart, Content, Event, ToolCallReader
@@ -155,8 +156,7 @@ class ChatFormat:
             "index": choice,
             "message": message,
             "logprobs": None if content is None else {"content": content, "refusal": None},
-            "finish_reason": self._reason(choice, deltas[-1]),
-        }
+        } | ending(self._reason(choice, deltas[-1]))
 
     def _events(self, choice: int, delta: Delta) -> list[Event]:
         if self._style is None:
@@ -193,4 +193,4 @@ class ChatFormat:
 
 
 def _chunk(choice: int, delta: dict[str, Any], reason: str | None, logprobs: Any = None) -> dict[str, Any]:
-    return {"index": choice, "delta": delta, "logprobs": logprobs, "finish_reason": reason}
+    return {"index": choice, "delta": delta, "logprobs": logprobs} | ending(reason)

@@ -11,6 +11,7 @@ from bloomery.core.errors import RequestError
 from bloomery.engine import Delta, LanguageModel
 from bloomery.engine.language_model import Prompt, SamplingOptions
 from bloomery.server.logprobs import LegacyLogprobs
+from bloomery.server.replies import ending
 from bloomery.server.schemas import CompletionBody
 from bloomery.tokenizer import StreamDecoder
 
@@ -100,7 +101,7 @@ class CompletionFormat:
 
     def _entry(self, choice: int, text: str, delta: Delta) -> dict[str, Any]:
         logprobs = self._open[choice].take() if self._logprobs is not None else None
-        return {"index": choice, "text": text, "logprobs": logprobs, "finish_reason": delta.finish_reason}
+        return {"index": choice, "text": text, "logprobs": logprobs} | ending(delta.finish_reason)
 
     def _prompt_text(self, choice: int) -> str:
         # Not `decode`: characters that the prompt leaves unfinished belong to the completion's first token.

@@ -20,8 +20,8 @@ from bloomery.core.errors import RequestError
 from bloomery.core.quantity import Quantity
 from bloomery.engine import TextEncoder
 from bloomery.engine.metering import Bench, Phase
-from bloomery.server.schemas import Text, TokenIds, Whole, refuse_unsupported
-from bloomery.server.waiting import Job
+from bloomery.server.schemas import Priority, Seconds, Text, TokenIds, Whole, refuse_unsupported
+from bloomery.server.waiting import DeadlinePassed, Job
 
 ROUTE = "/v1/embeddings"
 MAX_INPUTS = 2048  # OpenAI's
@@ -38,6 +38,8 @@ class EmbeddingsBody(BaseModel):
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: Annotated[Whole, Field(ge=1, le=2**20)] | None = None
     truncate_prompt_tokens: Annotated[Whole, Field(ge=-1, le=2**31 - 1)] | None = None
+    priority: Priority | None = None
+    timeout_seconds: Seconds | None = None
 
     def inputs(self) -> list[str] | list[list[int]]:
         """RequestError for none or too many, and for parameters that are not supported."""
@@ -105,10 +107,14 @@ class Embedding:
         return sum(map(len, self.rows))
 
     def run(self) -> Iterator[int]:
-        """How many vectors there are so far, batch by batch; stops when the job is cancelled."""
+        """How many vectors there are so far, batch by batch; stops when the job is cancelled. DeadlinePassed when its
+        time is over."""
         phase = Phase(self.bench)
         batches = self.model.embed_ids(self.rows, batch_size=_BATCH)
         while not self.job.cancel.is_set():
+            if self.job.seconds_left == 0:
+                self.energy, self.seconds = phase.energy(), phase.seconds
+                raise DeadlinePassed(self.job.seconds or 0.0)
             with phase.step():
                 batch = next(batches, None)
             if batch is None:

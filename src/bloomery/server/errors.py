@@ -59,7 +59,9 @@ def install(app: FastAPI, *, retry_after_seconds: int) -> None:
     def on_error(request: Request, error: Exception) -> Response:
         status, body = describe(error)
         seconds = getattr(error, "retry_after_seconds", retry_after_seconds)
-        headers = {"retry-after": str(seconds)} if status in (429, 503) else None
+        headers = {"retry-after": str(seconds)} if status in (429, 503) else {}
+        if status == 504:
+            headers["x-should-retry"] = "false"  # clients try again after every 5xx
         return Response(json.dumps(body).encode(), status_code=status, media_type="application/json", headers=headers)
 
     def on_http(request: Request, error: Exception) -> Response:

@@ -130,7 +130,7 @@ class Guard:
         except LimitReached as error:
             headers = {"retry-after": str(error.retry_after_seconds)}
             raise _Refused(429, error.one_line(), "rate_limit_exceeded", headers) from None
-        visit.on_end(allowance.end)
+        visit.hold_place(allowance.end)
 
     async def _checked_body(self, method: str, headers: dict[str, str], receive: Receive) -> Receive:
         """Read the whole body within the limits; returns a `receive` that hands it to the app."""
@@ -180,6 +180,8 @@ def _noting(visit: Visit, send: Send) -> Send:
             if more:
                 added = [(name.encode(), value.encode()) for name, value in more.items()]
                 message = {**message, "headers": [*message.get("headers", ()), *added]}
+        elif message["type"] == "http.response.body" and not message.get("more_body", False):
+            visit.free_place()
         await send(message)
 
     return noting

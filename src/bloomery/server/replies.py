@@ -21,7 +21,7 @@ from bloomery.core.errors import RequestError
 from bloomery.engine import Delta
 from bloomery.server.errors import describe
 from bloomery.server.served import CANCELLED_STATUS, ServedRequest
-from bloomery.server.waiting import WaitingRoom
+from bloomery.server.waiting import DeadlinePassed, WaitingRoom
 
 T = TypeVar("T")
 
@@ -86,11 +86,13 @@ async def _events(
                     entries[-1] |= served.inspected(delta)
                 for entry in entries:
                     yield _event({**head, "choices": [entry], **tail})
+        check_told(served)
         if include_usage:
             yield _event({**head, "choices": [], "usage": served.usage()})
     except Exception as error:  # headers are sent: an error can only be told inside the stream
         yield _event(describe(error)[1])
         return
+    served.visit.free_place()  # whoever reads the end may ask again at once
     yield b"data: [DONE]\n\n"
 
 
@@ -118,6 +120,7 @@ async def _whole(http: Request, room: WaitingRoom, served: ServedRequest, form: 
     collected = await unless_gone(http, collect(room, served))
     if collected is None:
         return gone()
+    check_told(served)
     told = served.told(collected)
     choices = [form.whole(choice, deltas) for choice, deltas in enumerate(told)]
     for entry, deltas in zip(choices, told, strict=True):
@@ -141,6 +144,20 @@ async def collect(room: WaitingRoom, served: ServedRequest) -> list[list[Delta]]
             refuse_cancelled(delta)
             choices[choice].append(delta)
     return choices
+
+
+def check_told(served: ServedRequest) -> None:
+    """DeadlinePassed where time was over before the first token."""
+    if served.told_nothing:
+        raise DeadlinePassed(served.job.seconds or 0.0)
+
+
+def ending(reason: str | None) -> dict[str, str | None]:
+    """The finish reason of a choice. OpenAI's clients know no deadline: what time has cut is as cut as what a limit
+    has, and vLLM's `stop_reason` says which it was."""
+    if reason == "deadline":
+        return {"finish_reason": "length", "stop_reason": "deadline"}
+    return {"finish_reason": reason}
 
 
 def refuse_cancelled(delta: Delta) -> None:

@@ -22,7 +22,7 @@ from starlette.responses import Response
 
 from bloomery.engine import Delta
 from bloomery.server.errors import describe
-from bloomery.server.replies import EventStream, collect, encode_json, gone, refuse_cancelled, unless_gone
+from bloomery.server.replies import EventStream, check_told, collect, encode_json, gone, refuse_cancelled, unless_gone
 from bloomery.server.responses import ResponsesBody
 from bloomery.server.served import ServedRequest
 from bloomery.server.waiting import WaitingRoom
@@ -37,6 +37,7 @@ async def respond(http: Request, room: WaitingRoom, served: ServedRequest, body:
         collected = await unless_gone(http, collect(room, served))
         if collected is None:
             return gone()
+        check_told(served)
         for delta in collected[0]:
             form.add(delta)
         return Response(encode_json(form.response(form.status)), media_type="application/json")
@@ -56,7 +57,7 @@ class ResponseForm:
 
     @property
     def status(self) -> str:
-        return "incomplete" if self.reason == "length" else "completed"
+        return "incomplete" if self.reason in ("length", "deadline") else "completed"
 
     def add(self, delta: Delta) -> None:
         self.text += delta.text
@@ -81,7 +82,7 @@ class ResponseForm:
             "status": status,
             "background": False,
             "error": None,
-            "incomplete_details": {"reason": "max_output_tokens"} if status == "incomplete" else None,
+            "incomplete_details": self._details() if status == "incomplete" else None,
             "instructions": body.instructions,
             "max_output_tokens": body.max_output_tokens,
             "metadata": _metadata(body),
@@ -100,6 +101,11 @@ class ResponseForm:
             "truncation": "disabled",
             "usage": self._usage() if done else None,
         }
+
+    def _details(self) -> dict[str, str]:
+        """What cut it; `cut_by` is an extension, for OpenAI's clients know no deadline."""
+        late = {"cut_by": "deadline"} if self.reason == "deadline" else {}
+        return {"reason": "max_output_tokens", **late}
 
     def _usage(self) -> dict[str, Any]:
         usage = self.served.usage()
@@ -150,9 +156,11 @@ async def _events(room: WaitingRoom, served: ServedRequest, form: ResponseForm) 
                 form.add(delta)
                 if delta.text:
                     yield out.inside("response.output_text.delta", delta=delta.text, logprobs=[])
+        check_told(served)
         yield out.inside("response.output_text.done", text=form.text, logprobs=[])
         yield out.inside("response.content_part.done", part=form.part())
         yield out.event("response.output_item.done", output_index=0, item=form.message(form.status))
+        served.visit.free_place()  # whoever reads the end may ask again at once
         yield out.event(f"response.{form.status}", response=form.response(form.status))
     except Exception as error:  # headers are sent: an error can only be told inside the stream
         told = describe(error)[1]["error"]

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from bloomery.core.errors import RequestError
 from bloomery.engine.language_model import SamplingOptions
-from bloomery.server.schemas import Flag, Real, Text, Whole, refuse_unsupported
+from bloomery.server.schemas import Flag, Priority, Real, Seconds, Text, Whole, refuse_unsupported
 
 ROUTE = "/v1/responses"
 MAX_ITEMS = 10_000
@@ -85,6 +85,8 @@ class ResponsesBody(_Open):
     top_p: Annotated[Real, Field(ge=0, le=1)] | None = None
     top_k: Annotated[Whole, Field(ge=-1, le=2**31 - 1)] | None = None
     min_p: Annotated[Real, Field(ge=0, le=1)] | None = None
+    priority: Priority | None = None
+    timeout_seconds: Seconds | None = None
     seed: Annotated[Whole, Field(ge=-(2**63), le=2**63 - 1)] | None = None
     text: TextConfig | None = None
     stream: Flag | None = None

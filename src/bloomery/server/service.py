@@ -34,7 +34,7 @@ from bloomery.server.store import FILE, RequestStore
 from bloomery.server.tenant import ADMIN, INSPECT
 from bloomery.server.traces import Traces, otlp_exporter
 from bloomery.server.visit import Visit, visit_of
-from bloomery.server.waiting import Job, WaitingRoom
+from bloomery.server.waiting import DeadlinePassed, Job, WaitingRoom
 
 _LOOK_SECONDS = 0.02
 
@@ -46,7 +46,11 @@ class Service:
         self.shelf = shelf
         self.workspace = workspace
         self.config = config
-        self.room = WaitingRoom(max_running=config.max_running, max_waiting=config.max_waiting)
+        self.room = WaitingRoom(
+            max_running=config.max_running,
+            max_waiting=config.max_waiting,
+            max_waiting_of_one=config.waiting_of_key,
+        )
         drift = DriftWatch(config.drift_window) if config.drift_window else None
         self.metrics = Metrics(self.room, shelf.language_models, drift)
         self.drain = Drain()
@@ -106,10 +110,13 @@ class Service:
             await asyncio.sleep(_LOOK_SECONDS)
         return {"id": name, "object": "model", "deleted": True}
 
-    def enter(self, http: Request) -> Job:
+    def enter(self, http: Request, *, priority: int | None = None, timeout_seconds: float | None = None) -> Job:
         """A place in the waiting room; the visit goes on until the job's thread has ended. RequestError 429."""
-        job = self.room.enter()
-        job.on_end(visit_of(http).hold())
+        visit, most = visit_of(http), self.config.max_request_seconds
+        seconds = most if timeout_seconds is None else min(timeout_seconds, most)
+        job = self.room.enter(tenant=visit.tenant.name, priority=priority or 0, seconds=seconds)
+        job.on_end(visit.hold())
+        visit.works_while(lambda: job.working)
         return job
 
     async def encode(self, model: LanguageModel, prompts: Sequence[Prompt], n: int) -> list[list[int]]:
@@ -144,8 +151,7 @@ class Service:
         if inspect is not None:
             visit.tenant.require(INSPECT)
             check_inspect(model, inspect, choices=len(prompts) * n)
-        visit.tenant.allowance.check_tokens(sum(map(len, prompts)))
-        return ServedRequest(
+        served = ServedRequest(
             id=new_id(prefix),
             route=route,
             model=model,
@@ -156,16 +162,17 @@ class Service:
             job=job,
             visit=visit,
             continues=continues,
-            priority=(body.priority or 0) if body is not None else 0,
             best_of=body.best_of if isinstance(body, CompletionBody) else None,
             inspect=inspect,
             metrics=self.metrics,
             readers=self.readers,
         )
+        visit.reserve(prompt=sum(map(len, prompts)), new=served.most_new_tokens)
+        return served
 
     async def embed(self, work: Embedding, visit: Visit) -> bool:
         """Run an embedding to its end and write it into the books. RequestError 503 if the server ends before."""
-        visit.tenant.allowance.check_tokens(work.prompt_tokens)
+        visit.reserve(prompt=work.prompt_tokens)
         visit.spend(prompt=work.prompt_tokens)
         status = 500
         try:
@@ -175,6 +182,9 @@ class Service:
             status = 200 if len(work.vectors) == len(work.rows) else CANCELLED_STATUS
         except asyncio.CancelledError:
             status = CANCELLED_STATUS
+            raise
+        except DeadlinePassed as error:
+            status = error.status
             raise
         finally:
             # Not on the event loop: another process may hold the ledger's lock for a while.
