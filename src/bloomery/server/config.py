@@ -69,6 +69,8 @@ class ServeConfig:
     """Folders whose models may be loaded at run time, beside those of the workspace."""
     max_models: int = 16
     """Models that are served at the same time."""
+    unload_seconds: float = 30.0
+    """How long the deletion of a model waits for the requests that have it."""
     max_running: int = 32
     """Requests that are generated at the same time, in one batch."""
     max_waiting: int = 128
@@ -104,7 +106,7 @@ class ServeConfig:
             raise ConfigError(f"unknown store {self.store!r}", hint=nearest(self.store, STORES))
         if self.drift_window < 0 or 0 < self.drift_window < MIN_DRIFT_WINDOW:
             raise ConfigError(f"drift_window should be 0 or at least {MIN_DRIFT_WINDOW}, not {self.drift_window}")
-        for name in ("store_days", "max_request_seconds"):
+        for name in ("store_days", "max_request_seconds", "unload_seconds"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name} should be more than 0, not {getattr(self, name)}")
         if self.max_waiting_of_key is not None and self.max_waiting_of_key < 0:

@@ -20,8 +20,8 @@ from starlette.types import Receive, Scope, Send
 from bloomery.core.errors import RequestError
 from bloomery.engine import Delta
 from bloomery.server.errors import describe
-from bloomery.server.served import CANCELLED_STATUS, ServedRequest
-from bloomery.server.waiting import DeadlinePassed, WaitingRoom
+from bloomery.server.served import ServedRequest
+from bloomery.server.waiting import CANCELLED_STATUS, DeadlinePassed, WaitingRoom
 
 T = TypeVar("T")
 
@@ -68,6 +68,8 @@ class EventStream(StreamingResponse):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await super().__call__(scope, receive, send)
+            if not self._served.job.ended:  # the books should say what came of it, not how it began
+                self._served.visit.status = self._served.job.cut_status
         finally:
             self._served.job.leave()
 
@@ -90,7 +92,8 @@ async def _events(
         if include_usage:
             yield _event({**head, "choices": [], "usage": served.usage()})
     except Exception as error:  # headers are sent: an error can only be told inside the stream
-        yield _event(describe(error)[1])
+        served.visit.status, told = describe(error)
+        yield _event(told)
         return
     served.visit.free_place()  # whoever reads the end may ask again at once
     yield b"data: [DONE]\n\n"
@@ -121,6 +124,12 @@ async def _whole(http: Request, room: WaitingRoom, served: ServedRequest, form: 
     if collected is None:
         return gone()
     check_told(served)
+    # Not on the event loop: log-probabilities of long texts are megabytes.
+    answer = await asyncio.to_thread(_encoded, served, form, collected)
+    return Response(answer, media_type="application/json")
+
+
+def _encoded(served: ServedRequest, form: Format, collected: list[list[Delta]]) -> bytes:
     told = served.told(collected)
     choices = [form.whole(choice, deltas) for choice, deltas in enumerate(told)]
     for entry, deltas in zip(choices, told, strict=True):
@@ -133,7 +142,7 @@ async def _whole(http: Request, room: WaitingRoom, served: ServedRequest, form: 
         "choices": choices,
         "usage": served.usage(),
     }
-    return Response(encode_json(body), media_type="application/json")
+    return encode_json(body)
 
 
 async def collect(room: WaitingRoom, served: ServedRequest) -> list[list[Delta]]:

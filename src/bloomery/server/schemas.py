@@ -13,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 
 from bloomery.core.errors import RequestError, nearest
 from bloomery.engine.params import MAX_STOP_CHARACTERS, MAX_STOP_STRINGS, MAX_TOP_LOGPROBS, MAX_TRACED
-from bloomery.server.structure import StructureFields
+from bloomery.server.structure import AnswerFields, StructureFields
 from bloomery.server.tool_messages import Calls
 
 MAX_ATTENTION_ROWS = 16
@@ -126,7 +126,7 @@ class StreamOptions(BaseModel):
     include_obfuscation: Literal[False] | None = None
 
 
-class CompletionBody(Body):
+class CompletionBody(AnswerFields, Body):
     """POST /v1/completions. `prompt` is one prompt or several, as text or as token ids."""
 
     prompt: Annotated[Text | list[Text] | TokenIds | list[TokenIds], BeforeValidator(of_one_kind)]

@@ -24,8 +24,6 @@ from bloomery.server.schemas import Inspect
 from bloomery.server.visit import Visit
 from bloomery.server.waiting import Job
 
-CANCELLED_STATUS = 499
-
 
 @dataclass(kw_only=True)
 class ServedRequest:
@@ -72,7 +70,7 @@ class ServedRequest:
                     self._inspections[id(delta.result)] = told  # results are kept: their ids stay their own
                     self._inspected_joules.append(joules)
                 yield choice, delta
-            status = CANCELLED_STATUS if self.job.cancel.is_set() else 504 if self.told_nothing else 200
+            status = self.job.cut_status if self.job.cancel.is_set() else 504 if self.told_nothing else 200
         finally:
             self._record(status)
 

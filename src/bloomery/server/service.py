@@ -6,6 +6,7 @@ This module does not know bodies, wire formats or routes.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from contextlib import aclosing
 from typing import Any
@@ -28,13 +29,13 @@ from bloomery.server.loading import LoadBody, load_onto
 from bloomery.server.metrics import Metrics
 from bloomery.server.record import Reader, Record, ledger_reader, tell
 from bloomery.server.schemas import ChatBody, CompletionBody
-from bloomery.server.served import CANCELLED_STATUS, ServedRequest, new_id
+from bloomery.server.served import ServedRequest, new_id
 from bloomery.server.shelf import Served, Shelf
 from bloomery.server.store import FILE, RequestStore
 from bloomery.server.tenant import ADMIN, INSPECT
 from bloomery.server.traces import Traces, otlp_exporter
 from bloomery.server.visit import Visit, visit_of
-from bloomery.server.waiting import DeadlinePassed, Job, WaitingRoom
+from bloomery.server.waiting import CANCELLED_STATUS, DeadlinePassed, Job, WaitingRoom
 
 _LOOK_SECONDS = 0.02
 
@@ -102,12 +103,26 @@ class Service:
         return self.shelf.describe(visit.model)[0]
 
     async def unload(self, name: str, visit: Visit) -> dict[str, Any]:
-        """OpenAI's answer to the deletion of a model, when the last request that has it is over."""
+        """OpenAI's answer to the deletion of a model, when the last request that has it is over. RequestError 409, and
+        the model stays, if that takes too long."""
         visit.tenant.require(ADMIN)
         gone = self.shelf.remove(name)
         visit.model = name
-        while not gone.is_set():
-            await asyncio.sleep(_LOOK_SECONDS)
+        end = time.monotonic() + self.config.unload_seconds
+        try:
+            while not gone.is_set() and time.monotonic() < end:
+                await asyncio.sleep(_LOOK_SECONDS)
+        except asyncio.CancelledError:  # whoever asked has left
+            self.shelf.keep(name)
+            raise
+        if not gone.is_set() and self.shelf.keep(name):
+            raise RequestError(
+                f"{name} is still in use after {self.config.unload_seconds:g} seconds, and stays",
+                hint="try again when its requests are over",
+                param="model",
+                code="model_in_use",
+                status=409,
+            )
         return {"id": name, "object": "model", "deleted": True}
 
     def enter(self, http: Request, *, priority: int | None = None, timeout_seconds: float | None = None) -> Job:
@@ -179,7 +194,7 @@ class Service:
             async with aclosing(self.room.stream(work.job, work.run)) as batches:
                 async for _ in batches:
                     pass
-            status = 200 if len(work.vectors) == len(work.rows) else CANCELLED_STATUS
+            status = 200 if len(work.vectors) == len(work.rows) else work.job.cut_status
         except asyncio.CancelledError:
             status = CANCELLED_STATUS
             raise

@@ -43,10 +43,13 @@ class Shelf:
             self.add(model)
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._present())
 
     def __contains__(self, name: str) -> bool:
-        return name in self._places
+        return name in self._present()
+
+    def _present(self) -> dict[str, _Place]:
+        return {name: place for name, place in self._places.items() if not place.leaving}
 
     def add(self, model: Served, *, owned: bool = False) -> None:
         """One that is `owned` is closed when it leaves; others are left to whoever made them. ConfigError for a kind
@@ -63,16 +66,26 @@ class Shelf:
         """Lend it to nobody new; the event is set when nobody has it any more. RequestError 404 if there is none."""
         with self._lock:
             place = self._place(name)
-            del self._places[name]
             place.leaving = True
             close = place.users == 0
+            if close:
+                del self._places[name]
         if close:
             _close(place)
         return place.gone
 
+    def keep(self, name: str) -> bool:
+        """Lend again what was to be removed, if somebody still has it; False when it has gone."""
+        with self._lock:
+            place = self._places.get(name)
+            if place is None:
+                return False
+            place.leaving = False
+            return True
+
     def clear(self) -> None:
         """Take all off."""
-        for name in list(self._places):
+        for name in self._present():
             self.remove(name)
 
     def lend(self, name: str | None, visit: Visit) -> Served:
@@ -87,13 +100,13 @@ class Shelf:
     def language_models(self) -> list[LanguageModel]:
         """Those that are lent now, in their order."""
         with self._lock:
-            places = list(self._places.values())
+            places = list(self._present().values())
         return [place.model for place in places if isinstance(place.model, LanguageModel)]
 
     def describe(self, name: str | None = None) -> list[dict[str, Any]]:
         """OpenAI's model objects, of all or of one; `max_model_len` and `kind` are extensions."""
         with self._lock:
-            places = list(self._places.values()) if name is None else [self._place(name)]
+            places = list(self._present().values()) if name is None else [self._place(name)]
         return [
             {
                 "id": place.model.name,
@@ -107,11 +120,12 @@ class Shelf:
         ]
 
     def _place(self, name: str | None) -> _Place:
-        if name is None and self._places:
-            return next(iter(self._places.values()))
-        place = self._places.get(name or "")
+        present = self._present()
+        if name is None and present:
+            return next(iter(present.values()))
+        place = present.get(name or "")
         if place is None:
-            hint = nearest(name, self._places) if name and len(name) < 200 else ""
+            hint = nearest(name, present) if name and len(name) < 200 else ""
             raise RequestError(f"no model {name!r:.200}", hint=hint, param="model", code="model_not_found", status=404)
         return place
 
@@ -119,6 +133,8 @@ class Shelf:
         with self._lock:
             place.users -= 1
             close = place.leaving and place.users == 0
+            if close:
+                self._places.pop(place.model.name, None)
         if close:
             _close(place)
 

@@ -58,7 +58,7 @@ class Visit:
         self.tenant.allowance.spend_tokens(prompt + completion - set_aside)
 
     def reserve(self, *, prompt: int, new: int = 0) -> None:
-        """Set aside tokens of the tenant's allowance, from which `spend` takes first. See `Allowance.reserve_tokens`."""
+        """Set aside tokens of the tenant's allowance, from which `spend` takes first; see `reserve_tokens`."""
         taken = self.tenant.allowance.reserve_tokens(prompt, new)
         with self._lock:
             self._reserved += taken

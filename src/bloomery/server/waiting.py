@@ -23,6 +23,7 @@ from typing import TypeVar
 from bloomery.core.errors import RequestError
 
 T = TypeVar("T")
+CANCELLED_STATUS = 499
 
 
 class DeadlinePassed(RequestError):
@@ -143,6 +144,7 @@ class WaitingRoom:
             else:
                 self._line.drop(job.tenant, turn)
             if isinstance(error, TimeoutError):
+                job.ended = True
                 raise DeadlinePassed(job.seconds or 0.0) from None
             raise
 
@@ -185,12 +187,14 @@ class WaitingRoom:
         except BaseException:
             job.cancel.set()
             raise
+        job.ended = True
         if item.error is not None:
             raise item.error
 
     def close(self) -> None:
         """Cancel every job; their threads end at the next step."""
         for job in list(self._jobs):
+            job.cut_off = True
             job.cancel.set()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
@@ -205,6 +209,10 @@ class Job:
         self.priority = priority
         self.seconds = seconds
         self.working = False
+        self.ended = False
+        """What was to be told of it came to its end."""
+        self.cut_off = False
+        """The server has ended it."""
         self.entered = time.perf_counter()
         self.queue_seconds = 0.0
         self._room = room
@@ -212,6 +220,11 @@ class Job:
         self._holders = 1
         self._endings: list[Callable[[], None]] = []
         self._lock = threading.Lock()
+
+    @property
+    def cut_status(self) -> int:
+        """The status of a request that was cancelled: 499 where the client left, 503 where the server ended."""
+        return 503 if self.cut_off else CANCELLED_STATUS
 
     @property
     def deadline(self) -> float | None:
