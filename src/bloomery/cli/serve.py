@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -17,6 +17,11 @@ def serve(
     port: Annotated[int | None, Parameter(help="0 takes a free one [default: 8000].")] = None,
     host: Annotated[str | None, Parameter(help="Anything but loopback needs BLOOMERY_API_KEY or --keys.")] = None,
     keys: Annotated[Path | None, Parameter(help="A file of API keys with names and limits: see bloomery keys.")] = None,
+    engine: Annotated[
+        Literal["bloomery", "vllm"],
+        Parameter(help="vllm: one model, computed by a vLLM process of its own, under the same keys and books."),
+    ] = "bloomery",
+    upstream: Annotated[str | None, Parameter(help="A vLLM server on loopback that runs already.")] = None,
     weights: Weights = None,
     recipe: RecipeFile = None,
     set_: Overrides = None,
@@ -31,6 +36,17 @@ def serve(
 
     config = read_recipe(recipe, set_).table("serve", ServeConfig)
     given = {"port": port, "host": host, "keys": None if keys is None else str(keys), "weights": weights}
+    given["upstream"] = upstream
     config = replace(config, **{name: value for name, value in given.items() if value is not None})
     workspace = common.workspace()
+    if engine == "vllm" or config.upstream:
+        from bloomery.core.errors import ConfigError
+        from bloomery.server.upstream_serve import serve_vllm
+
+        if len(models) > 1 or weights is not None:
+            what = "one model" if len(models) > 1 else "vLLM's own formats of weights"
+            raise ConfigError(f"--engine vllm serves {what}", hint="--set serve.vllm_args='[\"--quantization\", ...]'")
+        model = models[0] if models else None if config.upstream else str(workspace.latest("model").path)
+        serve_vllm(model, workspace=workspace, config=config)
+        return
     serve_model(models or workspace.latest("model"), workspace=workspace, config=config)

@@ -37,6 +37,7 @@ from bloomery.server.audit import AuditLog
 from bloomery.server.chat import read_chat
 from bloomery.server.completions import CompletionFormat, completion_options, completion_prompts
 from bloomery.server.config import ServeConfig
+from bloomery.server.drain import Drain
 from bloomery.server.embeddings import Embedding, EmbeddingsBody, encode_inputs
 from bloomery.server.errors import install
 from bloomery.server.guard import Guard
@@ -72,7 +73,7 @@ def build_app(
         raise ConfigError("a server needs at least one model")
     config = config or ServeConfig()
     service = Service(shelf, workspace, config)
-    audit = _audit_log(config, workspace)
+    audit = open_audit_log(config, workspace)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -86,19 +87,25 @@ def build_app(
     app.state.service = service
     app.router.route_class = LargeBodyRoute
     _Routes(service).add_to(app)
+    guard_app(app, config, service.drain, audit)
+    return app
+
+
+def guard_app(app: FastAPI, config: ServeConfig, drain: Drain, audit: AuditLog | None) -> None:
+    """Put errors into the one form, and `guard` before every route."""
     install(app, retry_after_seconds=config.retry_after_seconds)
     app.add_middleware(
         Guard,
         config=config,
         ring=KeyRing(config.keys or None, owner_key=config.api_key or ""),
-        drain=service.drain,
+        drain=drain,
         audit=audit,
         name_route=lambda scope: _route_name(app, scope),
     )
-    return app
 
 
-def _audit_log(config: ServeConfig, workspace: Workspace | None) -> AuditLog | None:
+def open_audit_log(config: ServeConfig, workspace: Workspace | None) -> AuditLog | None:
+    """As the config says; None for none."""
     path = config.audit_log
     if path is None:
         path = str(workspace.root / "audit.jsonl") if workspace is not None else ""

@@ -65,6 +65,14 @@ class ServeConfig:
     """Where traces are sent, over OTLP/HTTP: http://localhost:4318/v1/traces; "" nowhere."""
     otlp_content: bool = False
     """Prompts and answers in traces too."""
+    upstream: str = ""
+    """With the engine vllm: a server on loopback that runs already, http://127.0.0.1:8001; "" starts one."""
+    vllm_args: tuple[str, ...] = ()
+    """Further arguments of `vllm serve`."""
+    vllm_restarts: int = 3
+    """How often in an hour a vLLM process that has ended or answers no more is started again."""
+    vllm_start_seconds: float = 1800.0
+    """How long it may take to load its model."""
     model_folders: tuple[str, ...] = ()
     """Folders whose models may be loaded at run time, beside those of the workspace."""
     max_models: int = 16

@@ -17,6 +17,7 @@ from bloomery.engine import Delta, GenerationResult, LanguageModel, VisionLangua
 from bloomery.engine.language_model import SamplingOptions, with_seed_of
 from bloomery.engine.sequence import Request
 from bloomery.models.image_processor import listed
+from bloomery.server.embedding_drift import mean_embedding
 from bloomery.server.inspection import inspected
 from bloomery.server.metrics import Metrics
 from bloomery.server.record import Reader, Record, tell
@@ -171,6 +172,7 @@ class ServedRequest:
             energy=self.energy(),
             private=self.visit.private,
             decode=lambda ids, special: self.model.tokenizer.decode(ids, skip_special=not special),
+            embed=lambda ids: None if self.images else mean_embedding(self.model, ids),
         )
 
     def _answers(self) -> list[GenerationResult]:

@@ -55,7 +55,7 @@ class Service:
         drift = DriftWatch(config.drift_window) if config.drift_window else None
         self.metrics = Metrics(self.room, shelf.language_models, drift)
         self.drain = Drain()
-        self.store = _open_store(workspace, config)
+        self.store = open_store(workspace, config)
         self.readers: list[Reader] = [] if workspace is None else [ledger_reader(workspace.ledger)]
         if self.store is not None:
             self.readers.append(self.store.add)
@@ -242,7 +242,8 @@ class Service:
             self._traces.close()
 
 
-def _open_store(workspace: Workspace | None, config: ServeConfig) -> RequestStore | None:
+def open_store(workspace: Workspace | None, config: ServeConfig) -> RequestStore | None:
+    """As the config says; None for none. ConfigError without a workspace."""
     if config.store == "off":
         return None
     if workspace is None:

@@ -91,9 +91,10 @@ class RequestStore(Database):
                 ),
             ).lastrowid
             if self._content and not record.private:
-                _add_texts(db, number, "prompt", record.prompts(), record.prompt_ids)
-                answers = [answer.text for answer in record.answers]
-                _add_texts(db, number, "answer", answers, [answer.token_ids for answer in record.answers])
+                prompts = record.prompts()
+                ids = record.prompt_ids or [()] * len(prompts)
+                _add_texts(db, number, "prompt", prompts, ids)
+                _add_texts(db, number, "answer", [one[0] for one in record.texts], [one[1] for one in record.texts])
         self._added += 1
         if self._added % _PRUNE_EVERY == 0:
             self.prune()

@@ -17,7 +17,7 @@ from asyncio import Future
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import TypeVar
 
 from bloomery.core.errors import RequestError
@@ -119,12 +119,17 @@ class WaitingRoom:
         Closing this iterator early sets `cancel`; an exception of the thread is raised here. DeadlinePassed if the
         job's time is over before its turn comes.
         """
+        async with self.turn(job), contextlib.aclosing(self._from_thread(job, make)) as items:
+            async for item in items:
+                yield item
+
+    @asynccontextmanager
+    async def turn(self, job: Job) -> AsyncGenerator[None, None]:
+        """Inside, the job has its turn. DeadlinePassed as above."""
         await self._turn(job)
         job.queue_seconds = time.perf_counter() - job.entered
         try:
-            async with contextlib.aclosing(self._from_thread(job, make)) as items:
-                async for item in items:
-                    yield item
+            yield
         finally:
             self._end_turn()
 

@@ -74,7 +74,8 @@ def test_values_that_ask_for_nothing(client: TestClient):
 
 @pytest.mark.parametrize(
     ("body", "param"),
-    [({"store": True}, "store"), ({"tools": [{"type": "web_search"}]}, "tools.0.type"), ({"background": True}, "background"),
+    [({"store": True}, "store"), ({"tools": [{"type": "web_search"}]}, "tools.0.type"),
+     ({"background": True}, "background"),
      ({"previous_response_id": "resp_1"}, "previous_response_id"), ({"conversation": "c"}, "conversation"),
      ({"text": {"format": {"type": "grammar"}}}, "text.format.type"),
      ({"reasoning": {"effort": "high"}}, "reasoning"),
