@@ -23,7 +23,16 @@ from starlette.responses import Response
 from bloomery.engine import Delta
 from bloomery.server.errors import describe
 from bloomery.server.logprobs import chat_logprobs
-from bloomery.server.replies import EventStream, check_told, collect, encode_json, gone, refuse_cancelled, unless_gone
+from bloomery.server.replies import (
+    EventStream,
+    check_told,
+    collect,
+    encode_json,
+    finite,
+    gone,
+    refuse_cancelled,
+    unless_gone,
+)
 from bloomery.server.response_output import OutputItems, Told
 from bloomery.server.responses import ResponseRequest, ResponsesBody
 from bloomery.server.served import ServedRequest
@@ -156,18 +165,18 @@ class ResponseForm:
 
 def _metadata(body: ResponsesBody) -> dict[str, Any]:
     named = (body.model_extra or {}).get("metadata")
-    return named if isinstance(named, dict) else {}
+    return finite(named) if isinstance(named, dict) else {}
 
 
 def _format(body: ResponsesBody) -> dict[str, Any]:
     form = None if body.text is None else body.text.format
-    return {"type": "text"} if form is None else form.model_dump(exclude_none=True, by_alias=True)
+    return {"type": "text"} if form is None else finite(form.model_dump(exclude_none=True, by_alias=True))
 
 
 def _tool(tool: Any) -> dict[str, Any]:
     """With the nulls that clients' types insist on."""
     names = ("type", "name", "description", "parameters", "strict")
-    return {name: getattr(tool, name) for name in names}
+    return finite({name: getattr(tool, name) for name in names})
 
 
 class _Numbered:

@@ -22,7 +22,7 @@ def test_in_one_dimension_it_is_scipys(seed: int):
 
 
 def test_no_more_false_alarms_than_stated():
-    """Of one distribution, far from normal: p is uniform, so that an alert at p < 0.001 is at most one in a thousand."""
+    """Of one distribution, far from normal: p is uniform, so an alert at p < 0.001 is at most one in a thousand."""
     rng = np.random.default_rng(0)
 
     def window() -> np.ndarray:

@@ -103,3 +103,9 @@ def test_what_is_refused_by_name(client: TestClient, body: dict, param: str | No
     assert answer.status_code == 400, answer.text
     error = answer.json()["error"]
     assert error["message"] and (param is None or error["param"] == param)
+
+
+def test_numbers_that_json_does_not_have_are_not_told(client: TestClient):
+    body = b'{"model": "tiny", "input": "x", "max_output_tokens": 1, "metadata": {"a": [NaN, 1e999, 2]}}'
+    answer = client.post(ROUTE, content=body, headers={"content-type": "application/json"})
+    assert answer.status_code == 200 and answer.json()["metadata"] == {"a": [None, None, 2]}
