@@ -2,10 +2,12 @@
 
     python benchmarks/load_server.py [--seconds 3600] [--connections 64]
 
-Starts the server on a tiny random model, asks it in every form at random (whole and streamed, completions and chat,
-several choices, log-probabilities, bad requests), leaves at random, and checks every answer. At the end the server must
-be idle, the ledger must have a row for every request that was answered, and memory must be as it was in the second
-third. Prints what it saw; exits with 1 if anything is wrong. A three-minute form is a test.
+Starts the server on a tiny random model, asks it in every form at random (whole and streamed, completions, chat and
+responses, several choices, log-probabilities, deadlines, bad requests), leaves at random, and checks every answer. At
+the end the server must be idle, the ledger must have the row of every answer by its id, the request store must be
+within its bound, no file may be open that was not after the first third, and memory must be as it was in the second
+third, by medians and by the line through all samples since the first. Prints what it saw; exits with 1 if anything is
+wrong. A three-minute form is a test.
 """
 
 from __future__ import annotations
@@ -17,12 +19,14 @@ import os
 import random
 import runpy
 import socket
+import sqlite3
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,7 +38,8 @@ PROJECT = Path(__file__).resolve().parents[1]
 SERVE = """
 import sys
 from bloomery.server import ServeConfig, serve
-serve(sys.argv[1], config=ServeConfig(port=int(sys.argv[2])), workspace=sys.argv[3])
+config = ServeConfig(port=int(sys.argv[2]), store="content", store_rows=1000)
+serve(sys.argv[1], config=config, workspace=sys.argv[3])
 """
 WORDS = ("once upon a time", "there was a small furnace", "that smelted iron", "and", "nobody", "could say why")
 REASONS = {"stop", "length"}
@@ -47,6 +52,10 @@ class Seen:
     counts: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
     rss_bytes: list[tuple[float, int]] = field(default_factory=list)
+    files: list[int] = field(default_factory=list)
+    """Open ones, at each sample, and when the server is idle at the end."""
+    ids: set[str] = field(default_factory=set)
+    """Of answers that were whole."""
 
     def check(self, right: bool, what: str) -> None:
         if not right:
@@ -64,7 +73,15 @@ def body_of(rng: random.Random) -> tuple[str, dict[str, Any]]:
         body["stream"] = True
         if rng.random() < 0.5:
             body["stream_options"] = {"include_usage": True}
-    if rng.random() < 0.5:
+    if rng.random() < 0.2:
+        body["timeout_seconds"] = rng.choice([0.001, 0.05, 60])
+    form = rng.random()
+    if form < 0.2:
+        body |= {"input": text, "max_output_tokens": body.pop("max_tokens")}
+        body.pop("n", None)
+        body.pop("stream_options", None)
+        route = "/v1/responses"
+    elif form < 0.6:
         body["messages"] = [{"role": "user", "content": text}]
         route = "/v1/chat/completions"
     else:
@@ -78,7 +95,7 @@ def body_of(rng: random.Random) -> tuple[str, dict[str, Any]]:
 
 def is_bad(body: dict[str, Any]) -> bool:
     odd = body["temperature"] < 0 or body["model"] != "tiny" or body.get("n") == 0 or "surprise" in body
-    return odd or not isinstance(body["max_tokens"], int)
+    return odd or not isinstance(body.get("max_tokens", 1), int)
 
 
 async def ask(client: httpx.AsyncClient, rng: random.Random, seen: Seen) -> None:
@@ -95,14 +112,21 @@ async def ask(client: httpx.AsyncClient, rng: random.Random, seen: Seen) -> None
                 await answer.aread()
                 seen.counts["full"] += 1
                 seen.check("retry-after" in answer.headers, "429 without retry-after")
+            elif answer.status_code == 504 and body.get("timeout_seconds", 60) < 60:
+                await answer.aread()
+                seen.counts["out of time"] += 1
+                seen.check(answer.json()["error"]["code"] == "deadline_exceeded", "504 of another kind")
             elif answer.status_code != 200:
                 seen.check(False, f"{answer.status_code}: {(await answer.aread())[:300]!r}")
             elif body.get("stream"):
-                await read_stream(answer, body, rng if closes else None, seen)
+                reader = read_events if "input" in body else read_stream
+                await reader(answer, body, rng if closes else None, seen)
             else:
                 await answer.aread()
-                check_whole(answer.json(), body, seen)
+                told = answer.json()
+                check_response(told, seen) if "input" in body else check_whole(told, body, seen)
                 seen.counts["whole"] += 1
+                seen.ids.add(told["id"])
     except httpx.TimeoutException:
         seen.counts["left before the end"] += 1
         seen.check(leaves, f"no answer within two minutes: {body}")
@@ -112,7 +136,7 @@ async def ask(client: httpx.AsyncClient, rng: random.Random, seen: Seen) -> None
 
 async def read_stream(answer: httpx.Response, body: dict[str, Any], leaving: random.Random | None, seen: Seen) -> None:
     ended: dict[int, str] = {}
-    last = ""
+    last = name = ""
     async for line in answer.aiter_lines():
         if not line:
             continue
@@ -121,7 +145,12 @@ async def read_stream(answer: httpx.Response, body: dict[str, Any], leaving: ran
         if last == "[DONE]":
             continue
         chunk = json.loads(last)
+        if "error" in chunk and body.get("timeout_seconds", 60) < 60:
+            seen.counts["out of time"] += 1
+            seen.check(chunk["error"]["code"] == "deadline_exceeded", f"error in a stream: {last[:200]}")
+            return
         seen.check("error" not in chunk, f"error in a stream: {last[:200]}")
+        name = chunk.get("id", name)
         for choice in chunk.get("choices", ()):
             seen.check(choice["index"] not in ended, "a choice goes on after its end")
             if choice["finish_reason"]:
@@ -133,6 +162,38 @@ async def read_stream(answer: httpx.Response, body: dict[str, Any], leaving: ran
     seen.check(last == "[DONE]", f"a stream without its end: {last[:80]!r}")
     seen.check(len(ended) == prompts * body.get("n", 1) and set(ended.values()) <= REASONS, f"choices: {ended}")
     seen.counts["streamed"] += 1
+    seen.ids.add(name)
+
+
+async def read_events(answer: httpx.Response, body: dict[str, Any], leaving: random.Random | None, seen: Seen) -> None:
+    """A stream of /v1/responses."""
+    number, event = 0, {}
+    async for line in answer.aiter_lines():
+        if not line.startswith("data: "):
+            seen.check(not line or line.startswith("event: "), f"a line of a stream: {line[:80]!r}")
+            continue
+        event = json.loads(line.removeprefix("data: "))
+        seen.check(event["sequence_number"] == number, "events are not numbered")
+        number += 1
+        if leaving is not None and leaving.random() < 0.3:
+            seen.counts["left a stream"] += 1
+            return
+    if event.get("type") == "error":
+        seen.counts["out of time"] += 1
+        seen.check(event["code"] == "deadline_exceeded" and body.get("timeout_seconds", 60) < 60, f"error: {event}")
+        return
+    seen.check(event.get("type") in ("response.completed", "response.incomplete"), f"the last event: {event}")
+    if "response" in event:
+        check_response(event["response"], seen)
+        seen.ids.add(event["response"]["id"])
+    seen.counts["streamed"] += 1
+
+
+def check_response(answer: dict[str, Any], seen: Seen) -> None:
+    usage = answer["usage"]
+    seen.check(answer["status"] in ("completed", "incomplete"), f"status: {answer['status']}")
+    seen.check([item["type"] for item in answer["output"]] == ["message"], "output of a response")
+    seen.check(usage["total_tokens"] == usage["input_tokens"] + usage["output_tokens"], "sum of usage")
 
 
 def check_whole(answer: dict[str, Any], body: dict[str, Any], seen: Seen) -> None:
@@ -148,6 +209,7 @@ def check_whole(answer: dict[str, Any], body: dict[str, Any], seen: Seen) -> Non
 async def watch(process: psutil.Process, seen: Seen, began: float) -> None:
     while True:
         seen.rss_bytes.append((time.monotonic() - began, process.memory_info().rss))
+        seen.files.append(process.num_fds())
         await asyncio.sleep(0.5)
 
 
@@ -172,7 +234,16 @@ async def load(url: str, process: psutil.Process, seconds: float, connections: i
             await asyncio.sleep(0.2)
         else:
             seen.check(False, "the server is not idle after twenty seconds")
+    await asyncio.sleep(1)  # connections are closed
+    seen.files.append(process.num_fds())
     return seen
+
+
+def bytes_per_hour(seen: Seen) -> float:
+    """The slope of memory since the first third, by least squares."""
+    end = seen.rss_bytes[-1][0]
+    late = [(at, rss) for at, rss in seen.rss_bytes if at >= end / 3]
+    return statistics.linear_regression(*zip(*late, strict=True)).slope * 3600
 
 
 def growth(seen: Seen) -> float:
@@ -210,10 +281,22 @@ def run(seconds: float, connections: int, home: Path) -> Seen:
     answered = seen.counts["whole"] + seen.counts["streamed"] + seen.counts["left a stream"]
     from bloomery.core.workspace import Workspace
 
-    rows = Workspace(home / "ws").ledger.requests(limit=1_000_000)
+    workspace = Workspace(home / "ws")
+    rows = workspace.ledger.requests(limit=10_000_000)
+    workspace.ledger.close()
     seen.check(len(rows) >= answered, f"{answered} requests were answered, {len(rows)} are written down")
-    seen.check({row["status"] for row in rows} <= {200, 499}, "a request failed")
+    lost = seen.ids - {row["id"] for row in rows}
+    seen.check(not lost, f"{len(lost)} answers are not written down")
+    with closing(sqlite3.connect(home / "ws" / "requests.sqlite")) as kept:
+        count = kept.execute("SELECT count(*) FROM requests").fetchone()[0]
+    seen.check(0 < count < 1000 + 64, f"{count} requests are kept, of at most 1000")
+    seen.check(
+        seen.files[-1] <= max(seen.files[: len(seen.files) // 3 + 1]), f"open files at the end: {seen.files[-1]}"
+    )
+    seen.check({row["status"] for row in rows} <= {200, 499, 504}, "a request failed")
     if seconds >= 60:
+        slope = bytes_per_hour(seen) * seconds / 3600 / seen.rss_bytes[-1][1]
+        seen.check(slope < 0.08, f"memory grows by {slope:.1%} over the run")
         seen.check(growth(seen) < 1.05, f"memory grew {growth(seen):.3f} times from the second third to the last")
     return seen
 
@@ -230,6 +313,8 @@ def main() -> None:
     print(
         f"memory {first / 2**20:,.0f} MiB after a third, {last / 2**20:,.0f} MiB at the end, {growth(seen):.3f} times"
     )
+    slope = bytes_per_hour(seen) / 2**20
+    print(f"since the first third {slope:+,.1f} MiB an hour; open files at the end {seen.files[-1]}")
     for what, count in Counter(seen.wrong).most_common(20):
         print(f"wrong, {count} times: {what}")
     print("nothing was lost" if not seen.wrong else f"{len(seen.wrong)} things are wrong")

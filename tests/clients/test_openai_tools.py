@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import openai
 import pytest
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationError
 
 ASK: list = [{"role": "user", "content": "Is it hot?"}]
 CITY = {"type": "string", "enum": ["Ur", "Uruk", "Nippur"]}
@@ -206,3 +206,48 @@ def test_errors_are_the_clients_own(client: openai.OpenAI, body: dict, param: st
         with pytest.raises(openai.BadRequestError) as caught:
             client.chat.completions.create(**{"model": "tiny", "messages": ASK, "stream": stream, **body})
         assert caught.value.param == param and caught.value.type == "invalid_request_error" and caught.value.code
+
+
+FLAT: list = [{"type": "function", **tool["function"]} for tool in TOOLS]
+
+
+def respond(client: openai.OpenAI, seed: int, **more: Any) -> Any:
+    ask: dict[str, Any] = {"model": "tiny", "input": "Is it hot?", "max_output_tokens": 350, "tools": FLAT}
+    return client.responses.create(**ask | {"extra_body": {"seed": seed}} | more)
+
+
+def test_responses_call_functions_and_read_what_they_gave(client: openai.OpenAI):
+    first = respond(client, 1, tool_choice="required", parallel_tool_calls=False)
+    (call,) = first.output
+    assert call.type == "function_call" and first.status == "completed"
+    check(call.name, call.arguments)
+    given: list = [{"role": "user", "content": "Is it hot?"}, *first.output]
+    given.append({"type": "function_call_output", "call_id": call.call_id, "output": "forty degrees"})
+    said = respond(client, 2, input=given, tool_choice="none", max_output_tokens=12)
+    assert said.output[0].type == "message" and said.usage.input_tokens > first.usage.input_tokens
+
+
+def test_responses_stream_calls(client: openai.OpenAI):
+    with client.responses.stream(
+        model="tiny", input="Is it hot?", tools=FLAT, tool_choice="required", parallel_tool_calls=False,
+        max_output_tokens=350, extra_body={"seed": 1},
+    ) as stream:  # fmt: skip
+        kinds = [event.type for event in stream]
+        final = stream.get_final_response()
+    whole = respond(client, 1, tool_choice="required", parallel_tool_calls=False)
+    assert [(i.name, i.arguments) for i in final.output] == [(i.name, i.arguments) for i in whole.output]  # type: ignore[union-attr]
+    assert "response.function_call_arguments.delta" in kinds and kinds[-1] == "response.completed"
+
+
+def test_responses_parse_with_a_pydantic_model(client: openai.OpenAI):
+    parsed = 0
+    for seed in range(6):
+        try:
+            answer = client.responses.parse(
+                model="tiny", input="Weigh", text_format=Ingot, max_output_tokens=400, extra_body={"seed": seed}
+            )
+        except ValidationError:  # the client parses what the limit has cut, too
+            continue
+        assert answer.status == "completed" and isinstance(answer.output_parsed, Ingot)
+        parsed += 1
+    assert parsed

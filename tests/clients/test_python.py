@@ -68,6 +68,12 @@ def test_agents_get_the_same_answer_over_both_routes(server: str, package: str, 
         assert tokens == first.usage.completion_tokens and again == second
 
 
+def test_agents_call_functions_over_both_routes(server: str):
+    for whole, streamed, kinds, again in run("agents", "agents_tools.py", server).values():
+        assert whole == streamed and whole in ("hot in Ur", "hot in Uruk", "hot in Nippur")
+        assert again.startswith("hot in ") and kinds == ["tool_called", "tool_output"]
+
+
 def test_inspect_ai(server: str, tmp_path: Path):
     got = run("inspect_ai", "inspect_ai_run.py", server, str(tmp_path))
     expected = [answer(server, ("user", text)) for text in ("Hello, furnace", "Once upon a time")]

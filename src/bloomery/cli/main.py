@@ -30,12 +30,19 @@ _VERBS = {
     "chat": "Talk with a model.",
     "serve": "Serve a model over OpenAI's HTTP routes.",
     "keys": "API keys for the server: make one, or say which there are.",
+    "requests": "What the server was asked: list, search, show, judge, export.",
     "inspect": "Look into a model: attention, tokens, layers, embeddings; and into batches.",
     "runs": "What was done, what came out of it, and whether it is sound.",
     "energy": "Joules, carbon and cost of everything done so far.",
     "doctor": "What this machine has, and what is in the way.",
 }
-_TARGETS = {"run": "recipe_run:run", "inspect": "inspect:app", "runs": "runs:app", "import": "import_model:import_"}
+_TARGETS = {
+    "run": "recipe_run:run",
+    "inspect": "inspect:app",
+    "runs": "runs:app",
+    "requests": "requests:app",
+    "import": "import_model:import_",
+}
 _EPILOGUE = "A mistake ends with one line and exit code 2. Interrupt any work with Ctrl-C: the same command goes on."
 
 INTERRUPTED = 130

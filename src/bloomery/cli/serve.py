@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -20,6 +20,11 @@ def serve(
     adapter: Annotated[
         list[str] | None, Parameter(help="name=folder: a LoRA adapter, served as a model; may be given again.")
     ] = None,
+    engine: Annotated[
+        Literal["bloomery", "vllm"],
+        Parameter(help="vllm: one model, computed by a vLLM process of its own, under the same keys and books."),
+    ] = "bloomery",
+    upstream: Annotated[str | None, Parameter(help="A vLLM server on loopback that runs already.")] = None,
     weights: Weights = None,
     recipe: RecipeFile = None,
     set_: Overrides = None,
@@ -35,6 +40,21 @@ def serve(
     config = read_recipe(recipe, set_).table("serve", ServeConfig)
     given: dict[str, Any] = {"port": port, "host": host, "weights": weights}
     given |= {"keys": None if keys is None else str(keys), "adapters": tuple(adapter) if adapter else None}
+    given["upstream"] = upstream
     config = replace(config, **{name: value for name, value in given.items() if value is not None})
     workspace = common.workspace()
+    if engine == "vllm" or config.upstream:
+        from bloomery.core.errors import ConfigError
+        from bloomery.server.upstream_serve import serve_vllm
+
+        if adapter:
+            raise ConfigError(
+                "--engine vllm takes adapters from vLLM", hint="--set serve.vllm_args='[\"--enable-lora\"]'"
+            )
+        if len(models) > 1 or weights is not None:
+            what = "one model" if len(models) > 1 else "vLLM's own formats of weights"
+            raise ConfigError(f"--engine vllm serves {what}", hint="--set serve.vllm_args='[\"--quantization\", ...]'")
+        model = models[0] if models else None if config.upstream else str(workspace.latest("model").path)
+        serve_vllm(model, workspace=workspace, config=config)
+        return
     serve_model(models or workspace.latest("model"), workspace=workspace, config=config)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 from bloomery.core.quantity import Quantity
@@ -45,17 +45,22 @@ class NvmlGpu:
         return int(self._nvml.nvmlDeviceGetPowerUsage(self._handle))
 
 
-def find_gpus() -> tuple[list[Gpu], str]:
-    """The cards of this machine, and the reason in words if there is none."""
+def find_gpus(pids: Collection[int] | None = None) -> tuple[list[Gpu], str]:
+    """The cards of this machine, or those that one of these processes computes on, and the reason in words if there is
+    none. In a container NVML may know processes by other numbers: then none is found."""
     try:
         import pynvml
 
         pynvml.nvmlInit()
         count = pynvml.nvmlDeviceGetCount()
-        gpus: list[Gpu] = [NvmlGpu(pynvml.nvmlDeviceGetHandleByIndex(i)) for i in range(count)]
+        handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(count)]
+        if pids is not None:
+            computing = pynvml.nvmlDeviceGetComputeRunningProcesses
+            handles = [handle for handle in handles if any(one.pid in pids for one in computing(handle))]
+        gpus: list[Gpu] = [NvmlGpu(handle) for handle in handles]
     except Exception as error:
         return [], f"no NVIDIA GPU: {error}"
-    return gpus, "" if gpus else "no NVIDIA GPU"
+    return gpus, "" if gpus else "no NVIDIA GPU" if pids is None else "the process computes on no NVIDIA GPU"
 
 
 class NvmlMeter:

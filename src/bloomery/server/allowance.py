@@ -1,8 +1,10 @@
 """Allowance: how many requests and tokens a minute, and how many requests at once, one key may have.
 
 Requests and tokens are buckets that hold a minute's worth and fill steadily, so that a burst is possible and the
-average is kept. Tokens are only known when they have been made: a bucket may go below empty, and the next request
-waits until it is full again for that long. This module does not know keys or HTTP.
+average is kept. How many tokens a request takes is only known when they have been made: what it may take at most is
+set aside when it is let in, and what it did not take is given back at its end. Only a request that may take more than
+a whole minute's tokens can overdraw its bucket, and the next waits until that is paid back. This module does not know
+keys or HTTP.
 """
 
 from __future__ import annotations
@@ -79,7 +81,7 @@ class Allowance:
             if self._requests is not None and self._requests.level < 1:
                 message = f"this key may send {self._requests.limit:,} requests a minute"
                 raise LimitReached(message, retry_after_seconds=self._requests.seconds_until(1))
-            if self._tokens is not None and self._tokens.level < 1:
+            if self._tokens is not None and self._tokens.level < 0:
                 message = f"this key may use {self._tokens.limit:,} tokens a minute"
                 raise LimitReached(message, retry_after_seconds=self._tokens.seconds_until(1))
             if self._requests is not None:
@@ -96,19 +98,30 @@ class Allowance:
                 self._fill()
                 self._tokens.level -= count
 
-    def check_tokens(self, count: int) -> None:
-        """RequestError for a prompt that is larger than a whole minute's tokens, LimitReached for one that is larger
-        than what is left."""
+    def reserve_tokens(self, prompt: int, new: int = 0) -> int:
+        """Set aside what a request reads and may write; returns how many, which `return_tokens` or spending settles.
+        RequestError for a prompt that is larger than a whole minute's tokens, LimitReached if too few are left."""
         with self._lock:
             if self._tokens is None:
-                return
+                return 0
             self._fill()
-            if count > self._tokens.limit:
-                message = f"{count:,} tokens are more than the {self._tokens.limit:,} that this key has for a minute"
+            if prompt > self._tokens.limit:
+                message = f"{prompt:,} tokens are more than the {self._tokens.limit:,} that this key has for a minute"
                 raise RequestError(message, code="rate_limit_exceeded", status=400)
+            # Who may write more than a minute holds is not locked out, but needs the whole of it.
+            count = min(prompt + new, self._tokens.limit)
             if count > self._tokens.level:
-                message = f"this key may use {self._tokens.limit:,} tokens a minute"
+                message = f"this key may use {self._tokens.limit:,} tokens a minute, and this request {count:,}"
                 raise LimitReached(message, retry_after_seconds=self._tokens.seconds_until(count))
+            self._tokens.level -= count
+            return count
+
+    def return_tokens(self, count: int) -> None:
+        """What was set aside and not used."""
+        with self._lock:
+            if self._tokens is not None:
+                self._fill()
+                self._tokens.level = min(self._tokens.limit, self._tokens.level + count)
 
     def headers(self) -> dict[str, str]:
         """OpenAI's x-ratelimit-* headers, for the limits that there are."""

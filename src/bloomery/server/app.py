@@ -7,7 +7,7 @@
     POST /v1/load_lora_adapter    and /v1/unload_lora_adapter, as vLLM has them, for the same keys
     POST /v1/completions
     POST /v1/chat/completions
-    POST /v1/responses
+    POST /v1/responses            and GET, DELETE /v1/responses/{id}, where responses are kept
     POST /v1/embeddings
     GET  /v1/requests[/{id}]      and POST /v1/requests/{id}/feedback, where requests are kept
     POST /tokenize, /detokenize
@@ -36,23 +36,27 @@ from bloomery.engine import LanguageModel, TextEncoder
 from bloomery.server import adapters, chat, completions, embeddings, responses, store_routes, tokenizing
 from bloomery.server.adapters import LoadAdapterBody, UnloadAdapterBody
 from bloomery.server.audit import AuditLog
-from bloomery.server.chat import illustrated_prompt, read_chat
+from bloomery.server.chat import read_chat
 from bloomery.server.completions import CompletionFormat, completion_options, completion_prompts
 from bloomery.server.config import ServeConfig
+from bloomery.server.drain import Drain
 from bloomery.server.embeddings import Embedding, EmbeddingsBody, encode_inputs
 from bloomery.server.errors import install
 from bloomery.server.guard import Guard
+from bloomery.server.kept_responses import earlier_items, forget_response, keeper, kept_response
 from bloomery.server.keys import KeyRing
+from bloomery.server.large_bodies import LargeBodyRoute
 from bloomery.server.loading import LOAD, LoadBody
 from bloomery.server.replies import encode_json, gone, reply, unless_gone
 from bloomery.server.response_events import respond
-from bloomery.server.responses import ResponsesBody, response_image_urls, response_messages, response_options
+from bloomery.server.responses import ResponsesBody, read_response
 from bloomery.server.schemas import Body, ChatBody, CompletionBody
 from bloomery.server.service import Service
 from bloomery.server.shelf import Served, Shelf
 from bloomery.server.store_routes import Asked, FeedbackBody, add_feedback, list_requests, one_request
 from bloomery.server.tokenizing import DetokenizeBody, TokenizeBody
 from bloomery.server.visit import visit_of
+from bloomery.server.waiting import Job
 
 _MODEL = "/v1/models/{name:path}"
 
@@ -71,29 +75,39 @@ def build_app(
         raise ConfigError("a server needs at least one model")
     config = config or ServeConfig()
     service = Service(shelf, workspace, config)
+    audit = open_audit_log(config, workspace)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
         service.close()
+        if audit is not None:
+            audit.close()
 
     # The framework's own pages load scripts from elsewhere: only the schema is served.
     app = FastAPI(title="bloomery", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan)
     app.state.service = service
+    app.router.route_class = LargeBodyRoute
     _Routes(service).add_to(app)
+    guard_app(app, config, service.drain, audit)
+    return app
+
+
+def guard_app(app: FastAPI, config: ServeConfig, drain: Drain, audit: AuditLog | None) -> None:
+    """Put errors into the one form, and `guard` before every route."""
     install(app, retry_after_seconds=config.retry_after_seconds)
     app.add_middleware(
         Guard,
         config=config,
         ring=KeyRing(config.keys or None, owner_key=config.api_key or ""),
-        drain=service.drain,
-        audit=_audit_log(config, workspace),
+        drain=drain,
+        audit=audit,
         name_route=lambda scope: _route_name(app, scope),
     )
-    return app
 
 
-def _audit_log(config: ServeConfig, workspace: Workspace | None) -> AuditLog | None:
+def open_audit_log(config: ServeConfig, workspace: Workspace | None) -> AuditLog | None:
+    """As the config says; None for none."""
     path = config.audit_log
     if path is None:
         path = str(workspace.root / "audit.jsonl") if workspace is not None else ""
@@ -126,6 +140,8 @@ class _Routes:
         app.post(completions.ROUTE, response_class=Response)(self.completions)
         app.post(chat.ROUTE, response_class=Response)(self.chat)
         app.post(responses.ROUTE, response_class=Response)(self.responses)
+        app.get(responses.ONE)(self.response)
+        app.delete(responses.ONE)(self.forget_response)
         app.post(embeddings.ROUTE, response_class=Response)(self.embeddings)
         app.get(store_routes.ROUTE)(self.requests)
         app.get(store_routes.ONE)(self.request)
@@ -169,10 +185,11 @@ class _Routes:
     async def completions(self, body: CompletionBody, http: Request) -> Response:
         service = self._service
         model = _asked(service, body, http)
-        prompts, options, n = completion_prompts(body), completion_options(body), body.n or 1
-        job = service.enter(http)
+        prompts, n = completion_prompts(body), body.n or 1
+        job = _entered(service, body, http)
         with job.leaving_on_error():
             ids = await service.encode(model, prompts, body.best_of or n)
+            options = await asyncio.to_thread(completion_options, model, body)
             form = CompletionFormat(model, ids, n, echo=bool(body.echo), logprobs=body.logprobs)
             served = service.served("cmpl", completions.ROUTE, model, ids, n, options, job, visit_of(http), body=body)
             return await reply(http, service.room, served, form, **_streaming(body))
@@ -180,7 +197,7 @@ class _Routes:
     async def chat(self, body: ChatBody, http: Request) -> Response:
         service = self._service
         model = _asked(service, body, http)
-        job, n = service.enter(http), body.n or 1
+        job, n = _entered(service, body, http), body.n or 1
         with job.leaving_on_error():
             service.check_choices(1, n)
             # Not on the event loop: see `read_chat`.
@@ -204,24 +221,37 @@ class _Routes:
     async def responses(self, body: ResponsesBody, http: Request) -> Response:
         service = self._service
         model = _asked(service, body, http)
-        options = response_options(body, default_tokens=service.config.default_chat_tokens)
-        messages, urls = response_messages(body), response_image_urls(body)
-        job = service.enter(http)
+        tokens = service.config.default_chat_tokens
+        whose = visit_of(http).tenant.name
+        job = _entered(service, body, http)
         with job.leaving_on_error():
-            if urls:
-                prompt, images = await asyncio.to_thread(illustrated_prompt, model, messages, urls)
-                ids = [prompt]
-            else:
-                ids, images = await service.encode(model, [messages], 1), []
+            keep = keeper(service.store, body)
+            earlier = await asyncio.to_thread(earlier_items, service.store, body, whose)
+            asked = await asyncio.to_thread(read_response, model, body, default_tokens=tokens, earlier=earlier)
             served = service.served(
-                "resp", responses.ROUTE, model, ids, 1, options, job, visit_of(http), images, continues=False
+                "resp",
+                responses.ROUTE,
+                model,
+                [asked.ids],
+                1,
+                asked.options,
+                job,
+                visit_of(http),
+                asked.images,
+                continues=False,
             )
-            return await respond(http, service.room, served, body)
+            return await respond(http, service.room, served, body, asked, keep)
+
+    async def response(self, response: str, http: Request) -> dict[str, Any]:
+        return await asyncio.to_thread(kept_response, self._service.store, visit_of(http).tenant.name, response)
+
+    async def forget_response(self, response: str, http: Request) -> dict[str, Any]:
+        return await asyncio.to_thread(forget_response, self._service.store, visit_of(http).tenant.name, response)
 
     async def embeddings(self, body: EmbeddingsBody, http: Request) -> Response:
         service = self._service
         model = service.text_encoder(body.model, http)
-        job = service.enter(http)
+        job = _entered(service, body, http)
         try:
             rows = await asyncio.to_thread(encode_inputs, model, body)
             work = Embedding(model=model, rows=rows, job=job)
@@ -256,8 +286,13 @@ def _asked(service: Service, body: CompletionBody | ChatBody | ResponsesBody, ht
     """The model that a body names. RequestError for what is not supported."""
     model = service.language_model(body.model, http)
     body.refuse_unsupported()
-    visit_of(http).private = (body.model_extra or {}).get("store") is False
+    store = body.store if isinstance(body, ResponsesBody) else (body.model_extra or {}).get("store")
+    visit_of(http).private = store is False
     return model
+
+
+def _entered(service: Service, body: CompletionBody | ChatBody | ResponsesBody | EmbeddingsBody, http: Request) -> Job:
+    return service.enter(http, priority=body.priority, timeout_seconds=body.timeout_seconds)
 
 
 def _streaming(body: Body) -> dict[str, bool]:

@@ -1,7 +1,9 @@
 """AuditLog: who asked which route of which model, when, with what status, tokens and joules; one JSON object a line.
 
-No content, no key, no path that a client made up. Lines are only appended; a file that has grown to its size becomes
-`NAME.1` (and that one `NAME.2`, ...), and the oldest is deleted. This module does not know HTTP.
+No content, no key, no path that a client made up. Whoever is refused without being anybody (no key or a wrong one,
+another site's page) gets no line of their own: of each address, status and minute one line says how many there were,
+and addresses beyond a thousand a minute are counted as "others". Lines are only appended; a file that has grown to its
+size becomes `NAME.1` (and that one `NAME.2`, ...), and the oldest is deleted. This module does not know HTTP.
 """
 
 from __future__ import annotations
@@ -10,12 +12,16 @@ import json
 import logging
 import os
 import threading
+from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from bloomery.server.visit import Visit
 
 log = logging.getLogger("bloomery.server")
+_MAX_ADDRESSES = 1_000
+_OTHERS = "others"
 
 
 class AuditLog:
@@ -27,12 +33,14 @@ class AuditLog:
         self._max_bytes = max_bytes
         self._max_files = max_files
         self._lock = threading.Lock()
+        self._refused: Counter[tuple[str, int]] = Counter()
+        self._minute = 0
 
     def write(self, visit: Visit, *, method: str, address: str) -> None:
         """One line for a visit that is over."""
-        line = json.dumps(
+        self._write(
             {
-                "time": datetime.fromtimestamp(visit.began, UTC).isoformat(timespec="milliseconds"),
+                "time": _timestamp(visit.began),
                 "key": visit.tenant.name,
                 "address": address,
                 "method": method,
@@ -43,9 +51,41 @@ class AuditLog:
                 "completion_tokens": visit.completion_tokens,
                 "energy_joules": None if visit.energy is None else visit.energy.to_dict(),
                 "seconds": round(visit.seconds, 6),
-            }
+            },
+            time=visit.began,
         )
-        data = line.encode() + b"\n"
+
+    def refuse(self, visit: Visit, *, address: str) -> None:
+        """Count a visit of nobody; its line comes when its minute is over."""
+        self._tell_refused(visit.began)
+        with self._lock:
+            one = (address, visit.status)
+            if one not in self._refused and len(self._refused) >= _MAX_ADDRESSES:
+                one = (_OTHERS, visit.status)
+            self._refused[one] += 1
+
+    def close(self) -> None:
+        """Write what was counted and not told."""
+        self._tell_refused(float("inf"))
+
+    def _tell_refused(self, time: float) -> None:
+        """Write the lines of the minute that is over, if one is."""
+        with self._lock:
+            over = [] if time < (self._minute + 1) * 60 else list(self._refused.items())
+            began = self._minute * 60.0
+            if time >= (self._minute + 1) * 60:
+                self._refused.clear()
+                self._minute = 0 if time == float("inf") else int(time // 60)
+        for (address, status), count in over:
+            told = {"key": "", "address": address, "status": status, "count": count}
+            self._append_line({"time": _timestamp(began), **told})
+
+    def _write(self, line: dict[str, Any], *, time: float) -> None:
+        self._tell_refused(time)
+        self._append_line(line)
+
+    def _append_line(self, line: dict[str, Any]) -> None:
+        data = json.dumps(line).encode() + b"\n"
         with self._lock:
             try:
                 self._rotate(len(data))
@@ -77,3 +117,7 @@ class AuditLog:
 
     def _numbered(self, number: int) -> Path:
         return self.path if number == 0 else self.path.with_name(f"{self.path.name}.{number}")
+
+
+def _timestamp(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")

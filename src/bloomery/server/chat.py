@@ -11,14 +11,14 @@ from typing import Any
 
 from bloomery.core.errors import RequestError
 from bloomery.engine import Delta, LanguageModel, VisionLanguageModel
-from bloomery.engine.constraint import constraint_for
 from bloomery.engine.language_model import SamplingOptions
-from bloomery.server.completions import sampling_options
+from bloomery.server.completions import sampling_options, try_constraint
 from bloomery.server.logprobs import chat_logprobs
 from bloomery.server.pictures import MAX_IMAGES, picture_of
+from bloomery.server.replies import ending
 from bloomery.server.schemas import ChatBody
-from bloomery.server.structure import Structure, relabelled, structure_of
-from bloomery.server.tool_calls import CallStart, Content, Event, ToolCallReader
+from bloomery.server.structure import structure_of
+from bloomery.server.tool_calls import AnswerReader, CallStart, Content, Event
 from bloomery.server.tool_messages import new_call_id
 from bloomery.tokenizer import ToolStyle
 
@@ -44,7 +44,7 @@ def read_chat(model: LanguageModel, body: ChatBody, *, default_tokens: int) -> C
     options = chat_options(body, default_tokens=default_tokens)
     if structure.constraint is not None:
         options["constraint"] = structure.constraint
-        _try_constraint(model, structure)
+        try_constraint(model, structure)
     messages = [message.plain(place) for place, message in enumerate(body.messages)]
     _check_tool_messages(body, style)
     tools = [tool.plain() for tool in body.wanted_tools] or None
@@ -55,15 +55,6 @@ def read_chat(model: LanguageModel, body: ChatBody, *, default_tokens: int) -> C
         ids, images = model.encode_prompt(messages, tools=tools), []
     form = ChatFormat(model, logprobs=bool(body.logprobs), style=style, names=structure.names)
     return ChatRequest(ids=ids, images=images, options=options, form=form)
-
-
-def _try_constraint(model: LanguageModel, structure: Structure) -> None:
-    """Compile the constraint now, so that what is wrong with it is told before a stream begins; it is kept."""
-    assert structure.constraint is not None
-    try:
-        constraint_for(structure.constraint, model.tokenizer)
-    except RequestError as error:
-        raise relabelled(error, structure.param) from error
 
 
 def _check_tool_messages(body: ChatBody, style: ToolStyle | None) -> None:
@@ -120,7 +111,7 @@ class ChatFormat:
         self._logprobs = logprobs
         self._style = style if names else None
         self._names = names
-        self._readers: dict[int, ToolCallReader] = {}
+        self._readers: dict[int, AnswerReader] = {}
         self._begun: set[int] = set()
 
     def chunks(self, choice: int, delta: Delta) -> list[dict[str, Any]]:
@@ -155,20 +146,12 @@ class ChatFormat:
             "index": choice,
             "message": message,
             "logprobs": None if content is None else {"content": content, "refusal": None},
-            "finish_reason": self._reason(choice, deltas[-1]),
-        }
+        } | ending(self._reason(choice, deltas[-1]))
 
     def _events(self, choice: int, delta: Delta) -> list[Event]:
-        if self._style is None:
-            return [Content(delta.text)] if delta.text else []
-        reader = self._readers.get(choice)
-        if reader is None:
-            reader = self._readers[choice] = ToolCallReader(self._style, self._names)
-        # A mark may be a special token, which gives no text.
-        special = [i for i in delta.token_ids if i in self._tokenizer.special_ids]
-        marks = [text for i in special if (text := self._tokenizer.token_text(i)) in self._style.markers]
-        events = reader.push("".join(marks) + delta.text)
-        return events + reader.finish() if delta.finish_reason is not None else events
+        if choice not in self._readers:
+            self._readers[choice] = AnswerReader(self._tokenizer, self._style, self._names)
+        return self._readers[choice].push(delta)
 
     def _step(self, event: Event) -> dict[str, Any]:
         """A stream's delta. Id and name come once: clients join what is repeated."""
@@ -193,4 +176,4 @@ class ChatFormat:
 
 
 def _chunk(choice: int, delta: dict[str, Any], reason: str | None, logprobs: Any = None) -> dict[str, Any]:
-    return {"index": choice, "delta": delta, "logprobs": logprobs, "finish_reason": reason}
+    return {"index": choice, "delta": delta, "logprobs": logprobs} | ending(reason)

@@ -9,9 +9,12 @@ from typing import Any, cast
 
 from bloomery.core.errors import RequestError
 from bloomery.engine import Delta, LanguageModel
+from bloomery.engine.constraint import constraint_for
 from bloomery.engine.language_model import Prompt, SamplingOptions
 from bloomery.server.logprobs import LegacyLogprobs
+from bloomery.server.replies import ending
 from bloomery.server.schemas import CompletionBody
+from bloomery.server.structure import Structure, answer_structure, relabelled
 from bloomery.tokenizer import StreamDecoder
 
 ROUTE = "/v1/completions"
@@ -29,12 +32,26 @@ def completion_prompts(body: CompletionBody) -> list[Prompt]:
     return list(cast(list[str] | list[list[int]], body.prompt))
 
 
-def completion_options(body: CompletionBody) -> SamplingOptions:
+def completion_options(model: LanguageModel, body: CompletionBody) -> SamplingOptions:
+    """What the engine is asked. RequestError for a structure that cannot be kept to; may take a while, then."""
     options = sampling_options(body)
     options["max_new_tokens"] = DEFAULT_MAX_TOKENS if body.max_tokens is None else body.max_tokens
     options["logprobs"] = body.logprobs
     options["prompt_logprobs"] = body.logprobs if body.echo else None
+    structure = answer_structure(body)
+    if structure.constraint is not None:
+        options["constraint"] = structure.constraint
+        try_constraint(model, structure)
     return options
+
+
+def try_constraint(model: LanguageModel, structure: Structure) -> None:
+    """Compile the constraint now, so that what is wrong with it is told before a stream begins; it is kept."""
+    assert structure.constraint is not None
+    try:
+        constraint_for(structure.constraint, model.tokenizer)
+    except RequestError as error:
+        raise relabelled(error, structure.param) from error
 
 
 def sampling_options(body: Any) -> SamplingOptions:
@@ -100,7 +117,7 @@ class CompletionFormat:
 
     def _entry(self, choice: int, text: str, delta: Delta) -> dict[str, Any]:
         logprobs = self._open[choice].take() if self._logprobs is not None else None
-        return {"index": choice, "text": text, "logprobs": logprobs, "finish_reason": delta.finish_reason}
+        return {"index": choice, "text": text, "logprobs": logprobs} | ending(delta.finish_reason)
 
     def _prompt_text(self, choice: int) -> str:
         # Not `decode`: characters that the prompt leaves unfinished belong to the completion's first token.

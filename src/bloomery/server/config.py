@@ -65,6 +65,14 @@ class ServeConfig:
     """Where traces are sent, over OTLP/HTTP: http://localhost:4318/v1/traces; "" nowhere."""
     otlp_content: bool = False
     """Prompts and answers in traces too."""
+    upstream: str = ""
+    """With the engine vllm: a server on loopback that runs already, http://127.0.0.1:8001; "" starts one."""
+    vllm_args: tuple[str, ...] = ()
+    """Further arguments of `vllm serve`."""
+    vllm_restarts: int = 3
+    """How often in an hour a vLLM process that has ended or answers no more is started again."""
+    vllm_start_seconds: float = 1800.0
+    """How long it may take to load its model."""
     model_folders: tuple[str, ...] = ()
     """Folders whose models may be loaded at run time, beside those of the workspace."""
     adapters: tuple[str, ...] = ()
@@ -73,10 +81,16 @@ class ServeConfig:
     """Models that are served at the same time."""
     max_adapters: int = 64
     """Adapters that are served at the same time, of all models together."""
+    unload_seconds: float = 30.0
+    """How long the deletion of a model waits for the requests that have it."""
     max_running: int = 32
     """Requests that are generated at the same time, in one batch."""
     max_waiting: int = 128
     """Requests that may wait; one more is answered with 429."""
+    max_waiting_of_key: int | None = None
+    """Of one key; None: a quarter of them where there are several keys, else all."""
+    max_request_seconds: float = 3600.0
+    """How long a request may take, at most; its own `timeout_seconds` may be less."""
     retry_after_seconds: int = 1
     """What a refused client is told to wait."""
     max_body_bytes: int = 8 * 1024 * 1024
@@ -104,8 +118,11 @@ class ServeConfig:
             raise ConfigError(f"unknown store {self.store!r}", hint=nearest(self.store, STORES))
         if self.drift_window < 0 or 0 < self.drift_window < MIN_DRIFT_WINDOW:
             raise ConfigError(f"drift_window should be 0 or at least {MIN_DRIFT_WINDOW}, not {self.drift_window}")
-        if not self.store_days > 0:
-            raise ConfigError(f"store_days should be more than 0, not {self.store_days}")
+        for name in ("store_days", "max_request_seconds", "unload_seconds"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"{name} should be more than 0, not {getattr(self, name)}")
+        if self.max_waiting_of_key is not None and self.max_waiting_of_key < 0:
+            raise ConfigError("max_waiting_of_key should be at least 0")
         if self.max_waiting < 0 or self.default_chat_tokens < 1:
             raise ConfigError("max_waiting should be at least 0 and default_chat_tokens at least 1")
         _ = self.engine  # a ConfigError now, not when a model is loaded
@@ -121,6 +138,13 @@ class ServeConfig:
     def needs_key(self) -> bool:
         """Whether nobody is answered without a key."""
         return bool(self.api_key or self.keys)
+
+    @property
+    def waiting_of_key(self) -> int:
+        """How many requests of one key may wait."""
+        if self.max_waiting_of_key is not None:
+            return min(self.max_waiting_of_key, self.max_waiting)
+        return -(-self.max_waiting // 4) if self.keys else self.max_waiting
 
     @property
     def engine(self) -> EngineConfig:

@@ -7,12 +7,14 @@ newest as many. They are compared each quarter of a window:
                                     two-sample Kolmogorov-Smirnov statistic
     prompt_script, answer_script    the writing system of most letters, a simple stand-in for language (a chat
                                     template's own words count too): PSI of their shares
+    prompt_embedding,               what texts are about: the energy distance of mean embeddings, as a share of the
+    answer_embedding                largest it could be, and how often chance gives as much (see `embedding_drift`)
     refusal                         answers that begin like a refusal in English: difference of the two shares
 
-An alert is raised where the difference is large (PSI above 0.25, the usual rule of credit scoring: Siddiqi 2006; or KS
-above a half) and cannot be chance: for lengths KS beyond its critical value, for shares a z-test of two proportions,
-both at one in a thousand. Texts are looked at and forgotten; numbers are kept in memory only. This module does not know
-metrics.
+An alert is raised where the difference is large (PSI above 0.25, the usual rule of credit scoring: Siddiqi 2006; KS
+above a half, or an energy coefficient above a twentieth) and cannot be chance: for lengths KS beyond its critical
+value, for shares a z-test of two proportions, for embeddings a permutation test, each at one in a thousand. Texts are
+looked at and forgotten; numbers are kept in memory only. This module does not know metrics.
 """
 
 from __future__ import annotations
@@ -27,14 +29,17 @@ from collections import Counter, deque
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Any
 
+from bloomery.server.embedding_drift import energy_test
 from bloomery.server.record import Record
 
 log = logging.getLogger("bloomery.server")
 LENGTHS = ("prompt_length", "answer_length")
 SCRIPTS = ("prompt_script", "answer_script")
+EMBEDDINGS = ("prompt_embedding", "answer_embedding")
 REFUSAL = "refusal"
-MAX_PSI, MAX_KS = 0.25, 0.5
+MAX_PSI, MAX_KS, MAX_ENERGY = 0.25, 0.5, 0.05
 _ALPHA = 0.001
 _Z = 3.2905  # of the normal distribution, two-sided at _ALPHA
 _FLOOR = 1e-4
@@ -127,6 +132,10 @@ def compare(kind: str, reference: Sequence, newest: Sequence) -> Drift:
         # Where the reference is all one length, its bins do not part it from what is longer: KS does.
         large = far["psi"] > MAX_PSI or far["ks"] > MAX_KS
         return Drift(distance=far, alert=large and far["ks"] > ks_critical(n, m))
+    if kind in EMBEDDINGS:
+        coefficient, chance = energy_test(reference, newest)
+        far = {"energy": coefficient, "p": chance}
+        return Drift(distance=far, alert=coefficient > MAX_ENERGY and chance < _ALPHA)
     if kind == REFUSAL:
         first, second = sum(reference), sum(newest)
         far = {"difference": second / m - first / n}
@@ -148,7 +157,7 @@ class _Window:
         self.since = 0
         self.drift = Drift()
 
-    def add(self, value: float | bool | str) -> bool:
+    def add(self, value: Any) -> bool:
         """True when it is time to compare."""
         if len(self.reference) < self.size:
             self.reference.append(value)
@@ -174,18 +183,22 @@ class DriftWatch:
         """A request that failed or was cut off says nothing of what people ask."""
         if record.status != 200 or not record.answers:
             return
-        values: list[tuple[str, float | bool | str]] = []
+        values: list[tuple[str, Any]] = []
         for answer in record.answers:
             values += [
                 ("answer_length", answer.completion_tokens),
                 ("answer_script", script_of(answer.text)),
                 (REFUSAL, is_refusal(answer.text)),
+                ("answer_embedding", record.embed(answer.token_ids)),
             ]
         for ids in record.prompt_ids:
             text = record.decode(ids[:_SAMPLED_CHARACTERS], False)
             values += [("prompt_length", len(ids)), ("prompt_script", script_of(text))]
+            values.append(("prompt_embedding", record.embed(ids)))
         with self._lock:
             for kind, value in values:
+                if value is None:
+                    continue
                 window = self._windows.setdefault((record.model, kind), _Window(self._size))
                 if window.add(value):
                     self._compare(record.model, kind, window)

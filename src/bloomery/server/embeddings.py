@@ -19,8 +19,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from bloomery.core.errors import RequestError
 from bloomery.core.quantity import Quantity
 from bloomery.engine import TextEncoder
-from bloomery.server.schemas import Text, TokenIds, Whole, refuse_unsupported
-from bloomery.server.waiting import Job
+from bloomery.server.schemas import Priority, Seconds, Text, TokenIds, Whole, refuse_unsupported
+from bloomery.server.waiting import DeadlinePassed, Job
 
 ROUTE = "/v1/embeddings"
 MAX_INPUTS = 2048  # OpenAI's
@@ -37,6 +37,8 @@ class EmbeddingsBody(BaseModel):
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: Annotated[Whole, Field(ge=1, le=2**20)] | None = None
     truncate_prompt_tokens: Annotated[Whole, Field(ge=-1, le=2**31 - 1)] | None = None
+    priority: Priority | None = None
+    timeout_seconds: Seconds | None = None
 
     def inputs(self) -> list[str] | list[list[int]]:
         """RequestError for none or too many, and for parameters that are not supported."""
@@ -103,10 +105,14 @@ class Embedding:
         return sum(map(len, self.rows))
 
     def run(self) -> Iterator[int]:
-        """How many vectors there are so far, batch by batch; stops when the job is cancelled."""
+        """How many vectors there are so far, batch by batch; stops when the job is cancelled. DeadlinePassed when its
+        time is over."""
         phase = self.model.phase()
         batches = self.model.embed_ids(self.rows, batch_size=_BATCH, phase=phase)
         while not self.job.cancel.is_set():
+            if self.job.seconds_left == 0:
+                self.energy, self.seconds = phase.energy(), phase.seconds
+                raise DeadlinePassed(self.job.seconds or 0.0)
             batch = next(batches, None)
             if batch is None:
                 break

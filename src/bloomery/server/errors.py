@@ -20,13 +20,27 @@ from bloomery.core.errors import BloomeryError, RequestError
 
 log = logging.getLogger("bloomery.server")
 _MAX_MESSAGE_CHARACTERS = 500
+# OpenAI's codes where it has one: what an error is called that does not say itself.
+_CODES = {
+    401: "invalid_api_key",
+    403: "permission_denied",
+    404: "not_found",
+    405: "method_not_allowed",
+    408: "body_timeout",
+    409: "conflict",
+    413: "body_too_large",
+    415: "unsupported_media_type",
+    429: "rate_limit_exceeded",
+    503: "server_busy",
+    504: "deadline_exceeded",
+}
 
 
 def error_object(message: str, *, status: int, param: str | None = None, code: str | None = None) -> dict[str, Any]:
     """The body of an error answer. The message is one line of sound UTF-8, of bounded length."""
+    told = {"message": _sound(message), "type": _type(status), "param": _sound(param) if param else None}
     return {
-        "error": {"message": _sound(message), "type": _type(status), "param": _sound(param) if param else None}
-        | {"code": code}
+        "error": {**told, "code": code or _CODES.get(status, "internal_error" if status >= 500 else "invalid_value")}
     }
 
 
@@ -59,7 +73,9 @@ def install(app: FastAPI, *, retry_after_seconds: int) -> None:
     def on_error(request: Request, error: Exception) -> Response:
         status, body = describe(error)
         seconds = getattr(error, "retry_after_seconds", retry_after_seconds)
-        headers = {"retry-after": str(seconds)} if status in (429, 503) else None
+        headers = {"retry-after": str(seconds)} if status in (429, 503) else {}
+        if status == 504:
+            headers["x-should-retry"] = "false"  # clients try again after every 5xx
         return Response(json.dumps(body).encode(), status_code=status, media_type="application/json", headers=headers)
 
     def on_http(request: Request, error: Exception) -> Response:
@@ -73,8 +89,8 @@ def install(app: FastAPI, *, retry_after_seconds: int) -> None:
 
     def on_invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        message, param = _first_problem(error)
-        return error_response(message, status=400, param=param, code="invalid_value")
+        message, param, code = _first_problem(error)
+        return error_response(message, status=400, param=param, code=code)
 
     app.add_exception_handler(RequestValidationError, on_invalid)
     app.add_exception_handler(HTTPException, on_http)
@@ -82,18 +98,22 @@ def install(app: FastAPI, *, retry_after_seconds: int) -> None:
     app.add_exception_handler(Exception, on_error)
 
 
-def _first_problem(error: RequestValidationError) -> tuple[str, str | None]:
+def _first_problem(error: RequestValidationError) -> tuple[str, str | None, str]:
+    """(message, param, code)"""
     problems = error.errors()
     if not problems:
-        return "the request is invalid", None
+        return "the request is invalid", None, "invalid_value"
     if problems[0]["type"] == "json_invalid":
-        return f"the body is not JSON: {problems[0].get('ctx', {}).get('error', '')}", None
+        return f"the body is not JSON: {problems[0].get('ctx', {}).get('error', '')}", None, "invalid_json"
     # A value that fits no branch of a union has a problem per branch; the one deepest inside it says most.
     same_field = [p for p in problems if p["loc"][:2] == problems[0]["loc"][:2]]
     paths = [_path(problem["loc"]) for problem in same_field]
     path, problem = max(zip(paths, same_field, strict=True), key=lambda pair: len(pair[0]))
     param = ".".join(map(str, path)) or None
-    return f"{param or 'body'}: {problem['msg']}", param
+    if problem["type"] == "missing":
+        return f"{param or 'body'}: {problem['msg']}", param, "missing_required_parameter"
+    code = "invalid_type" if problem["type"].endswith("_type") else "invalid_value"
+    return f"{param or 'body'}: {problem['msg']}", param, code
 
 
 def _path(location: Sequence[int | str]) -> list[int | str]:

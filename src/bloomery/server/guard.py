@@ -8,6 +8,7 @@ so that nothing goes round it; it puts a `Visit` on the scope. This module does 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from collections.abc import Callable, Iterable
 from urllib.parse import urlsplit
@@ -21,12 +22,15 @@ from bloomery.server.config import ServeConfig
 from bloomery.server.drain import Drain
 from bloomery.server.errors import error_response
 from bloomery.server.keys import KeyRing
+from bloomery.server.large_bodies import LARGE_BYTES
 from bloomery.server.tenant import Tenant
 from bloomery.server.visit import SCOPE_KEY, Visit
 
 OPEN_PATHS = frozenset({"/health"})
 DRAIN_PATHS = frozenset({"/metrics"})
 """Answered to the end."""
+_DISCARD_BYTES = 128 * 1024 * 1024
+_DISCARD_SECONDS = 5.0
 _NOBODY = Tenant(name="", rights=frozenset())
 # Possessive: a string of megabytes must not be kept for backtracking.
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|$)', re.DOTALL)
@@ -78,14 +82,17 @@ class Guard:
         headers: dict[str, str] = {}
         for name, value in scope["headers"]:
             headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+        body = _Body(receive)
         try:
             self._check_origin(headers)
             if not open_path:
                 visit.tenant = self._tenant(scope["headers"])
                 self._check_drain(scope["path"])
                 self._begin(visit)
-            receive = await self._checked_body(scope["method"], headers, receive)
+            receive = await self._checked_body(scope["method"], headers, body)
         except _Refused as refused:
+            if refused.status != 408 and "100-continue" not in headers.get("expect", "").lower():
+                await body.discard()
             await refused.response(scope, receive, send)
             return
         except _Gone:
@@ -94,8 +101,12 @@ class Guard:
 
     def _write_down(self, visit: Visit, scope: Scope) -> None:
         assert self._audit is not None
+        address = (scope.get("client") or ("",))[0]
+        if visit.tenant is _NOBODY:
+            self._audit.refuse(visit, address=address)
+            return
         visit.route = self._name_route(scope)
-        self._audit.write(visit, method=scope["method"][:20], address=(scope.get("client") or ("",))[0])
+        self._audit.write(visit, method=scope["method"][:20], address=address)
 
     def _check_origin(self, headers: dict[str, str]) -> None:
         allowed = self._config.allowed_hosts
@@ -130,27 +141,29 @@ class Guard:
         except LimitReached as error:
             headers = {"retry-after": str(error.retry_after_seconds)}
             raise _Refused(429, error.one_line(), "rate_limit_exceeded", headers) from None
-        visit.on_end(allowance.end)
+        visit.hold_place(allowance.end)
 
-    async def _checked_body(self, method: str, headers: dict[str, str], receive: Receive) -> Receive:
+    async def _checked_body(self, method: str, headers: dict[str, str], receive: _Body) -> Receive:
         """Read the whole body within the limits; returns a `receive` that hands it to the app."""
         length = headers.get("content-length", "")
         if length.isdecimal() and (len(length) > 15 or int(length) > self._config.max_body_bytes):
             raise self._too_large()
         if method not in ("POST", "PUT", "PATCH") and not length and "transfer-encoding" not in headers:
-            return receive
+            return receive.receive
         try:
-            body = await asyncio.wait_for(self._read(receive), self._config.body_timeout_seconds)
+            body = await asyncio.wait_for(self._read(receive.receive), self._config.body_timeout_seconds)
         except TimeoutError:
             raise _Refused(408, "the body took too long to come", "body_timeout", {"connection": "close"}) from None
         if body:
             kind = headers.get("content-type", "").partition(";")[0].strip().lower()
             if kind != "application/json":
                 raise _Refused(415, "the body must be application/json", "unsupported_media_type")
-            if json_depth(body) > self._config.max_json_depth:
+            # Not on the event loop: megabytes take a while.
+            deep = json_depth(body) if len(body) < LARGE_BYTES else await asyncio.to_thread(json_depth, body)
+            if deep > self._config.max_json_depth:
                 message = f"the JSON is nested deeper than {self._config.max_json_depth} levels"
                 raise _Refused(400, message, "json_too_deep")
-        return _replay(body, receive)
+        return _replay(body, receive.receive)
 
     async def _read(self, receive: Receive) -> bytes:
         parts, size = [], 0
@@ -180,9 +193,32 @@ def _noting(visit: Visit, send: Send) -> Send:
             if more:
                 added = [(name.encode(), value.encode()) for name, value in more.items()]
                 message = {**message, "headers": [*message.get("headers", ()), *added]}
+        elif message["type"] == "http.response.body" and not message.get("more_body", False):
+            visit.free_place()
         await send(message)
 
     return noting
+
+
+class _Body:
+    """What the client sends, and whether it has come to its end."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._ended = False
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        self._ended = message["type"] != "http.request" or not message.get("more_body", False)
+        return message
+
+    async def discard(self) -> None:
+        """Read on, within bounds: a client that is still sending when the connection closes never reads why."""
+        size = 0
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_DISCARD_SECONDS):
+                while not self._ended and size < _DISCARD_BYTES:
+                    size += len((await self.receive()).get("body", b""))
 
 
 class _Gone(Exception):

@@ -151,6 +151,17 @@ class Metrics:
         self._prefill.labels(model).observe(seconds)
         self._energy(model, "prefill", joules)
 
+    def passed(self, model: str, *, prompt_tokens: int, new_tokens: int, reasons: Iterable[str]) -> None:
+        """Count what another process has answered, whose phases are not known here."""
+        self._prompt_tokens.labels(model).inc(prompt_tokens)
+        self._new_tokens.labels(model).inc(new_tokens)
+        for reason in reasons:
+            self._success.labels(model, reason).inc()
+
+    def spent(self, model: str, joules: Quantity) -> None:
+        """Count joules of a request as a whole."""
+        self._energy(model, "request", joules)
+
     def request(self, model: str, *, queue_seconds: float, seconds: float, failed: bool) -> None:
         """Count one request that has ended."""
         self._queue.labels(model).observe(queue_seconds)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bloomery.core.errors import BloomeryError
 from bloomery.core.ledger import Ledger
@@ -49,9 +49,17 @@ class Record:
     decode: Callable[[Sequence[int], bool], str] = field(default=lambda ids, special: "", repr=False)
     """Token ids to text, with special tokens or without."""
 
+    embed: Callable[[Sequence[int]], Any] = field(default=lambda ids: None, repr=False)
+    """Token ids to a vector (D,) of what the text is about; None where there is none."""
+
     @property
     def prompt_tokens(self) -> int:
         return sum(map(len, self.prompt_ids))
+
+    @property
+    def texts(self) -> list[tuple[str, Sequence[int]]]:
+        """The answers: text and token ids."""
+        return [(answer.text, answer.token_ids) for answer in self.answers]
 
     @property
     def finish_reasons(self) -> list[str]:

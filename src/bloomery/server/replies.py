@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import aclosing
 from typing import Any, Protocol, TypeVar
@@ -20,8 +21,8 @@ from starlette.types import Receive, Scope, Send
 from bloomery.core.errors import RequestError
 from bloomery.engine import Delta
 from bloomery.server.errors import describe
-from bloomery.server.served import CANCELLED_STATUS, ServedRequest
-from bloomery.server.waiting import WaitingRoom
+from bloomery.server.served import ServedRequest
+from bloomery.server.waiting import CANCELLED_STATUS, DeadlinePassed, WaitingRoom
 
 T = TypeVar("T")
 
@@ -43,6 +44,15 @@ class Format(Protocol):
 
 def encode_json(value: Any) -> bytes:
     return json.dumps(value, allow_nan=False, separators=(",", ":")).encode()
+
+
+def finite(value: Any) -> Any:
+    """Without numbers that JSON does not have, which Python reads all the same: they become null."""
+    if isinstance(value, dict):
+        return {name: finite(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 async def reply(
@@ -68,6 +78,8 @@ class EventStream(StreamingResponse):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await super().__call__(scope, receive, send)
+            if not self._served.job.ended:  # the books should say what came of it, not how it began
+                self._served.visit.status = self._served.job.cut_status
         finally:
             self._served.job.leave()
 
@@ -86,11 +98,14 @@ async def _events(
                     entries[-1] |= served.inspected(delta)
                 for entry in entries:
                     yield _event({**head, "choices": [entry], **tail})
+        check_told(served)
         if include_usage:
             yield _event({**head, "choices": [], "usage": served.usage()})
     except Exception as error:  # headers are sent: an error can only be told inside the stream
-        yield _event(describe(error)[1])
+        served.visit.status, told = describe(error)
+        yield _event(told)
         return
+    served.visit.free_place()  # whoever reads the end may ask again at once
     yield b"data: [DONE]\n\n"
 
 
@@ -118,6 +133,13 @@ async def _whole(http: Request, room: WaitingRoom, served: ServedRequest, form: 
     collected = await unless_gone(http, collect(room, served))
     if collected is None:
         return gone()
+    check_told(served)
+    # Not on the event loop: log-probabilities of long texts are megabytes.
+    answer = await asyncio.to_thread(_encoded, served, form, collected)
+    return Response(answer, media_type="application/json")
+
+
+def _encoded(served: ServedRequest, form: Format, collected: list[list[Delta]]) -> bytes:
     told = served.told(collected)
     choices = [form.whole(choice, deltas) for choice, deltas in enumerate(told)]
     for entry, deltas in zip(choices, told, strict=True):
@@ -130,7 +152,7 @@ async def _whole(http: Request, room: WaitingRoom, served: ServedRequest, form: 
         "choices": choices,
         "usage": served.usage(),
     }
-    return Response(encode_json(body), media_type="application/json")
+    return encode_json(body)
 
 
 async def collect(room: WaitingRoom, served: ServedRequest) -> list[list[Delta]]:
@@ -141,6 +163,20 @@ async def collect(room: WaitingRoom, served: ServedRequest) -> list[list[Delta]]
             refuse_cancelled(delta)
             choices[choice].append(delta)
     return choices
+
+
+def check_told(served: ServedRequest) -> None:
+    """DeadlinePassed where time was over before the first token."""
+    if served.told_nothing:
+        raise DeadlinePassed(served.job.seconds or 0.0)
+
+
+def ending(reason: str | None) -> dict[str, str | None]:
+    """The finish reason of a choice. OpenAI's clients know no deadline: what time has cut is as cut as what a limit
+    has, and vLLM's `stop_reason` says which it was."""
+    if reason == "deadline":
+        return {"finish_reason": "length", "stop_reason": "deadline"}
+    return {"finish_reason": reason}
 
 
 def refuse_cancelled(delta: Delta) -> None:

@@ -13,12 +13,15 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 
 from bloomery.core.errors import RequestError, nearest
 from bloomery.engine.params import MAX_STOP_CHARACTERS, MAX_STOP_STRINGS, MAX_TOP_LOGPROBS, MAX_TRACED
-from bloomery.server.structure import StructureFields
+from bloomery.server.structure import AnswerFields, StructureFields
 from bloomery.server.tool_messages import Calls
 
 MAX_ATTENTION_ROWS = 16
+MAX_TIMEOUT_SECONDS = 86_400.0
 Whole = Annotated[int, Field(strict=True)]
 Real = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Priority = Annotated[int, Field(strict=True, ge=0, le=2**31 - 1)]
+Seconds = Annotated[float, Field(strict=True, allow_inf_nan=False, gt=0, le=MAX_TIMEOUT_SECONDS)]
 Flag = Annotated[bool, Field(strict=True)]
 Text = Annotated[str, StringConstraints(strict=True)]
 StopText = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=MAX_STOP_CHARACTERS)]
@@ -53,7 +56,6 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "parallel_tool_calls": (True, False),
     "prediction": (),
     "reasoning_effort": ("none",),
-    "response_format": ({"type": "text"},),
     "service_tier": ("auto", "default"),
     "store": (False,),
     "suffix": ("",),
@@ -99,7 +101,10 @@ class Body(BaseModel):
     presence_penalty: Annotated[Real, Field(ge=-2, le=2)] | None = None
     frequency_penalty: Annotated[Real, Field(ge=-2, le=2)] | None = None
     logit_bias: dict[str, Annotated[Real, Field(ge=-100, le=100)]] | None = None
-    priority: Annotated[Whole, Field(ge=0, le=2**31 - 1)] | None = None
+    priority: Priority | None = None
+    """Smaller is sooner, among the requests of one key."""
+    timeout_seconds: Seconds | None = None
+    """From arrival: then the answer ends as it stands, or with an error if nothing is written."""
     n: Annotated[Whole, Field(ge=1, le=128)] | None = None
     seed: Annotated[Whole, Field(ge=-(2**63), le=2**63 - 1)] | None = None
     stop: StopText | Annotated[list[StopText], Field(max_length=MAX_STOP_STRINGS)] | None = None
@@ -120,7 +125,7 @@ class StreamOptions(BaseModel):
     include_obfuscation: Literal[False] | None = None
 
 
-class CompletionBody(Body):
+class CompletionBody(AnswerFields, Body):
     """POST /v1/completions. `prompt` is one prompt or several, as text or as token ids."""
 
     prompt: Annotated[Text | list[Text] | TokenIds | list[TokenIds], BeforeValidator(of_one_kind)]

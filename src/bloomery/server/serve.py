@@ -29,8 +29,10 @@ from bloomery.server.shelf import Served, Shelf
 
 if TYPE_CHECKING:
     import uvicorn
+    from fastapi import FastAPI
 
     from bloomery.server.service import Service
+    from bloomery.server.upstream_app import UpstreamService
 
 _BACKLOG = 128
 _LAST_SECONDS = 2
@@ -107,12 +109,18 @@ def _cannot_listen(error: OSError, config: ServeConfig) -> DeviceError:
 
 
 def _run(listener: socket.socket, shelf: Shelf, workspace: Workspace, config: ServeConfig) -> None:
-    import uvicorn
-
     from bloomery.server.app import build_app
 
     port = listener.getsockname()[1]
     app = build_app(shelf, workspace=workspace, config=dataclasses.replace(config, port=port))
+    run_app(listener, app, config, shelf.describe())
+
+
+def run_app(listener: socket.socket, app: FastAPI, config: ServeConfig, models: Sequence[Mapping[str, Any]]) -> None:
+    """Answer until a signal, then drain. `models` are named in the welcome."""
+    import uvicorn
+
+    port = listener.getsockname()[1]
     settings = uvicorn.Config(
         app,
         http="h11",  # bounds the size of headers
@@ -125,12 +133,14 @@ def _run(listener: socket.socket, shelf: Shelf, workspace: Workspace, config: Se
         timeout_graceful_shutdown=_LAST_SECONDS,
     )
     server = draining_server(settings, app.state.service, config.shutdown_seconds)
-    print(_welcome(shelf.describe(), config, port), file=sys.stderr, flush=True)
+    print(_welcome(models, config, port), file=sys.stderr, flush=True)
     with _quiet_signals():
         server.run(sockets=[listener])
 
 
-def draining_server(settings: uvicorn.Config, service: Service, shutdown_seconds: float) -> uvicorn.Server:
+def draining_server(
+    settings: uvicorn.Config, service: Service | UpstreamService, shutdown_seconds: float
+) -> uvicorn.Server:
     """A server that goes on answering after the first signal, while it drains: new requests with 503, /health with
     "draining". It ends when the last request is over, after `shutdown_seconds`, or at the second signal."""
     import uvicorn

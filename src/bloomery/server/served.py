@@ -17,14 +17,13 @@ from bloomery.engine import Delta, GenerationResult, LanguageModel, VisionLangua
 from bloomery.engine.language_model import SamplingOptions, with_seed_of
 from bloomery.engine.sequence import Request
 from bloomery.models.image_processor import listed
+from bloomery.server.embedding_drift import mean_embedding
 from bloomery.server.inspection import inspected
 from bloomery.server.metrics import Metrics
 from bloomery.server.record import Reader, Record, tell
 from bloomery.server.schemas import Inspect
 from bloomery.server.visit import Visit
 from bloomery.server.waiting import Job
-
-CANCELLED_STATUS = 499
 
 
 @dataclass(kw_only=True)
@@ -45,7 +44,6 @@ class ServedRequest:
     """Whose tenant's caches are used, and where tokens and joules are noted."""
     continues: bool = True
     """Whether the new text goes on from the prompt's; a chat's does not."""
-    priority: int = 0
     best_of: int | None = None
     """So many are drawn for each prompt, and the `n` whose tokens are most probable on average are told."""
     inspect: Inspect | None = None
@@ -73,7 +71,7 @@ class ServedRequest:
                     self._inspections[id(delta.result)] = told  # results are kept: their ids stay their own
                     self._inspected_joules.append(joules)
                 yield choice, delta
-            status = CANCELLED_STATUS if self.job.cancel.is_set() else 200
+            status = self.job.cut_status if self.job.cancel.is_set() else 504 if self.told_nothing else 200
         finally:
             self._record(status)
 
@@ -81,7 +79,8 @@ class ServedRequest:
         """One for each prompt, with all of its choices."""
         requests = []
         for prompt in self.prompts:
-            more: dict[str, Any] = {"tenant": self.visit.tenant.name, "priority": self.priority}
+            more: dict[str, Any] = {"tenant": self.visit.tenant.name, "priority": self.job.priority}
+            more["deadline"] = self.job.deadline
             if self.images and isinstance(self.model, VisionLanguageModel):
                 more |= self.model.illustrated(prompt, self.model.processor(listed(self.images)))
             options = self.options.copy()
@@ -97,6 +96,19 @@ class ServedRequest:
     def drawn(self) -> int:
         """Texts that are drawn for each prompt."""
         return self.best_of or self.n
+
+    @property
+    def most_new_tokens(self) -> int:
+        """How many tokens all texts may have together."""
+        asked, model = self.options.get("max_new_tokens", 0), self.model
+        room = min(model.context_length, model.engine.capacity) + 1
+        return self.drawn * sum(max(0, min(asked, room - len(prompt))) for prompt in self.prompts)
+
+    @property
+    def told_nothing(self) -> bool:
+        """Whether time was over before there was a token of any choice."""
+        late = any(result.finish_reason == "deadline" for result in self.results)
+        return late and not any(result.token_ids for result in self.results)
 
     def told(self, choices: list[list[Delta]]) -> list[list[Delta]]:
         """The choices that are told, of all that were drawn."""
@@ -135,6 +147,7 @@ class ServedRequest:
         self.metrics.request(name, queue_seconds=self.job.queue_seconds, seconds=seconds, failed=status == 500)
         energy = self.energy()
         self.visit.spend_energy(energy)
+        self.visit.settle()
         tell(self.readers, self._as_record(status, seconds))
 
     def _as_record(self, status: int, seconds: float) -> Record:
@@ -159,6 +172,7 @@ class ServedRequest:
             energy=self.energy(),
             private=self.visit.private,
             decode=lambda ids, special: self.model.tokenizer.decode(ids, skip_special=not special),
+            embed=lambda ids: None if self.images else mean_embedding(self.model, ids),
         )
 
     def _answers(self) -> list[GenerationResult]:

@@ -6,6 +6,7 @@ This module does not know bodies, wire formats or routes.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from contextlib import aclosing
 from typing import Any
@@ -27,13 +28,13 @@ from bloomery.server.loading import LoadBody, load_onto
 from bloomery.server.metrics import Metrics
 from bloomery.server.record import Reader, Record, ledger_reader, tell
 from bloomery.server.schemas import ChatBody, CompletionBody
-from bloomery.server.served import CANCELLED_STATUS, ServedRequest, new_id
+from bloomery.server.served import ServedRequest, new_id
 from bloomery.server.shelf import Served, Shelf
 from bloomery.server.store import FILE, RequestStore
 from bloomery.server.tenant import ADMIN, INSPECT
 from bloomery.server.traces import Traces, otlp_exporter
 from bloomery.server.visit import Visit, visit_of
-from bloomery.server.waiting import Job, WaitingRoom
+from bloomery.server.waiting import CANCELLED_STATUS, DeadlinePassed, Job, WaitingRoom
 
 _LOOK_SECONDS = 0.02
 
@@ -45,11 +46,15 @@ class Service:
         self.shelf = shelf
         self.workspace = workspace
         self.config = config
-        self.room = WaitingRoom(max_running=config.max_running, max_waiting=config.max_waiting)
+        self.room = WaitingRoom(
+            max_running=config.max_running,
+            max_waiting=config.max_waiting,
+            max_waiting_of_one=config.waiting_of_key,
+        )
         drift = DriftWatch(config.drift_window) if config.drift_window else None
         self.metrics = Metrics(self.room, shelf.models, drift)
         self.drain = Drain()
-        self.store = _open_store(workspace, config)
+        self.store = open_store(workspace, config)
         self.readers: list[Reader] = [] if workspace is None else [ledger_reader(workspace.ledger)]
         if self.store is not None:
             self.readers.append(self.store.add)
@@ -107,18 +112,35 @@ class Service:
         return body.lora_name
 
     async def unload(self, name: str, visit: Visit) -> dict[str, Any]:
-        """OpenAI's answer to the deletion of a model, when the last request that has it is over."""
+        """OpenAI's answer to the deletion of a model, when the last request that has it is over. RequestError 409, and
+        the model stays, if that takes too long."""
         visit.tenant.require(ADMIN)
         gone = self.shelf.remove(name)
         visit.model = name
-        while not gone.is_set():
-            await asyncio.sleep(_LOOK_SECONDS)
+        end = time.monotonic() + self.config.unload_seconds
+        try:
+            while not gone.is_set() and time.monotonic() < end:
+                await asyncio.sleep(_LOOK_SECONDS)
+        except asyncio.CancelledError:  # whoever asked has left
+            self.shelf.keep(name)
+            raise
+        if not gone.is_set() and self.shelf.keep(name):
+            raise RequestError(
+                f"{name} is still in use after {self.config.unload_seconds:g} seconds, and stays",
+                hint="try again when its requests are over",
+                param="model",
+                code="model_in_use",
+                status=409,
+            )
         return {"id": name, "object": "model", "deleted": True}
 
-    def enter(self, http: Request) -> Job:
+    def enter(self, http: Request, *, priority: int | None = None, timeout_seconds: float | None = None) -> Job:
         """A place in the waiting room; the visit goes on until the job's thread has ended. RequestError 429."""
-        job = self.room.enter()
-        job.on_end(visit_of(http).hold())
+        visit, most = visit_of(http), self.config.max_request_seconds
+        seconds = most if timeout_seconds is None else min(timeout_seconds, most)
+        job = self.room.enter(tenant=visit.tenant.name, priority=priority or 0, seconds=seconds)
+        job.on_end(visit.hold())
+        visit.works_while(lambda: job.working)
         return job
 
     async def encode(self, model: LanguageModel, prompts: Sequence[Prompt], n: int) -> list[list[int]]:
@@ -153,8 +175,7 @@ class Service:
         if inspect is not None:
             visit.tenant.require(INSPECT)
             check_inspect(model, inspect, choices=len(prompts) * n)
-        visit.tenant.allowance.check_tokens(sum(map(len, prompts)))
-        return ServedRequest(
+        served = ServedRequest(
             id=new_id(prefix),
             route=route,
             model=model,
@@ -165,25 +186,29 @@ class Service:
             job=job,
             visit=visit,
             continues=continues,
-            priority=(body.priority or 0) if body is not None else 0,
             best_of=body.best_of if isinstance(body, CompletionBody) else None,
             inspect=inspect,
             metrics=self.metrics,
             readers=self.readers,
         )
+        visit.reserve(prompt=sum(map(len, prompts)), new=served.most_new_tokens)
+        return served
 
     async def embed(self, work: Embedding, visit: Visit) -> bool:
         """Run an embedding to its end and write it into the books. RequestError 503 if the server ends before."""
-        visit.tenant.allowance.check_tokens(work.prompt_tokens)
+        visit.reserve(prompt=work.prompt_tokens)
         visit.spend(prompt=work.prompt_tokens)
         status = 500
         try:
             async with aclosing(self.room.stream(work.job, work.run)) as batches:
                 async for _ in batches:
                     pass
-            status = 200 if len(work.vectors) == len(work.rows) else CANCELLED_STATUS
+            status = 200 if len(work.vectors) == len(work.rows) else work.job.cut_status
         except asyncio.CancelledError:
             status = CANCELLED_STATUS
+            raise
+        except DeadlinePassed as error:
+            status = error.status
             raise
         finally:
             # Not on the event loop: another process may hold the ledger's lock for a while.
@@ -224,7 +249,8 @@ class Service:
             self._traces.close()
 
 
-def _open_store(workspace: Workspace | None, config: ServeConfig) -> RequestStore | None:
+def open_store(workspace: Workspace | None, config: ServeConfig) -> RequestStore | None:
+    """As the config says; None for none. ConfigError without a workspace."""
     if config.store == "off":
         return None
     if workspace is None:

@@ -45,10 +45,13 @@ class Shelf:
             self.add(model)
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._present())
 
     def __contains__(self, name: str) -> bool:
-        return name in self._places
+        return name in self._present()
+
+    def _present(self) -> dict[str, _Place]:
+        return {name: place for name, place in self._places.items() if not place.leaving}
 
     def add(self, model: Served, *, owned: bool = False) -> None:
         """One that is `owned` is closed when it leaves; others are left to whoever made them. ConfigError for a kind
@@ -65,20 +68,41 @@ class Shelf:
         """Lend it to nobody new; the event is set when nobody has it any more. RequestError 404 if there is none."""
         with self._lock:
             place = self._place(name)
-            # A model goes with its adapters: they are its weights and a little more.
-            going = [one for one in self._places.values() if one.base is place] + [place]
-            for one in going:
-                del self._places[one.model.name]
+            for one in self._with_adapters(place):
                 one.leaving = True
-            close = [one for one in going if one.users == 0]
+            close = self._over(place)
         for one in close:
             _close(one)
         return place.gone
 
+    def keep(self, name: str) -> bool:
+        """Lend again what was to be removed, if somebody still has it; False when it has gone."""
+        with self._lock:
+            place = self._places.get(name)
+            if place is None:
+                return False
+            for one in self._with_adapters(place):
+                one.leaving = False
+            return True
+
+    def _with_adapters(self, place: _Place) -> list[_Place]:
+        """A model goes, and stays, with its adapters: they are its weights and a little more."""
+        return [*(one for one in self._places.values() if one.base is place), place]
+
+    def _over(self, place: _Place) -> list[_Place]:
+        """What goes now that nobody has the place, or its base, any more: taken off, and to be closed."""
+        root = place.base if place.base is not None and place.base.leaving else place
+        if not root.leaving or root.users:
+            return []
+        going = self._with_adapters(root)
+        for one in going:
+            self._places.pop(one.model.name, None)
+        return going
+
     def base(self, name: str | None) -> LanguageModel:
         """The language model that an adapter is for; None: the first. RequestError if there is none."""
         with self._lock:
-            places = list(self._places.values()) if name is None else [self._place(name)]
+            places = list(self._present().values()) if name is None else [self._place(name)]
         for place in places:
             if isinstance(place.model, LanguageModel) and place.base is None:
                 return place.model
@@ -89,7 +113,7 @@ class Shelf:
         """An adapter that the base has loaded, as a model of its own name. ConfigError for a name that is taken, and if
         the base is gone meanwhile."""
         with self._lock:
-            place = self._places.get(base.name)
+            place = self._present().get(base.name)
             if name in self._places or place is None or place.model is not base:
                 raise ConfigError(f"there is a model {name!r} already, or none any more of {base.name!r}")
             self._places[name] = _Place(base.adapted(name), False, place)
@@ -97,12 +121,12 @@ class Shelf:
     def adapters(self) -> list[str]:
         """The names of all adapters."""
         with self._lock:
-            return [name for name, place in self._places.items() if place.base is not None]
+            return [name for name, place in self._present().items() if place.base is not None]
 
     def clear(self) -> None:
         """Take all off."""
-        for name in list(self._places):
-            if name in self._places:  # adapters go with their model
+        for name in self._present():
+            if name in self._present():  # adapters go with their model
                 self.remove(name)
 
     def lend(self, name: str | None, visit: Visit) -> Served:
@@ -120,14 +144,14 @@ class Shelf:
         """Those that are lent now, in their order; adapters are computed by their models' engines, and not among
         them."""
         with self._lock:
-            places = [place for place in self._places.values() if place.base is None]
+            places = [place for place in self._present().values() if place.base is None]
         return [place.model for place in places]
 
     def describe(self, name: str | None = None) -> list[dict[str, Any]]:
         """OpenAI's model objects, of all or of one; `max_model_len` and `kind` are extensions, and an adapter's
         `parent`, as vLLM has it."""
         with self._lock:
-            places = list(self._places.values()) if name is None else [self._place(name)]
+            places = list(self._present().values()) if name is None else [self._place(name)]
         return [
             {
                 "id": place.model.name,
@@ -142,20 +166,20 @@ class Shelf:
         ]
 
     def _place(self, name: str | None) -> _Place:
-        if name is None and self._places:
-            return next(iter(self._places.values()))
-        place = self._places.get(name or "")
+        present = self._present()
+        if name is None and present:
+            return next(iter(present.values()))
+        place = present.get(name or "")
         if place is None:
-            hint = nearest(name, self._places) if name and len(name) < 200 else ""
+            hint = nearest(name, present) if name and len(name) < 200 else ""
             raise RequestError(f"no model {name!r:.200}", hint=hint, param="model", code="model_not_found", status=404)
         return place
 
     def _take_back(self, place: _Place) -> None:
         with self._lock:
-            mine = [place] if place.base is None else [place, place.base]
-            for one in mine:
+            for one in [place] if place.base is None else [place, place.base]:
                 one.users -= 1
-            close = [one for one in mine if one.leaving and one.users == 0]
+            close = self._over(place)
         for one in close:
             _close(one)
 

@@ -49,6 +49,12 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             for table in ("requests", "texts", "feedback")
         ),
     ),
+    (
+        "CREATE TABLE responses (request INTEGER NOT NULL UNIQUE REFERENCES requests(number) ON DELETE CASCADE,"
+        " response TEXT NOT NULL, items TEXT NOT NULL)",
+        "CREATE TRIGGER responses_no_update BEFORE UPDATE ON responses"
+        " BEGIN SELECT RAISE(ABORT, 'rows of the request store are never changed'); END",
+    ),
 )
 
 
@@ -85,9 +91,10 @@ class RequestStore(Database):
                 ),
             ).lastrowid
             if self._content and not record.private:
-                _add_texts(db, number, "prompt", record.prompts(), record.prompt_ids)
-                answers = [answer.text for answer in record.answers]
-                _add_texts(db, number, "answer", answers, [answer.token_ids for answer in record.answers])
+                prompts = record.prompts()
+                ids = record.prompt_ids or [()] * len(prompts)
+                _add_texts(db, number, "prompt", prompts, ids)
+                _add_texts(db, number, "answer", [one[0] for one in record.texts], [one[1] for one in record.texts])
         self._added += 1
         if self._added % _PRUNE_EVERY == 0:
             self.prune()
@@ -157,6 +164,35 @@ class RequestStore(Database):
             "SELECT time, tenant, score, comment FROM feedback WHERE request = ? ORDER BY rowid", (number,)
         )
         return told
+
+    @property
+    def keeps_content(self) -> bool:
+        return self._content
+
+    def add_response(self, response: dict[str, Any], items: Sequence[dict[str, Any]]) -> None:
+        """Keep a response of /v1/responses, whose request is kept already, and all items of its conversation."""
+        number = self._numbered(response["id"], None)["number"]
+        told, listed = (_sound(json.dumps(one, separators=(",", ":"))) for one in (response, list(items)))
+        with self._writing() as db:
+            db.execute("INSERT INTO responses (request, response, items) VALUES (?,?,?)", (number, told, listed))
+
+    def response(self, response: str, *, tenant: str) -> tuple[dict[str, Any], list[dict[str, Any]]] | None:
+        """A response and the items of its conversation, its own included; None if it is not kept, or another's."""
+        rows = self._rows(
+            "SELECT response, items FROM responses JOIN requests ON number = request"
+            " WHERE id = ? AND tenant = ? AND time >= ?",
+            (_sound(response), tenant, self._oldest),
+        )
+        return (json.loads(rows[0]["response"]), json.loads(rows[0]["items"])) if rows else None
+
+    def forget_response(self, response: str, *, tenant: str) -> bool:
+        """Whether there was one. Its content goes with it; that there was a request, and what it took, stays."""
+        which = "request IN (SELECT number FROM requests WHERE id = ? AND tenant = ?)"
+        with self._writing() as db:
+            gone = db.execute(f"DELETE FROM responses WHERE {which}", (_sound(response), tenant)).rowcount
+            if gone:
+                db.execute(f"DELETE FROM texts WHERE {which}", (_sound(response), tenant))
+        return gone > 0
 
     def add_feedback(
         self, request: str, *, score: float, comment: str = "", by: str = "", tenant: str | None = None

@@ -86,19 +86,24 @@ class StructuredOutputs(_Strict):
     grammar: Text | None = None
 
 
-class StructureFields(BaseModel):
-    """The fields of a chat body that shape its answer."""
+class AnswerFields(BaseModel):
+    """The fields of a body that shape an answer which calls nothing."""
 
-    tools: Annotated[list[ToolBody], Field(max_length=MAX_TOOLS)] | None = None
-    tool_choice: Annotated[str | None, BeforeValidator(_choice)] = None
-    """"none", "auto", "required", or "function:" and a name."""
-    parallel_tool_calls: Flag | None = None
     response_format: ResponseFormat | None = None
     structured_outputs: StructuredOutputs | None = None
     guided_json: dict[str, Any] | Text | None = None
     guided_regex: Text | None = None
     guided_choice: Choices | None = None
     guided_grammar: Text | None = None
+
+
+class StructureFields(AnswerFields):
+    """The fields of a chat body that shape its answer."""
+
+    tools: Annotated[list[ToolBody], Field(max_length=MAX_TOOLS)] | None = None
+    tool_choice: Annotated[str | None, BeforeValidator(_choice)] = None
+    """"none", "auto", "required", or "function:" and a name."""
+    parallel_tool_calls: Flag | None = None
 
     @property
     def wanted_tools(self) -> list[ToolBody]:
@@ -127,6 +132,11 @@ class Structure:
     constraint: ConstraintSpec | None
     param: str = ""
     names: frozenset[str] = frozenset()
+
+
+def answer_structure(fields: AnswerFields) -> Structure:
+    """The constraint of a request without tools. RequestError as of `structure_of`."""
+    return Structure(*_answer(fields))
 
 
 def structure_of(fields: StructureFields, style: ToolStyle | None) -> Structure:
@@ -161,7 +171,7 @@ def _function(body: FunctionBody, *, enforced: bool) -> ToolFunction:
     return ToolFunction(name=body.name, parameters=parameters, strict=enforced or bool(body.strict))
 
 
-def _answer(fields: StructureFields) -> tuple[ConstraintSpec | None, str]:
+def _answer(fields: AnswerFields) -> tuple[ConstraintSpec | None, str]:
     """What an answer that calls nothing must be, and the parameter that says so; None if it may be anything."""
     found: dict[str, dict[str, Any]] = {}
     form = fields.response_format

@@ -10,7 +10,8 @@ import json
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from bloomery.tokenizer import ToolStyle
+from bloomery.engine import Delta
+from bloomery.tokenizer import Tokenizer, ToolStyle
 
 _WHITE = " \t\r\n"
 _ARGUMENTS = ("arguments", "parameters")
@@ -274,6 +275,30 @@ class _Call:
             self.name, self.started = value, True
             known.extend(self._waiting)
             self._waiting = []
+
+
+class AnswerReader:
+    """The events of one answer, delta by delta. Without a style there are no calls, and all is content."""
+
+    def __init__(self, tokenizer: Tokenizer, style: ToolStyle | None, names: Collection[str]) -> None:
+        """`names` are the functions that may be called."""
+        self._tokenizer = tokenizer
+        self._style = style if names else None
+        self._calls = ToolCallReader(self._style, names) if self._style is not None else None
+
+    @property
+    def calls(self) -> int:
+        """How many there were so far."""
+        return 0 if self._calls is None else self._calls.calls
+
+    def push(self, delta: Delta) -> list[Event]:
+        if self._calls is None or self._style is None:
+            return [Content(delta.text)] if delta.text else []
+        # A mark may be a special token, which gives no text.
+        special = [i for i in delta.token_ids if i in self._tokenizer.special_ids]
+        marks = [text for i in special if (text := self._tokenizer.token_text(i)) in self._style.markers]
+        events = self._calls.push("".join(marks) + delta.text)
+        return events + self._calls.finish() if delta.finish_reason is not None else events
 
 
 def _overlap(text: str, mark: str) -> int:

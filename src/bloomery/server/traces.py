@@ -114,16 +114,16 @@ def _attributes(record: Record, operation: str) -> dict[str, Any]:
 
 def _content(record: Record) -> dict[str, str]:
     """The prompts as the model read them, and the answers, in the conventions' form of messages."""
-    if not record.answers:
+    if not record.texts:
         return {}
     prompts = [{"role": "user", "parts": [{"type": "text", "content": text}]} for text in record.prompts()]
     answers = [
         {
             "role": "assistant",
-            "parts": [{"type": "text", "content": answer.text}],
-            "finish_reason": answer.finish_reason,
+            "parts": [{"type": "text", "content": text}],
+            "finish_reason": reason,
         }
-        for answer in record.answers
+        for (text, _), reason in zip(record.texts, record.finish_reasons, strict=True)
     ]
     return {"gen_ai.input.messages": json.dumps(prompts), "gen_ai.output.messages": json.dumps(answers)}
 

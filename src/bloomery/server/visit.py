@@ -37,6 +37,9 @@ class Visit:
     """The client asked, with `store: false`, that its content is not kept."""
     began: float = field(default_factory=time.time)
     _started: float = field(default_factory=time.perf_counter, init=False)
+    _reserved: int = field(default=0, init=False)
+    _place: Callable[[], None] | None = field(default=None, init=False)
+    _at_work: list[Callable[[], bool]] = field(default_factory=list, init=False)
     _holders: int = field(default=1, init=False)
     _endings: list[Callable[[], None]] = field(default_factory=list, init=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
@@ -50,7 +53,41 @@ class Visit:
         with self._lock:
             self.prompt_tokens += prompt
             self.completion_tokens += completion
-        self.tenant.allowance.spend_tokens(prompt + completion)
+            set_aside = min(self._reserved, prompt + completion)
+            self._reserved -= set_aside
+        self.tenant.allowance.spend_tokens(prompt + completion - set_aside)
+
+    def reserve(self, *, prompt: int, new: int = 0) -> None:
+        """Set aside tokens of the tenant's allowance, from which `spend` takes first; see `reserve_tokens`."""
+        taken = self.tenant.allowance.reserve_tokens(prompt, new)
+        with self._lock:
+            self._reserved += taken
+
+    def settle(self) -> None:
+        """No more tokens will be used: what is left of those set aside is given back."""
+        with self._lock:
+            left, self._reserved = self._reserved, 0
+        self.tenant.allowance.return_tokens(left)
+
+    def hold_place(self, give_back: Callable[[], None]) -> None:
+        """The visit has one of its tenant's places; `give_back` is called once, by `free_place` or at the end."""
+        self._place = give_back
+
+    def works_while(self, working: Callable[[], bool]) -> None:
+        """As long as `working()` the place stays taken."""
+        self._at_work.append(working)
+
+    def free_place(self) -> None:
+        """The answer is about to be whole: whoever reads its end may ask again at once. Does nothing while there is
+        work behind it."""
+        if not any(working() for working in self._at_work):
+            self._give_place_back()
+
+    def _give_place_back(self) -> None:
+        with self._lock:
+            place, self._place = self._place, None
+        if place is not None:
+            place()
 
     def spend_energy(self, joules: Quantity) -> None:
         with self._lock:
@@ -78,8 +115,12 @@ class Visit:
         with self._lock:
             self._holders -= 1
             endings = self._endings if self._holders == 0 else []
+            over = self._holders == 0
             if endings:
                 self._endings = []
+        if over:
+            self._give_place_back()
+            self.settle()
         for ending in reversed(endings):
             try:
                 ending()

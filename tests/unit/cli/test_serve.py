@@ -106,3 +106,13 @@ def test_serves_and_stops(tiny, free_port):
         _, errors = process.communicate(timeout=30)
     assert process.returncode in (0, 130), errors
     assert "Traceback" not in errors
+
+
+def test_vllm_that_is_not_there_and_what_does_not_go_with_it(call, tiny, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    at = ("--port", "0", "--home", str(tiny.home))
+    assert 'pip install "bloomery[vllm]"' in call.mistake("serve", "--engine", "vllm", *at)
+    assert "one model" in call.mistake("serve", "a", "b", "--engine", "vllm", *at)
+    assert "--quantization" in call.mistake("serve", "a", "--engine", "vllm", "--weights", "int8", *at)
+    assert "loopback" in call.mistake("serve", "--upstream", "http://10.0.0.1:80", *at)
+    assert "running" in call.mistake("serve", "--upstream", "http://127.0.0.1:9", *at)

@@ -56,12 +56,13 @@ def test_tokens_may_be_overdrawn_once_and_are_paid_back():
 
 def test_a_prompt_is_checked_before_it_is_read():
     allowance = Allowance(Limits(tokens_per_minute=60), clock=Clock())
-    allowance.check_tokens(60)
+    assert allowance.reserve_tokens(60) == 60
+    allowance.return_tokens(60)
     allowance.spend_tokens(30)
     with pytest.raises(LimitReached):
-        allowance.check_tokens(31)
+        allowance.reserve_tokens(31)
     with pytest.raises(RequestError) as caught:
-        allowance.check_tokens(61)
+        allowance.reserve_tokens(61)
     assert caught.value.status == 400  # waiting would not help
 
 
@@ -89,5 +90,35 @@ def test_never_more_than_a_minutes_burst_and_the_rate(limit: int, waits: list[fl
 def test_no_limits_no_headers():
     allowance = Allowance()
     allowance.begin()
-    allowance.check_tokens(10**9)
+    allowance.reserve_tokens(10**9)
     assert allowance.headers() == {}
+
+
+def test_what_may_be_written_is_set_aside_and_the_rest_comes_back():
+    allowance = Allowance(Limits(tokens_per_minute=100), clock=Clock())
+    assert allowance.reserve_tokens(20, 60) == 80
+    with pytest.raises(LimitReached) as caught:  # a second one would overdraw what the first may still use
+        allowance.reserve_tokens(20, 60)
+    assert caught.value.retry_after_seconds == 36
+    allowance.begin()  # what asks for no tokens is not held up
+    allowance.return_tokens(70)
+    assert allowance.headers()["x-ratelimit-remaining-tokens"] == "90"
+    # Who may write more than a minute holds needs the whole of it, and is not locked out.
+    allowance.return_tokens(50)
+    assert allowance.headers()["x-ratelimit-remaining-tokens"] == "100"
+    assert allowance.reserve_tokens(20, 10**6) == 100
+
+
+@given(st.lists(st.tuples(st.integers(1, 50), st.integers(0, 50), st.integers(0, 50)), max_size=40))
+def test_reservations_never_overdraw(asked: list[tuple[int, int, int]]):
+    allowance = Allowance(Limits(tokens_per_minute=100), clock=Clock())
+    used, held = 0, []
+    for prompt, new, written in asked:
+        try:
+            held.append((allowance.reserve_tokens(prompt, new), prompt + min(new, written)))
+        except LimitReached:
+            continue
+    for taken, spent in held:
+        allowance.return_tokens(taken - spent)
+        used += spent
+    assert used <= 100 and allowance.headers()["x-ratelimit-remaining-tokens"] == str(100 - used)

@@ -82,17 +82,20 @@ def test_the_server_writes_every_request_and_no_content(tiny: LanguageModel, wor
         whole = client.post("/v1/completions", json=body, headers=headers).json()
         streamed = client.post("/v1/completions", json=body | {"stream": True}, headers=headers)
         assert streamed.status_code == 200
-        client.post("/v1/completions", json=body, headers={"authorization": "Bearer blm-wrong"})
+        for _ in range(3):
+            client.post("/v1/completions", json=body, headers={"authorization": "Bearer blm-wrong"})
         client.get(f"/v1/models/{CONTENT}?key={key}", headers=headers)
         client.get(f"/{key}", headers=headers)
         client.get("/health")
     path = workspace.root / "audit.jsonl"
     found = lines(path)
+    *found, refused = found
+    assert (refused["key"], refused["address"], refused["status"]) == ("", "testclient", 401)
+    assert refused["count"] == 3
     summary = [(line["key"], line["route"], line["model"], line["status"]) for line in found]
     assert summary == [
         ("alice", "/v1/completions", "tiny", 200),
         ("alice", "/v1/completions", "tiny", 200),
-        ("", "/v1/completions", "", 401),
         ("alice", "/v1/models/{name:path}", "", 404),
         ("alice", "unknown", "", 404),
     ]
@@ -109,3 +112,52 @@ def test_no_log_where_none_is_wanted(tiny: LanguageModel, workspace: Workspace):
     with TestClient(app, base_url="http://localhost") as client:
         client.get("/v1/models")
     assert not (workspace.root / "audit.jsonl").exists()
+
+
+def test_strangers_do_not_fill_the_log(tmp_path: Path):
+    path = tmp_path / "audit.jsonl"
+    log = AuditLog(path, max_bytes=10**7, max_files=1)
+    for second in range(90):
+        for number in range(30):
+            log.refuse(Visit(status=401, began=6_000.0 + second), address=f"10.0.{second % 60}.{number % 5}")
+    assert {line["time"] for line in lines(path)} == {"1970-01-01T01:40:00.000+00:00"}
+    log.refuse(Visit(status=403, began=6_119.0), address="10.0.0.0")
+    log.close()
+    log.close()
+    found = lines(path)
+    assert sum(line["count"] for line in found) == 90 * 30 + 1
+    assert [line["count"] for line in found if line["address"] == "10.0.7.1"] == [6, 6]
+    assert [line["count"] for line in found if line["status"] == 403] == [1]
+
+
+def test_addresses_that_are_counted_are_bounded(tmp_path: Path):
+    log = AuditLog(tmp_path / "audit.jsonl", max_bytes=10**7, max_files=1)
+    for number in range(3_000):
+        log.refuse(Visit(status=401, began=60.0), address=str(number))
+    log.write(Visit(status=200, began=130.0), method="GET", address="")
+    found = lines(log.path)
+    assert len(found) == 1_002 and found[-2]["count"] == 2_000 and found[-2]["address"] == "others"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_the_servers_end_cut_off_is_no_success(
+    tiny: LanguageModel, workspace: Workspace, monkeypatch, stream: bool
+):
+    app = build_app(tiny, workspace=workspace, config=ServeConfig(api_key=""))
+    run_all = tiny.engine.run_all
+
+    def ending(*args, **options):
+        app.state.service.drain.begin()
+        app.state.service.room.close()
+        return run_all(*args, **options)
+
+    monkeypatch.setattr(tiny.engine, "run_all", ending)
+    with TestClient(app, base_url="http://localhost") as client:
+        body = {"model": "tiny", "prompt": "x", "max_tokens": 50, "stream": stream}
+        answer = client.post("/v1/completions", json=body)
+        assert answer.status_code == (200 if stream else 503) and "shutting_down" in answer.text
+        assert client.post("/v1/completions", json=body).status_code == 503  # refused, and by its own name
+    (cut, refused) = lines(workspace.root / "audit.jsonl")
+    assert (cut["status"], cut["model"], cut["key"]) == (503, "tiny", "anonymous")
+    assert (refused["status"], refused["route"], refused["key"]) == (503, "/v1/completions", "anonymous")
+    assert [row["status"] for row in workspace.ledger.requests()] == [503]

@@ -102,3 +102,39 @@ def test_stop_strings(client: TestClient, tiny: LanguageModel):
     stop = text[6:9]
     choice = post(client, prompt="Once", seed=5, max_tokens=40, stop=stop)["choices"][0]
     assert choice["text"] == text[: text.find(stop)] and choice["finish_reason"] == "stop"
+
+
+@pytest.mark.parametrize(
+    ("body", "allowed"),
+    [
+        ({"guided_choice": ["iron", "ore"]}, {"iron", "ore"}),
+        ({"guided_regex": "a|b"}, {"a", "b"}),
+        ({"guided_grammar": 'start: "x" | "y"'}, {"x", "y"}),
+        ({"guided_json": {"enum": [1, 2]}}, {"1", "2"}),
+        ({"structured_outputs": {"choice": ["iron"]}}, {"iron"}),
+        ({"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {"enum": [3]}}}}, {"3"}),
+    ],
+    ids=str,
+)
+def test_structured_answers_as_on_the_chat_route(client: TestClient, body: dict, allowed: set):
+    asked = {"model": "tiny", "prompt": "Once", "max_tokens": 30, "n": 2, "temperature": 1.5, "seed": 1}
+    choices = client.post("/v1/completions", json=asked | body).json()["choices"]
+    assert {choice["text"] for choice in choices} <= allowed and len(choices) == 2
+    lines = client.post("/v1/completions", json=asked | body | {"stream": True, "n": 1}).text.splitlines()
+    text = "".join(json.loads(line[6:])["choices"][0]["text"] for line in lines if line and "[DONE]" not in line)
+    assert text in allowed
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"guided_regex": "("}, "guided_regex"),
+        ({"guided_choice": ["a"], "guided_regex": "a"}, "guided_choice"),
+        ({"response_format": {"type": "json_schema"}}, "response_format.json_schema"),
+        ({"tools": [{}]}, "tools"),
+    ],
+    ids=str,
+)
+def test_structures_that_cannot_be_kept_to_are_named(client: TestClient, body: dict, param: str):
+    answer = client.post("/v1/completions", json={"model": "tiny", "prompt": "Once", **body})
+    assert answer.status_code == 400 and answer.json()["error"]["param"] == param

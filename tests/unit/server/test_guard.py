@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 
 import pytest
 from fastapi.testclient import TestClient
@@ -198,3 +199,28 @@ def test_a_draining_server_lets_nobody_in(tiny: LanguageModel):
         assert client.post("/v1/completions", json=BODY).status_code == 401  # strangers learn nothing
         assert client.get("/metrics", headers=headers).status_code == 200
         assert app.state.service.drain.inside == 0
+
+
+def test_clients_that_are_still_sending_read_why_they_are_refused(tiny: LanguageModel):
+    """Over a socket: a body that is refused early would else end in a broken pipe."""
+    import socket
+
+    import httpx
+    import uvicorn
+
+    app = build_app(tiny, config=ServeConfig(api_key="sesameX", max_body_bytes=100_000))
+    server = uvicorn.Server(uvicorn.Config(app, http="h11", log_config=None, lifespan="on"))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1/completions"
+            data = json.dumps(BODY | {"prompt": "x" * 20_000_000}).encode()
+            for key, status in (("sesameX", 413), ("wrong", 401)):
+                headers = {"content-type": "application/json", "authorization": f"Bearer {key}"}
+                for content in (data, (data[i : i + 65_536] for i in range(0, len(data), 65_536))):
+                    answer = httpx.post(url, content=content, headers=headers, timeout=60)
+                    assert answer.status_code == status and answer.json()["error"]["code"]
+        finally:
+            server.should_exit = True
+            thread.join(30)

@@ -121,11 +121,13 @@ def test_drift_of_what_is_served(tiny: LanguageModel):
             }
 
         first = found("Once upon a time")
-        assert len(first) == 5 and not any(first.values())  # no distance yet
-        assert not any(found("Once upon a time").values())
+        assert len(first) == 7 and not any(first.values())  # no distance yet
+        same = found("Once upon a time")
+        assert not any(value for name, value in same.items() if "p" not in name)
+        assert same["bloomery:drift_distance", "prompt_embedding", "p", "tiny"] == 1.0  # chance alone
         changed = found("Жил был маленький горн")
     alerts = {name[1] for name, value in changed.items() if name[0] == "bloomery:drift_alert" and value}
-    assert {"prompt_length", "prompt_script"} <= alerts
+    assert {"prompt_length", "prompt_script", "prompt_embedding"} <= alerts
     assert changed["bloomery:drift_distance", "ks", "prompt_length", "tiny"] == pytest.approx(
         28 / 30
     )  # compared every 7

@@ -12,8 +12,8 @@ from bloomery.engine import LanguageModel
 from bloomery.server.chat import ChatFormat
 from bloomery.server.metrics import Metrics
 from bloomery.server.replies import encode_json, reply
-from bloomery.server.served import CANCELLED_STATUS, ServedRequest
-from bloomery.server.waiting import WaitingRoom
+from bloomery.server.served import ServedRequest
+from bloomery.server.waiting import CANCELLED_STATUS, WaitingRoom
 
 
 def make(tiny: LanguageModel, room: WaitingRoom, **options) -> ServedRequest:

@@ -74,15 +74,23 @@ def test_values_that_ask_for_nothing(client: TestClient):
 
 @pytest.mark.parametrize(
     ("body", "param"),
-    [({"store": True}, "store"), ({"tools": [{"type": "web_search"}]}, "tools"), ({"background": True}, "background"),
+    [({"store": True}, "store"), ({"tools": [{"type": "web_search"}]}, "tools.0.type"),
+     ({"background": True}, "background"),
      ({"previous_response_id": "resp_1"}, "previous_response_id"), ({"conversation": "c"}, "conversation"),
-     ({"text": {"format": {"type": "json_object"}}}, "text.format"), ({"reasoning": {"effort": "high"}}, "reasoning"),
-     ({"include": ["message.output_text.logprobs"]}, "include"), ({"truncation": "auto"}, "truncation"),
+     ({"text": {"format": {"type": "grammar"}}}, "text.format.type"),
+     ({"reasoning": {"effort": "high"}}, "reasoning"),
+     ({"include": ["reasoning.encrypted_content"]}, "include.0"), ({"truncation": "auto"}, "truncation"),
      ({"top_logprobs": 3}, "top_logprobs"), ({"nonsense": 1}, "nonsense"), ({"tool_choice": "required"}, "tool_choice"),
      ({"input": []}, "input"), ({"input": 3}, None), ({"max_output_tokens": 0}, "max_output_tokens"),
      ({"input": [{"type": "item_reference", "id": "x"}]}, "input.0"),
-     ({"input": [{"type": "function_call_output", "call_id": "x", "output": "y"}]}, "input.0"),
-     ({"input": [{"role": "user"}]}, "input.0"), ({"input": [{"role": "tool", "content": "x"}]}, None),
+     ({"input": [{"type": "function_call_output", "call_id": "x", "output": "y"}]}, "input.0.call_id"),
+     ({"input": [{"type": "function_call", "call_id": "x", "name": "y", "arguments": "z"}]}, "input.0.arguments"),
+     ({"tools": [{"type": "function"}]}, "tools.0.name"), ({"tools": [{"type": "function", "name": "a b"}]}, "tools.0"),
+     ({"text": {"format": {"type": "json_schema", "name": "x"}}}, "text.format.schema"),
+     ({"text": {"format": {"type": "json_schema", "name": "x", "schema": {"not": {}}}}}, "text.format"),
+     ({"tools": [{"type": "function", "name": "a"}], "tool_choice": {"type": "function", "name": "b"}}, "tool_choice"),
+     ({"tools": [{"type": "function", "name": "a"}], "tool_choice": {"type": "mcp"}}, "tool_choice"),
+     ({"input": [{"role": "user"}]}, "input.0.content"), ({"input": [{"role": "tool", "content": "x"}]}, None),
      ({"input": [{"role": "user", "content": [{"type": "input_file", "file_id": "x"}]}]}, "input.0.content.0"),
      ({"input": [{"role": "user", "content": [{"type": "output_text", "text": "x"}]}]}, "input.0.content.0"),
      ({"input": [{"role": "user", "content": [{"type": "input_image", "file_id": "x"}]}]}, "input.0.content.0"),
@@ -95,3 +103,9 @@ def test_what_is_refused_by_name(client: TestClient, body: dict, param: str | No
     assert answer.status_code == 400, answer.text
     error = answer.json()["error"]
     assert error["message"] and (param is None or error["param"] == param)
+
+
+def test_numbers_that_json_does_not_have_are_not_told(client: TestClient):
+    body = b'{"model": "tiny", "input": "x", "max_output_tokens": 1, "metadata": {"a": [NaN, 1e999, 2]}}'
+    answer = client.post(ROUTE, content=body, headers={"content-type": "application/json"})
+    assert answer.status_code == 200 and answer.json()["metadata"] == {"a": [None, None, 2]}

@@ -40,7 +40,7 @@ def test_prompts_of_every_form(prompt):
 @pytest.mark.parametrize(
     ("name", "value"),
     [("tools", [1]), ("suffix", "x"), ("reasoning_effort", "high"),
-     ("store", True), ("response_format", {"type": "json_schema"}), ("tool_choice", "required"), ("audio", {}),
+     ("store", True), ("functions", [{}]), ("tool_choice", "required"), ("audio", {}),
      ("suffix", False), ("max_token", 3), ("x" * 5_000, 1)],
 )  # fmt: skip
 def test_what_asks_for_something_unsupported_is_named(name, value):

@@ -8,8 +8,8 @@ from bloomery.core.workspace import Workspace
 from bloomery.engine import LanguageModel
 from bloomery.server.metrics import Metrics
 from bloomery.server.record import ledger_reader
-from bloomery.server.served import CANCELLED_STATUS, ServedRequest, new_id
-from bloomery.server.waiting import WaitingRoom
+from bloomery.server.served import ServedRequest, new_id
+from bloomery.server.waiting import CANCELLED_STATUS, WaitingRoom
 
 
 @pytest.fixture

@@ -73,3 +73,19 @@ def test_a_new_model_may_take_the_name_of_one_that_is_leaving(tiny: LanguageMode
     assert closed == ["a"] and "a" in shelf
     shelf.clear()
     assert closed == ["a"] and len(shelf) == 0  # the second is not the shelf's to close
+
+
+def test_what_was_to_be_removed_may_stay(tiny: LanguageModel):
+    closed: list[str] = []
+    shelf, visit = Shelf([]), Visit()
+    for name in ("a", "b"):
+        shelf.add(named(tiny, name, closed), owned=True)
+    shelf.lend("a", visit)
+    gone = shelf.remove("a")
+    assert [one["id"] for one in shelf.describe()] == ["b"] and "a" not in shelf and len(shelf) == 1
+    with pytest.raises(ConfigError):  # its name is taken until it has gone
+        shelf.add(named(tiny, "a", closed))
+    assert shelf.keep("a") and [one["id"] for one in shelf.describe()] == ["a", "b"]
+    visit.end()
+    assert not gone.is_set() and closed == []
+    assert shelf.remove("a").is_set() and not shelf.keep("a")

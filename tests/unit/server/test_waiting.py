@@ -9,7 +9,7 @@ import time
 import pytest
 
 from bloomery.core.errors import RequestError
-from bloomery.server.waiting import WaitingRoom
+from bloomery.server.waiting import DeadlinePassed, WaitingRoom
 
 
 def test_items_come_in_order_and_errors_come_out():
@@ -91,6 +91,94 @@ def test_closing_early_sets_cancel_and_the_thread_ends():
         await stream.aclose()
         assert job.cancel.is_set()
         assert await asyncio.to_thread(ended.wait, 5)
+        room.close()
+
+    asyncio.run(main())
+
+
+def order_of(*arrivals: tuple[str, int]) -> list[tuple[str, int]]:
+    """(tenant, priority) of one after the other, all of whom wait for the one place while another has it."""
+    order: list[tuple[str, int]] = []
+
+    async def one(room: WaitingRoom, tenant: str, priority: int) -> None:
+        def make():
+            order.append((tenant, priority))
+            yield 0
+
+        job = room.enter(tenant=tenant, priority=priority)
+        async for _ in room.stream(job, make):
+            pass
+        job.leave()
+
+    async def main() -> None:
+        room = WaitingRoom(max_running=1, max_waiting=99)
+        first = room.stream(room.enter(), lambda: iter([1, 2]))
+        await anext(first)
+        waiting = [asyncio.create_task(one(room, *arrival)) for arrival in arrivals]
+        await asyncio.sleep(0)
+        await first.aclose()
+        await asyncio.gather(*waiting)
+        assert room.running == 0
+        room.close()
+
+    asyncio.run(main())
+    return order
+
+
+def test_tenants_take_turns_and_then_priority_and_then_arrival_count():
+    many = [("many", 5), ("many", 0), ("many", 5), ("many", 0)]
+    assert order_of(*many, ("few", 9), ("few", 1)) == [
+        ("many", 0), ("few", 1), ("many", 0), ("few", 9), ("many", 5), ("many", 5),
+    ]  # fmt: skip
+
+
+def test_nobody_fills_the_room_for_others():
+    async def main() -> None:
+        room = WaitingRoom(max_running=1, max_waiting=10, max_waiting_of_one=2)
+        jobs = [room.enter(tenant="many") for _ in range(3)]
+        with pytest.raises(RequestError) as caught:
+            room.enter(tenant="many")
+        assert caught.value.status == 429 and "of this key" in caught.value.message
+        room.enter(tenant="few")
+        jobs[0].leave()
+        room.enter(tenant="many")
+        room.close()
+
+    asyncio.run(main())
+
+
+def test_a_turn_that_does_not_come_in_time_and_one_that_is_not_wanted_any_more():
+    async def main() -> None:
+        room = WaitingRoom(max_running=1, max_waiting=9)
+        first = room.stream(room.enter(), lambda: iter([1, 2]))
+        await anext(first)
+        late = room.enter(seconds=0.02)
+        with pytest.raises(DeadlinePassed) as caught:
+            await anext(room.stream(late, lambda: iter([1])))
+        assert (caught.value.status, caught.value.code) == (504, "deadline_exceeded")
+        gone = asyncio.create_task(anext(room.stream(room.enter(), lambda: iter([1]))))
+        await asyncio.sleep(0.01)
+        gone.cancel()
+        after = asyncio.create_task(anext(room.stream(room.enter(), lambda: iter([7]))))
+        await asyncio.sleep(0.01)
+        await first.aclose()
+        assert await after == 7
+        room.close()
+
+    asyncio.run(main())
+
+
+def test_a_turn_that_comes_in_the_moment_of_leaving_goes_to_the_next():
+    async def main() -> None:
+        room = WaitingRoom(max_running=1, max_waiting=9)
+        first = room.stream(room.enter(), lambda: iter([1, 2]))
+        await anext(first)
+        leaving = asyncio.create_task(anext(room.stream(room.enter(), lambda: iter([1]))))
+        staying = asyncio.create_task(anext(room.stream(room.enter(), lambda: iter([7]))))
+        await asyncio.sleep(0.01)
+        await first.aclose()  # the turn is given to `leaving`, which has not run since
+        leaving.cancel()
+        assert await asyncio.wait_for(staying, 5) == 7
         room.close()
 
     asyncio.run(main())
