@@ -44,6 +44,10 @@ class CurateConfig:
     """A compressed file is read until it has grown by this factor (and 64 MiB): beyond it is a decompression bomb."""
     shard_bytes: int = 64 * _MIB
     """Uncompressed bytes of a shard of the corpus."""
+    extract: Literal["fast", "quality"] = "fast"
+    """How text is taken out of HTML: resiliparse (fast) or trafilatura (quality, ten times slower). PDF is pdfium's."""
+    extract_seconds: int = 20
+    """Processor seconds that one page may take before it is left out."""
     strict: bool = False
     """Stop at the first problem in a source instead of counting it."""
 
@@ -62,6 +66,7 @@ class CurateConfig:
             "max_document_bytes": (1024, 1 << 30),
             "max_expansion": (1, 1 << 30),
             "shard_bytes": (1024, 1 << 36),
+            "extract_seconds": (1, 3600),
         }
         for key, (low, high) in limits.items():
             if not low <= getattr(self, key) <= high:
