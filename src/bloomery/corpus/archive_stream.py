@@ -63,6 +63,8 @@ class ArchiveStream:
         self._dictionary: Any = self._read_dictionary(head) if self.compression == "zstd" else None
         self._reset(start)
 
+    _decoder: Any
+
     def _reset(self, offset: int) -> None:
         """Go on at an offset of the file; what was buffered is forgotten."""
         self._file.seek(offset)
@@ -70,7 +72,7 @@ class ArchiveStream:
         self._buffer = bytearray()
         self._at = 0  # of the buffer's first byte, counted in decompressed bytes
         self._marks: deque[tuple[int, int]] = deque([(0, offset)] if not self.compression else [])
-        self._decoder: Any = None
+        self._decoder = None
         self._fed = self._made = 0  # bytes of this member, before and after
         self._failure: Damage | None = None
 
@@ -221,17 +223,17 @@ class ArchiveStream:
 
     def _fill_gzip(self) -> bool:
         if self._decoder is None:
-            while self._more(_INPUT_BYTES) and not (stripped := self._raw.lstrip(b"\0")):
-                self._raw = b""
-            if not self._raw:
+            stripped = b""
+            while not stripped and self._more(_INPUT_BYTES):  # members may be padded with zeros
+                self._raw = stripped = self._raw.lstrip(b"\0")
+            if not stripped:
                 return False
-            self._raw = stripped
             self._begin_member(GZIP, zlib.decompressobj(wbits=31))
         if not self._more(_INPUT_BYTES):
             raise Damage("truncated", "the gzip member ends too early")
-        fed = len(self._raw)
-        block = self._decoder.decompress(self._raw, _OUTPUT_BYTES)
-        self._raw = self._decoder.unused_data if self._decoder.eof else self._decoder.unconsumed_tail
+        fed, decoder = len(self._raw), self._decoder
+        block = decoder.decompress(self._raw, _OUTPUT_BYTES)
+        self._raw = decoder.unused_data if decoder.eof else decoder.unconsumed_tail
         self._account(fed - len(self._raw), block)
         return True
 
@@ -252,12 +254,12 @@ class ArchiveStream:
             self._begin_member(ZSTD, self._new_zstd())
         if not self._more(_ZSTD_INPUT_BYTES):
             raise Damage("truncated", "the zstd frame ends too early")
-        data, self._raw = self._raw, b""
+        data, decoder = self._raw, self._decoder
         try:
-            block = self._decoder.decompress(data)
+            block = decoder.decompress(data)
         except zstandard.ZstdError as error:
             raise Damage("damaged", str(error)) from error
-        self._raw = self._decoder.unused_data if self._decoder.eof else b""
+        self._raw = decoder.unused_data if decoder.eof else b""
         self._account(len(data) - len(self._raw), block)
         return True
 

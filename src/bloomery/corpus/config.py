@@ -18,7 +18,8 @@ _MIB = 1024 * 1024
 @dataclass(frozen=True, kw_only=True)
 class CurateConfig:
     sources: tuple[str, ...] = (NAME,)
-    """Files, folders, globs (`docs/**/*.md`), or "python-docs"."""
+    """Files, folders, globs (`docs/**/*.md`), `code:FOLDER` (a source tree), `hf:FOLDER` (a dataset in Hugging Face's
+    layout), or "python-docs"."""
     packages: tuple[str, ...] = DEFAULT_PACKAGES
     """Installed packages whose docstrings are part of python-docs, by import name; one not installed is skipped."""
     text_field: str = "text"
@@ -27,8 +28,9 @@ class CurateConfig:
     """Other fields or columns to keep as metadata."""
     encoding: str = "utf-8"
     """Encoding of text and JSONL files that have no byte-order mark."""
-    split: Literal["hash", "position"] = "hash"
-    """By a hash of each document's text, or at one position of the concatenated text (train, then validation)."""
+    split: Literal["hash", "position", "source"] = "hash"
+    """By a hash of each document's text, at one position of the concatenated text (train, then validation), or as the
+    sources say (`hf:FOLDER`; by hash where they say nothing)."""
     validation_fraction: float = 0.05
     """Share of validation, of documents (hash) or characters (position)."""
     test_fraction: float = 0.05

@@ -30,7 +30,7 @@ from bloomery.corpus.document import Document, content_digest
 from bloomery.corpus.problems import Problems
 from bloomery.corpus.shards import DROPPED_FILE, LineWriter, SplitWriter, read_folder
 from bloomery.corpus.sources import fingerprint, read_sources
-from bloomery.corpus.split import SPLITS, hash_split, position_split, train_characters
+from bloomery.corpus.split import SPLITS, hash_split, own_split, position_split, train_characters
 
 STAGE = "curate"
 REPORT_FILE = "report.json"
@@ -112,7 +112,7 @@ class _Curation:
         self.dropped: Counter[str] = Counter()
         self.folder = run.new_folder()
         self.staged = run.new_folder("staged")
-        self.decontaminates = config.decontaminate_words > 0 and config.split == "hash"
+        self.decontaminates = config.decontaminate_words > 0 and config.split != "position"
         self.characters = 0
         self.kept, self.kept_characters = 0, 0
 
@@ -173,13 +173,14 @@ class _Curation:
                 else:
                     self.kept += 1
                     self.kept_characters += len(document.text)
-                    split = hash_split(
+                    split = own_split(document) if config.split == "source" else None
+                    split = split or hash_split(
                         digest, validation_fraction=config.validation_fraction, test_fraction=config.test_fraction
                     )
                     (staged if split in waits else self.writers)[split].write(document)
 
     def _check_that_it_can_be_divided(self) -> None:
-        if self.config.split != "hash" or self.config.cut_characters or self.kept >= _FEW_DOCUMENTS:
+        if self.config.split == "position" or self.config.cut_characters or self.kept >= _FEW_DOCUMENTS:
             return
         cut = min(_CUT_CHARACTERS, self.kept_characters // _PIECES)
         if cut >= _LEAST_CUT_CHARACTERS:

@@ -12,6 +12,8 @@ from bloomery.core.errors import MissingExtraError
 from bloomery.corpus.streams import COMPRESSIONS, BrokenStream, read_blocks
 
 TEXT, JSONL, PARQUET, TABLE, SEQUENCE, PAGE, WEB = "text", "jsonl", "parquet", "table", "sequence", "page", "web"
+CODE = "code"
+"""A file of a source tree, whatever its suffix."""
 _SUFFIXES = {
     TEXT: (".txt", ".text", ".rst", ".md", ".markdown", ".mdx", ".adoc", ".org", ".tex"),
     JSONL: (".jsonl", ".ndjson"),

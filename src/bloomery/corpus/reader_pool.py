@@ -160,6 +160,7 @@ class ReaderPool:
                 self._idle.append(process)
             job.process = self._idle.pop()
             task = {"path": os.fspath(job.file.path), "kind": job.file.kind, "config": self._settings}
+            task["metadata"] = job.file.metadata
             span = {key: value for key, value in asdict(job.span).items() if key not in ("begin", "end")}
             job.process.give({**task, "span": span, "resume": job.resume, "refused": job.refused})
 

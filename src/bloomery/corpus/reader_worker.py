@@ -112,7 +112,9 @@ def work(task: dict[str, Any], output: _Output) -> None:
     output.span = span
     try:
         problems = _Recorder(output)
-        for document in read_file(Path(task["path"]), config, problems, kind=task["kind"], span=span, guard=guard):
+        for document in read_file(
+            Path(task["path"]), config, problems, kind=task["kind"], metadata=task["metadata"], span=span, guard=guard
+        ):
             _send_document(output, document)
         output.flush()
         output.send("done", span.begin, span.end)

@@ -14,15 +14,16 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from bloomery.corpus.code_files import read_code
 from bloomery.corpus.config import CurateConfig
 from bloomery.corpus.delimited import read_delimited
 from bloomery.corpus.document import Document, readable
-from bloomery.corpus.formats import JSONL, PAGE, PARQUET, SEQUENCE, TABLE, WEB, format_of, kind_of
+from bloomery.corpus.formats import CODE, JSONL, PAGE, PARQUET, SEQUENCE, TABLE, WEB, format_of, kind_of
 from bloomery.corpus.guard import Guard
 from bloomery.corpus.page_files import read_page
 from bloomery.corpus.problems import Problems
@@ -50,10 +51,13 @@ def read_file(
     problems: Problems,
     *,
     kind: str = "",
+    metadata: Mapping[str, Any] | None = None,
     span: Span | None = None,
     guard: Guard | None = None,
 ) -> Iterator[Document]:
     """The documents of a file, or of a span of it, by its format (`kind`, else its own); an unknown one is text.
+
+    `metadata` is what the file's source says of it.
 
     BrokenStream if it cannot be read at all, MissingExtraError where the format needs a library that is not there.
     """
@@ -65,6 +69,8 @@ def read_file(
         yield from read_web_archive(path, config, problems, span=span, guard=guard)
     elif kind == PAGE:
         yield from read_page(path, config, problems, guard=guard)
+    elif kind == CODE:
+        yield from read_code(path, config, problems, metadata or {})
     elif kind == SEQUENCE:
         yield from read_sequences(path, config, problems, span=span)
     elif kind == TABLE:

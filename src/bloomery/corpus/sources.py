@@ -1,8 +1,8 @@
 """Sources: from what the user named to documents.
 
-A source is "python-docs", a file, a folder (read recursively: text, Markdown, JSONL and Parquet by suffix, compressed
-or not, hidden ones left out) or a glob. Files come in name order, so the same files give the same corpus. This module
-does not know how a file is read (readers), nor splits or shards.
+A source is "python-docs", a file, a folder (read recursively, by suffix, compressed or not, hidden ones left out), a
+glob, `code:FOLDER` (a source tree) or `hf:FOLDER` (a Hugging Face dataset). Files come in name order, so the same files
+give the same corpus. This module does not know how a file is read (readers), nor splits or shards.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 
 from bloomery.core.config import digest
 from bloomery.core.errors import ConfigError, DataError
+from bloomery.corpus import hub_datasets, source_trees
 from bloomery.corpus.config import CurateConfig
 from bloomery.corpus.document import Document, cut_text
 from bloomery.corpus.formats import KINDS, check_packages_of, extracted, format_of, kind_of
@@ -46,7 +47,10 @@ def fingerprint(config: CurateConfig) -> str:
 
 
 def source_files(source: str) -> Iterator[SourceFile]:
-    """The files of a source, in name order. ConfigError if it names none."""
+    """The files of a source, in name order (`hf:` split by split). ConfigError if it names none."""
+    if source.startswith((source_trees.PREFIX, hub_datasets.PREFIX)):
+        yield from _prefixed(source)
+        return
     try:
         path = Path(source).expanduser()
     except RuntimeError as error:
@@ -68,6 +72,16 @@ def source_files(source: str) -> Iterator[SourceFile]:
         raise ConfigError(f"{source!r} is not a path: {error}", hint="give a file, a folder or a glob") from error
 
 
+def _prefixed(source: str) -> Iterator[SourceFile]:
+    trees = source.startswith(source_trees.PREFIX)
+    try:
+        yield from source_trees.tree_files(source) if trees else hub_datasets.dataset_files(source)
+    except OSError as error:
+        raise _unreadable(Path(source), error) from error
+    except (ValueError, RuntimeError) as error:  # a NUL byte in the name, or ~ of nobody
+        raise ConfigError(f"{source!r} is not a path: {error}", hint="give a folder") from error
+
+
 def _matching(pattern: str) -> Iterator[SourceFile]:
     names = sorted(glob.glob(str(Path(pattern).expanduser()), recursive=True))  # noqa: PTH207 absolute patterns too
     found = [Path(name) for name in names if Path(name).is_file()]
@@ -87,7 +101,7 @@ def _in_folder(folder: Path) -> Iterator[SourceFile]:
     if not found:
         known = " ".join(sorted(KINDS))
         raise ConfigError(
-            f"{folder} holds no text, Markdown, JSONL or Parquet file",
+            f"{folder} holds no file of a known format",
             hint=f"files are known by {known}, also with {' '.join(COMPRESSIONS)}; a glob takes any",
         )
 
@@ -148,7 +162,7 @@ def _whole(config: CurateConfig, problems: Problems, workers: int) -> Iterator[D
         else:
             for file in source_files(source):
                 try:
-                    for document in read_file(file.path, config, problems, kind=file.kind):
+                    for document in read_file(file.path, config, problems, kind=file.kind, metadata=file.metadata):
                         yield replace(document, metadata={**file.metadata, **document.metadata})
                 except BrokenStream as error:
                     broken(file, error)
