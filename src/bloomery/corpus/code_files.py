@@ -22,7 +22,7 @@ from bloomery.corpus.rows import tolerable
 from bloomery.corpus.streams import BrokenStream, as_utf8, decode, read_blocks
 
 _VENDORED = frozenset(
-    [
+    {
         "node_modules",
         "bower_components",
         "vendor",
@@ -41,7 +41,7 @@ _VENDORED = frozenset(
         "jspm_packages",
         "_vendor",
         "deps",
-    ]
+    }
 )
 _GENERATED_NAMES = re.compile(
     r".*_pb2(?:_grpc)?\.pyi?|.*\.pb\.(?:go|cc|h)|.*\.g\.(?:dart|cs)|.*\.designer\.cs|.*\.map|package-lock\.json"

@@ -105,7 +105,7 @@ def _quality(text: str, url: str) -> tuple[str, dict[str, Any]]:
         import trafilatura
     except ImportError:
         raise MissingExtraError("trafilatura", "web", "extracting with quality") from None
-    found: Any = trafilatura.bare_extraction(text, url=url or None, with_metadata=True)
+    found: Any = trafilatura.bare_extraction(text, url=url or None, with_metadata=True, include_comments=False)
     if found is None:
         return "", {}
     values = {key: getattr(found, key, None) for key in ("title", "author", "date", "sitename")}
