@@ -11,12 +11,17 @@ from bloomery.cli.options import Common, Fresh, Overrides, RecipeFile, read_reci
 if TYPE_CHECKING:
     from bloomery.core.recipe import Recipe
 
+_MAX_WORKERS = 1024
+
 
 def curate(
     *sources: Annotated[str, Parameter(help='Files, folders, globs or "python-docs" [default: the recipe\'s].')],
     pictures: Annotated[
         bool, Parameter(negative=(), help="A corpus of pictures with captions, of the recipe's [pictures].")
     ] = False,
+    workers: Annotated[
+        int, Parameter(help="Processes that read [default: one for each processor]; the corpus is the same.")
+    ] = 0,
     recipe: RecipeFile = None,
     set_: Overrides = None,
     fresh: Fresh = False,
@@ -24,6 +29,7 @@ def curate(
 ) -> None:
     """Documents in, a corpus out: deduplicated, split, decontaminated, with a reason for every drop."""
     common = common or Common()
+    from bloomery.core.errors import ConfigError
     from bloomery.corpus import CurateConfig
     from bloomery.corpus import curate as curate_stage
 
@@ -32,7 +38,11 @@ def curate(
         _curate_pictures(sources, settings, fresh, common)
         return
     config = settings.table("curate", CurateConfig)
-    made = curate_stage(sources or config.sources, config=config, workspace=common.workspace(), fresh=fresh)
+    if not 0 <= workers <= _MAX_WORKERS:
+        raise ConfigError(f"workers should be from 0 to {_MAX_WORKERS}")
+    made = curate_stage(
+        sources or config.sources, config=config, workspace=common.workspace(), fresh=fresh, workers=workers
+    )
     metrics = made.metrics
     lines = [
         f"{split}: {count:,} documents, {metrics['text_bytes'][split]:,} bytes"

@@ -10,12 +10,13 @@ _VERBS = {
     "tokens": "The next token's distribution, or a blank's, before and after sampling filters.",
     "lens": "What the model would say after each of its layers.",
     "neighbours": "The tokens nearest to a token in the embedding.",
+    "source": "The first documents of a file or folder as they are read, and what is refused.",
     "batch": "What training would show a model, and what it would learn where.",
 }
 
 app = App(
     name="inspect",
-    help="Look into a model: attention, tokens, layers, embeddings; and into batches.",
+    help="Look into a model: attention, tokens, layers, embeddings; and into batches and sources.",
     help_format="plaintext",
 )
 for _place, (_verb, _summary) in enumerate(_VERBS.items()):

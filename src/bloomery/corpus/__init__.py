@@ -3,6 +3,7 @@
 from bloomery.corpus.config import CurateConfig
 from bloomery.corpus.curate import curate, curate_inputs
 from bloomery.corpus.document import Document
+from bloomery.corpus.peek import Peek, peek
 from bloomery.corpus.picture_sources import PicturesConfig
 from bloomery.corpus.pictures import PICTURES, Picture, curate_pictures, curate_pictures_inputs, read_pictures
 from bloomery.corpus.shards import read_documents
@@ -11,12 +12,14 @@ __all__ = [
     "PICTURES",
     "CurateConfig",
     "Document",
+    "Peek",
     "Picture",
     "PicturesConfig",
     "curate",
     "curate_inputs",
     "curate_pictures",
     "curate_pictures_inputs",
+    "peek",
     "read_documents",
     "read_pictures",
 ]

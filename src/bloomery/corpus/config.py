@@ -18,7 +18,8 @@ _MIB = 1024 * 1024
 @dataclass(frozen=True, kw_only=True)
 class CurateConfig:
     sources: tuple[str, ...] = (NAME,)
-    """Files, folders, globs (`docs/**/*.md`), or "python-docs"."""
+    """Files, folders, globs (`docs/**/*.md`), `code:FOLDER` (a source tree), `hf:FOLDER` (a dataset in Hugging Face's
+    layout), or "python-docs"."""
     packages: tuple[str, ...] = DEFAULT_PACKAGES
     """Installed packages whose docstrings are part of python-docs, by import name; one not installed is skipped."""
     text_field: str = "text"
@@ -27,8 +28,9 @@ class CurateConfig:
     """Other fields or columns to keep as metadata."""
     encoding: str = "utf-8"
     """Encoding of text and JSONL files that have no byte-order mark."""
-    split: Literal["hash", "position"] = "hash"
-    """By a hash of each document's text, or at one position of the concatenated text (train, then validation)."""
+    split: Literal["hash", "position", "source"] = "hash"
+    """By a hash of each document's text, at one position of the concatenated text (train, then validation), or as the
+    sources say (`hf:FOLDER`; by hash where they say nothing)."""
     validation_fraction: float = 0.05
     """Share of validation, of documents (hash) or characters (position)."""
     test_fraction: float = 0.05
@@ -44,6 +46,10 @@ class CurateConfig:
     """A compressed file is read until it has grown by this factor (and 64 MiB): beyond it is a decompression bomb."""
     shard_bytes: int = 64 * _MIB
     """Uncompressed bytes of a shard of the corpus."""
+    extract: Literal["fast", "quality"] = "fast"
+    """How text is taken out of HTML: resiliparse (fast) or trafilatura (quality, ten times slower). PDF is pdfium's."""
+    extract_seconds: int = 20
+    """Processor seconds that one page may take before it is left out."""
     strict: bool = False
     """Stop at the first problem in a source instead of counting it."""
 
@@ -62,6 +68,7 @@ class CurateConfig:
             "max_document_bytes": (1024, 1 << 30),
             "max_expansion": (1, 1 << 30),
             "shard_bytes": (1024, 1 << 36),
+            "extract_seconds": (1, 3600),
         }
         for key, (low, high) in limits.items():
             if not low <= getattr(self, key) <= high:

@@ -30,7 +30,7 @@ from bloomery.corpus.document import Document, content_digest
 from bloomery.corpus.problems import Problems
 from bloomery.corpus.shards import DROPPED_FILE, LineWriter, SplitWriter, read_folder
 from bloomery.corpus.sources import fingerprint, read_sources
-from bloomery.corpus.split import SPLITS, hash_split, position_split, train_characters
+from bloomery.corpus.split import SPLITS, hash_split, own_split, position_split, train_characters
 
 STAGE = "curate"
 REPORT_FILE = "report.json"
@@ -61,12 +61,14 @@ def curate(
     config: CurateConfig | None = None,
     workspace: Workspace | str | Path | None = None,
     fresh: bool = False,
+    workers: int = 0,
 ) -> Artifact:
     """Make a corpus of files, folders, globs or "python-docs"; an artifact of kind "corpus".
 
     `sources` overrides `config.sources`, whose default is "python-docs". Metrics: documents and text_bytes (UTF-8)
     per split, documents dropped by reason (empty, duplicate, overlaps_test, overlaps_validation), and the number of
-    problems met in the sources, which `report.json` lists. The same sources and config give the same bytes.
+    problems met in the sources, which `report.json` lists. The same sources and config give the same bytes, whatever
+    the number of `workers` (processes that read; 0: one for each processor).
 
     ConfigError for a path or glob that names nothing, DataError for a binary file given by name, for sources that
     leave no training document, and, with `strict`, for the first problem.
@@ -84,13 +86,13 @@ def curate(
 
     with Run(workspace, inputs, meter=open_meter()) as run:
         try:
-            return _Curation(run, config).work()
+            return _Curation(run, config, workers).work()
         except _TooFewDocuments as few:
             run.note(
                 f"only {few.documents} documents: cut at blank lines into pieces of about {few.cut_characters:,}"
                 " characters, so that there is something to train, validate and test on (cut_characters sets the size)"
             )
-            return _Curation(run, replace(config, cut_characters=few.cut_characters)).work()
+            return _Curation(run, replace(config, cut_characters=few.cut_characters), workers).work()
 
 
 class _TooFewDocuments(Exception):
@@ -104,13 +106,13 @@ class _TooFewDocuments(Exception):
 class _Curation:
     """One run of the stage: the folders, counts and writers that its phases share."""
 
-    def __init__(self, run: Run, config: CurateConfig) -> None:
-        self.run, self.config = run, config
-        self.problems = Problems(strict=config.strict)
+    def __init__(self, run: Run, config: CurateConfig, workers: int) -> None:
+        self.run, self.config, self.workers = run, config, workers
+        self.problems = Problems(strict=config.strict, dropped=self._drop_record)
         self.dropped: Counter[str] = Counter()
         self.folder = run.new_folder()
         self.staged = run.new_folder("staged")
-        self.decontaminates = config.decontaminate_words > 0 and config.split == "hash"
+        self.decontaminates = config.decontaminate_words > 0 and config.split != "position"
         self.characters = 0
         self.kept, self.kept_characters = 0, 0
 
@@ -158,7 +160,7 @@ class _Curation:
                 name: stack.enter_context(SplitWriter(self.staged, name, shard_bytes=_STAGED_SHARD_BYTES, level=1))
                 for name in ("train", "validation", "all")
             }
-            for document in self._shown(read_sources(config, self.problems)):
+            for document in self._shown(read_sources(config, self.problems, workers=self.workers)):
                 if not document.text.strip():
                     self._drop(document, "empty")
                     continue
@@ -171,13 +173,14 @@ class _Curation:
                 else:
                     self.kept += 1
                     self.kept_characters += len(document.text)
-                    split = hash_split(
+                    split = own_split(document) if config.split == "source" else None
+                    split = split or hash_split(
                         digest, validation_fraction=config.validation_fraction, test_fraction=config.test_fraction
                     )
                     (staged if split in waits else self.writers)[split].write(document)
 
     def _check_that_it_can_be_divided(self) -> None:
-        if self.config.split != "hash" or self.config.cut_characters or self.kept >= _FEW_DOCUMENTS:
+        if self.config.split == "position" or self.config.cut_characters or self.kept >= _FEW_DOCUMENTS:
             return
         cut = min(_CUT_CHARACTERS, self.kept_characters // _PIECES)
         if cut >= _LEAST_CUT_CHARACTERS:
@@ -217,6 +220,11 @@ class _Curation:
     def _drop(self, document: Document, reason: str, detail: str = "") -> None:
         self.dropped[reason] += 1
         self.drops.write({"id": document.id, "source": document.source, "reason": reason, "detail": detail})
+
+    def _drop_record(self, reason: str, where: str, detail: str) -> None:
+        """A record of the sources that gave no document, so that every one of them stands somewhere."""
+        self.dropped[reason] += 1
+        self.drops.write({"id": "", "source": where, "reason": reason, "detail": detail})
 
     def _shown(self, documents: Iterable[Document]) -> Iterator[Document]:
         """The documents, with progress a few times a second."""

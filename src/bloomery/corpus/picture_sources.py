@@ -18,8 +18,8 @@ from typing import IO, Any, Literal, cast
 from bloomery.core.config import digest
 from bloomery.core.errors import ConfigError
 from bloomery.corpus.document import readable
+from bloomery.corpus.formats import JSONL_SUFFIXES, PARQUET_SUFFIXES, kind_of
 from bloomery.corpus.problems import Problems
-from bloomery.corpus.readers import JSONL_SUFFIXES, PARQUET_SUFFIXES, kind_of
 from bloomery.corpus.sources import source_files, walk
 from bloomery.corpus.streams import BrokenStream, lines, read_blocks
 

@@ -6,6 +6,7 @@ This module does not know how anything is read.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +23,8 @@ class Problems:
     strict: bool = False
     counts: Counter[str] = field(default_factory=Counter)
     listed: list[dict[str, Any]] = field(default_factory=list)
+    dropped: Callable[[str, str, str], None] | None = None
+    """Is told of every record that gave no document: reason, where, detail."""
 
     def add(self, reason: str, where: str, detail: str = "") -> None:
         """`reason` is a short word, `where` a file with its line or row, `detail` one line of explanation."""
@@ -32,6 +35,16 @@ class Problems:
         self.counts[reason] += 1
         if len(self.listed) < LISTED:
             self.listed.append({"reason": reason, "where": where, "detail": detail[:300]})
+
+    def drop(self, reason: str, where: str, detail: str = "") -> None:
+        """A record that gives no document without being broken: a picture, an error page, a header."""
+        if self.dropped is not None:
+            self.dropped(reason, readable(where), " ".join(readable(detail).split())[:300])
+
+    def refuse(self, reason: str, where: str, detail: str = "") -> None:
+        """A record that gives no document because it is broken: a problem, and dropped."""
+        self.add(reason, where, detail)
+        self.drop(reason, where, detail)
 
     @property
     def total(self) -> int:

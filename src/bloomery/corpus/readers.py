@@ -1,4 +1,4 @@
-"""Readers: the documents of one text, JSONL or Parquet file.
+"""Readers: the documents of one file, by its format; text, JSONL and Parquet are read here.
 
 What cannot be read is told to `Problems` with file and line, and everything else is kept:
 
@@ -19,42 +19,71 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from bloomery.core.config import canonical_json
+from bloomery.corpus.code_files import read_code
 from bloomery.corpus.config import CurateConfig
+from bloomery.corpus.delimited import read_delimited
 from bloomery.corpus.document import Document, readable
+from bloomery.corpus.formats import CODE, JSONL, PAGE, PARQUET, SEQUENCE, TABLE, WEB, format_of, kind_of
+from bloomery.corpus.guard import Guard
+from bloomery.corpus.page_files import read_page
 from bloomery.corpus.problems import Problems
-from bloomery.corpus.streams import COMPRESSIONS, BrokenStream, as_utf8, decode, lines, read_blocks
+from bloomery.corpus.rows import field_of, row_document, tolerable
+from bloomery.corpus.sequences import read_sequences
+from bloomery.corpus.span import Span
+from bloomery.corpus.streams import COMPRESSIONS, BrokenStream, as_utf8, decode, lines, read_blocks, span_blocks
+from bloomery.corpus.web_records import read_web_archive
 
 if TYPE_CHECKING:
     from pyarrow.parquet import ParquetFile
 
-_MAX_INVALID_SHARE = 0.01
 _BATCH_ROWS = 256
 _COLUMN_BUFFER_BYTES = 1024 * 1024
 # Reasons of a BrokenStream that say that the file as a whole is not to be read; the others are told and passed over.
 FATAL = ("binary", "unreadable")
-JSONL_SUFFIXES = (".jsonl", ".ndjson")
-PARQUET_SUFFIXES = (".parquet",)
-TEXT_SUFFIXES = (".txt", ".text", ".rst", ".md", ".markdown", ".mdx", ".adoc", ".org", ".tex")
 
 
-def kind_of(path: Path) -> str:
-    """The suffix that decides how a file is read: the last one before a compression's, in lower case."""
-    name = path.with_suffix("") if path.suffix.lower() in COMPRESSIONS else path
-    return name.suffix.lower()
+__all__ = ["kind_of", "read_file", "read_jsonl", "read_parquet", "read_text"]
 
 
-def read_file(path: Path, config: CurateConfig, problems: Problems) -> Iterator[Document]:
-    """The documents of a file, by its suffix; an unknown one is text. BrokenStream if it cannot be read at all."""
-    kind = kind_of(path)
-    if kind in PARQUET_SUFFIXES:
-        yield from read_parquet(path, config, problems)
-        return
-    blocks = as_utf8(read_blocks(path, max_expansion=config.max_expansion), config.encoding)
-    if kind in JSONL_SUFFIXES:
-        yield from read_jsonl(blocks, readable(str(path)), config, problems)
+def read_file(
+    path: Path,
+    config: CurateConfig,
+    problems: Problems,
+    *,
+    kind: str = "",
+    metadata: Mapping[str, Any] | None = None,
+    span: Span | None = None,
+    guard: Guard | None = None,
+) -> Iterator[Document]:
+    """The documents of a file, or of a span of it, by its format (`kind`, else its own); an unknown one is text.
+
+    `metadata` is what the file's source says of it.
+
+    BrokenStream if it cannot be read at all, MissingExtraError where the format needs a library that is not there.
+    """
+    kind, name = kind or format_of(path), readable(str(path))
+    span = span or Span()
+    if kind == PARQUET:
+        yield from read_parquet(path, config, problems, span=span)
+    elif kind == WEB:
+        yield from read_web_archive(path, config, problems, span=span, guard=guard)
+    elif kind == PAGE:
+        yield from read_page(path, config, problems, guard=guard)
+    elif kind == CODE:
+        yield from read_code(path, config, problems, metadata or {})
+    elif kind == SEQUENCE:
+        yield from read_sequences(path, config, problems, span=span)
+    elif kind == TABLE:
+        yield from read_delimited(path, config, problems, span=span)
+    elif span.start:
+        first = span.lines + 2  # the lines before, and the one in which the span starts
+        yield from read_jsonl(span_blocks(path, span), name, config, problems, first_line=first)
     else:
-        yield from read_text(blocks, readable(str(path)), config, problems)
+        whole = span.stop is None
+        raw = read_blocks(path, max_expansion=config.max_expansion) if whole else span_blocks(path, span)
+        blocks = as_utf8(raw, config.encoding)
+        yield from (read_jsonl if kind == JSONL else read_text)(blocks, name, config, problems)
+        span.begin = 0
 
 
 def read_text(blocks: Iterable[bytes], name: str, config: CurateConfig, problems: Problems) -> Iterator[Document]:
@@ -98,24 +127,19 @@ def _border(buffer: bytearray, limit: int) -> int:
 
 def _text(data: bytes, name: str, line: int, metadata: dict[str, Any], problems: Problems) -> Iterator[Document]:
     text, invalid, first = decode(data)
-    if invalid and not _tolerable(invalid, text, f"{name}, line {line + first - 1}", problems):
+    if invalid and not tolerable(invalid, text, f"{name}, line {line + first - 1}", problems):
         return
     yield Document.of(text, name, metadata)
 
 
-def _tolerable(invalid: int, text: str, where: str, problems: Problems) -> bool:
-    if invalid > _MAX_INVALID_SHARE * len(text):
-        problems.add("other_encoding", where, f"{invalid:,} of {len(text):,} characters are invalid; set encoding")
-        return False
-    problems.add("invalid_bytes", where, f"{invalid:,} replaced")
-    return True
-
-
-def read_jsonl(blocks: Iterable[bytes], name: str, config: CurateConfig, problems: Problems) -> Iterator[Document]:
+def read_jsonl(
+    blocks: Iterable[bytes], name: str, config: CurateConfig, problems: Problems, *, first_line: int = 1
+) -> Iterator[Document]:
     """The object of every line whose `text_field` is a string. Blank lines are passed over."""
-    number = 0
+    number = first_line - 1
     try:
-        for number, line in lines(blocks, max_bytes=config.max_document_bytes):
+        for counted, line in lines(blocks, max_bytes=config.max_document_bytes):
+            number = counted + first_line - 1
             where = f"{name}, line {number}"
             if line is None:
                 problems.add("line_too_long", where, f"more than {config.max_document_bytes:,} bytes")
@@ -124,7 +148,7 @@ def read_jsonl(blocks: Iterable[bytes], name: str, config: CurateConfig, problem
                 continue
             row = _object(line, where, problems)
             if row is not None:
-                yield from _row(row, {"line": number}, name, where, config, problems)
+                yield from row_document(row, {"line": number}, name, where, config, problems)
     except BrokenStream as error:
         if error.reason in FATAL:
             raise
@@ -133,7 +157,7 @@ def read_jsonl(blocks: Iterable[bytes], name: str, config: CurateConfig, problem
 
 def _object(line: bytes, where: str, problems: Problems) -> dict[str, Any] | None:
     text, invalid, _ = decode(line)
-    if invalid and not _tolerable(invalid, text, where, problems):
+    if invalid and not tolerable(invalid, text, where, problems):
         return None
     try:
         row = json.loads(text)
@@ -146,45 +170,15 @@ def _object(line: bytes, where: str, problems: Problems) -> dict[str, Any] | Non
     return row
 
 
-def _row(
-    row: Mapping[str, Any], metadata: dict[str, Any], name: str, where: str, config: CurateConfig, problems: Problems
+def read_parquet(
+    path: Path, config: CurateConfig, problems: Problems, *, span: Span | None = None
 ) -> Iterator[Document]:
-    text = _field(row, config.text_field)
-    if not isinstance(text, str):
-        keys = ", ".join(list(row)[:8])
-        problems.add("missing_text", where, f'no string in "{config.text_field}"; there is: {keys}')
-        return
-    clean = readable(text)
-    if clean != text:
-        problems.add("invalid_bytes", where, "lone surrogates replaced")
-    for field in config.metadata_fields:
-        value = _field(row, field)
-        if value is not None:
-            metadata[field] = _plain(value)
-    yield Document.of(clean, name, metadata)
+    """The rows of a Parquet file, a few hundred in memory at a time; a damaged row group is left out.
 
-
-def _field(row: Mapping[str, Any], field: str) -> Any:
-    if field in row:
-        return row[field]
-    value: Any = row
-    for key in field.split("."):
-        value = value.get(key) if isinstance(value, Mapping) else None
-    return value
-
-
-def _plain(value: Any) -> Any:
-    """The value if it is JSON data, else its text (dates, NaN)."""
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "replace")
-    try:
-        return json.loads(canonical_json(value))
-    except (TypeError, ValueError, RecursionError):
-        return str(value)
-
-
-def read_parquet(path: Path, config: CurateConfig, problems: Problems) -> Iterator[Document]:
-    """The rows of a Parquet file, a few hundred in memory at a time; a damaged row group is left out."""
+    A span counts row groups.
+    """
+    span = span or Span()
+    span.begin, span.end = span.start, span.stop
     import pyarrow
     from pyarrow.parquet import ParquetFile
 
@@ -212,9 +206,10 @@ def read_parquet(path: Path, config: CurateConfig, problems: Problems) -> Iterat
             )
             return
         first = 0
-        for group in range(file.num_row_groups):
+        for group in range(file.num_row_groups if span.stop is None else span.stop):
             try:
-                yield from _row_group(file, group, first, path, config, problems)
+                if group >= span.start:
+                    yield from _row_group(file, group, first, path, config, problems)
             except (pyarrow.ArrowException, OSError, ValueError) as error:
                 problems.add("damaged", f"{path}, row group {group}", str(error))
             first += file.metadata.row_group(group).num_rows
@@ -235,16 +230,16 @@ def _checked(
     row: dict[str, Any], number: int, path: Path, config: CurateConfig, problems: Problems
 ) -> Iterator[Document]:
     where = f"{path}, row {number}"
-    text = _field(row, config.text_field)
+    text = field_of(row, config.text_field)
     if isinstance(text, (str, bytes)) and len(text) > config.max_document_bytes:
         problems.add("row_too_long", where, f"more than {config.max_document_bytes:,} bytes")
         return
     if isinstance(text, bytes):
         text, invalid, _ = decode(text)
-        if invalid and not _tolerable(invalid, text, where, problems):
+        if invalid and not tolerable(invalid, text, where, problems):
             return
         row = {**row, config.text_field: text}
-    yield from _row(row, {"row": number}, readable(str(path)), where, config, problems)
+    yield from row_document(row, {"row": number}, readable(str(path)), where, config, problems)
 
 
 def _rows(batch: Any) -> Iterator[dict[str, Any]]:

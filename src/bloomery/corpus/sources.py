@@ -1,8 +1,8 @@
 """Sources: from what the user named to documents.
 
-A source is "python-docs", a file, a folder (read recursively: text, Markdown, JSONL and Parquet by suffix, compressed
-or not, hidden ones left out) or a glob. Files come in name order, so the same files give the same corpus. This module
-does not know how a file is read (readers), nor splits or shards.
+A source is "python-docs", a file, a folder (read recursively, by suffix, compressed or not, hidden ones left out), a
+glob, `code:FOLDER` (a source tree) or `hf:FOLDER` (a Hugging Face dataset). Files come in name order, so the same files
+give the same corpus. This module does not know how a file is read (readers), nor splits or shards.
 """
 
 from __future__ import annotations
@@ -10,27 +10,24 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 from bloomery.core.config import digest
 from bloomery.core.errors import ConfigError, DataError
+from bloomery.corpus import hub_datasets, source_trees
 from bloomery.corpus.config import CurateConfig
 from bloomery.corpus.document import Document, cut_text
+from bloomery.corpus.formats import KINDS, check_packages_of, extracted, format_of, kind_of
 from bloomery.corpus.problems import Problems
 from bloomery.corpus.python_docs import NAME, missing_packages, python_documents, versions
-from bloomery.corpus.readers import JSONL_SUFFIXES, PARQUET_SUFFIXES, TEXT_SUFFIXES, kind_of, read_file
+from bloomery.corpus.reader_pool import ReaderPool
+from bloomery.corpus.readers import read_file
+from bloomery.corpus.source_file import SourceFile
 from bloomery.corpus.streams import COMPRESSIONS, BrokenStream
 
-_SUFFIXES = frozenset(JSONL_SUFFIXES + PARQUET_SUFFIXES + TEXT_SUFFIXES)
-
-
-@dataclass(frozen=True)
-class SourceFile:
-    """`named` says that the user gave this very path, so that a file that cannot be read at all is an error."""
-
-    path: Path
-    named: bool
+# Less than this is read sooner than processes are started.
+_POOL_BYTES = 64 * 1024 * 1024
 
 
 def fingerprint(config: CurateConfig) -> str:
@@ -50,7 +47,10 @@ def fingerprint(config: CurateConfig) -> str:
 
 
 def source_files(source: str) -> Iterator[SourceFile]:
-    """The files of a source, in name order. ConfigError if it names none."""
+    """The files of a source, in name order (`hf:` split by split). ConfigError if it names none."""
+    if source.startswith((source_trees.PREFIX, hub_datasets.PREFIX)):
+        yield from _prefixed(source)
+        return
     try:
         path = Path(source).expanduser()
     except RuntimeError as error:
@@ -72,6 +72,16 @@ def source_files(source: str) -> Iterator[SourceFile]:
         raise ConfigError(f"{source!r} is not a path: {error}", hint="give a file, a folder or a glob") from error
 
 
+def _prefixed(source: str) -> Iterator[SourceFile]:
+    trees = source.startswith(source_trees.PREFIX)
+    try:
+        yield from source_trees.tree_files(source) if trees else hub_datasets.dataset_files(source)
+    except OSError as error:
+        raise _unreadable(Path(source), error) from error
+    except (ValueError, RuntimeError) as error:  # a NUL byte in the name, or ~ of nobody
+        raise ConfigError(f"{source!r} is not a path: {error}", hint="give a folder") from error
+
+
 def _matching(pattern: str) -> Iterator[SourceFile]:
     names = sorted(glob.glob(str(Path(pattern).expanduser()), recursive=True))  # noqa: PTH207 absolute patterns too
     found = [Path(name) for name in names if Path(name).is_file()]
@@ -85,13 +95,13 @@ def _matching(pattern: str) -> Iterator[SourceFile]:
 def _in_folder(folder: Path) -> Iterator[SourceFile]:
     found = False
     for path in walk(folder):
-        if kind_of(path) in _SUFFIXES:
+        if kind_of(path) in KINDS:
             found = True
             yield SourceFile(path, named=False)
     if not found:
-        known = " ".join(sorted(_SUFFIXES))
+        known = " ".join(sorted(KINDS))
         raise ConfigError(
-            f"{folder} holds no text, Markdown, JSONL or Parquet file",
+            f"{folder} holds no file of a known format",
             hint=f"files are known by {known}, also with {' '.join(COMPRESSIONS)}; a glob takes any",
         )
 
@@ -119,12 +129,14 @@ def _unreadable(path: Path, error: OSError) -> DataError:
     return DataError(f"cannot read {where}: {error.strerror or error}", hint="check its permissions")
 
 
-def read_sources(config: CurateConfig, problems: Problems) -> Iterator[Document]:
+def read_sources(config: CurateConfig, problems: Problems, *, workers: int = 0) -> Iterator[Document]:
     """Every document of every source, in order, cut at `cut_characters` if that is given.
 
-    DataError for a file given by name that is binary or cannot be opened; elsewhere that is a problem.
+    `workers` processes read at once, 0 is one for each processor; the documents are the same for any. Pages are always
+    taken apart in a process of their own. DataError for a file given by name that is binary or cannot be opened
+    (elsewhere that is a problem), and for a worker that dies.
     """
-    for document in _whole(config, problems):
+    for document in _whole(config, problems, workers or _processors()):
         if not 0 < config.cut_characters < len(document.text):
             yield document
             continue
@@ -132,18 +144,45 @@ def read_sources(config: CurateConfig, problems: Problems) -> Iterator[Document]
             yield Document.of(text, document.source, {**document.metadata, "cut": part})
 
 
-def _whole(config: CurateConfig, problems: Problems) -> Iterator[Document]:
+def _whole(config: CurateConfig, problems: Problems, workers: int) -> Iterator[Document]:
+    def broken(file: SourceFile, error: BrokenStream) -> None:
+        if file.named:
+            hint = "give text, Markdown, JSONL or Parquet" if error.reason == "binary" else "check the file"
+            raise DataError(f"{file.path} is {error.reason}: {error.detail}", hint=hint) from error
+        problems.add(error.reason, str(file.path), error.detail)
+
     for source in config.sources:
         if source == NAME:
             for package in missing_packages(config.packages):
                 problems.add("package_not_installed", f"{NAME}:{package}", "skipped")
             yield from python_documents(config.packages, problems.add)
+        elif _needs_pool(source, config, workers):
+            with ReaderPool(config, workers) as pool:
+                yield from pool.read(source_files(source), problems, broken)
+        else:
+            for file in source_files(source):
+                try:
+                    for document in read_file(file.path, config, problems, kind=file.kind, metadata=file.metadata):
+                        yield replace(document, metadata={**file.metadata, **document.metadata})
+                except BrokenStream as error:
+                    broken(file, error)
+
+
+def _needs_pool(source: str, config: CurateConfig, workers: int) -> bool:
+    """Pages are to be taken apart, or there is enough to read for more than one process. MissingExtraError where the
+    libraries for it are not installed."""
+    size, pages = 0, False
+    for file in source_files(source):
+        kind = file.kind or format_of(file.path)
+        if extracted(kind):
+            check_packages_of(kind, file.path, config.extract)
+            pages = True
+        try:
+            size += file.path.stat().st_size
+        except OSError:
             continue
-        for file in source_files(source):
-            try:
-                yield from read_file(file.path, config, problems)
-            except BrokenStream as error:
-                if file.named:
-                    hint = "give text, Markdown, JSONL or Parquet" if error.reason == "binary" else "check the file"
-                    raise DataError(f"{file.path} is {error.reason}: {error.detail}", hint=hint) from error
-                problems.add(error.reason, str(file.path), error.detail)
+    return pages or (workers > 1 and size >= _POOL_BYTES)
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

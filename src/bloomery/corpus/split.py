@@ -12,6 +12,18 @@ from typing import Literal
 from bloomery.corpus.document import Document
 
 Split = Literal["train", "validation", "test"]
+_NAMES: dict[str, Split] = {
+    "train": "train",
+    "training": "train",
+    "validation": "validation",
+    "valid": "validation",
+    "val": "validation",
+    "dev": "validation",
+    "test": "test",
+    "testing": "test",
+    "eval": "test",
+    "evaluation": "test",
+}
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 
@@ -21,6 +33,12 @@ def hash_split(digest: bytes, *, validation_fraction: float, test_fraction: floa
     if place < test_fraction:
         return "test"
     return "validation" if place < test_fraction + validation_fraction else "train"
+
+
+def own_split(document: Document) -> Split | None:
+    """The split that the document's source says it belongs to (its metadata's "split"), or None."""
+    said = str(document.metadata.get("split", "")).lower()
+    return _NAMES.get(said)
 
 
 def train_characters(characters: int, held_out_fraction: float) -> int:

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from bloomery.corpus.span import Span
+
 COMPRESSIONS = (".gz", ".zst", ".xz", ".bz2")
 # zstd has no limit on what one call returns: 2 KiB of it cannot grow beyond 64 MiB (blocks of 128 KiB, 4 bytes each).
 _INPUT_BYTES = 256 * 1024
@@ -42,11 +44,12 @@ class BrokenStream(Exception):
         self.reason, self.detail = reason, detail
 
 
-def read_blocks(path: Path, *, max_expansion: int, suffix: str = "") -> Iterator[bytes]:
-    """The file's bytes, decompressed if its suffix (or the one given) says so. Raises BrokenStream."""
+def read_blocks(path: Path, *, max_expansion: int, suffix: str = "", start: int = 0) -> Iterator[bytes]:
+    """The file's bytes from `start` on, decompressed if its suffix (or the one given) says so. Raises BrokenStream."""
     suffix = suffix or path.suffix.lower()
     try:
         with path.open("rb") as stream:
+            stream.seek(start)
             if suffix not in COMPRESSIONS:
                 while block := stream.read(_OUTPUT_BYTES):
                     yield block
@@ -57,6 +60,40 @@ def read_blocks(path: Path, *, max_expansion: int, suffix: str = "") -> Iterator
                 produced += len(block)
                 if produced > limit:
                     raise BrokenStream("decompression_bomb", f"more than {limit:,} bytes; see max_expansion")
+                yield block
+    except OSError as error:
+        raise BrokenStream("unreadable", error.strerror or str(error)) from error
+
+
+def span_blocks(path: Path, span: Span) -> Iterator[bytes]:
+    """The bytes of a plain file from the first line that begins in the span to the end of the last.
+
+    Sets `span.begin` and `span.end`. Raises BrokenStream.
+    """
+    stop = span.stop
+    try:
+        with path.open("rb") as stream:
+            position = stream.seek(max(0, span.start - 1))
+            if span.start:
+                line = b""
+                while not line.endswith(b"\n") and (line := stream.readline(_OUTPUT_BYTES)):
+                    position += len(line)
+            if (stop is not None and position >= stop) or not stream.peek(1):
+                return
+            span.begin = position
+            while block := stream.read(_OUTPUT_BYTES):
+                border = (
+                    -1
+                    if stop is None or position + len(block) < stop
+                    else block.find(b"\n", max(0, stop - 1 - position))
+                )
+                if border >= 0:
+                    span.end = position + border + 1
+                    yield block[: border + 1]
+                    if span.end == path.stat().st_size:
+                        span.end = None
+                    return
+                position += len(block)
                 yield block
     except OSError as error:
         raise BrokenStream("unreadable", error.strerror or str(error)) from error
@@ -178,20 +215,30 @@ def lines(blocks: Iterable[bytes], *, max_bytes: int) -> Iterator[tuple[int, byt
 
     If the stream breaks, an unfinished last line is left out and BrokenStream raised.
     """
-    number = 1
+    for number, _, line in placed_lines(blocks, max_bytes=max_bytes):
+        yield number, line
+
+
+def placed_lines(
+    blocks: Iterable[bytes], *, max_bytes: int, number: int = 1, offset: int = 0
+) -> Iterator[tuple[int, int, bytes | None]]:
+    """As `lines`, with the offset at which each line begins; number and offset of the first are given."""
     rest = bytearray()
     too_long = False
+    begins = offset
     for block in blocks:
         start = 0
         while (end := block.find(b"\n", start)) >= 0:
             rest += block[start:end]
-            yield number, None if too_long or len(rest) > max_bytes else bytes(rest)
+            yield number, begins, None if too_long or len(rest) > max_bytes else bytes(rest)
             rest.clear()
             number, start, too_long = number + 1, end + 1, False
+            begins = offset + start
         if not too_long:
             rest += block[start:]
             if len(rest) > max_bytes:
                 rest.clear()
                 too_long = True
+        offset += len(block)
     if rest or too_long:
-        yield number, None if too_long else bytes(rest)
+        yield number, begins, None if too_long else bytes(rest)

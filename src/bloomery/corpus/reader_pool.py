@@ -1,0 +1,258 @@
+"""Reader pool: processes that read spans of files at once, and what they read in order, as if one had read it all.
+
+Every span's worker says where its first record begins and where the next span should; a span that does not begin where
+the one before ended is read again from there. So the documents are those of one process for any number of workers.
+What waits for its turn is bounded; a page of which a worker died or which took too long is refused, and its span goes
+on behind it. A worker that dies otherwise is an error that names its file and offset. This module does not know
+formats, only how their files divide (`reading_plan`).
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from bloomery.core.config import to_dict
+from bloomery.core.errors import BloomeryError, DataError, MissingExtraError
+from bloomery.corpus.config import CurateConfig
+from bloomery.corpus.document import Document
+from bloomery.corpus.problems import Problems
+from bloomery.corpus.reader_process import ReaderProcess
+from bloomery.corpus.reading_plan import FilePlan
+from bloomery.corpus.source_file import SourceFile
+from bloomery.corpus.span import Span
+from bloomery.corpus.streams import BrokenStream
+
+# Spans that are read ahead of the one whose documents are wanted, for each worker, and bytes that they may hold.
+_AHEAD_SPANS = 2
+_AHEAD_BYTES = 128 * 1024 * 1024
+# A page may wait for a busy machine, not for ever: seconds of the clock for each second of processor time.
+_PATIENCE = 20
+_READ_BYTES = 1024 * 1024
+BrokenFile = Callable[[SourceFile, BrokenStream], None]
+
+
+@dataclass(eq=False)
+class _Job:
+    """A span on its way: who reads it, what came of it, and where its worker stands."""
+
+    file: SourceFile
+    plan: FilePlan
+    span: Span
+    process: ReaderProcess | None = None
+    frames: deque[tuple[list[Any], int]] = field(default_factory=deque)
+    began: bool = False
+    begin: int | None = None
+    page: tuple[str, int] | None = None  # being taken apart: where, and its number in the span
+    page_since: float = 0.0
+    died_at: int = -1
+    resume: int = 0
+    refused: list[str] | None = None
+    failure: BloomeryError | None = None
+    finished: bool = False
+
+    @property
+    def place(self) -> str:
+        return self.page[0] if self.page else f"{self.file.path}, offset {self.begin or self.span.start}"
+
+
+class ReaderPool:
+    """See the module. Use it as a context manager: leaving it ends its processes."""
+
+    def __init__(self, config: CurateConfig, workers: int) -> None:
+        self.config, self.workers = config, workers
+        self._settings = to_dict(config)
+        self._idle: list[ReaderProcess] = []
+        self._all: set[ReaderProcess] = set()
+        self._held = 0
+
+    def __enter__(self) -> ReaderPool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self._all:
+            process.end()
+        self._all.clear()
+        self._idle.clear()
+
+    def read(self, files: Iterable[SourceFile], problems: Problems, broken: BrokenFile) -> Iterator[Document]:
+        """The documents of the files in order; `broken` is called for a file that cannot be read at all."""
+        jobs = self._jobs(files)
+        waiting: deque[_Job] = deque()
+        expected: int | None = 0  # where the next span of the file at hand begins; None: the file has ended
+        while True:
+            while len(waiting) <= self.workers * _AHEAD_SPANS and (job := next(jobs, None)) is not None:
+                waiting.append(job)
+            if not waiting:
+                return
+            job = waiting[0]
+            if job.span.start == 0:
+                expected = 0
+            if not self._wanted(job, expected):
+                self._abandon(job)
+                waiting.popleft()
+                continue
+            self._give_work(waiting)
+            if not job.began:
+                self._await(waiting)
+                continue
+            if job.begin != expected and not job.span.sure:
+                self._again(job, expected or 0)
+                continue
+            ending = yield from self._documents(job, waiting, problems)
+            if isinstance(ending, BrokenStream):
+                broken(job.file, ending)
+                ending = None
+            expected = ending
+            waiting.popleft()
+
+    def _jobs(self, files: Iterable[SourceFile]) -> Iterator[_Job]:
+        for file in files:
+            plan = FilePlan(file, self.config)
+            for span in plan.spans():
+                yield _Job(file, plan, span)
+
+    @staticmethod
+    def _wanted(job: _Job, expected: int | None) -> bool:
+        """Not if the file has ended before this span, or the one before it has read beyond it."""
+        return expected is not None and (job.span.stop is None or expected < job.span.stop)
+
+    def _documents(self, job: _Job, waiting: deque[_Job], problems: Problems) -> Any:
+        """Yields the head's documents as they come; returns where it ended, or the BrokenStream that ended it."""
+        while True:
+            while not job.frames:
+                if job.failure is not None:
+                    raise job.failure
+                self._give_work(waiting)
+                self._await(waiting)
+            frame, size = job.frames.popleft()
+            self._held -= size
+            kind, *values = frame
+            if kind == "items":
+                for item in values[0]:
+                    if item[0] == "d":
+                        metadata = {**job.file.metadata, **item[4]} if job.file.metadata else item[4]
+                        yield Document(item[1], item[2], item[3], metadata)
+                    else:
+                        (problems.add if item[0] == "p" else problems.drop)(*item[1:])
+            elif kind == "done":
+                return values[1]
+            elif kind == "broken":
+                return BrokenStream(*values)
+
+    # Processes
+
+    def _give_work(self, waiting: deque[_Job]) -> None:
+        for job in waiting:
+            if job.process is not None or job.finished or job.failure is not None:
+                continue
+            if not self._idle:
+                if len(self._all) >= self.workers:
+                    return
+                process = ReaderProcess()
+                self._all.add(process)
+                self._idle.append(process)
+            job.process = self._idle.pop()
+            task = {"path": os.fspath(job.file.path), "kind": job.file.kind, "config": self._settings}
+            task["metadata"] = job.file.metadata
+            span = {key: value for key, value in asdict(job.span).items() if key not in ("begin", "end")}
+            job.process.give({**task, "span": span, "resume": job.resume, "refused": job.refused})
+
+    def _await(self, waiting: deque[_Job]) -> None:
+        """Read what workers have to say; while much is held, only of the one whose turn it is."""
+        running = [job for job in waiting if job.process is not None]
+        if self._held > _AHEAD_BYTES:
+            running = [job for job in running if job is waiting[0]]
+        ready, _, _ = select.select([job.process for job in running if job.process], [], [], 1.0)
+        for job in running:
+            process = job.process
+            if process in ready and process is not None:
+                for frame, size in process.frames(_READ_BYTES):
+                    self._take(job, frame, size)
+                if process.ended and job.process is process:
+                    self._died(job, process)
+            elif job.page is not None and time.monotonic() - job.page_since > self._patience():
+                if process is not None:
+                    self._discard(process)
+                self._refuse_page(job, ["extraction_timeout", f"no answer for {self._patience():.0f} seconds"])
+
+    def _patience(self) -> float:
+        return 60.0 + _PATIENCE * self.config.extract_seconds
+
+    def _take(self, job: _Job, frame: list[Any], size: int) -> None:
+        kind = frame[0]
+        if kind == "begin":
+            job.began, job.begin = True, frame[1] if job.resume == 0 and job.refused is None else job.begin
+            return
+        if kind == "extracting":
+            job.page, job.page_since = (frame[1], frame[2]), time.monotonic()
+            return
+        job.page = None
+        if kind in ("done", "broken", "extra", "bug"):
+            if job.process is not None:
+                self._idle.append(job.process)
+            job.process, job.finished = None, True
+        if kind == "extra":
+            job.failure = MissingExtraError.__new__(MissingExtraError)
+            BloomeryError.__init__(job.failure, frame[1], hint=frame[2])
+        elif kind == "bug":
+            job.failure = DataError(f"reading {job.place} failed: {frame[1]}", hint="please report this")
+        else:
+            job.frames.append((frame, size))
+            self._held += size
+
+    def _died(self, job: _Job, process: ReaderProcess) -> None:
+        code = process.code()
+        self._discard(process)
+        job.process = None
+        if job.page is None:
+            said = process.last_words()
+            job.failure = DataError(
+                f"the process that read {job.place} died ({_how(code)}{said})",
+                hint="out of memory? fewer workers take less: --workers 1",
+            )
+            job.began = True
+        elif code == -signal.SIGPROF:
+            seconds = self.config.extract_seconds
+            self._refuse_page(job, ["extraction_timeout", f"more than {seconds} seconds of processor time"])
+        elif job.died_at == job.page[1]:
+            self._refuse_page(job, ["extraction_crashed", f"the process died twice ({_how(code)})"])
+        else:  # perhaps it was ended from outside: once more
+            job.died_at, job.resume, job.refused, job.page = job.page[1], job.page[1], None, None
+
+    def _refuse_page(self, job: _Job, reason: list[str]) -> None:
+        assert job.page is not None
+        job.resume, job.refused, job.process, job.page = job.page[1], reason, None, None
+
+    def _again(self, job: _Job, start: int) -> None:
+        """The span began where no record does: read it from where the one before it ended."""
+        self._abandon(job)
+        job.span = job.plan.from_place(start, job.span.stop)
+        job.began, job.begin, job.page, job.finished = False, None, None, False
+        job.resume, job.refused, job.died_at, job.failure = 0, None, -1, None
+
+    def _abandon(self, job: _Job) -> None:
+        if job.process is not None:
+            self._discard(job.process)
+            job.process = None
+        self._held -= sum(size for _, size in job.frames)
+        job.frames.clear()
+
+    def _discard(self, process: ReaderProcess) -> None:
+        process.end()
+        self._all.discard(process)
+
+
+def _how(code: int) -> str:
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"
