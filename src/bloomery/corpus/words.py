@@ -29,6 +29,8 @@ _UNITS = (
 ).split()
 _DASHES = "(?:-|–|—|--|---|——|~)"
 _LETTER = r"[^\W\d_]"
+# Most chunks that are not letters alone are a word with an opener or a closer; a full stop after a capital is no closer.
+_SIMPLE = re.compile(r"""(["(]?)([A-Za-z]+)([,;:!?)"]|(?<=[a-z])\.)?\Z""")
 _KNOWN_CHUNKS = 1 << 17  # the memory of a vocabulary: about 100 MB at most
 _KNOWN_WORDS = 1 << 17
 
@@ -151,6 +153,8 @@ def split_chunk(chunk: str) -> tuple[str, ...]:
     """The words of one run of characters without white space; joined they are the chunk."""
     if chunk.isalpha() and chunk not in _SPECIAL and not _has_sign(chunk):
         return (chunk,)
+    if (simple := _SIMPLE.match(chunk)) and not (_SPECIAL.keys() & _parts(chunk, simple)):
+        return tuple(part for part in simple.groups() if part)
     prefix, suffix, infix, address = _patterns()
     before: list[str] = []
     after: list[str] = []
@@ -203,6 +207,12 @@ def _rejoined(words: list[str]) -> tuple[str, ...]:
     return tuple(found)
 
 
+def _parts(chunk: str, simple: re.Match[str]) -> tuple[str, ...]:
+    """A chunk of an opener, letters and a closer, and what it is without either."""
+    start, end = simple.span(2)
+    return chunk, chunk[start:], chunk[:end], chunk[start:end]
+
+
 def _has_sign(chunk: str) -> bool:
     return not chunk.isascii() and any(unicodedata.category(c) == "So" for c in chunk)
 
@@ -236,6 +246,7 @@ class Vocabulary:
         self._columns: dict[str, list[Any]] = {"lengths": [], "symbols": [], "letters": [], "ends": [], "marks": []}
         self._columns |= {"common": [], "hashes": [], "shifts": []}
         self._arrays: dict[str, NDArray[Any]] = {}
+        self._filled: dict[str, int] = {}
 
     def numbers_of(self, text: str) -> list[int]:
         """The words of a text as numbers, in order."""
@@ -275,9 +286,14 @@ class Vocabulary:
     def column(self, name: str) -> NDArray[Any]:
         """What is known of every word: lengths (int64), symbols, letters, ends, marks (bool), common (uint8, one bit a
         word), hashes and shifts (uint64, see `repetition`)."""
-        values, array = self._columns[name], self._arrays.get(name)
+        values, filled = self._columns[name], self._filled.get(name, 0)
+        array = self._arrays.get(name)
         if array is None or len(array) < len(values):
-            array = self._arrays[name] = np.array(values, _COLUMN_TYPES.get(name, bool))
+            array = np.zeros(2 * len(values) + 1024, _COLUMN_TYPES.get(name, bool))
+            self._arrays[name], filled = array, 0
+        if filled < len(values):
+            array[filled : len(values)] = values[filled:]
+            self._filled[name] = len(values)
         return array
 
 
