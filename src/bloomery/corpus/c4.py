@@ -50,30 +50,25 @@ def policy(lines: Lines) -> NDArray[Any]:
     return np.array([any(p in line for p in _POLICY) for line in lines.lower], np.int64)
 
 
-def lorem_ipsum(page: Page) -> float:
+def lorem_ipsum(lines: Lines) -> NDArray[Any]:
     """Lines left that hold "lorem ipsum": none (C4, section 2.2)."""
-    if "lorem ipsum" not in page.original.text.lower():
-        return 0.0
-    lines = page.lines
-    return float(sum("lorem ipsum" in line for line, alive in zip(lines.lower, lines.alive, strict=True) if alive))
+    return np.array(["lorem ipsum" in line for line in lines.lower], np.int64)
 
 
-def braces(page: Page) -> float:
+def braces(lines: Lines) -> NDArray[Any]:
     """Lines left that hold an opening brace: none (C4, section 2.2)."""
-    if "{" not in page.original.text:
-        return 0.0
-    lines = page.lines
-    return float(sum("{" in line for line, alive in zip(lines.lines, lines.alive, strict=True) if alive))
+    return np.array(["{" in line for line in lines.lines], np.int64)
 
 
-def sentences(page: Page) -> float:
+def sentences(lines: Lines) -> NDArray[Any]:
     """Sentences of the lines left: at least 3 (C4, code; 5 in its prose)."""
-    return float(page.lines.sentences[page.lines.alive].sum())
+    return lines.sentences
 
 
-def bad_words(page: Page) -> float | None:
-    """Lines that hold a word of the list given, between characters that are not letters: none (C4, section 2.2)."""
-    return page.given.get("bad_words")
+def bad_words(lines: Lines) -> NDArray[Any] | None:
+    """Lines left that hold a word of the list given, between characters that are not letters: none (C4, section 2.2)."""
+    bad = lines.bad_words
+    return None if bad is None else np.array([bad.search(line) is not None for line in lines.lower], np.int64)
 
 
 def characters(page: Page) -> float:
@@ -114,7 +109,7 @@ def _language(name: str, least: float) -> Rule:
     return Rule(name=name, measure=language, keep=">=", threshold=least, reads="given")
 
 
-_BAD_WORDS = Rule(name="c4_bad_words", measure=bad_words, keep="<=", threshold=0, reads="given")
+_BAD_WORDS = Rule(name="c4_bad_words", measure=bad_words, keep="<=", threshold=0, reads="lines")
 _CHARACTERS = Rule(name="c4_characters", measure=characters, keep="<=", threshold=190_000)
 
 TFDS: tuple[Rule, ...] = (

@@ -75,6 +75,7 @@ class Lines:
         self.raw = [line.strip() for line in text.splitlines()]
         self.lines = [_CITATION.sub("", line) if "[" in line else line for line in self.raw]
         self.lower = [line.lower() for line in self.lines]
+        self.bad_words: re.Pattern[str] | None = None
         self._vocabulary = vocabulary
         self.alive: NDArray[np.bool_] = np.ones(len(self.lines), bool)
 
@@ -120,8 +121,6 @@ class Page:
         self.metadata: Mapping[str, Any] = metadata or {}
         self.vocabulary = vocabulary
         self.original = self.now = Text(text, vocabulary)
-        self.language: str = ""
-        self.language_probability: float | None = None
         self.given: dict[str, float] = {}
         self._moved = False
 

@@ -21,15 +21,15 @@ OFF = "off"
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """`measure` gives a page's score, or None; of a rule that drops lines, an array of the lines' scores.
+    """`measure` gives a page's score, or None; of a rule that drops or reads lines, an array of the lines' scores.
 
-    What is kept has a score `keep` the threshold: ">=" or "<=". A rule on a document that `reads` "lines" measures the
-    lines that earlier rules left; one that reads "text" the text that they make; one that reads "given" what is known
-    of the document from elsewhere.
+    What is kept has a score `keep` the threshold: ">=" or "<=". The score of a rule that drops documents and `reads`
+    "lines" is the sum over the lines that earlier rules left; one that reads "text" sees the text that they make; one
+    that reads "given" what is known of the document from elsewhere.
     """
 
     name: str
-    measure: Callable[[Page], float | None] | Callable[[Lines], NDArray[Any]]
+    measure: Callable[[Page], float | None] | Callable[[Lines], NDArray[Any] | None]
     keep: Literal[">=", "<="]
     threshold: float
     drops: Literal["document", "line"] = "document"
