@@ -22,7 +22,7 @@ from bloomery.corpus.pseudonyms import Pseudonyms
 Drop = Callable[[Document, str, str, Mapping[str, Any]], None]
 
 _EMAIL = re.compile(
-    r"(?<![\w.+%-])[A-Za-z0-9][A-Za-z0-9._%+'-]{0,63}@(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.){1,8}"
+    r"(?<![\w.+%-])[^\W_][\w.%+'-]{0,63}@(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.){1,8}"
     r"[A-Za-z]{2,24}(?![\w@-])"
 )
 _NO_MAIL = re.compile(
@@ -33,7 +33,7 @@ _IPV6 = re.compile(r"(?<![\w:.])(?:[0-9A-Fa-f]{1,4}:{1,2}){2,7}(?:[0-9A-Fa-f]{1,
 _NO_ADDRESS = re.compile(r"(?:\b(?:version|ver\.?|release|firmware|build|section|chapter|update|v)|§)\s*$", re.IGNORECASE)
 _GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
 
-_CARD = re.compile(r"(?<![\w.,+-])\d(?:[ -]?\d){12,18}(?![\w]|[.,-]\d)")
+_CARD = re.compile(r"(?<![\w.,+-])\d(?:[ .-]?\d){12,18}(?![\w]|[.,-]\d)")
 _IBAN = re.compile(rf"\b(?:{'|'.join(IBAN_LENGTHS)})\d{{2}}(?: ?[A-Z0-9]{{4}}){{2,7}}(?: ?[A-Z0-9]{{1,3}})?\b")
 
 _PLUS = re.compile(r"(?<![\w+])\+\d{1,3}(?:[ .()/-]{0,2}\d){7,13}(?!\d)")
@@ -43,6 +43,13 @@ _AMERICAN = re.compile(
 _NAMED_PHONE = re.compile(
     r"(?i:\b(?:tel(?:ephone|efon|éfono|\.)?|phone|fax|mobile|mobil|handy|cell|ph|whatsapp|téléphone|telefono|call|"
     r"rufnummer|portable)\b[^\d\n]{0,12}?)(?P<value>\(?0?\d(?:[ ().\/-]{0,2}\d){6,12})(?![\w]|[.-]\d)"
+)
+
+# What stands before a number that is a thing's and no person's.
+_THING = re.compile(
+    r"\b(?:order|invoice|part|lot|batch|ref(?:erence)?|sku|item|model|serial|tracking|ticket|case|isbn|issn|upc|ean|doi)"
+    r"\W{0,3}(?:no\.?|number|nr\.?|#|id)?\W{0,3}$",
+    re.IGNORECASE,
 )
 
 # Identifiers whose form says what they are, then those beside which a word must say it.
@@ -124,7 +131,13 @@ def _public(value: str) -> bool:
 
 
 def _cards(text: str) -> Iterator[tuple[str, int, int]]:
-    yield from (("card", *found.span()) for found in _CARD.finditer(text) if card(found.group()))
+    for found in _CARD.finditer(text):
+        if card(found.group()) and not _of_a_thing(text, found.start()):
+            yield "card", *found.span()
+
+
+def _of_a_thing(text: str, start: int) -> bool:
+    return bool(_THING.search(text[max(0, start - 24) : start]))
 
 
 def _accounts(text: str) -> Iterator[tuple[str, int, int]]:
@@ -141,7 +154,9 @@ def _accounts(text: str) -> Iterator[tuple[str, int, int]]:
 
 def _persons(text: str) -> Iterator[tuple[str, int, int]]:
     for what, pattern in _SHAPED_IDS:
-        yield from ((what, *found.span()) for found in pattern.finditer(text) if NATIONAL[what](found.group()))
+        for found in pattern.finditer(text):
+            if NATIONAL[what](found.group()) and not _of_a_thing(text, found.start()):
+                yield what, *found.span()
     for what, pattern in _NAMED_IDS:
         for found in pattern.finditer(text):
             if NATIONAL[what](found["value"]):
@@ -154,7 +169,7 @@ def _phones(text: str) -> Iterator[tuple[str, int, int]]:
             value = found[group]
             digits = digits_of(value)
             nobody = _SPARED_EXCHANGE.search(digits) or digits.startswith(("999", "000")) or len(set(digits)) < 3
-            if 7 <= len(digits) <= 15 and not nobody:
+            if 7 <= len(digits) <= 15 and not nobody and not _of_a_thing(text, found.start(group)):
                 yield "phone", *found.span(group)
 
 

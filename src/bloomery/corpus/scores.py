@@ -133,6 +133,14 @@ class ScoreWriter:
             writer.close()
 
 
+def require_scores(corpus: Artifact) -> None:
+    """ConfigError for a corpus that no rules were applied to."""
+    if corpus.kind != "corpus" or not (corpus.path / SCORES_FILE).is_file():
+        raise ConfigError(
+            f"{corpus.name} has no scores", hint="only a corpus that was curated with a profile has: curate --profile"
+        )
+
+
 def read_scores(corpus: Artifact) -> Iterator[tuple[Any, Any]]:
     """(table of documents, table of their lines or None), a row group at a time.
 
@@ -141,11 +149,8 @@ def read_scores(corpus: Artifact) -> Iterator[tuple[Any, Any]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    require_scores(corpus)
     path = corpus.path / SCORES_FILE
-    if corpus.kind != "corpus" or not path.is_file():
-        raise ConfigError(
-            f"{corpus.name} has no scores", hint="only a corpus that was curated with a profile has: curate --profile"
-        )
     try:
         with pq.ParquetFile(path) as documents:
             lines = pq.ParquetFile(corpus.path / LINES_FILE) if (corpus.path / LINES_FILE).is_file() else None

@@ -18,7 +18,7 @@ from bloomery.core.config import from_dict
 from bloomery.core.errors import ConfigError
 from bloomery.corpus.filter_config import FilterConfig
 from bloomery.corpus.rule import Rule, with_thresholds
-from bloomery.corpus.scores import read_scores
+from bloomery.corpus.scores import read_scores, require_scores
 
 BYTES_PER_TOKEN = 4.0  # of English text by most vocabularies: an estimate where no tokenizer is given
 _LISTED = 20
@@ -82,6 +82,7 @@ def what_if(
     `bytes_per_token` by language, "" for all others. ConfigError for a corpus without scores, for a rule that its
     profile does not have, and for a moved rule on lines after which texts were measured: those must be read again.
     """
+    require_scores(corpus)
     config = from_dict(FilterConfig, corpus.config.get("filter", {}), where="filter")
     before = config.applied()
     after = with_thresholds(before, moved, profile=config.profile)
@@ -158,7 +159,8 @@ class _Group:
             characters = self._array(self.lines, "characters")
             left = np.bincount(self.documents[alive], characters[alive] + 1, self.size)
             # Of a text whose lines are others now, only the share of its characters is known: bytes in proportion.
-            text_bytes = np.round(text_bytes * left / np.maximum(1, self.column("characters") + 1))
+            had = self.column("characters")
+            text_bytes = np.round(np.where(had > 0, text_bytes / np.maximum(1, had), 1.0) * np.maximum(0, left - 1))
         return fails, taken, text_bytes
 
 
