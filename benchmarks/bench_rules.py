@@ -18,7 +18,6 @@ from collections.abc import Callable
 from importlib.metadata import version
 
 import peer_datatrove as peer
-
 from bloomery.corpus.judge import Judge
 
 PASSES = 5

@@ -25,6 +25,11 @@ def curate(
     fit_classifier: Annotated[
         str, Parameter(help="Fit a classifier on the sources (JSONL with text and label 0 or 1) into this folder.")
     ] = "",
+    scores: Annotated[str, Parameter(help="A table of documents (id, score) that is one more rule.")] = "",
+    score_with: Annotated[
+        str, Parameter(help="First write that table: the probability of a label (--label) by this classifier of ours.")
+    ] = "",
+    label: Annotated[str, Parameter(help="With --score-with: the label that is good [default: the last].")] = "",
     what_if: Annotated[
         str, Parameter(help="What this corpus would hold with other thresholds (--set rules.NAME=...); reads no text.")
     ] = "",
@@ -40,7 +45,7 @@ def curate(
     deals with personal data.
     """
     common = common or Common()
-    set_ = filter_overrides(set_ or [], profile=profile, classifier=classifier)
+    set_ = filter_overrides(set_ or [], profile=profile, classifier=classifier, scores=scores)
     if what_if or fit_classifier:
         from bloomery.cli import what_if as asked
 
@@ -57,6 +62,10 @@ def curate(
         _curate_pictures(sources, settings, fresh, common)
         return
     config = settings.table("curate", CurateConfig)
+    if score_with:
+        from bloomery.cli.what_if import write_scores
+
+        write_scores(sources, config, score_with, label, common)
     made = curate_stage(sources or config.sources, config=config, workspace=common.workspace(), fresh=fresh)
     metrics = made.metrics
     lines = [
@@ -69,14 +78,14 @@ def curate(
     show_artifact(made, common, lines)
 
 
-def filter_overrides(overrides: list[str], *, profile: str = "", classifier: str = "") -> list[str]:
-    """`--set rules.x=` and `--set personal.x=` as the keys of `[curate]` that they stand for, and the flags after them."""
+def filter_overrides(overrides: list[str], *, profile: str = "", classifier: str = "", scores: str = "") -> list[str]:
+    """`--set rules.x=` and `--set personal.x=` as the keys of `[curate]` that they stand for; the flags come last."""
     long = {"rules.": "curate.filter.rules.", "personal.": "curate.personal.", "filter.": "curate.filter."}
     found = []
     for override in overrides:
         short = next((prefix for prefix in long if override.strip().startswith(prefix)), "")
         found.append(long[short] + override.strip().removeprefix(short) if short else override)
-    flags = {"profile": profile, "classifier": classifier}
+    flags = {"profile": profile, "classifier": classifier, "scores": scores}
     return found + [f"curate.filter.{name}={value}" for name, value in flags.items() if value]
 
 

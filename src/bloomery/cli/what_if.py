@@ -1,4 +1,4 @@
-"""`bloomery curate --what-if` and `--fit-classifier`: what thresholds would do, and a classifier of quality.
+"""`bloomery curate --what-if`, `--fit-classifier`, `--score-with`: what thresholds would do, and models of quality.
 
 This module does not know how rules are applied or classifiers fitted.
 """
@@ -147,6 +147,22 @@ def fit(sources: tuple[str, ...], folder: str, settings: Recipe, common: Common)
         print(f"  {row['from']:.1f} to {row['to']:.1f}: {row['count']:,} texts, {share}")
 
 
+def write_scores(sources: tuple[str, ...], config: Any, model: str, label: str, common: Common) -> None:
+    """Write the table that `config.filter.scores` names, by a classifier of ours."""
+    from dataclasses import replace
+
+    from bloomery.corpus.problems import Problems
+    from bloomery.corpus.sources import read_sources
+    from bloomery.engine import load
+    from bloomery.engine.document_scores import score_documents
+
+    if not config.filter.scores:
+        raise ConfigError("--score-with needs a table to write", hint="--scores FILE.jsonl")
+    config = replace(config, sources=sources or config.sources)
+    loaded = load(model, workspace=common.workspace())
+    score_documents(loaded, read_sources(config, Problems()), config.filter.scores, label=label)
+
+
 def _labelled(sources: tuple[str, ...], config: Any) -> Iterator[tuple[str, bool]]:
     from dataclasses import replace
 
@@ -159,5 +175,5 @@ def _labelled(sources: tuple[str, ...], config: Any) -> Iterator[tuple[str, bool
     for document in read_sources(replace(config, sources=sources, metadata_fields=fields), Problems()):
         label = document.metadata.get("label")
         if label not in (0, 1):
-            raise ConfigError(f'{document.source}: the label is {label!r}, not 0 or 1', hint="a field called label")
+            raise ConfigError(f"{document.source}: the label is {label!r}, not 0 or 1", hint="a field called label")
         yield document.text, bool(label)

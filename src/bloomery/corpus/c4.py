@@ -66,7 +66,7 @@ def sentences(lines: Lines) -> NDArray[Any]:
 
 
 def bad_words(lines: Lines) -> NDArray[Any] | None:
-    """Lines left that hold a word of the list given, between characters that are not letters: none (C4, section 2.2)."""
+    """Lines left that hold a word of the list given, no letter beside it: none (C4, section 2.2)."""
     bad = lines.bad_words
     return None if bad is None else np.array([bad.search(line) is not None for line in lines.lower], np.int64)
 
@@ -112,9 +112,7 @@ def _language(name: str, least: float) -> Rule:
 _BAD_WORDS = Rule(name="c4_bad_words", measure=bad_words, keep="<=", threshold=0, reads="lines")
 _CHARACTERS = Rule(name="c4_characters", measure=characters, keep="<=", threshold=190_000)
 
-TFDS: tuple[Rule, ...] = (
-    _CHARACTERS, *_lines(words=5), _BAD_WORDS, _sentences(3), _language("c4_language", 0.99)
-)  # fmt: skip
+TFDS: tuple[Rule, ...] = (_CHARACTERS, *_lines(words=5), _BAD_WORDS, _sentences(3), _language("c4_language", 0.99))
 PAPER: tuple[Rule, ...] = (*_lines(words=3), _BAD_WORDS, _sentences(5), _language("c4_language", 0.99))
 IN_FINEWEB: tuple[Rule, ...] = (*_lines(words=3, with_citations=True, terminal_lines=False), _sentences(5))
 MC4: tuple[Rule, ...] = (

@@ -107,6 +107,6 @@ def reliability(probabilities: Floats, labels: NDArray[np.bool_], bins: int = BI
 
 
 def calibration_error(probabilities: Floats, labels: NDArray[np.bool_], bins: int = BINS) -> float:
-    """Expected calibration error: |share of good - mean probability|, weighted by the bins' counts (Naeini et al. 2015)."""
+    """Expected calibration error (Naeini et al. 2015): |share of good - mean probability|, weighted by bins' counts."""
     table = reliability(probabilities, labels, bins)
     return sum(row["count"] * abs(row["good"] - row["probability"]) for row in table) / max(1, len(labels))

@@ -81,7 +81,9 @@ class QualityClassifier:
 
         folder = Path(folder).expanduser()
         if not (folder / CONFIG_FILE).is_file():
-            raise ConfigError(f"no classifier in {folder}", hint="bloomery curate LABELS --fit-classifier FOLDER makes one")
+            raise ConfigError(
+                f"no classifier in {folder}", hint="bloomery curate LABELS --fit-classifier FOLDER makes one"
+            )
         try:
             said = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
             weights = load_file(folder / WEIGHTS_FILE)["weight"]
@@ -90,9 +92,14 @@ class QualityClassifier:
                 raise ValueError("weights and settings do not fit")
             calibration = Calibration(curve["method"], tuple(map(float, curve["x"])), tuple(map(float, curve["y"])))
             return cls(
-                weights.astype(np.float32), float(said["offset"]), calibration, _Features(bits, sizes),
-                said["measured"], bits, sizes,
-            )  # fmt: skip
+                weights.astype(np.float32),
+                float(said["offset"]),
+                calibration,
+                _Features(bits, sizes),
+                said["measured"],
+                bits,
+                sizes,
+            )
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             raise DataError(f"{folder} is not a classifier: {error}", hint="fit it again") from error
 
@@ -114,7 +121,8 @@ def fit_classifier(
     good = np.array(labels, bool)
     if min(good.sum(), (~good).sum()) < _LEAST_EACH:
         raise ConfigError(
-            f"{int(good.sum())} good and {int((~good).sum())} bad texts are too few", hint=f"{_LEAST_EACH} of each or more"
+            f"{int(good.sum())} good and {int((~good).sum())} bad texts are too few",
+            hint=f"{_LEAST_EACH} of each or more",
         )
     features = _Features(_BITS, _SIZES)
     rows = [features.of(text) for text in texts]
@@ -150,6 +158,9 @@ def fit_classifier(
     }
     model = fitted(np.ones(len(good), bool))
     return QualityClassifier(
-        model.coef_[0].astype(np.float32), float(model.intercept_[0]), Calibration.fit(scores, good, calibration),
-        features, measured,
-    )  # fmt: skip
+        model.coef_[0].astype(np.float32),
+        float(model.intercept_[0]),
+        Calibration.fit(scores, good, calibration),
+        features,
+        measured,
+    )

@@ -5,7 +5,7 @@ This module does not know how any of it is done.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from bloomery.core.config import to_dict
@@ -49,9 +49,9 @@ class CurateConfig:
     """Uncompressed bytes of a shard of the corpus."""
     strict: bool = False
     """Stop at the first problem in a source instead of counting it."""
-    filter: FilterConfig = FilterConfig()
+    filter: FilterConfig = field(default_factory=FilterConfig)
     """The rules that documents are held to."""
-    personal: PersonalConfig = PersonalConfig()
+    personal: PersonalConfig = field(default_factory=PersonalConfig)
     """What is done with personal data."""
 
     def __post_init__(self) -> None:

@@ -24,7 +24,7 @@ def short_lines(page: Page) -> float | None:
 
 
 def repeated_line_characters(page: Page) -> float | None:
-    """Share of the characters in lines that are copies of earlier ones: at most 0.01 (FineWeb's code; its paper 0.1)."""
+    """Share of the characters in lines that are copies of earlier ones: at most 0.01 (FineWeb's code; paper 0.1)."""
     lines = page.now.filled_lines
     return repeated(lines)[1] / (len(page.now.text) - page.now.text.count("\n")) if lines else None
 

@@ -36,7 +36,9 @@ class LanguageIdentifier:
         """ConfigError for a code that is not known."""
         for language in languages:
             if language not in self.languages:
-                raise ConfigError(f'"{language}" is not a language py3langid knows', hint=nearest(language, self.languages))
+                raise ConfigError(
+                    f'"{language}" is not a language py3langid knows', hint=nearest(language, self.languages)
+                )
 
     def probabilities(self, text: str) -> dict[str, float]:
         """Language to probability, the most probable first; they sum to 1."""

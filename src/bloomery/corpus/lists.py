@@ -99,7 +99,9 @@ def _rows(path: str, keys: tuple[str, ...], key_of: Callable[[str], str]) -> Ite
             key = next((row[name] for name in keys if row.get(name) is not None), None)
             score = next((row[name] for name in _SCORE_COLUMNS if row.get(name) is not None), None)
             if key is None or score is None:
-                raise DataError(f"{path}, row {number}: no {keys[0]} or no score", hint=f"name them {keys[0]} and score")
+                raise DataError(
+                    f"{path}, row {number}: no {keys[0]} or no score", hint=f"name them {keys[0]} and score"
+                )
             value = float(score)
             if not math.isfinite(value):
                 raise ValueError(f"row {number}: the score is {score}")

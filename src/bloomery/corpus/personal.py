@@ -26,11 +26,14 @@ _EMAIL = re.compile(
     r"[A-Za-z]{2,24}(?![\w@-])"
 )
 _NO_MAIL = re.compile(
-    r"(?:[@.]example\.(?:com|org|net|edu)|\.(?:example|test|invalid|localhost|png|jpe?g|gif|svg|webp|css|js))\Z", re.IGNORECASE
+    r"(?:[@.]example\.(?:com|org|net|edu)|\.(?:example|test|invalid|localhost|png|jpe?g|gif|svg|webp|css|js))\Z",
+    re.IGNORECASE,
 )
 _IPV4 = re.compile(r"(?<![\w.-])(?:\d{1,3}\.){3}\d{1,3}(?![\w-]|\.\d)")
 _IPV6 = re.compile(r"(?<![\w:.])(?:[0-9A-Fa-f]{1,4}:{1,2}){2,7}(?:[0-9A-Fa-f]{1,4})?(?![\w:])")
-_NO_ADDRESS = re.compile(r"(?:\b(?:version|ver\.?|release|firmware|build|section|chapter|update|v)|§)\s*$", re.IGNORECASE)
+_NO_ADDRESS = re.compile(
+    r"(?:\b(?:version|ver\.?|release|firmware|build|section|chapter|update|v)|§)\s*$", re.IGNORECASE
+)
 _GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
 
 _CARD = re.compile(r"(?<![\w.,+-])\d(?:[ .-]?\d){12,18}(?![\w]|[.,-]\d)")
@@ -66,15 +69,18 @@ _NAMED_IDS = tuple(
     (what, re.compile(rf"(?i:\b(?:{words})\b[^\d\n]{{0,24}}?)(?P<value>{pattern})(?![\w-])"))
     for what, words, pattern in (
         ("us_ssn", "ssn|social security(?: number| no\\.?)?", r"\d{3}[ -]?\d{2}[ -]?\d{4}"),
-        ("de_tax", "steuer-?id(?:entifikationsnummer|nr\\.?)?|idnr\\.?|steuerliche identifikationsnummer|tax id",
-         r"\d{2} ?\d{3} ?\d{3} ?\d{3}"),
+        (
+            "de_tax",
+            "steuer-?id(?:entifikationsnummer|nr\\.?)?|idnr\\.?|steuerliche identifikationsnummer|tax id",
+            r"\d{2} ?\d{3} ?\d{3} ?\d{3}",
+        ),
         ("in_aadhaar", "aadhaar|aadhar|uidai|uid", r"\d{4}[ -]?\d{4}[ -]?\d{4}"),
         ("br_cpf", "cpf", r"\d{11}"),
         ("nl_bsn", "bsn|burgerservicenummer|sofinummer", r"\d{9}"),
         ("pl_pesel", "pesel", r"\d{11}"),
         ("ca_sin", "sin|social insurance(?: number| no\\.?)?", r"\d{3}[ -]?\d{3}[ -]?\d{3}"),
     )
-)  # fmt: skip
+)
 _SPARED_EXCHANGE = re.compile(r"55501\d\d\Z")
 
 
@@ -215,7 +221,10 @@ class Scrubber:
         for one in found:
             value = text[one.start : one.end]
             masked = self._actions[one.kind] == "mask"
-            parts += [text[at : one.start], f"<{one.kind}>" if masked else self._pseudonyms.of(one.kind, one.what, value)]
+            parts += [
+                text[at : one.start],
+                f"<{one.kind}>" if masked else self._pseudonyms.of(one.kind, one.what, value),
+            ]
             at = one.end
         return "".join([*parts, text[at:]])
 

@@ -12,8 +12,8 @@ Action = Literal["keep", "drop", "mask", "replace"]
 
 @dataclass(frozen=True, kw_only=True)
 class PersonalConfig:
-    """Each kind is kept, or its document dropped, or the value masked (`<email>`), or replaced by one of the same shape:
-    the same value by the same replacement throughout a corpus."""
+    """Each kind is kept, or its document dropped, or the value masked (`<email>`), or replaced by one of the same
+    shape: the same value by the same replacement throughout a corpus."""
 
     all: Action = "keep"
     """For every kind that says "keep" below."""
@@ -42,7 +42,11 @@ class PersonalConfig:
     def actions(self) -> dict[str, Action]:
         """What is done with each kind, but those kept."""
         found = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("all", "seed")}
-        return {kind: self.all if does == "keep" else does for kind, does in found.items() if (does, self.all) != ("keep", "keep")}
+        return {
+            kind: self.all if does == "keep" else does
+            for kind, does in found.items()
+            if (does, self.all) != ("keep", "keep")
+        }
 
     @property
     def active(self) -> bool:

@@ -9,7 +9,7 @@ from bloomery.corpus.rule import Rule
 
 
 def karma(page: Page) -> float | None:
-    """The highest score of a link to the page, 0 without any: at least 3 (WebText, Radford et al. 2019, section 2.1)."""
+    """The highest score of a link to the page, 0 without any: at least 3 (WebText, GPT-2's paper, section 2.1)."""
     return page.given.get("karma")
 
 

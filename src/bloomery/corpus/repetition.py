@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from bloomery.corpus.words import Vocabulary
 
 # Odd multipliers, one a place: a hash of n words that depends on where each begins and ends.
-_PLACES = np.random.Generator(np.random.PCG64(17)).integers(0, 1 << 63, size=16, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
+_PLACES = np.random.Generator(np.random.PCG64(17)).integers(0, 1 << 63, size=16, dtype=np.uint64) * np.uint64(
+    2
+) + np.uint64(1)
 
 
 def repeated(things: Sequence[str]) -> tuple[int, int]:

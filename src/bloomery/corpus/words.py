@@ -17,19 +17,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+
+def _listed(words: str) -> list[str]:
+    """Words with spaces between them, as a list."""
+    return words.split()
+
+
 # Openers and closers that stand as words of their own at either end of a chunk.
 _QUOTES = "'\"”“`‘´’‚,„»«「」『』（）〔〕【】《》〈〉⟦⟧"
 _PUNCTUATION = "…,:;!?¿؟¡()[]{}<>_#*&。？！，、；：～·।،۔؛٪"
-_CURRENCY = "US$ C$ A$ $ £ € ¥ ฿ ₽ ﷼ ₴".split() + [chr(c) for c in range(0x20A0, 0x20C0)]
-_UNITS = (
+_CURRENCY = _listed("US$ C$ A$ $ £ € ¥ ฿ ₽ ﷼ ₴") + [chr(c) for c in range(0x20A0, 0x20C0)]
+_UNITS = _listed(
     "km km² km³ m m² m³ dm dm² dm³ cm cm² cm³ mm mm² mm³ ha µm nm yd in ft kg g mg µg t lb oz m/s km/h kmh mph hPa Pa "
     "mbar mb MB kb KB gb GB tb TB T G M K % км км² км³ м м² м³ дм дм² дм³ см см² см³ мм мм² мм³ нм кг г мг м/с км/ч "
     "кПа Па мбар Кб КБ кб Мб МБ мб Гб ГБ гб Тб ТБ тб كم كم² كم³ م م² م³ سم سم² سم³ مم مم² مم³ كم غرام جرام جم كغ ملغ "
     "كوب اكواب"
-).split()
+)
 _DASHES = "(?:-|–|—|--|---|——|~)"
 _LETTER = r"[^\W\d_]"
-# Most chunks that are not letters alone are a word with an opener or a closer; a full stop after a capital is no closer.
+# Most chunks that are not letters alone: a word with an opener or a closer. A full stop after a capital is no closer.
 _SIMPLE = re.compile(r"""(["(]?)([A-Za-z]+)([,;:!?)"]|(?<=[a-z])\.)?\Z""")
 _KNOWN_CHUNKS = 1 << 17  # the memory of a vocabulary: about 100 MB at most
 _KNOWN_WORDS = 1 << 17
@@ -50,7 +56,8 @@ SENTENCE_ENDS = frozenset(
 TERMINAL_MARKS = SENTENCE_ENDS.union("᭽᭾𑽃𑽄࠷࠹࠽࠾𑻷𑻸𑥄𑥆𐾆𐾇𐾈𐾉𐽕𐽖𐽗𐽘𐽙។៕៖៙៚؝؞⹓⹔𖺘")
 # What makes a word a symbol: marks of punctuation, control characters, and the ends of sentences.
 SYMBOLS = TERMINAL_MARKS.union(
-    "!/—”:％１〈&(、━\\【#%「」，】；+^]~“《„';’{|∶´[=-`*．（–？！：$～«〉,><》)?）。…@_.\"}►»", map(chr, (*range(9), *range(11, 32), *range(127, 160)))
+    "!/—”:％１〈&(、━\\【#%「」，】；+^]~“《„';’{|∶´[=-`*．（–？！：$～«〉,><》)?）。…@_.\"}►»",
+    map(chr, (*range(9), *range(11, 32), *range(127, 160))),
 )
 
 
@@ -90,18 +97,19 @@ def _contractions() -> dict[str, tuple[str, ...]]:
     """Chunks that are cut at their apostrophe, or where it should have been."""
     cut: dict[tuple[str, ...], None] = {}
     tails = {"i": "'ll 've 'd 'm", "you": "'ll 've 'd 're", "we": "'ll 've 'd 're", "they": "'ll 've 'd 're"}
-    tails |= dict.fromkeys(("he", "she", "it"), "'ll 'd 's") | dict.fromkeys(("these", "those"), "'ll 'd 're 've")
-    tails |= dict.fromkeys(("who", "what", "when", "where", "why", "how", "there", "that", "this"), "'ll 'd 's 're 've")
+    tails |= dict.fromkeys(("he", "she", "it"), "'ll 'd 's")
+    tails |= dict.fromkeys(("these", "those"), "'ll 'd 're 've")
+    tails |= dict.fromkeys(_listed("who what when where why how there that this"), "'ll 'd 's 're 've")
     for who, ends in tails.items():
         for tail in ends.split():
             cut[who, tail] = None
             if tail in ("'ll", "'d"):
                 cut[who, tail, "'ve"] = None
-    for verb in "ca could did do does had may might must need ought sha should wo would".split():
+    for verb in _listed("ca could did do does had may might must need ought sha should wo would"):
         cut[verb, "n't"] = cut[verb, "n't", "'ve"] = None
-    for verb in "ai are dare has have is was were".split():
+    for verb in _listed("ai are dare has have is was were"):
         cut[verb, "n't"] = None
-    for verb in "could might must not should would".split():
+    for verb in _listed("could might must not should would"):
         cut[verb, "'ve"] = None
     found: dict[str, tuple[str, ...]] = {}
     # Words that are also something else are left whole without their apostrophe.
@@ -117,27 +125,34 @@ def _contractions() -> dict[str, tuple[str, ...]]:
     return found
 
 
+# Faces, abbreviations and short forms that stay whole.
+_WHOLE = (
+    "'em 'Em ’em ’Em 'Cause 'cause 'bout ’bout 'til 'nuff 'n' 'coz 'cos 'Cos 'Coz nothin' Nothin' doin' Doin' "
+    "goin' Goin' havin' Havin' lovin' Lovin' somethin' Somethin' ol' Ol' ma'am Ma'am o'clock O'clock and/or "
+    "w/o 's 'S ’s ’S ‘s ‘S 're ’re 'll ’ll 'd ’d '' ’’ 'cuz 'Cuz ’cuz ’cause ’Cause ’cos ’Cos ’coz ’nuff "
+    "Doin’ doin’ Goin’ goin’ Havin’ havin’ Lovin’ lovin’ Nothin’ nothin’ Nuthin’ nuthin’ Ol’ ol’ Somethin’ "
+    "somethin’ c'mon C'mon c’mon C’mon Adm. Ak. Mt. Bros. co. Co. Corp. D.C. Dr. e.g. E.g. E.G. Gen. Gov. "
+    "i.e. I.e. I.E. Inc. Jr. Ltd. Md. Messrs. Mo. Mont. Mr. Mrs. Ms. p.m. a.m. Ph.D. Prof. Rep. Rev. Sen. St. "
+    "vs. v.s. Jan. Feb. Mar. Apr. Jun. Jul. Aug. Sep. Sept. Oct. Nov. Dec. Ala. Ariz. Ark. Calif. Colo. Conn. "
+    "Del. Fla. Ga. Ia. Id. Ill. Ind. Kan. Kans. Ky. La. Mass. Mich. Minn. Miss. N.C. N.D. N.H. N.J. N.M. N.Y. "
+    "Neb. Nebr. Nev. Okla. Ore. Pa. S.C. Tenn. Va. Wash. Wis. :) :( :-) :-( ;) ;-) :D :-D :P :-P :p :-p :/ "
+    ":-/ :o :O :-O :-o :3 =) =( =D =] :] :[ <3 </3 :* :-* :'( :’( xD XD ^_^ ^__^ -_- o_o O_O o.o O.O 0_0 T_T "
+    ">.< ;D :| :-| 8) 8-) (: (; (= (-: :)) :))) :(( ¯\\(ツ)/¯ C++ Nuthin' nuthin' (-8 (-; (-_-) (._.) (^_^) "
+    "(>_<) (*_*) ): )-: 8-D :') :'-) :'-( :-)) :-))) :-(( :-((( :((( :() :-0 :-3 :-> :> :-X :-x :X :x :-] :-} "
+    ":} :0 :1 :o) ;-D ;_; <.< <33 <333 =/ =3 =[ =| >.> >:( >:o o.O [-: [: [= ]= "
+)
+
+
 def _special() -> dict[str, tuple[str, ...]]:
     found = _contractions()
-    for parts in (entry.split("|") for entry in "can|not gon|na got|ta let|'s let|’s i|ma i|'ma i|’ma how|'d|'y how|’d|’y".split()):
+    for entry in _listed("can|not gon|na got|ta let|'s let|’s i|ma i|'ma i|’ma how|'d|'y how|’d|’y"):
+        parts = entry.split("|")
         for form in (tuple(parts), (parts[0].capitalize(), *parts[1:])):
             found["".join(form)] = form
     for hour in range(1, 13):
         for half in ("am", "pm", "a.m.", "p.m."):
             found[f"{hour}{half}"] = (str(hour), half)
-    for whole in (
-        "'em 'Em ’em ’Em 'Cause 'cause 'bout ’bout 'til 'nuff 'n' 'coz 'cos 'Cos 'Coz nothin' Nothin' doin' Doin' goin' "
-        "Goin' havin' Havin' lovin' Lovin' somethin' Somethin' ol' Ol' ma'am Ma'am o'clock O'clock and/or w/o 's 'S ’s ’S ‘s ‘S 're ’re 'll ’ll 'd ’d '' ’’ 'cuz 'Cuz ’cuz ’cause ’Cause ’cos ’Cos ’coz ’nuff "
-        "Doin’ doin’ Goin’ goin’ Havin’ havin’ Lovin’ lovin’ Nothin’ nothin’ Nuthin’ nuthin’ Ol’ ol’ Somethin’ somethin’ c'mon C'mon c’mon C’mon "
-        "Adm. Ak. Mt. Bros. co. Co. Corp. D.C. Dr. e.g. E.g. E.G. Gen. Gov. i.e. I.e. I.E. Inc. Jr. Ltd. Md. Messrs. Mo. Mont. "
-        "Mr. Mrs. Ms. p.m. a.m. Ph.D. Prof. Rep. Rev. Sen. St. vs. v.s. Jan. Feb. Mar. Apr. Jun. Jul. Aug. Sep. Sept. "
-        "Oct. Nov. Dec. Ala. Ariz. Ark. Calif. Colo. Conn. Del. Fla. Ga. Ia. Id. Ill. Ind. Kan. Kans. Ky. La. Mass. "
-        "Mich. Minn. Miss. N.C. N.D. N.H. N.J. N.M. N.Y. Neb. Nebr. Nev. Okla. Ore. Pa. S.C. Tenn. Va. Wash. Wis. "
-        ":) :( :-) :-( ;) ;-) :D :-D :P :-P :p :-p :/ :-/ :o :O :-O :-o :3 =) =( =D =] :] :[ <3 </3 :* :-* :'( :’( xD XD "
-        "^_^ ^__^ -_- o_o O_O o.o O.O 0_0 T_T >.< ;D :| :-| 8) 8-) (: (; (= (-: :)) :))) :(( ¯\\(ツ)/¯ C++ Nuthin' nuthin' "
-        "(-8 (-; (-_-) (._.) (^_^) (>_<) (*_*) ): )-: 8-D :') :'-) :'-( :-)) :-))) :-(( :-((( :((( :() :-0 :-3 :-> :> :-X :-x :X :x :-] "
-        ":-} :} :0 :1 :o) ;-D ;_; <.< <33 <333 =/ =3 =[ =| >.> >:( >:o o.O [-: [: [= ]= "
-    ).split():
+    for whole in _listed(_WHOLE):
         found[whole] = (whole,)
     found |= {"y'all": ("y'", "all"), "y’all": ("y’", "all"), "yall": ("y", "all")}
     found |= {f"°{scale}.": ("°", scale, ".") for scale in "cfkCFK"}
