@@ -22,14 +22,45 @@ def curate(
     workers: Annotated[
         int, Parameter(help="Processes that read [default: one for each processor]; the corpus is the same.")
     ] = 0,
+    profile: Annotated[
+        str,
+        Parameter(help="Rules to hold documents to: c4-tfds, c4-paper, gopher, fineweb, mc4, code, bio or webtext."),
+    ] = "",
+    classifier: Annotated[str, Parameter(help="A folder with a classifier of quality, as one more rule.")] = "",
+    fit_classifier: Annotated[
+        str, Parameter(help="Fit a classifier on the sources (JSONL with text and label 0 or 1) into this folder.")
+    ] = "",
+    scores: Annotated[str, Parameter(help="A table of documents (id, score) that is one more rule.")] = "",
+    score_with: Annotated[
+        str, Parameter(help="First write that table: the probability of a label (--label) by this classifier of ours.")
+    ] = "",
+    label: Annotated[str, Parameter(help="With --score-with: the label that is good [default: the last].")] = "",
+    what_if: Annotated[
+        str, Parameter(help="What this corpus would hold with other thresholds (--set rules.NAME=...); reads no text.")
+    ] = "",
+    tokenizer: Annotated[str, Parameter(help="With --what-if: estimate tokens by this tokenizer, not by bytes.")] = "",
     recipe: RecipeFile = None,
     set_: Overrides = None,
     fresh: Fresh = False,
     common: Common | None = None,
 ) -> None:
-    """Documents in, a corpus out: deduplicated, split, decontaminated, with a reason for every drop."""
+    """Documents in, a corpus out: filtered, deduplicated, split, decontaminated, with a reason for every drop.
+
+    --set rules.NAME=VALUE moves a rule's threshold ("off" leaves it out); --set personal.KIND=drop, mask or replace
+    deals with personal data.
+    """
     common = common or Common()
     from bloomery.core.errors import ConfigError
+
+    set_ = filter_overrides(set_ or [], profile=profile, classifier=classifier, scores=scores)
+    if what_if or fit_classifier:
+        from bloomery.cli import what_if as asked
+
+        if what_if:
+            asked.show_what_if(what_if, set_, tokenizer, common)
+        else:
+            asked.fit(sources, fit_classifier, read_recipe(recipe, set_), common)
+        return
     from bloomery.corpus import CurateConfig
     from bloomery.corpus import curate as curate_stage
 
@@ -40,6 +71,10 @@ def curate(
     config = settings.table("curate", CurateConfig)
     if not 0 <= workers <= _MAX_WORKERS:
         raise ConfigError(f"workers should be from 0 to {_MAX_WORKERS}")
+    if score_with:
+        from bloomery.cli.what_if import write_scores
+
+        write_scores(sources, config, score_with, label, common)
     made = curate_stage(
         sources or config.sources, config=config, workspace=common.workspace(), fresh=fresh, workers=workers
     )
@@ -52,6 +87,17 @@ def curate(
     if metrics.get("problems"):
         lines.append(f"problems in the sources: {metrics['problems']:,}, see {made.path / 'report.json'}")
     show_artifact(made, common, lines)
+
+
+def filter_overrides(overrides: list[str], *, profile: str = "", classifier: str = "", scores: str = "") -> list[str]:
+    """`--set rules.x=` and `--set personal.x=` as the keys of `[curate]` that they stand for; the flags come last."""
+    long = {"rules.": "curate.filter.rules.", "personal.": "curate.personal.", "filter.": "curate.filter."}
+    found = []
+    for override in overrides:
+        short = next((prefix for prefix in long if override.strip().startswith(prefix)), "")
+        found.append(long[short] + override.strip().removeprefix(short) if short else override)
+    flags = {"profile": profile, "classifier": classifier, "scores": scores}
+    return found + [f"curate.filter.{name}={value}" for name, value in flags.items() if value]
 
 
 def _curate_pictures(sources: tuple[str, ...], settings: Recipe, fresh: bool, common: Common) -> None:

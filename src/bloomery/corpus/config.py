@@ -5,11 +5,14 @@ This module does not know how any of it is done.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
+from bloomery.core.config import to_dict
 from bloomery.core.errors import ConfigError
 from bloomery.corpus.document import readable
+from bloomery.corpus.filter_config import FilterConfig
+from bloomery.corpus.personal_config import PersonalConfig
 from bloomery.corpus.python_docs import DEFAULT_PACKAGES, NAME, check_packages
 
 _MIB = 1024 * 1024
@@ -52,6 +55,10 @@ class CurateConfig:
     """Processor seconds that one page may take before it is left out."""
     strict: bool = False
     """Stop at the first problem in a source instead of counting it."""
+    filter: FilterConfig = field(default_factory=FilterConfig)
+    """The rules that documents are held to."""
+    personal: PersonalConfig = field(default_factory=PersonalConfig)
+    """What is done with personal data."""
 
     def __post_init__(self) -> None:
         if not self.sources:
@@ -77,3 +84,13 @@ class CurateConfig:
             "".encode(self.encoding)  # codecs.lookup would also take those that are not for text
         except (LookupError, UnicodeError):
             raise ConfigError(f'unknown encoding "{self.encoding}"', hint='for example "latin-1" or "cp1252"') from None
+
+
+def plain_config(config: CurateConfig) -> dict[str, Any]:
+    """The config as JSON data, without the tables that ask for nothing: a corpus made before there were any keeps its
+    key and its id."""
+    data = to_dict(config)
+    for name in ("filter", "personal"):
+        if not getattr(config, name).active:
+            del data[name]
+    return data

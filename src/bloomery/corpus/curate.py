@@ -11,22 +11,23 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from bloomery.core.artifact import Artifact
-from bloomery.core.config import to_dict
 from bloomery.core.errors import ConfigError, DataError
 from bloomery.core.run import Run
 from bloomery.core.stage import StageInputs, reusable
 from bloomery.core.workspace import Workspace, as_workspace
-from bloomery.corpus.config import CurateConfig
+from bloomery.corpus.config import CurateConfig, plain_config
 from bloomery.corpus.decontaminate import HeldOutRuns, RunHasher, overlaps
 from bloomery.corpus.dedup import SeenDigests
 from bloomery.corpus.document import Document, content_digest
+from bloomery.corpus.filter import Filter
+from bloomery.corpus.personal import Scrubber
 from bloomery.corpus.problems import Problems
 from bloomery.corpus.shards import DROPPED_FILE, LineWriter, SplitWriter, read_folder
 from bloomery.corpus.sources import fingerprint, read_sources
@@ -52,7 +53,7 @@ def curate_inputs(config: CurateConfig) -> StageInputs:
     content would cost as much as the stage itself. `python-docs` stands there by the versions of Python and of the
     packages, since an installed version's files do not change. An edit that keeps size and time is not seen: `fresh`.
     """
-    return StageInputs(stage=STAGE, config=to_dict(config), fingerprint=fingerprint(config), version=_VERSION)
+    return StageInputs(stage=STAGE, config=plain_config(config), fingerprint=fingerprint(config), version=_VERSION)
 
 
 def curate(
@@ -115,6 +116,7 @@ class _Curation:
         self.decontaminates = config.decontaminate_words > 0 and config.split != "position"
         self.characters = 0
         self.kept, self.kept_characters = 0, 0
+        self.told: dict[str, Any] = {}
 
     def work(self) -> Artifact:
         with ExitStack() as stack:
@@ -141,11 +143,12 @@ class _Curation:
         if self.problems.total:
             self.run.note(f"{self.problems.total} problems in the sources, the first: {self.problems.first()}")
         report = {
-            "config": to_dict(self.config),
+            "config": plain_config(self.config),
             **metrics,
             "problem_counts": dict(sorted(self.problems.counts.items())),
         }
         report["first_problems"] = self.problems.listed
+        report |= self.told
         text = json.dumps(report, indent=1, ensure_ascii=False, sort_keys=True)
         (self.folder / REPORT_FILE).write_bytes(text.encode("utf-8", "replace"))
         return self.run.publish(self.folder, kind="corpus", metrics=metrics)
@@ -160,7 +163,7 @@ class _Curation:
                 name: stack.enter_context(SplitWriter(self.staged, name, shard_bytes=_STAGED_SHARD_BYTES, level=1))
                 for name in ("train", "validation", "all")
             }
-            for document in self._shown(read_sources(config, self.problems, workers=self.workers)):
+            for document in self._shown(self._judged(read_sources(config, self.problems, workers=self.workers))):
                 if not document.text.strip():
                     self._drop(document, "empty")
                     continue
@@ -178,6 +181,22 @@ class _Curation:
                         digest, validation_fraction=config.validation_fraction, test_fraction=config.test_fraction
                     )
                     (staged if split in waits else self.writers)[split].write(document)
+
+    def _judged(self, documents: Iterable[Document]) -> Iterator[Document]:
+        """The documents that the rules leave, and what is left of them, personal data dealt with."""
+        config = self.config
+        if config.filter.active:
+            judge = Filter(config.filter, folder=self.folder, scratch=self.run.scratch)
+            documents = judge.kept(documents, self._drop)
+        scrubber = Scrubber(config.personal) if config.personal.active else None
+        if scrubber:
+            documents = scrubber.scrubbed(documents, self._drop)
+        yield from documents
+        if config.filter.active:
+            judge.close()
+            self.told["filter"] = judge.report()
+        if scrubber:
+            self.told["personal"] = scrubber.report()
 
     def _check_that_it_can_be_divided(self) -> None:
         if self.config.split == "position" or self.config.cut_characters or self.kept >= _FEW_DOCUMENTS:
@@ -217,9 +236,10 @@ class _Curation:
             else:
                 yield document
 
-    def _drop(self, document: Document, reason: str, detail: str = "") -> None:
+    def _drop(self, document: Document, reason: str, detail: str = "", more: Mapping[str, Any] | None = None) -> None:
         self.dropped[reason] += 1
-        self.drops.write({"id": document.id, "source": document.source, "reason": reason, "detail": detail})
+        row = {"id": document.id, "source": document.source, "reason": reason, "detail": detail}
+        self.drops.write(row | dict(more or {}))
 
     def _drop_record(self, reason: str, where: str, detail: str) -> None:
         """A record of the sources that gave no document, so that every one of them stands somewhere."""

@@ -110,7 +110,9 @@ def test_broken_records_are_refused_with_their_offset(tmp_path: Path):
     reasons = ["not_a_record", "empty_record", "not_a_sequence", "sequence_too_long"]
     assert [reason for reason, _ in drops] == reasons
     path = tmp_path / "a.gb"
-    path.write_bytes(b"GBXXX.SEQ header\n\nLOCUS   x 4 bp DNA\nORIGIN\n 1 acgt\nLOCUS   y 4 bp DNA\nORIGIN\n 1 acgt\n//\n")
+    path.write_bytes(
+        b"GBXXX.SEQ header\n\nLOCUS   x 4 bp DNA\nORIGIN\n 1 acgt\nLOCUS   y 4 bp DNA\nORIGIN\n 1 acgt\n//\n"
+    )
     documents, drops = _read(path)
     assert [d.metadata["name"] for d in documents] == ["y"]
     assert [reason for reason, _ in drops] == ["not_a_record", "broken_record"]
@@ -137,6 +139,8 @@ def test_spans_joined_are_the_file(tmp_path: Path, bio: Path, kind: str):
         assert parts == whole
 
 
-@pytest.mark.parametrize(("text", "kind"), [("acgtnn", "dna"), ("ACGU", "rna"), ("MKVLAAGE", "protein"), ("", "protein")])
+@pytest.mark.parametrize(
+    ("text", "kind"), [("acgtnn", "dna"), ("ACGU", "rna"), ("MKVLAAGE", "protein"), ("", "protein")]
+)
 def test_the_alphabet_goes_by_the_letters(text: str, kind: str):
     assert alphabet(text) == kind

@@ -1,0 +1,140 @@
+"""Page: one document as its rules see it, each view of it made once.
+
+Rules on lines take lines away as they go; rules after them see what is left. This module does not know rules.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bloomery.corpus.repetition import WordRuns
+from bloomery.corpus.words import Vocabulary
+
+_CITATION = re.compile(r"\[\d*\]|\[edit\]|\[citation needed\]")
+_BETWEEN_PARAGRAPHS = re.compile(r"\n{2,}")
+_BETWEEN_LINES = re.compile(r"\n+")
+
+
+class Text:
+    """A text in words and lines."""
+
+    def __init__(self, text: str, vocabulary: Vocabulary, numbers: NDArray[np.int64] | None = None) -> None:
+        self.text, self.vocabulary = text, vocabulary
+        if numbers is not None:
+            self.numbers = numbers
+
+    @cached_property
+    def numbers(self) -> NDArray[np.int64]:
+        """(words,) the vocabulary's numbers of the words."""
+        return np.array(self.vocabulary.numbers_of(self.text), np.int64)
+
+    @cached_property
+    def lines(self) -> list[str]:
+        r"""What stands between "\n"."""
+        return self.text.split("\n")
+
+    @cached_property
+    def filled_lines(self) -> list[str]:
+        """Lines that are not blank."""
+        return [line for line in self.lines if line.strip()]
+
+    @cached_property
+    def any_lines(self) -> list[str]:
+        """Lines between any of Unicode's line ends."""
+        return self.text.splitlines()
+
+    @cached_property
+    def runs_of_lines(self) -> list[str]:
+        """What stands between runs of line ends."""
+        return _BETWEEN_LINES.split(self.text)
+
+    @cached_property
+    def paragraphs(self) -> list[str]:
+        """What stands between blank lines."""
+        return _BETWEEN_PARAGRAPHS.split(self.text.strip())
+
+    @cached_property
+    def word_runs(self) -> WordRuns:
+        return WordRuns(self.numbers, self.vocabulary)
+
+    def column(self, name: str) -> NDArray[Any]:
+        """What the vocabulary knows of each word of the text."""
+        return self.vocabulary.column(name)[self.numbers]
+
+
+class Lines:
+    """The lines of a text, stripped and without Wikipedia's citation marks, and numbers about each of them."""
+
+    def __init__(self, text: str, vocabulary: Vocabulary) -> None:
+        self.raw = [line.strip() for line in text.splitlines()]
+        self.lines = [_CITATION.sub("", line) if "[" in line else line for line in self.raw]
+        self.lower = [line.lower() for line in self.lines]
+        self.bad_words: re.Pattern[str] | None = None
+        self._vocabulary = vocabulary
+        self.alive: NDArray[np.bool_] = np.ones(len(self.lines), bool)
+
+    @cached_property
+    def raw_words(self) -> list[list[str]]:
+        """Of each line what stands between white space, citation marks included."""
+        return [line.split() for line in self.raw]
+
+    @cached_property
+    def words(self) -> list[list[int]]:
+        """Of each line the vocabulary's numbers of its words."""
+        return [self._vocabulary.numbers_of(line) for line in self.lines]
+
+    @cached_property
+    def sentences(self) -> NDArray[np.int64]:
+        """(lines,) how many sentences each line has: one more than the places where, after a mark that ends sentences
+        and marks behind it, a word follows."""
+        counts = np.array([len(line) for line in self.words], np.int64)
+        numbers = np.fromiter((n for line in self.words for n in line), np.int64, int(counts.sum()))
+        ends = self._vocabulary.column("ends")[numbers]
+        plain = np.flatnonzero(~(ends | self._vocabulary.column("marks")[numbers]))
+        line_of = np.repeat(np.arange(len(counts)), counts)
+        ended = np.concatenate([[0], np.cumsum(ends)])
+        begun = ended[np.concatenate([[0], np.cumsum(counts)])[line_of[plain]]]  # ends before the plain word's line
+        before = np.concatenate([[0], ended[plain[:-1]]]) if len(plain) else plain
+        starts = ended[plain] > np.maximum(before, begun)
+        return (counts > 0) + np.bincount(line_of[plain][starts], minlength=len(counts)).astype(np.int64)
+
+    def text(self) -> str:
+        """What is left, as C4 writes it."""
+        return "\n".join(line for line, alive in zip(self.lines, self.alive.tolist(), strict=True) if alive).strip()
+
+    def left_numbers(self) -> NDArray[np.int64]:
+        """The words of `text()`."""
+        kept = [n for line, alive in zip(self.words, self.alive.tolist(), strict=True) if alive for n in line]
+        return np.array(kept, np.int64)
+
+
+class Page:
+    """A document while its rules are applied: `now` is its text after the rules on lines so far."""
+
+    def __init__(self, text: str, vocabulary: Vocabulary, metadata: Mapping[str, Any] | None = None) -> None:
+        self.metadata: Mapping[str, Any] = metadata or {}
+        self.vocabulary = vocabulary
+        self.original = self.now = Text(text, vocabulary)
+        self.given: dict[str, float] = {}
+        self._moved = False
+
+    @cached_property
+    def lines(self) -> Lines:
+        return Lines(self.original.text, self.vocabulary)
+
+    def take_lines(self, dropped: NDArray[np.bool_]) -> None:
+        """These lines are gone, for every rule that comes after."""
+        self.lines.alive &= ~dropped
+        self._moved = True
+
+    def settle(self) -> None:
+        """Before a rule on the text: `now` becomes what the lines that are left say."""
+        if self._moved:
+            self.now = Text(self.lines.text(), self.vocabulary, self.lines.left_numbers())
+            self._moved = False

@@ -1,0 +1,61 @@
+"""`bloomery curate --profile`, `--what-if` and `--fit-classifier`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bloomery.cli.curate import filter_overrides
+
+PROSE = "The {0} of the house had seen the garden and the river. They have to be kept with care, said {0} to me."
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "a.jsonl"
+    texts = ["\n".join(PROSE.format(f"keeper{n}x{line}") for line in range(n % 4 + 1)) for n in range(40)]
+    path.write_text("".join(json.dumps({"text": text, "label": n % 2}) + "\n" for n, text in enumerate(texts)))
+    return path
+
+
+def test_short_names_stand_for_long_ones():
+    assert filter_overrides(["rules.a=1", "personal.email=mask", "curate.split=hash"], profile="gopher") == [
+        "curate.filter.rules.a=1",
+        "curate.personal.email=mask",
+        "curate.split=hash",
+        "curate.filter.profile=gopher",
+    ]
+
+
+def test_a_profile_then_what_if(call, source: Path, tmp_path: Path):
+    home = ("--home", str(tmp_path / "h"), "--quiet")
+    made = json.loads(call("curate", str(source), "--profile", "gopher", "--json", *home).out)
+    assert made["metrics"]["dropped"]["gopher_min_words"] > 0
+    asked = ("curate", "--what-if", made["name"], "--set", "rules.gopher_min_words=10", *home)
+    answer = json.loads(call(*asked, "--json").out)
+    assert answer["then"]["documents"] == 40 > answer["now"]["documents"]
+    shown = call(*asked).out
+    assert "gopher_min_words" in shown and ">= 50" in shown and "estimated" in shown and "kept then" in shown
+
+
+def test_mistakes_are_one_line(call, source: Path, tmp_path: Path):
+    home = ("--home", str(tmp_path / "h"))
+    assert "fineweb" in call.mistake("curate", str(source), "--profile", "finweb", *home)
+    assert "gopher_min_words" in call.mistake(
+        "curate", str(source), "--profile", "gopher", "--set", "rules.gopher_min_wrds=1", *home
+    )
+    assert "email" in call.mistake("curate", str(source), "--set", "personal.emial=mask", *home)
+    assert "thresholds" in call.mistake("curate", "--what-if", "x", "--set", "curate.split=hash", *home)
+
+
+def test_a_classifier_is_fitted_and_used(call, source: Path, tmp_path: Path):
+    pytest.importorskip("sklearn")
+    home = ("--home", str(tmp_path / "h"), "--quiet")
+    measured = json.loads(call("curate", str(source), "--fit-classifier", str(tmp_path / "c"), "--json", *home).out)
+    assert measured["texts"] == 40 and "reliability" in measured
+    made = call(
+        "curate", str(source), "--classifier", str(tmp_path / "c"), "--set", "rules.classifier=0.0", "--json", *home
+    )
+    assert json.loads(made.out)["metrics"]["dropped"] == {}

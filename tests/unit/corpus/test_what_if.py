@@ -1,0 +1,84 @@
+"""What if: the answer is what curating again with the moved thresholds gives."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bloomery.core.artifact import Artifact
+from bloomery.core.errors import ConfigError
+from bloomery.core.workspace import Workspace
+from bloomery.corpus import CurateConfig, FilterConfig, curate
+from bloomery.corpus.what_if import what_if
+
+PROSE = "The {0} of the house had seen the garden and the river. They have to be kept with care, said {0} to me."
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("s") / "a.jsonl"
+    rows = []
+    for n in range(60):
+        lines = [PROSE.format(f"keeper{n}x{line}") for line in range(n % 5 + 1)]
+        lines += [f"Menu {n} {line}" for line in range(n % 7)] + [f"A few words {n}." for _ in range(n % 3)]
+        rows.append({"text": "\n".join(lines), "url": f"https://site{n % 4}.org/{n}"})
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def _curated(workspace: Workspace, source: Path, profile: str, moved: dict[str, Any] | None = None) -> Artifact:
+    rules = {"c4_language": "off"} if profile.startswith("c4") else {}
+    config = FilterConfig(profile=profile, rules={**rules, **(moved or {})})
+    return curate(
+        source, config=CurateConfig(filter=config, metadata_fields=("url",), decontaminate_words=0), workspace=workspace
+    )
+
+
+@pytest.mark.parametrize(
+    ("profile", "moved"),
+    [
+        ("gopher", {"gopher_min_words": 60}),
+        ("gopher", {"gopher_min_words": "off", "gopher_repeated_5_words": 0.05}),
+        ("c4-tfds", {"c4_sentences": 6}),
+        ("c4-tfds", {"c4_line_words": 3}),
+        ("c4-tfds", {"c4_terminal": "off", "c4_line_words": 4}),
+    ],
+)
+def test_it_is_what_curating_again_gives(workspace: Workspace, source: Path, profile: str, moved: dict[str, Any]):
+    before, after = _curated(workspace, source, profile), _curated(workspace, source, profile, moved)
+    answer = what_if(before, moved)
+    for tally, corpus in ((answer.now, before), (answer.then, after)):
+        duplicates = corpus.metrics["dropped"].get("duplicate", 0)
+        assert tally.documents == sum(corpus.metrics["documents"].values()) + duplicates
+        if not duplicates:
+            assert tally.text_bytes == sum(corpus.metrics["text_bytes"].values())
+    first = {rule.rule: rule.first for rule in answer.rules if any(rule.first)}
+    for side, corpus in enumerate((before, after)):
+        dropped = {name: n for name, n in corpus.metrics["dropped"].items() if name != "duplicate"}
+        assert {name: counts[side] for name, counts in first.items() if counts[side]} == dropped
+
+
+def test_languages_sites_and_samples(workspace: Workspace, source: Path):
+    answer = what_if(_curated(workspace, source, "gopher"), {"gopher_min_words": 30}, bytes_per_token={"": 2.0})
+    assert answer.documents == 60 and set(answer.sites) == {f"site{n}.org" for n in range(4)}
+    assert sum(then.documents for _, then in answer.sites.values()) == answer.then.documents > answer.now.documents
+    assert answer.then.tokens == answer.then.text_bytes / 2
+    rule = next(rule for rule in answer.rules if rule.rule == "gopher_min_words")
+    assert (rule.now, rule.then) == (">= 50", ">= 30")
+    assert rule.samples and all(s["fate"] == "kept then" and 30 <= s["score"] < 50 for s in rule.samples)
+    data = json.loads(json.dumps(answer.to_dict()))
+    assert data["tokens_are"] == "estimated" and data["then"]["documents"] == answer.then.documents
+
+
+def test_what_cannot_be_asked(workspace: Workspace, source: Path):
+    corpus = _curated(workspace, source, "fineweb", {"fineweb_language": "off"})
+    with pytest.raises(ConfigError, match="measured what it left"):
+        what_if(corpus, {"c4_line_words": 5})
+    with pytest.raises(ConfigError, match="no rule"):
+        what_if(corpus, {"c4_wrong": 5})
+    plain = curate(source, config=CurateConfig(decontaminate_words=0), workspace=workspace)
+    with pytest.raises(ConfigError, match="no scores"):
+        what_if(plain, {})
