@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -128,3 +129,46 @@ def test_the_original_pre_training_model(tmp_path: Path):
     ours, batch = load_encoder(tmp_path), _batch("bert", "plain")
     with torch.inference_mode():
         assert (ours(**batch) - theirs(**batch).prediction_logits)[batch["attention_mask"].bool()].abs().max() < 1e-4
+
+
+@pytest.mark.parametrize(
+    "mode", ["cls", "max", "mean", "lasttoken", "weightedmean", "mean_sqrt_len_tokens", "mean+cls"]
+)
+@pytest.mark.parametrize("dense", [False, True])
+def test_sentence_transformers_folders(mode: str, dense: bool, tmp_path: Path):
+    """Every pooling, and layers after it, as sentence-transformers writes and computes them; what was imported and
+    exported is such a folder still."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.base.modules import Dense
+    from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
+    from transformers import BertConfig, BertModel, BertTokenizer
+
+    import bloomery as bl
+    from bloomery.engine.exchange import export_model, import_model
+
+    torch.manual_seed(0)
+    plain = tmp_path / "plain"
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "iron", "##s", "a", "furnace", "hot", "Hot"]
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
+    BertModel(BertConfig(vocab_size=len(words), **sizes)).save_pretrained(plain)
+    (plain / "vocab.txt").write_text("\n".join(words))
+    BertTokenizer(vocab=str(plain / "vocab.txt"), do_lower_case=False).save_pretrained(plain)
+    modules: list[torch.nn.Module] = [Transformer(str(plain)), Pooling(32, tuple(mode.split("+")))]
+    if dense:
+        width = 32 * len(mode.split("+"))
+        modules += [Dense(width, 16), Dense(16, 12, bias=False, activation_function=torch.nn.Identity()), Normalize()]
+    theirs = SentenceTransformer(modules=modules, device="cpu")
+    theirs.save(str(tmp_path / "saved"))
+    texts = ["iron", "a Hot furnace irons a furnace", "Hot iron"]
+    expected = theirs.encode(texts)
+    made = import_model(tmp_path / "saved", workspace=tmp_path / "home")
+    out = export_model(made, tmp_path / "out")
+    for folder in (tmp_path / "saved", made.path, out):
+        ours = bl.load(folder, device="cpu")
+        assert ours.embed(texts).shape == expected.shape
+        assert abs(ours.embed(texts) - expected).max() < 1e-5
+    assert abs(SentenceTransformer(str(out), device="cpu").encode(texts) - expected).max() < 1e-5
+    described = json.loads((out / "sentence_bert_config.json").read_text())
+    (out / "sentence_bert_config.json").write_text(json.dumps({**described, "do_lower_case": True}))
+    small = bl.load(out, device="cpu").embed(texts)
+    assert abs(small - theirs.encode([text.lower() for text in texts])).max() < 1e-5

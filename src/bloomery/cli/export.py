@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from bloomery.cli.generate import ModelName
 from bloomery.cli.import_model import Dtype
-from bloomery.cli.options import Common, print_json
+from bloomery.cli.options import MODEL_KINDS, Common, print_json
 from bloomery.core.errors import BloomeryError, ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def export(
     from bloomery.engine.gguf_file import gguf_files
 
     workspace = common.workspace()
-    reference = model or workspace.latest("model")
+    reference = model or workspace.latest(*MODEL_KINDS)
     texts = _texts(reference, measure, workspace) if quantize is not None else []
     items = [] if choices is None else _items(choices, texts)
     notes: list[str] = []
@@ -85,7 +85,8 @@ def export(
     if common.json:
         print_json({**document, "notes": notes})
         return
-    print(f"{made}  {size:,} bytes")
+    for path in files if gguf else [made]:
+        print(f"{path}  {path.stat().st_size if gguf else size:,} bytes")
     for sentence in notes:
         print(f"note: {sentence}", file=sys.stderr)
     if quantize is not None:

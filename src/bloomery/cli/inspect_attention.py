@@ -42,7 +42,11 @@ def attention(
     head: Annotated[int, Parameter(help="From 0; -1 is the last.")] = 0,
     query: Annotated[int, Parameter(help="Which token looks, from 0; -1 is the last.")] = -1,
     target: Target = None,
-    cross: Annotated[bool, Parameter(negative=(), help="From the target to the text, in an encoder-decoder.")] = False,
+    cross: Annotated[
+        bool,
+        Parameter(negative=(), help="From the target to the text, in an encoder-decoder; in LLaVA its image encoder."),
+    ] = False,
+    image: Annotated[Path | None, Parameter(help="A picture, for a model that sees.")] = None,
     vectors: Annotated[bool, Parameter(negative=(), help="The query, keys and output too.")] = False,
     output: Annotated[Path | None, Parameter(help="Write a picture too: a file .html, .svg or .png.")] = None,
     common: Common | None = None,
@@ -52,7 +56,9 @@ def attention(
     if output is not None and output.suffix.lower() not in _SUFFIXES:
         raise ConfigError(f"no picture can be written as {output.name!r}", hint="end it in " + ", ".join(_SUFFIXES))
     box = open_box(model, common.workspace())
-    view = box.attention(text, target=target, cross=cross, layer=layer, head=head, query=query, vectors=vectors)
+    view = box.attention(
+        text, target=target, cross=cross, layer=layer, head=head, query=query, vectors=vectors, image=image
+    )
     if output is not None:
         from bloomery.cli.attention_page import write_page, write_picture
 

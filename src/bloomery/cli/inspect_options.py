@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from bloomery.cli.options import MODEL_KINDS
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -28,9 +30,9 @@ _LABEL_CHARACTERS = 16
 
 def open_box(reference: str, workspace: Workspace) -> GlassBox:
     """The model of that name, or the newest one of the workspace."""
-    from bloomery.engine.glass_box import open_glass_box
+    from bloomery.engine.glass_box_open import open_glass_box
 
-    return open_glass_box(reference or workspace.latest("model"), workspace=workspace)
+    return open_glass_box(reference or workspace.latest(*MODEL_KINDS), workspace=workspace)
 
 
 def label(text: str) -> str:

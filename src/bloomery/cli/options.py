@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from bloomery.core.recipe import Recipe
     from bloomery.core.workspace import Workspace
 
+MODEL_KINDS = ("model", "encoder", "seq2seq", "image-text", "image-encoder", "classifier")
+"""Kinds of artifacts that are models."""
 Overrides = Annotated[
     list[str] | None,
     Parameter(name="--set", negative=(), help="Override a key of a recipe: table.key=value. May be repeated."),

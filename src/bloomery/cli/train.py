@@ -76,9 +76,12 @@ def chosen(settings: Recipe, objective: str, field: str) -> TrainConfig:
 
 
 def find_corpus(workspace: Workspace, name: str, config: TrainConfig) -> Artifact:
-    """The corpus of that name; without one the latest of texts, or of pictures for what is learnt from those alone."""
+    """The corpus of that name; without one the latest of texts, of pictures for what is learnt from those alone, of
+    either where both can be labelled."""
     if name:
         return workspace.find(name)
+    if config.objective in ("classes", "values"):
+        return workspace.latest("corpus", "pictures")
     return workspace.latest("pictures" if config.objective in ("contrastive", "captions") else "corpus")
 
 

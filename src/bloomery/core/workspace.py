@@ -89,11 +89,14 @@ class Workspace:
                 return artifact
         return None
 
-    def latest(self, kind: str) -> Artifact:
-        """The newest artifact of a kind that is still on disk; ArtifactError with a hint if there is none."""
-        for row in self.ledger.artifacts(kind=kind):
-            for path in self.matching(row["id"], kind=kind):
-                return Artifact.open(path, kind=kind)
+    def latest(self, kind: str, *others: str) -> Artifact:
+        """The newest artifact of a kind, or of any of several, that is still on disk; ArtifactError with a hint if
+        there is none."""
+        for row in self.ledger.artifacts(kind=None if others else kind):
+            if row["kind"] not in (kind, *others):
+                continue
+            for path in self.matching(row["id"], kind=row["kind"]):
+                return Artifact.open(path, kind=row["kind"])
         hint = {"model": "bloomery demo, or bloomery pretrain", "corpus": "bloomery curate PATHS"}.get(kind, "")
         raise ArtifactError(f"no {kind} in {self.root} yet", hint=hint)
 

@@ -6,7 +6,8 @@ from bloomery.engine.constraint_spec import ConstraintSpec, ToolChoice, ToolFunc
 from bloomery.engine.engine import EngineConfig
 from bloomery.engine.exchange import export_model, import_model
 from bloomery.engine.gguf_file import export_gguf
-from bloomery.engine.glass_box import GlassBox, open_glass_box
+from bloomery.engine.glass_box import GlassBox
+from bloomery.engine.glass_box_open import open_glass_box
 from bloomery.engine.image_encoder import ImageEncoder
 from bloomery.engine.image_text import ImageTextModel
 from bloomery.engine.language_model import LanguageModel, NextToken

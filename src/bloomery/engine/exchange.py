@@ -28,7 +28,7 @@ from bloomery.models.compressed import Scheme, scheme_named
 from bloomery.models.decoder import Decoder
 from bloomery.models.image_processor import ImageProcessor
 from bloomery.models.kinds import kind_of
-from bloomery.models.pooling import POOLING_FILES, Pooling
+from bloomery.models.pooling import Pooling, pooling_files
 from bloomery.models.pretrained import save_quantized
 from bloomery.models.recurrent import RecurrentConfig
 from bloomery.models.weights import as_json, read_json
@@ -142,7 +142,7 @@ class _Published:
         self._beside: dict[str, bytes] = {}
         if self.kind.name == "encoder":
             Pooling.from_folder(folder)  # what it does not know should be said now
-            self._beside = {name: (folder / name).read_bytes() for name in POOLING_FILES if (folder / name).is_file()}
+            self._beside = {name: (folder / name).read_bytes() for name in pooling_files(folder)}
         self.labels = read_label_names(folder)
         if self.labels:
             self._beside[LABELS] = (folder / LABELS).read_bytes()

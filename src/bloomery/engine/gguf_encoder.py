@@ -79,10 +79,13 @@ def gguf_encoder(config: EncoderConfig) -> GgufEncoder:
 
 def write_encoder(gguf: Any, writer: Any, config: EncoderConfig, pooling: Pooling | None) -> None:
     """An encoder's sizes, and how a text's vector is made. ConfigError for a pooling that llama.cpp does not have."""
-    kinds = {"mean": gguf.PoolingType.MEAN, "cls": gguf.PoolingType.CLS}
+    kinds = {"mean": gguf.PoolingType.MEAN, "cls": gguf.PoolingType.CLS, "lasttoken": gguf.PoolingType.LAST}
     mode = pooling.mode if pooling is not None else "mean"
     if mode not in kinds:
         raise ConfigError(f"llama.cpp has no {mode} pooling", hint="export a folder instead")
+    if pooling is not None and (pooling.dense or pooling.lower_case):
+        lacks = "a dense layer after pooling" if pooling.dense else "texts that are read in small letters"
+        raise ConfigError(f"llama.cpp has no {lacks}", hint="export a folder instead")
     writer.add_context_length(config.context_length)
     writer.add_embedding_length(config.hidden_size)
     writer.add_block_count(config.num_hidden_layers)

@@ -7,15 +7,12 @@ model runs as it serves (see `models.inside`). This module does not know termina
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from bloomery.core.artifact import Artifact
 from bloomery.core.errors import DataError, RequestError
-from bloomery.core.workspace import Workspace
 from bloomery.engine.glass_views import (
     AttentionView,
     GridView,
@@ -32,26 +29,22 @@ from bloomery.engine.glass_views import (
     TokensView,
 )
 from bloomery.engine.language_model import distribution
-from bloomery.engine.loading import choose_device, find_model
 from bloomery.engine.params import SamplingParams
 from bloomery.engine.text_encoder import TextEncoder
-from bloomery.models import Decoder, load_pretrained
+from bloomery.models import Decoder
 from bloomery.models.embeddings import embedding_of, neighbours, plane
 from bloomery.models.encoder import Encoder
 from bloomery.models.head_scores import head_statistics, induction_scores
+from bloomery.models.image_processor import Picture
 from bloomery.models.inside import GRID_LIMIT, AttentionLook, Look, Row, capture, grid, stacks
-from bloomery.models.kinds import kind_of
 from bloomery.models.lens import lens, residuals
 from bloomery.models.recurrent import RecurrentConfig, RecurrentSeq2Seq
 from bloomery.models.seq2seq import Seq2Seq
-from bloomery.models.weights import read_json
-from bloomery.tokenizer import Tokenizer, TokenizerPair
+from bloomery.tokenizer import Tokenizer
 
 MAX_TOKENS = 4096
 """Tokens of a text that are looked into at most."""
 _INDUCTION_LENGTH = 32
-_LOOKED_INTO = ("encoder", "seq2seq", "recurrent")
-"""Kinds beside decoders."""
 
 
 class GlassBox:
@@ -86,14 +79,17 @@ class GlassBox:
         head: int = 0,
         query: int = -1,
         vectors: bool = False,
+        image: Picture | None = None,
         grid_limit: int = GRID_LIMIT,
     ) -> AttentionView:
         """One head. Numbers below 0 count from the end. RequestError for a place that is not there. `text` may be token
         ids as the model was served them.
 
         Of an encoder-decoder: the encoder's, with a `target` the decoder's, with `cross` the decoder's over the text.
-        `vectors` adds the keys themselves.
+        `vectors` adds the keys themselves. Pictures are for `glass_box_images`.
         """
+        if image is not None:
+            raise RequestError(f"{self.name} reads no pictures", hint="leave --image out", param="image")
         ids, targets = self._encode(text), self._encode_target(target)
         cross = cross or isinstance(self.model, RecurrentSeq2Seq)  # it has no other
         stack, names = self._stack(cross, targets)
@@ -101,38 +97,10 @@ class GlassBox:
         with capture(self.model, [names[number]]) as looks:
             self._run(ids, targets)
         look = looks[names[number]]
-        _, heads, length, _ = look.shape
-        head, query = _place("head", head, heads), _place("query", query, length)
         asking = self._tokens(targets, self.target_tokenizer) if targets is not None else self._tokens(ids)
         seen = self._tokens(ids) if cross or targets is None else asking
-        module = look.module if isinstance(look, AttentionLook) else None
-        row = look.row(head, query)
-        served = look.served[0, query] if isinstance(look, AttentionLook) else row.head_output
-        largest = look.served if isinstance(look, AttentionLook) else row.weights
-        return AttentionView(
-            model=self.name,
-            stack=stack,
-            layer=number,
-            layers=len(names),
-            head=head,
-            heads=heads,
-            key_head=head // (heads // module.kv_heads) if module else 0,
-            key_heads=module.kv_heads if module else 1,
-            head_dim=row.query.numel(),
-            scale=module.scale if module else 1.0,
-            softcap=module.softcap if module else None,
-            queries=asking,
-            query=asking[query],
-            query_vector=_numbers(row.query),
-            keys=_key_rows(seen, row, vectors=vectors),
-            head_output=_numbers(row.head_output),
-            contribution_norm=None if row.contribution is None else float(row.contribution.norm()),
-            output_norm=float(served.float().norm()),
-            all_heads=_heads_at(look, query),
-            grid=_grid_view(look, head, grid_limit),
-            max_difference=look.max_difference(),
-            largest_served=float(largest.float().abs().max()),
-        )
+        place = Where(model=self.name, stack=stack, layer=number, layers=len(names), head=head, query=query)
+        return view_of(look, place, asking, seen, vectors=vectors, grid_limit=grid_limit)
 
     @torch.inference_mode()
     def heads(self, text: str, *, target: str | None = None) -> HeadsView:
@@ -325,21 +293,59 @@ class GlassBox:
         return tuple(TokenAt(index=n, token_id=i, text=token_label(source, i)) for n, i in enumerate(ids))
 
 
-def open_glass_box(
-    reference: str | Path | Artifact,
+@dataclass(frozen=True, kw_only=True)
+class Where:
+    """Which head of which attention, and which query."""
+
+    model: str
+    stack: str
+    layer: int
+    layers: int
+    head: int
+    query: int
+
+
+def view_of(
+    look: Look,
+    at: Where,
+    asking: tuple[TokenAt, ...],
+    seen: tuple[TokenAt, ...],
     *,
-    device: str | torch.device | None = None,
-    workspace: Workspace | str | Path | None = None,
-) -> GlassBox:
-    """Any model with a tokenizer, by what `load` takes; encoder-decoders too. Errors as `load`'s."""
-    place = choose_device(device)
-    folder, name = find_model(reference, workspace)
-    kind = kind_of(read_json(folder / "config.json"))
-    read = kind.load if kind.name in _LOOKED_INTO else load_pretrained
-    # Half precision is slower on a CPU; `load` does the same.
-    model = read(folder, dtype=torch.float32 if place.type == "cpu" else None, device=place)
-    tokenizers = TokenizerPair.load(folder)
-    return GlassBox(model, tokenizers.source, name=name, target_tokenizer=tokenizers.target)
+    vectors: bool,
+    grid_limit: int = GRID_LIMIT,
+) -> AttentionView:
+    """The view of one head: `asking` are what looks, `seen` what is looked at. RequestError for a head or query that
+    is not there."""
+    _, heads, length, _ = look.shape
+    head, query = _place("head", at.head, heads), _place("query", at.query, length)
+    module = look.module if isinstance(look, AttentionLook) else None
+    row = look.row(head, query)
+    served = look.served[0, query] if isinstance(look, AttentionLook) else row.head_output
+    largest = look.served if isinstance(look, AttentionLook) else row.weights
+    return AttentionView(
+        model=at.model,
+        stack=at.stack,
+        layer=at.layer,
+        layers=at.layers,
+        head=head,
+        heads=heads,
+        key_head=head // (heads // module.kv_heads) if module else 0,
+        key_heads=module.kv_heads if module else 1,
+        head_dim=row.query.numel(),
+        scale=module.scale if module else 1.0,
+        softcap=module.softcap if module else None,
+        queries=asking,
+        query=asking[query],
+        query_vector=_numbers(row.query),
+        keys=_key_rows(seen, row, vectors=vectors),
+        head_output=_numbers(row.head_output),
+        contribution_norm=None if row.contribution is None else float(row.contribution.norm()),
+        output_norm=float(served.float().norm()),
+        all_heads=_heads_at(look, query),
+        grid=_grid_view(look, head, grid_limit),
+        max_difference=look.max_difference(),
+        largest_served=float(largest.float().abs().max()),
+    )
 
 
 def token_label(tokenizer: Tokenizer, index: int) -> str:

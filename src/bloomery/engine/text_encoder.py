@@ -60,7 +60,7 @@ class TextEncoder:
         self.tokenizer = tokenizer
         self.name = name
         self.pooling = pooling or Pooling()
-        self.dimensions = frozenset(shorter_dimensions) | {encoder.config.hidden_size}
+        self.dimensions = frozenset(shorter_dimensions) | {self.pooling.size(encoder.config.hidden_size)}
         self._bench = LazyBench(meter)
         self._together: Gathering[_Rows, np.ndarray] = Gathering(self._bench, self._pooled, capacity=STEP_TOKENS)
 
@@ -114,7 +114,7 @@ class TextEncoder:
         """
         texts = [texts] if isinstance(texts, str) else list(texts)
         rows = [self._encode(text, limit=self.text_length)[0] for text in texts]
-        vectors = np.zeros((len(rows), self.encoder.config.hidden_size), dtype=np.float32)
+        vectors = np.zeros((len(rows), self.pooling.size(self.encoder.config.hidden_size)), dtype=np.float32)
         for chosen, pooled in self.embed_ids(rows, batch_size=batch_size):
             vectors[chosen] = pooled
         return vectors
@@ -228,7 +228,10 @@ class TextEncoder:
         ]
 
     def _encode(self, text: str, pair: str | None = None, *, limit: int | None) -> tuple[list[int], list[int]]:
-        return self.tokenizer.encode_with_special(_text(text), None if pair is None else _text(pair), max_length=limit)
+        texts = [None if one is None else _text(one) for one in (text, pair)]
+        if self.pooling.lower_case:
+            texts = [None if one is None else one.lower() for one in texts]
+        return self.tokenizer.encode_with_special(texts[0] or "", texts[1], max_length=limit)
 
     def _batch(self, rows: Sequence[tuple[list[int], list[int]]]) -> tuple[Tensor, Tensor, Tensor]:
         """ids, mask and type ids (B, T), padded at the end."""

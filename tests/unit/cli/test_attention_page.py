@@ -14,7 +14,7 @@ import pytest
 
 from bloomery.cli.attention_page import render_page, write_page, write_picture
 from bloomery.core.workspace import Workspace
-from bloomery.engine.glass_box import open_glass_box
+from bloomery.engine.glass_box_open import open_glass_box
 from bloomery.engine.glass_views import AttentionView, TokenAt
 
 EVIL = '</script><script>alert("x")</script><img src=x onerror=alert(1)>&$a$'

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from bloomery.cli.attention_words import CAPTION, difference_line, headline, shown_keys
-from bloomery.engine.glass_box import open_glass_box
+from bloomery.engine.glass_box_open import open_glass_box
 
 
 def test_words(tiny):

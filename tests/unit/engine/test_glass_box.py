@@ -16,7 +16,8 @@ import torch
 
 from bloomery.core.errors import BloomeryError, RequestError
 from bloomery.engine import LanguageModel, SamplingParams
-from bloomery.engine.glass_box import GlassBox, open_glass_box, token_label
+from bloomery.engine.glass_box import GlassBox, token_label
+from bloomery.engine.glass_box_open import open_glass_box
 from bloomery.models.recurrent import RecurrentConfig, RecurrentSeq2Seq, save_recurrent
 
 TEXT = "How are you? Once upon a time"
