@@ -12,6 +12,7 @@
 #include <condition_variable>
 #include <cstdlib>
 #include <cstring>
+#include <iterator>
 #include <limits>
 #include <memory>
 #include <mutex>
@@ -407,6 +408,12 @@ using namespace bloomery;
 // Of which source this was built, so that nobody calls another one's structures.
 BLOOMERY_API const char *bloomery_source() { return BLOOMERY_SOURCE; }
 BLOOMERY_API const char *bloomery_instructions() { return kernels().name; }
+
+// Bytes of Norm, Layer, Model and Step, for who describes them in another language.
+BLOOMERY_API void bloomery_sizes(int64_t *sizes) {
+    const size_t all[] = {sizeof(Norm), sizeof(Layer), sizeof(Model), sizeof(Step)};
+    std::copy(std::begin(all), std::end(all), sizes);
+}
 
 // `weights` (outputs, inputs): float32, float16, or int8 codes for INT8 and INT4 (-8 .. 7); `scale` (outputs, groups)
 // and `bias` (outputs) float32 or null. Null if there is no memory.

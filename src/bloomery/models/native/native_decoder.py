@@ -22,6 +22,8 @@ from bloomery.models.paged import PagedMemory, Rows
 
 SPIN_NANOSECONDS = 2_000_000
 """How long threads wait awake for the next step: longer than what usually lies between two."""
+_BYTES_OF_A_THREAD = 1 << 19
+"""Of weights: with fewer for each thread, meeting costs more than sharing the work saves."""
 
 
 class NativeDecoder:
@@ -30,7 +32,7 @@ class NativeDecoder:
     def __init__(
         self, decoder: Decoder, *, threads: int | None = None, spin_nanoseconds: int = SPIN_NANOSECONDS
     ) -> None:
-        """`threads` None: as many as PyTorch has. DeviceError where there is no library, or the decoder cannot be
+        """`threads` None: as many as PyTorch has, fewer for a small model; results are the same. DeviceError where there is no library, or the decoder cannot be
         described."""
         found = library()
         if found.calls is None:
@@ -38,7 +40,8 @@ class NativeDecoder:
         self._calls = found.calls
         self._decoder = weakref.ref(decoder)  # it is kept beside the decoder, for as long as that lives
         self._describe()
-        self.threads, self.spin_nanoseconds = threads or torch.get_num_threads(), spin_nanoseconds
+        shares = 1 + self.description.nbytes // _BYTES_OF_A_THREAD
+        self.threads, self.spin_nanoseconds = threads or min(torch.get_num_threads(), shares), spin_nanoseconds
         self._memory: tuple[PagedMemory, dict[str, ctypes.Array[ctypes.c_void_p]]] | None = None
 
     @property
