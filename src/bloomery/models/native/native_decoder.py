@@ -32,8 +32,8 @@ class NativeDecoder:
     def __init__(
         self, decoder: Decoder, *, threads: int | None = None, spin_nanoseconds: int = SPIN_NANOSECONDS
     ) -> None:
-        """`threads` None: as many as PyTorch has, fewer for a small model; results are the same. DeviceError where there is no library, or the decoder cannot be
-        described."""
+        """`threads` None: as many as PyTorch has, fewer for a small model; results are the same. DeviceError where
+        there is no library, or the decoder cannot be described."""
         found = library()
         if found.calls is None:
             raise DeviceError(found.text)

@@ -29,6 +29,7 @@ SIZES: dict[str, Any] = {
     "head_dim": 16,
     "max_position_embeddings": 64,
 }
+EXPERTS = {"model_type": "mixtral", "num_experts": 4, "num_experts_per_tok": 2, "norm_topk_prob": True}
 _EXACT = 2e-6  # sums of a few hundred float32 in another order
 _INT8 = 1e-4  # activations rounded to at least 32,767 / 128 steps, at random: 1 / 16,000 of the largest
 _INT4 = 0.02  # to 127 steps in groups of 32, whose largest is three deviations: 1 / 84 over sqrt(12)

@@ -200,7 +200,7 @@ def test_what_cannot_be_read_is_refused(calls: ctypes.CDLL, monkeypatch: pytest.
     for token in (-1, 50):
         with pytest.raises(RequestError, match="not among the model's 50"):
             native.step(memory, [Rows(0, 1, [(0, 1)])], [[token]])
-    with pytest.raises(DeviceError, match="no keys and values in torch.bfloat16"):
+    with pytest.raises(DeviceError, match=r"no keys and values in torch\.bfloat16"):
         native.step(PagedMemory(model.config, 8, torch.bfloat16), [Rows(0, 1, [(0, 1)])], [[1]])
     monkeypatch.setattr(module, "library", lambda: Found(None, "it was not built"))
     with pytest.raises(DeviceError, match="it was not built"):

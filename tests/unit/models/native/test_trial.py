@@ -96,4 +96,5 @@ def test_without_the_library_it_is_pytorchs(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_both_are_timed(calls: ctypes.CDLL):
-    assert all(ratio > 0 for ratio in measure(NativeDecoder(decoder())).values())
+    model = decoder()
+    assert all(ratio > 0 for ratio in measure(NativeDecoder(model)).values())
