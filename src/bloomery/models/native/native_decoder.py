@@ -125,10 +125,13 @@ class NativeDecoder:
         cosines, sines, kept = [], [], []
         end, device = max(positions) + 1, self.decoder.model.embed_tokens.weight.device
         for layer in self.description.tables:
+            known: dict[int, tuple[Tensor, Tensor]] = {}
             for one in rows:
-                found = self.decoder.rope(layer, end, one.reach, device)
+                found = known.get(one.reach) or self.decoder.rope(layer, end, one.reach, device)
                 assert found is not None
-                kept += found
+                if one.reach not in known:
+                    known[one.reach] = found
+                    kept += found
                 for into, table in zip((cosines, sines), found, strict=True):
                     first, width = table.data_ptr(), 4 * table.size(1)
                     into += [first + width * (one.start + i) for i in range(one.count)]

@@ -45,6 +45,7 @@ def test_a_compiler_that_fails_leaves_nothing(monkeypatch: pytest.MonkeyPatch, t
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # three compilations, on machines that may be busy
 @pytest.mark.parametrize("sanitizer", ["address,undefined", "thread"])
 def test_steps_run_clean_under_sanitizers(sanitizer: str, tmp_path: Path):
     """Random models in every format, step by step with three threads, by the portable kernels and by AVX2's."""
