@@ -3,13 +3,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+NATIVE := $(wildcard src/bloomery/models/native/*.h src/bloomery/models/native/*.cpp)
 CLIENTS := $(VENV)/.clients
 EXPERIMENTS := sequence_bottleneck translation_bottleneck blanks code_bugs pictures heads
 
 .PHONY: demo test check format bench kills experiments results clean clients
 .DEFAULT_GOAL := test
 
-$(INSTALLED): pyproject.toml constraints.txt
+$(INSTALLED): pyproject.toml constraints.txt hatch_build.py $(NATIVE)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=24.1"
 	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off --quiet -c constraints.txt -e ".[test,check,clients]"

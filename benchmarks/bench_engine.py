@@ -1,12 +1,13 @@
 """The engine against its peers: tokens a second of eight streams, of prefill, and of one stream; in turn, five pairs.
 
     python benchmarks/bench_engine.py [--sizes 15M,135M] [--weights float16,int8] [--pairs 5] [--llama PYTHON]
+        [--native auto]
 
 Random weights of Llama's architecture (15M: 6 layers of 288; 135M: 30 layers of 576), the same for everybody. Ours is
 the whole engine: scheduling, sampling, text and log-probabilities included; llama.cpp is its batched decode alone, in
 the format of the same width (float16: f16; int8: q8_0), and needs a Python that has `llama_cpp` (--llama, or
-BLOOMERY_LLAMA_PYTHON), else its figures are unknown. transformers' `generate` is beside it for one stream. Prints the
-median ratio over pairs, and its lowest and highest.
+BLOOMERY_LLAMA_PYTHON), else its figures are unknown. transformers' `generate` is beside it for one stream. Prints what
+makes the decode steps (native code or PyTorch: --native), the median ratio over pairs, and its lowest and highest.
 """
 
 from __future__ import annotations
@@ -61,11 +62,13 @@ def make_folder(home: Path, size: str) -> Path:
 class Ours:
     """The engine with weights in one format."""
 
-    def __init__(self, folder: Path, weights: str) -> None:
-        from bloomery.engine import load_language_model
+    def __init__(self, folder: Path, weights: str, native: str = "auto") -> None:
+        from bloomery.engine import EngineConfig, load_language_model
 
         self.model = load_language_model(folder, device="cpu", weights=weights)
+        self.model.set_engine(EngineConfig(native=native))
         self.generate(1, 8, 8)
+        self.path = self.model.engine.stats().decode_path
 
     def generate(self, streams: int, prompt: int, new: int) -> float:
         """Tokens a second of decode, of all streams together."""
@@ -83,8 +86,8 @@ class Ours:
         return 512 / last.result.timings.prefill_seconds
 
 
-def llama(python: str, gguf: Path) -> dict[str, float]:
-    command = [python, str(Path(__file__).with_name("peer_llama.py")), str(gguf), "--streams", str(STREAMS)]
+def llama(python: str, gguf: Path, streams: int = STREAMS) -> dict[str, float]:
+    command = [python, str(Path(__file__).with_name("peer_llama.py")), str(gguf), "--streams", str(streams)]
     command += ["--prompt", str(PROMPT), "--new", str(NEW), "--threads", str(torch.get_num_threads())]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
@@ -133,6 +136,7 @@ def main() -> None:
     parser.add_argument("--sizes", default="15M,135M")
     parser.add_argument("--weights", default="float16,int8")
     parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--native", default="auto", choices=("auto", "on", "off"))
     parser.add_argument("--llama", default=os.environ.get("BLOOMERY_LLAMA_PYTHON", ""))
     options = parser.parse_args()
     print(f"{platform.machine()}, {torch.get_num_threads()} threads, PyTorch {torch.__version__}")
@@ -149,7 +153,8 @@ def bench_size(home: Path, size: str, options: argparse.Namespace) -> None:
     gguf = export_gguf(folder, home / f"{size}.gguf", dtype="float32") if options.llama else None
     reference = transformers_rate(folder)
     for weights in options.weights.split(","):
-        ours = Ours(folder, weights)
+        ours = Ours(folder, weights, options.native)
+        print(f"{size} {weights}, decode steps: {ours.path}")
         compare(
             f"{size} {weights}, one stream / transformers",
             options.pairs,
@@ -173,6 +178,8 @@ def bench_size(home: Path, size: str, options: argparse.Namespace) -> None:
         streams = lambda o=ours: o.generate(STREAMS, PROMPT, NEW)  # noqa: E731
         compare(f"{title}, {STREAMS} streams", options.pairs, streams, lambda: theirs("decode"))
         last.clear()
+        one = lambda o=ours: o.generate(1, PROMPT, NEW)  # noqa: E731
+        compare(f"{title}, one stream", options.pairs, one, lambda p=peer: llama(options.llama, p, 1)["decode"])
         compare(f"{title}, prefill of 512", options.pairs, ours.prefill, lambda: theirs("prefill"))
 
 

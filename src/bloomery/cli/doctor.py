@@ -74,6 +74,10 @@ def _machine() -> list[Check]:
         checks.append(Check("gpu", "ok", torch.cuda.get_device_name(device)))
     else:
         checks.append(Check("gpu", "note", "none that PyTorch can use; everything runs on the processor"))
+    from bloomery.models.native.library import library
+
+    found = library()
+    checks.append(Check("decode step", "note" if found.calls is None else "ok", found.text))
     fast = bfloat16_is_fast(device)
     checks.append(
         Check("bfloat16", "ok" if fast else "note", f"measured {'faster' if fast else 'slower'} than float32")

@@ -401,8 +401,9 @@ class Engine:
             logits = self._runner.decode(batch)
             self._steps += 1
             sizes = [1 + len(one.draft) for one in batch]
-            parts = zip(batch, logits.split(sizes), torch.log_softmax(logits, dim=-1).split(sizes), strict=True)
-            choices = [choose(*three) for three in parts]
+            # Text by text: for a single row PyTorch wakes no thread, which would stay awake where the next step's are.
+            parts = zip(batch, logits.split(sizes), strict=True)
+            choices = [choose(one, rows, rows.log_softmax(dim=-1)) for one, rows in parts]
         tokens = sum(sizes)
         for one, size in zip(batch, sizes, strict=True):
             one.generation.begin()

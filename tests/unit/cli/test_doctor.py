@@ -15,6 +15,8 @@ def test_json(call, tmp_path: Path):
     names = {check["name"] for check in checks}
     assert {"python", "torch", "cores", "memory", "bfloat16", "home"} <= names
     assert any(name.startswith("energy") for name in names)
+    step = next(check for check in checks if check["name"] == "decode step")
+    assert "native decode step" in step["text"] if step["state"] == "ok" else "native step" in step["text"]
     assert {check["state"] for check in checks} <= {"ok", "note", "problem"}
 
 

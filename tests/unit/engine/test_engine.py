@@ -13,12 +13,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from bloomery.core.errors import ConfigError, DataError, RequestError
+from bloomery.core.errors import ConfigError, DataError, DeviceError, RequestError
 from bloomery.core.quantity import Quantity
 from bloomery.engine import GenerationResult, LanguageModel
 from bloomery.engine.engine import EngineConfig, EngineStats
 from bloomery.engine.scheduler import SchedulerConfig
 from bloomery.models import Decoder
+from bloomery.models.native.library import library
 
 PROMPTS = [
     "Once upon a time there was a small furnace",
@@ -359,3 +360,48 @@ def test_stats_of_memory_that_is_short(tiny: LanguageModel):
     assert 0.5 < max(seen) <= 1.0 and stats.cache_usage == 0.0
     assert stats.preemptions == model.engine.scheduler.preemptions > 0
     assert (stats.drafted, stats.accepted) == (0, 0)
+
+
+def native_or_skip() -> None:
+    if library().calls is None:
+        pytest.skip(library().text)
+
+
+@pytest.mark.parametrize("native", ["on", "off"])
+@pytest.mark.parametrize("cache_dtype", ["auto", "int8"])
+def test_native_steps_and_pytorchs_write_the_same(
+    tiny: LanguageModel, expected: list[list[int]], native: str, cache_dtype: str
+):
+    native_or_skip()
+    model = engine_of(tiny, native=native, cache_dtype=cache_dtype, drafts="ngram", block_size=4)
+    assert model.engine.stats().decode_path == ""
+    results = together(model, PROMPTS, max_new_tokens=40, temperature=0.0)
+    if cache_dtype == "auto":
+        assert [r.token_ids for r in results] == expected
+    stats = model.engine.stats()
+    assert stats.decode_steps > 0 and stats.native_steps == (stats.decode_steps if native == "on" else 0)
+    assert stats.decode_path.startswith("native decode step" if native == "on" else "PyTorch: native steps are off")
+
+
+def test_native_steps_give_a_request_the_same_numbers_whoever_is_there(tiny: LanguageModel):
+    """To the last bit: so a seed gives the same tokens, at any temperature."""
+    native_or_skip()
+    options = {"max_new_tokens": 24, "temperature": 1.0, "seed": 3, "logprobs": 2, "ignore_eos": True}
+    model = engine_of(tiny, native="on", prefix_cache=False)
+    company = together(model, PROMPTS * 2, **options)
+    for number, prompt in enumerate(PROMPTS):
+        (alone,) = together(model, [prompt], **options)
+        for result in (company[number], company[number + len(PROMPTS)]):
+            assert result.token_ids == alone.token_ids
+            assert result.logprobs == alone.logprobs
+
+
+def test_native_steps_may_be_forbidden_and_demanded(tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch):
+    with pytest.raises(ConfigError, match="unknown native 'maybe'"):
+        EngineConfig(native="maybe")
+    monkeypatch.setenv("BLOOMERY_NATIVE", "off")
+    model = engine_of(tiny)
+    together(model, PROMPTS[:1], max_new_tokens=3)
+    assert model.engine.stats().decode_path == "PyTorch: the native step is off: BLOOMERY_NATIVE=off"
+    with pytest.raises(DeviceError, match="no native steps: PyTorch: the native step is off"):
+        together(engine_of(tiny, native="on"), PROMPTS[:1], max_new_tokens=3)

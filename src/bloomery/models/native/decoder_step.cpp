@@ -1,8 +1,9 @@
 // A decode step of a whole decoder in one call: threads, the order of work, packing, and what Python calls.
 //
-// Every thread runs the same function over the layers; between parts that need each other's results they meet at a
-// barrier. Products are shared out by panels of outputs as threads come for them, the rest by rows and by heads: who
-// computes what changes no result. This file does not know what a family is, nor who asks.
+// A step is a list of parts, each of which needs what the one before has computed: products are cut by panels of
+// outputs, the rest by rows and by heads. Threads come for tasks, and nobody waits for one that is not there: a thread
+// that the system keeps off its processor costs its help, no more, unless it sits on a task. Who computes what changes
+// no result. This file does not know what a family is, nor who asks.
 
 #include "decoder_step.h"
 
@@ -12,6 +13,7 @@
 #include <condition_variable>
 #include <cstdlib>
 #include <cstring>
+#include <iterator>
 #include <limits>
 #include <memory>
 #include <mutex>
@@ -35,52 +37,53 @@ inline void relax() { std::this_thread::yield(); }
 
 // ---- threads --------------------------------------------------------------------------------------------------------
 
-// Threads that do one function together. Between calls they spin for a while, then sleep; at a barrier they spin, and
-// give way when that takes long, for there may be more threads than processors.
+// Work that several threads may join, and that is over for a caller when `work` returns to it.
+struct Job {
+    virtual ~Job() = default;
+    virtual void work(int thread) = 0;
+};
+
+void rest(int spins) { spins < 1000 ? relax() : (void)sched_yield(); }
+
+// Threads that help the one that calls. Between calls they spin for a while, then sleep. One that comes late finds
+// nothing left to do, in a job that it keeps alive itself.
 class Team {
   public:
     explicit Team(int size) : size_(size), process_(getpid()) {}
 
     void start() {
-        for (int number = 1; number < size_; number++) std::thread([this, number] { work(number); }).detach();
+        for (int number = 1; number < size_; number++) std::thread([this, number] { help(number); }).detach();
     }
 
     int size() const { return size_; }
     bool is_ours() const { return process_ == getpid(); }  // after a fork the threads are the parent's
 
-    void run(void (*job)(void *, int), void *what, int64_t spin_nanoseconds) {
-        job_ = job;
-        what_ = what;
-        spin_.store(spin_nanoseconds, std::memory_order_relaxed);
-        done_.store(0, std::memory_order_relaxed);
-        turn_.fetch_add(1);
-        if (asleep_.load() > 0) {
-            std::lock_guard<std::mutex> lock(mutex_);
-            wake_.notify_all();
-        }
-        job(what, 0);
-        for (int spins = 0; done_.load(std::memory_order_acquire) != size_ - 1; spins++) rest(spins);
-    }
-
-    void barrier() {
-        if (size_ == 1) return;
-        const int round = round_.load(std::memory_order_relaxed);
-        if (arrived_.fetch_add(1, std::memory_order_acq_rel) == size_ - 1) {
-            arrived_.store(0, std::memory_order_relaxed);
-            round_.store(round + 1, std::memory_order_release);
-            return;
-        }
-        for (int spins = 0; round_.load(std::memory_order_acquire) == round; spins++) rest(spins);
+    void run(const std::shared_ptr<Job> &job, int64_t spin_nanoseconds) {
+        if (size_ > 1) publish(job, spin_nanoseconds);
+        job->work(0);
+        if (size_ > 1) publish(nullptr, spin_nanoseconds);
     }
 
   private:
-    static void rest(int spins) { spins < 1000 ? relax() : (void)sched_yield(); }
+    void publish(const std::shared_ptr<Job> &job, int64_t spin_nanoseconds) {
+        std::lock_guard<std::mutex> lock(mutex_);
+        job_ = job;
+        if (!job) return;
+        spin_.store(spin_nanoseconds, std::memory_order_relaxed);
+        turn_.fetch_add(1);
+        if (asleep_ > 0) wake_.notify_all();
+    }
 
-    void work(int number) {
-        for (int64_t seen = 0;; seen++) {
+    void help(int number) {
+        for (int64_t seen = 0;;) {
             await(seen);
-            job_(what_, number);
-            done_.fetch_add(1, std::memory_order_release);
+            std::shared_ptr<Job> job;
+            {
+                std::lock_guard<std::mutex> lock(mutex_);
+                seen = turn_.load();
+                job = job_;
+            }
+            if (job) job->work(number);
         }
     }
 
@@ -94,29 +97,25 @@ class Team {
             }
         } while (Clock::now() < until);
         std::unique_lock<std::mutex> lock(mutex_);
-        asleep_.fetch_add(1);
+        asleep_++;
         wake_.wait(lock, [&] { return turn_.load() != seen; });
-        asleep_.fetch_sub(1);
+        asleep_--;
     }
 
     const int size_;
     const pid_t process_;
-    void (*job_)(void *, int) = nullptr;
-    void *what_ = nullptr;
     std::mutex mutex_;
     std::condition_variable wake_;
+    std::shared_ptr<Job> job_;
+    int asleep_ = 0;
     alignas(64) std::atomic<int64_t> turn_{0};
     alignas(64) std::atomic<int64_t> spin_{0};
-    alignas(64) std::atomic<int> done_{0};
-    alignas(64) std::atomic<int> asleep_{0};
-    alignas(64) std::atomic<int> arrived_{0};
-    alignas(64) std::atomic<int> round_{0};
 };
 
 std::mutex one_at_a_time;  // models share the team, for two of them at once would only disturb each other
 
 Team &team_of(int size) {
-    static std::vector<Team *> teams;  // never freed: their threads sleep until the process ends
+    static auto &teams = *new std::vector<Team *>;  // never freed: their threads sleep until the process ends
     for (Team *team : teams)
         if (team->is_ours() && team->size() == size) return *team;
     Team *team = new Team(size);
@@ -231,14 +230,20 @@ struct Rounded {
 
 bool rounds(const Matrix &m) { return m.format == INT8 || m.format == INT4; }
 
-struct alignas(64) Counter {
-    std::atomic<int64_t> next{0};
+// Tasks that need nothing of each other.
+struct alignas(64) Part {
+    int64_t tasks = 0;
+    std::atomic<int64_t> claimed{0}, finished{0};
 };
 
-// All of a call: numbers between the parts, and the work that is left of each.
-class Run {
+enum Kind { QKV, PLACE, HEADS, HEADS_ROUNDED, OUTPUT, BETWEEN, UP, ACTIVATE, DOWN, END, KINDS };
+
+// All of a call: its parts, and numbers between them. Model and step are read by tasks only: for a thread that comes
+// when all are done, they may be gone.
+class Run : public Job {
   public:
-    Run(const Model &model, const Step &step, Team &team) : m_(model), s_(step), team_(team), k_(kernels()) {
+    Run(const Model &model, const Step &step, int threads)
+        : m_(model), s_(step), k_(kernels()), threads_(threads), parts_(size_t(model.layers) * KINDS + 2) {
         const int64_t rows = step.rows;
         heads_size_ = int64_t(m_.heads) * m_.head_dim;
         qkv_size_ = int64_t(m_.heads + 2 * m_.kv_heads) * m_.head_dim;
@@ -251,14 +256,22 @@ class Run {
         up_.resize(size_t(rows * up_size_));
         rounded_.reserve(rows, std::max<int64_t>({m_.intermediate, heads_size_, m_.hidden}));
         for (int r = 0; r < rows; r++) longest_ = std::max<int64_t>(longest_, step.position[r] + 1);
-        scores_.resize(size_t(padded(longest_, 16) * team.size()));
-        counters_ = std::vector<Counter>(size_t(m_.layers) * 5 + 1);
+        scores_.resize(size_t(padded(longest_, 16) * threads));
+        parts_.front().tasks = rows;
+        for (int l = 0; l < m_.layers; l++)
+            for (int kind = 0; kind < KINDS; kind++) parts_[size_t(1 + l * KINDS + kind)].tasks = tasks_of(m_.layer[l], kind);
+        parts_.back().tasks = tasks_of(*m_.head);
     }
 
-    void all_threads(int thread) {
-        for (int r = thread; r < s_.rows; r += team_.size()) begin(r);
-        for (int l = 0; l < m_.layers; l++) layer(l, thread);
-        product(*m_.head, input_of(*m_.head, h_.data(), m_.hidden), s_.logits, m_.vocabulary, m_.layers * 5);
+    void work(int thread) override {
+        for (size_t number = 0; number < parts_.size(); number++) {
+            Part &part = parts_[number];
+            int64_t task, mine = 0;
+            for (; (task = part.claimed.fetch_add(1, std::memory_order_relaxed)) < part.tasks; mine++)
+                perform(int64_t(number) - 1, int(task), thread);
+            if (mine) part.finished.fetch_add(mine, std::memory_order_acq_rel);
+            for (int spins = 0; part.finished.load(std::memory_order_acquire) < part.tasks; spins++) rest(spins);
+        }
     }
 
   private:
@@ -266,11 +279,39 @@ class Run {
     float *h(int r) { return h_.data() + int64_t(r) * m_.hidden; }
     float *y(int r) { return y_.data() + int64_t(r) * m_.hidden; }
 
-    // Calls f(row) for the rows of a thread, then waits for the others.
-    template <class F>
-    void rows(int thread, F f) {
-        for (int r = thread; r < s_.rows; r += team_.size()) f(r);
-        team_.barrier();
+    // Panels of a task: enough tasks that threads end together, not so many that coming for them costs.
+    int64_t panels_of(const Matrix &m) const { return std::max<int64_t>(2, m.panels / (threads_ * 6) / 2 * 2); }
+    int64_t tasks_of(const Matrix &m) const { return (m.panels + panels_of(m) - 1) / panels_of(m); }
+
+    int64_t tasks_of(const Layer &layer, int kind) const {
+        switch (kind) {
+            case QKV: return tasks_of(*layer.qkv);
+            case HEADS: return int64_t(s_.rows) * m_.heads;
+            case HEADS_ROUNDED: return rounds(*layer.output) ? s_.rows : 0;
+            case OUTPUT: return tasks_of(*layer.output);
+            case UP: return tasks_of(*layer.up);
+            case DOWN: return tasks_of(*layer.down);
+            default: return s_.rows;
+        }
+    }
+
+    void perform(int64_t part, int task, int thread) {
+        if (part < 0) return begin(task);
+        const int l = int(part / KINDS);
+        if (l == m_.layers) return product(*m_.head, h_.data(), m_.hidden, task, s_.logits, m_.vocabulary);
+        const Layer &layer = m_.layer[l];
+        switch (part % KINDS) {
+            case QKV: return product(*layer.qkv, h_.data(), m_.hidden, task, qkv_.data(), qkv_size_);
+            case PLACE: return place(l, task);
+            case HEADS: return head(l, task / m_.heads, task % m_.heads, thread);
+            case HEADS_ROUNDED: return prepare(*layer.output, heads_.data(), heads_size_, task);
+            case OUTPUT: return product(*layer.output, heads_.data(), heads_size_, task, y_.data(), m_.hidden);
+            case BETWEEN: return between(layer, task);
+            case UP: return product(*layer.up, h_.data(), m_.hidden, task, up_.data(), up_size_);
+            case ACTIVATE: return activate(layer, task);
+            case DOWN: return product(*layer.down, up_.data(), up_size_, task, y_.data(), m_.hidden);
+            default: return end(l, task);
+        }
     }
 
     // Rows `stride` floats apart from x, or what `prepare` made of them.
@@ -285,19 +326,12 @@ class Run {
         if (rounds(m)) k_.prepare(m, x + r * stride, r, input_of(m, x, stride));
     }
 
-    void product(const Matrix &m, const Input &input, float *y, int64_t stride, int counter) {
-        const int64_t part = std::max<int64_t>(2, m.panels / (team_.size() * 8) / 2 * 2);
-        std::atomic<int64_t> &next = counters_[size_t(counter)].next;
-        for (;;) {
-            const int64_t first = next.fetch_add(part, std::memory_order_relaxed);
-            if (first >= m.panels) break;
-            const int64_t last = std::min(first + part, m.panels);
-            k_.multiply(m, input, s_.rows, y, stride, first, last);
-            if (&m == m_.head && m_.logit_cap > 0.0f)
-                for (int r = 0; r < s_.rows; r++)
-                    k_.cap(y + r * stride + first * PANEL, m_.logit_cap, std::min(last * PANEL, m.outputs) - first * PANEL);
-        }
-        team_.barrier();
+    void product(const Matrix &m, float *x, int64_t x_stride, int task, float *y, int64_t y_stride) {
+        const int64_t first = task * panels_of(m), last = std::min(first + panels_of(m), m.panels);
+        k_.multiply(m, input_of(m, x, x_stride), s_.rows, y, y_stride, first, last);
+        if (&m == m_.head && m_.logit_cap > 0.0f)
+            for (int r = 0; r < s_.rows; r++)
+                k_.cap(y + r * y_stride + first * PANEL, m_.logit_cap, std::min(last * PANEL, m.outputs) - first * PANEL);
     }
 
     const float *normalised(const Norm &norm, const float *from, float *to) {
@@ -321,32 +355,25 @@ class Run {
         enter(m_.layer[0].attention_in, *m_.layer[0].qkv, r);
     }
 
-    void layer(int l, int thread) {
-        const Layer &layer = m_.layer[l];
-        team_.barrier();
-        product(*layer.qkv, input_of(*layer.qkv, h_.data(), m_.hidden), qkv_.data(), qkv_size_, l * 5);
-        rows(thread, [&](int r) { place(l, r); });
-        heads(l, thread);
-        if (rounds(*layer.output)) rows(thread, [&](int r) { prepare(*layer.output, heads_.data(), heads_size_, r); });
-        product(*layer.output, input_of(*layer.output, heads_.data(), heads_size_), y_.data(), m_.hidden, l * 5 + 2);
-        rows(thread, [&](int r) {
-            if (m_.parallel) enter(layer.feed_in, *layer.up, r);
-            k_.add(x(r), normalised(layer.attention_out, y(r), y(r)), m_.hidden);
-            if (!m_.parallel) enter(layer.feed_in, *layer.up, r);
-        });
-        product(*layer.up, input_of(*layer.up, h_.data(), m_.hidden), up_.data(), up_size_, l * 5 + 3);
-        rows(thread, [&](int r) {
-            float *gate = up_.data() + r * up_size_;  // what `down` reads takes its place
-            k_.activate(m_.activation, gate, m_.gated ? gate + m_.intermediate : nullptr, gate, m_.intermediate);
-            prepare(*layer.down, up_.data(), up_size_, r);
-        });
-        product(*layer.down, input_of(*layer.down, up_.data(), up_size_), y_.data(), m_.hidden, l * 5 + 4);
-        for (int r = thread; r < s_.rows; r += team_.size()) {
-            k_.add(x(r), normalised(layer.feed_out, y(r), y(r)), m_.hidden);
-            if (l + 1 < m_.layers) enter(m_.layer[l + 1].attention_in, *m_.layer[l + 1].qkv, r);
-            else enter(m_.last_norm, *m_.head, r);
-        }
-        if (l + 1 == m_.layers) team_.barrier();
+    // Attention's result joins the stream, and the feed-forward begins.
+    void between(const Layer &layer, int r) {
+        if (m_.parallel) enter(layer.feed_in, *layer.up, r);
+        k_.add(x(r), normalised(layer.attention_out, y(r), y(r)), m_.hidden);
+        if (!m_.parallel) enter(layer.feed_in, *layer.up, r);
+    }
+
+    // What `down` reads takes the place of the gate.
+    void activate(const Layer &layer, int r) {
+        float *gate = up_.data() + r * up_size_;
+        k_.activate(m_.activation, gate, m_.gated ? gate + m_.intermediate : nullptr, gate, m_.intermediate);
+        prepare(*layer.down, up_.data(), up_size_, r);
+    }
+
+    // The feed-forward's result joins the stream, and what comes next begins.
+    void end(int l, int r) {
+        k_.add(x(r), normalised(m_.layer[l].feed_out, y(r), y(r)), m_.hidden);
+        if (l + 1 < m_.layers) enter(m_.layer[l + 1].attention_in, *m_.layer[l + 1].qkv, r);
+        else enter(m_.last_norm, *m_.head, r);
     }
 
     // Queries and keys normalised and rotated, keys and values stored.
@@ -369,27 +396,20 @@ class Run {
         k_.store(s_, l, slot, m_, key, value);
     }
 
-    void heads(int l, int thread) {
-        std::atomic<int64_t> &next = counters_[size_t(l * 5 + 1)].next;
-        float *scores = scores_.data() + padded(longest_, 16) * thread;
-        for (;;) {
-            const int64_t task = next.fetch_add(1, std::memory_order_relaxed);
-            if (task >= int64_t(s_.rows) * m_.heads) break;
-            const int r = int(task / m_.heads), head = int(task % m_.heads);
-            k_.attend(m_, s_, l, r, head, qkv_.data() + r * qkv_size_ + head * m_.head_dim, scores,
-                      heads_.data() + r * heads_size_ + head * m_.head_dim);
-        }
-        team_.barrier();
+    void head(int l, int r, int number, int thread) {
+        const float *query = qkv_.data() + r * qkv_size_ + number * m_.head_dim;
+        float *out = heads_.data() + r * heads_size_ + number * m_.head_dim;
+        k_.attend(m_, s_, l, r, number, query, scores_.data() + padded(longest_, 16) * thread, out);
     }
 
     const Model &m_;
     const Step &s_;
-    Team &team_;
     const Kernels &k_;
+    const int threads_;
     int64_t qkv_size_, up_size_, heads_size_, longest_ = 1;
     std::vector<float> x_, h_, y_, qkv_, heads_, up_, scores_;
     Rounded rounded_;
-    std::vector<Counter> counters_;
+    std::vector<Part> parts_;
 };
 
 }  // namespace
@@ -407,6 +427,12 @@ using namespace bloomery;
 // Of which source this was built, so that nobody calls another one's structures.
 BLOOMERY_API const char *bloomery_source() { return BLOOMERY_SOURCE; }
 BLOOMERY_API const char *bloomery_instructions() { return kernels().name; }
+
+// Bytes of Norm, Layer, Model and Step, for who describes them in another language.
+BLOOMERY_API void bloomery_sizes(int64_t *sizes) {
+    const size_t all[] = {sizeof(Norm), sizeof(Layer), sizeof(Model), sizeof(Step)};
+    std::copy(std::begin(all), std::end(all), sizes);
+}
 
 // `weights` (outputs, inputs): float32, float16, or int8 codes for INT8 and INT4 (-8 .. 7); `scale` (outputs, groups)
 // and `bias` (outputs) float32 or null. Null if there is no memory.
@@ -463,9 +489,7 @@ BLOOMERY_API int32_t bloomery_multiply(const Matrix *m, const float *x, int32_t 
 // One step by so many threads, which spin for so long after it before they sleep. 0, or 1 if there is no memory.
 BLOOMERY_API int32_t bloomery_step(const Model *model, const Step *step, int32_t threads, int64_t spin_nanoseconds) try {
     std::lock_guard<std::mutex> lock(one_at_a_time);
-    Team &team = team_of(threads);
-    Run run(*model, *step, team);
-    team.run([](void *what, int thread) { static_cast<Run *>(what)->all_threads(thread); }, &run, spin_nanoseconds);
+    team_of(threads).run(std::make_shared<Run>(*model, *step, threads), spin_nanoseconds);
     return 0;
 } catch (const std::exception &) {
     return 1;

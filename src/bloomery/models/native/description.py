@@ -91,11 +91,11 @@ def matrix_of(layers: Sequence[nn.Module]) -> Stored:
     return Stored(weight.float(), None, _joined_bias(layers), 32)
 
 
-def _joined_bias(layers: Sequence[nn.Module]) -> Tensor | None:
+def _joined_bias(layers: Sequence[Any]) -> Tensor | None:
     if all(layer.bias is None for layer in layers):
         return None
-    given = [layer.weight.new_zeros(layer.out_features) if layer.bias is None else layer.bias for layer in layers]  # type: ignore[operator, arg-type]
-    return torch.cat([one.detach() for one in given])
+    zeros = [layer.weight.detach().new_zeros(layer.out_features) for layer in layers]
+    return torch.cat([z if layer.bias is None else layer.bias.detach() for layer, z in zip(layers, zeros, strict=True)])
 
 
 class Description:

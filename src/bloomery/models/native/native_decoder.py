@@ -22,6 +22,8 @@ from bloomery.models.paged import PagedMemory, Rows
 
 SPIN_NANOSECONDS = 2_000_000
 """How long threads wait awake for the next step: longer than what usually lies between two."""
+_BYTES_OF_A_THREAD = 1 << 19
+"""Of weights: with fewer for each thread, meeting costs more than sharing the work saves."""
 
 
 class NativeDecoder:
@@ -30,15 +32,16 @@ class NativeDecoder:
     def __init__(
         self, decoder: Decoder, *, threads: int | None = None, spin_nanoseconds: int = SPIN_NANOSECONDS
     ) -> None:
-        """`threads` None: as many as PyTorch has. DeviceError where there is no library, or the decoder cannot be
-        described."""
+        """`threads` None: as many as PyTorch has, fewer for a small model; results are the same. DeviceError where
+        there is no library, or the decoder cannot be described."""
         found = library()
         if found.calls is None:
             raise DeviceError(found.text)
         self._calls = found.calls
         self._decoder = weakref.ref(decoder)  # it is kept beside the decoder, for as long as that lives
         self._describe()
-        self.threads, self.spin_nanoseconds = threads or torch.get_num_threads(), spin_nanoseconds
+        shares = 1 + self.description.nbytes // _BYTES_OF_A_THREAD
+        self.threads, self.spin_nanoseconds = threads or min(torch.get_num_threads(), shares), spin_nanoseconds
         self._memory: tuple[PagedMemory, dict[str, ctypes.Array[ctypes.c_void_p]]] | None = None
 
     @property
@@ -122,10 +125,13 @@ class NativeDecoder:
         cosines, sines, kept = [], [], []
         end, device = max(positions) + 1, self.decoder.model.embed_tokens.weight.device
         for layer in self.description.tables:
+            known: dict[int, tuple[Tensor, Tensor]] = {}
             for one in rows:
-                found = self.decoder.rope(layer, end, one.reach, device)
+                found = known.get(one.reach) or self.decoder.rope(layer, end, one.reach, device)
                 assert found is not None
-                kept += found
+                if one.reach not in known:
+                    known[one.reach] = found
+                    kept += found
                 for into, table in zip((cosines, sines), found, strict=True):
                     first, width = table.data_ptr(), 4 * table.size(1)
                     into += [first + width * (one.start + i) for i in range(one.count)]

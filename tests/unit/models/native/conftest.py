@@ -1,0 +1,21 @@
+"""The library, or a reason to skip: where there is a compiler it is to be there."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+import pytest
+
+from bloomery.models.native.build import compiler
+from bloomery.models.native.library import library
+
+
+@pytest.fixture(scope="session")
+def calls() -> ctypes.CDLL:
+    found = library()
+    if found.calls is None:
+        if compiler() is not None and os.environ.get("CI"):
+            pytest.fail(found.text)
+        pytest.skip(found.text)
+    return found.calls

@@ -1,0 +1,122 @@
+// Runs steps of small random models through the native step, for sanitizers: every format, norm, placement and
+// activation, odd sizes, windows, caps, both kinds of cache, sequences in several stretches. Checks that numbers are
+// finite and that a row alone gives what it gives in company; what is right is tested from Python.
+
+#include "decoder_step.h"
+
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <memory>
+#include <vector>
+
+using namespace bloomery;
+
+extern "C" {
+Matrix *bloomery_matrix(int32_t, int64_t, int64_t, int64_t, const void *, const float *, const float *);
+void bloomery_free(Matrix *);
+int32_t bloomery_step(const Model *, const Step *, int32_t, int64_t);
+const char *bloomery_instructions();
+}
+
+static uint32_t state = 1;
+static uint32_t draw(uint32_t below) {
+    state = state * 1664525u + 1013904223u;
+    return (state >> 8) % below;
+}
+static float number() { return float(int(draw(2001)) - 1000) / 1000.0f; }
+static std::vector<float> numbers(int64_t count) {
+    std::vector<float> out(static_cast<size_t>(count));
+    for (float &one : out) one = number();
+    return out;
+}
+
+static Matrix *matrix(int format, int64_t outputs, int64_t inputs, bool with_bias) {
+    if (format == INT4 && inputs % GROUP) format = INT8;
+    const int64_t size = outputs * inputs, groups = format == INT4 ? inputs / GROUP : 1;
+    std::vector<float> floats = numbers(size), bias = numbers(outputs);
+    std::vector<float> scales(static_cast<size_t>(outputs * groups), 0.0078125f);
+    std::vector<uint16_t> halves(static_cast<size_t>(size));
+    std::vector<int8_t> codes(static_cast<size_t>(size));
+    for (auto &one : halves) one = uint16_t(0x2000 + draw(0x1800) + (draw(2) << 15));
+    for (auto &one : codes) one = int8_t(format == INT4 ? int(draw(16)) - 8 : int(draw(256)) - 128);
+    const void *from = floats.data();
+    if (format == FLOAT16) from = halves.data();
+    if (format >= INT8) from = codes.data();
+    return bloomery_matrix(format, outputs, inputs, GROUP, from, scales.data(), with_bias ? bias.data() : nullptr);
+}
+
+int main() {
+    int steps = 0;
+    for (int trial = 0; trial < 24; trial++) {
+        const int format = trial % 4, groups = 1 + int(draw(3)), kv = 1 + int(draw(3)), dim = 2 * (1 + int(draw(20)));
+        const int hidden = 8 + int(draw(70)), wide = 5 + int(draw(100)), words = 3 + int(draw(60));
+        Model m{};
+        m.layers = 2, m.hidden = format == INT4 ? 64 : hidden, m.heads = groups * kv, m.kv_heads = kv, m.head_dim = dim;
+        m.rotary_dim = trial % 3 ? dim : dim / 2 / 2 * 2, m.intermediate = wide, m.vocabulary = words;
+        m.activation = trial % 7, m.gated = trial % 2, m.parallel = trial % 5 == 0, m.tables = 1;
+        m.embedding_scale = 1.5f, m.attention_scale = 0.2f;
+        m.attention_cap = trial % 4 == 1 ? 5.0f : 0.0f, m.logit_cap = trial % 3 == 1 ? 3.0f : 0.0f;
+        const int64_t capacity = 64;
+        auto embedding = numbers(int64_t(words) * m.hidden), table = numbers(capacity * m.hidden);
+        auto weight = numbers(std::max(m.hidden, dim)), cosine = numbers(capacity * dim), sine = numbers(capacity * dim);
+        auto slopes = numbers(m.heads);
+        m.embedding = embedding.data();
+        m.positions = trial % 6 == 2 ? table.data() : nullptr;
+        m.slopes = trial % 6 == 3 ? slopes.data() : nullptr;
+        const Norm wide_norm{trial % 2 ? RMS_NORM : LAYER_NORM, m.hidden, 1e-5f, 0, weight.data(), trial % 4 ? weight.data() : nullptr};
+        const Norm head_norm{trial % 3 == 0 ? RMS_NORM : NO_NORM, dim, 1e-5f, 0, weight.data(), nullptr}, none{};
+        std::vector<Layer> layers(2);
+        std::vector<Matrix *> matrices;
+        auto made = [&](int64_t outputs, int64_t inputs) {
+            matrices.push_back(matrix(format, outputs, inputs, trial % 2 == 0));
+            return matrices.back();
+        };
+        for (Layer &one : layers) {
+            one = {wide_norm, trial % 3 == 2 ? wide_norm : none, wide_norm, trial % 3 == 2 ? wide_norm : none, head_norm, head_norm,
+                   made(int64_t(m.heads + 2 * kv) * dim, m.hidden), made(m.hidden, int64_t(m.heads) * dim),
+                   made(int64_t(m.gated ? 2 : 1) * wide, m.hidden), made(m.hidden, wide),
+                   trial % 2 ? 5 : 0, m.rotary_dim ? 0 : -1};
+        }
+        m.layer = layers.data(), m.head = made(words, m.hidden);
+        m.embedding_norm = trial % 5 == 1 ? wide_norm : none, m.last_norm = wide_norm;
+        const bool narrow = trial % 3 == 1;
+        const size_t cells = size_t(capacity * kv * dim) * 2;
+        std::vector<std::vector<float>> keys(2, std::vector<float>(cells)), values = keys, scales = keys, other = keys;
+        std::vector<void *> key_at, value_at;
+        std::vector<float *> key_scales, value_scales;
+        for (int l = 0; l < 2; l++) {
+            key_at.push_back(keys[l].data()), value_at.push_back(values[l].data());
+            key_scales.push_back(scales[l].data()), value_scales.push_back(other[l].data());
+        }
+        // Three texts: one in a stretch, one in two, one that begins in the middle of things.
+        const int rows = 1 + int(draw(9));
+        for (int position = 0; position < 9; position++) {
+            std::vector<int32_t> token, place(static_cast<size_t>(rows), position);
+            std::vector<int64_t> runs{0}, run;
+            std::vector<const float *> cosines, sines;
+            for (int r = 0; r < rows; r++) {
+                token.push_back(int32_t(draw(uint32_t(words))));
+                const int64_t first = r * 7 % 64, split = position < 3 ? position + 1 : 3;
+                run.insert(run.end(), {first, split});
+                if (position >= 3) run.insert(run.end(), {first + 64, position + 1 - split});
+                runs.push_back(int64_t(run.size()) / 2);
+                cosines.push_back(cosine.data() + position * m.rotary_dim), sines.push_back(sine.data() + position * m.rotary_dim);
+            }
+            std::vector<float> logits(size_t(rows * words)), alone(static_cast<size_t>(words));
+            Step step{rows, narrow, token.data(), place.data(), runs.data(), run.data(), key_at.data(), value_at.data(),
+                      key_scales.data(), value_scales.data(), cosines.data(), sines.data(), logits.data()};
+            if (bloomery_step(&m, &step, 3, position % 2 ? 0 : 100000)) return 1;
+            step.rows = 1, step.logits = alone.data();
+            if (bloomery_step(&m, &step, 1 + position % 3, 0)) return 1;
+            for (float one : logits)
+                if (!std::isfinite(one)) return std::fprintf(stderr, "trial %d: not finite\n", trial), 1;
+            for (int64_t i = 0; i < words; i++)
+                if (alone[size_t(i)] != logits[size_t(i)]) return std::fprintf(stderr, "trial %d: rows differ\n", trial), 1;
+            steps += 2;
+        }
+        for (Matrix *one : matrices) bloomery_free(one);
+    }
+    std::printf("%d steps, %s kernels\n", steps, bloomery_instructions());
+    return 0;
+}

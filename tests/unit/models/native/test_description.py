@@ -1,0 +1,163 @@
+"""Descriptions: each matrix multiplies as its codes say, at odd shapes; what cannot be described is refused."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from bloomery.core.errors import DeviceError
+from bloomery.models import Decoder, ModelConfig
+from bloomery.models.attention import use_backend
+from bloomery.models.native.description import Description, Matrix, check, matrix_of, stored_matrices
+from bloomery.models.packed import CPU_FORMATS, Stored
+from bloomery.models.packing import pack
+from bloomery.models.quantize import quantize
+
+SIZES: dict[str, Any] = {
+    "vocab_size": 70,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "max_position_embeddings": 64,
+}
+EXPERTS = {"model_type": "mixtral", "num_experts": 4, "num_experts_per_tok": 2, "norm_topk_prob": True}
+_EXACT = 2e-6  # sums of a few hundred float32 in another order
+_INT8 = 1e-4  # activations rounded to at least 32,767 / 128 steps, at random: 1 / 16,000 of the largest
+_INT4 = 0.02  # to 127 steps in groups of 32, whose largest is three deviations: 1 / 84 over sqrt(12)
+fuzzed = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+def decoder(**changes: Any) -> Decoder:
+    torch.manual_seed(0)
+    made = Decoder(ModelConfig(**{**SIZES, **changes})).eval().requires_grad_(False)
+    for parameter in made.parameters():
+        parameter += torch.randn_like(parameter) * 0.1
+    return made
+
+
+def stored(kind: str, outputs: int, inputs: int, *, biased: bool, seed: int) -> Stored:
+    generator = torch.Generator().manual_seed(seed)
+    weight = torch.randn(outputs, inputs, generator=generator)
+    bias = torch.randn(outputs, generator=generator) if biased else None
+    if kind in ("float32", "float16"):
+        codes = weight if kind == "float32" else weight.half()
+        return Stored(codes, None, bias, 32 if kind == "float32" else 16)
+    rounded = quantize(weight, 8) if kind == "int8" else quantize(weight, 4, 32)
+    return Stored(rounded.codes, rounded.scale, bias, rounded.bits)
+
+
+def dequantised(one: Stored) -> torch.Tensor:
+    codes = one.codes.double()
+    return (
+        codes if one.scale is None else (codes.unflatten(1, (one.scale.size(1), -1)) * one.scale[..., None]).flatten(1)
+    )
+
+
+@fuzzed
+@given(
+    kind=st.sampled_from(["float32", "float16", "int8", "int4"]),
+    outputs=st.integers(1, 70),
+    inputs=st.integers(1, 150),
+    rows=st.integers(1, 9),
+    biased=st.booleans(),
+    seed=st.integers(0, 1000),
+)
+def test_products_are_those_of_what_the_codes_stand_for(
+    calls: ctypes.CDLL, kind: str, outputs: int, inputs: int, rows: int, biased: bool, seed: int
+):
+    inputs = max(1, inputs // 32) * 32 if kind == "int4" else inputs
+    one = stored(kind, outputs, inputs, biased=biased, seed=seed)
+    x = torch.randn(rows, inputs, generator=torch.Generator().manual_seed(seed)) * torch.logspace(-3, 3, rows)[:, None]
+    matrix = Matrix(calls, one)
+    got = matrix.multiply(x)
+    product = x.double() @ dequantised(one).T
+    expected = product if one.bias is None else product + one.bias
+    bound = {"int8": _INT8, "int4": _INT4}.get(kind, _EXACT)
+    # Errors add up as the terms do, whatever they sum to.
+    scale = x.double().abs().amax(1, keepdim=True) * dequantised(one).norm(dim=1) + expected.abs()
+    assert ((got - expected).abs() <= bound * scale).all()
+    for row in range(rows):
+        assert torch.equal(matrix.multiply(x[row : row + 1])[0], got[row])
+
+
+@pytest.mark.parametrize("kind", ["float32", "float16", "int8", "int4"])
+def test_zeros_give_the_bias_and_no_number_stays_none(calls: ctypes.CDLL, kind: str):
+    one = stored(kind, 40, 64, biased=True, seed=0)
+    x = torch.zeros(4, 64)
+    x[1, 5], x[2, 40] = float("nan"), float("inf")
+    got = Matrix(calls, one).multiply(x)
+    assert torch.equal(got[0], one.bias) and torch.equal(got[3], one.bias)
+    assert not got[1].isfinite().any() and not got[2].isfinite().any()
+
+
+def test_many_inputs_do_not_overflow_int8(calls: ctypes.CDLL):
+    codes = torch.full((16, 40_000), -128, dtype=torch.int8)
+    matrix = Matrix(calls, Stored(codes, torch.ones(16, 1), None, 8))
+    torch.testing.assert_close(matrix.multiply(torch.ones(1, 40_000)), torch.full((1, 16), -128.0 * 40_000))
+
+
+@pytest.mark.parametrize("kind", ["plain", *CPU_FORMATS])
+def test_matrices_hold_what_the_packed_layers_hold(calls: ctypes.CDLL, kind: str):
+    model = decoder()
+    if kind != "plain":
+        pack(model, kind)
+    description = Description(calls, model)
+    assert len(description.matrices) == 2 * 4 + 1
+    shapes = [(128, 64), (64, 64), (192, 64), (64, 96)] * 2 + [(70, 64)]
+    assert [(one.outputs, one.inputs) for one in description.matrices] == shapes
+    x = torch.randn(3, 64)
+    first = next(stored_matrices(model))
+    torch.testing.assert_close(
+        description.matrices[0].multiply(x), (x.double() @ dequantised(first).T).float(), rtol=0.02, atol=0.2
+    )
+    assert description.nbytes > sum(one.outputs * one.inputs for one in description.matrices) // 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        (
+            {"model_type": "mixtral", "num_experts": 4, "num_experts_per_tok": 2, "norm_topk_prob": True},
+            "a MixtureOfExperts",
+        ),
+        ({"model_type": "bloomery", "value_embedding_layers": (1,)}, "embeddings of values"),
+        ({"model_type": "bloomery", "bigram_vocab_size": 50}, "embeddings of values or of pairs"),
+    ],
+)
+def test_what_it_does_not_know_is_refused(changes: dict[str, Any], reason: str):
+    with pytest.raises(DeviceError, match=f"does not know {reason}"):
+        check(decoder(**changes))
+
+
+def test_another_attention_or_layer_is_refused(calls: ctypes.CDLL):
+    model = decoder()
+    use_backend(model, "flex_eager")
+    with pytest.raises(DeviceError, match="this attention"):
+        check(model)
+
+    class Other(nn.Linear):
+        pass
+
+    with pytest.raises(DeviceError, match="does not know Other"):
+        matrix_of([Other(4, 4)])
+    with pytest.raises(DeviceError, match="in float32"):
+        Description(calls, decoder().bfloat16())
+
+
+def test_scales_that_it_cannot_hold_are_refused(calls: ctypes.CDLL):
+    codes = torch.zeros(16, 64, dtype=torch.int8)
+    with pytest.raises(DeviceError, match="one scale for each output"):
+        Matrix(calls, Stored(codes, torch.ones(16, 2), None, 8))
+    with pytest.raises(DeviceError, match="groups of 32"):
+        Matrix(calls, Stored(codes, torch.full((16, 2), 1.001), None, 4))
+    with pytest.raises(DeviceError, match="groups of 32"):
+        Matrix(calls, Stored(codes, torch.ones(16, 4), None, 4))

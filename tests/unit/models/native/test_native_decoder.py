@@ -1,0 +1,207 @@
+"""Native steps beside PyTorch's, at odd shapes: heads, groups, windows, blocks, guesses, int8 keys and values."""
+
+from __future__ import annotations
+
+import ctypes
+import random
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from bloomery.core.errors import DeviceError, RequestError
+from bloomery.models import Decoder, ModelConfig
+from bloomery.models.native import native_decoder as module
+from bloomery.models.native.library import Found
+from bloomery.models.native.native_decoder import NativeDecoder
+from bloomery.models.packing import pack
+from bloomery.models.paged import PagedMemory, PagedStep, Rows
+from bloomery.models.rope import RopeScaling
+
+fuzzed = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+BLOCK, BLOCKS = 4, 60
+
+
+def decoder(**changes: Any) -> Decoder:
+    sizes: dict[str, Any] = {
+        "vocab_size": 50,
+        "hidden_size": 40,
+        "intermediate_size": 56,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 8,
+        "max_position_embeddings": 64,
+    }
+    torch.manual_seed(0)
+    model = Decoder(ModelConfig(**{**sizes, **changes})).eval().requires_grad_(False)
+    for parameter in model.parameters():
+        parameter += torch.randn_like(parameter) * 0.15
+    return model
+
+
+class Texts:
+    """Sequences whose blocks lie mixed in one memory, read alike by PyTorch and by native code."""
+
+    def __init__(self, model: Decoder, count: int, seed: int, dtype: torch.dtype = torch.float32) -> None:
+        self.model, self.random = model, random.Random(seed)
+        self.memories = [PagedMemory(model.config, BLOCK * BLOCKS, dtype) for _ in range(2)]
+        blocks = list(range(BLOCKS))
+        self.random.shuffle(blocks)
+        self.blocks = [blocks[i::count] for i in range(count)]
+        self.read = [0] * count
+
+    def rows(self, number: int, count: int) -> Rows:
+        end, runs = self.read[number] + count, []
+        for block in self.blocks[number]:
+            length = min(BLOCK, end - BLOCK * len(runs))
+            if length <= 0:
+                break
+            runs.append((block * BLOCK, length))
+        reach = self.model.config.reach(BLOCK * len(self.blocks[number]))
+        return Rows(self.read[number], count, runs, reach)
+
+    def ids(self, count: int) -> list[int]:
+        return [self.random.randrange(self.model.config.vocab_size) for _ in range(count)]
+
+    @torch.inference_mode()
+    def by_torch(self, rows: list[Rows], ids: list[list[int]]) -> torch.Tensor:
+        flat = torch.tensor([[i for part in ids for i in part]])
+        return self.model.logits(self.model.hidden_states(flat, cache=PagedStep(self.memories[0], rows))[0])
+
+    def prefill(self, lengths: list[int]) -> None:
+        """Prompts, read by PyTorch into both memories."""
+        for number, length in enumerate(lengths):
+            rows, ids = [self.rows(number, length)], [self.ids(length)]
+            self.by_torch(rows, ids)
+            self.memories.reverse()
+            self.by_torch(rows, ids)
+            self.memories.reverse()
+            self.read[number] += length
+
+
+@fuzzed
+@given(
+    heads=st.sampled_from([(1, 1), (2, 1), (3, 3), (6, 2), (4, 4), (5, 1)]),
+    head_dim=st.sampled_from([2, 6, 8, 10, 16, 20, 24, 40, 64, 72]),
+    window=st.sampled_from([None, 1, 3, 9]),
+    lengths=st.lists(st.integers(1, 20), min_size=1, max_size=8),
+    counts=st.lists(st.integers(1, 3), min_size=8, max_size=8),
+    threads=st.integers(1, 3),
+    seed=st.integers(0, 99),
+)
+def test_steps_are_pytorchs(
+    calls: ctypes.CDLL,
+    heads: tuple[int, int],
+    head_dim: int,
+    window: int | None,
+    lengths: list[int],
+    counts: list[int],
+    threads: int,
+    seed: int,
+):
+    kinds = ("sliding_attention", "full_attention") if window else ()
+    model = decoder(
+        model_type="qwen3",
+        num_attention_heads=heads[0],
+        num_key_value_heads=heads[1],
+        head_dim=head_dim,
+        sliding_window=window,
+        layer_types=kinds,
+    )
+    native, texts = NativeDecoder(model, threads=threads), Texts(model, len(lengths), seed)
+    texts.prefill(lengths)
+    for _ in range(3):
+        rows = [texts.rows(number, counts[number]) for number in range(len(lengths))]
+        ids = [texts.ids(counts[number]) for number in range(len(lengths))]
+        expected = texts.by_torch(rows, ids)
+        got = native.step(texts.memories[1], rows, ids)
+        # Two layers of numbers of size one: sums of some hundred terms in another order.
+        torch.testing.assert_close(got, expected, rtol=1e-4, atol=2e-4)
+        alone = torch.cat([native.step(texts.memories[1], [r], [i]) for r, i in zip(rows, ids, strict=True)])
+        assert torch.equal(alone, got)  # whoever else is there
+        texts.read = [start + counts[number] for number, start in enumerate(texts.read)]
+    for ours, theirs in zip(*([*m.keys, *m.values] for m in texts.memories), strict=True):
+        used = torch.tensor(
+            [slot for n in range(len(lengths)) for f, size in texts.rows(n, 0).runs for slot in range(f, f + size)]
+        )
+        torch.testing.assert_close(ours[used], theirs[used], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["plain", "float32", "float16", "int8", "int4"])
+def test_packed_weights_step_as_pytorchs(calls: ctypes.CDLL, kind: str):
+    model = decoder(hidden_size=64, intermediate_size=96)
+    if kind != "plain":
+        pack(model, kind)
+    native, texts = NativeDecoder(model), Texts(model, 3, 0)
+    texts.prefill([1, 7, 12])
+    rows, ids = [texts.rows(n, 1) for n in range(3)], [texts.ids(1) for _ in range(3)]
+    expected, got = texts.by_torch(rows, ids), native.step(texts.memories[1], rows, ids)
+    # PyTorch rounds activations to 7 bits for int8, to bfloat16 for int4; native code rounds finer.
+    bound = {"int8": 0.08, "int4": 0.05}.get(kind, 1e-5)
+    assert (got - expected).norm() / expected.norm() < bound
+
+
+def test_int8_keys_and_values(calls: ctypes.CDLL):
+    model = decoder(head_dim=12)
+    native, texts = NativeDecoder(model), Texts(model, 3, 1, torch.int8)
+    texts.prefill([5, 1, 17])
+    for _ in range(4):
+        rows, ids = [texts.rows(n, 1) for n in range(3)], [texts.ids(1) for _ in range(3)]
+        expected, got = texts.by_torch(rows, ids), native.step(texts.memories[1], rows, ids)
+        torch.testing.assert_close(got, expected, rtol=1e-2, atol=1e-2)  # a code may round the other way
+        texts.read = [one + 1 for one in texts.read]
+
+
+@pytest.mark.parametrize("scaling", [("dynamic", 3.0), ("linear", 2.0)])
+def test_texts_of_different_reach_in_one_step(calls: ctypes.CDLL, scaling: tuple[str, float]):
+    kind, factor = scaling
+    model = decoder(rope_scaling=RopeScaling(rope_type=kind, factor=factor), max_position_embeddings=24)
+    native, texts = NativeDecoder(model), Texts(model, 2, 2)
+    texts.blocks[0] = texts.blocks[0][:4]
+    texts.prefill([3, 23])
+    rows, ids = [texts.rows(n, 1) for n in range(2)], [texts.ids(1) for _ in range(2)]
+    torch.testing.assert_close(
+        native.step(texts.memories[1], rows, ids), texts.by_torch(rows, ids), rtol=1e-4, atol=1e-4
+    )
+
+
+def test_weights_that_are_written_to_are_read_again(calls: ctypes.CDLL):
+    model = decoder()
+    native, texts = NativeDecoder(model), Texts(model, 1, 3)
+    rows, ids = [texts.rows(0, 1)], [[7]]
+    before = native.step(texts.memories[1], rows, ids)
+    with torch.no_grad():
+        model.model.layers[0].mlp.down_proj.weight.mul_(2.0)
+    after = native.step(texts.memories[1], rows, ids)
+    assert not torch.equal(before, after)
+    torch.testing.assert_close(after, texts.by_torch(rows, ids), rtol=1e-4, atol=1e-4)
+
+
+def test_damaged_weights_show_in_the_logits(calls: ctypes.CDLL):
+    model = decoder()
+    model.model.norm.weight[3] = float("nan")
+    native, texts = NativeDecoder(model), Texts(model, 1, 3)
+    assert native.step(texts.memories[1], [texts.rows(0, 1)], [[7]]).isnan().all()
+
+
+def test_nothing_to_read_gives_no_rows(calls: ctypes.CDLL):
+    model = decoder()
+    assert NativeDecoder(model).step(PagedMemory(model.config, 8), [], []).shape == (0, 50)
+
+
+def test_what_cannot_be_read_is_refused(calls: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch):
+    model = decoder()
+    native, memory = NativeDecoder(model), PagedMemory(model.config, 80)
+    with pytest.raises(RequestError, match="more than the model's context of 64"):
+        native.step(memory, [Rows(64, 1, [(0, 65)])], [[1]])
+    for token in (-1, 50):
+        with pytest.raises(RequestError, match="not among the model's 50"):
+            native.step(memory, [Rows(0, 1, [(0, 1)])], [[token]])
+    with pytest.raises(DeviceError, match=r"no keys and values in torch\.bfloat16"):
+        native.step(PagedMemory(model.config, 8, torch.bfloat16), [Rows(0, 1, [(0, 1)])], [[1]])
+    monkeypatch.setattr(module, "library", lambda: Found(None, "it was not built"))
+    with pytest.raises(DeviceError, match="it was not built"):
+        NativeDecoder(model)
