@@ -105,8 +105,8 @@ class AdaptedDecoder:
         self.merged: Adapter | None = None
         self._kept: dict[str, nn.Parameter] = {}
         self._hooked: set[str] = set()
-        self._stacks: dict[str, _Stack | None] = {}
-        self._stacked: tuple[int, ...] = ()
+        self._stacks: tuple[tuple[int, ...], dict[str, _Stack | None]] = ((), {})
+        """Those of the adapters that were computed together last."""
         for module in decoder.modules():
             if isinstance(module, MixtureOfExperts):
                 module.choosing = _choosing
@@ -123,8 +123,8 @@ class AdaptedDecoder:
             self._hooked.add(path)
 
     def forget(self) -> None:
-        """Drop what was put together of adapters that are gone."""
-        self._stacks, self._stacked = {}, ()
+        """Drop what was put together of adapters that are gone. May be called in the middle of a step."""
+        self._stacks = ((), {})
 
     def _added(self, path: str, module: nn.Module | None) -> Callable[[Tensor, Tensor], Tensor]:
         bias = None if module is None else bias_of(module)
@@ -143,12 +143,13 @@ class AdaptedDecoder:
 
     def _stack(self, path: str, rows: _Rows) -> _Stack | None:
         """Kept while the same adapters are computed: decoding asks step after step."""
-        if self._stacked != rows.key:
-            self._stacks, self._stacked = {}, rows.key
-        if path not in self._stacks:
+        key, stacks = self._stacks
+        if key != rows.key:
+            key, stacks = self._stacks = (rows.key, {})
+        if path not in stacks:
             layers = [(n, one.layers[path]) for n, one in enumerate(rows.adapters) if path in one.layers]
-            self._stacks[path] = _Stack(layers, len(rows.adapters)) if layers else None
-        return self._stacks[path]
+            stacks[path] = _Stack(layers, len(rows.adapters)) if layers else None
+        return stacks[path]
 
     @torch.no_grad()
     def merge(self, adapter: Adapter) -> None:

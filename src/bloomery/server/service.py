@@ -109,7 +109,7 @@ class Service:
     async def unload(self, name: str, visit: Visit) -> dict[str, Any]:
         """OpenAI's answer to the deletion of a model, when the last request that has it is over."""
         visit.tenant.require(ADMIN)
-        gone = self.shelf.remove(name)
+        gone = await asyncio.to_thread(self.shelf.remove, name)
         visit.model = name
         while not gone.is_set():
             await asyncio.sleep(_LOOK_SECONDS)
