@@ -29,6 +29,8 @@ _FORWARD_TEXTS = {"cpu": 32}
 """Texts of one forward at most: on a CPU more of them only leave the caches."""
 _FORWARD_TEXTS_ELSEWHERE = 256
 _Rows = Sequence[Sequence[int]]
+_Encoded = tuple[list[int], list[int]]
+"""Ids of a text and their types."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +65,7 @@ class TextEncoder:
         self.dimensions = frozenset(shorter_dimensions) | {encoder.config.hidden_size}
         self._bench = LazyBench(meter)
         self._together: Gathering[_Rows, np.ndarray] = Gathering(self._bench, self._pooled, capacity=STEP_TOKENS)
+        self._heads: Gathering[_Encoded, Tensor] = Gathering(self._bench, self._judged, capacity=STEP_TOKENS)
 
     def phase(self) -> Phase:
         """A phase of work on this model, for `embed_ids`: what it says at its end are its seconds and joules."""
@@ -182,8 +185,7 @@ class TextEncoder:
         ids = self.encode_blanks(text)
         if mask_id not in ids:
             raise RequestError(f"the text has no blank; write {self._blank}", param="text")
-        with torch.inference_mode():
-            logits = self.encoder(torch.tensor([ids], device=self.device))[0].float().log_softmax(-1).cpu()
+        logits = self._heads.ask((ids, [0] * len(ids)), len(ids), self.phase())
         return [self._best(logits[n], top, named=None) for n, i in enumerate(ids) if i == mask_id]
 
     def encode_blanks(self, text: str) -> list[int]:
@@ -211,11 +213,17 @@ class TextEncoder:
         if config.head != "sequence":
             raise RequestError(f"{self.name} does not classify texts", hint="load a sequence classifier")
         row = self._encode(text, pair, limit=self.context_length)
-        ids, mask, types = self._batch([row])
-        with torch.inference_mode():
-            scores = self.encoder(ids, mask, types)[0].float().log_softmax(-1).cpu()
+        scores = self._heads.ask(row, len(row[0]), self.phase())
         names = config.id2label or {}
         return self._best(scores, top, named=[str(names.get(str(n), f"LABEL_{n}")) for n in range(len(scores))])
+
+    @torch.inference_mode()
+    def _judged(self, asked: Sequence[_Encoded]) -> list[Tensor]:
+        """What the model's head says of several calls' texts, in one forward: log-probabilities (T, V) of each place,
+        or (labels,) of each text; float32 on the CPU."""
+        ids, mask, types = self._batch(asked)
+        found = self.encoder(ids, mask, types).float().log_softmax(-1).cpu()
+        return [one if one.dim() == 1 else one[: len(row)] for one, (row, _) in zip(found, asked, strict=True)]
 
     def _best(self, scores: Tensor, top: int, *, named: list[str] | None) -> list[Candidate]:
         if isinstance(top, bool) or not isinstance(top, int) or top < 1:
