@@ -150,7 +150,7 @@ class TextEncoder:
         """A batch of texts each -> float32 (n, E) each. Texts of like length are computed together, whose batch they
         are of: padding is work too."""
         rows = [row for job in jobs for row in job]
-        vectors = np.zeros((len(rows), self.encoder.config.hidden_size), dtype=np.float32)
+        vectors: dict[int, np.ndarray] = {}
         order = sorted(range(len(rows)), key=lambda n: len(rows[n]))
         most = _FORWARD_TEXTS.get(self.device.type, _FORWARD_TEXTS_ELSEWHERE)
         for start in range(0, len(order), most):
@@ -158,9 +158,9 @@ class TextEncoder:
             ids, mask, types = self._batch([(list(rows[n]), [0] * len(rows[n])) for n in chosen])
             with torch.inference_mode():
                 pooled = self.pooling(self.encoder.hidden_states(ids, mask, types, unpad=None), mask)
-            vectors[chosen] = pooled.float().cpu().numpy()
+            vectors.update(zip(chosen, pooled.float().cpu().numpy(), strict=True))
         ends = np.cumsum([len(job) for job in jobs])
-        return np.split(vectors, ends[:-1])
+        return np.split(np.stack([vectors[n] for n in range(len(rows))]), ends[:-1])
 
     def check_ids(self, row: Sequence[int]) -> None:
         """RequestError for ids that `embed_ids` would refuse."""
