@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +153,15 @@ def test_gpt2(tmp_path: Path, how: dict[str, Any]) -> None:
         _compare(tmp_path, "gpt2", r=4, fan_in_fan_out=True, **how)
 
 
+@pytest.mark.parametrize(
+    ("family", "name"), [("llama", "embed_tokens"), ("gemma3_text", "embed_tokens"), ("gpt2", "wte")]
+)
+def test_embeddings(tmp_path: Path, family: str, name: str):
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*tie.*", category=UserWarning)
+        _compare(tmp_path, family, r=4, target_modules=[name, "c_attn" if family == "gpt2" else "q_proj"])
+
+
 def test_merged(tmp_path: Path) -> None:
     """Merged weights compute the same, and are gone without a trace."""
     for family, dora in (("llama", False), ("phi3", True), ("gpt2", True)):
@@ -205,5 +215,5 @@ def test_the_language_model_of_a_larger_one(tmp_path: Path, target: Any):
         torch.testing.assert_close(decoder(ids), tuned(input_ids=ids).logits, atol=1e-4, rtol=1e-4)
     again = LlavaForConditionalGeneration.from_pretrained(tmp_path / "base")
     _adapter(again, tmp_path / "b", target_modules=["q_proj"])
-    with pytest.raises(DataError, match=r"no linear layer 'model\.vision_tower"):
+    with pytest.raises(DataError, match=r"no such layer 'model\.vision_tower"):
         read_adapter(tmp_path / "b", decoder, "b", inside=True)

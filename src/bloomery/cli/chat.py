@@ -8,7 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from bloomery.cli.generate import ModelName, open_model
+from bloomery.cli.generate import AdapterFolder, ModelName, open_model
 from bloomery.cli.options import Common
 from bloomery.core.errors import ConfigError, RequestError
 
@@ -16,6 +16,7 @@ from bloomery.core.errors import ConfigError, RequestError
 def chat(
     *,
     model: ModelName = "",
+    adapter: AdapterFolder = None,
     system: Annotated[str, Parameter(help="A system message.")] = "",
     max_new_tokens: Annotated[int, Parameter(help="Tokens of an answer, at most.")] = 256,
     temperature: Annotated[float, Parameter(help="0 is greedy.")] = 0.7,
@@ -25,7 +26,7 @@ def chat(
     common = common or Common()
     if common.json:
         raise ConfigError("chat is for people and has no --json", hint="bloomery generate --json, or bloomery serve")
-    loaded = open_model(model, common.workspace())
+    loaded = open_model(model, common.workspace(), adapter=adapter)
     first = [{"role": "system", "content": system}] if system else []
     messages = list(first)
     if not common.quiet:

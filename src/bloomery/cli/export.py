@@ -52,16 +52,7 @@ def export(
     Recurrent nets and small classifiers, which no other program has, become a folder that `bloomery import` reads.
     """
     common = common or Common()
-    if not gguf and target.suffix == ".gguf":
-        raise ConfigError(f"{target} looks like a file for llama.cpp", hint="add --gguf")
-    if gguf and quantize is not None:
-        raise ConfigError("--quantize writes a folder, not a GGUF file", hint="leave one of the two out")
-    if measure is not None and quantize is None:
-        raise ConfigError("--measure compares quantised weights with the model's own", hint="add --quantize int8")
-    if adapter is not None and (gguf or quantize is not None):
-        raise ConfigError("an adapter is merged into a plain folder", hint="export that, and then from that folder")
-    if choices is not None and quantize is None:
-        raise ConfigError("--choices compares quantised weights with the model's own", hint="add --quantize int8")
+    _check(target, gguf=gguf, quantize=quantize, measure=measure, choices=choices, adapter=adapter)
     from bloomery.engine.exchange import export_model
     from bloomery.engine.gguf_file import gguf_files
 
@@ -91,6 +82,28 @@ def export(
         print(f"note: {sentence}", file=sys.stderr)
     if quantize is not None:
         print("\n".join(report_lines(document["report"])))
+
+
+def _check(
+    target: Path,
+    *,
+    gguf: bool,
+    quantize: str | None,
+    measure: Path | None,
+    choices: Path | None,
+    adapter: Path | None,
+) -> None:
+    """ConfigError for options that do not go together."""
+    if not gguf and target.suffix == ".gguf":
+        raise ConfigError(f"{target} looks like a file for llama.cpp", hint="add --gguf")
+    if gguf and quantize is not None:
+        raise ConfigError("--quantize writes a folder, not a GGUF file", hint="leave one of the two out")
+    if measure is not None and quantize is None:
+        raise ConfigError("--measure compares quantised weights with the model's own", hint="add --quantize int8")
+    if adapter is not None and (gguf or quantize is not None):
+        raise ConfigError("an adapter is merged into a plain folder", hint="export that, and then from that folder")
+    if choices is not None and quantize is None:
+        raise ConfigError("--choices compares quantised weights with the model's own", hint="add --quantize int8")
 
 
 def _items(path: Path, texts: list[str]) -> list[Item]:

@@ -31,14 +31,20 @@ Weights = Annotated[
     ),
 ]
 
+AdapterFolder = Annotated[Path | None, Parameter(help="The folder of a LoRA adapter in PEFT's format.")]
+
 _MAX_PROMPT_CHARACTERS = 10_000_000
 
 
-def open_model(reference: str, workspace: Workspace, weights: str | None = None) -> LanguageModel:
-    """The model of that name, or the newest one of the workspace; `weights` as `bl.load` takes it."""
+def open_model(
+    reference: str, workspace: Workspace, weights: str | None = None, adapter: Path | None = None
+) -> LanguageModel:
+    """The model of that name, or the newest one of the workspace; `weights` as `bl.load` takes it; with an adapter if
+    one is given."""
     from bloomery.engine import load_language_model
 
-    return load_language_model(reference or workspace.latest("model"), weights=weights, workspace=workspace)
+    loaded = load_language_model(reference or workspace.latest("model"), weights=weights, workspace=workspace)
+    return loaded if adapter is None else loaded.adapted(loaded.load_adapter(adapter).name)
 
 
 def generate(
@@ -56,7 +62,7 @@ def generate(
         list[Path] | None, Parameter(negative=(), help="A picture that the model is shown. May be repeated.")
     ] = None,
     logprobs: Annotated[int | None, Parameter(help="With --json: this many alternatives for each token.")] = None,
-    adapter: Annotated[Path | None, Parameter(help="The folder of a LoRA adapter in PEFT's format.")] = None,
+    adapter: AdapterFolder = None,
     weights: Weights = None,
     drafts: Annotated[
         bool, Parameter(negative=(), help="Guess tokens from the text: faster where it repeats.")
@@ -85,11 +91,9 @@ def generate(
         **(search.parameters() if search is not None else {}),
     }
     _check_names(options)
-    loaded = open_model(model, common.workspace(), weights)
+    loaded = open_model(model, common.workspace(), weights, adapter)
     if drafts:
         _guess(loaded)
-    if adapter is not None:
-        loaded = loaded.adapted(loaded.load_adapter(adapter).name)
     if search is not None and search.several:
         if image:
             raise ConfigError("several texts about a picture are not supported", hint="leave --image out")

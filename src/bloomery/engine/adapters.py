@@ -55,16 +55,15 @@ class Adapters:
             self._loaded[name] = adapter
         return adapter
 
-    def unload(self, name: str, engine: Engine) -> Adapter:
-        """Requests that have it go on with it. ConfigError for the one that is merged."""
+    def unload(self, name: str) -> Adapter:
+        """Requests that have it go on with it; waits for nobody. ConfigError for the one that is merged."""
         with self._lock:
             adapter = self.get(name)
             if self.merged is adapter:
                 raise ConfigError(f"{name} is merged into the weights", hint="unmerge it first")
             del self._loaded[name]
             assert self._adapted is not None
-            with engine.paused():
-                self._adapted.forget()
+            self._adapted.forget()
         return adapter
 
     def get(self, name: str) -> Adapter:

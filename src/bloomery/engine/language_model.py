@@ -131,7 +131,7 @@ class LanguageModel:
 
     def unload_adapter(self, name: str) -> None:
         """Take an adapter away from requests that are still to come. RequestError if there is none."""
-        self._adapters.unload(name, self.engine)
+        self._adapters.unload(name)
 
     def merge_adapter(self, name: str) -> None:
         """Write an adapter into the weights, until `unmerge_adapter`. ConfigError for packed weights, for a second

@@ -65,10 +65,10 @@ class Runner:
         last one (1, V) if the text is whole then, else None."""
         start, end = sequence.read, sequence.read + count
         part = sequence.ids[start:end]
-        embeds = None
-        if sequence.request.embed is not None and start < sequence.num_prompt:
-            embeds = self._embedded(sequence, start, end)
         with adapted_rows([(sequence.request.adapter, count)]):
+            embeds = None
+            if sequence.request.embed is not None and start < sequence.num_prompt:
+                embeds = self._embedded(sequence, start, end)
             hidden = self.read([part], [(sequence.table, start)], embeds)
             if sequence.request.scores_prompt and sequence.scored < sequence.num_prompt:
                 return self.logits(hidden)

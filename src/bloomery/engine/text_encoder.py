@@ -29,6 +29,8 @@ _FORWARD_TEXTS = {"cpu": 32}
 """Texts of one forward at most: on a CPU more of them only leave the caches."""
 _FORWARD_TEXTS_ELSEWHERE = 256
 _Rows = Sequence[Sequence[int]]
+_Encoded = tuple[list[int], list[int]]
+"""Ids of a text and their types."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +65,7 @@ class TextEncoder:
         self.dimensions = frozenset(shorter_dimensions) | {self.pooling.size(encoder.config.hidden_size)}
         self._bench = LazyBench(meter)
         self._together: Gathering[_Rows, np.ndarray] = Gathering(self._bench, self._pooled, capacity=STEP_TOKENS)
+        self._heads: Gathering[_Encoded, Tensor] = Gathering(self._bench, self._judged, capacity=STEP_TOKENS)
 
     def phase(self) -> Phase:
         """A phase of work on this model, for `embed_ids`: what it says at its end are its seconds and joules."""
@@ -147,7 +150,7 @@ class TextEncoder:
         """A batch of texts each -> float32 (n, E) each. Texts of like length are computed together, whose batch they
         are of: padding is work too."""
         rows = [row for job in jobs for row in job]
-        vectors = np.zeros((len(rows), self.encoder.config.hidden_size), dtype=np.float32)
+        vectors: dict[int, np.ndarray] = {}
         order = sorted(range(len(rows)), key=lambda n: len(rows[n]))
         most = _FORWARD_TEXTS.get(self.device.type, _FORWARD_TEXTS_ELSEWHERE)
         for start in range(0, len(order), most):
@@ -155,9 +158,9 @@ class TextEncoder:
             ids, mask, types = self._batch([(list(rows[n]), [0] * len(rows[n])) for n in chosen])
             with torch.inference_mode():
                 pooled = self.pooling(self.encoder.hidden_states(ids, mask, types, unpad=None), mask)
-            vectors[chosen] = pooled.float().cpu().numpy()
+            vectors.update(zip(chosen, pooled.float().cpu().numpy(), strict=True))
         ends = np.cumsum([len(job) for job in jobs])
-        return np.split(vectors, ends[:-1])
+        return np.split(np.stack([vectors[n] for n in range(len(rows))]), ends[:-1])
 
     def check_ids(self, row: Sequence[int]) -> None:
         """RequestError for ids that `embed_ids` would refuse."""
@@ -182,8 +185,7 @@ class TextEncoder:
         ids = self.encode_blanks(text)
         if mask_id not in ids:
             raise RequestError(f"the text has no blank; write {self._blank}", param="text")
-        with torch.inference_mode():
-            logits = self.encoder(torch.tensor([ids], device=self.device))[0].float().log_softmax(-1).cpu()
+        logits = self._heads.ask((ids, [0] * len(ids)), len(ids), self.phase())
         return [self._best(logits[n], top, named=None) for n, i in enumerate(ids) if i == mask_id]
 
     def encode_blanks(self, text: str) -> list[int]:
@@ -211,11 +213,17 @@ class TextEncoder:
         if config.head != "sequence":
             raise RequestError(f"{self.name} does not classify texts", hint="load a sequence classifier")
         row = self._encode(text, pair, limit=self.context_length)
-        ids, mask, types = self._batch([row])
-        with torch.inference_mode():
-            scores = self.encoder(ids, mask, types)[0].float().log_softmax(-1).cpu()
+        scores = self._heads.ask(row, len(row[0]), self.phase())
         names = config.id2label or {}
         return self._best(scores, top, named=[str(names.get(str(n), f"LABEL_{n}")) for n in range(len(scores))])
+
+    @torch.inference_mode()
+    def _judged(self, asked: Sequence[_Encoded]) -> list[Tensor]:
+        """What the model's head says of several calls' texts, in one forward: log-probabilities (T, V) of each place,
+        or (labels,) of each text; float32 on the CPU."""
+        ids, mask, types = self._batch(asked)
+        found = self.encoder(ids, mask, types).float().log_softmax(-1).cpu()
+        return [one if one.dim() == 1 else one[: len(row)] for one, (row, _) in zip(found, asked, strict=True)]
 
     def _best(self, scores: Tensor, top: int, *, named: list[str] | None) -> list[Candidate]:
         if isinstance(top, bool) or not isinstance(top, int) or top < 1:

@@ -78,12 +78,13 @@ def _item(line: str, where: str) -> Item:
     if not isinstance(found, dict):
         raise DataError(f"{where} should hold an object")
     query, choices, gold = found.get("query"), found.get("choices"), found.get("gold")
-    good = isinstance(choices, list) and 2 <= len(choices) <= _MAX_CHOICES
-    if not good or not isinstance(query, str) or not all(isinstance(one, str) and one for one in choices):
+    listed: list[Any] = choices if isinstance(choices, list) else []
+    good = 2 <= len(listed) <= _MAX_CHOICES and all(isinstance(one, str) and one for one in listed)
+    if not good or not isinstance(query, str):
         raise DataError(f"{where} is no question", hint='it has "query", two "choices" or more, and "gold"')
-    if isinstance(gold, bool) or not isinstance(gold, int) or not 0 <= gold < len(choices):
+    if isinstance(gold, bool) or not isinstance(gold, int) or not 0 <= gold < len(listed):
         raise DataError(f"{where}: gold is {gold!r:.40}, not the number of a choice")
-    return Item(query, tuple(choices), gold)
+    return Item(query, tuple(listed), gold)
 
 
 def score_items(model: LanguageModel, items: Sequence[Item]) -> list[ItemScore]:

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bloomery.core.errors import ConfigError
-from bloomery.models.adapter import HEAD, Adapter, LowRank, linear_modules, weight_of
+from bloomery.models.adapter import EMBEDDING, HEAD, Adapter, LowRank, linear_modules, weight_of
 from bloomery.models.decoder import Decoder
 from bloomery.models.feed_forward import MixtureOfExperts
 from bloomery.models.packing import bias_of
@@ -105,8 +105,8 @@ class AdaptedDecoder:
         self.merged: Adapter | None = None
         self._kept: dict[str, nn.Parameter] = {}
         self._hooked: set[str] = set()
-        self._stacks: dict[str, _Stack | None] = {}
-        self._stacked: tuple[int, ...] = ()
+        self._stacks: tuple[tuple[int, ...], dict[str, _Stack | None]] = ((), {})
+        """Those of the adapters that were computed together last."""
         for module in decoder.modules():
             if isinstance(module, MixtureOfExperts):
                 module.choosing = _choosing
@@ -123,8 +123,8 @@ class AdaptedDecoder:
             self._hooked.add(path)
 
     def forget(self) -> None:
-        """Drop what was put together of adapters that are gone."""
-        self._stacks, self._stacked = {}, ()
+        """Drop what was put together of adapters that are gone. May be called in the middle of a step."""
+        self._stacks = ((), {})
 
     def _added(self, path: str, module: nn.Module | None) -> Callable[[Tensor, Tensor], Tensor]:
         bias = None if module is None else bias_of(module)
@@ -143,12 +143,13 @@ class AdaptedDecoder:
 
     def _stack(self, path: str, rows: _Rows) -> _Stack | None:
         """Kept while the same adapters are computed: decoding asks step after step."""
-        if self._stacked != rows.key:
-            self._stacks, self._stacked = {}, rows.key
-        if path not in self._stacks:
+        key, stacks = self._stacks
+        if key != rows.key:
+            key, stacks = self._stacks = (rows.key, {})
+        if path not in stacks:
             layers = [(n, one.layers[path]) for n, one in enumerate(rows.adapters) if path in one.layers]
-            self._stacks[path] = _Stack(layers, len(rows.adapters)) if layers else None
-        return self._stacks[path]
+            stacks[path] = _Stack(layers, len(rows.adapters)) if layers else None
+        return stacks[path]
 
     @torch.no_grad()
     def merge(self, adapter: Adapter) -> None:
@@ -158,17 +159,18 @@ class AdaptedDecoder:
         if self.merged is not None:
             raise ConfigError(f"{self.merged.name} is merged already", hint="unmerge it first")
         modules = linear_modules(self.decoder)
-        chosen: dict[str, nn.Linear] = {}
+        chosen: dict[str, nn.Linear | nn.Embedding] = {}
         for path in adapter.layers:
             module = self.decoder.lm_head if path == HEAD else modules[path]
-            if path == HEAD and module is None:
-                raise ConfigError("the output head is the embedding, which a merge would change too")
-            if type(module) is not nn.Linear:
+            if path in (HEAD, EMBEDDING) and self.decoder.lm_head is None:
+                raise ConfigError("the output head is the embedding: a merge into one would change the other too")
+            if type(module) not in (nn.Linear, nn.Embedding):
                 raise ConfigError("packed weights take no adapter in", hint='load the model with weights="plain"')
-            chosen[path] = module
+            chosen[path] = cast(nn.Linear | nn.Embedding, module)
         for path, module in chosen.items():
             self._kept[path] = cast(nn.Parameter, module.weight)
             made = merged_weight(adapter.layers[path], weight_of(module))
+            made = made.t().contiguous() if path == EMBEDDING else made
             module.weight = nn.Parameter(made, requires_grad=module.weight.requires_grad)
         self.merged = adapter
 
@@ -202,8 +204,15 @@ def _nothing() -> Iterator[None]:
     yield
 
 
+def _inner(x: Tensor, down: Tensor) -> Tensor:
+    """x (..., I) -> (..., R); token ids (...) stand for a one in their place."""
+    if x.is_floating_point():
+        return F.linear(x.to(down.dtype), down)
+    return F.embedding(x, down.t())
+
+
 def _only(layer: LowRank, x: Tensor, out: Tensor, bias: Tensor | None) -> Tensor:
-    added = F.linear(F.linear(x.to(layer.down.dtype), layer.down), layer.up)
+    added = F.linear(_inner(x, layer.down), layer.up)
     return added if layer.gain is None else added + layer.gain * (out if bias is None else out - bias)
 
 
@@ -214,7 +223,7 @@ def _several(stack: _Stack, rows: _Rows, x: Tensor, out: Tensor, bias: Tensor | 
     if hidden is None:
         hidden = rows.hidden[stack.owners] = slots[:, None] != stack.owner[None, :]
     # Filled, not multiplied: a sum that overflowed for another's adapter must not become this row's.
-    inner = F.linear(x.flatten(0, -2).to(stack.down.dtype), stack.down).masked_fill(hidden, 0.0)
+    inner = _inner(x, stack.down).view(len(slots), -1).masked_fill(hidden, 0.0)
     added = F.linear(inner, stack.up).view_as(out)
     if stack.gain is None:
         return added

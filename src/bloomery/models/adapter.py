@@ -3,10 +3,11 @@
     layer(x) = W x + scale B A x                          (Hu et al., arXiv 2106.09685)
     layer(x) = m / |W + scale B A| (W x + scale B A x)    (DoRA; Liu et al., arXiv 2402.09353; norms row by row)
 
-Published layers that hold several of ours (queries, keys and values in one matrix) are taken apart by the rules that
-take the weights apart: the parts share A, and each has its rows of B. Files are safetensors, and from anywhere: what is
-missing, more than expected, of another shape or not finite is an error that names it. Shapes: R rank, I inputs,
-O outputs. This module does not know how adapters are computed (see `adapted`).
+An embedding is such a layer too, whose x has a one in the token's place. Published layers that hold several of ours
+(queries, keys and values in one matrix) are taken apart by the rules that take the weights apart: the parts share A,
+and each has its rows of B. Files are safetensors, and from anywhere: what is missing, more than expected, of another
+shape or not finite is an error that names it. Shapes: R rank, I inputs, O outputs. This module does not know how
+adapters are computed (see `adapted`).
 """
 
 from __future__ import annotations
@@ -34,8 +35,17 @@ WEIGHTS = "adapter_model.safetensors"
 HEAD = "lm_head"
 """The output head's name here, tied to the embedding or not."""
 _PREFIX = "base_model.model."
-_KEY = re.compile(r"(?P<module>[\w.]+?)\.(?P<part>lora_A|lora_B|lora_magnitude_vector|lora_\w+)(?:\.(?P<kind>\w+))?")
-_ONLY = "only LoRA on linear layers is read; whole layers are left out by save_embedding_layers=False"
+EMBEDDING = "model.embed_tokens"
+_KEY = re.compile(r"(?P<module>[\w.]+?)\.(?P<part>lora_\w+)(?:\.(?P<kind>\w+))?")
+_PARTS = {
+    "lora_A": ("lora_A", ("weight",)),
+    "lora_B": ("lora_B", ("weight",)),
+    "lora_embedding_A": ("lora_A", (None,)),
+    "lora_embedding_B": ("lora_B", (None,)),
+    "lora_magnitude_vector": ("lora_magnitude_vector", (None, "weight")),
+}
+"""What a part is here, and how its name may end."""
+_ONLY = "only LoRA on linear layers and embeddings is read; whole layers are left out by save_embedding_layers=False"
 _INSIDE = ("", "model.language_model.", "language_model.model.")
 _MAX_NAME = 200
 _numbers = itertools.count(1)
@@ -95,14 +105,14 @@ class _Published:
 
 
 def linear_modules(decoder: Decoder) -> dict[str, nn.Module]:
-    """Every linear layer that an adapter may change, by its name here; the output head is there even where it is the
-    embedding, as the decoder itself."""
+    """Every layer that an adapter may change, by its name here, the embedding too; the output head is there even where
+    it is the embedding, as the decoder itself."""
     found: dict[str, nn.Module] = {
         path: module
         for path, module in decoder.named_modules()
         if isinstance(module, (nn.Linear, PackedLinear, Part)) and ".joint." not in path and "packed_head" not in path
     }
-    return {**found, HEAD: decoder}
+    return {**found, EMBEDDING: decoder.model.embed_tokens, HEAD: decoder}
 
 
 def read_adapter(folder: str | Path, decoder: Decoder, name: str, *, inside: bool = False) -> Adapter:
@@ -121,8 +131,8 @@ def read_adapter(folder: str | Path, decoder: Decoder, name: str, *, inside: boo
     modules, names = linear_modules(decoder), decoder.config.names()
     published = _published(modules, names)
     grouped, digest = _grouped(path, published, decoder.config.family.base_prefix)
-    head = next(theirs for theirs, one in published.items() if HEAD in one.ours)
-    wanted = _wanted(config, list(published), head, _INSIDE if inside else ("",))
+    ends = {theirs for theirs, one in published.items() if HEAD in one.ours or EMBEDDING in one.ours}
+    wanted = _wanted(config, list(published), ends, _INSIDE if inside else ("",))
     _compare(path, config, wanted, grouped)
     ranks = config.ranks_and_scales(sorted(grouped))
     layers: dict[str, LowRank] = {}
@@ -135,12 +145,12 @@ def read_adapter(folder: str | Path, decoder: Decoder, name: str, *, inside: boo
     return Adapter(name, digest.hexdigest(), layers, config)
 
 
-def _wanted(config: AdapterConfig, published: list[str], head: str, prefixes: tuple[str, ...]) -> list[str]:
+def _wanted(config: AdapterConfig, published: list[str], ends: set[str], prefixes: tuple[str, ...]) -> list[str]:
     """The layers that a config names, by any of the names that they have in releases of transformers."""
     found: set[str] = set()
     for prefix in prefixes:
         named = {_under(prefix, one): one for one in published}
-        found.update(named[one] for one in config.targets(list(named), _under(prefix, head)))
+        found.update(named[one] for one in config.targets(list(named), {_under(prefix, one) for one in ends}))
     return sorted(found)
 
 
@@ -169,15 +179,14 @@ def _grouped(
         found = _KEY.fullmatch(key.removeprefix(_PREFIX)) if key.startswith(_PREFIX) else None
         if found is None:
             raise DataError(f"{path}: unexpected tensor {key!r:.120}", hint=_ONLY)
-        part = found["part"]
-        expected = (None, "weight") if part == "lora_magnitude_vector" else ("weight",)
-        if part not in ("lora_A", "lora_B", "lora_magnitude_vector") or found["kind"] not in expected:
+        part, expected = _PARTS.get(found["part"], ("", ()))
+        if found["kind"] not in expected:
             raise DataError(f"{path}: {key!r:.120} is not supported", hint=_ONLY)
         module = found["module"]
         tried = (module, base_prefix + module, f"model.{module}", module.replace("language_model.", "", 1))
         theirs = next((one for one in tried if one in published), None)
         if theirs is None:
-            raise DataError(f"{path}: the model has no linear layer {module!r:.120}", hint="is it of another model?")
+            raise DataError(f"{path}: the model has no such layer {module!r:.120}", hint="is it of another model?")
         if not tensor.is_floating_point() or tensor.dtype.itemsize < 2:
             raise DataError(f"{path}: {key:.120} has dtype {tensor.dtype}, not a floating one")
         grouped.setdefault(theirs, {})[part] = tensor
@@ -234,6 +243,8 @@ def _made(
     """On the decoder's device and in its type. DataError for shapes that are not the layer's, and numbers that are
     none."""
     outputs, inputs = size_of(module)
+    if magnitude is not None and isinstance(module, nn.Embedding):
+        raise DataError(f"{where}: use_dora is not supported for embeddings")
     shapes = (up.size(0), down.size(1)) if magnitude is None else (up.size(0), down.size(1), magnitude.size(0))
     expected = (outputs, inputs) if magnitude is None else (outputs, inputs, outputs)
     if shapes != expected:
@@ -254,12 +265,16 @@ def _made(
 
 
 def size_of(module: nn.Module) -> tuple[int, int]:
-    """(O, I) of a linear layer; a decoder stands for its output head."""
+    """(O, I) of a linear layer; a decoder stands for its output head. An embedding has a vocabulary of inputs."""
     if isinstance(module, Decoder):
         return module.config.vocab_size, module.config.hidden_size
+    if isinstance(module, nn.Embedding):
+        return module.embedding_dim, module.num_embeddings
     return int(module.out_features), int(module.in_features)  # type: ignore[arg-type]
 
 
 def weight_of(module: nn.Module) -> Tensor:
     """(O, I) of a linear layer; a decoder stands for its output head."""
+    if isinstance(module, nn.Embedding):
+        return module.weight.t()
     return module.output_weight if isinstance(module, Decoder) else module.weight  # type: ignore[return-value]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -91,15 +91,16 @@ class AdapterConfig:
             use_dora=_flag("use_dora", document),
         )
 
-    def targets(self, linear: Sequence[str], head: str | None) -> list[str]:
-        """Which of a model's layers, by their published names, the adapter changes. `head` is the output head's."""
+    def targets(self, layers: Sequence[str], ends: Collection[str] = ()) -> list[str]:
+        """Which of a model's layers, by their published names, the adapter changes. `ends` are those of the embedding
+        and of the output head, which "all-linear" leaves out."""
         if isinstance(self.target_modules, str):
             if self.target_modules.lower() == ALL_LINEAR:
-                found = [name for name in linear if name != head]
+                found = [name for name in layers if name not in ends]
             else:
-                found = _chosen(linear, matches(self.target_modules, linear))
+                found = _chosen(layers, matches(self.target_modules, layers))
         else:
-            found = [name for name in linear if _ends_as_one(name, self.target_modules)]
+            found = [name for name in layers if _ends_as_one(name, self.target_modules)]
             found = self._of_layers(found)
         if isinstance(self.exclude_modules, str):
             excluded = set(_chosen(found, matches(self.exclude_modules, found)))

@@ -321,5 +321,5 @@ def bias_of(layer: nn.Module) -> Tensor | None:
     """(O,) what a linear layer adds, in whatever layout; None: nothing."""
     if isinstance(layer, Float16Linear):
         return layer.held_bias
-    bias = layer.bias
+    bias = getattr(layer, "bias", None)
     return bias if isinstance(bias, Tensor) else None

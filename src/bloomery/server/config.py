@@ -44,6 +44,8 @@ class ServeConfig:
     """Keys and values as the weights, or "int8": a quarter of the memory, and a little loss."""
     prefix_cache: bool = True
     """Remember what was read for prompts of the same key that begin alike."""
+    static_steps: str = "off"
+    """"graph" records decode steps as CUDA graphs, "compile" compiles them; see `EngineConfig`."""
     keys: str = ""
     """A file of several keys, each with a name, rights and limits (see `keys`); "" is none."""
     audit_log: str | None = None
@@ -154,6 +156,7 @@ class ServeConfig:
             cache_tokens=self.cache_tokens,
             cache_dtype=self.cache_dtype,
             prefix_cache=self.prefix_cache,
+            static_steps=self.static_steps,
             scheduler=SchedulerConfig(max_running=max(64, self.max_running)),
         )
 

@@ -115,7 +115,7 @@ class Service:
         """OpenAI's answer to the deletion of a model, when the last request that has it is over. RequestError 409, and
         the model stays, if that takes too long."""
         visit.tenant.require(ADMIN)
-        gone = self.shelf.remove(name)
+        gone = await asyncio.to_thread(self.shelf.remove, name)
         visit.model = name
         end = time.monotonic() + self.config.unload_seconds
         try:

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from bloomery.models import Decoder, load_pretrained
+from bloomery.models import Decoder, ModelConfig, load_pretrained
 from bloomery.models.adapted import AdaptedDecoder, adapted_rows, merged_weight
-from bloomery.models.adapter import Adapter, LowRank, read_adapter
+from bloomery.models.adapter import EMBEDDING, Adapter, LowRank, read_adapter
 from bloomery.models.adapter_config import AdapterConfig
 
 _TESTS = Path(__file__).parents[2]
@@ -120,3 +120,25 @@ def test_experts(tmp_path: Path, family: str):
     for mine, alone in zip(together, expected, strict=True):
         torch.testing.assert_close(mine, alone[0], atol=1e-4, rtol=1e-4)
     assert (together[0] - together[2]).abs().max() > 1e-3
+
+
+def test_embeddings_of_several(tmp_path: Path):
+    """Ids stand for their rows: what a merge into an embedding of its own gives."""
+    config = ModelConfig.from_hf({"model_type": "llama", "vocab_size": 40, "hidden_size": 16, "num_hidden_layers": 1}
+        | {"num_attention_heads": 2, "intermediate_size": 24, "max_position_embeddings": 32})  # fmt: skip
+    torch.manual_seed(0)
+    decoder = Decoder(config).eval().requires_grad_(False)
+    adapted, ids, expected = AdaptedDecoder(decoder), torch.arange(10)[None], []
+    layers = [_layer(16, 40, rank, rank) for rank in (2, 3)]
+    adapters = [Adapter(str(n), str(n), {EMBEDDING: one}, AdapterConfig()) for n, one in enumerate(layers)]
+    before = decoder.model.embed_tokens.weight.clone()
+    for one in adapters:
+        adapted.hook(one)
+        adapted.merge(one)
+        expected.append(decoder(ids)[0])
+        adapted.unmerge()
+    assert torch.equal(decoder.model.embed_tokens.weight, before)
+    with adapted_rows([(adapters[0], 10), (None, 10), (adapters[1], 10)]):
+        found = decoder(ids.expand(3, -1))
+    for mine, due in zip(found, [expected[0], decoder(ids)[0], expected[1]], strict=True):
+        torch.testing.assert_close(mine, due, atol=1e-5, rtol=1e-5)

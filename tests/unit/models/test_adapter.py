@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import runpy
 from collections.abc import Callable
 from pathlib import Path
@@ -48,14 +49,14 @@ DAMAGES: dict[str, Damage] = {
     "has shape (4,)": lambda t: t.update({f"{ONE}.lora_A.weight": torch.ones(4)}),
     "not finite": lambda t: t.update({f"{ONE}.lora_A.weight": torch.full((4, 32), torch.nan)}),
     "dtype torch.int64": lambda t: t.update({f"{ONE}.lora_A.weight": torch.ones(4, 32, dtype=torch.int64)}),
-    "no linear layer 'model.layers.9.self_attn.q_proj'": lambda t: t.update(
+    "no such layer 'model.layers.9.self_attn.q_proj'": lambda t: t.update(
         {f"{ONE.replace('0', '9')}.lora_A.weight": torch.ones(4, 32)}
     ),
     "which target_modules does not name": lambda t: t.update(
         {f"{ONE.replace('q_proj', 'o_proj')}.lora_A.weight": torch.ones(4, 32)}
     ),
     "unexpected tensor 'model.embed_tokens.weight'": lambda t: t.update({"model.embed_tokens.weight": torch.ones(2)}),
-    "lora_embedding_A' is not supported": lambda t: t.update({f"{ONE}.lora_embedding_A": torch.ones(2)}),
+    "lora_C' is not supported": lambda t: t.update({f"{ONE}.lora_C": torch.ones(2)}),
     "lora_B.bias' is not supported": lambda t: t.update({f"{ONE}.lora_B.bias": torch.ones(2)}),
     "use_dora is not set": lambda t: t.update({f"{ONE}.lora_magnitude_vector": torch.ones(32)}),
 }
@@ -112,3 +113,26 @@ def test_read(tmp_path: Path, base: Path, decoder: Decoder):
     assert same.digest == adapter.digest and same.number != adapter.number
     other = read_adapter(make_tiny_adapter(tmp_path / "c", base, lora_alpha=3), decoder, "c")
     assert other.digest != adapter.digest  # the same tensors, at another scale
+
+
+def test_flipped_bytes(tmp_path: Path, base: Path, decoder: Decoder):
+    """Whatever is in the files, it is read or refused in one line."""
+    folder = make_tiny_adapter(tmp_path / "a", base)
+    generator, refused = random.Random(0), 0
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        path = folder / name
+        whole = path.read_bytes()
+        header = whole[: 8 + int.from_bytes(whole[:8], "little")] if name.endswith("safetensors") else whole
+        for _ in range(150):
+            changed = bytearray(whole)
+            for _ in range(generator.randint(1, 3)):
+                changed[generator.randrange(len(header))] = generator.choice(b'\x00\xff0919{}[]",:-eE.a')
+            path.write_bytes(changed)
+            try:
+                read_adapter(folder, decoder, "a")
+            except BloomeryError as error:
+                refused += 1
+                assert "\n" not in error.one_line()
+        path.write_bytes(whole)
+    assert refused > 150
+    read_adapter(folder, decoder, "a")

@@ -65,7 +65,7 @@ def test_keys_that_change_nothing():
 
 def test_which_layers():
     def targets(**how: Any) -> list[str]:
-        return AdapterConfig.from_peft({**GOOD, **how}).targets(LAYERS, "lm_head")
+        return AdapterConfig.from_peft({**GOOD, **how}).targets(LAYERS, {"lm_head"})
 
     assert targets(target_modules="all-linear") == LAYERS[:-1]
     assert targets() == LAYERS[0:6:2]
