@@ -45,7 +45,7 @@ def percentile(values: list[float], share: float) -> float:
 
 
 def ids(rng: random.Random, count: int) -> list[int]:
-    return [rng.randrange(5, 300) for _ in range(count)]
+    return [rng.randrange(5, 200) for _ in range(count)]
 
 
 async def first_token(client: httpx.AsyncClient, model: str, rng: random.Random) -> float:

@@ -19,7 +19,9 @@ def serve(
     keys: Annotated[Path | None, Parameter(help="A file of API keys with names and limits: see bloomery keys.")] = None,
     engine: Annotated[
         Literal["bloomery", "vllm"],
-        Parameter(help="vllm: one model, computed by a vLLM process of its own, under the same keys and books."),
+        Parameter(
+            help="vllm: one model, by a vLLM process under the same keys and books (tested with a stand-in only)."
+        ),
     ] = "bloomery",
     upstream: Annotated[str | None, Parameter(help="A vLLM server on loopback that runs already.")] = None,
     weights: Weights = None,

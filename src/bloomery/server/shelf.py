@@ -6,6 +6,7 @@ module does not know HTTP or where models come from.
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Iterable
@@ -16,6 +17,7 @@ from bloomery.engine import LanguageModel, TextEncoder
 from bloomery.server.visit import Visit
 
 Served = LanguageModel | TextEncoder
+_numbers = itertools.count()
 
 
 def readable_tokens(model: Served) -> int:
@@ -28,6 +30,7 @@ class _Place:
         self.model = model
         self.owned = owned
         self.created = int(time.time())
+        self.number = next(_numbers)
         self.users = 0
         self.leaving = False
         self.gone = threading.Event()
@@ -38,18 +41,16 @@ class Shelf:
 
     def __init__(self, models: Iterable[Served]) -> None:
         self._places: dict[str, _Place] = {}
+        self._leaving: dict[str, _Place] = {}
         self._lock = threading.Lock()
         for model in models:
             self.add(model)
 
     def __len__(self) -> int:
-        return len(self._present())
+        return len(self._places)
 
     def __contains__(self, name: str) -> bool:
-        return name in self._present()
-
-    def _present(self) -> dict[str, _Place]:
-        return {name: place for name, place in self._places.items() if not place.leaving}
+        return name in self._places
 
     def add(self, model: Served, *, owned: bool = False) -> None:
         """One that is `owned` is closed when it leaves; others are left to whoever made them. ConfigError for a kind
@@ -66,26 +67,31 @@ class Shelf:
         """Lend it to nobody new; the event is set when nobody has it any more. RequestError 404 if there is none."""
         with self._lock:
             place = self._place(name)
+            del self._places[name]
             place.leaving = True
             close = place.users == 0
-            if close:
-                del self._places[name]
+            if not close:
+                self._leaving[name] = place
         if close:
             _close(place)
         return place.gone
 
-    def keep(self, name: str) -> bool:
-        """Lend again what was to be removed, if somebody still has it; False when it has gone."""
+    def keep(self, name: str, gone: threading.Event) -> bool:
+        """Lend again what was to be removed, with what `remove` gave, in its old place; False where it has gone, or
+        another has its name."""
         with self._lock:
-            place = self._places.get(name)
-            if place is None:
+            place = self._leaving.get(name)
+            if place is None or place.gone is not gone or name in self._places:
                 return False
+            del self._leaving[name]
             place.leaving = False
+            self._places[name] = place
+            self._places = dict(sorted(self._places.items(), key=lambda item: item[1].number))
             return True
 
     def clear(self) -> None:
         """Take all off."""
-        for name in self._present():
+        for name in list(self._places):
             self.remove(name)
 
     def lend(self, name: str | None, visit: Visit) -> Served:
@@ -100,13 +106,13 @@ class Shelf:
     def language_models(self) -> list[LanguageModel]:
         """Those that are lent now, in their order."""
         with self._lock:
-            places = list(self._present().values())
+            places = list(self._places.values())
         return [place.model for place in places if isinstance(place.model, LanguageModel)]
 
     def describe(self, name: str | None = None) -> list[dict[str, Any]]:
         """OpenAI's model objects, of all or of one; `max_model_len` and `kind` are extensions."""
         with self._lock:
-            places = list(self._present().values()) if name is None else [self._place(name)]
+            places = list(self._places.values()) if name is None else [self._place(name)]
         return [
             {
                 "id": place.model.name,
@@ -120,12 +126,11 @@ class Shelf:
         ]
 
     def _place(self, name: str | None) -> _Place:
-        present = self._present()
-        if name is None and present:
-            return next(iter(present.values()))
-        place = present.get(name or "")
+        if name is None and self._places:
+            return next(iter(self._places.values()))
+        place = self._places.get(name or "")
         if place is None:
-            hint = nearest(name, present) if name and len(name) < 200 else ""
+            hint = nearest(name, self._places) if name and len(name) < 200 else ""
             raise RequestError(f"no model {name!r:.200}", hint=hint, param="model", code="model_not_found", status=404)
         return place
 
@@ -133,8 +138,8 @@ class Shelf:
         with self._lock:
             place.users -= 1
             close = place.leaving and place.users == 0
-            if close:
-                self._places.pop(place.model.name, None)
+            if close and self._leaving.get(place.model.name) is place:
+                del self._leaving[place.model.name]
         if close:
             _close(place)
 
