@@ -136,7 +136,7 @@ def main() -> None:
         server = subprocess.Popen(command, env={**os.environ, "BLOOMERY_API_KEY": ""}, stderr=subprocess.DEVNULL)
         try:
             url = f"http://127.0.0.1:{port}"
-            for _ in range(600):
+            for _ in range(1_500):
                 try:
                     if server.poll() is not None or httpx.get(f"{url}/health", timeout=1).status_code == 200:
                         break

@@ -264,7 +264,7 @@ def run(seconds: float, connections: int, home: Path) -> Seen:
     server = subprocess.Popen(command, env={**os.environ, "BLOOMERY_API_KEY": ""}, stdout=log, stderr=log)
     try:
         url = f"http://127.0.0.1:{port}"
-        for _ in range(300):
+        for _ in range(1_500):  # five minutes: a busy machine takes its time
             if server.poll() is not None:
                 raise SystemExit((home / "server.log").read_text())
             try:
