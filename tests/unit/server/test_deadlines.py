@@ -183,3 +183,17 @@ def test_a_key_that_fills_the_room_leaves_others_their_turn(keyed, tiny: Languag
     for thread in threads:
         thread.join()
     assert found == [200] * 4 and order == ["frugal", "frugal", "few", "frugal"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_time_is_over_in_the_middle_of_scoring_a_prompt(client: TestClient, slow: LanguageModel, stream: bool):
+    """Of two prompts one is scored and the other only in part: each choice tells what there is."""
+    prompts = [[5] * 20, [7] * 250]
+    body = {"model": "tiny", "prompt": prompts, "max_tokens": 4, "echo": True, "logprobs": 1, "stream": stream}
+    for seconds in (0.03, 0.08, 0.13, 0.18):
+        answer = client.post("/v1/completions", json=body | {"timeout_seconds": seconds})
+        assert answer.status_code in (200, 504) and "internal_error" not in answer.text
+        if not stream and answer.status_code == 200:
+            for choice in answer.json()["choices"]:
+                lengths = {len(values) for values in choice["logprobs"].values()}
+                assert len(lengths) == 1 and choice["finish_reason"] in ("length", "stop")
