@@ -45,7 +45,7 @@ def percentile(values: list[float], share: float) -> float:
 
 
 def ids(rng: random.Random, count: int) -> list[int]:
-    return [rng.randrange(5, 300) for _ in range(count)]
+    return [rng.randrange(5, 200) for _ in range(count)]
 
 
 async def first_token(client: httpx.AsyncClient, model: str, rng: random.Random) -> float:
@@ -136,7 +136,7 @@ def main() -> None:
         server = subprocess.Popen(command, env={**os.environ, "BLOOMERY_API_KEY": ""}, stderr=subprocess.DEVNULL)
         try:
             url = f"http://127.0.0.1:{port}"
-            for _ in range(600):
+            for _ in range(1_500):
                 try:
                     if server.poll() is not None or httpx.get(f"{url}/health", timeout=1).status_code == 200:
                         break

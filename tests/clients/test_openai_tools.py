@@ -224,7 +224,7 @@ def test_responses_call_functions_and_read_what_they_gave(client: openai.OpenAI)
     given: list = [{"role": "user", "content": "Is it hot?"}, *first.output]
     given.append({"type": "function_call_output", "call_id": call.call_id, "output": "forty degrees"})
     said = respond(client, 2, input=given, tool_choice="none", max_output_tokens=12)
-    assert said.output[0].type == "message" and said.usage.input_tokens > first.usage.input_tokens
+    assert said.output[0].type == "message" and said.usage.input_tokens > 40
 
 
 def test_responses_stream_calls(client: openai.OpenAI):

@@ -22,7 +22,9 @@ def serve(
     ] = None,
     engine: Annotated[
         Literal["bloomery", "vllm"],
-        Parameter(help="vllm: one model, computed by a vLLM process of its own, under the same keys and books."),
+        Parameter(
+            help="vllm: one model, by a vLLM process under the same keys and books (tested with a stand-in only)."
+        ),
     ] = "bloomery",
     upstream: Annotated[str | None, Parameter(help="A vLLM server on loopback that runs already.")] = None,
     weights: Weights = None,

@@ -95,7 +95,9 @@ class CompletionFormat:
             if self._echo:
                 text = self._prompt_text(choice) + text
                 if self._logprobs is not None and delta.prompt_logprobs is not None:
-                    self._open[choice].add_prompt(self._prompts[choice // self._n], delta.prompt_logprobs)
+                    scored = delta.prompt_logprobs  # fewer than the prompt's, where time was over before its end
+                    prompt = self._prompts[choice // self._n][: len(scored)]
+                    self._open[choice].add_prompt(prompt, scored)
         if self._logprobs is not None:
             self._open[choice].add_delta(delta)
         if text or delta.finish_reason is not None or self._logprobs is not None:

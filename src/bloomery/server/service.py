@@ -122,9 +122,9 @@ class Service:
             while not gone.is_set() and time.monotonic() < end:
                 await asyncio.sleep(_LOOK_SECONDS)
         except asyncio.CancelledError:  # whoever asked has left
-            self.shelf.keep(name)
+            self.shelf.keep(name, gone)
             raise
-        if not gone.is_set() and self.shelf.keep(name):
+        if not gone.is_set() and self.shelf.keep(name, gone):
             raise RequestError(
                 f"{name} is still in use after {self.config.unload_seconds:g} seconds, and stays",
                 hint="try again when its requests are over",

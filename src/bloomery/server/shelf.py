@@ -6,6 +6,7 @@ module does not know HTTP or where models come from.
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Iterable
@@ -16,6 +17,7 @@ from bloomery.engine import LanguageModel, TextEncoder
 from bloomery.server.visit import Visit
 
 Served = LanguageModel | TextEncoder
+_numbers = itertools.count()
 
 
 def readable_tokens(model: Served) -> int:
@@ -30,8 +32,11 @@ class _Place:
         self.base = base
         """Where the model is that this one is an adapter of."""
         self.created = int(time.time())
+        self.number = next(_numbers)
         self.users = 0
         self.leaving = False
+        self.going: list[_Place] = []
+        """What is closed with this place when nobody has it any more: its adapters, and itself."""
         self.gone = threading.Event()
 
 
@@ -40,18 +45,16 @@ class Shelf:
 
     def __init__(self, models: Iterable[Served]) -> None:
         self._places: dict[str, _Place] = {}
+        self._leaving: dict[str, _Place] = {}
         self._lock = threading.Lock()
         for model in models:
             self.add(model)
 
     def __len__(self) -> int:
-        return len(self._present())
+        return len(self._places)
 
     def __contains__(self, name: str) -> bool:
-        return name in self._present()
-
-    def _present(self) -> dict[str, _Place]:
-        return {name: place for name, place in self._places.items() if not place.leaving}
+        return name in self._places
 
     def add(self, model: Served, *, owned: bool = False) -> None:
         """One that is `owned` is closed when it leaves; others are left to whoever made them. ConfigError for a kind
@@ -68,41 +71,47 @@ class Shelf:
         """Lend it to nobody new; the event is set when nobody has it any more. RequestError 404 if there is none."""
         with self._lock:
             place = self._place(name)
-            for one in self._with_adapters(place):
+            # A model goes with its adapters: they are its weights and a little more.
+            place.going = [*(one for one in self._places.values() if one.base is place), place]
+            for one in place.going:
+                del self._places[one.model.name]
                 one.leaving = True
+            self._leaving[name or place.model.name] = place
             close = self._over(place)
         for one in close:
             _close(one)
         return place.gone
 
-    def keep(self, name: str) -> bool:
-        """Lend again what was to be removed, if somebody still has it; False when it has gone."""
+    def keep(self, name: str, gone: threading.Event) -> bool:
+        """Lend again what was to be removed, with what `remove` gave, in its old place; False where it has gone, or
+        another has its name."""
         with self._lock:
-            place = self._places.get(name)
-            if place is None:
+            place = self._leaving.get(name)
+            if place is None or place.gone is not gone or any(one.model.name in self._places for one in place.going):
                 return False
-            for one in self._with_adapters(place):
+            del self._leaving[name]
+            for one in place.going:
                 one.leaving = False
+                self._places[one.model.name] = one
+            place.going = []
+            self._places = dict(sorted(self._places.items(), key=lambda item: item[1].number))
             return True
 
-    def _with_adapters(self, place: _Place) -> list[_Place]:
-        """A model goes, and stays, with its adapters: they are its weights and a little more."""
-        return [*(one for one in self._places.values() if one.base is place), place]
-
-    def _over(self, place: _Place) -> list[_Place]:
-        """What goes now that nobody has the place, or its base, any more: taken off, and to be closed."""
-        root = place.base if place.base is not None and place.base.leaving else place
-        if not root.leaving or root.users:
-            return []
-        going = self._with_adapters(root)
-        for one in going:
-            self._places.pop(one.model.name, None)
-        return going
+    def _over(self, *places: _Place) -> list[_Place]:
+        """What is to be closed, of these and their adapters, now that nobody has them any more."""
+        close: list[_Place] = []
+        for place in places:
+            if place.going and not place.users:
+                close += place.going
+                place.going = []
+                if self._leaving.get(place.model.name) is place:
+                    del self._leaving[place.model.name]
+        return close
 
     def base(self, name: str | None) -> LanguageModel:
         """The language model that an adapter is for; None: the first. RequestError if there is none."""
         with self._lock:
-            places = list(self._present().values()) if name is None else [self._place(name)]
+            places = list(self._places.values()) if name is None else [self._place(name)]
         for place in places:
             if isinstance(place.model, LanguageModel) and place.base is None:
                 return place.model
@@ -113,7 +122,7 @@ class Shelf:
         """An adapter that the base has loaded, as a model of its own name. ConfigError for a name that is taken, and if
         the base is gone meanwhile."""
         with self._lock:
-            place = self._present().get(base.name)
+            place = self._places.get(base.name)
             if name in self._places or place is None or place.model is not base:
                 raise ConfigError(f"there is a model {name!r} already, or none any more of {base.name!r}")
             self._places[name] = _Place(base.adapted(name), False, place)
@@ -121,12 +130,12 @@ class Shelf:
     def adapters(self) -> list[str]:
         """The names of all adapters."""
         with self._lock:
-            return [name for name, place in self._present().items() if place.base is not None]
+            return [name for name, place in self._places.items() if place.base is not None]
 
     def clear(self) -> None:
         """Take all off."""
-        for name in self._present():
-            if name in self._present():  # adapters go with their model
+        for name in list(self._places):
+            if name in self._places:  # adapters go with their model
                 self.remove(name)
 
     def lend(self, name: str | None, visit: Visit) -> Served:
@@ -144,14 +153,14 @@ class Shelf:
         """Those that are lent now, in their order; adapters are computed by their models' engines, and not among
         them."""
         with self._lock:
-            places = [place for place in self._present().values() if place.base is None]
+            places = [place for place in self._places.values() if place.base is None]
         return [place.model for place in places]
 
     def describe(self, name: str | None = None) -> list[dict[str, Any]]:
         """OpenAI's model objects, of all or of one; `max_model_len` and `kind` are extensions, and an adapter's
         `parent`, as vLLM has it."""
         with self._lock:
-            places = list(self._present().values()) if name is None else [self._place(name)]
+            places = list(self._places.values()) if name is None else [self._place(name)]
         return [
             {
                 "id": place.model.name,
@@ -166,20 +175,20 @@ class Shelf:
         ]
 
     def _place(self, name: str | None) -> _Place:
-        present = self._present()
-        if name is None and present:
-            return next(iter(present.values()))
-        place = present.get(name or "")
+        if name is None and self._places:
+            return next(iter(self._places.values()))
+        place = self._places.get(name or "")
         if place is None:
-            hint = nearest(name, present) if name and len(name) < 200 else ""
+            hint = nearest(name, self._places) if name and len(name) < 200 else ""
             raise RequestError(f"no model {name!r:.200}", hint=hint, param="model", code="model_not_found", status=404)
         return place
 
     def _take_back(self, place: _Place) -> None:
         with self._lock:
-            for one in [place] if place.base is None else [place, place.base]:
+            mine = [place] if place.base is None else [place, place.base]
+            for one in mine:
                 one.users -= 1
-            close = self._over(place)
+            close = self._over(*mine)
         for one in close:
             _close(one)
 

@@ -40,6 +40,8 @@ _WATCH_SECONDS = 5.0
 _MISSES = 3
 """So many checks in a row without an answer: it is taken for dead."""
 _STOP_SECONDS = 15.0
+_LOG_BYTES = 16 * 1024 * 1024
+_TOLD_BYTES = 4_000
 
 
 def vllm_command() -> list[str]:
@@ -91,7 +93,8 @@ class VllmProcess:
         self._restarts = restarts
         self._starts: deque[float] = deque()
         self._process: subprocess.Popen[bytes] | None = None
-        self._log = None if upstream else tempfile.TemporaryFile()  # noqa: SIM115
+        self._log = -1 if upstream else _open_log()
+        self._came_up = False
         self._ending = threading.Event()
         self._watching: threading.Thread | None = None
         port = 0 if upstream else _free_port()
@@ -114,7 +117,7 @@ class VllmProcess:
                 self.stop()
                 raise DeviceError(f"nothing answers at {self.url}/health", hint="is vLLM running there?")
             time.sleep(_LOOK_SECONDS)
-        self.alive = True
+        self.alive = self._came_up = True
         self._watching = threading.Thread(target=self._watch, name="vllm-watch", daemon=True)
         self._watching.start()
 
@@ -125,8 +128,9 @@ class VllmProcess:
         if self._watching is not None and self._watching is not threading.current_thread():
             self._watching.join(_STOP_SECONDS)
         self._kill()
-        if self._log is not None:
-            self._log.close()
+        if self._log >= 0:
+            os.close(self._log)
+            self._log = -1
 
     def meter(self) -> tuple[Meter | None, str]:
         """The joules of the cards that it computes on, and a reason if that is not known."""
@@ -157,6 +161,7 @@ class VllmProcess:
     def _spawn(self) -> None:
         environment = {**os.environ, "VLLM_API_KEY": self.key}  # not an argument, which everybody could read
         self._starts.append(time.monotonic())
+        self._came_up = False
         try:
             self._process = subprocess.Popen(
                 self._command, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log, env=environment,
@@ -179,19 +184,20 @@ class VllmProcess:
         while not self._ending.wait(self._watch_seconds):
             ended = self._process is not None and self._process.poll() is not None
             misses = 0 if not ended and self._answers() else misses + 1
+            self._bound_log()
             if misses == 0:
-                self.alive = True
+                self.alive = self._came_up = True
             elif ended or misses >= _MISSES:
                 if self.alive:
                     log.error("vLLM at %s %s", self.url, "has ended" if ended else "answers no more")
                 self.alive = False
-                if self._process is not None and (ended or self._started_long_ago):
+                if self._process is not None and (ended or not self._is_loading):
                     self._restart()
 
     @property
-    def _started_long_ago(self) -> bool:
-        """A model that is still being loaded answers nothing, and is no reason to begin again."""
-        return time.monotonic() - self._starts[-1] > (self._start_seconds if self.restarted else 0)
+    def _is_loading(self) -> bool:
+        """Then it answers nothing, which is no reason to begin again."""
+        return not self._came_up and time.monotonic() - self._starts[-1] < self._start_seconds
 
     def _restart(self) -> None:
         while self._starts and time.monotonic() - self._starts[0] > _HOUR:
@@ -223,11 +229,27 @@ class VllmProcess:
                 continue
 
     def _last_line(self) -> str:
-        if self._log is None:
+        if self._log < 0:
             return ""
-        self._log.seek(0)
-        lines = self._log.read()[-4_000:].decode("utf-8", "replace").strip().splitlines()
+        size = os.fstat(self._log).st_size
+        said = os.pread(self._log, _TOLD_BYTES, max(0, size - _TOLD_BYTES))
+        lines = said.decode("utf-8", "replace").strip().splitlines()
         return lines[-1][:300] if lines else "it said nothing"
+
+    def _bound_log(self) -> None:
+        """What it says is kept for its end, and not for ever."""
+        if self._log >= 0 and os.fstat(self._log).st_size > _LOG_BYTES:
+            os.ftruncate(self._log, 0)
+
+
+def _open_log() -> int:
+    """A file without a name. Appended to: it can be cut while it is written."""
+    descriptor, path = tempfile.mkstemp(prefix="vllm-")
+    os.close(descriptor)
+    try:
+        return os.open(path, os.O_RDWR | os.O_APPEND)
+    finally:
+        Path(path).unlink()
 
 
 def _free_port() -> int:

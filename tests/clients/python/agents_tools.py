@@ -40,10 +40,8 @@ async def main() -> dict[str, list]:
             tool_use_behavior="stop_on_first_tool",
         )  # fmt: skip
         whole = await Runner.run(agent, "Is it hot?")
-        streamed, kinds = Runner.run_streamed(agent, "Is it hot?"), []
-        async for event in streamed.stream_events():
-            if event.type == "run_item_stream_event":
-                kinds.append(event.name)
+        streamed = Runner.run_streamed(agent, "Is it hot?")
+        kinds = [event.name async for event in streamed.stream_events() if event.type == "run_item_stream_event"]
         # What was called and what it gave go back as items.
         again = await Runner.run(agent, [*whole.to_input_list(), {"role": "user", "content": "And now?"}])
         found[name] = [whole.final_output, streamed.final_output, kinds, again.final_output]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import threading
@@ -154,3 +155,20 @@ def test_running_requests_finish_first(server: TestClient, tiny: LanguageModel, 
         thread.join(20)
     assert answers["completion"].status_code == answers["deletion"].status_code == 200
     assert answers["completion"].json()["usage"]["completion_tokens"] >= 1
+
+
+def test_a_deletion_that_waits_too_long_is_a_conflict_and_the_model_stays(server: TestClient, tiny, monkeypatch):
+    inner: list = []
+    run_all = tiny.engine.run_all
+    service = server.app.state.service  # type: ignore[attr-defined]
+    service.config = dataclasses.replace(service.config, unload_seconds=0.1)
+
+    def asking(*args, **options):
+        inner.append(server.delete("/v1/models/tiny"))
+        return run_all(*args, **options)
+
+    monkeypatch.setattr(tiny.engine, "run_all", asking)
+    answer = server.post("/v1/completions", json={"model": "tiny", "prompt": "x", "max_tokens": 1})
+    assert answer.status_code == 200 and inner[0].status_code == 409
+    assert inner[0].json()["error"]["code"] == "model_in_use" and names(server) == ["tiny"]
+    assert server.delete("/v1/models/tiny").json()["deleted"] is True and names(server) == []

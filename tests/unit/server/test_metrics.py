@@ -124,7 +124,7 @@ def test_drift_of_what_is_served(tiny: LanguageModel):
         assert len(first) == 7 and not any(first.values())  # no distance yet
         same = found("Once upon a time")
         assert not any(value for name, value in same.items() if "p" not in name)
-        assert same["bloomery:drift_distance", "prompt_embedding", "p", "tiny"] == 1.0  # chance alone
+        assert same["bloomery:drift_distance", "p", "prompt_embedding", "tiny"] == 1.0  # chance alone
         changed = found("Жил был маленький горн")
     alerts = {name[1] for name, value in changed.items() if name[0] == "bloomery:drift_alert" and value}
     assert {"prompt_length", "prompt_script", "prompt_embedding"} <= alerts
