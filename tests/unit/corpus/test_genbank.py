@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from bloomery.corpus.genbank import genbank_record
 
-LINES = """LOCUS       AB000001                 12 bp    DNA     linear   BCT 01-JAN-2000
+RECORD = """
+LOCUS       AB000001                 12 bp    DNA     linear   BCT 01-JAN-2000
 DEFINITION  A sequence of
             two lines.
 ACCESSION   AB000001 AB000002
@@ -25,11 +26,12 @@ FEATURES             Location/Qualifiers
                      /db_xref="x:1"
                      /db_xref="x:2"
 ORIGIN
-        1 acgtac gtacgt""".split("\n")
+        1 acgtac gtacgt
+"""
 
 
 def test_lines_go_on_and_quotes_close():
-    sequence, known = genbank_record(LINES)
+    sequence, known = genbank_record(RECORD.strip().splitlines())
     assert sequence == "acgtacgtacgt"
     assert known["description"] == "A sequence of two lines"
     assert known["accessions"] == ["AB000001", "AB000002"]
