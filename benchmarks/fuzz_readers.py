@@ -3,7 +3,7 @@
     python benchmarks/fuzz_readers.py            # ten minutes
     python benchmarks/fuzz_readers.py 3600 17    # an hour, from seed 17
 
-Each case is a sound file with bytes flipped, cut, doubled, moved or filled, and sometimes packed; it is read as `curate`
+Each case is a sound file with bytes flipped, cut, doubled or filled, and sometimes packed; it is read as `curate`
 reads it: files that pages are taken from in a process of their own. A case fails if anything but a BloomeryError comes
 out, a document is not UTF-8 or its metadata not JSON, or it takes longer than SLOW_SECONDS of this process's time. The
 seed of a failing case is printed, and its file kept. It ends with exit code 1 if there was one. Seeds are looked for in
@@ -66,12 +66,11 @@ TOKENS += (
 
 def seeds() -> list[tuple[str, bytes]]:
     """(suffix, bytes) of sound files to start from."""
-    found = [(suffix, data) for suffix, data in _made()]
+    found = list(_made())
     folder = DATA / "web" / "warc"
-    for path in sorted(folder.rglob("*")) if folder.is_dir() else ():
-        if path.is_file() and path.stat().st_size < 60_000:
-            found.append((path.name[path.name.index(".") :], path.read_bytes()))
-    return found
+    paths = sorted(folder.rglob("*")) if folder.is_dir() else []
+    small = [path for path in paths if path.is_file() and path.stat().st_size < 60_000]
+    return found + [(path.name[path.name.index(".") :], path.read_bytes()) for path in small]
 
 
 def _made() -> Iterator[tuple[str, bytes]]:
