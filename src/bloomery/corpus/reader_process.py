@@ -66,6 +66,16 @@ class ReaderProcess:
             del self._buffer[: LENGTH.size + length]
             yield json.loads(frame), length
 
+    def cpu_seconds(self) -> float:
+        """Processor time that it has used so far; 0 if it has ended."""
+        import psutil
+
+        try:
+            used = psutil.Process(self.pid).cpu_times()
+        except psutil.Error:
+            return 0.0
+        return used.user + used.system
+
     def code(self) -> int:
         """The exit code of a process whose output has ended; negative for a signal."""
         return self._process.wait()
