@@ -12,8 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import bloomery
-
 LENGTH = struct.Struct(">I")
 """Before every frame: its bytes."""
 
@@ -22,7 +20,7 @@ class ReaderProcess:
     """A process that was started and waits for tasks. It ends when its stdin does, so that none outlives its parent."""
 
     def __init__(self) -> None:
-        home = str(Path(bloomery.__file__).parents[1])
+        home = str(Path(__file__).resolve().parents[2])  # the package is found where ours was
         path = os.pathsep.join(part for part in (home, os.environ.get("PYTHONPATH", "")) if part)
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 it is open as long as the process
         self._process = subprocess.Popen(
