@@ -6,6 +6,7 @@ This module does not know how any of them is read.
 from __future__ import annotations
 
 import re
+from importlib import metadata
 from pathlib import Path
 
 from bloomery.core.errors import MissingExtraError
@@ -60,6 +61,17 @@ def _looked_into(path: Path) -> str:
 def extracted(kind: str) -> bool:
     """Files of this format are taken apart by libraries that a hostile page may hang or crash."""
     return kind in (WEB, PAGE)
+
+
+def web_versions() -> dict[str, str]:
+    """Versions of the libraries that take pages apart: what their texts depend on."""
+    found = {}
+    for package in ("fastwarc", "pypdfium2", "resiliparse", "trafilatura"):
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found
 
 
 def check_packages_of(kind: str, path: Path, extract: str) -> None:

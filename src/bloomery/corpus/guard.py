@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from bloomery.core.errors import BloomeryError
+
 
 class Refused(Exception):
     """A record that gives no document: `reason` is a short word. `broken` says that the source is at fault, so that
@@ -42,13 +44,11 @@ def contained(extract: Callable[[], Page]) -> Page:
     """`extract()`; whatever a library raises about a page is a refusal of that page."""
     try:
         return extract()
-    except Refused:
+    except (Refused, BloomeryError, ImportError):
         raise
     except RecursionError:
         raise Refused("too_deep", "its elements are nested too deeply", broken=True) from None
     except MemoryError:
         raise Refused("too_large", "out of memory", broken=True) from None
-    except (ImportError, KeyboardInterrupt):
-        raise
     except Exception as error:  # libraries that read hostile input raise anything
         raise Refused("extraction_failed", f"{type(error).__name__}: {error}"[:200], broken=True) from error

@@ -24,6 +24,9 @@ MAX_DEPTH = 1000
 _MAX_LINKS, _MAX_ANCHORS, _MAX_LINK_CHARACTERS = 100, 2000, 2000
 _MAX_TITLE_CHARACTERS = 500
 _BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
+_META = re.compile(rb"<meta[^>]{1,300}?charset\s*=\s*[\"']?\s*([a-zA-Z0-9_.:-]{2,40})", re.IGNORECASE)
+_META_BYTES = 4096
+_MAX_INVALID_SHARE = 0.01
 _DATE = re.compile(r"(?:19|20)\d\d-[01]\d-[0-3]\d")
 _DATES = (
     'meta[property="article:published_time"]',
@@ -55,27 +58,35 @@ def html_page(data: bytes, *, charset: str, url: str, how: Literal["fast", "qual
 
 
 def decode_page(data: bytes, charset: str, *, html: bool) -> tuple[str, str]:
-    """(text, name of its encoding). Bytes that are invalid in it become U+FFFD; a mark is taken off."""
-    from_library = _encodings()
+    """(text, name of its encoding): of the first in the standard's order that decodes all but 1% of the characters.
+
+    What is invalid in it becomes U+FFFD; a mark is taken off.
+    """
     for mark, name in _BOMS:
         if data.startswith(mark):
-            return data[len(mark) :].decode(name, "replace"), name
-    stated = from_library.map_encoding_to_html5(charset, fallback_utf8=False) if charset else None
-    detected = None
-    if stated is None or not _decodes(data, stated):
-        detected = from_library.detect_encoding(data, from_html_meta=html)
-        if stated is None or _decodes(data, detected):
-            stated = detected
-    text = from_library.bytes_to_str(data, stated, errors="replace", fallback_encodings=())
-    return text.replace("\0", "\ufffd"), codecs.lookup(stated).name
+            return _clean(data[len(mark) :].decode(name, "replace")), name
+    library = _encodings()
+    meta = _META.search(data[:_META_BYTES]) if html else None
+    stated = (charset, meta[1].decode("ascii") if meta else "", "utf-8")
+    for label in stated:
+        name = library.map_encoding_to_html5(label, fallback_utf8=False) if label else None
+        if name and (text := _decoded(data, name)) is not None:
+            return _clean(text), codecs.lookup(name).name
+    name = library.detect_encoding(data, from_html_meta=False)
+    text = library.bytes_to_str(data, name, errors="replace", fallback_encodings=())
+    return _clean(text), codecs.lookup(name).name
 
 
-def _decodes(data: bytes, encoding: str) -> bool:
+def _decoded(data: bytes, encoding: str) -> str | None:
     try:
-        data.decode(encoding)
-    except (UnicodeDecodeError, LookupError):
-        return False
-    return True
+        text = data.decode(encoding, "replace")
+    except LookupError:  # one that browsers know and Python does not
+        return None
+    return text if text.count("\ufffd") <= _MAX_INVALID_SHARE * len(text) else None
+
+
+def _clean(text: str) -> str:
+    return text.replace("\0", "\ufffd")
 
 
 def _encodings() -> Any:

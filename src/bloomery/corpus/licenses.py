@@ -16,7 +16,7 @@ _SPDX = re.compile(
     r"SPDX-License-Identifier:[ \t]*\(?([A-Za-z0-9.+-]+(?:[ \t]+(?:AND|OR|WITH)[ \t]+\(?[A-Za-z0-9.+-]+\)?)*)"
 )
 _BSD = "redistribution and use in source and binary forms"
-_TITLE_CHARACTERS = 600
+_TITLE_CHARACTERS = 200
 # (identifier, phrases that must be there; those after a bar must stand in the first lines)
 _PHRASES = (
     ("AGPL-3.0", ("|gnu affero general public license", "version 3")),
@@ -67,4 +67,4 @@ def license_of(text: str) -> str:
 def spdx_header(text: str) -> str:
     """What a file's own SPDX-License-Identifier says, near its begin, or ""."""
     found = _SPDX.search(text[:_HEADER_CHARACTERS])
-    return " ".join(found[1].split()) if found else ""
+    return " ".join(found[1].replace("(", " ").replace(")", " ").split()) if found else ""

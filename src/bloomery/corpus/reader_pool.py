@@ -32,8 +32,8 @@ from bloomery.corpus.streams import BrokenStream
 # Spans that are read ahead of the one whose documents are wanted, for each worker, and bytes that they may hold.
 _AHEAD_SPANS = 2
 _AHEAD_BYTES = 128 * 1024 * 1024
-# A page may wait for a busy machine, not for ever: seconds of the clock for each second of processor time.
-_PATIENCE = 20
+# Seconds of the clock after which it is looked whether a page still uses the processor, whose time is limited apart.
+_PATIENCE = 120.0
 _READ_BYTES = 1024 * 1024
 BrokenFile = Callable[[SourceFile, BrokenStream], None]
 
@@ -51,6 +51,7 @@ class _Job:
     begin: int | None = None
     page: tuple[str, int] | None = None  # being taken apart: where, and its number in the span
     page_since: float = 0.0
+    page_cpu: float = 0.0
     died_at: int = -1
     resume: int = 0
     refused: list[str] | None = None
@@ -153,7 +154,8 @@ class ReaderPool:
             if job.process is not None or job.finished or job.failure is not None:
                 continue
             if not self._idle:
-                if len(self._all) >= self.workers:
+                # The head always gets one: the others may be waiting for it to be read before they can say more.
+                if len(self._all) >= self.workers and job is not waiting[0]:
                     return
                 process = ReaderProcess()
                 self._all.add(process)
@@ -177,13 +179,17 @@ class ReaderPool:
                     self._take(job, frame, size)
                 if process.ended and job.process is process:
                     self._died(job, process)
-            elif job.page is not None and time.monotonic() - job.page_since > self._patience():
-                if process is not None:
-                    self._discard(process)
-                self._refuse_page(job, ["extraction_timeout", f"no answer for {self._patience():.0f} seconds"])
+            elif process is not None and job.page is not None and time.monotonic() - job.page_since > _PATIENCE:
+                self._look_after(job, process)
 
-    def _patience(self) -> float:
-        return 60.0 + _PATIENCE * self.config.extract_seconds
+    def _look_after(self, job: _Job, process: ReaderProcess) -> None:
+        """A page that has kept a process for long: it may wait for a busy machine, but not stand still."""
+        spent, job.page_since = process.cpu_seconds(), time.monotonic()
+        if spent > job.page_cpu:
+            job.page_cpu = spent
+            return
+        self._discard(process)
+        self._refuse_page(job, ["extraction_timeout", f"it stood still for {_PATIENCE:.0f} seconds"])
 
     def _take(self, job: _Job, frame: list[Any], size: int) -> None:
         kind = frame[0]
@@ -191,11 +197,13 @@ class ReaderPool:
             job.began, job.begin = True, frame[1] if job.resume == 0 and job.refused is None else job.begin
             return
         if kind == "extracting":
-            job.page, job.page_since = (frame[1], frame[2]), time.monotonic()
+            job.page, job.page_since, job.page_cpu = (frame[1], frame[2]), time.monotonic(), 0.0
             return
         job.page = None
         if kind in ("done", "broken", "extra", "bug"):
-            if job.process is not None:
+            if job.process is not None and len(self._all) > self.workers:
+                self._discard(job.process)
+            elif job.process is not None:
                 self._idle.append(job.process)
             job.process, job.finished = None, True
         if kind == "extra":

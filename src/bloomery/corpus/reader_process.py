@@ -12,8 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import bloomery
-
 LENGTH = struct.Struct(">I")
 """Before every frame: its bytes."""
 
@@ -22,7 +20,7 @@ class ReaderProcess:
     """A process that was started and waits for tasks. It ends when its stdin does, so that none outlives its parent."""
 
     def __init__(self) -> None:
-        home = str(Path(bloomery.__file__).parents[1])
+        home = str(Path(__file__).resolve().parents[2])  # the package is found where ours was
         path = os.pathsep.join(part for part in (home, os.environ.get("PYTHONPATH", "")) if part)
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 it is open as long as the process
         self._process = subprocess.Popen(
@@ -65,6 +63,16 @@ class ReaderProcess:
             frame = bytes(self._buffer[LENGTH.size : LENGTH.size + length])
             del self._buffer[: LENGTH.size + length]
             yield json.loads(frame), length
+
+    def cpu_seconds(self) -> float:
+        """Processor time that it has used so far; 0 if it has ended."""
+        import psutil
+
+        try:
+            used = psutil.Process(self.pid).cpu_times()
+        except psutil.Error:
+            return 0.0
+        return used.user + used.system
 
     def code(self) -> int:
         """The exit code of a process whose output has ended; negative for a signal."""

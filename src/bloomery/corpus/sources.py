@@ -18,7 +18,7 @@ from bloomery.core.errors import ConfigError, DataError
 from bloomery.corpus import hub_datasets, source_trees
 from bloomery.corpus.config import CurateConfig
 from bloomery.corpus.document import Document, cut_text
-from bloomery.corpus.formats import KINDS, check_packages_of, extracted, format_of, kind_of
+from bloomery.corpus.formats import KINDS, check_packages_of, extracted, format_of, kind_of, web_versions
 from bloomery.corpus.problems import Problems
 from bloomery.corpus.python_docs import NAME, missing_packages, python_documents, versions
 from bloomery.corpus.reader_pool import ReaderPool
@@ -31,8 +31,10 @@ _POOL_BYTES = 64 * 1024 * 1024
 
 
 def fingerprint(config: CurateConfig) -> str:
-    """A digest of what the sources are now: path, size and modification time of files, versions of python-docs."""
+    """A digest of what the sources are now: path, size and modification time of files, and versions: of
+    python-docs, and of what takes pages apart."""
     parts: list[list[object]] = []
+    pages = False
     for source in config.sources:
         if source == NAME:
             parts.append([NAME, versions(config.packages)])
@@ -43,6 +45,11 @@ def fingerprint(config: CurateConfig) -> str:
             except OSError as error:
                 raise _unreadable(file.path, error) from error
             parts.append([ascii(str(file.path)), status.st_size, status.st_mtime_ns])
+            if file.metadata:
+                parts[-1].append(dict(file.metadata))
+            pages = pages or extracted(file.kind or format_of(file.path))
+    if pages:
+        parts.append(["web", web_versions()])
     for path in config.filter.files():
         status = path.stat() if path.exists() else None  # the filter itself says what is missing
         parts.append([ascii(str(path)), status and status.st_size, status and status.st_mtime_ns])

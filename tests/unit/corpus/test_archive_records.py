@@ -61,11 +61,12 @@ def test_records_are_those_of_warcio(shared_data: Path, name: str):
     with path.open("rb") as stream:
         iterator = ArchiveIterator(stream, no_record_parse=True)
         for record in iterator:
-            offsets.append(iterator.get_record_offset())
             expected.append(b"".join(iter(partial(record.raw_stream.read, 1 << 20), b"")))
+            offsets.append(iterator.get_record_offset())
     assert told == []
     assert [record.place.offset for record in records] == offsets
-    assert [record.block for record in records] == expected
+    first = 1 if ".arc" in name else 0  # warcio takes ARC's description for headers
+    assert [record.block for record in records[first:]] == expected[first:]
 
 
 @pytest.mark.parametrize("name", BROKEN)

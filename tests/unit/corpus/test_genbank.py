@@ -4,34 +4,34 @@ from __future__ import annotations
 
 from bloomery.corpus.genbank import genbank_record
 
-LINES = [
-    "LOCUS       AB000001                 12 bp    DNA     linear   BCT 01-JAN-2000",
-    "DEFINITION  A sequence of",
-    "            two lines.",
-    "ACCESSION   AB000001 AB000002",
-    "VERSION     AB000001.1",
-    "KEYWORDS    one; two.",
-    "SOURCE      Some bacterium",
-    "  ORGANISM  Some bacterium",
-    "            Bacteria; Somewhere;",
-    "            Something.",
-    "REFERENCE   1  (bases 1 to 12)",
-    "  AUTHORS   A. Body",
-    "FEATURES             Location/Qualifiers",
-    "     CDS             join(1..3,",
-    "                     7..12)",
-    '                     /note="a ""quoted"" word and',
-    '                     /a slash that begins no qualifier"',
-    "                     /pseudo",
-    '                     /db_xref="x:1"',
-    '                     /db_xref="x:2"',
-    "ORIGIN",
-    "        1 acgtac gtacgt",
-]
+RECORD = """
+LOCUS       AB000001                 12 bp    DNA     linear   BCT 01-JAN-2000
+DEFINITION  A sequence of
+            two lines.
+ACCESSION   AB000001 AB000002
+VERSION     AB000001.1
+KEYWORDS    one; two.
+SOURCE      Some bacterium
+  ORGANISM  Some bacterium
+            Bacteria; Somewhere;
+            Something.
+REFERENCE   1  (bases 1 to 12)
+  AUTHORS   A. Body
+FEATURES             Location/Qualifiers
+     CDS             join(1..3,
+                     7..12)
+                     /note="a ""quoted"" word and
+                     /a slash that begins no qualifier"
+                     /pseudo
+                     /db_xref="x:1"
+                     /db_xref="x:2"
+ORIGIN
+        1 acgtac gtacgt
+"""
 
 
 def test_lines_go_on_and_quotes_close():
-    sequence, known = genbank_record(LINES)
+    sequence, known = genbank_record(RECORD.strip().splitlines())
     assert sequence == "acgtacgtacgt"
     assert known["description"] == "A sequence of two lines"
     assert known["accessions"] == ["AB000001", "AB000002"]

@@ -46,7 +46,8 @@ def _read(path: Path, span: Span | None = None, **config: Any) -> tuple[list[Doc
 )
 def test_fasta_is_as_biopython_reads_it(bio: Path, name: str):
     documents, drops = _read(bio / name)
-    records = list(SeqIO.parse(bio / name, "fasta"))
+    with (bio / name).open() as stream:
+        records = list(SeqIO.parse(stream, "fasta"))
     assert [d.text for d in documents] == [str(record.seq) for record in records]
     assert [d.metadata["id"] for d in documents] == [record.id for record in records]
     assert drops == []
@@ -68,7 +69,8 @@ def test_fastq_is_as_biopython_reads_it(tmp_path: Path):
     path = tmp_path / "a.fastq"
     _fastq(path, 400)
     (tmp_path / "b.fq.gz").write_bytes(gzip.compress(path.read_bytes()))
-    records = list(SeqIO.parse(path, "fastq"))
+    with path.open() as stream:
+        records = list(SeqIO.parse(stream, "fastq"))
     for file in (path, tmp_path / "b.fq.gz"):
         documents, drops = _read(file)
         assert drops == []
@@ -82,7 +84,8 @@ def test_fastq_is_as_biopython_reads_it(tmp_path: Path):
 @pytest.mark.parametrize("name", ["biopython/NC_000932.gb", "biopython/NC_005816.gb"])
 def test_genbank_is_as_biopython_reads_it(bio: Path, name: str):
     documents, drops = _read(bio / name)
-    record = SeqIO.read(bio / name, "genbank")
+    with (bio / name).open() as stream:
+        record = SeqIO.read(stream, "genbank")
     assert drops == [] and len(documents) == 1
     known = documents[0].metadata
     assert documents[0].text.upper() == str(record.seq).upper()
@@ -99,10 +102,10 @@ def test_genbank_is_as_biopython_reads_it(bio: Path, name: str):
 
 def test_broken_records_are_refused_with_their_offset(tmp_path: Path):
     path = tmp_path / "a.fastq"
-    path.write_bytes(b"@a\nACGT\n+\nIIII\n@b\nACGT\n+\nII\n@c\nAC\nGT\n+\nII\nII\n@d\nACGT\n@e\nAC\n+\nII\n")
+    path.write_bytes(b"@a\nACGT\n+\nIIII\n@b\nACGT\n+\nIIIIII\n@c\nAC\nGT\n+\nII\nII\n@d\nACGT\n@e\nAC\n+\nII\n")
     documents, drops = _read(path)
     assert [d.metadata["id"] for d in documents] == ["a", "c", "e"]
-    assert drops == [("broken_record", f"{path}, offset 15"), ("broken_record", f"{path}, offset 48")]
+    assert drops == [("broken_record", f"{path}, offset 15"), ("broken_record", f"{path}, offset 49")]
     path = tmp_path / "a.fasta"
     path.write_bytes(b"junk\n>a\nACGT\n>b\n\n>c\nAC<>GT\n>d\nAC GT\n>e x\n" + b"A" * 3000 + b"\n>f\nTT")
     documents, drops = _read(path, max_document_bytes=2048)
