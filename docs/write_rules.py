@@ -82,7 +82,7 @@ def measured() -> str:
             ours = [judge.judge(text) for text in texts]
             mine = [(v.rule.name if v.rule else "", "" if v.rule else v.text) for v in ours]
             counts = []
-            for these in (marks, (".", "?", "!", '"')):
+            for these in (marks, (".", "?", "!", '"')) if profile.startswith("c4") else (marks,):
                 c4_filters.END_PUNCTUATION = these
                 theirs = list(map(peer.judge(profile), texts))
                 pairs = list(zip(mine, theirs, strict=True))
@@ -95,7 +95,7 @@ def measured() -> str:
                 )
             c4_filters.END_PUNCTUATION = marks
             dropped = sum(bool(rule) for rule, _ in mine)
-            row = [profile, sample, len(texts), dropped, *counts[0], " / ".join(map(str, counts[1]))]
+            row = [profile, sample, len(texts), dropped, *counts[0], " / ".join(map(str, counts[-1]))]
             said.append("| " + " | ".join(map(str, row)) + " |\n")
     words = spacy.blank("en").tokenizer
     chunks = [chunk for sample in peer.SAMPLES for text in peer.texts(sample) for chunk in text.split()]
