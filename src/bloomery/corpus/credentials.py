@@ -30,6 +30,7 @@ _PREFIXED: tuple[tuple[str, str, bool], ...] = (
     ("sendgrid", r"\bSG\.[A-Za-z0-9_-]{22}\.[A-Za-z0-9_-]{43}(?![A-Za-z0-9_-])", True),
 )
 _PATTERNS = tuple((name, re.compile(pattern), random) for name, pattern, random in _PREFIXED)
+_PREFIX = re.compile(r"^[A-Za-z]{2,10}[-_]")
 _GATE = re.compile(r"AKIA|ASIA|gh[pousr]_|github_pat|sk-|xox[abeoprs]-|AIza|k_live_|hf_|glpat|npm_|pypi-|SG\.")
 _KEY_BEGINS = re.compile(r"-----BEGIN (?:[A-Z0-9]{1,20} ){0,3}PRIVATE KEY(?: BLOCK)?-----")
 _KEY_ENDS = re.compile(r"-----END (?:[A-Z0-9]{1,20} ){0,3}PRIVATE KEY(?: BLOCK)?-----")
@@ -80,7 +81,7 @@ def credentials(text: str) -> Iterator[tuple[str, int, int]]:
         for name, pattern, random in _PATTERNS:
             for found in pattern.finditer(text):
                 value = found.group()
-                if _is_random(value.split("_")[-1] if random else value) or (not random and "EXAMPLE" not in value):
+                if _is_random(_PREFIX.sub("", value)) if random else "EXAMPLE" not in value:
                     yield name, *found.span()
     if "PRIVATE KEY" in text:
         yield from _private_keys(text)

@@ -182,6 +182,7 @@ class _Curation:
     def _judged(self, documents: Iterable[Document]) -> Iterator[Document]:
         """The documents that the rules leave, and what is left of them, personal data dealt with."""
         config = self.config
+        judge = None
         if config.filter.active:
             judge = Filter(config.filter, folder=self.folder, scratch=self.run.scratch)
             documents = judge.kept(documents, self._drop)
@@ -189,7 +190,7 @@ class _Curation:
         if scrubber:
             documents = scrubber.scrubbed(documents, self._drop)
         yield from documents
-        if config.filter.active:
+        if judge:
             judge.close()
             self.told["filter"] = judge.report()
         if scrubber:

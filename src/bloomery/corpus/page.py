@@ -142,6 +142,7 @@ class Page:
         self.vocabulary = vocabulary
         self.original = self.now = Text(text, vocabulary)
         self.given: dict[str, float] = {}
+        self.turn = 0  # how many texts `now` has been
         self._moved = False
 
     @cached_property
@@ -158,3 +159,4 @@ class Page:
         if self._moved:
             self.now = Text(self.lines.text(), self.vocabulary, self.lines.left_numbers())
             self._moved = False
+            self.turn += 1

@@ -46,6 +46,8 @@ def fingerprint(config: CurateConfig) -> str:
             except OSError as error:
                 raise _unreadable(file.path, error) from error
             parts.append([ascii(str(file.path)), status.st_size, status.st_mtime_ns])
+    if stamp := config.filter.stamp():
+        parts.append([*stamp])
     for path in config.filter.files():
         status = path.stat() if path.exists() else None  # the filter itself says what is missing
         parts.append([ascii(str(path)), status and status.st_size, status and status.st_mtime_ns])
