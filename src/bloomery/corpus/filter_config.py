@@ -10,7 +10,6 @@ from bloomery.core.errors import ConfigError
 from bloomery.corpus.profiles import CLASSIFIER, GIVEN_SCORE, PROFILES, rules_of
 from bloomery.corpus.rule import Rule, with_thresholds
 
-
 _VERSION = 1  # raised when what a rule measures changes
 
 

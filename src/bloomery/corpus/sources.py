@@ -17,6 +17,7 @@ from bloomery.core.config import digest
 from bloomery.core.errors import ConfigError, DataError
 from bloomery.corpus.config import CurateConfig
 from bloomery.corpus.document import Document, cut_text
+from bloomery.corpus.personal_config import PERSONAL_VERSION
 from bloomery.corpus.problems import Problems
 from bloomery.corpus.python_docs import NAME, missing_packages, python_documents, versions
 from bloomery.corpus.readers import JSONL_SUFFIXES, PARQUET_SUFFIXES, TEXT_SUFFIXES, kind_of, read_file
@@ -48,6 +49,8 @@ def fingerprint(config: CurateConfig) -> str:
             parts.append([ascii(str(file.path)), status.st_size, status.st_mtime_ns])
     if stamp := config.filter.stamp():
         parts.append([*stamp])
+    if config.personal.active:
+        parts.append([PERSONAL_VERSION])
     for path in config.filter.files():
         status = path.stat() if path.exists() else None  # the filter itself says what is missing
         parts.append([ascii(str(path)), status and status.st_size, status and status.st_mtime_ns])
