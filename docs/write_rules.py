@@ -1,6 +1,7 @@
 """Writes docs/rules.md: every rule of every profile, and how its verdicts compare with datatrove's on real pages.
 
 python docs/write_rules.py            # needs datatrove, spaCy and the test data
+python docs/write_rules.py --tables   # the tables of rules alone; what was measured stays
 python docs/write_rules.py --check    # exit code 1 if the tables of rules are out of date; needs neither
 """
 
@@ -108,6 +109,10 @@ def measured() -> str:
 def main() -> int:
     if "--check" in sys.argv[1:]:
         return int(not PAGE.read_text(encoding="utf-8").startswith(rules()))
+    if "--tables" in sys.argv[1:]:
+        kept = PAGE.read_text(encoding="utf-8").partition(MEASURED) if PAGE.exists() else ("", "", "")
+        PAGE.write_text(rules() + kept[1] + kept[2], encoding="utf-8")
+        return 0
     PAGE.write_text(rules() + measured(), encoding="utf-8")
     return 0
 
