@@ -266,6 +266,12 @@ class _Curation:
                 f"no document is left for training: {held_out} went to validation and test",
                 hint="give more documents, or --set curate.split=position",
             )
+        reason, count = next(iter(self.dropped.most_common(1)), ("empty", 0))
+        if reason != "empty":
+            return DataError(
+                f"no document is left: {self.dropped.total():,} were taken out, {count:,} of them by {reason}",
+                hint="--set rules.NAME=VALUE moves a threshold, off leaves a rule out",
+            )
         said = f"; the first problem: {self.problems.first()}" if self.problems.total else ""
         sources = ", ".join(self.config.sources[:3])
         return DataError(

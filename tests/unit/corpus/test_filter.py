@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from bloomery.core.artifact import Artifact
+from bloomery.core.errors import DataError
 from bloomery.core.workspace import Workspace
 from bloomery.corpus import CurateConfig, FilterConfig, PersonalConfig, curate, curate_inputs, read_documents
 from bloomery.corpus.scores import LINES_FILE, SCORES_FILE
@@ -68,6 +69,12 @@ def test_every_drop_has_its_rule_score_and_threshold(workspace: Workspace, tmp_p
     report = json.loads((corpus.path / "report.json").read_text())["filter"]
     assert report["documents_scored"] == 22
     assert next(r for r in report["rules"] if r["rule"] == "gopher_min_words")["documents_dropped"] == 1
+
+
+def test_a_profile_that_leaves_nothing_says_which_rule_it_was(workspace: Workspace, tmp_path: Path):
+    rows = [{"text": "word " * (n + 60)} for n in range(12)]
+    with pytest.raises(DataError, match="12 of them by gopher_top_2_words"):
+        _corpus(workspace, tmp_path / "a.jsonl", rows, filter=FilterConfig(profile="gopher"))
 
 
 def test_lines_taken_are_counted_and_texts_get_their_new_id(workspace: Workspace, tmp_path: Path):
