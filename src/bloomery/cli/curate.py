@@ -9,6 +9,7 @@ from cyclopts import Parameter
 from bloomery.cli.options import Common, Fresh, Overrides, RecipeFile, read_recipe, show_artifact
 
 if TYPE_CHECKING:
+    from bloomery.core.artifact import Artifact
     from bloomery.core.recipe import Recipe
 
 _MAX_WORKERS = 1024
@@ -78,6 +79,11 @@ def curate(
     made = curate_stage(
         sources or config.sources, config=config, workspace=common.workspace(), fresh=fresh, workers=workers
     )
+    show_artifact(made, common, _said(made))
+
+
+def _said(made: Artifact) -> list[str]:
+    """A corpus in a few lines."""
     metrics = made.metrics
     lines = [
         f"{split}: {count:,} documents, {metrics['text_bytes'][split]:,} bytes"
@@ -86,7 +92,7 @@ def curate(
     lines += [f"taken out, {reason}: {count:,}" for reason, count in metrics["dropped"].items()]
     if metrics.get("problems"):
         lines.append(f"problems in the sources: {metrics['problems']:,}, see {made.path / 'report.json'}")
-    show_artifact(made, common, lines)
+    return lines
 
 
 def filter_overrides(overrides: list[str], *, profile: str = "", classifier: str = "", scores: str = "") -> list[str]:

@@ -42,22 +42,22 @@ def line_words_with_citations(lines: Lines) -> NDArray[Any]:
 
 def javascript(lines: Lines) -> NDArray[Any]:
     """1 for a line that holds "javascript", else 0 (C4, section 2.2)."""
-    return np.array(["javascript" in line for line in lines.lower], np.int64)
+    return lines.holding("javascript")
 
 
 def policy(lines: Lines) -> NDArray[Any]:
     """1 for a line on terms of use, privacy or cookies, else 0 (C4, code of TensorFlow Datasets)."""
-    return np.array([any(p in line for p in _POLICY) for line in lines.lower], np.int64)
+    return lines.holding(*_POLICY)
 
 
 def lorem_ipsum(lines: Lines) -> NDArray[Any]:
     """Lines left that hold "lorem ipsum": none (C4, section 2.2)."""
-    return np.array(["lorem ipsum" in line for line in lines.lower], np.int64)
+    return lines.holding("lorem ipsum")
 
 
 def braces(lines: Lines) -> NDArray[Any]:
     """Lines left that hold an opening brace: none (C4, section 2.2)."""
-    return np.array(["{" in line for line in lines.lines], np.int64)
+    return lines.holding("{")
 
 
 def sentences(lines: Lines) -> NDArray[Any]:

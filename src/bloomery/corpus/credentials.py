@@ -30,11 +30,11 @@ _PREFIXED: tuple[tuple[str, str, bool], ...] = (
     ("sendgrid", r"\bSG\.[A-Za-z0-9_-]{22}\.[A-Za-z0-9_-]{43}(?![A-Za-z0-9_-])", True),
 )
 _PATTERNS = tuple((name, re.compile(pattern), random) for name, pattern, random in _PREFIXED)
+_PREFIX = re.compile(r"^[A-Za-z]{2,10}[-_]")
 _GATE = re.compile(r"AKIA|ASIA|gh[pousr]_|github_pat|sk-|xox[abeoprs]-|AIza|k_live_|hf_|glpat|npm_|pypi-|SG\.")
-_PRIVATE_KEY = re.compile(
-    r"-----BEGIN (?:[A-Z0-9]{1,20} ){0,3}PRIVATE KEY(?: BLOCK)?-----[\s\S]{20,20000}?"
-    r"-----END (?:[A-Z0-9]{1,20} ){0,3}PRIVATE KEY(?: BLOCK)?-----"
-)
+_KEY_BEGINS = re.compile(r"-----BEGIN (?:[A-Z0-9]{1,20} ){0,3}PRIVATE KEY(?: BLOCK)?-----")
+_KEY_ENDS = re.compile(r"-----END (?:[A-Z0-9]{1,20} ){0,3}PRIVATE KEY(?: BLOCK)?-----")
+_KEY_CHARACTERS = (20, 20_000)
 _JWT = re.compile(r"\beyJ[A-Za-z0-9_-]{8,2000}\.eyJ[A-Za-z0-9_-]{8,8000}\.[A-Za-z0-9_-]{20,2000}")
 _IN_URL = re.compile(r"\b[a-z][a-z0-9+.-]{1,20}://[^\s:/@]{1,64}:([^\s:/@]{6,128})@[\w.-]+")
 _ASSIGNED = re.compile(
@@ -65,16 +65,26 @@ def _is_jwt(token: str) -> bool:
         return False
 
 
+def _private_keys(text: str) -> Iterator[tuple[str, int, int]]:
+    least, most = _KEY_CHARACTERS
+    done = 0
+    for begins in _KEY_BEGINS.finditer(text):
+        ends = _KEY_ENDS.search(text, begins.end(), begins.end() + most) if begins.start() >= done else None
+        if ends and ends.start() - begins.end() >= least:
+            done = ends.end()
+            yield "private_key", begins.start(), done
+
+
 def credentials(text: str) -> Iterator[tuple[str, int, int]]:
     """(what, start, end) of each; they may overlap."""
     if _GATE.search(text):
         for name, pattern, random in _PATTERNS:
             for found in pattern.finditer(text):
                 value = found.group()
-                if _is_random(value.split("_")[-1] if random else value) or (not random and "EXAMPLE" not in value):
+                if _is_random(_PREFIX.sub("", value)) if random else "EXAMPLE" not in value:
                     yield name, *found.span()
     if "PRIVATE KEY" in text:
-        yield from (("private_key", *found.span()) for found in _PRIVATE_KEY.finditer(text))
+        yield from _private_keys(text)
     if "eyJ" in text:
         yield from (("jwt", *found.span()) for found in _JWT.finditer(text) if _is_jwt(found.group()))
     if "://" in text and "@" in text:

@@ -185,6 +185,7 @@ class _Curation:
     def _judged(self, documents: Iterable[Document]) -> Iterator[Document]:
         """The documents that the rules leave, and what is left of them, personal data dealt with."""
         config = self.config
+        judge = None
         if config.filter.active:
             judge = Filter(config.filter, folder=self.folder, scratch=self.run.scratch)
             documents = judge.kept(documents, self._drop)
@@ -192,7 +193,7 @@ class _Curation:
         if scrubber:
             documents = scrubber.scrubbed(documents, self._drop)
         yield from documents
-        if config.filter.active:
+        if judge:
             judge.close()
             self.told["filter"] = judge.report()
         if scrubber:
@@ -272,6 +273,12 @@ class _Curation:
             return DataError(
                 f"no document is left for training: {held_out} went to validation and test",
                 hint="give more documents, or --set curate.split=position",
+            )
+        reason, count = next(iter(self.dropped.most_common(1)), ("empty", 0))
+        if reason != "empty":
+            return DataError(
+                f"no document is left: {self.dropped.total():,} were taken out, {count:,} of them by {reason}",
+                hint="--set rules.NAME=VALUE moves a threshold, off leaves a rule out",
             )
         said = f"; the first problem: {self.problems.first()}" if self.problems.total else ""
         sources = ", ".join(self.config.sources[:3])

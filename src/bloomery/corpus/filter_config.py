@@ -10,6 +10,8 @@ from bloomery.core.errors import ConfigError
 from bloomery.corpus.profiles import CLASSIFIER, GIVEN_SCORE, PROFILES, rules_of
 from bloomery.corpus.rule import Rule, with_thresholds
 
+_VERSION = 1  # raised when what a rule measures changes
+
 
 @dataclass(frozen=True, kw_only=True)
 class FilterConfig:
@@ -64,6 +66,10 @@ class FilterConfig:
     def wanted_languages(self) -> tuple[str, ...]:
         """The languages that a rule on language wants; empty for any."""
         return self.languages or (() if self.profile == "mc4" else ("en",))
+
+    def stamp(self) -> list[str]:
+        """What a result depends on beside the config: the rules as they are in this version of the code."""
+        return [f"rules {_VERSION}", *(rule.says() for rule in self.applied())] if self.active else []
 
     def files(self) -> list[Path]:
         """The files that the result depends on."""

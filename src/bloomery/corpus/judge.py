@@ -63,13 +63,13 @@ class Judge:
             if rule.drops == "line" or rule.reads == "lines":
                 page.lines.bad_words = bad_words
                 values = lines[rule.name] = rule.measure(page.lines)  # type: ignore[arg-type,assignment]
-                if rule.drops == "line":
+                if rule.drops == "line" and values is not None:
                     taken[rule.name] = _take_lines(page, ~rule.keeps(values))
                     continue
                 score = None if values is None else float(values[page.lines.alive].sum())
             else:
                 page.settle()
-                key = rule.measure, id(page.now)
+                key = rule.measure, page.turn
                 if key not in measured:
                     measured[key] = rule.measure(page)  # type: ignore[arg-type,assignment]
                 score = measured[key]

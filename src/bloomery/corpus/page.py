@@ -74,10 +74,26 @@ class Lines:
     def __init__(self, text: str, vocabulary: Vocabulary) -> None:
         self.raw = [line.strip() for line in text.splitlines()]
         self.lines = [_CITATION.sub("", line) if "[" in line else line for line in self.raw]
-        self.lower = [line.lower() for line in self.lines]
         self.bad_words: re.Pattern[str] | None = None
         self._vocabulary = vocabulary
         self.alive: NDArray[np.bool_] = np.ones(len(self.lines), bool)
+
+    @cached_property
+    def lower(self) -> list[str]:
+        """The lines in lower case."""
+        return [line.lower() for line in self.lines]
+
+    @cached_property
+    def _all_lower(self) -> str:
+        return "\n".join(self.lines).lower()
+
+    def holding(self, *phrases: str) -> NDArray[np.int64]:
+        """(lines,) 1 for a line that holds one of the phrases, which are in lower case, else 0."""
+        found = np.zeros(len(self.lines), np.int64)
+        for phrase in phrases:
+            if phrase in self._all_lower:
+                found |= np.array([phrase in line for line in self.lower], np.int64)
+        return found
 
     @cached_property
     def raw_words(self) -> list[list[str]]:
@@ -87,7 +103,11 @@ class Lines:
     @cached_property
     def words(self) -> list[list[int]]:
         """Of each line the vocabulary's numbers of its words."""
-        return [self._vocabulary.numbers_of(line) for line in self.lines]
+        numbers_of = self._vocabulary.numbers_of_chunks
+        return [
+            numbers_of(words if line is raw else line.split())
+            for line, raw, words in zip(self.lines, self.raw, self.raw_words, strict=True)
+        ]
 
     @cached_property
     def sentences(self) -> NDArray[np.int64]:
@@ -122,6 +142,7 @@ class Page:
         self.vocabulary = vocabulary
         self.original = self.now = Text(text, vocabulary)
         self.given: dict[str, float] = {}
+        self.turn = 0  # how many texts `now` has been
         self._moved = False
 
     @cached_property
@@ -138,3 +159,4 @@ class Page:
         if self._moved:
             self.now = Text(self.lines.text(), self.vocabulary, self.lines.left_numbers())
             self._moved = False
+            self.turn += 1

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from bisect import bisect
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -98,11 +99,14 @@ def find_personal(text: str, kinds: Iterable[str] | None = None) -> list[Found]:
     """What of these kinds (None: all) is in the text, in order, no two overlapping: the more certain kind wins."""
     wanted = set(_FINDERS) if kinds is None else set(kinds)
     taken: list[Found] = []
+    places: list[tuple[int, int]] = []  # of what is taken, in order
     for kind, finder in _FINDERS.items():
         if kind not in wanted:
             continue
         for what, start, end in finder(text):
-            if all(end <= other.start or start >= other.end for other in taken):
+            at = bisect(places, (start, end))
+            if (at == 0 or places[at - 1][1] <= start) and (at == len(places) or end <= places[at][0]):
+                places.insert(at, (start, end))
                 taken.append(Found(kind, what, start, end))
     return sorted(taken, key=lambda found: found.start)
 

@@ -7,6 +7,7 @@ from typing import Literal
 
 from bloomery.core.errors import ConfigError
 
+PERSONAL_VERSION = "personal 1"  # raised when what is found or put in its place changes
 Action = Literal["keep", "drop", "mask", "replace"]
 
 

@@ -19,6 +19,7 @@ from bloomery.corpus import hub_datasets, source_trees
 from bloomery.corpus.config import CurateConfig
 from bloomery.corpus.document import Document, cut_text
 from bloomery.corpus.formats import KINDS, check_packages_of, extracted, format_of, kind_of, web_versions
+from bloomery.corpus.personal_config import PERSONAL_VERSION
 from bloomery.corpus.problems import Problems
 from bloomery.corpus.python_docs import NAME, missing_packages, python_documents, versions
 from bloomery.corpus.reader_pool import ReaderPool
@@ -50,6 +51,10 @@ def fingerprint(config: CurateConfig) -> str:
             pages = pages or extracted(file.kind or format_of(file.path))
     if pages:
         parts.append(["web", web_versions()])
+    if stamp := config.filter.stamp():
+        parts.append([*stamp])
+    if config.personal.active:
+        parts.append([PERSONAL_VERSION])
     for path in config.filter.files():
         status = path.stat() if path.exists() else None  # the filter itself says what is missing
         parts.append([ascii(str(path)), status and status.st_size, status and status.st_mtime_ns])

@@ -265,11 +265,14 @@ class Vocabulary:
 
     def numbers_of(self, text: str) -> list[int]:
         """The words of a text as numbers, in order."""
+        return self.numbers_of_chunks(text.split())
+
+    def numbers_of_chunks(self, chunks: list[str]) -> list[int]:
+        """The words of what stands between white space, as numbers."""
         known = self._chunks
         try:
-            return list(chain.from_iterable([known[chunk] for chunk in text.split()]))
+            return list(chain.from_iterable([known[chunk] for chunk in chunks]))
         except KeyError:
-            chunks = text.split()
             for chunk in set(chunks).difference(known):
                 known[chunk] = tuple(map(self._number, split_chunk(chunk)))
             return list(chain.from_iterable([known[chunk] for chunk in chunks]))

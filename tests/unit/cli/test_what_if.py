@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 
 import pytest
 
 from bloomery.cli.curate import filter_overrides
 
-PROSE = "The {0} of the house had seen the garden and the river. They have to be kept with care, said {0} to me."
+
+def _made(seed: int, lines: int) -> str:
+    """Lines of made words among common ones: nothing in them is said twice."""
+    rng = random.Random(seed)
+
+    def word() -> str:
+        return "".join(rng.choice("bdfklmnprst") + rng.choice("aeiou") for _ in range(rng.randint(2, 4)))
+
+    return "\n".join(
+        f"The {word()} of {word()} {word()} and {word()} {word()} to {word()} {word()} that {word()} {word()}. "
+        f"{word()} {word()} have {word()} {word()} with {word()} {word()} by {word()}."
+        for _ in range(lines)
+    )
 
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
     path = tmp_path / "a.jsonl"
-    texts = ["\n".join(PROSE.format(f"keeper{n}x{line}") for line in range(n % 4 + 1)) for n in range(40)]
+    texts = [_made(n, n % 4 + 1) for n in range(40)]
     path.write_text("".join(json.dumps({"text": text, "label": n % 2}) + "\n" for n, text in enumerate(texts)))
     return path
 

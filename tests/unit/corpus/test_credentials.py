@@ -23,7 +23,7 @@ def _random(length: int) -> str:
         ("aws_access_key", "AKIA" + "Z7QW3RTY5UKP2SDF"),
         ("github", "ghp_" + _random(36)),
         ("openai", "sk-proj-" + _random(40)),
-        ("slack", "xoxb-123456789012-" + _random(24)),
+        ("slack", "xoxb-738204915562-" + _random(24)),
         ("google", "AIza" + _random(35)),
         ("hugging_face", "hf_" + "aBcD" + "".join(RNG.choices(string.ascii_letters, k=30))),
         ("stripe", "sk_live_" + _random(24)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,27 @@ import pyarrow.parquet as pq
 import pytest
 
 from bloomery.core.artifact import Artifact
+from bloomery.core.errors import DataError
 from bloomery.core.workspace import Workspace
 from bloomery.corpus import CurateConfig, FilterConfig, PersonalConfig, curate, curate_inputs, read_documents
 from bloomery.corpus.scores import LINES_FILE, SCORES_FILE
 from bloomery.corpus.shards import DROPPED_FILE, read_lines
 
 PROSE = "The {0} of the house had seen the garden and the river. They have to be kept with care, said {0} to me."
+
+
+def _made(seed: int, lines: int) -> str:
+    """Lines of made words among common ones: nothing in them is said twice."""
+    rng = random.Random(seed)
+
+    def word() -> str:
+        return "".join(rng.choice("bdfklmnprst") + rng.choice("aeiou") for _ in range(rng.randint(2, 4)))
+
+    return "\n".join(
+        f"The {word()} of {word()} {word()} and {word()} {word()} to {word()} {word()} that {word()} {word()}. "
+        f"{word()} {word()} have {word()} {word()} with {word()} {word()} by {word()}."
+        for _ in range(lines)
+    )
 
 
 def _texts(count: int) -> list[str]:
@@ -39,20 +55,26 @@ def _kept(corpus: Artifact) -> list[Any]:
 
 
 def test_every_drop_has_its_rule_score_and_threshold(workspace: Workspace, tmp_path: Path):
-    rows = [{"text": text} for text in [*_texts(20), "short text", "word " * 100]]
+    rows = [{"text": text} for text in [*(_made(n, 4) for n in range(20)), _made(20, 1), "word " * 100]]
     corpus = _corpus(workspace, tmp_path / "a.jsonl", rows, filter=FilterConfig(profile="gopher"))
     dropped = list(read_lines(corpus.file(DROPPED_FILE)))
     assert [(row["reason"], row["score"], row["threshold"]) for row in dropped] == [
-        ("gopher_min_words", 2.0, 50.0),
+        ("gopher_min_words", 24.0, 50.0),
         ("gopher_top_2_words", dropped[1]["score"], 0.2),
     ]
     assert len(_kept(corpus)) == 20 and corpus.metrics["dropped"] == {"gopher_min_words": 1, "gopher_top_2_words": 1}
     scores = pq.read_table(corpus.path / SCORES_FILE).to_pylist()
-    assert len(scores) == 22 and scores[20]["rule"] == "gopher_min_words" and scores[20]["gopher_min_words"] == 2.0
+    assert len(scores) == 22 and scores[20]["rule"] == "gopher_min_words" and scores[20]["gopher_min_words"] == 24.0
     assert not (corpus.path / LINES_FILE).exists()
     report = json.loads((corpus.path / "report.json").read_text())["filter"]
     assert report["documents_scored"] == 22
     assert next(r for r in report["rules"] if r["rule"] == "gopher_min_words")["documents_dropped"] == 1
+
+
+def test_a_profile_that_leaves_nothing_says_which_rule_it_was(workspace: Workspace, tmp_path: Path):
+    rows = [{"text": "word " * (n + 60)} for n in range(12)]
+    with pytest.raises(DataError, match="12 of them by gopher_top_2_words"):
+        _corpus(workspace, tmp_path / "a.jsonl", rows, filter=FilterConfig(profile="gopher"))
 
 
 def test_lines_taken_are_counted_and_texts_get_their_new_id(workspace: Workspace, tmp_path: Path):

@@ -14,7 +14,7 @@ def test_counted_by_hand():
     text = "• the cat\n- and # dog...\nbe…\nbe…"
     scores = JUDGE.judge(text).scores
     # • the cat - and # dog ... be … be …
-    assert scores["gopher_min_words"] == 6  # a bullet is no punctuation
+    assert scores["gopher_min_words"] == 7  # a bullet is no punctuation to datatrove
     assert scores["gopher_hashes"] == 1 / 12
     assert scores["gopher_ellipses"] == 3 / 12
     assert scores["gopher_bullet_lines"] == 2 / 4

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,19 @@ from bloomery.core.workspace import Workspace
 from bloomery.corpus import CurateConfig, FilterConfig, curate
 from bloomery.corpus.what_if import what_if
 
-PROSE = "The {0} of the house had seen the garden and the river. They have to be kept with care, said {0} to me."
+
+def _made(seed: int, lines: int) -> str:
+    """Lines of made words among common ones: nothing in them is said twice."""
+    rng = random.Random(seed)
+
+    def word() -> str:
+        return "".join(rng.choice("bdfklmnprst") + rng.choice("aeiou") for _ in range(rng.randint(2, 4)))
+
+    return "\n".join(
+        f"The {word()} of {word()} {word()} and {word()} {word()} to {word()} {word()} that {word()} {word()}. "
+        f"{word()} {word()} have {word()} {word()} with {word()} {word()} by {word()}."
+        for _ in range(lines)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +35,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("s") / "a.jsonl"
     rows = []
     for n in range(60):
-        lines = [PROSE.format(f"keeper{n}x{line}") for line in range(n % 5 + 1)]
+        lines = _made(n, n % 5 + 1).split("\n")
         lines += [f"Menu {n} {line}" for line in range(n % 7)] + [f"A few words {n}." for _ in range(n % 3)]
         rows.append({"text": "\n".join(lines), "url": f"https://site{n % 4}.org/{n}"})
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -14,13 +14,13 @@ from bloomery.corpus.words import SENTENCE_ENDS, SYMBOLS, TERMINAL_MARKS, Vocabu
 spacy = pytest.importorskip("spacy")
 
 
-def test_words_are_spacys_but_for_one_in_ten_thousand(shared_data: Path):
+def test_words_are_spacys_but_for_a_few(shared_data: Path):
     with lzma.open(shared_data / "text" / "c4_demo.jsonl.xz", "rt") as stream:
         texts = [json.loads(line)["text"] for line in stream][::6]
     cut = spacy.blank("en").tokenizer
     chunks = [chunk for text in texts for chunk in text.split()]
     other = [c for c in chunks if split_chunk(c) != tuple(word.text for word in cut(c))]
-    assert len(other) <= len(chunks) / 10_000, other
+    assert len(other) <= len(chunks) / 2_000, other  # 9 of 339,710 on all samples; a few more or less on these
 
 
 @pytest.mark.parametrize(
