@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
@@ -54,31 +54,24 @@ def curate(
     from bloomery.core.errors import ConfigError
 
     set_ = filter_overrides(set_ or [], profile=profile, classifier=classifier, scores=scores)
-    if what_if or fit_classifier:
-        from bloomery.cli import what_if as asked
-
-        if what_if:
-            asked.show_what_if(what_if, set_, tokenizer, common)
-        else:
-            asked.fit(sources, fit_classifier, read_recipe(recipe, set_), common)
-        return
+    from bloomery.cli import what_if as asked
     from bloomery.corpus import CurateConfig
     from bloomery.corpus import curate as curate_stage
 
+    if what_if:
+        return asked.show_what_if(what_if, set_, tokenizer, common)
     settings = read_recipe(recipe, set_)
+    if fit_classifier:
+        return asked.fit(sources, fit_classifier, settings, common)
     if pictures:
-        _curate_pictures(sources, settings, fresh, common)
-        return
+        return _curate_pictures(sources, settings, fresh, common)
     config = settings.table("curate", CurateConfig)
     if not 0 <= workers <= _MAX_WORKERS:
         raise ConfigError(f"workers should be from 0 to {_MAX_WORKERS}")
     if score_with:
-        from bloomery.cli.what_if import write_scores
-
-        write_scores(sources, config, score_with, label, common)
-    made = curate_stage(
-        sources or config.sources, config=config, workspace=common.workspace(), fresh=fresh, workers=workers
-    )
+        asked.write_scores(sources, config, score_with, label, common)
+    given: dict[str, Any] = {"config": config, "workspace": common.workspace(), "fresh": fresh, "workers": workers}
+    made = curate_stage(sources or config.sources, **given)
     show_artifact(made, common, _said(made))
 
 

@@ -73,14 +73,18 @@ def export(
     document: dict[str, Any] = {"path": str(made), "files": names, "bytes": size}
     if quantize is not None:
         document |= {"quantize": quantize, "report": _compared(reference, made, texts, items, quantize, workspace)}
+    _show(document, files if gguf else [made], notes, common)
+
+
+def _show(document: dict[str, Any], files: list[Path], notes: list[str], common: Common) -> None:
     if common.json:
         print_json({**document, "notes": notes})
         return
-    for path in files if gguf else [made]:
-        print(f"{path}  {path.stat().st_size if gguf else size:,} bytes")
+    for path in files:
+        print(f"{path}  {document['bytes'] if path.is_dir() else path.stat().st_size:,} bytes")
     for sentence in notes:
         print(f"note: {sentence}", file=sys.stderr)
-    if quantize is not None:
+    if "report" in document:
         print("\n".join(report_lines(document["report"])))
 
 
