@@ -215,12 +215,11 @@ def _matrices(block: Block) -> list[list[Any]]:
     return [[attention.q_proj, attention.k_proj, attention.v_proj], [attention.o_proj], ups, [feed.down_proj]]
 
 
-def stored_matrices(decoder: Decoder) -> Iterator[Stored]:
-    """What each of a description's `matrices` is made of, in their order."""
+def layer_groups(decoder: Decoder) -> Iterator[list[nn.Module]]:
+    """The layers that each of a description's `matrices` is made of, in their order."""
     for block in decoder.model.layers:
-        for layers in _matrices(block):  # type: ignore[arg-type]
-            yield matrix_of(layers)
-    yield matrix_of(_head(decoder))
+        yield from _matrices(block)  # type: ignore[arg-type]
+    yield _head(decoder)
 
 
 def _head(decoder: Decoder) -> list[nn.Module]:

@@ -20,11 +20,12 @@ from torch import Tensor
 
 from bloomery.core.errors import BloomeryError, DeviceError
 from bloomery.models.decoder import Decoder
-from bloomery.models.native.description import Matrix, stored_matrices
+from bloomery.models.native.description import Matrix, layer_groups, matrix_of
 from bloomery.models.native.description import check as described
 from bloomery.models.native.library import library
 from bloomery.models.native.native_decoder import NativeDecoder
 from bloomery.models.packed import Stored
+from bloomery.models.packing import packing_of
 from bloomery.models.paged import PagedMemory, PagedStep, Rows
 
 log = logging.getLogger("bloomery.models")
@@ -92,7 +93,8 @@ def try_native(decoder: Decoder, *, timed: bool = True) -> Trial:
 
 def room_for(decoder: Decoder) -> None:
     """DeviceError if a second copy of the weights would take too much of the memory that is free."""
-    needed = sum(stored.codes.numel() * stored.bits // 8 for stored in stored_matrices(decoder))
+    packing = packing_of(decoder)
+    needed = packing.bytes if packing is not None else sum(one.nbytes for one in decoder.parameters())
     if needed > _MAX_SHARE * psutil.virtual_memory().available:
         raise DeviceError(f"no memory for a second copy of the weights ({needed / 1e9:.1f} GB)")
 
@@ -101,11 +103,11 @@ def room_for(decoder: Decoder) -> None:
 def check(native: NativeDecoder) -> float:
     """The step's error; DeviceError if it, or that of a matrix, is more than its arithmetic explains."""
     seen = set()
-    for matrix, stored in zip(native.description.matrices, stored_matrices(native.decoder), strict=True):
+    for matrix, layers in zip(native.description.matrices, layer_groups(native.decoder), strict=True):
         kind = (matrix.format, matrix.outputs, matrix.inputs)
         if kind not in seen:
             seen.add(kind)
-            _check_matrix(matrix, stored)
+            _check_matrix(matrix, matrix_of(layers))
     config, formats = native.decoder.config, native.description.formats
     memories = [PagedMemory(config, 64) for _ in range(2)]
     generator = torch.Generator().manual_seed(0)

@@ -14,7 +14,7 @@ from torch import nn
 from bloomery.core.errors import DeviceError
 from bloomery.models import Decoder, ModelConfig
 from bloomery.models.attention import use_backend
-from bloomery.models.native.description import Description, Matrix, check, matrix_of, stored_matrices
+from bloomery.models.native.description import Description, Matrix, check, layer_groups, matrix_of
 from bloomery.models.packed import CPU_FORMATS, Stored
 from bloomery.models.packing import pack
 from bloomery.models.quantize import quantize
@@ -115,7 +115,7 @@ def test_matrices_hold_what_the_packed_layers_hold(calls: ctypes.CDLL, kind: str
     shapes = [(128, 64), (64, 64), (192, 64), (64, 96)] * 2 + [(70, 64)]
     assert [(one.outputs, one.inputs) for one in description.matrices] == shapes
     x = torch.randn(3, 64)
-    first = next(stored_matrices(model))
+    first = matrix_of(next(layer_groups(model)))
     torch.testing.assert_close(
         description.matrices[0].multiply(x), (x.double() @ dequantised(first).T).float(), rtol=0.02, atol=0.2
     )
