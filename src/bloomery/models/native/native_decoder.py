@@ -53,12 +53,16 @@ class NativeDecoder:
 
     def _describe(self) -> None:
         self.description = Description(self._calls, self.decoder)
-        self._weights = [one for one in self.decoder.parameters() if not one.is_inference()]
-        self._version = self._written()
+        self._weights = [
+            (module._parameters, name, one, one._version)
+            for module in self.decoder.modules()
+            for name, one in module._parameters.items()
+            if one is not None and not one.is_inference()
+        ]
 
-    def _written(self) -> int:
-        """How often weights were written to."""
-        return sum(one._version for one in self._weights)
+    def _changed(self) -> bool:
+        """Whether a weight was written to (trained) or replaced (an adapter merged)."""
+        return any(held[name] is not one or one._version != version for held, name, one, version in self._weights)
 
     def step(self, memory: PagedMemory, rows: Sequence[Rows], token_ids: Sequence[Sequence[int]]) -> Tensor:
         """Read the new tokens of several sequences, whose keys and values are stored: logits (N, V) float32, of all of
@@ -68,7 +72,7 @@ class NativeDecoder:
         if not tokens:
             return torch.empty(0, self.decoder.config.vocab_size)
         self._check(tokens, positions)
-        if self._written() != self._version:  # trained or merged meanwhile
+        if self._changed():
             self._describe()
         bounds, runs = [0], []
         for one in rows:

@@ -180,6 +180,18 @@ def test_weights_that_are_written_to_are_read_again(calls: ctypes.CDLL):
     torch.testing.assert_close(after, texts.by_torch(rows, ids), rtol=1e-4, atol=1e-4)
 
 
+def test_weights_that_are_replaced_are_read_again(calls: ctypes.CDLL):
+    model = decoder()
+    native, texts = NativeDecoder(model), Texts(model, 1, 3)
+    rows, ids = [texts.rows(0, 1)], [[7]]
+    before = native.step(texts.memories[1], rows, ids)
+    down = model.model.layers[0].mlp.down_proj
+    down.weight = torch.nn.Parameter(down.weight.detach() * 2.0)  # as a merged adapter does
+    after = native.step(texts.memories[1], rows, ids)
+    assert not torch.equal(before, after)
+    torch.testing.assert_close(after, texts.by_torch(rows, ids), rtol=1e-4, atol=1e-4)
+
+
 def test_damaged_weights_show_in_the_logits(calls: ctypes.CDLL):
     model = decoder()
     model.model.norm.weight[3] = float("nan")
