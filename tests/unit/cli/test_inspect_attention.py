@@ -90,3 +90,8 @@ def test_output(call, tiny, tmp_path: Path, name: str):
 )
 def test_mistakes(call, tiny, options: tuple[str, ...], words: str):
     assert words in call.mistake("inspect", "attention", "--home", str(tiny.home), *options)
+
+
+def test_a_picture_for_a_model_that_reads_none(call, tiny, tmp_path):
+    said = call.mistake("inspect", "attention", "--image", str(tmp_path / "x.png"), "--home", str(tiny.home))
+    assert "reads no pictures" in said

@@ -39,6 +39,9 @@ def test_latest_and_lineage(workspace: Workspace) -> None:
     first = make(workspace, "a")
     second = make(workspace, "b", (first.id,))
     assert workspace.latest("loaf").id == second.id
+    assert workspace.latest("crumb", "loaf").id == second.id and workspace.latest("loaf", "crumb").id == second.id
+    with pytest.raises(ArtifactError, match="no crumb"):
+        workspace.latest("crumb", "crust")
     assert [(d, i) for d, i, _ in workspace.lineage(second)] == [(0, second.id), (1, first.id)]
     assert workspace.remove(first.path) > 0
     assert workspace.lineage(second)[1][2] is None
