@@ -216,11 +216,10 @@ class ReaderPool:
             self._held += size
 
     def _died(self, job: _Job, process: ReaderProcess) -> None:
-        code = process.code()
+        code, said = process.code(), process.last_words()
         self._discard(process)
         job.process = None
         if job.page is None:
-            said = process.last_words()
             job.failure = DataError(
                 f"the process that read {job.place} died ({_how(code)}{said})",
                 hint="out of memory? fewer workers take less: --workers 1",
