@@ -29,14 +29,14 @@ def show_what_if(name: str, overrides: Sequence[str], tokenizer: str, common: Co
     from bloomery.core.config import parse_scalar
     from bloomery.corpus.what_if import what_if
 
-    workspace = common.workspace()
-    corpus = workspace.find(name, kind="corpus")
     moved = {}
     for override in overrides:
         key, equals, text = override.partition("=")
         if not (equals and key.startswith(_RULES)):
             raise ConfigError(f"--what-if moves thresholds, not {key}", hint="--set rules.NAME=VALUE, or off")
         moved[key.removeprefix(_RULES).strip()] = parse_scalar(text.strip())
+    workspace = common.workspace()
+    corpus = workspace.find(name, kind="corpus")
     ratios = bytes_per_token(corpus, tokenizer, workspace) if tokenizer else None
     answer = what_if(corpus, moved, bytes_per_token=ratios)
     if common.json:

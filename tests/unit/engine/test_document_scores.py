@@ -22,6 +22,7 @@ from bloomery.training.publishing import save_model
 @pytest.fixture
 def loaded(tmp_path):
     place = tmp_path / "m"
+    place.mkdir()
     write_tokenizer(learn(["some words"] * 5, TokenizerConfig(vocab_size=300)), place)
     torch.manual_seed(0)
     net = NetConfig(family="mean", hidden_size=32, num_hidden_layers=1)
