@@ -231,7 +231,8 @@ class ArchiveStream:
             self._begin_member(GZIP, zlib.decompressobj(wbits=31))
         if not self._more(_INPUT_BYTES):
             raise Damage("truncated", "the gzip member ends too early")
-        fed, decoder = len(self._raw), self._decoder
+        fed = len(self._raw)
+        decoder: Any = self._decoder
         block = decoder.decompress(self._raw, _OUTPUT_BYTES)
         self._raw = decoder.unused_data if decoder.eof else decoder.unconsumed_tail
         self._account(fed - len(self._raw), block)
@@ -254,7 +255,8 @@ class ArchiveStream:
             self._begin_member(ZSTD, self._new_zstd())
         if not self._more(_ZSTD_INPUT_BYTES):
             raise Damage("truncated", "the zstd frame ends too early")
-        data, decoder = self._raw, self._decoder
+        data = self._raw
+        decoder: Any = self._decoder
         try:
             block = decoder.decompress(data)
         except zstandard.ZstdError as error:

@@ -52,7 +52,7 @@ def _platt(scores: Floats, labels: NDArray[np.bool_]) -> tuple[float, float]:
     design = np.stack([scores, np.ones_like(scores)], axis=1)
     theta = np.array([0.0, np.log((good + 1) / (bad + 1))])
 
-    def loss(at: Floats) -> float:
+    def loss(at: NDArray[np.floating[Any]]) -> float:
         z = design @ at
         return float((np.logaddexp(0, z) - targets * z).sum())
 
@@ -62,8 +62,10 @@ def _platt(scores: Floats, labels: NDArray[np.bool_]) -> tuple[float, float]:
         gradient = design.T @ (p - targets)
         hessian = (design * (p * (1 - p))[:, None]).T @ design + 1e-12 * np.eye(2)
         step, size = np.linalg.solve(hessian, gradient), 1.0
-        while size > 1e-10 and (there := loss(theta - size * step)) > current - 1e-4 * size * float(gradient @ step):
+        there = loss(theta - step)
+        while size > 1e-10 and there > current - 1e-4 * size * float(gradient @ step):
             size /= 2
+            there = loss(theta - size * step)
         if size <= 1e-10 or current - there < 1e-12:
             break
         theta, current = theta - size * step, there

@@ -62,7 +62,8 @@ class Judge:
         for rule in self.rules:
             if rule.drops == "line" or rule.reads == "lines":
                 page.lines.bad_words = bad_words
-                values = lines[rule.name] = rule.measure(page.lines)  # type: ignore[arg-type,assignment]
+                values: NDArray[Any] | None = rule.measure(page.lines)  # type: ignore[arg-type,assignment]
+                lines[rule.name] = values
                 if rule.drops == "line" and values is not None:
                     taken[rule.name] = _take_lines(page, ~rule.keeps(values))
                     continue

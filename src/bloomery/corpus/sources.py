@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -144,7 +144,7 @@ def _unreadable(path: Path, error: OSError) -> DataError:
     return DataError(f"cannot read {where}: {error.strerror or error}", hint="check its permissions")
 
 
-def read_sources(config: CurateConfig, problems: Problems, *, workers: int = 0) -> Iterator[Document]:
+def read_sources(config: CurateConfig, problems: Problems, *, workers: int = 0) -> Generator[Document, None, None]:
     """Every document of every source, in order, cut at `cut_characters` if that is given.
 
     `workers` processes read at once, 0 is one for each processor; the documents are the same for any. Pages are always

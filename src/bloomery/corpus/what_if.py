@@ -196,7 +196,7 @@ def _sample(
     fails_then: NDArray[np.bool_],
 ) -> None:
     """Documents whose fate changes, under the rule that decides it; of a rule that does not change, those it drops."""
-    gone, come = fails_now.any(axis=1), fails_then.any(axis=1)
+    gone, come = np.any(fails_now, axis=1), np.any(fails_then, axis=1)
     for place, ((rule, then), tally) in enumerate(zip(pairs, answer.rules, strict=True)):
         if rule.drops != "document" or len(tally.samples) >= _SAMPLES:
             continue
