@@ -81,4 +81,4 @@ def test_a_reader_that_leaves_is_no_error(tiny):
 def test_verbs_are_registered():
     assert build_app().name == ("bloomery",)
     assert {"demo", "run", "curate", "tokenize", "plan", "pretrain", "generate", "chat", "serve", "runs", "energy",
-            "doctor", "import", "export", "inspect", "keys", "train", "translate"} == set(verbs())  # fmt: skip
+            "doctor", "import", "export", "inspect", "keys", "requests", "train", "translate"} == set(verbs())  # fmt: skip
