@@ -80,5 +80,5 @@ def test_a_reader_that_leaves_is_no_error(tiny):
 
 def test_verbs_are_registered():
     assert build_app().name == ("bloomery",)
-    assert {"demo", "run", "curate", "tokenize", "plan", "pretrain", "generate", "chat", "serve", "runs", "energy",
-            "doctor", "import", "export", "inspect", "keys", "requests", "train", "translate"} == set(verbs())  # fmt: skip
+    known = "demo run curate tokenize plan pretrain generate chat serve runs energy doctor import export inspect keys"
+    assert {*known.split(), "requests", "train", "translate"} == set(verbs())

@@ -120,8 +120,9 @@ def test_every_family_learns_sequences(corpus, tmp_path, family):
         tokenizer_config=SMALL,
         workspace=tmp_path,
     )
-    # Colours and things at random: a guesser who knows the order of kinds is right a quarter of the time.
-    assert made.metrics["validation_accuracy"] > 0.6
+    # Colours and things at random: a guesser who knows the order of kinds is right a quarter of the time, and nobody
+    # is right twice as often without having read the source.
+    assert made.metrics["validation_accuracy"] > 0.5
 
 
 @pytest.mark.parametrize("family", ["gru", "lstm"])
