@@ -73,6 +73,11 @@ def artifact_data(artifact: Artifact) -> dict[str, Any]:
     }
 
 
+def printable(text: str) -> str:
+    """A stranger's text without what a terminal would obey."""
+    return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)
+
+
 def show_artifact(artifact: Artifact, common: Common, lines: Sequence[str]) -> None:
     """Print an artifact: JSON, or its name and path and a few lines about it."""
     if common.json:

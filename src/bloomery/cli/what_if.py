@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bloomery.cli.options import Common, print_json
+from bloomery.cli.options import Common, print_json, printable
 from bloomery.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def _print(answer: WhatIf) -> None:
     for rule in answer.rules:
         for sample in rule.samples:
             if sample["fate"] != "dropped" or not answer.moved:
-                excerpt = " ".join(sample["excerpt"].split())[:100]
+                excerpt = printable(" ".join(sample["excerpt"].split())[:100])
                 score = "none" if sample["score"] is None else f"{sample['score']:.4g}"
                 print(f"  {rule.rule}, {sample['fate']}, {score}: {sample['id']} {excerpt}")
 

@@ -116,10 +116,11 @@ class _Records:
             raise _Broken("not_a_record", f"no record begins here, but {ahead[:20]!r}")
         head, size = (_arc_head if self.is_arc else _warc_head)(ahead)
         stream.take(len(head), keep=0)
+        before = stream.passed
         block = stream.take(size, keep=self.limit)
-        if len(block) < min(size, self.limit):
-            self._go_back(place, size)
-            raise _Broken("truncated", f"{len(block):,} of {size:,} bytes are there")
+        if (there := stream.passed - before) < size:
+            self._go_back(place, there)
+            raise _Broken("truncated", f"{there:,} of {size:,} bytes are there")
         self._check_what_follows(place, size)
         return ArchiveRecord(place, head, block, size)
 
@@ -137,6 +138,8 @@ class _Records:
         self.again -= size + place.inside
         if self.again > 0:
             self.stream.goto(place)
+        else:  # too dear: no more is lost than the rest of its region
+            self.stream.goto(Place((self.region + 1) * REGION_BYTES - 1))
 
 
 def _warc_head(ahead: bytes) -> tuple[bytes, int]:

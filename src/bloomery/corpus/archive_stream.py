@@ -82,6 +82,11 @@ class ArchiveStream:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None):
         self._file.close()
 
+    @property
+    def passed(self) -> int:
+        """Decompressed bytes since the last `goto` or `seek`."""
+        return self._at
+
     def place(self) -> Place:
         """Where the next byte stands."""
         while not self._buffer and self._fill():

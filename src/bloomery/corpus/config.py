@@ -93,4 +93,7 @@ def plain_config(config: CurateConfig) -> dict[str, Any]:
     for name in ("filter", "personal"):
         if not getattr(config, name).active:
             del data[name]
+    for name in ("extract", "extract_seconds"):  # as they are, they ask for nothing either
+        if data[name] == CurateConfig.__dataclass_fields__[name].default:
+            del data[name]
     return data

@@ -186,10 +186,11 @@ class _Curation:
         """The documents that the rules leave, and what is left of them, personal data dealt with."""
         config = self.config
         judge = None
-        if config.filter.active:
-            judge = Filter(config.filter, folder=self.folder, scratch=self.run.scratch)
-            documents = judge.kept(documents, self._drop)
         scrubber = Scrubber(config.personal) if config.personal.active else None
+        if config.filter.active:
+            clean = scrubber.clean if scrubber else str
+            judge = Filter(config.filter, folder=self.folder, scratch=self.run.scratch, clean=clean)
+            documents = judge.kept(documents, self._drop)
         if scrubber:
             documents = scrubber.scrubbed(documents, self._drop)
         yield from documents

@@ -26,7 +26,7 @@ Drop = Callable[[Document, str, str, Mapping[str, Any]], None]
 class Filter:
     """`kept(documents, drop)` gives those that pass; `drop(document, reason, detail, more)` is told of the others."""
 
-    def __init__(self, config: FilterConfig, *, folder: Path, scratch: Path) -> None:
+    def __init__(self, config: FilterConfig, *, folder: Path, scratch: Path, clean: Callable[[str], str] = str) -> None:
         self.config = config
         self._rules = config.applied()
         self._judge = Judge(self._rules)
@@ -37,7 +37,7 @@ class Filter:
         self._links = links_with_scores(config.links, scratch) if config.links else None
         self._scores: ScoreTable | None = documents_with_scores(config.scores, scratch) if config.scores else None
         self._classifier = QualityClassifier.load(config.classifier) if config.classifier else None
-        self._writer = ScoreWriter(folder, self._rules)
+        self._writer = ScoreWriter(folder, self._rules, clean=clean)
         self.dropped: Counter[str] = Counter()
         self._taken: dict[str, list[int]] = {rule.name: [0, 0] for rule in self._rules if rule.drops == "line"}
 

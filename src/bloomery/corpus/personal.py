@@ -11,7 +11,7 @@ import re
 from bisect import bisect
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bloomery.corpus.credentials import credentials
@@ -23,8 +23,8 @@ from bloomery.corpus.pseudonyms import Pseudonyms
 Drop = Callable[[Document, str, str, Mapping[str, Any]], None]
 
 _EMAIL = re.compile(
-    r"(?<![\w.+%-])[^\W_][\w.%+'-]{0,63}@(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.){1,8}"
-    r"[A-Za-z]{2,24}(?![\w@-])"
+    r"(?<![^\W_])(?<![%'])[^\W_](?:[\w%+'-]|\.(?!\.)){0,63}@(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.){1,8}"
+    r"[A-Za-z]{2,24}(?![A-Za-z0-9@]|-[A-Za-z0-9])"
 )
 _NO_MAIL = re.compile(
     r"(?:[@.]example\.(?:com|org|net|edu)|\.(?:example|test|invalid|localhost|png|jpe?g|gif|svg|webp|css|js))\Z",
@@ -103,7 +103,10 @@ def find_personal(text: str, kinds: Iterable[str] | None = None) -> list[Found]:
     for kind, finder in _FINDERS.items():
         if kind not in wanted:
             continue
-        for what, start, end in finder(text):
+        found = finder(text)
+        if kind == "secret":  # a token within a quoted password: the longest, or its rest would stay
+            found = sorted(found, key=lambda one: one[1] - one[2])
+        for what, start, end in found:
             at = bisect(places, (start, end))
             if (at == 0 or places[at - 1][1] <= start) and (at == len(places) or end <= places[at][0]):
                 places.insert(at, (start, end))
@@ -206,6 +209,9 @@ class Scrubber:
         """The documents without it; `drop(document, reason, detail, more)` is told of those taken out."""
         for document in documents:
             found = find_personal(document.text, self._actions)
+            known = self._cleaned(document.metadata)
+            if known != document.metadata:
+                document = replace(document, metadata=known)
             if not found:
                 yield document
                 continue
@@ -218,6 +224,17 @@ class Scrubber:
             counts = dict(sorted(Counter(one.kind for one in found).items()))
             metadata = {**document.metadata, "personal_data": counts}
             yield Document.of(self.replaced(document.text, found), document.source, metadata)
+
+    def clean(self, text: str) -> str:
+        """The text without personal data, whatever is done with its document."""
+        return self.replaced(text, find_personal(text, self._actions))
+
+    def _cleaned(self, value: Any) -> Any:
+        if isinstance(value, str):
+            return self.clean(value)
+        if isinstance(value, (list, tuple)):
+            return [self._cleaned(one) for one in value]
+        return {k: self._cleaned(v) for k, v in value.items()} if isinstance(value, Mapping) else value
 
     def replaced(self, text: str, found: Iterable[Found]) -> str:
         """The text with each value masked or replaced."""

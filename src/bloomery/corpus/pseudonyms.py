@@ -60,6 +60,8 @@ class Pseudonyms:
         shaped = []
         for c in value:
             kind = next((k for k in (string.digits, string.ascii_lowercase, string.ascii_uppercase) if c in k), "")
+            if not kind and c.isdecimal():  # digits of other scripts
+                kind = string.digits
             if not kind and c.isalpha():
                 kind = string.ascii_uppercase if c.isupper() else string.ascii_lowercase
             shaped.append(kind[next(draw) % len(kind)] if kind else c)

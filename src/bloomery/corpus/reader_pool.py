@@ -164,7 +164,8 @@ class ReaderPool:
             task = {"path": os.fspath(job.file.path), "kind": job.file.kind, "config": self._settings}
             task["metadata"] = job.file.metadata
             span = {key: value for key, value in asdict(job.span).items() if key not in ("begin", "end")}
-            job.process.give({**task, "span": span, "resume": job.resume, "refused": job.refused})
+            again = job.died_at >= 0 or job.refused is not None  # what came before its page has been told
+            job.process.give({**task, "span": span, "resume": job.resume, "refused": job.refused, "again": again})
 
     def _await(self, waiting: deque[_Job]) -> None:
         """Read what workers have to say; while much is held, only of the one whose turn it is."""

@@ -9,7 +9,7 @@ what the scores mean.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -26,6 +26,7 @@ from bloomery.corpus.rule import Rule
 SCORES_FILE = "scores.parquet"
 LINES_FILE = "lines.parquet"
 EXCERPT_CHARACTERS = 240
+_CLEANED_CHARACTERS = 24_000  # a private key that begins in the excerpt ends in these
 _GROUP_DOCUMENTS = 4096
 _GROUP_LINES = 1 << 19
 _TEXTS = ("id", "source", "site", "language", "rule", "excerpt")
@@ -44,7 +45,8 @@ def site_of(url: object) -> str:
 class ScoreWriter:
     """Writes verdicts, a row group at a time. `folder` gets SCORES_FILE and, where rules look at lines, LINES_FILE."""
 
-    def __init__(self, folder: Path, rules: Sequence[Rule]) -> None:
+    def __init__(self, folder: Path, rules: Sequence[Rule], *, clean: Callable[[str], str] = str) -> None:
+        """`clean` takes personal data out of the excerpts."""
         import pyarrow as pa
 
         self._documents = [rule.name for rule in rules if rule.drops == "document"]
@@ -58,7 +60,7 @@ class ScoreWriter:
         self._schema = pa.schema(fields)
         self._line_schema = pa.schema([pa.field(name, pa.int32()) for name in ("characters", *self._lined)])
         self._line_schema = self._line_schema.insert(0, pa.field("document", pa.int64()))
-        self._folder = folder
+        self._folder, self._clean = folder, clean
         self._writers: dict[str, Any] = {}
         self._rows: dict[str, list[Any]] = {name: [] for name in self._schema.names}
         self._lines: dict[str, list[NDArray[Any]]] = {name: [] for name in self._line_schema.names}
@@ -78,7 +80,7 @@ class ScoreWriter:
                 site_of(url),
                 language[0] if language else "",
                 verdict.rule.name if verdict.rule else "",
-                original.text[:EXCERPT_CHARACTERS],
+                self._clean(original.text[:_CLEANED_CHARACTERS])[:EXCERPT_CHARACTERS],
             ),
             strict=True,
         ):

@@ -58,7 +58,10 @@ def checked_body(body: ChatBody | CompletionBody, raw: dict[str, Any], *, defaul
     if isinstance(body, ChatBody) and body.max_tokens is None and body.max_completion_tokens is None:
         sent["max_tokens"] = default_tokens
     if body.stream:
-        sent["stream_options"] = {"include_usage": True}  # to be counted, whoever else wants it
+        sent["stream_options"] = {
+            "include_usage": True,  # to be counted, whoever else wants it
+            "continuous_usage_stats": True,  # whoever leaves before the end has used tokens too
+        }
     return sent
 
 
@@ -215,7 +218,10 @@ class PassedRequest:
         self.job.ended = self._status != self.job.cut_status
         self._joules = self.energy.end(self.id)
         self.visit.spend_energy(self._joules)
-        self.visit.settle()
+        if self.usage or self._status not in (499, 504):
+            self.visit.settle()
+        else:
+            self.visit.forfeit()
         seconds = time.perf_counter() - self.job.entered
         name = self.model
         self.metrics.request(

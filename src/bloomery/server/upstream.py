@@ -6,6 +6,7 @@ says of an error inside goes further than the log. This module does not know who
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from collections.abc import AsyncGenerator
@@ -57,13 +58,14 @@ class Upstream:
     async def ask(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         """The answer. RequestError for its errors, and 503 where it does not answer."""
         async with self._told():
-            answer = await self._client.post(path, json=body)
+            answer = await self._client.post(path, **await asyncio.to_thread(_sent, body))
             self._refuse(answer.status_code, answer.content)
             return _parsed(answer.content)
 
     async def stream(self, path: str, body: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
         """The chunks until its [DONE]. RequestErrors as above, also for one inside the stream or an end too early."""
-        async with self._told(), self._client.stream("POST", path, json=body) as answer:
+        sent = await asyncio.to_thread(_sent, body)
+        async with self._told(), self._client.stream("POST", path, **sent) as answer:
             if answer.status_code != 200:
                 self._refuse(answer.status_code, (await answer.aread())[:_MAX_ERROR_BYTES])
             async for line in answer.aiter_lines():
@@ -122,6 +124,11 @@ def error_of(status: int, content: bytes) -> RequestError:
     return RequestError(
         message or "the engine refuses this", param=param if isinstance(param, str) else None, code=code, status=status
     )
+
+
+def _sent(body: dict[str, Any]) -> dict[str, Any]:
+    """A body in ASCII: lone surrogates and numbers that are none are JSON's business there, not a failure here."""
+    return {"content": json.dumps(body).encode(), "headers": {"content-type": "application/json"}}
 
 
 def _parsed(content: bytes) -> dict[str, Any]:

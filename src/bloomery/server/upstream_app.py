@@ -33,7 +33,7 @@ from bloomery.server.metrics import Metrics
 from bloomery.server.passed import PassedRequest, checked_body, most_new_tokens
 from bloomery.server.record import Reader, ledger_reader
 from bloomery.server.replies import encode_json, gone, unless_gone
-from bloomery.server.schemas import ChatBody, CompletionBody
+from bloomery.server.schemas import ChatBody, CompletionBody, refuse_unsupported
 from bloomery.server.served import new_id
 from bloomery.server.service import open_store
 from bloomery.server.shared_energy import SharedEnergy
@@ -43,6 +43,9 @@ from bloomery.server.upstream import Upstream, unavailable
 from bloomery.server.visit import Visit, visit_of
 from bloomery.server.vllm_process import VllmProcess
 from bloomery.server.waiting import Job, WaitingRoom
+
+_SMALL_SECONDS = 60.0
+"""How long /tokenize and /detokenize wait for the engine."""
 
 
 class UpstreamService:
@@ -236,9 +239,19 @@ class _Routes:
         return await self._small(body, http, tokenizing.DETOKENIZE)
 
     async def _small(self, body: TokenizeBody | DetokenizeBody, http: Request, route: str) -> dict[str, Any]:
+        refuse_unsupported(body.model_extra or {}, type(body).model_fields)
+        messages = body.messages if isinstance(body, TokenizeBody) else None
+        for place, message in enumerate(messages or ()):
+            for where, _ in message.image_urls(place):  # it would be fetched there
+                raise RequestError(f"{where}: images are not supported here", param=where, code="unsupported_parameter")
+            message.plain(place)
         name = body.model or next(iter(self._service.models))
         self._service.admit(name, visit_of(http))
-        return await self._service.upstream.ask(route, {**await _raw(http), "model": name})
+        try:
+            async with asyncio.timeout(_SMALL_SECONDS):
+                return await self._service.upstream.ask(route, {**await _raw(http), "model": name})
+        except TimeoutError:
+            raise unavailable("the engine does not answer in time") from None
 
 
 async def _raw(http: Request) -> dict[str, Any]:

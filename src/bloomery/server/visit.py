@@ -69,6 +69,11 @@ class Visit:
             left, self._reserved = self._reserved, 0
         self.tenant.allowance.return_tokens(left)
 
+    def forfeit(self) -> None:
+        """What was used is not known: what was set aside is spent."""
+        with self._lock:
+            self._reserved = 0
+
     def hold_place(self, give_back: Callable[[], None]) -> None:
         """The visit has one of its tenant's places; `give_back` is called once, by `free_place` or at the end."""
         self._place = give_back

@@ -7,6 +7,7 @@ module does not know requests (see `upstream`).
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import ipaddress
 import logging
@@ -40,6 +41,20 @@ _WATCH_SECONDS = 5.0
 _MISSES = 3
 """So many checks in a row without an answer: it is taken for dead."""
 _STOP_SECONDS = 15.0
+# Stands between us and vLLM, leads its session, and ends it when our end of the pipe closes, however we ended.
+_KEEPER = """
+import os, signal, subprocess, sys, threading, time
+child = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL)
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+def watch():
+    os.read(0, 1)
+    os.killpg(0, signal.SIGTERM)
+    time.sleep(15)
+    os.killpg(0, signal.SIGKILL)
+threading.Thread(target=watch, daemon=True).start()
+code = child.wait()
+os._exit(code if code >= 0 else 128 - code)
+"""
 _LOG_BYTES = 16 * 1024 * 1024
 _TOLD_BYTES = 4_000
 
@@ -109,10 +124,9 @@ class VllmProcess:
         end = time.monotonic() + self._start_seconds
         while not self._answers():
             if self._process is not None and self._process.poll() is not None:
-                said = self._last_line()
-                raise DeviceError(
-                    f"vLLM ended with {self._process.returncode}: {said}", hint="its arguments: vllm_args"
-                )
+                said, code = self._last_line(), self._process.returncode
+                self.stop()
+                raise DeviceError(f"vLLM ended with {code}: {said}", hint="its arguments: vllm_args")
             if self._attached or time.monotonic() > end:
                 self.stop()
                 raise DeviceError(f"nothing answers at {self.url}/health", hint="is vLLM running there?")
@@ -145,7 +159,9 @@ class VllmProcess:
     def pids(self) -> set[int]:
         """The process and those that it has started."""
         try:
-            first = self._listener() if self._process is None else psutil.Process(self._process.pid)
+            if self._process is not None:  # what stands between us and vLLM computes nothing
+                return {child.pid for child in psutil.Process(self._process.pid).children(recursive=True)}
+            first = self._listener()
             return set() if first is None else {first.pid, *(child.pid for child in first.children(recursive=True))}
         except psutil.Error:
             return set()
@@ -163,10 +179,16 @@ class VllmProcess:
         self._starts.append(time.monotonic())
         self._came_up = False
         try:
+            if shutil.which(self._command[0]) is None:
+                raise FileNotFoundError(2, "no such program")
             self._process = subprocess.Popen(
-                self._command, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log, env=environment,
+                [sys.executable, "-c", _KEEPER, *self._command],
+                stdin=subprocess.PIPE,  # it ends with us, however we end
+                stdout=self._log,
+                stderr=self._log,
+                env=environment,
                 start_new_session=True,
-            )  # fmt: skip
+            )
         except OSError as error:
             raise DeviceError(f"cannot start {self._command[0]}: {error.strerror or error}") from error
 
@@ -205,6 +227,8 @@ class VllmProcess:
         if len(self._starts) > self._restarts:
             return  # it would end again; it is said once, and /health says it
         self._kill()
+        if self._ending.is_set():
+            return
         self.restarted += 1
         log.warning("vLLM is started again, for the %d. time", self.restarted)
         try:
@@ -217,16 +241,13 @@ class VllmProcess:
     def _kill(self) -> None:
         if self._process is None:
             return
-        for number, seconds in ((signal.SIGTERM, _STOP_SECONDS), (signal.SIGKILL, _STOP_SECONDS)):
-            try:  # the whole session: its workers too
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            with contextlib.suppress(ProcessLookupError, PermissionError):  # the whole session: its workers too
                 os.killpg(self._process.pid, number)
-                self._process.wait(seconds)
-                return
-            except (ProcessLookupError, PermissionError):
-                self._process.wait(seconds)
-                return
-            except subprocess.TimeoutExpired:
-                continue
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(_STOP_SECONDS)
+        if self._process.stdin is not None:
+            self._process.stdin.close()
 
     def _last_line(self) -> str:
         if self._log < 0:

@@ -121,3 +121,14 @@ def test_spans_joined_are_the_file(shared_data: Path, name: str):
                 end = span.end
         assert [record.place for record in parts] == [record.place for record in whole]
         assert end is None
+
+
+def test_a_length_beyond_the_file_costs_its_own_record_alone(tmp_path: Path):
+    parts = _warc(b"one", b"two", *[b"x" * 1000] * 200)
+    parts[1] = parts[1].replace(b"Content-Length: 3", b"Content-Length: 99999999")
+    path = tmp_path / "a.warc"
+    path.write_bytes(b"".join(parts))
+    told: list[str] = []
+    with ArchiveStream(path) as stream:  # more follows than a record may hold
+        found = list(read_records(stream, Span(), limit=10_000, refuse=lambda reason, place, _: told.append(reason)))
+    assert len(found) == 201 and told == ["truncated"]

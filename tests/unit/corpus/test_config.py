@@ -8,7 +8,7 @@ import pytest
 
 from bloomery.core.config import from_dict, to_dict
 from bloomery.core.errors import ConfigError
-from bloomery.corpus.config import CurateConfig
+from bloomery.corpus.config import CurateConfig, plain_config
 
 
 @pytest.mark.parametrize(
@@ -37,3 +37,8 @@ def test_the_default_is_python_docs_and_survives_a_round_trip():
     config = CurateConfig()
     assert config.sources == ("python-docs",)
     assert from_dict(CurateConfig, to_dict(config)) == config
+
+
+def test_what_is_not_asked_for_does_not_change_a_corpus_key():
+    assert not {"filter", "personal", "extract", "extract_seconds"} & set(plain_config(CurateConfig()))
+    assert plain_config(CurateConfig(extract="quality"))["extract"] == "quality"

@@ -105,3 +105,27 @@ def test_hostile_texts_take_no_time():
         "a@" + "b." * 50_000,
     ):
         find_personal(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["-jo@acme.io", "jo@acme.io- thanks", "Contact...jo@acme.io", "_jo@acme.io_", "+jo@acme.io", "(jo@acme.io)"],
+)
+def test_marks_around_an_address_do_not_hide_it(text: str):
+    (found,) = find_personal(text, ["email"])
+    assert "jo@acme.io" in text[found.start : found.end]
+
+
+def test_a_quoted_secret_goes_whole():
+    secret = "ghp_" + "a1B2c3D4e5F6" * 3 + "/restOfSecret99"
+    made, _, _ = _scrub(PersonalConfig(secret="mask"), f'password = "{secret}"')
+    assert "restOfSecret99" not in made[0].text and "ghp_" not in made[0].text
+
+
+def test_what_is_known_of_a_document_is_masked_too():
+    document = Document.of(
+        "Nobody here.", "a.jsonl:1", {"author": "jo@acme.io", "links": ["mailto:jo@acme.io"], "n": 1}
+    )
+    scrubber = Scrubber(PersonalConfig(email="mask"))
+    (made,) = scrubber.scrubbed([document], lambda *_: None)
+    assert "jo@acme.io" not in str(made.metadata) and made.metadata["n"] == 1

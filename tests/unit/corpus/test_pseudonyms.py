@@ -68,3 +68,10 @@ def test_no_stand_in_for_a_person_is_one():
 @pytest.mark.parametrize("value", ["+1 (415) 867-5309", "0", "+999", "Ä@x.io"])
 def test_odd_values_do_not_break(value: str):
     assert ONE.of("phone" if "@" not in value else "email", "", value)
+
+
+@pytest.mark.parametrize("value", ["٢٣٢٠٦٥١١١", "٩٤٤٣١٦٣٩١٧١"])
+def test_digits_of_other_scripts_are_replaced(value: str):
+    for kind, what in (("national_id", "nl_bsn"), ("phone", ""), ("card", "")):
+        made = ONE.of(kind, what, value)
+        assert made and not set(made) & set(value)

@@ -25,7 +25,8 @@ def test_what_goes_on_is_the_body_without_what_is_ours():
         messages=HELLO, max_completion_tokens=3
     )
     assert sent(prompt="x", stream=True, stream_options={"include_usage": False})["stream_options"] == {
-        "include_usage": True
+        "include_usage": True,
+        "continuous_usage_stats": True,
     }
     assert sent(prompt="x", guided_regex="a")["structured_outputs"] == {"regex": "a"}
     named = {"type": "function", "function": {"name": "f"}}

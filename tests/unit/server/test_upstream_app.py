@@ -107,7 +107,7 @@ def test_streams_go_through_with_usage_only_where_it_is_wanted(client: TestClien
     assert (found[-1]["choices"] == []) == include
     if include:
         assert found[-1]["usage"]["energy_joules"]["central"] > 0 and all(one["usage"] is None for one in found[:-1])
-    assert seen(process)["body"]["stream_options"] == {"include_usage": True}
+    assert seen(process)["body"]["stream_options"]["include_usage"] is True
 
 
 def test_what_goes_on_is_what_was_asked_and_nothing_of_ours(client: TestClient, process: VllmProcess):
@@ -178,6 +178,9 @@ def test_time_cuts_streams_and_refuses_whole_answers(client: TestClient):
 def test_embeddings_and_tokens(client: TestClient):
     answer = client.post("/v1/embeddings", json={"model": "m", "input": "a b"}).json()
     assert answer["data"][0]["embedding"] == [2.0] and answer["usage"]["energy_joules"]["method"] == "counter"
+    picture = {"type": "image_url", "image_url": {"url": "http://169.254.169.254/"}}
+    for body in ({"messages": [{"role": "user", "content": [picture]}]}, {"prompt": "a", "chat_template": "{{ 1 }}"}):
+        assert client.post("/tokenize", json=body).status_code == 400  # nothing is fetched or rendered there
     assert client.post("/tokenize", json={"prompt": "a b"}).json()["count"] == 2
     assert client.get("/v1/models/m").json() == MODELS[0] and client.get("/v1/models").json()["data"] == MODELS
 
