@@ -57,13 +57,12 @@ class Adapters:
 
     def unload(self, name: str) -> Adapter:
         """Requests that have it go on with it; waits for nobody. ConfigError for the one that is merged."""
-        with self._lock:
-            adapter = self.get(name)
-            if self.merged is adapter:
-                raise ConfigError(f"{name} is merged into the weights", hint="unmerge it first")
-            del self._loaded[name]
-            assert self._adapted is not None
-            self._adapted.forget()
+        adapter = self.get(name)  # without the lock: who loads has it for as long as reading and a step take
+        if self.merged is adapter:
+            raise ConfigError(f"{name} is merged into the weights", hint="unmerge it first")
+        self._loaded.pop(name, None)
+        assert self._adapted is not None
+        self._adapted.forget()
         return adapter
 
     def get(self, name: str) -> Adapter:

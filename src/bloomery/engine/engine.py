@@ -140,7 +140,7 @@ class Engine:
         self._tickets: dict[SequenceState, Ticket] = {}
         self._runner: Runner | None = None
         self._scheduler: Scheduler | None = None
-        self._drafted = self._accepted = self._steps = 0
+        self._drafted = self._accepted = self._steps = self._native_steps = 0
         self._path = ""
 
     @property
@@ -172,7 +172,7 @@ class Engine:
             preemptions=scheduler.preemptions,
             drafted=self._drafted,
             accepted=self._accepted,
-            native_steps=self._steps if self._runner is not None and self._runner.native is not None else 0,
+            native_steps=self._native_steps,
             decode_steps=self._steps,
             decode_path=self._path,
         )
@@ -234,13 +234,16 @@ class Engine:
         with self._condition:
             while self._stepping:
                 self._condition.wait()
-            if empty and self._tickets:
+            held = self._scheduler is not None and self._scheduler.pool.num_used  # by beams, which have no ticket
+            if empty and (self._tickets or held):
                 raise ConfigError("requests are running, which the model's weights must not change under")
             self._stepping = True
         try:
             with self._bench.turns.take():
                 if empty and self._scheduler is not None:
                     self._scheduler.pool.forget()
+                    if self._runner is not None and self._runner.static is not None:
+                        self._runner.static.forget()
                 yield
         finally:
             with self._condition:
@@ -400,6 +403,7 @@ class Engine:
         with self._bench.step() as step:
             logits = self._runner.decode(batch)
             self._steps += 1
+            self._native_steps += self._runner.native is not None and not all(one.request.adapter for one in batch)
             sizes = [1 + len(one.draft) for one in batch]
             # Text by text: for a single row PyTorch wakes no thread, which would stay awake where the next step's are.
             parts = zip(batch, logits.split(sizes), strict=True)

@@ -76,9 +76,6 @@ class Runner:
 
     def decode(self, sequences: Sequence[SequenceState]) -> Tensor:
         """Read the last token of each, and its guesses; logits float32 on the CPU, 1 + guesses rows of each."""
-        if self.static is not None and not any(one.draft or one.request.adapter for one in sequences):
-            rows = [self._rows(one.table, one.read, 1) for one in sequences]
-            return self.static.logits([one.ids[-1] for one in sequences], rows)
         parts = [[sequence.ids[-1], *sequence.draft] for sequence in sequences]
         places = [(one.table, one.read) for one in sequences]
         return self.step(parts, places, [one.request.adapter for one in sequences])
@@ -87,16 +84,18 @@ class Runner:
         self, parts: Sequence[Sequence[int]], places: Sequence[tuple[Table, int]], adapters: Sequence[Any]
     ) -> Tensor:
         """`read` and `logits` of it; natively, if that is how this model decodes, for all that have no adapter."""
-        plain = [at for at, adapter in enumerate(adapters) if self.native is not None and not adapter]
-        other = [at for at, adapter in enumerate(adapters) if self.native is None or adapter]
+        fast = [self._is_fast(part, adapter) for part, adapter in zip(parts, adapters, strict=True)]
+        plain = [at for at, is_fast in enumerate(fast) if is_fast]
+        other = [at for at, is_fast in enumerate(fast) if not is_fast]
         made: dict[int, Tensor] = {}
-        for chosen, native in ((plain, True), (other, False)):
+        for chosen, is_fast in ((plain, True), (other, False)):
             if not chosen:
                 continue
             mine, where = [parts[at] for at in chosen], [places[at] for at in chosen]
-            if native:
-                assert self.native is not None
+            if is_fast and self.native is not None:
                 found = self.native.step(self.memory, self._placed(mine, where), mine)
+            elif is_fast and self.static is not None:
+                found = self.static.logits([part[0] for part in mine], self._placed(mine, where))
             else:
                 with adapted_rows([(adapters[at], len(parts[at])) for at in chosen]):
                     found = self.logits(self.read(mine, where))
@@ -104,6 +103,10 @@ class Runner:
                 return found
             made.update(zip(chosen, found.split([len(part) for part in mine]), strict=True))
         return torch.cat([made[at] for at in range(len(parts))])
+
+    def _is_fast(self, part: Sequence[int], adapter: Any) -> bool:
+        """Whether a text's step is native or static: a matter of the text alone."""
+        return not adapter and (self.native is not None or (self.static is not None and len(part) == 1))
 
     def read(
         self, parts: Sequence[Sequence[int]], places: Sequence[tuple[Table, int]], embeds: Tensor | None = None

@@ -206,6 +206,9 @@ class SequenceModel:
                 made.append((model.encode(ids), torch.full((len(sources),), model.start_token_id, device=self.device)))
             self._wait()
             return made
+        every = [len(source) for sources in asked for source in sources]
+        if len(asked) > 1 and max(every) * len(every) > 2 * _STEP_TOKENS:  # a long text would pad those of all others
+            return [one for sources in asked for one in self._encode([sources])]
         ids, lengths = self._padded([source for sources in asked for source in sources])
         state = model.start(ids, torch.arange(ids.size(1), device=self.device) < lengths[:, None])
         found, at = [], 0

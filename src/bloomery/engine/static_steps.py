@@ -48,6 +48,12 @@ class StaticSteps:
         self._pool: Any = None
         self._tables: list[Any] = []
 
+    def forget(self) -> None:
+        """The weights are others: what was recorded reads the old ones."""
+        self._made.clear()
+        self._tables.clear()
+        self._pool = None
+
     @torch.inference_mode()
     def logits(self, ids: Sequence[int], rows: Sequence[Rows]) -> Tensor:
         """The token of each row, read at its place -> (N, V) float32 on the CPU."""

@@ -25,6 +25,8 @@ from bloomery.tokenizer import Tokenizer
 _MAX_TEXT_CHARACTERS = 10_000_000
 STEP_TOKENS = 8192
 """Tokens of a step, of all requests together; a single request's batch may have more."""
+_HEAD_TOKENS = 1024
+"""Of a forward whose head says something of each: a vocabulary of numbers a token, padding's too."""
 _FORWARD_TEXTS = {"cpu": 32}
 """Texts of one forward at most: on a CPU more of them only leave the caches."""
 _FORWARD_TEXTS_ELSEWHERE = 256
@@ -221,6 +223,8 @@ class TextEncoder:
     def _judged(self, asked: Sequence[_Encoded]) -> list[Tensor]:
         """What the model's head says of several calls' texts, in one forward: log-probabilities (T, V) of each place,
         or (labels,) of each text; float32 on the CPU."""
+        if len(asked) > 1 and len(asked) * max(len(row) for row, _ in asked) > _HEAD_TOKENS:  # padding counts here
+            return [one for each in asked for one in self._judged([each])]
         ids, mask, types = self._batch(asked)
         found = self.encoder(ids, mask, types).float().log_softmax(-1).cpu()
         return [one if one.dim() == 1 else one[: len(row)] for one, (row, _) in zip(found, asked, strict=True)]

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bloomery.core.errors import ConfigError
+from bloomery.core.errors import ConfigError, RequestError
 from bloomery.models.adapter import EMBEDDING, HEAD, Adapter, LowRank, linear_modules, weight_of
 from bloomery.models.decoder import Decoder
 from bloomery.models.feed_forward import MixtureOfExperts
@@ -133,6 +133,8 @@ class AdaptedDecoder:
             rows = _HERE.rows
             if rows is None:
                 return out
+            if self.merged is not None:  # asked for before the merge, computed after it
+                raise RequestError(f"{self.merged.name} is merged into the weights", hint="unmerge it first")
             if rows.slots is None:
                 layer = rows.adapters[0].layers.get(path)
                 return out if layer is None else out + _only(layer, x, out, bias)
@@ -167,11 +169,17 @@ class AdaptedDecoder:
             if type(module) not in (nn.Linear, nn.Embedding):
                 raise ConfigError("packed weights take no adapter in", hint='load the model with weights="plain"')
             chosen[path] = cast(nn.Linear | nn.Embedding, module)
-        for path, module in chosen.items():
-            self._kept[path] = cast(nn.Parameter, module.weight)
-            made = merged_weight(adapter.layers[path], weight_of(module))
-            made = made.t().contiguous() if path == EMBEDDING else made
-            module.weight = nn.Parameter(made, requires_grad=module.weight.requires_grad)
+        kept = {path: cast(nn.Parameter, module.weight) for path, module in chosen.items()}
+        try:
+            for path, module in chosen.items():
+                made = merged_weight(adapter.layers[path], weight_of(module))
+                made = made.t().contiguous() if path == EMBEDDING else made
+                module.weight = nn.Parameter(made, requires_grad=module.weight.requires_grad)
+        except BaseException:  # no memory, or an interrupt: nothing is half merged
+            for path, module in chosen.items():
+                module.weight = kept[path]
+            raise
+        self._kept = kept
         self.merged = adapter
 
     def unmerge(self) -> Adapter:

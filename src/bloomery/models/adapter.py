@@ -189,6 +189,8 @@ def _grouped(
             raise DataError(f"{path}: the model has no such layer {module!r:.120}", hint="is it of another model?")
         if not tensor.is_floating_point() or tensor.dtype.itemsize < 2:
             raise DataError(f"{path}: {key:.120} has dtype {tensor.dtype}, not a floating one")
+        if tensor.dim() == 0 or part in grouped.get(theirs, {}):
+            raise DataError(f"{path}: {key:.120} is a single number, or there twice")
         grouped.setdefault(theirs, {})[part] = tensor
         digest.update(f"{theirs} {part} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.contiguous().view(torch.uint8).numpy().tobytes())

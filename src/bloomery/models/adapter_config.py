@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bloomery.core.errors import DataError
-from bloomery.models.pattern_trial import matches
+from bloomery.models.pattern_trial import matches, matches_each
 from bloomery.models.weights import read_json
 
 FILE = "adapter_config.json"
@@ -130,8 +130,9 @@ class AdapterConfig:
 def _by_pattern(patterns: Mapping[str, float], names: Sequence[str], default: float) -> dict[str, float]:
     """The value of the first pattern that is the end of a name, from a dot on."""
     found: dict[str, float] = {}
-    for pattern, value in patterns.items():
-        for name in _chosen(names, matches(rf"(.*\.)?({pattern})", names)):
+    tried = matches_each([rf"(.*\.)?({pattern})" for pattern in patterns], names) if patterns else []
+    for value, which in zip(patterns.values(), tried, strict=True):
+        for name in _chosen(names, which):
             found.setdefault(name, value)
     return {name: found.get(name, default) for name in names}
 

@@ -22,17 +22,24 @@ _PLAIN = re.compile(r"[\w.\\^$-]*")
 
 
 def matches(pattern: str, names: Sequence[str]) -> list[bool]:
-    """Which names a pattern matches whole, as `re.fullmatch` does. DataError for what is no pattern, or takes too
-    long."""
-    if len(pattern) > MAX_CHARACTERS:
-        raise DataError(f"a pattern of {len(pattern):,} characters", hint=f"at most {MAX_CHARACTERS:,}")
-    try:
-        compiled = re.compile(pattern)
-    except (re.error, OverflowError, RecursionError) as error:
-        raise DataError(f"{pattern!r:.80} is no regular expression: {error}") from None
-    if _PLAIN.fullmatch(pattern):
-        return [compiled.fullmatch(name) is not None for name in names]
-    asked = json.dumps({"pattern": pattern, "names": list(names)})
+    """`matches_each` of one."""
+    return matches_each([pattern], names)[0]
+
+
+def matches_each(patterns: Sequence[str], names: Sequence[str]) -> list[list[bool]]:
+    """Which names each pattern matches whole, as `re.fullmatch` does. DataError for what is no pattern, or if all
+    together take too long."""
+    for pattern in patterns:
+        if len(pattern) > MAX_CHARACTERS:
+            raise DataError(f"a pattern of {len(pattern):,} characters", hint=f"at most {MAX_CHARACTERS:,}")
+        try:
+            re.compile(pattern)
+        except (re.error, OverflowError, RecursionError) as error:
+            raise DataError(f"{pattern!r:.80} is no regular expression: {error}") from None
+    if all(_PLAIN.fullmatch(pattern) for pattern in patterns):
+        return [[re.fullmatch(pattern, name) is not None for name in names] for pattern in patterns]
+    pattern = max(patterns, key=len)
+    asked = json.dumps({"patterns": list(patterns), "names": list(names)})
     command = [sys.executable, "-I", "-S", "-c", _SCRIPT]
     try:
         done = subprocess.run(command, input=asked, capture_output=True, text=True, timeout=SECONDS, check=True)
@@ -41,12 +48,12 @@ def matches(pattern: str, names: Sequence[str]) -> list[bool]:
         raise DataError(f"the pattern {pattern!r:.80} takes more than {SECONDS} s", hint="name the layers") from None
     except (subprocess.CalledProcessError, OSError, ValueError) as error:
         raise DataError(f"the pattern {pattern!r:.80} could not be tried: {error}") from error
-    return [bool(one) for one in found]
+    return [[bool(one) for one in row] for row in found]
 
 
 _SCRIPT = """
 import json, re, sys
 asked = json.load(sys.stdin)
-one = re.compile(asked["pattern"])
-json.dump([one.fullmatch(name) is not None for name in asked["names"]], sys.stdout)
+every = [re.compile(one) for one in asked["patterns"]]
+json.dump([[one.fullmatch(name) is not None for name in asked["names"]] for one in every], sys.stdout)
 """

@@ -213,3 +213,25 @@ def test_mistakes(make: Make, folders: dict[str, Path]):
     next(running)
     with pytest.raises(ConfigError, match="requests are running"):
         model.merge_adapter("red")
+
+
+def test_what_was_asked_for_before_a_merge_is_not_adapted_twice(make: Make):
+    model = make()
+    stream = model.stream(PROMPT, adapter="red", max_new_tokens=4, temperature=0.0)
+    model.merge_adapter("red")
+    with pytest.raises(RequestError, match="merged"):
+        list(stream)
+    model.unmerge_adapter()
+    assert model.generate(PROMPT, adapter="red", max_new_tokens=4, temperature=0.0).token_ids == greedy(
+        model, "red", PROMPT, 4
+    )
+
+
+@pytest.mark.parametrize("config", [{"native": "off"}, {"static_steps": "plain"}, {}])
+def test_a_text_without_an_adapter_has_the_same_bits_beside_one_that_has(make: Make, config: dict[str, str]):
+    model = make(cache_tokens=512, prefix_cache=False, **config)
+    (alone,) = [model.generate(PROMPT, max_new_tokens=24, temperature=0.0, logprobs=0)]
+    beside = together(model, logprobs=0)[1]
+    assert beside.token_ids == alone.token_ids
+    if model.engine.stats().native_steps or config.get("static_steps"):
+        assert beside.logprobs == alone.logprobs

@@ -142,3 +142,22 @@ def test_embeddings_of_several(tmp_path: Path):
         found = decoder(ids.expand(3, -1))
     for mine, due in zip(found, [expected[0], decoder(ids)[0], expected[1]], strict=True):
         torch.testing.assert_close(mine, due, atol=1e-5, rtol=1e-5)
+
+
+def test_a_merge_that_fails_leaves_the_weights_as_they_were(decoder: Decoder, monkeypatch: pytest.MonkeyPatch):
+    paths = [PATH, PATH.replace("down", "up")]
+    layers = {path: _layer(*decoder.get_submodule(path).weight.shape, 3, 0) for path in paths}
+    before = [decoder.get_submodule(path).weight for path in paths]
+    adapted, made = AdaptedDecoder(decoder), []
+
+    def fails_the_second_time(layer: LowRank, weight: torch.Tensor) -> torch.Tensor:
+        made.append(layer)
+        if len(made) == 2:
+            raise MemoryError
+        return merged_weight(layer, weight)
+
+    monkeypatch.setattr("bloomery.models.adapted.merged_weight", fails_the_second_time)
+    with pytest.raises(MemoryError):
+        adapted.merge(Adapter("one", "1", layers, AdapterConfig()))
+    assert adapted.merged is None
+    assert all(decoder.get_submodule(path).weight is weight for path, weight in zip(paths, before, strict=True))

@@ -58,6 +58,10 @@ DAMAGES: dict[str, Damage] = {
     "unexpected tensor 'model.embed_tokens.weight'": lambda t: t.update({"model.embed_tokens.weight": torch.ones(2)}),
     "lora_C' is not supported": lambda t: t.update({f"{ONE}.lora_C": torch.ones(2)}),
     "lora_B.bias' is not supported": lambda t: t.update({f"{ONE}.lora_B.bias": torch.ones(2)}),
+    "is a single number": lambda t: t.update({f"{ONE}.lora_A.weight": torch.tensor(1.0)}),
+    "or there twice": lambda t: t.update(
+        {f"{ONE.replace('model.model.', 'model.', 1)}.lora_A.weight": torch.ones(4, 32)}
+    ),
     "use_dora is not set": lambda t: t.update({f"{ONE}.lora_magnitude_vector": torch.ones(32)}),
 }
 

@@ -238,7 +238,9 @@ def check(decoder: Decoder) -> None:
     kinds = {type(block.mlp) for block in decoder.model.layers} - {FeedForward, GatedFeedForward}  # type: ignore[union-attr]
     attentions = [block.self_attn for block in decoder.model.layers]  # type: ignore[union-attr]
     reason = None
-    if type(decoder) is not Decoder:
+    if any(one.device.type != "cpu" for one in (*decoder.parameters(), *decoder.buffers())):
+        reason = "weights that are not on the CPU"
+    elif type(decoder) is not Decoder:
         reason = f"a {type(decoder).__name__}"
     elif kinds:
         reason = f"a {kinds.pop().__name__}"

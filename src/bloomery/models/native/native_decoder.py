@@ -42,7 +42,7 @@ class NativeDecoder:
         self._describe()
         shares = 1 + self.description.nbytes // _BYTES_OF_A_THREAD
         self.threads, self.spin_nanoseconds = threads or min(torch.get_num_threads(), shares), spin_nanoseconds
-        self._memory: tuple[PagedMemory, dict[str, ctypes.Array[ctypes.c_void_p]]] | None = None
+        self._memory: tuple[weakref.ref[PagedMemory], dict[str, ctypes.Array[ctypes.c_void_p]]] | None = None
 
     @property
     def decoder(self) -> Decoder:
@@ -54,15 +54,18 @@ class NativeDecoder:
     def _describe(self) -> None:
         self.description = Description(self._calls, self.decoder)
         self._weights = [
-            (module._parameters, name, one, one._version)
+            (module._parameters, name, one, None if one.is_inference() else one._version)
             for module in self.decoder.modules()
             for name, one in module._parameters.items()
-            if one is not None and not one.is_inference()
+            if one is not None
         ]
 
     def _changed(self) -> bool:
         """Whether a weight was written to (trained) or replaced (an adapter merged)."""
-        return any(held[name] is not one or one._version != version for held, name, one, version in self._weights)
+        return any(
+            held[name] is not one or (version is not None and one._version != version)
+            for held, name, one, version in self._weights
+        )
 
     def step(self, memory: PagedMemory, rows: Sequence[Rows], token_ids: Sequence[Sequence[int]]) -> Tensor:
         """Read the new tokens of several sequences, whose keys and values are stored: logits (N, V) float32, of all of
@@ -111,7 +114,7 @@ class NativeDecoder:
 
     def _pointers(self, memory: PagedMemory) -> dict[str, ctypes.Array[ctypes.c_void_p]]:
         """Addresses of each layer's keys and values, made once for a memory."""
-        if self._memory is None or self._memory[0] is not memory:
+        if self._memory is None or self._memory[0]() is not memory:
             if memory.keys[0].dtype not in (torch.float32, torch.int8):
                 raise DeviceError(f"the native step reads no keys and values in {memory.keys[0].dtype}")
             columns = {"keys": memory.keys, "values": memory.values}
@@ -121,7 +124,7 @@ class NativeDecoder:
                 name: (ctypes.c_void_p * len(column))(*[tensor.data_ptr() for tensor in column])
                 for name, column in columns.items()
             }
-            self._memory = memory, made
+            self._memory = weakref.ref(memory), made  # it is the engine's, and goes with it
         return self._memory[1]
 
     def _tables(self, rows: Sequence[Rows], positions: Sequence[int]) -> tuple[list[int], list[int], list[Tensor]]:

@@ -98,3 +98,8 @@ def test_without_the_library_it_is_pytorchs(monkeypatch: pytest.MonkeyPatch):
 def test_both_are_timed(calls: ctypes.CDLL):
     model = decoder()
     assert all(ratio > 0 for ratio in measure(NativeDecoder(model)).values())
+
+
+def test_weights_elsewhere_are_left_to_pytorch(calls: ctypes.CDLL):
+    found = trial_of(decoder().to("meta"))
+    assert found.native is None and "not on the CPU" in found.text
