@@ -7,7 +7,7 @@ NATIVE := $(wildcard src/bloomery/models/native/*.h src/bloomery/models/native/*
 CLIENTS := $(VENV)/.clients
 EXPERIMENTS := sequence_bottleneck translation_bottleneck blanks code_bugs pictures heads
 
-.PHONY: demo test check format bench kills experiments results clean clients
+.PHONY: demo test test-unit test-whole check format bench kills experiments results clean clients
 .DEFAULT_GOAL := test
 
 $(INSTALLED): pyproject.toml constraints.txt hatch_build.py $(NATIVE)
@@ -25,8 +25,19 @@ demo: $(INSTALLED)   ## real text to a trained, measured, served model
 
 clients: $(CLIENTS)  ## clients of other languages and environments, for tests/clients
 
+# Two processes, a thread each: most tests wait for one core. With ARGS one process, which has them.
 test: $(CLIENTS)     ## every test
+ifdef ARGS
 	$(BIN)/python -m pytest $(ARGS)
+else
+	$(MAKE) --no-print-directory --keep-going --jobs=2 test-unit test-whole
+endif
+
+test-unit: $(CLIENTS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/unit tests/architecture
+
+test-whole: $(CLIENTS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/clients tests/golden tests/integration
 
 check: $(INSTALLED)  ## lint, types, floors
 	$(BIN)/ruff check .
