@@ -110,7 +110,7 @@ def work(task: dict[str, Any], output: _Output) -> None:
     span = Span(**task["span"])
     guard = LimitedGuard(output, config.extract_seconds, task["resume"], task["refused"])
     output.span = span
-    output.muted = output.muted or task["again"]
+    output.muted = output.muted or task.get("again", False)
     try:
         problems = _Recorder(output)
         for document in read_file(
