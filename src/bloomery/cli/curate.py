@@ -54,22 +54,23 @@ def curate(
     from bloomery.core.errors import ConfigError
 
     set_ = filter_overrides(set_ or [], profile=profile, classifier=classifier, scores=scores)
-    from bloomery.cli import what_if as asked
+    from bloomery.cli import quality
+    from bloomery.cli.what_if import show_what_if
     from bloomery.corpus import CurateConfig
     from bloomery.corpus import curate as curate_stage
 
     if what_if:
-        return asked.show_what_if(what_if, set_, tokenizer, common)
+        return show_what_if(what_if, set_, tokenizer, common)
     settings = read_recipe(recipe, set_)
     if fit_classifier:
-        return asked.fit(sources, fit_classifier, settings, common)
+        return quality.fit(sources, fit_classifier, settings, common)
     if pictures:
         return _curate_pictures(sources, settings, fresh, common)
     config = settings.table("curate", CurateConfig)
     if not 0 <= workers <= _MAX_WORKERS:
         raise ConfigError(f"workers should be from 0 to {_MAX_WORKERS}")
     if score_with:
-        asked.write_scores(sources, config, score_with, label, common)
+        quality.write_scores(sources, config, score_with, label, common)
     given: dict[str, Any] = {"config": config, "workspace": common.workspace(), "fresh": fresh, "workers": workers}
     made = curate_stage(sources or config.sources, **given)
     show_artifact(made, common, _said(made))

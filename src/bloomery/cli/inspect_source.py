@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from bloomery.cli.options import Common, Overrides, RecipeFile, print_json, printable, read_recipe
+from bloomery.cli.options import Common, Overrides, RecipeFile, print_json, read_recipe, shown
 
 if TYPE_CHECKING:
     from bloomery.corpus import Document
@@ -65,8 +65,8 @@ def _data(document: Document, characters: int) -> dict[str, Any]:
 def _show(number: int, document: Document, characters: int) -> None:
     print(f"{number}  {document.source}  ({len(document.text):,} characters)")
     for key, value in document.metadata.items():
-        said = printable(" ".join(str(value).split()))
+        said = shown(" ".join(str(value).split()))
         print(f"   {key}: {said[:110]}" + ("..." if len(said) > 110 else ""))
     lines = [line for line in document.text[:characters].splitlines() if line.strip()]
     for line in lines[:_TEXT_LINES]:
-        print(f"   | {printable(line[:110])}")
+        print(f"   | {shown(line[:110])}")

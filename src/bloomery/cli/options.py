@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from bloomery.core.printable import printable
+
 if TYPE_CHECKING:
     from bloomery.core.artifact import Artifact
     from bloomery.core.recipe import Recipe
@@ -73,9 +75,9 @@ def artifact_data(artifact: Artifact) -> dict[str, Any]:
     }
 
 
-def printable(text: str) -> str:
-    """A stranger's text without what a terminal would obey."""
-    return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)
+def shown(text: str) -> str:
+    """A stranger's text, of several lines, as it may be printed."""
+    return printable(text, keep="\n\t", instead="\ufffd")
 
 
 def show_artifact(artifact: Artifact, common: Common, lines: Sequence[str]) -> None:

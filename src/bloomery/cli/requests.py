@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter, validators
 
-from bloomery.cli.options import Common, print_json, printable
+from bloomery.cli.options import Common, print_json, shown
 from bloomery.core.errors import ConfigError
 from bloomery.core.quantity import Quantity
 
@@ -75,10 +75,10 @@ def show(request: Id, *, common: Common | None = None) -> None:
     for name, value in found.items():
         if name in ("prompts", "answers"):
             for one in value or [{"text": "not kept"}]:
-                print(f"--- {name[:-1]}\n{printable(one['text'])}")
+                print(f"--- {name[:-1]}\n{shown(one['text'])}")
         elif name == "feedback":
             for one in value:
-                comment = printable(one["comment"])
+                comment = shown(one["comment"])
                 print(f"--- feedback of {one['tenant'] or 'nobody'}: {one['score']:+g} {comment}".rstrip())
         elif name == "time":
             print(f"{name:20} {_when(value)}")

@@ -19,6 +19,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from bloomery.core.printable import printable
+
 
 class BloomeryError(Exception):
     """Base of every error that is the user's to mend.
@@ -34,7 +36,7 @@ class BloomeryError(Exception):
     def one_line(self) -> str:
         """The message and the hint on a single line, control characters made visible."""
         text = f"{self.message} ({self.hint})" if self.hint else self.message
-        return "".join(c if c.isprintable() else " " for c in text)
+        return printable(text)
 
 
 class ConfigError(BloomeryError):

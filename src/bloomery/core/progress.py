@@ -16,6 +16,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TextIO
 
 from bloomery.core.events import Event
+from bloomery.core.printable import printable
 from bloomery.core.quantity import Quantity
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ class ProgressView:
         self._live.update(Text(stage.line(bar=True), no_wrap=True, overflow="ellipsis"))
 
     def _print(self, text: str) -> None:
-        line = "".join(c if c.isprintable() else " " for c in text)
+        line = printable(text)
         if self._live is not None:
             self._live.console.print(line, markup=False, highlight=False, soft_wrap=True)
         else:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bloomery.corpus.page import Lines, Page
+from bloomery.corpus.measured_document import Lines, MeasuredDocument
 from bloomery.corpus.rule import Rule
 
 _END_MARKS = (".", "?", "!", '"')
@@ -71,19 +71,19 @@ def bad_words(lines: Lines) -> NDArray[Any] | None:
     return None if bad is None else np.array([bad.search(line) is not None for line in lines.lower], np.int64)
 
 
-def characters(page: Page) -> float:
+def characters(document: MeasuredDocument) -> float:
     """Characters of the page: at most 190,000 (C4, code of TensorFlow Datasets)."""
-    return float(len(page.original.text))
+    return float(len(document.original.text))
 
 
-def language(page: Page) -> float | None:
+def language(document: MeasuredDocument) -> float | None:
     """Probability that the page is in one of the languages wanted (C4 .99, mC4 .70, FineWeb .65)."""
-    return page.given.get("language")
+    return document.given.get("language")
 
 
-def third_longest_line(page: Page) -> float:
+def third_longest_line(document: MeasuredDocument) -> float:
     """Characters of the third longest line: at least 200 (mC4, section 3.1)."""
-    lengths = heapq.nlargest(3, map(len, page.original.lines))
+    lengths = heapq.nlargest(3, map(len, document.original.lines))
     return float(lengths[2]) if len(lengths) == 3 else 0.0
 
 

@@ -12,10 +12,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from bloomery.corpus.code_languages import language_of
 from bloomery.corpus.config import CurateConfig
 from bloomery.corpus.document import Document, readable
 from bloomery.corpus.guard import Refused
-from bloomery.corpus.languages import language_of
 from bloomery.corpus.licenses import spdx_header
 from bloomery.corpus.problems import Problems
 from bloomery.corpus.rows import tolerable

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bloomery.corpus.page import Page
+from bloomery.corpus.measured_document import MeasuredDocument
 from bloomery.corpus.repetition import repeated
 from bloomery.corpus.rule import Rule
 from bloomery.corpus.words import TERMINAL_MARKS
@@ -11,28 +11,28 @@ _MARKS = tuple(sorted(TERMINAL_MARKS))
 _SHORT_CHARACTERS = 30
 
 
-def punctuated_lines(page: Page) -> float:
+def punctuated_lines(document: MeasuredDocument) -> float:
     """Share of lines that end in a mark that ends sentences: at least 0.12 (FineWeb, section 3.6)."""
-    lines = page.now.filled_lines
+    lines = document.now.filled_lines
     return sum(line.endswith(_MARKS) for line in lines) / len(lines) if lines else 0.0
 
 
-def short_lines(page: Page) -> float | None:
+def short_lines(document: MeasuredDocument) -> float | None:
     """Share of lines of at most 30 characters: at most 0.67 (FineWeb, section 3.6)."""
-    lines = page.now.filled_lines
+    lines = document.now.filled_lines
     return sum(len(line) <= _SHORT_CHARACTERS for line in lines) / len(lines) if lines else None
 
 
-def repeated_line_characters(page: Page) -> float | None:
+def repeated_line_characters(document: MeasuredDocument) -> float | None:
     """Share of the characters in lines that are copies of earlier ones: at most 0.01 (FineWeb's code; paper 0.1)."""
-    lines = page.now.filled_lines
-    return repeated(lines)[1] / (len(page.now.text) - page.now.text.count("\n")) if lines else None
+    lines = document.now.filled_lines
+    return repeated(lines)[1] / (len(document.now.text) - document.now.text.count("\n")) if lines else None
 
 
-def line_ends_per_word(page: Page) -> float | None:
+def line_ends_per_word(document: MeasuredDocument) -> float | None:
     """Line ends a word: at most 0.3 (FineWeb's code)."""
-    words = len(page.now.numbers)
-    return page.now.text.count("\n") / words if words else None
+    words = len(document.now.numbers)
+    return document.now.text.count("\n") / words if words else None
 
 
 RULES: tuple[Rule, ...] = (

@@ -10,93 +10,93 @@ from collections.abc import Callable
 
 import numpy as np
 
-from bloomery.corpus.page import Page
+from bloomery.corpus.measured_document import MeasuredDocument
 from bloomery.corpus.repetition import repeated
 from bloomery.corpus.rule import Rule
 
 
-def word_count(page: Page) -> float:
+def word_count(document: MeasuredDocument) -> float:
     """Words that are not only punctuation: from 50 to 100,000 (Gopher, section A.1.1)."""
-    return float(np.count_nonzero(~page.now.column("symbols")))
+    return float(np.count_nonzero(~document.now.column("symbols")))
 
 
-def mean_word_characters(page: Page) -> float | None:
+def mean_word_characters(document: MeasuredDocument) -> float | None:
     """Mean characters of words that are not only punctuation: from 3 to 10 (Gopher, section A.1.1)."""
-    lengths = page.now.column("lengths")[~page.now.column("symbols")]
+    lengths = document.now.column("lengths")[~document.now.column("symbols")]
     return float(lengths.mean()) if len(lengths) else None
 
 
-def hashes_per_word(page: Page) -> float | None:
+def hashes_per_word(document: MeasuredDocument) -> float | None:
     """Hash signs a word: at most 0.1 (Gopher, section A.1.1)."""
-    words = len(page.now.numbers)
-    return page.now.text.count("#") / words if words else None
+    words = len(document.now.numbers)
+    return document.now.text.count("#") / words if words else None
 
 
-def ellipses_per_word(page: Page) -> float | None:
+def ellipses_per_word(document: MeasuredDocument) -> float | None:
     """Ellipses a word, of three dots or one character: at most 0.1 (Gopher, section A.1.1)."""
-    words, text = len(page.now.numbers), page.now.text
+    words, text = len(document.now.numbers), document.now.text
     return (text.count("...") + text.count("…")) / words if words else None
 
 
-def bullet_lines(page: Page) -> float | None:
+def bullet_lines(document: MeasuredDocument) -> float | None:
     """Share of lines that begin with a bullet or hyphen: at most 0.9 (Gopher, section A.1.1)."""
-    lines = page.now.any_lines
+    lines = document.now.any_lines
     return sum(line.lstrip().startswith(("•", "-")) for line in lines) / len(lines) if lines else None
 
 
-def ellipsis_lines(page: Page) -> float | None:
+def ellipsis_lines(document: MeasuredDocument) -> float | None:
     """Share of lines that end in an ellipsis: at most 0.3 (Gopher, section A.1.1)."""
-    lines = page.now.any_lines
+    lines = document.now.any_lines
     return sum(line.rstrip().endswith(("...", "…")) for line in lines) / len(lines) if lines else None
 
 
-def words_with_letters(page: Page) -> float | None:
+def words_with_letters(document: MeasuredDocument) -> float | None:
     """Share of words with a letter in them: at least 0.8 (Gopher, section A.1.1)."""
-    letters = page.now.column("letters")
+    letters = document.now.column("letters")
     return int(np.count_nonzero(letters)) / len(letters) if len(letters) else None
 
 
-def common_words(page: Page) -> float:
+def common_words(document: MeasuredDocument) -> float:
     """How many of the, be, to, of, and, that, have, with occur: at least 2 (Gopher, section A.1.1)."""
-    common = page.now.column("common")
+    common = document.now.column("common")
     return float(int(np.bitwise_or.reduce(common)).bit_count()) if len(common) else 0.0
 
 
-def repeated_paragraphs(page: Page) -> float:
+def repeated_paragraphs(document: MeasuredDocument) -> float:
     """Share of paragraphs that are copies of earlier ones: at most 0.30 (Gopher, table A1)."""
-    paragraphs = page.now.paragraphs
+    paragraphs = document.now.paragraphs
     return repeated(paragraphs)[0] / len(paragraphs)
 
 
-def repeated_paragraph_characters(page: Page) -> float | None:
+def repeated_paragraph_characters(document: MeasuredDocument) -> float | None:
     """Share of the characters in paragraphs that are copies of earlier ones: at most 0.20 (Gopher, table A1)."""
-    return repeated(page.now.paragraphs)[1] / len(page.now.text) if page.now.text else None
+    return repeated(document.now.paragraphs)[1] / len(document.now.text) if document.now.text else None
 
 
-def repeated_lines(page: Page) -> float:
+def repeated_lines(document: MeasuredDocument) -> float:
     """Share of lines that are copies of earlier ones: at most 0.30 (Gopher, table A1)."""
-    lines = page.now.runs_of_lines
+    lines = document.now.runs_of_lines
     return repeated(lines)[0] / len(lines)
 
 
-def repeated_line_characters(page: Page) -> float | None:
+def repeated_line_characters(document: MeasuredDocument) -> float | None:
     """Share of the characters in lines that are copies of earlier ones: at most 0.20 (Gopher, table A1)."""
-    return repeated(page.now.runs_of_lines)[1] / len(page.now.text) if page.now.text else None
+    return repeated(document.now.runs_of_lines)[1] / len(document.now.text) if document.now.text else None
 
 
-def _most_frequent(size: int, most: float) -> Callable[[Page], float | None]:
-    def measure(page: Page) -> float | None:
-        if not page.now.text:
+def _most_frequent(size: int, most: float) -> Callable[[MeasuredDocument], float | None]:
+    def measure(document: MeasuredDocument) -> float | None:
+        if not document.now.text:
             return None
-        return page.now.word_runs.most_frequent_characters(size) / len(page.now.text)
+        return document.now.word_runs.most_frequent_characters(size) / len(document.now.text)
 
     measure.__doc__ = f"Share of the characters in the most frequent {size} words: at most {most} (Gopher, table A1)."
     return measure
 
 
-def _repeated(size: int, most: float) -> Callable[[Page], float | None]:
-    def measure(page: Page) -> float | None:
-        return page.now.word_runs.repeated_characters(size) / len(page.now.text) if page.now.text else None
+def _repeated(size: int, most: float) -> Callable[[MeasuredDocument], float | None]:
+    def measure(document: MeasuredDocument) -> float | None:
+        return document.now.word_runs.repeated_characters(size) / len(document.now.text) if document.now.text else None
 
     measure.__doc__ = (
         f"Share of the characters in runs of {size} words that came before: at most {most} (Gopher, table A1)."

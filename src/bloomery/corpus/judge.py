@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bloomery.corpus.page import Page
+from bloomery.corpus.measured_document import MeasuredDocument
 from bloomery.corpus.rule import Rule
 from bloomery.corpus.words import Vocabulary
 
@@ -52,8 +52,8 @@ class Judge:
     ) -> Verdict:
         """The verdict on a text. `given` holds scores that come from elsewhere: language, karma, classifier, score."""
         self._vocabulary.make_room()
-        page = Page(text, self._vocabulary)
-        page.given.update(given or {})
+        document = MeasuredDocument(text, self._vocabulary)
+        document.given.update(given or {})
         scores: dict[str, float | None] = {}
         taken: dict[str, tuple[int, int]] = {}
         lines: dict[str, NDArray[Any] | None] = {}
@@ -61,32 +61,32 @@ class Judge:
         by: Rule | None = None
         for rule in self.rules:
             if rule.drops == "line" or rule.reads == "lines":
-                page.lines.bad_words = bad_words
-                values: NDArray[Any] | None = rule.measure(page.lines)  # type: ignore[arg-type,assignment]
+                document.lines.bad_words = bad_words
+                values: NDArray[Any] | None = rule.measure(document.lines)  # type: ignore[arg-type,assignment]
                 lines[rule.name] = values
                 if rule.drops == "line" and values is not None:
-                    taken[rule.name] = _take_lines(page, ~rule.keeps(values))
+                    taken[rule.name] = _take_lines(document, ~rule.keeps(values))
                     continue
-                score = None if values is None else float(values[page.lines.alive].sum())
+                score = None if values is None else float(values[document.lines.alive].sum())
             else:
-                page.settle()
-                key = rule.measure, page.turn
+                document.settle()
+                key = rule.measure, document.turn
                 if key not in measured:
-                    measured[key] = rule.measure(page)  # type: ignore[arg-type,assignment]
+                    measured[key] = rule.measure(document)  # type: ignore[arg-type,assignment]
                 score = measured[key]
             scores[rule.name] = score
             if by is None and not rule.keeps(score):
                 by = rule
-        page.settle()
+        document.settle()
         if lines:
-            lines["characters"] = np.fromiter(map(len, page.lines.lines), np.int64, len(page.lines.lines))
-        return Verdict(page.now.text, by, scores, taken, lines)
+            lines["characters"] = np.fromiter(map(len, document.lines.lines), np.int64, len(document.lines.lines))
+        return Verdict(document.now.text, by, scores, taken, lines)
 
 
-def _take_lines(page: Page, dropped: NDArray[np.bool_]) -> tuple[int, int]:
+def _take_lines(document: MeasuredDocument, dropped: NDArray[np.bool_]) -> tuple[int, int]:
     """(lines, their characters) that a rule takes of those left."""
-    lines = page.lines
+    lines = document.lines
     dropped = dropped & lines.alive
-    page.take_lines(dropped)
+    document.take_lines(dropped)
     places = dropped.nonzero()[0].tolist()
     return len(places), sum(len(lines.lines[place]) for place in places)

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from bloomery.core.errors import ConfigError, nearest
 from bloomery.corpus import c4, fineweb, gopher, sequence_rules, source_code
-from bloomery.corpus.page import Page
+from bloomery.corpus.measured_document import MeasuredDocument
 from bloomery.corpus.rule import Rule
 
 
-def karma(page: Page) -> float | None:
+def karma(document: MeasuredDocument) -> float | None:
     """The highest score of a link to the page, 0 without any: at least 3 (WebText, GPT-2's paper, section 2.1)."""
-    return page.given.get("karma")
+    return document.given.get("karma")
 
 
-def classifier(page: Page) -> float | None:
+def classifier(document: MeasuredDocument) -> float | None:
     """Probability that the page is good, by the classifier given: at least 0.5 (our own)."""
-    return page.given.get("classifier")
+    return document.given.get("classifier")
 
 
-def given_score(page: Page) -> float | None:
+def given_score(document: MeasuredDocument) -> float | None:
     """The document's score in the file of scores given: at least 0.5 (our own)."""
-    return page.given.get("score")
+    return document.given.get("score")
 
 
 CLASSIFIER = Rule(name="classifier", measure=classifier, keep=">=", threshold=0.5, reads="given")

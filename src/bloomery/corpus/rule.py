@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bloomery.core.errors import ConfigError, nearest
-from bloomery.corpus.page import Lines, Page
+from bloomery.corpus.measured_document import Lines, MeasuredDocument
 
 OFF = "off"
 
@@ -29,7 +29,7 @@ class Rule:
     """
 
     name: str
-    measure: Callable[[Page], float | None] | Callable[[Lines], NDArray[Any] | None]
+    measure: Callable[[MeasuredDocument], float | None] | Callable[[Lines], NDArray[Any] | None]
     keep: Literal[">=", "<="]
     threshold: float
     drops: Literal["document", "line"] = "document"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bloomery.corpus.page import Page
+from bloomery.corpus.measured_document import MeasuredDocument
 from bloomery.corpus.rule import Rule
 
 _NUCLEOTIDES = frozenset("ACGTUNRYSWKMBDHV")
@@ -16,9 +16,9 @@ _RESIDUES = frozenset("ABCDEFGHIKLMNOPQRSTUVWXYZ")  # with the ambiguous B, Z an
 _WINDOW = 64
 
 
-def _sequence(page: Page) -> str:
+def _sequence(document: MeasuredDocument) -> str:
     """The letters of a sequence: FASTA's header lines, white space, gaps and stops left out, in upper case."""
-    lines = (line for line in page.now.any_lines if not line.startswith((">", ";")))
+    lines = (line for line in document.now.any_lines if not line.startswith((">", ";")))
     return "".join("".join(lines).split()).translate({ord("-"): None, ord("*"): None, ord("."): None}).upper()
 
 
@@ -27,29 +27,29 @@ def _is_nucleotide(sequence: str) -> bool:
     return sum(map(sequence.count, "ACGTUN")) >= 0.9 * len(sequence)
 
 
-def residues(page: Page) -> float:
+def residues(document: MeasuredDocument) -> float:
     """Letters of the sequence: at least 20 (shorter ones have no k-mers to learn from; our own)."""
-    return float(len(_sequence(page)))
+    return float(len(_sequence(document)))
 
 
-def foreign(page: Page) -> float | None:
+def foreign(document: MeasuredDocument) -> float | None:
     """Share of characters that are in neither IUPAC alphabet: none (IUPAC-IUB 1984 and 1985)."""
-    sequence = _sequence(page)
+    sequence = _sequence(document)
     if not sequence:
         return None
     alphabet = _NUCLEOTIDES if _is_nucleotide(sequence) else _RESIDUES
     return sum(letter not in alphabet for letter in sequence) / len(sequence)
 
 
-def unknown(page: Page) -> float | None:
+def unknown(document: MeasuredDocument) -> float | None:
     """Share of residues that are unknown, N of nucleotides and X of proteins: at most 0.05 (our own)."""
-    sequence = _sequence(page)
+    sequence = _sequence(document)
     return sequence.count("N" if _is_nucleotide(sequence) else "X") / len(sequence) if sequence else None
 
 
-def low_complexity(page: Page) -> float | None:
+def low_complexity(document: MeasuredDocument) -> float | None:
     """Share of windows of 64 letters with a DUST score above 2, which dustmasker masks: at most 0.5 (our own)."""
-    codes = np.frombuffer(_sequence(page).encode("ascii", "replace"), np.uint8).astype(np.int64)
+    codes = np.frombuffer(_sequence(document).encode("ascii", "replace"), np.uint8).astype(np.int64)
     triplets = codes[:-2] * 65536 + codes[1:-1] * 256 + codes[2:] if len(codes) > 2 else codes[:0]
     if not len(triplets):
         return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from bloomery.corpus.page import Page
+from bloomery.corpus.measured_document import MeasuredDocument
 from bloomery.corpus.rule import Rule
 
 _GENERATED = re.compile(
@@ -14,31 +14,31 @@ _FIRST_LINES = 5
 _HEAD_CHARACTERS = 100
 
 
-def longest_line(page: Page) -> float:
+def longest_line(document: MeasuredDocument) -> float:
     """Characters of the longest line: at most 1,000 (Codex, arXiv:2107.03374, section 3.1)."""
-    return float(max(map(len, page.now.any_lines), default=0))
+    return float(max(map(len, document.now.any_lines), default=0))
 
 
-def mean_line(page: Page) -> float:
+def mean_line(document: MeasuredDocument) -> float:
     """Mean characters a line: at most 100 (Codex, arXiv:2107.03374, section 3.1)."""
-    lines = page.now.any_lines
+    lines = document.now.any_lines
     return sum(map(len, lines)) / len(lines) if lines else 0.0
 
 
-def letters(page: Page) -> float | None:
+def letters(document: MeasuredDocument) -> float | None:
     """Share of characters that are letters: at least 0.25 (StarCoder, arXiv:2305.06161, section 3.2)."""
-    text = page.now.text
+    text = document.now.text
     return sum(map(str.isalpha, text)) / len(text) if text else None
 
 
-def generated(page: Page) -> float:
+def generated(document: MeasuredDocument) -> float:
     """1 if the first five lines say that a program wrote the file, else 0 (Codex, arXiv:2107.03374, section 3.1)."""
-    return float(any(_GENERATED.search(line) for line in page.now.any_lines[:_FIRST_LINES]))
+    return float(any(_GENERATED.search(line) for line in document.now.any_lines[:_FIRST_LINES]))
 
 
-def xml(page: Page) -> float:
+def xml(document: MeasuredDocument) -> float:
     """1 if an XML declaration stands in the first 100 characters, else 0 (StarCoder, arXiv:2305.06161, section 3.2)."""
-    return float("<?xml version=" in page.now.text[:_HEAD_CHARACTERS])
+    return float("<?xml version=" in document.now.text[:_HEAD_CHARACTERS])
 
 
 RULES: tuple[Rule, ...] = (

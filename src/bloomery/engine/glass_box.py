@@ -93,7 +93,7 @@ class GlassBox:
         ids, targets = self._encode(text), self._encode_target(target)
         cross = cross or isinstance(self.model, RecurrentSeq2Seq)  # it has no other
         stack, names = self._stack(cross, targets)
-        number = _place("layer", layer, len(names))
+        number = place_of("layer", layer, len(names))
         with capture(self.model, [names[number]]) as looks:
             self._run(ids, targets)
         look = looks[names[number]]
@@ -172,7 +172,7 @@ class GlassBox:
         with residuals(self.model) as found:
             self._run(ids, targets)
         tokens = self._tokens(ids) if targets is None else self._tokens(targets, tokenizer)
-        place = _place("position", position, len(tokens))
+        place = place_of("position", position, len(tokens))
         known = min(tokenizer.vocab_size, embedding_of(self.model).size(0))
         rows = [lens(self.model, one[0, place]).float().log_softmax(dim=-1)[:known] for one in found]
         answer = int(rows[-1].argmax())
@@ -317,7 +317,7 @@ def view_of(
     """The view of one head: `asking` are what looks, `seen` what is looked at. RequestError for a head or query that
     is not there."""
     _, heads, length, _ = look.shape
-    head, query = _place("head", at.head, heads), _place("query", at.query, length)
+    head, query = place_of("head", at.head, heads), place_of("query", at.query, length)
     module = look.module if isinstance(look, AttentionLook) else None
     row = look.row(head, query)
     served = look.served[0, query] if isinstance(look, AttentionLook) else row.head_output
@@ -362,7 +362,8 @@ def token_label(tokenizer: Tokenizer, index: int) -> str:
         return f"<{data.hex(' ')}>"
 
 
-def _place(word: str, value: int, size: int) -> int:
+def place_of(word: str, value: int, size: int) -> int:
+    """A number that may count from the end, counted from the start. RequestError for a place that is not there."""
     if not -size <= value < size:
         raise RequestError(f"there is no {word} {value}", hint=f"0 to {size - 1:,}, or -1 for the last", param=word)
     return value % size

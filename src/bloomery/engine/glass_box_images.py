@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from bloomery.core.errors import RequestError
-from bloomery.engine.glass_box import GlassBox, Where, view_of
+from bloomery.engine.glass_box import GlassBox, Where, place_of, view_of
 from bloomery.engine.glass_views import AttentionView, NeighboursView, TokenAt
 from bloomery.engine.vision_language_model import VisionLanguageModel
 from bloomery.models.clip import Clip
@@ -80,12 +80,11 @@ class SeeingGlassBox(GlassBox):
         else:
             stack, asking = "text_model.layers.self_attn", self._tokens(self._text_ids(text))
         names = stacks(model)[stack]
-        if not -len(names) <= layer < len(names):
-            raise RequestError(f"there is no layer {layer}", hint=f"0 to {len(names) - 1:,}, or -1 for the last")
-        with capture(model, [names[layer]]) as looks:
+        number = place_of("layer", layer, len(names))
+        with capture(model, [names[number]]) as looks:
             self._see(image, asking, tower=cross)
-        at = Where(model=self.name, stack=stack, layer=layer % len(names), layers=len(names), head=head, query=query)
-        return view_of(looks[names[layer]], at, asking, asking, vectors=vectors, grid_limit=grid_limit)
+        at = Where(model=self.name, stack=stack, layer=number, layers=len(names), head=head, query=query)
+        return view_of(looks[names[number]], at, asking, asking, vectors=vectors, grid_limit=grid_limit)
 
     def neighbours(self, token: str | int, *, top: int = 10) -> NeighboursView:
         """As `GlassBox.neighbours`, of LLaVA. RequestError for the others."""

@@ -1,7 +1,8 @@
 """Runner: computes a plan: prompts part by part, then one step of all sequences that decode.
 
 A part of a prompt is computed by itself, with no row of another sequence in its products; the sequences that decode
-are one batch. This module does not know who is next (see `scheduler`) nor what is chosen (see `sampling`).
+are one batch, or two where some have adapters or guesses and steps are native or static. This module does not know who
+is next (see `scheduler`) nor what is chosen (see `sampling`).
 """
 
 from __future__ import annotations
@@ -48,8 +49,8 @@ class Runner:
         native: NativeDecoder | None = None,
         static: StaticSteps | None = None,
     ) -> None:
-        """`native` makes the steps of all sequences that decode without an adapter, and `static` those in which
-        everybody decodes one token: which path a sequence takes must not depend on who else is there."""
+        """Without an adapter, `native` makes the steps of texts that decode, or `static` those of one token: which of
+        them a text takes must not depend on who else is there."""
         self.decoder, self.memory, self.block_size = decoder, memory, block_size
         self.native, self.static = native, static
         self.device = next(decoder.parameters()).device
@@ -83,30 +84,33 @@ class Runner:
     def step(
         self, parts: Sequence[Sequence[int]], places: Sequence[tuple[Table, int]], adapters: Sequence[Any]
     ) -> Tensor:
-        """`read` and `logits` of it; natively, if that is how this model decodes, for all that have no adapter."""
+        """`read` and `logits` of it, in one batch or two: texts whose steps are native or static, and the others."""
         fast = [self._is_fast(part, adapter) for part, adapter in zip(parts, adapters, strict=True)]
-        plain = [at for at, is_fast in enumerate(fast) if is_fast]
-        other = [at for at, is_fast in enumerate(fast) if not is_fast]
-        made: dict[int, Tensor] = {}
-        for chosen, is_fast in ((plain, True), (other, False)):
-            if not chosen:
-                continue
+        made: list[Tensor] = [torch.empty(0)] * len(parts)
+        for kind in set(fast):
+            chosen = [at for at, one in enumerate(fast) if one is kind]
             mine, where = [parts[at] for at in chosen], [places[at] for at in chosen]
-            if is_fast and self.native is not None:
-                found = self.native.step(self.memory, self._placed(mine, where), mine)
-            elif is_fast and self.static is not None:
-                found = self.static.logits([part[0] for part in mine], self._placed(mine, where))
+            if kind:
+                found = self._fast_step(mine, where)
             else:
                 with adapted_rows([(adapters[at], len(parts[at])) for at in chosen]):
                     found = self.logits(self.read(mine, where))
             if len(chosen) == len(parts):
                 return found
-            made.update(zip(chosen, found.split([len(part) for part in mine]), strict=True))
-        return torch.cat([made[at] for at in range(len(parts))])
+            for at, rows in zip(chosen, found.split([len(part) for part in mine]), strict=True):
+                made[at] = rows
+        return torch.cat(made)
 
     def _is_fast(self, part: Sequence[int], adapter: Any) -> bool:
         """Whether a text's step is native or static: a matter of the text alone."""
         return not adapter and (self.native is not None or (self.static is not None and len(part) == 1))
+
+    def _fast_step(self, parts: Sequence[Sequence[int]], places: Sequence[tuple[Table, int]]) -> Tensor:
+        rows = self._placed(parts, places)
+        if self.native is not None:
+            return self.native.step(self.memory, rows, parts)
+        assert self.static is not None
+        return self.static.logits([part[0] for part in parts], rows)
 
     def read(
         self, parts: Sequence[Sequence[int]], places: Sequence[tuple[Table, int]], embeds: Tensor | None = None

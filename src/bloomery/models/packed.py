@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from abc import ABC, abstractmethod
 from typing import Any, NamedTuple
 
 import torch
@@ -48,7 +49,7 @@ class Stored(NamedTuple):
     bits: int
 
 
-class PackedLinear(nn.Module):
+class PackedLinear(nn.Module, ABC):
     """x (..., I) float32 -> (..., O) float32, as nn.Linear does it; forward only.
 
     `format` is what it is in, `asked` what was asked for, `fallback` why that is another, if it is.
@@ -65,22 +66,22 @@ class PackedLinear(nn.Module):
         super().train(False)
 
     @property
+    @abstractmethod
     def weight(self) -> Tensor:
         """(O, I) float32, computed anew: what the packed weights stand for."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def nbytes(self) -> int:
         """Bytes that the packed weights take."""
-        raise NotImplementedError
 
+    @abstractmethod
     def stored(self) -> Stored:
         """What it keeps, for another operator: exactly the numbers that it multiplies with."""
-        raise NotImplementedError
 
+    @abstractmethod
     def tolerance(self, x: Tensor) -> float:
         """The largest relative error that the operator's own arithmetic explains, beside `weight` in float32."""
-        raise NotImplementedError
 
     def train(self, mode: bool = True) -> PackedLinear:
         if mode:
@@ -323,6 +324,9 @@ class HalfLinear(PackedLinear):
     def forward(self, x: Tensor) -> Tensor:
         out = F.linear(x.to(self._half.dtype), self._half).to(x.dtype)
         return out if self.bias is None else out + self.bias
+
+    def stored(self) -> Stored:
+        return Stored(self.weight, None, self.bias, 32)  # float32 holds either half-precision type exactly
 
     @property
     def weight(self) -> Tensor:

@@ -19,7 +19,7 @@ This module does not know ports, processes or signals (see `serve`).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -75,12 +75,28 @@ def build_app(
         raise ConfigError("a server needs at least one model")
     config = config or ServeConfig()
     service = Service(shelf, workspace, config)
+
+    async def close() -> None:
+        service.close()
+
+    return assembled(service, _Routes(service).add_to, close, config, workspace)
+
+
+def assembled(
+    service: Any,
+    add_routes: Callable[[FastAPI], None],
+    close: Callable[[], Awaitable[None]],
+    config: ServeConfig,
+    workspace: Workspace | None,
+) -> FastAPI:
+    """An application of these routes, guarded, with the audit log; `service` has a drain, `close` is awaited at the
+    end."""
     audit = open_audit_log(config, workspace)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
-        service.close()
+        await close()
         if audit is not None:
             audit.close()
 
@@ -88,7 +104,7 @@ def build_app(
     app = FastAPI(title="bloomery", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan)
     app.state.service = service
     app.router.route_class = LargeBodyRoute
-    _Routes(service).add_to(app)
+    add_routes(app)
     guard_app(app, config, service.drain, audit)
     return app
 

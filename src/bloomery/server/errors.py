@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from bloomery.core.errors import BloomeryError, RequestError
+from bloomery.core.printable import printable
 
 log = logging.getLogger("bloomery.server")
 _MAX_MESSAGE_CHARACTERS = 500
@@ -130,5 +131,4 @@ def _type(status: int) -> str:
 
 
 def _sound(text: str) -> str:
-    line = "".join(c if c.isprintable() else " " for c in text[:_MAX_MESSAGE_CHARACTERS])
-    return line.encode("utf-8", "replace").decode("utf-8")
+    return printable(text[:_MAX_MESSAGE_CHARACTERS]).encode("utf-8", "replace").decode("utf-8")

@@ -12,23 +12,21 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing
 from typing import Any
 
 from fastapi import FastAPI, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from bloomery import __version__
 from bloomery.core.errors import RequestError, nearest
 from bloomery.core.workspace import Workspace
 from bloomery.server import chat, completions, embeddings, store_routes, tokenizing
-from bloomery.server.app import guard_app, open_audit_log
+from bloomery.server.app import assembled
 from bloomery.server.config import ServeConfig
 from bloomery.server.drain import Drain
 from bloomery.server.embeddings import EmbeddingsBody
 from bloomery.server.errors import describe
-from bloomery.server.large_bodies import LargeBodyRoute
 from bloomery.server.metrics import Metrics
 from bloomery.server.passed import PassedRequest, checked_body, most_new_tokens
 from bloomery.server.record import Reader, ledger_reader
@@ -131,21 +129,7 @@ def build_upstream_app(
     """The application over a process that has been started. MissingExtraError without httpx."""
     config = config or ServeConfig()
     service = UpstreamService(process, models, workspace, config)
-    audit = open_audit_log(config, workspace)
-
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        yield
-        await service.close()
-        if audit is not None:
-            audit.close()
-
-    app = FastAPI(title="bloomery", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan)
-    app.state.service = service
-    app.router.route_class = LargeBodyRoute
-    _Routes(service).add_to(app)
-    guard_app(app, config, service.drain, audit)
-    return app
+    return assembled(service, _Routes(service).add_to, service.close, config, workspace)
 
 
 class _Routes:

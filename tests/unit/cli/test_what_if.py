@@ -1,4 +1,4 @@
-"""`bloomery curate --profile`, `--what-if` and `--fit-classifier`."""
+"""`bloomery curate --profile` and `--what-if`."""
 
 from __future__ import annotations
 
@@ -61,14 +61,3 @@ def test_mistakes_are_one_line(call, source: Path, tmp_path: Path):
     )
     assert "email" in call.mistake("curate", str(source), "--set", "personal.emial=mask", *home)
     assert "thresholds" in call.mistake("curate", "--what-if", "x", "--set", "curate.split=hash", *home)
-
-
-def test_a_classifier_is_fitted_and_used(call, source: Path, tmp_path: Path):
-    pytest.importorskip("sklearn")
-    home = ("--home", str(tmp_path / "h"), "--quiet")
-    measured = json.loads(call("curate", str(source), "--fit-classifier", str(tmp_path / "c"), "--json", *home).out)
-    assert measured["texts"] == 40 and "reliability" in measured
-    made = call(
-        "curate", str(source), "--classifier", str(tmp_path / "c"), "--set", "rules.classifier=0.0", "--json", *home
-    )
-    assert json.loads(made.out)["metrics"]["dropped"] == {}

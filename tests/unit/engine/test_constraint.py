@@ -19,7 +19,6 @@ from scipy.stats import chisquare
 
 from bloomery.core.errors import RequestError
 from bloomery.engine import LanguageModel
-from bloomery.engine import constraint as module
 from bloomery.engine.constraint import Constraint, constraint_for
 from bloomery.engine.params import SamplingParams
 from bloomery.engine.sampling import Sampler
@@ -401,12 +400,6 @@ def test_forced_tokens(tiny: LanguageModel):
     assert constraint_for({"regex": "a|b"}, tiny.tokenizer).forced() == []
 
 
-def test_a_token_that_is_not_allowed_is_refused(tiny: LanguageModel):
-    constraint = constraint_for({"choice": ["a"]}, tiny.tokenizer)
-    with pytest.raises(RequestError, match="cannot go on"):
-        constraint.advance(tiny.tokenizer.encode("b")[0])
-
-
 def test_special_tokens_are_no_text(tiny: LanguageModel):
     mask = constraint_for({"regex": r"(.|\n)*"}, tiny.tokenizer).allowed()
     specials = {i for i in tiny.tokenizer.special_ids if mask[i]}
@@ -441,37 +434,6 @@ def test_threads_share_a_compiled_grammar(tiny: LanguageModel):
         thread.join()
     for seed in texts:
         assert texts[seed] == wander(constraint_for(spec, tiny.tokenizer), tiny.tokenizer, seed)[0]
-
-
-@pytest.mark.parametrize(
-    ("given_spec", "what"),
-    [
-        ({"regex": "a(b"}, "unclosed group"),
-        ({"regex": "(?=a)b"}, "look-around"),
-        ({"regex": r"(a)\1"}, "backreferences"),
-        ({"grammar": "start: nothing"}, "unknown name"),
-        ({"grammar": "start: start"}, "allows no text"),
-        ({"json_schema": False}, "schema is false"),
-        ({"json_schema": {"type": "string", "format": "int32"}}, "int32"),
-        ({"json_schema": {"$ref": "#/$defs/x"}}, "/$defs/x"),
-        ({"json_schema": {"$ref": "#/$defs/x", "$defs": {"x": {"$ref": "#/$defs/x"}}}}, "allows no text"),
-        ({"json_schema": {"oneOf": [{"type": "integer"}, {"minimum": 2}]}}, "oneOf"),
-        ({"json_schema": {"allOf": [{"type": "string"}, {"type": "null"}]}}, "incompatible"),
-    ],
-    ids=str,
-)
-def test_what_cannot_be_compiled_is_a_request_error(tiny: LanguageModel, given_spec: Any, what: str):
-    with pytest.raises(RequestError, match=re.escape(what)) as caught:
-        constraint_for(given_spec, tiny.tokenizer)
-    assert caught.value.param == "constraint" and "\n" not in caught.value.one_line()
-
-
-def test_a_bomb_is_ended(tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch):
-    """These patterns take minutes to intersect."""
-    monkeypatch.setattr(module, "MAX_COMPILE_SECONDS", 2)
-    bomb = {"allOf": [{"type": "string", "pattern": f".*a.{{{i}}}b"} for i in range(2, 20)]}
-    with pytest.raises(RequestError, match="longer than 2 seconds"):
-        constraint_for({"json_schema": bomb}, tiny.tokenizer)
 
 
 LEAF = st.sampled_from(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bloomery.corpus.languages import language_of
+from bloomery.corpus.code_languages import language_of
 
 
 @pytest.mark.parametrize(

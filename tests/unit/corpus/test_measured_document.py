@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bloomery.corpus.page import Lines, Page
+from bloomery.corpus.measured_document import Lines, MeasuredDocument
 from bloomery.corpus.words import Vocabulary, split_words
 
 
@@ -41,16 +41,16 @@ def test_citation_marks_go_and_lines_are_stripped():
 
 def test_a_page_becomes_what_lines_are_left():
     vocabulary = Vocabulary()
-    page = Page("one two\nthree\nfour five", vocabulary)
-    page.take_lines(np.array([False, True, False]))
-    page.settle()
-    assert page.now.text == "one two\nfour five" and page.original.text.count("\n") == 2
-    assert page.now.numbers.tolist() == vocabulary.numbers_of("one two four five")
-    assert len(page.now.numbers) == len(split_words(page.now.text))
+    document = MeasuredDocument("one two\nthree\nfour five", vocabulary)
+    document.take_lines(np.array([False, True, False]))
+    document.settle()
+    assert document.now.text == "one two\nfour five" and document.original.text.count("\n") == 2
+    assert document.now.numbers.tolist() == vocabulary.numbers_of("one two four five")
+    assert len(document.now.numbers) == len(split_words(document.now.text))
 
 
 def test_kinds_of_lines():
-    text = Page("a\n\n b\u2028c\n\n\n", Vocabulary()).now
+    text = MeasuredDocument("a\n\n b\u2028c\n\n\n", Vocabulary()).now
     assert text.lines == ["a", "", " b\u2028c", "", "", ""]
     assert text.filled_lines == ["a", " b\u2028c"]
     assert text.any_lines == ["a", "", " b", "c", "", ""]

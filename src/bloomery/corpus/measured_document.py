@@ -1,4 +1,4 @@
-"""Page: one document as its rules see it, each view of it made once.
+"""MeasuredDocument: one document as its rules see it, each view of it made once.
 
 Rules on lines take lines away as they go; rules after them see what is left. This module does not know rules.
 """
@@ -134,7 +134,7 @@ class Lines:
         return np.array(kept, np.int64)
 
 
-class Page:
+class MeasuredDocument:
     """A document while its rules are applied: `now` is its text after the rules on lines so far."""
 
     def __init__(self, text: str, vocabulary: Vocabulary, metadata: Mapping[str, Any] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Languages: the programming language of a file, by its name, its suffix, else its first line.
+"""Code languages: the programming language of a file, by its name, its suffix, else its first line.
 
 Names are those that GitHub's Linguist gives. This module does not know files.
 """

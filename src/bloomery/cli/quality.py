@@ -1,0 +1,68 @@
+"""`bloomery curate --fit-classifier` and `--score-with`: classifiers of quality, fitted and asked.
+
+This module does not know how they are fitted, nor what rules make of their scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from bloomery.cli.options import Common, print_json
+from bloomery.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from bloomery.core.recipe import Recipe
+
+
+def fit(sources: tuple[str, ...], folder: str, settings: Recipe, common: Common) -> None:
+    """Fit a classifier on labelled texts and say how it did on texts it had not seen."""
+    from bloomery.corpus import CurateConfig
+    from bloomery.corpus.classifier import fit_classifier
+
+    config = settings.table("curate", CurateConfig)
+    labelled = list(_labelled(sources, config))
+    model = fit_classifier([text for text, _ in labelled], [good for _, good in labelled])
+    model.save(folder)
+    if common.json:
+        print_json({"folder": folder, **model.measured})
+        return
+    said = model.measured
+    print(f"{folder}: of {said['texts']:,} texts, {said['good']:,} good; on texts it was not fitted on:")
+    print(f"  area under the curve {said['area_under_curve']:.4f}, accuracy {said['accuracy']:.4f}")
+    print(f"  calibration error {said['calibration_error']:.4f} (before: {said['calibration_error_before']:.4f})")
+    for row in said["reliability"]:
+        share = f"said {row['probability']:.3f}, are good {row['good']:.3f}"
+        print(f"  {row['from']:.1f} to {row['to']:.1f}: {row['count']:,} texts, {share}")
+
+
+def write_scores(sources: tuple[str, ...], config: Any, model: str, label: str, common: Common) -> None:
+    """Write the table that `config.filter.scores` names, by a classifier of ours."""
+    from dataclasses import replace
+
+    from bloomery.corpus.problems import Problems
+    from bloomery.corpus.sources import read_sources
+    from bloomery.engine import load
+    from bloomery.engine.document_scores import score_documents
+
+    if not config.filter.scores:
+        raise ConfigError("--score-with needs a table to write", hint="--scores FILE.jsonl")
+    config = replace(config, sources=sources or config.sources)
+    loaded = load(model, workspace=common.workspace())
+    score_documents(loaded, read_sources(config, Problems()), config.filter.scores, label=label)
+
+
+def _labelled(sources: tuple[str, ...], config: Any) -> Iterator[tuple[str, bool]]:
+    from dataclasses import replace
+
+    from bloomery.corpus.problems import Problems
+    from bloomery.corpus.sources import read_sources
+
+    if not sources:
+        raise ConfigError("no labelled texts", hint="bloomery curate LABELS.jsonl --fit-classifier FOLDER")
+    fields = (*config.metadata_fields, "label")
+    for document in read_sources(replace(config, sources=sources, metadata_fields=fields), Problems()):
+        label = document.metadata.get("label")
+        if label not in (0, 1):
+            raise ConfigError(f"{document.source}: the label is {label!r}, not 0 or 1", hint="a field called label")
+        yield document.text, bool(label)
