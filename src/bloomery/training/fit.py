@@ -200,7 +200,7 @@ def _steps(
     seconds = seconds_a_step(objective, config, device, precision)
     steps = max(1, int(config.minutes * 60 * _RESERVE / seconds))
     write_durably(path, json.dumps({"steps": steps, "seconds_a_step": seconds}).encode())
-    run.event("plan", steps=steps, seconds_a_step=seconds)
+    run.event("pace", steps=steps, seconds_a_step=seconds)
     run.note(f"{seconds:.3g} s a step: {steps:,} steps fit into {config.minutes:g} minutes")
     return steps
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
+
 import pytest
 import torch
 
 from bloomery.core.errors import ConfigError
+from bloomery.core.progress import ProgressView
 from bloomery.core.run import Run
 from bloomery.core.stage import StageInputs
 from bloomery.core.workspace import Workspace
@@ -52,6 +55,15 @@ def test_epochs_become_steps(tmp_path):
     assert done.metrics["steps"] == 12
     with pytest.raises(ConfigError, match="epochs of this data"):
         _fit(tmp_path, FitConfig(epochs=1.0, device="cpu"))
+
+
+def test_minutes_become_steps_that_are_shown(tmp_path):
+    shown = io.StringIO()
+    workspace = Workspace(tmp_path, listeners=[ProgressView(stream=shown)])
+    with Run(workspace, StageInputs(stage="test", config={})) as run:
+        done = fit(run, _objective(), FitConfig(minutes=0.01, batch_rows=8, device="cpu", validations=0))
+    assert done.metrics["steps"] > 1
+    assert f"{done.metrics['steps']:,} steps fit into 0.01 minutes" in shown.getvalue()
 
 
 def test_large_gradients_are_scaled_down(tmp_path):
