@@ -3,7 +3,7 @@
     python experiments/heads.py [--steps N] [--seeds N]
 
 Trains models of one and two layers (Llama's architecture, 64 wide, 4 heads a layer) on passages of the standard
-library's Python source and, in turn with them, a few of its names at random, said twice: text in which looking back
+library's Python source and, in turn with them, random letters and digits, said twice: text in which looking back
 pays. Measures each head's induction score as training goes on: the attention from a token of a random sequence's
 second half to the token after its first occurrence (Olsson et al., arXiv 2209.11895), and the loss on that half beside
 the loss on the first. One layer cannot do it: a head that copies needs one before it that moved the previous token.
@@ -13,7 +13,7 @@ What this does not know: whether the same heads do it in real text.
 from __future__ import annotations
 
 import argparse
-import re
+import string
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,39 +28,45 @@ LAYERS, HIDDEN, HEADS = (1, 2), 64, 4
 VOCABULARY, CONTEXT, BATCH = 512, 128, 16
 LOOKS = 30
 PASSAGE = 200
+CHARACTERS = string.ascii_letters + string.digits
+REPEATED = 2
+"""Random texts after each passage."""
+LOOKED_AT = 32
+"""Random characters that come twice when the heads are looked at."""
 
 
 def documents() -> Iterator[str]:
-    """Passages of source, and after each one some of its sources' names at random, said twice."""
-    rng, sources = np.random.default_rng(0), stdlib_sources()
-    names = sorted({name for text in sources for name in re.findall(r"[a-z_]{3,12}", text)})
-    for text in sources:
+    """Passages of source, and after each one random characters, each once, and the same again."""
+    rng = np.random.default_rng(0)
+    for text in stdlib_sources():
         part = ""
         for line in text.splitlines(keepends=True):
             part += line
             if len(part) >= PASSAGE:
                 yield part
-                chosen = " ".join(names[i] for i in rng.integers(0, len(names), rng.integers(3, 13)))
-                yield f"{chosen} {chosen}"
+                for count in rng.integers(8, 49, REPEATED):
+                    chosen = " ".join(rng.permutation(list(CHARACTERS))[:count])
+                    yield f" {chosen} {chosen}"
                 part = ""
 
 
-def look(model: Decoder) -> dict[str, Any]:
-    """Every head's score, and the loss on random tokens and on the same again."""
+def look(model: Decoder, characters: list[int]) -> dict[str, Any]:
+    """Every head's score, and the loss on random characters' tokens and on the same again."""
     import torch
     import torch.nn.functional as F
 
     from bloomery.models.head_scores import induction_scores
 
-    scores = induction_scores(model, length=64, rows=16, seed=1)
-    half = torch.randint(300, VOCABULARY, (32, 64), generator=torch.Generator().manual_seed(1))
+    scores = induction_scores(model, length=LOOKED_AT, rows=16, seed=1, drawn_from=characters)
+    drawn = torch.randint(0, len(characters), (32, LOOKED_AT), generator=torch.Generator().manual_seed(1))
+    half = torch.tensor(characters)[drawn]
     ids = torch.cat([half, half], dim=1)
     with torch.no_grad():
         nats = F.cross_entropy(model(ids)[:, :-1].transpose(1, 2), ids[:, 1:], reduction="none").mean(0)
     return {
         "scores": [[round(float(x), 4) for x in row] for row in scores],
-        "nats_first": float(nats[:63].mean()),
-        "nats_second": float(nats[64:].mean()),
+        "nats_first": float(nats[: LOOKED_AT - 1].mean()),
+        "nats_second": float(nats[LOOKED_AT:].mean()),
     }
 
 
@@ -81,6 +87,7 @@ def one(home: str, tokens: str, tokenizer: str, layers: int, seed: int, steps: i
     workspace = Workspace(home)
     codec = Tokenizer.load(workspace.find(tokenizer).path)
     shards = workspace.find(tokens)
+    characters = [codec.encode(f" {one}")[-1] for one in CHARACTERS]
     looks: list[dict[str, Any]] = []
 
     class Watched(CausalObjective):
@@ -88,7 +95,7 @@ def one(home: str, tokens: str, tokenizer: str, layers: int, seed: int, steps: i
 
         def validate(self, batches: int | None, device: torch.device, precision: str) -> Validation:
             found = super().validate(batches, device, precision)
-            looks.append({"step": self.steps_done, "bits_per_byte": found.value, **look(self.model)})
+            looks.append({"step": self.steps_done, "bits_per_byte": found.value, **look(self.model, characters)})
             return found
 
         @property
@@ -129,7 +136,7 @@ def rise(looks: list[dict[str, Any]]) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--steps", type=int, default=3500)
     parser.add_argument("--seeds", type=int, default=len(SEEDS))
     parser.add_argument("--layers", default=",".join(map(str, LAYERS)))
     parser.add_argument("--jobs", type=int, default=2, help="processes at a time, of one thread each")
@@ -174,6 +181,7 @@ def main() -> None:
             "context": CONTEXT,
             "hidden": HIDDEN,
             "heads": HEADS,
+            "looked_at": LOOKED_AT,
         }
         keep("heads", {**sizes, "arms": found, "table": table})
 

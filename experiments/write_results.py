@@ -111,15 +111,16 @@ def blanks(found: Mapping[str, Any]) -> str:
         f"{ones[0]['tokens_read'] / 1e6:.1f}M tokens)"
         for kind, ones in plain.items()
     )
+    settings = "; ".join(f"{kind} {optimizer} {rate:g}" for kind, (optimizer, rate) in found["settings"].items())
     missing = "" if "causal" in plain else " A causal net beside them is not measured yet."
     return (
         f"Nets of {net['num_hidden_layers']} layers, {net['hidden_size']} wide, {found['vocabulary']:,} subwords, "
         f"trained on plain text for {learnt}, anew for every seed, then tuned on labels; every seed draws "
-        "other labels, where there are more. The learning rate, of two, was chosen on a fifth of SST-2's training "
-        f"labels, with one seed: the higher one for every net.{missing} SST-2 is scored on its dev set, SMS spam on a "
-        "fifth that is held out. The last columns are the difference to the same net from scratch, paired by text, the "
-        "mean over seeds: with the interval of other texts, and with that of other seeds (plain text anew, labels, "
-        "order). For scale: BERT base "
+        f"other labels, where there are more. Optimiser and learning rate of each net were chosen from one grid on a "
+        f"fifth of SST-2's training labels, with one seed: {settings}.{missing} SST-2 is scored on its dev set, SMS "
+        "spam on a fifth that is held out. The last columns are the difference to the same net from scratch, paired by "
+        "text, the mean over seeds: with the interval of other texts, and with that of other seeds (plain text "
+        "anew, labels, order). For scale: BERT base "
         "(110 million parameters, 3.3 billion words of plain text, 67,000 labelled phrases) is published with .935 "
         f"on SST-2's test set.\n\n{text}"
     )
@@ -185,10 +186,29 @@ def heads(found: Mapping[str, Any]) -> str:
     ]
     return (
         f"{_seeds(found).capitalize()}. Trained for {found['steps']:,} steps of {found['batch']} x {found['context']} "
-        f"tokens of Python source and of names said twice. The score is 1 for a head that looks at nothing else; all "
-        f"alike would be about .01. It rises where it is first half of what it reaches; one step for each seed."
-        f"\n\n" + table(head, rows)
+        f"tokens of Python source and of random characters that come twice. The score, on {found['looked_at']} "
+        f"characters and the same again, is 1 for a head that looks at nothing else; all alike would be about "
+        f"{1 / (1.5 * found['looked_at']):.2f}. It rises where it is first half of what it reaches; one step for each "
+        f"seed.\n\n{table(head, rows)}\n\nTwo layers as they train, first seed: score by layer (L) and head (H), and "
+        f"nats per token on the first copy and the second.\n\n{table(*head_scores(found))}"
     )
+
+
+def head_scores(found: Mapping[str, Any], rows: int = 12) -> tuple[list[str], list[list[str]]]:
+    """Titles and lines of a table of every head of the deepest net, first seed, at about `rows` steps."""
+    arm = max(found["arms"], key=lambda arm: (arm["layers"], -arm["seed"]))
+    looks = arm["looks"]
+    chosen = sorted({round(i * (len(looks) - 1) / (rows - 1)) for i in range(rows)})
+    heads = [(layer, head) for layer, ones in enumerate(looks[0]["scores"]) for head in range(len(ones))]
+    lines = [
+        [
+            f"{one['step']:,}",
+            *(f"{one['scores'][layer][head]:.2f}" for layer, head in heads),
+            *(f"{one[key]:.2f}" for key in ("nats_first", "nats_second")),
+        ]
+        for one in (looks[place] for place in chosen)
+    ]
+    return ["step", *(f"L{layer}H{head}" for layer, head in heads), "first", "second"], lines
 
 
 SECTIONS: tuple[tuple[str, str, Callable[[Mapping[str, Any]], str], str], ...] = (

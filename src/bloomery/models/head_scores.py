@@ -46,21 +46,28 @@ def head_statistics(look: Look, *, batch: int = 0) -> HeadStatistics:
 
 @torch.no_grad()
 def induction_scores(
-    decoder: Decoder, *, length: int = 32, rows: int = 4, seed: int = 0, first_tokens: Sequence[int] = ()
+    decoder: Decoder,
+    *,
+    length: int = 32,
+    rows: int = 4,
+    seed: int = 0,
+    first_tokens: Sequence[int] = (),
+    drawn_from: Sequence[int] = (),
 ) -> Tensor:
     """(L, H) float32 on the CPU: `rows` texts of `length` random tokens, each once in a text, and the same again.
 
-    `first_tokens` come before (a BOS, where the model expects one). A head that looks at all alike has about
-    1 / (1.5 length). RequestError if the texts do not fit the context or the vocabulary is smaller than `length`.
+    `first_tokens` come before (a BOS, where the model expects one); the others are drawn from the whole vocabulary,
+    or from the ids of `drawn_from`. A head that looks at all alike has about 1 / (1.5 length). RequestError if the
+    texts do not fit the context or there are fewer ids than `length`.
     """
-    vocabulary = decoder.config.vocab_size
+    ids = torch.tensor(drawn_from) if drawn_from else torch.arange(decoder.config.vocab_size)
     if length < 2 or rows < 1:
         raise RequestError("induction needs at least 2 tokens and 1 row", param="length")
-    if length > vocabulary:
-        raise RequestError(f"{length:,} different tokens are more than the vocabulary of {vocabulary:,}")
+    if length > len(ids):
+        raise RequestError(f"{length:,} different tokens are more than the vocabulary of {len(ids):,}")
     device = decoder.output_weight.device
     generator = torch.Generator().manual_seed(seed)
-    once = torch.stack([torch.randperm(vocabulary, generator=generator)[:length] for _ in range(rows)])
+    once = torch.stack([ids[torch.randperm(len(ids), generator=generator)[:length]] for _ in range(rows)])
     before = torch.tensor([list(first_tokens)] * rows, dtype=torch.int64)
     (names,) = stacks(decoder).values()
     with capture(decoder) as looks:

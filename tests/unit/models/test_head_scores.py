@@ -131,6 +131,20 @@ def test_nothing_of_training_is_touched():
     assert not torch.equal(once, induction_scores(decoder, seed=1))
 
 
+def test_tokens_may_be_drawn_from_some():
+    decoder, some = _random(), list(range(40, 52))
+    found = induction_scores(decoder, length=12, rows=3, seed=3, drawn_from=some)
+    generator = torch.Generator().manual_seed(3)
+    once = torch.stack([torch.tensor(some)[torch.randperm(12, generator=generator)] for _ in range(3)])
+    with capture(decoder) as looks:
+        decoder(torch.cat((once, once), dim=1))
+    weights = [looks["model.layers.1.self_attn"].weights(12, 24, batch=row)[0] for row in range(3)]
+    expected = sum(float(one[query, query + 1]) for one in weights for query in range(12)) / 36
+    assert float(found[1, 0]) == pytest.approx(expected, abs=1e-6)
+    with pytest.raises(RequestError, match="13 different tokens are more than"):
+        induction_scores(decoder, length=13, drawn_from=some)
+
+
 @pytest.mark.parametrize("options", [{"length": 65}, {"length": 1}, {"rows": 0}, {"length": 64, "first_tokens": (1,)}])
 def test_what_does_not_fit(options: dict[str, Any]):
     with pytest.raises(RequestError):
