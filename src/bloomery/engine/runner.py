@@ -66,14 +66,17 @@ class Runner:
         last one (1, V) if the text is whole then, else None."""
         start, end = sequence.read, sequence.read + count
         part = sequence.ids[start:end]
+        scores = sequence.request.scores_prompt and sequence.scored < sequence.num_prompt
+        wanted = count if scores else int(end == len(sequence.ids))
+        if self.native is not None and not sequence.request.adapter and sequence.request.embed is None:
+            made = self.native.prefill(self.memory, self._rows(sequence.table, start, count), part, wanted)
+            return made if wanted else None
         with adapted_rows([(sequence.request.adapter, count)]):
             embeds = None
             if sequence.request.embed is not None and start < sequence.num_prompt:
                 embeds = self._embedded(sequence, start, end)
             hidden = self.read([part], [(sequence.table, start)], embeds)
-            if sequence.request.scores_prompt and sequence.scored < sequence.num_prompt:
-                return self.logits(hidden)
-            return self.logits(hidden[-1:]) if end == len(sequence.ids) else None
+            return self.logits(hidden[-wanted:]) if wanted else None
 
     def decode(self, sequences: Sequence[SequenceState]) -> Tensor:
         """Read the last token of each, and its guesses; logits float32 on the CPU, 1 + guesses rows of each."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import weakref
 from collections.abc import Sequence
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -70,26 +71,43 @@ class NativeDecoder:
     def step(self, memory: PagedMemory, rows: Sequence[Rows], token_ids: Sequence[Sequence[int]]) -> Tensor:
         """Read the new tokens of several sequences, whose keys and values are stored: logits (N, V) float32, of all of
         them one after the other. RequestError beyond the context, and for an id that is none."""
+        return self._read(memory, rows, token_ids, skipped=0, in_blocks=False)
+
+    def prefill(self, memory: PagedMemory, rows: Rows, token_ids: Sequence[int], wanted: int) -> Tensor:
+        """The same for a part of a prompt: logits (wanted, V) of its last tokens, 0 and more. It is all the same, to
+        the last bit, in how many parts a prompt is read."""
+        return self._read(memory, [rows], [token_ids], skipped=len(token_ids) - wanted, in_blocks=True)
+
+    def _read(
+        self,
+        memory: PagedMemory,
+        rows: Sequence[Rows],
+        token_ids: Sequence[Sequence[int]],
+        *,
+        skipped: int,
+        in_blocks: bool,
+    ) -> Tensor:
         tokens = [token for part in token_ids for token in part]
         positions = [one.start + i for one in rows for i in range(one.count)]
+        logits = torch.empty(len(tokens) - skipped, self.decoder.config.vocab_size)
         if not tokens:
-            return torch.empty(0, self.decoder.config.vocab_size)
+            return logits
         self._check(tokens, positions)
         if self._changed():
             self._describe()
-        bounds, runs = [0], []
-        for one in rows:
-            for _ in range(one.count):
-                runs += [number for run in one.runs for number in run]
-                bounds.append(len(runs) // 2)
-        logits = torch.empty(len(tokens), self.decoder.config.vocab_size)
+        text = [number for number, one in enumerate(rows) for _ in range(one.count)]
+        bounds = [0, *accumulate(len(one.runs) for one in rows)]
+        runs = [number for one in rows for run in one.runs for number in run]
         cosines, sines, _kept = self._tables(rows, positions)
         is_int8 = memory.keys[0].dtype == torch.int8
-        step = Step(rows=len(tokens), cache_is_int8=is_int8, logits=logits.data_ptr())
+        step = Step(
+            rows=len(tokens), skipped=skipped, in_blocks=in_blocks, cache_is_int8=is_int8, logits=logits.data_ptr()
+        )
         given = {
             **self._pointers(memory),
             "token": (ctypes.c_int32 * len(tokens))(*tokens),
             "position": (ctypes.c_int32 * len(tokens))(*positions),
+            "text": (ctypes.c_int32 * len(tokens))(*text),
             "runs": (ctypes.c_int64 * len(bounds))(*bounds),
             "run": (ctypes.c_int64 * len(runs))(*runs),
             "cosines": (ctypes.c_void_p * len(cosines))(*cosines),
