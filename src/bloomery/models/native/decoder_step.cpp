@@ -249,7 +249,7 @@ enum Kind { QKV, PLACE, HEADS, HEADS_ROUNDED, OUTPUT, BETWEEN, UP, ACTIVATE, DOW
 class Run : public Job {
   public:
     Run(const Model &model, const Step &step, int threads)
-        : m_(model), s_(step), k_(kernels()), threads_(threads), parts_(size_t(model.layers) * KINDS + 2) {
+        : m_(model), s_(step), k_(kernels()), threads_(threads), parts_(size_t(step.last_layer - step.first_layer) * KINDS + 2) {
         const int64_t rows = step.rows;
         heads_size_ = int64_t(m_.heads) * m_.head_dim;
         qkv_size_ = int64_t(m_.heads + 2 * m_.kv_heads) * m_.head_dim;
@@ -259,9 +259,9 @@ class Run : public Job {
             const bool joins = step.in_blocks && r && step.text[r] == step.text[r - 1] && units_.back().count < QUERIES;
             joins ? (void)units_.back().count++ : units_.push_back({r, 1});
         }
-        x_.resize(size_t(rows * m_.hidden));
-        h_.resize(x_.size());
-        y_.resize(x_.size());
+        h_.resize(size_t(rows * m_.hidden));
+        y_.resize(h_.size());
+        if (!step.stream) x_.resize(h_.size());
         qkv_.resize(size_t(rows * qkv_size_));
         heads_.resize(size_t(rows * heads_size_));
         up_.resize(size_t(rows * up_size_));
@@ -272,9 +272,9 @@ class Run : public Job {
         room_size_ = padded(room_size_, 16);
         room_.resize(size_t(room_size_ * threads));
         parts_.front().tasks = groups_of_rows(0);
-        for (int l = 0; l < m_.layers; l++)
-            for (int kind = 0; kind < KINDS; kind++) parts_[size_t(1 + l * KINDS + kind)].tasks = tasks_of(l, kind);
-        parts_.back().tasks = tasks_of(*m_.head, s_.skipped);
+        for (int l = s_.first_layer, part = 1; l < s_.last_layer; l++)
+            for (int kind = 0; kind < KINDS; kind++) parts_[size_t(part++)].tasks = tasks_of(l, kind);
+        parts_.back().tasks = s_.last_layer < m_.layers ? 0 : tasks_of(*m_.head, s_.skipped);
     }
 
     void work(int thread) override {
@@ -289,7 +289,7 @@ class Run : public Job {
     }
 
   private:
-    float *x(int r) { return x_.data() + int64_t(r) * m_.hidden; }
+    float *x(int r) { return (s_.stream ? s_.stream : x_.data()) + int64_t(r) * m_.hidden; }
     float *h(int r) { return h_.data() + int64_t(r) * m_.hidden; }
     float *y(int r) { return y_.data() + int64_t(r) * m_.hidden; }
 
@@ -325,7 +325,7 @@ class Run : public Job {
 
     void perform(int64_t part, int64_t task, int thread) {
         if (part < 0) return each(task, 0, [this](int r) { begin(r); });
-        const int l = int(part / KINDS), kind = int(part % KINDS), first = first_row(l, kind);
+        const int l = s_.first_layer + int(part / KINDS), kind = int(part % KINDS), first = first_row(l, kind);
         if (l == m_.layers) return product(*m_.head, h_.data(), m_.hidden, s_.skipped, task, thread, s_.logits, m_.vocabulary);
         const Layer &layer = m_.layer[l];
         const auto multiplied = [&](const Matrix &m, std::vector<float> &x, int64_t x_stride, std::vector<float> &y, int64_t y_stride) {
@@ -389,11 +389,13 @@ class Run : public Job {
     }
 
     void begin(int r) {
+        const Layer &next = m_.layer[s_.first_layer];
+        if (s_.first_layer) return enter(next.attention_in, *next.qkv, r);
         const float *from = m_.embedding + int64_t(s_.token[r]) * m_.hidden;
         for (int64_t i = 0; i < m_.hidden; i++) x(r)[i] = from[i] * m_.embedding_scale;
         normalised(m_.embedding_norm, x(r), x(r));
         if (m_.positions) k_.add(x(r), m_.positions + int64_t(s_.position[r]) * m_.hidden, m_.hidden);
-        enter(m_.layer[0].attention_in, *m_.layer[0].qkv, r);
+        enter(next.attention_in, *next.qkv, r);
     }
 
     // Attention's result joins the stream, and the feed-forward begins.
@@ -413,6 +415,7 @@ class Run : public Job {
     // The feed-forward's result joins the stream, and what comes next begins.
     void end(int l, int r) {
         k_.add(x(r), normalised(m_.layer[l].feed_out, y(r), y(r)), m_.hidden);
+        if (l + 1 == s_.last_layer && l + 1 < m_.layers) return;
         if (l + 1 < m_.layers) enter(m_.layer[l + 1].attention_in, *m_.layer[l + 1].qkv, r);
         else enter(m_.last_norm, *m_.head, r);
     }

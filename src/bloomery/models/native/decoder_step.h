@@ -71,16 +71,18 @@ struct Model {
 
 // One step. Row r is token[r] at position[r] of text[r], whose keys lie in the stretches run[2 i], run[2 i + 1] (first,
 // length) for i from runs[text[r]] to runs[text[r] + 1] - 1: they hold its positions in order, the new ones included.
-// A text's rows follow one another. `in_blocks` says how attention reads: several rows of a text at once, or one; the
+// A text's rows follow one another. Layers first_layer .. last_layer - 1 are computed: where these are not all, `stream`
+// (rows, hidden) carries what is between them, else it is null. `in_blocks` says how attention reads: several rows of a text at once, or one; the
 // two differ in the order of sums, and within each a row's result depends on no other row.
 struct Step {
     int32_t rows, skipped, in_blocks, cache_is_int8;  // of the first `skipped` rows keys and values alone are wanted
+    int32_t first_layer, last_layer;
     const int32_t *token, *position, *text;
     const int64_t *runs, *run;
     void *const *keys, *const *values;                // of each layer: (P, H_kv, D)
     float *const *key_scales, *const *value_scales;   // int8: (P, H_kv)
     const float *const *cosines, *const *sines;       // [table][row]: the row of the table that its position has
-    float *logits;                                    // (rows - skipped, vocabulary)
+    float *stream, *logits;                           // (rows, hidden), (rows - skipped, vocabulary)
 };
 
 // What is compiled once for each set of instructions.

@@ -682,8 +682,8 @@ INLINE Ints seen(int64_t p, Ints place, int32_t window) {
 
 // A query lies in a lane, so that all that follows is done lane by lane: H registers of queries, scores, results.
 template <class Number, int H>
-INLINE void attend_lanes(const Model &model, const Step &step, int layer, int row, int count, int head,
-                         const float *query, int64_t query_stride, float *room, float *out, int64_t out_stride) {
+void attend_lanes(const Model &model, const Step &step, int layer, int row, int count, int head, const float *query,
+                  int64_t query_stride, float *room, float *out, int64_t out_stride) {
     constexpr int64_t Q = H * LANES;
     constexpr bool as_they_lie = sizeof(Number) == sizeof(float);
     const int64_t dim = model.head_dim, kv_head = head / (model.heads / model.kv_heads), stride = model.kv_heads * dim;
@@ -761,10 +761,10 @@ INLINE void attend_lanes(const Model &model, const Step &step, int layer, int ro
 
 void attend_block(const Model &model, const Step &step, int layer, int row, int count, int head, const float *query,
                   int64_t query_stride, float *room, float *out, int64_t out_stride) {
-    const auto with = [&](auto lanes) { lanes(model, step, layer, row, count, head, query, query_stride, room, out, out_stride); };
     const bool few = count <= LANES;
-    if (step.cache_is_int8) few ? with(attend_lanes<int8_t, 1>) : with(attend_lanes<int8_t, 2>);
-    else few ? with(attend_lanes<float, 1>) : with(attend_lanes<float, 2>);
+    const auto floats = few ? attend_lanes<float, 1> : attend_lanes<float, 2>;
+    const auto bytes = few ? attend_lanes<int8_t, 1> : attend_lanes<int8_t, 2>;
+    (step.cache_is_int8 ? bytes : floats)(model, step, layer, row, count, head, query, query_stride, room, out, out_stride);
 }
 
 }  // namespace

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import accumulate
 
 import torch
@@ -73,10 +73,18 @@ class NativeDecoder:
         them one after the other. RequestError beyond the context, and for an id that is none."""
         return self._read(memory, rows, token_ids, skipped=0, in_blocks=False)
 
-    def prefill(self, memory: PagedMemory, rows: Rows, token_ids: Sequence[int], wanted: int) -> Tensor:
+    def prefill(
+        self,
+        memory: PagedMemory,
+        rows: Rows,
+        token_ids: Sequence[int],
+        wanted: int,
+        between: Callable[[], None] | None = None,
+    ) -> Tensor:
         """The same for a part of a prompt: logits (wanted, V) of its last tokens, 0 and more. It is all the same, to
-        the last bit, in how many parts a prompt is read."""
-        return self._read(memory, [rows], [token_ids], skipped=len(token_ids) - wanted, in_blocks=True)
+        the last bit, in how many parts a prompt is read. `between` is called after each layer but the last: other steps
+        may be made there, of other positions."""
+        return self._read(memory, [rows], [token_ids], skipped=len(token_ids) - wanted, in_blocks=True, between=between)
 
     def _read(
         self,
@@ -86,6 +94,7 @@ class NativeDecoder:
         *,
         skipped: int,
         in_blocks: bool,
+        between: Callable[[], None] | None = None,
     ) -> Tensor:
         tokens = [token for part in token_ids for token in part]
         positions = [one.start + i for one in rows for i in range(one.count)]
@@ -100,9 +109,10 @@ class NativeDecoder:
         runs = [number for one in rows for run in one.runs for number in run]
         cosines, sines, _kept = self._tables(rows, positions)
         is_int8 = memory.keys[0].dtype == torch.int8
-        step = Step(
-            rows=len(tokens), skipped=skipped, in_blocks=in_blocks, cache_is_int8=is_int8, logits=logits.data_ptr()
-        )
+        layers, hidden = self.decoder.config.num_hidden_layers, self.decoder.config.hidden_size
+        stream = None if between is None else torch.empty(len(tokens), hidden)
+        step = Step(rows=len(tokens), skipped=skipped, in_blocks=in_blocks, cache_is_int8=is_int8, last_layer=layers)
+        step.stream, step.logits = None if stream is None else stream.data_ptr(), logits.data_ptr()
         given = {
             **self._pointers(memory),
             "token": (ctypes.c_int32 * len(tokens))(*tokens),
@@ -115,10 +125,19 @@ class NativeDecoder:
         }
         for name, array in given.items():
             setattr(step, name, ctypes.addressof(array))
-        failed = self._calls.bloomery_step(self.description.model, step, self.threads, self.spin_nanoseconds)
-        if failed:
-            raise DeviceError("no memory for a step")
+        if between is None:
+            self._call(step)
+            return logits
+        for layer in range(layers):
+            if layer:
+                between()
+            step.first_layer, step.last_layer = layer, layer + 1
+            self._call(step)
         return logits
+
+    def _call(self, step: Step) -> None:
+        if self._calls.bloomery_step(self.description.model, step, self.threads, self.spin_nanoseconds):
+            raise DeviceError("no memory for a step")
 
     def _check(self, tokens: Sequence[int], positions: Sequence[int]) -> None:
         config = self.decoder.config

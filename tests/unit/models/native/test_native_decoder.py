@@ -272,6 +272,17 @@ def test_nothing_to_read_gives_no_rows(calls: ctypes.CDLL):
     assert NativeDecoder(model).step(PagedMemory(model.config, 8), [], []).shape == (0, 50)
 
 
+def test_other_steps_may_be_made_between_the_layers_of_a_prompt(calls: ctypes.CDLL):
+    model = decoder(num_hidden_layers=3)
+    native, texts = NativeDecoder(model, threads=2), Texts(model, 2, 4)
+    first, second, ids, others = texts.rows(0, 30), texts.rows(1, 20), texts.ids(30), texts.ids(20)
+    expected = native.prefill(texts.memories[0], first, ids, 30), native.prefill(texts.memories[0], second, others, 20)
+    made = []
+    between = lambda: made.append(native.prefill(texts.memories[1], second, others, 20))  # noqa: E731
+    assert torch.equal(native.prefill(texts.memories[1], first, ids, 30, between), expected[0])
+    assert len(made) == 2 and all(torch.equal(one, expected[1]) for one in made)
+
+
 def test_what_cannot_be_read_is_refused(calls: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch):
     model = decoder()
     native, memory = NativeDecoder(model), PagedMemory(model.config, 80)
