@@ -1,8 +1,8 @@
 """Runner: computes a plan: prompts part by part, then one step of all sequences that decode.
 
-A part of a prompt is computed by itself, in native code or by PyTorch, with no row of another sequence in its products; the sequences that decode
-are one batch, or two where some have adapters or guesses and steps are native or static. This module does not know who
-is next (see `scheduler`) nor what is chosen (see `sampling`).
+A part of a prompt is computed by itself, in native code or by PyTorch, with no row of another sequence in its products;
+the sequences that decode are one batch, or two where some have adapters or guesses and steps are native or static. This
+module does not know who is next (see `scheduler`) nor what is chosen (see `sampling`).
 """
 
 from __future__ import annotations
@@ -72,7 +72,8 @@ class Runner:
         embeds = None
         if request.embed is not None and start < sequence.num_prompt:
             embeds = self._embedded(sequence, start, end)
-        return self.fill(sequence.ids[start:end], (sequence.table, start), request.adapter, wanted=wanted, embeds=embeds)
+        place = sequence.table, start
+        return self.fill(sequence.ids[start:end], place, request.adapter, wanted=wanted, embeds=embeds)
 
     def fill(
         self,

@@ -1,7 +1,7 @@
-// A decode step of a whole decoder in one call: threads, the order of work, packing, and what Python calls.
+// A step of a whole decoder in one call: threads, the order of work, packing, and what Python calls.
 //
 // A step is a list of parts, each of which needs what the one before has computed: products are cut by panels of
-// outputs, the rest by rows and by heads. Threads come for tasks, and nobody waits for one that is not there: a thread
+// outputs and blocks of rows, the rest by rows and by heads. Threads come for tasks, and nobody waits for one that is not there: a thread
 // that the system keeps off its processor costs its help, no more, unless it sits on a task. Who computes what changes
 // no result. This file does not know what a family is, nor who asks.
 

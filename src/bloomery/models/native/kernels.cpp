@@ -1,4 +1,4 @@
-// The arithmetic of a decode step, compiled once for each set of instructions (see `build.py`).
+// The arithmetic of a step, compiled once for each set of instructions (see `build.py`).
 //
 // Only what is in this file may be called from it, mathematics of the C library aside: a template that the linker
 // shares with other files could otherwise bring instructions there that a machine lacks. A row's result never depends

@@ -1,8 +1,9 @@
-"""A decoder whose decode steps are one native call each, over the same paged keys and values as PyTorch's.
+"""A decoder whose steps are one native call each, over the same paged keys and values as PyTorch's.
 
-A row is a token of a sequence; several rows may belong to one (guesses), for all keys of a layer are stored before
-anyone looks at them. A row's result does not depend on the others, to the last bit. This module does not know who
-decides what is decoded, nor whether native code is worth it (see `trial`).
+A row is a token of a sequence; several rows may belong to one (a prompt, guesses), for all keys of a layer are stored
+before anyone looks at them. A row's result does not depend on the others, to the last bit; a prompt's differs in the
+last bits from that of the same tokens in decode steps, as attention adds up in another order. This module does not know
+who decides what is computed, nor whether native code is worth it (see `trial`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""Whether a decoder's steps go native: tried on the loaded model itself, compared and timed beside PyTorch's.
+"""Whether a decoder's steps, and its prompts, go native: tried on the loaded model itself, compared and timed beside PyTorch's.
 
 Each shape of matrix is compared with the product of what its codes stand for, the whole step with PyTorch's own, on a
-few short texts of random tokens. If it is right and faster it is taken; if not, the reason is kept. This module does
+few short texts of random tokens, read as prompts and token by token. If it is right and faster it is taken; if not, the
+reason is kept. This module does
 not know requests.
 """
 
@@ -51,8 +52,8 @@ _MAX_SHARE = 0.5
 @dataclass(frozen=True)
 class Trial:
     """`native` is None where PyTorch makes the steps; `text` says what was found; `speedup` over PyTorch by rows of as
-    many texts, and `error` as `STEP_ERROR`, where they were measured. `prompts` tells whether native code reads prompts,
-    `prompt_speedup` why."""
+    many texts, and `error` as `STEP_ERROR`, where they were measured. `prompts` tells whether native code reads
+    prompts, `prompt_speedup` why."""
 
     native: NativeDecoder | None
     text: str
