@@ -268,7 +268,6 @@ class Run : public Job {
         rounded_.reserve(rows, std::max<int64_t>({m_.intermediate, heads_size_, m_.hidden}));
         for (int r = 0; r < rows; r++) longest_ = std::max<int64_t>(longest_, step.position[r] + 1);
         room_size_ = step.in_blocks ? block_room(m_, longest_) : longest_;
-        if (rows > FEW_ROWS) room_size_ = std::max(room_size_, std::max<int64_t>({m_.intermediate, heads_size_, m_.hidden}) * PANEL);
         room_size_ = padded(room_size_, 16);
         room_.resize(size_t(room_size_ * threads));
         parts_.front().tasks = groups_of_rows(0);
@@ -326,10 +325,10 @@ class Run : public Job {
     void perform(int64_t part, int64_t task, int thread) {
         if (part < 0) return each(task, 0, [this](int r) { begin(r); });
         const int l = s_.first_layer + int(part / KINDS), kind = int(part % KINDS), first = first_row(l, kind);
-        if (l == m_.layers) return product(*m_.head, h_.data(), m_.hidden, s_.skipped, task, thread, s_.logits, m_.vocabulary);
+        if (l == m_.layers) return product(*m_.head, h_.data(), m_.hidden, s_.skipped, task, s_.logits, m_.vocabulary);
         const Layer &layer = m_.layer[l];
         const auto multiplied = [&](const Matrix &m, std::vector<float> &x, int64_t x_stride, std::vector<float> &y, int64_t y_stride) {
-            product(m, x.data(), x_stride, first, task, thread, y.data() + first * y_stride, y_stride);
+            product(m, x.data(), x_stride, first, task, y.data() + first * y_stride, y_stride);
         };
         switch (kind) {
             case QKV: return multiplied(*layer.qkv, h_, m_.hidden, qkv_, qkv_size_);
@@ -365,11 +364,11 @@ class Run : public Job {
     }
 
     // Rows from `skip` on: y is where the first of them goes.
-    void product(const Matrix &m, float *x, int64_t x_stride, int64_t skip, int64_t task, int thread, float *y, int64_t y_stride) {
+    void product(const Matrix &m, float *x, int64_t x_stride, int64_t skip, int64_t task, float *y, int64_t y_stride) {
         const int64_t first = task % cuts_of(m) * panels_of(m), last = std::min(first + panels_of(m), m.panels);
         const int64_t row = task / cuts_of(m) * ROWS, rows = std::min(ROWS, s_.rows - skip - row);
         y += row * y_stride;
-        k_.multiply(m, input_of(m, x, x_stride, skip + row), int(rows), y, y_stride, first, last, room(thread));
+        k_.multiply(m, input_of(m, x, x_stride, skip + row), int(rows), y, y_stride, first, last);
         if (&m == m_.head && m_.logit_cap > 0.0f)
             for (int64_t r = 0; r < rows; r++)
                 k_.cap(y + r * y_stride + first * PANEL, m_.logit_cap, std::min(last * PANEL, m.outputs) - first * PANEL);
@@ -535,8 +534,7 @@ BLOOMERY_API int32_t bloomery_multiply(const Matrix *m, const float *x, int32_t 
         input = {rounded.data.data(), padded(m->inputs, 32) * 2, rounded.scales.data(), rounded.sums.data(), groups};
         for (int r = 0; r < rows; r++) k.prepare(*m, x + r * m->inputs, r, input);
     }
-    std::vector<float> room(size_t(m->inputs * PANEL));
-    k.multiply(*m, input, rows, y, m->outputs, 0, m->panels, room.data());
+    k.multiply(*m, input, rows, y, m->outputs, 0, m->panels);
     return 0;
 } catch (const std::bad_alloc &) {
     return 1;

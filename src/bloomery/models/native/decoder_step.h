@@ -19,7 +19,6 @@ constexpr int64_t PANEL = 16;  // outputs that lie together: input by input, so 
 constexpr int64_t GROUP = 32;  // inputs that share a scale in INT4
 constexpr int QUERIES = 16;    // rows that attention reads keys for at once,
 constexpr int64_t KEYS = 64;   // and how many keys it has at hand as floats
-constexpr int FEW_ROWS = 8;    // with more, a product is limited by arithmetic, not by reading weights
 
 // A linear layer (outputs, inputs). FLOAT32, FLOAT16: [panel][input][16]. INT8: [panel][pair of inputs][16][2], one
 // scale an output. INT4: [panel][group of 32][4 inputs][8 outputs x 4 inputs], the first eight outputs of a panel in
@@ -90,9 +89,8 @@ struct Kernels {
     const char *name;
     // x (inputs) as row `row` of `input`, rounded as `m` reads it. For INT8 and INT4: the others read floats.
     void (*prepare)(const Matrix &m, const float *x, int64_t row, const Input &input);
-    // y (rows, y_stride): panels first .. last - 1 of the product, bias added. `room` (inputs, 16) for more than FEW_ROWS.
-    void (*multiply)(const Matrix &m, const Input &x, int rows, float *y, int64_t y_stride, int64_t first, int64_t last,
-                     float *room);
+    // y (rows, y_stride): panels first .. last - 1 of the product, bias added.
+    void (*multiply)(const Matrix &m, const Input &x, int rows, float *y, int64_t y_stride, int64_t first, int64_t last);
     void (*normalise)(const Norm &norm, const float *x, float *y, int64_t size);
     void (*rotate)(float *head, const float *cosine, const float *sine, int rotary_dim);
     void (*store)(const Step &step, int layer, int64_t slot, const Model &model, const float *key, const float *value);

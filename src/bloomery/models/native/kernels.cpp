@@ -183,34 +183,11 @@ INLINE void finish(const Matrix &m, Floats (&sums)[R][2], int64_t panel, float *
     }
 }
 
-// sums[r] += w[i] x[r * across + i * along] over i < count, one after the other; w (count, 8 or 16).
-template <int R, int H, class Weight>
-INLINE void accumulate(const Weight *w, int64_t count, const float *x, int64_t across, int64_t along, Floats (&sums)[R][H]) {
-    for (int64_t i = 0; i < count; i++, w += H * LANES, x += along) {
-        Floats here[H];
-        for (int h = 0; h < H; h++) here[h] = load(w + h * LANES);
-        for (int r = 0; r < R; r++) {
-            const Floats a = all(x[r * across]);
-            for (int h = 0; h < H; h++) sums[r][h] = multiply_add(here[h], a, sums[r][h]);
-        }
-    }
-}
-
-// R rows by a panel, whose weights `w` are.
-template <class Weight, int R>
-INLINE void panel_tile(const Matrix &m, const Weight *w, const Input &x, int64_t row, int64_t panel, float *y, int64_t y_stride) {
-    Floats sums[R][2];
-    for (int r = 0; r < R; r++) sums[r][0] = sums[r][1] = all(0.0f);
-    accumulate<R, 2>(w, m.inputs, (const float *)(x.data + row * x.stride), x.stride / 4, 1, sums);
-    finish<R>(m, sums, panel, y + row * y_stride, y_stride);
-}
-
 // R rows by P panels: P > 1 only keeps more sums going at once, for each waits for the one before.
 template <class Weight, int R, int P>
 INLINE void float_tile(const Matrix &m, const Input &x, int64_t row, int64_t panel, float *y, int64_t y_stride) {
     const int64_t inputs = m.inputs;
     const Weight *w = (const Weight *)m.weights + panel * inputs * PANEL;
-    if (P == 1) return panel_tile<Weight, R>(m, w, x, row, panel, y, y_stride);
     const float *rows[R];
     for (int r = 0; r < R; r++) rows[r] = (const float *)(x.data + (row + r) * x.stride);
     Floats sums[P][R][2];
@@ -343,46 +320,28 @@ INLINE void tile(const Matrix &m, const Input &x, int64_t row, int64_t panel, fl
     }
 }
 
-// Rows first .. rows - 1 by a panel, R at a time.
-template <int R>
+// All rows by a panel, in tiles of about the same height: low ones leave the processor waiting for their few sums.
 INLINE void tiles(const Matrix &m, const Input &x, int rows, int64_t panel, float *y, int64_t y_stride) {
-    int row = 0;
-    for (; row + R <= rows; row += R) tile<R, 1>(m, x, row, panel, y, y_stride);
-    switch (rows - row) {
-        case 3: tile<3, 1>(m, x, row, panel, y, y_stride); break;
-        case 2: tile<2, 1>(m, x, row, panel, y, y_stride); break;
-        case 1: tile<1, 1>(m, x, row, panel, y, y_stride); break;
+    const int most = m.format == FLOAT32 || m.format == FLOAT16 ? 6 : 4;  // for which registers have room
+    for (int row = 0, height; row < rows; row += height) {
+        const int left = rows - row, count = (left + most - 1) / most;
+        height = (left + count - 1) / count;
+        switch (height) {
+            case 6: tile<6, 1>(m, x, row, panel, y, y_stride); break;
+            case 5: tile<5, 1>(m, x, row, panel, y, y_stride); break;
+            case 4: tile<4, 1>(m, x, row, panel, y, y_stride); break;
+            case 3: tile<3, 1>(m, x, row, panel, y, y_stride); break;
+            case 2: tile<2, 1>(m, x, row, panel, y, y_stride); break;
+            default: tile<1, 1>(m, x, row, panel, y, y_stride);
+        }
     }
 }
 
-// The same for floats, whose registers have room for six rows; halves become `room` (inputs, 16) first.
-void float_rows(const Matrix &m, const Input &x, int rows, int64_t panel, float *y, int64_t y_stride, float *room) {
-    const int64_t size = m.inputs * PANEL;
-    const float *w = (const float *)m.weights + panel * size;
-    if (m.format == FLOAT16) {
-        const uint16_t *from = (const uint16_t *)m.weights + panel * size;
-        for (int64_t i = 0; i < size; i += LANES) store(room + i, load(from + i));
-        w = room;
-    }
-    int row = 0;
-    for (; row + 6 <= rows; row += 6) panel_tile<float, 6>(m, w, x, row, panel, y, y_stride);
-    switch (rows - row) {
-        case 5: panel_tile<float, 5>(m, w, x, row, panel, y, y_stride); break;
-        case 4: panel_tile<float, 4>(m, w, x, row, panel, y, y_stride); break;
-        case 3: panel_tile<float, 3>(m, w, x, row, panel, y, y_stride); break;
-        case 2: panel_tile<float, 2>(m, w, x, row, panel, y, y_stride); break;
-        case 1: panel_tile<float, 1>(m, w, x, row, panel, y, y_stride); break;
-    }
-}
-
-void multiply(const Matrix &m, const Input &x, int rows, float *y, int64_t y_stride, int64_t first, int64_t last, float *room) {
+void multiply(const Matrix &m, const Input &x, int rows, float *y, int64_t y_stride, int64_t first, int64_t last) {
     int64_t panel = first;
     for (; rows <= 2 && panel + 1 < last; panel += 2)
         rows == 1 ? tile<1, 2>(m, x, 0, panel, y, y_stride) : tile<2, 2>(m, x, 0, panel, y, y_stride);
-    for (; panel < last; panel++) {
-        if (rows > FEW_ROWS && (m.format == FLOAT32 || m.format == FLOAT16)) float_rows(m, x, rows, panel, y, y_stride, room);
-        else tiles<4>(m, x, rows, panel, y, y_stride);
-    }
+    for (; panel < last; panel++) tiles(m, x, rows, panel, y, y_stride);
 }
 
 // The largest |x|; no number if one of them is none or infinite.
@@ -660,6 +619,19 @@ void attend(const Model &model, const Step &step, int layer, int row, int head, 
             float *out) {
     if (step.cache_is_int8) attend_in<int8_t>(model, step, layer, row, head, query, scores, out);
     else attend_in<float>(model, step, layer, row, head, query, scores, out);
+}
+
+// sums[r] += w[i] x[r * across + i * along] over i < count, one after the other; w (count, 8 or 16).
+template <int R, int H>
+INLINE void accumulate(const float *w, int64_t count, const float *x, int64_t across, int64_t along, Floats (&sums)[R][H]) {
+    for (int64_t i = 0; i < count; i++, w += H * LANES, x += along) {
+        Floats here[H];
+        for (int h = 0; h < H; h++) here[h] = load(w + h * LANES);
+        for (int r = 0; r < R; r++) {
+            const Floats a = all(x[r * across]);
+            for (int h = 0; h < H; h++) sums[r][h] = multiply_add(here[h], a, sums[r][h]);
+        }
+    }
 }
 
 // Keys or values of `count` positions as floats: where they lie, or int8 turned into `room` (count, dim).
