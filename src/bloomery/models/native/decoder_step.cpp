@@ -295,8 +295,14 @@ class Run : public Job {
     // Panels of a task: enough tasks that threads end together, not so many that coming for them costs.
     int64_t panels_of(const Matrix &m) const { return std::max<int64_t>(2, m.panels / (threads_ * 6) / 2 * 2); }
     int64_t cuts_of(const Matrix &m) const { return (m.panels + panels_of(m) - 1) / panels_of(m); }
-    // Rows of a task: so many that the caches hold, and all that there are if they are few.
-    int64_t tasks_of(const Matrix &m, int64_t first) const { return cuts_of(m) * ((s_.rows - first + ROWS - 1) / ROWS); }
+    // Rows of a task: as many as the caches hold, in blocks of about the same size, or all if they are few.
+    int64_t rows_of(int64_t first) const {
+        const int64_t rows = s_.rows - first, blocks = (rows + ROWS - 1) / ROWS;
+        return blocks < 2 ? ROWS : padded((rows + blocks - 1) / blocks, 6);
+    }
+    int64_t tasks_of(const Matrix &m, int64_t first) const {
+        return cuts_of(m) * ((s_.rows - first + rows_of(first) - 1) / rows_of(first));
+    }
     int64_t groups_of_rows(int64_t first) const { return (s_.rows - first + rows_at_once_ - 1) / rows_at_once_; }
 
     // The first row that a part computes: once keys and values of the last layer are there, only what is asked for.
@@ -366,7 +372,7 @@ class Run : public Job {
     // Rows from `skip` on: y is where the first of them goes.
     void product(const Matrix &m, float *x, int64_t x_stride, int64_t skip, int64_t task, float *y, int64_t y_stride) {
         const int64_t first = task % cuts_of(m) * panels_of(m), last = std::min(first + panels_of(m), m.panels);
-        const int64_t row = task / cuts_of(m) * ROWS, rows = std::min(ROWS, s_.rows - skip - row);
+        const int64_t row = task / cuts_of(m) * rows_of(skip), rows = std::min(rows_of(skip), s_.rows - skip - row);
         y += row * y_stride;
         k_.multiply(m, input_of(m, x, x_stride, skip + row), int(rows), y, y_stride, first, last);
         if (&m == m_.head && m_.logit_cap > 0.0f)
