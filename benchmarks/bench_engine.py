@@ -1,4 +1,4 @@
-"""The engine against its peers: tokens a second of eight streams, of prefill, and of one stream; in turn, five pairs.
+"""The engine against its peers: decode of eight streams and of one, prefill, the first token; in turn, five pairs.
 
     python benchmarks/bench_engine.py [--sizes 15M,135M] [--weights float16,int8] [--pairs 5] [--llama PYTHON]
         [--native auto]
@@ -6,8 +6,10 @@
 Random weights of Llama's architecture (15M: 6 layers of 288; 135M: 30 layers of 576), the same for everybody. Ours is
 the whole engine: scheduling, sampling, text and log-probabilities included; llama.cpp is its batched decode alone, in
 the format of the same width (float16: f16; int8: q8_0), and needs a Python that has `llama_cpp` (--llama, or
-BLOOMERY_LLAMA_PYTHON), else its figures are unknown. transformers' `generate` is beside it for one stream. Prints what
-makes the decode steps (native code or PyTorch: --native), the median ratio over pairs, and its lowest and highest.
+BLOOMERY_LLAMA_PYTHON), else its figures are unknown. transformers' `generate` is beside it for one stream. Tokens a
+second: 128 new ones after 32 and after 1,024, a prompt of 512 read, and the first token of a prompt of 16 (as 16 over
+the time to it, ours from the request to the text). Prints what makes the decode steps (native code or PyTorch:
+--native), the median ratio over pairs, and its lowest and highest.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +37,7 @@ SIZES: dict[str, dict[str, Any]] = {
     | {"num_attention_heads": 9, "num_key_value_heads": 3, "head_dim": 64},
 }
 PEER_TYPES = {"float32": "f32", "float16": "f16", "int8": "q8_0", "int4": "q4_0"}
-STREAMS, PROMPT, NEW = 8, 32, 128
+STREAMS, PROMPT, LONG_PROMPT, NEW, FIRST = 8, 32, 1024, 128, 16
 
 
 def make_folder(home: Path, size: str) -> Path:
@@ -73,7 +76,8 @@ class Ours:
     def generate(self, streams: int, prompt: int, new: int) -> float:
         """Tokens a second of decode, of all streams together."""
         options = {"max_new_tokens": new, "temperature": 0.0, "ignore_eos": True}
-        requests = [self.model.request([5 + s, *range(6, 5 + prompt)], [options]) for s in range(streams)]
+        rest = [6 + i % 200 for i in range(prompt - 1)]
+        requests = [self.model.request([5 + s, *rest], [options]) for s in range(streams)]
         results = [delta.result for _, delta in self.model.engine.run_all(requests) if delta.result is not None]
         steps = max(one.timings.decode_seconds for one in results)
         return streams * (new - 1) / steps
@@ -85,10 +89,21 @@ class Ours:
         assert last.result is not None
         return 512 / last.result.timings.prefill_seconds
 
+    def first_token(self) -> float:
+        """The best of a few, as the peer's."""
+        times = []
+        for _ in range(3):
+            began = time.perf_counter()
+            request = self.model.request(list(range(5, 5 + FIRST)), [{"temperature": 0.0}], shares=False)
+            with closing(self.model.engine.run(request)) as deltas:
+                next(deltas)
+                times.append(time.perf_counter() - began)
+        return FIRST / min(times)
 
-def llama(python: str, gguf: Path, streams: int = STREAMS) -> dict[str, float]:
+
+def llama(python: str, gguf: Path, streams: int = STREAMS, prompt: int = PROMPT) -> dict[str, float]:
     command = [python, str(Path(__file__).with_name("peer_llama.py")), str(gguf), "--streams", str(streams)]
-    command += ["--prompt", str(PROMPT), "--new", str(NEW), "--threads", str(torch.get_num_threads())]
+    command += ["--prompt", str(prompt), "--new", str(NEW), "--threads", str(torch.get_num_threads())]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -180,7 +195,13 @@ def bench_size(home: Path, size: str, options: argparse.Namespace) -> None:
         last.clear()
         one = lambda o=ours: o.generate(1, PROMPT, NEW)  # noqa: E731
         compare(f"{title}, one stream", options.pairs, one, lambda p=peer: llama(options.llama, p, 1)["decode"])
+        long = lambda o=ours: o.generate(1, LONG_PROMPT, NEW)  # noqa: E731
+        after = lambda p=peer: llama(options.llama, p, 1, LONG_PROMPT)["decode"]  # noqa: E731
+        compare(f"{title}, one stream after 1,024", options.pairs, long, after)
+        last.clear()
         compare(f"{title}, prefill of 512", options.pairs, ours.prefill, lambda: theirs("prefill"))
+        last.clear()
+        compare(f"{title}, first token of 16", options.pairs, ours.first_token, lambda: theirs("first"))
 
 
 if __name__ == "__main__":

@@ -282,6 +282,12 @@ def test_native_steps_give_their_logits(family: str, shape: str, tmp_path: Path)
         got = native.step(memory, rows, [[int(ids[n, at])] for n in live])
         assert (got - expected[live, at]).abs().max() < 1e-4
         assert torch.equal(native.step(alone, rows[:1], [[int(ids[0, at])]])[0], got[0])
+    rows = Rows(0, ids.size(1), _cut(places[0], ids.size(1)), reach)
+    whole = native.prefill(memory, rows, ids[0].tolist(), ids.size(1))
+    assert (whole - expected[0]).abs().max() < 1e-4
+    for start, end in ((0, 19), (19, 20), (20, ids.size(1))):  # in parts, to the last bit
+        part = Rows(start, end - start, _cut(places[0], end), reach)
+        assert torch.equal(native.prefill(alone, part, ids[0, start:end].tolist(), 1)[0], whole[end - 1])
 
 
 @pytest.mark.parametrize("family", EXPERTS)

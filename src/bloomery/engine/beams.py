@@ -15,7 +15,6 @@ from bloomery.core.errors import DeviceError
 from bloomery.engine.blocks import BlockPool, OutOfBlocks, Table
 from bloomery.engine.engine import Engine
 from bloomery.engine.runner import Runner
-from bloomery.models.adapted import adapted_rows
 from bloomery.models.adapter import Adapter
 
 _TAKEN, _FEWER = "other requests took the beams' memory", "try again, or fewer beams"
@@ -80,8 +79,7 @@ class BeamSteps:
                     pool.grow(table, start + len(ids))
                 except OutOfBlocks:
                     raise DeviceError(_TAKEN, hint=_FEWER) from None
-                with adapted_rows([(self._adapter, len(ids))]):
-                    runner.read([ids], [(table, start)])
+                runner.fill(ids, (table, start), self._adapter)
             self.state.read = start + len(ids)
         return self.state
 

@@ -45,7 +45,7 @@ def opened(decoder: Decoding, config: EngineConfig) -> tuple[Runner, Scheduler, 
         raise DeviceError(f"no memory for the keys and values of {positions:,} tokens", hint=hint) from error
     static = _static(decoder, config, memory)
     found = _native(decoder, config)
-    runner = Runner(decoder, memory, size, native=found.native, static=static)
+    runner = Runner(decoder, memory, size, native=found.native, native_prompts=found.prompts, static=static)
     return runner, Scheduler(BlockPool(blocks, size), config.scheduler), found.text
 
 

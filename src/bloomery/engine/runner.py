@@ -1,8 +1,8 @@
 """Runner: computes a plan: prompts part by part, then one step of all sequences that decode.
 
-A part of a prompt is computed by itself, with no row of another sequence in its products; the sequences that decode
-are one batch, or two where some have adapters or guesses and steps are native or static. This module does not know who
-is next (see `scheduler`) nor what is chosen (see `sampling`).
+A part of a prompt is computed by itself, in native code or by PyTorch, with no row of another sequence in its products;
+the sequences that decode are one batch, or two where some have adapters or guesses and steps are native or static. This
+module does not know who is next (see `scheduler`) nor what is chosen (see `sampling`).
 """
 
 from __future__ import annotations
@@ -47,12 +47,14 @@ class Runner:
         block_size: int,
         *,
         native: NativeDecoder | None = None,
+        native_prompts: bool = True,
         static: StaticSteps | None = None,
     ) -> None:
-        """Without an adapter, `native` makes the steps of texts that decode, or `static` those of one token: which of
-        them a text takes must not depend on who else is there."""
+        """Without an adapter, `native` makes the steps of texts that decode, or `static` those of one token; with
+        `native_prompts` it reads prompts, too: which of them a text takes must not depend on who else is there."""
         self.decoder, self.memory, self.block_size = decoder, memory, block_size
         self.native, self.static = native, static
+        self.native_prompts = native is not None and native_prompts
         self.device = next(decoder.parameters()).device
 
     def copy(self, copies: Sequence[Copy]) -> None:
@@ -64,16 +66,31 @@ class Runner:
     def prefill(self, sequence: SequenceState, count: int) -> Tensor | None:
         """Read `count` more tokens; logits float32 on the CPU of all of them (count, V) if the prompt is scored, of the
         last one (1, V) if the text is whole then, else None."""
-        start, end = sequence.read, sequence.read + count
-        part = sequence.ids[start:end]
-        with adapted_rows([(sequence.request.adapter, count)]):
-            embeds = None
-            if sequence.request.embed is not None and start < sequence.num_prompt:
-                embeds = self._embedded(sequence, start, end)
-            hidden = self.read([part], [(sequence.table, start)], embeds)
-            if sequence.request.scores_prompt and sequence.scored < sequence.num_prompt:
-                return self.logits(hidden)
-            return self.logits(hidden[-1:]) if end == len(sequence.ids) else None
+        start, end, request = sequence.read, sequence.read + count, sequence.request
+        scores = request.scores_prompt and sequence.scored < sequence.num_prompt
+        wanted = count if scores else int(end == len(sequence.ids))
+        embeds = None
+        if request.embed is not None and start < sequence.num_prompt:
+            embeds = self._embedded(sequence, start, end)
+        place = sequence.table, start
+        return self.fill(sequence.ids[start:end], place, request.adapter, wanted=wanted, embeds=embeds)
+
+    def fill(
+        self,
+        part: Sequence[int],
+        place: tuple[Table, int],
+        adapter: Any = None,
+        *,
+        wanted: int = 0,
+        embeds: Tensor | None = None,
+    ) -> Tensor | None:
+        """Read a part of one prompt into its table: logits of its `wanted` last tokens, None of none."""
+        if self.native is not None and self.native_prompts and not adapter and embeds is None:
+            made = self.native.prefill(self.memory, self._rows(*place, len(part)), part, wanted)
+            return made if wanted else None
+        with adapted_rows([(adapter, len(part))]):
+            hidden = self.read([part], [place], embeds)
+            return self.logits(hidden[-wanted:]) if wanted else None
 
     def decode(self, sequences: Sequence[SequenceState]) -> Tensor:
         """Read the last token of each, and its guesses; logits float32 on the CPU, 1 + guesses rows of each."""

@@ -185,7 +185,7 @@ def test_a_deadline_ends_a_request_with_what_it_has(tiny: LanguageModel):
 
 
 def test_numbers_that_are_none_end_the_request_that_has_them_and_no_other(tiny: LanguageModel, monkeypatch):
-    model = engine_of(tiny)
+    model = engine_of(tiny, native="off")
     poison = tiny.tokenizer.encode("🔥")[0]
     hidden_states = tiny.decoder.hidden_states
 
@@ -270,7 +270,7 @@ def test_joules_of_a_batch_add_up_to_what_the_meter_saw(tiny: LanguageModel):
 
 @pytest.mark.parametrize("error", [IndexError("beyond"), ValueError("odd"), RuntimeError("no memory")])
 def test_any_error_of_a_model_is_told_to_whom_it_concerns_only(tiny: LanguageModel, monkeypatch, error: Exception):
-    model = engine_of(tiny, block_size=4)
+    model = engine_of(tiny, block_size=4, native="off")
     hidden_states = tiny.decoder.hidden_states
 
     def broken(ids, **more):
@@ -315,7 +315,7 @@ def test_a_sample_that_fails_takes_its_siblings_along_and_nobody_else(tiny: Lang
 
 
 def test_an_abandoned_stream_that_the_garbage_collector_closes_holds_nobody_up(tiny: LanguageModel, monkeypatch):
-    model = engine_of(tiny)
+    model = engine_of(tiny, native="off")
     hidden_states = tiny.decoder.hidden_states
     left = {"stream": model.stream("Once", max_new_tokens=50, ignore_eos=True)}
     next(left["stream"])

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from bloomery.engine import LanguageModel
 from bloomery.engine.blocks import BlockPool
 from bloomery.engine.runner import Runner
 from bloomery.engine.sequence import SequenceState
+from bloomery.models.native.library import library
+from bloomery.models.native.native_decoder import NativeDecoder
 from bloomery.models.paged import PagedMemory
 
 
@@ -57,3 +60,21 @@ def test_a_scored_prompt_gives_all_rows_and_copies_carry_over(tiny: LanguageMode
     runner.copy([copy])
     first, second = runner.decode([one, fork]).split(1)
     assert torch.equal(first, second)
+
+
+@torch.inference_mode()
+def test_prompts_by_native_code_are_pytorchs_and_scored_whole(tiny: LanguageModel):
+    if library().calls is None:
+        pytest.skip(library().text)
+    pool, memory = BlockPool(40, 3), PagedMemory(tiny.config, 120)
+    native = NativeDecoder(tiny.decoder)
+    for prompts, text in ((True, [5, 6, 7, 8, 9, 10, 11]), (False, [5, 6, 7, 8, 9, 10, 12])):
+        runner = Runner(tiny.decoder, memory, 3, native=native, native_prompts=prompts)
+        one, scored = sequence_of(tiny, text, pool), sequence_of(tiny, text, pool, prompt_logprobs=0)
+        assert runner.prefill(one, 4) is None
+        one.read = 4
+        last, rows = runner.prefill(one, 3), runner.prefill(scored, 7)
+        assert last is not None and last.shape == (1, tiny.config.vocab_size) and rows is not None
+        torch.testing.assert_close(rows, tiny.logits(text)[0], rtol=0, atol=1e-5)
+        assert torch.equal(last[0], rows[-1]) if prompts else torch.allclose(last[0], rows[-1], atol=1e-5)
+        assert runner.fill(text[:2], (one.table, 0)) is None

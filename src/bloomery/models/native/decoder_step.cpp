@@ -1,7 +1,7 @@
-// A decode step of a whole decoder in one call: threads, the order of work, packing, and what Python calls.
+// A step of a whole decoder in one call: threads, the order of work, packing, and what Python calls.
 //
 // A step is a list of parts, each of which needs what the one before has computed: products are cut by panels of
-// outputs, the rest by rows and by heads. Threads come for tasks, and nobody waits for one that is not there: a thread
+// outputs and blocks of rows, the rest by rows and by heads. Threads come for tasks, and nobody waits for one that is not there: a thread
 // that the system keeps off its processor costs its help, no more, unless it sits on a task. Who computes what changes
 // no result. This file does not know what a family is, nor who asks.
 
@@ -234,6 +234,8 @@ struct Rounded {
 
 bool rounds(const Matrix &m) { return m.format == INT8 || m.format == INT4; }
 
+constexpr int64_t ROWS = 126;  // of a product's task
+
 // Tasks that need nothing of each other.
 struct alignas(64) Part {
     int64_t tasks = 0;
@@ -247,24 +249,31 @@ enum Kind { QKV, PLACE, HEADS, HEADS_ROUNDED, OUTPUT, BETWEEN, UP, ACTIVATE, DOW
 class Run : public Job {
   public:
     Run(const Model &model, const Step &step, int threads)
-        : m_(model), s_(step), k_(kernels()), threads_(threads), parts_(size_t(model.layers) * KINDS + 2) {
+        : m_(model), s_(step), k_(kernels()), threads_(threads), parts_(size_t(step.last_layer - step.first_layer) * KINDS + 2) {
         const int64_t rows = step.rows;
         heads_size_ = int64_t(m_.heads) * m_.head_dim;
         qkv_size_ = int64_t(m_.heads + 2 * m_.kv_heads) * m_.head_dim;
         up_size_ = int64_t(m_.gated ? 2 : 1) * m_.intermediate;
-        x_.resize(size_t(rows * m_.hidden));
-        h_.resize(x_.size());
-        y_.resize(x_.size());
+        rows_at_once_ = rows > 64 ? 8 : 1;
+        for (int r = 0; r < rows; r++) {
+            const bool joins = step.in_blocks && r && step.text[r] == step.text[r - 1] && units_.back().count < QUERIES;
+            joins ? (void)units_.back().count++ : units_.push_back({r, 1});
+        }
+        h_.resize(size_t(rows * m_.hidden));
+        y_.resize(h_.size());
+        if (!step.stream) x_.resize(h_.size());
         qkv_.resize(size_t(rows * qkv_size_));
         heads_.resize(size_t(rows * heads_size_));
         up_.resize(size_t(rows * up_size_));
         rounded_.reserve(rows, std::max<int64_t>({m_.intermediate, heads_size_, m_.hidden}));
         for (int r = 0; r < rows; r++) longest_ = std::max<int64_t>(longest_, step.position[r] + 1);
-        scores_.resize(size_t(padded(longest_, 16) * threads));
-        parts_.front().tasks = rows;
-        for (int l = 0; l < m_.layers; l++)
-            for (int kind = 0; kind < KINDS; kind++) parts_[size_t(1 + l * KINDS + kind)].tasks = tasks_of(m_.layer[l], kind);
-        parts_.back().tasks = tasks_of(*m_.head);
+        room_size_ = step.in_blocks ? block_room(m_, longest_) : longest_;
+        room_size_ = padded(room_size_, 16);
+        room_.resize(size_t(room_size_ * threads));
+        parts_.front().tasks = groups_of_rows(0);
+        for (int l = s_.first_layer, part = 1; l < s_.last_layer; l++)
+            for (int kind = 0; kind < KINDS; kind++) parts_[size_t(part++)].tasks = tasks_of(l, kind);
+        parts_.back().tasks = s_.last_layer < m_.layers ? 0 : tasks_of(*m_.head, s_.skipped);
     }
 
     void work(int thread) override {
@@ -272,69 +281,102 @@ class Run : public Job {
             Part &part = parts_[number];
             int64_t task, mine = 0;
             for (; (task = part.claimed.fetch_add(1, std::memory_order_relaxed)) < part.tasks; mine++)
-                perform(int64_t(number) - 1, int(task), thread);
+                perform(int64_t(number) - 1, task, thread);
             if (mine) part.finished.fetch_add(mine, std::memory_order_acq_rel);
             for (int spins = 0; part.finished.load(std::memory_order_acquire) < part.tasks; spins++) rest(spins);
         }
     }
 
   private:
-    float *x(int r) { return x_.data() + int64_t(r) * m_.hidden; }
+    float *x(int r) { return (s_.stream ? s_.stream : x_.data()) + int64_t(r) * m_.hidden; }
     float *h(int r) { return h_.data() + int64_t(r) * m_.hidden; }
     float *y(int r) { return y_.data() + int64_t(r) * m_.hidden; }
 
     // Panels of a task: enough tasks that threads end together, not so many that coming for them costs.
     int64_t panels_of(const Matrix &m) const { return std::max<int64_t>(2, m.panels / (threads_ * 6) / 2 * 2); }
-    int64_t tasks_of(const Matrix &m) const { return (m.panels + panels_of(m) - 1) / panels_of(m); }
+    int64_t cuts_of(const Matrix &m) const { return (m.panels + panels_of(m) - 1) / panels_of(m); }
+    // Rows of a task: as many as the caches hold, in blocks of about the same size, or all if they are few.
+    int64_t rows_of(int64_t first) const {
+        const int64_t rows = s_.rows - first, blocks = (rows + ROWS - 1) / ROWS;
+        return blocks < 2 ? ROWS : padded((rows + blocks - 1) / blocks, 6);
+    }
+    int64_t tasks_of(const Matrix &m, int64_t first) const {
+        return cuts_of(m) * ((s_.rows - first + rows_of(first) - 1) / rows_of(first));
+    }
+    int64_t groups_of_rows(int64_t first) const { return (s_.rows - first + rows_at_once_ - 1) / rows_at_once_; }
 
-    int64_t tasks_of(const Layer &layer, int kind) const {
-        switch (kind) {
-            case QKV: return tasks_of(*layer.qkv);
-            case HEADS: return int64_t(s_.rows) * m_.heads;
-            case HEADS_ROUNDED: return rounds(*layer.output) ? s_.rows : 0;
-            case OUTPUT: return tasks_of(*layer.output);
-            case UP: return tasks_of(*layer.up);
-            case DOWN: return tasks_of(*layer.down);
-            default: return s_.rows;
-        }
+    // The first row that a part computes: once keys and values of the last layer are there, only what is asked for.
+    int first_row(int l, int kind) const { return l + 1 == m_.layers && kind >= HEADS ? s_.skipped : 0; }
+
+    int64_t first_unit(int l) const {
+        int64_t unit = 0;
+        while (unit < int64_t(units_.size()) && units_[size_t(unit)].row + units_[size_t(unit)].count <= first_row(l, HEADS)) unit++;
+        return unit;
     }
 
-    void perform(int64_t part, int task, int thread) {
-        if (part < 0) return begin(task);
-        const int l = int(part / KINDS);
-        if (l == m_.layers) return product(*m_.head, h_.data(), m_.hidden, task, s_.logits, m_.vocabulary);
+    int64_t tasks_of(int l, int kind) const {
         const Layer &layer = m_.layer[l];
-        switch (part % KINDS) {
-            case QKV: return product(*layer.qkv, h_.data(), m_.hidden, task, qkv_.data(), qkv_size_);
-            case PLACE: return place(l, task);
-            case HEADS: return head(l, task / m_.heads, task % m_.heads, thread);
-            case HEADS_ROUNDED: return prepare(*layer.output, heads_.data(), heads_size_, task);
-            case OUTPUT: return product(*layer.output, heads_.data(), heads_size_, task, y_.data(), m_.hidden);
-            case BETWEEN: return between(layer, task);
-            case UP: return product(*layer.up, h_.data(), m_.hidden, task, up_.data(), up_size_);
-            case ACTIVATE: return activate(layer, task);
-            case DOWN: return product(*layer.down, up_.data(), up_size_, task, y_.data(), m_.hidden);
-            default: return end(l, task);
+        const int64_t first = first_row(l, kind);
+        switch (kind) {
+            case QKV: return tasks_of(*layer.qkv, first);
+            case HEADS: return (int64_t(units_.size()) - first_unit(l)) * m_.heads;
+            case HEADS_ROUNDED: return rounds(*layer.output) ? groups_of_rows(first) : 0;
+            case OUTPUT: return tasks_of(*layer.output, first);
+            case UP: return tasks_of(*layer.up, first);
+            case DOWN: return tasks_of(*layer.down, first);
+            default: return groups_of_rows(first);
         }
     }
 
-    // Rows `stride` floats apart from x, or what `prepare` made of them.
-    Input input_of(const Matrix &m, float *x, int64_t stride) {
-        if (!rounds(m)) return {reinterpret_cast<char *>(x), stride * 4, nullptr, nullptr, 0};
-        const int64_t groups = m.format == INT4 ? groups_of(m) : 1;
-        return {rounded_.data.data(), padded(m.inputs, 32) * 2, rounded_.scales.data(), rounded_.sums.data(), groups};
+    void perform(int64_t part, int64_t task, int thread) {
+        if (part < 0) return each(task, 0, [this](int r) { begin(r); });
+        const int l = s_.first_layer + int(part / KINDS), kind = int(part % KINDS), first = first_row(l, kind);
+        if (l == m_.layers) return product(*m_.head, h_.data(), m_.hidden, s_.skipped, task, s_.logits, m_.vocabulary);
+        const Layer &layer = m_.layer[l];
+        const auto multiplied = [&](const Matrix &m, std::vector<float> &x, int64_t x_stride, std::vector<float> &y, int64_t y_stride) {
+            product(m, x.data(), x_stride, first, task, y.data() + first * y_stride, y_stride);
+        };
+        switch (kind) {
+            case QKV: return multiplied(*layer.qkv, h_, m_.hidden, qkv_, qkv_size_);
+            case PLACE: return each(task, first, [&](int r) { place(l, r); });
+            case HEADS: return heads(l, task, thread);
+            case HEADS_ROUNDED: return each(task, first, [&](int r) { prepare(*layer.output, heads_.data(), heads_size_, r); });
+            case OUTPUT: return multiplied(*layer.output, heads_, heads_size_, y_, m_.hidden);
+            case BETWEEN: return each(task, first, [&](int r) { between(layer, r); });
+            case UP: return multiplied(*layer.up, h_, m_.hidden, up_, up_size_);
+            case ACTIVATE: return each(task, first, [&](int r) { activate(layer, r); });
+            case DOWN: return multiplied(*layer.down, up_, up_size_, y_, m_.hidden);
+            default: return each(task, first, [&](int r) { end(l, r); });
+        }
+    }
+
+    // f(row) for the rows of a task.
+    template <class F>
+    void each(int64_t task, int first, F f) const {
+        const int64_t from = first + task * rows_at_once_, to = std::min<int64_t>(from + rows_at_once_, s_.rows);
+        for (int64_t r = from; r < to; r++) f(int(r));
+    }
+
+    // Rows from `row` on, `stride` floats apart from x, or what `prepare` made of them.
+    Input input_of(const Matrix &m, float *x, int64_t stride, int64_t row) {
+        if (!rounds(m)) return {reinterpret_cast<char *>(x + row * stride), stride * 4, nullptr, nullptr, 0};
+        const int64_t groups = m.format == INT4 ? groups_of(m) : 1, bytes = padded(m.inputs, 32) * 2;
+        return {rounded_.data.data() + row * bytes, bytes, rounded_.scales.data() + row * groups, rounded_.sums.data() + row * groups, groups};
     }
 
     // Row r of x as `m` will read it.
     void prepare(const Matrix &m, float *x, int64_t stride, int r) {
-        if (rounds(m)) k_.prepare(m, x + r * stride, r, input_of(m, x, stride));
+        if (rounds(m)) k_.prepare(m, x + r * stride, r, input_of(m, x, stride, 0));
     }
 
-    void product(const Matrix &m, float *x, int64_t x_stride, int task, float *y, int64_t y_stride) {
-        const int64_t first = task * panels_of(m), last = std::min(first + panels_of(m), m.panels);
-        k_.multiply(m, input_of(m, x, x_stride), s_.rows, y, y_stride, first, last);
+    // Rows from `skip` on: y is where the first of them goes.
+    void product(const Matrix &m, float *x, int64_t x_stride, int64_t skip, int64_t task, float *y, int64_t y_stride) {
+        const int64_t first = task % cuts_of(m) * panels_of(m), last = std::min(first + panels_of(m), m.panels);
+        const int64_t row = task / cuts_of(m) * rows_of(skip), rows = std::min(rows_of(skip), s_.rows - skip - row);
+        y += row * y_stride;
+        k_.multiply(m, input_of(m, x, x_stride, skip + row), int(rows), y, y_stride, first, last);
         if (&m == m_.head && m_.logit_cap > 0.0f)
-            for (int r = 0; r < s_.rows; r++)
+            for (int64_t r = 0; r < rows; r++)
                 k_.cap(y + r * y_stride + first * PANEL, m_.logit_cap, std::min(last * PANEL, m.outputs) - first * PANEL);
     }
 
@@ -352,11 +394,13 @@ class Run : public Job {
     }
 
     void begin(int r) {
+        const Layer &next = m_.layer[s_.first_layer];
+        if (s_.first_layer) return enter(next.attention_in, *next.qkv, r);
         const float *from = m_.embedding + int64_t(s_.token[r]) * m_.hidden;
         for (int64_t i = 0; i < m_.hidden; i++) x(r)[i] = from[i] * m_.embedding_scale;
         normalised(m_.embedding_norm, x(r), x(r));
         if (m_.positions) k_.add(x(r), m_.positions + int64_t(s_.position[r]) * m_.hidden, m_.hidden);
-        enter(m_.layer[0].attention_in, *m_.layer[0].qkv, r);
+        enter(next.attention_in, *next.qkv, r);
     }
 
     // Attention's result joins the stream, and the feed-forward begins.
@@ -376,6 +420,7 @@ class Run : public Job {
     // The feed-forward's result joins the stream, and what comes next begins.
     void end(int l, int r) {
         k_.add(x(r), normalised(m_.layer[l].feed_out, y(r), y(r)), m_.hidden);
+        if (l + 1 == s_.last_layer && l + 1 < m_.layers) return;
         if (l + 1 < m_.layers) enter(m_.layer[l + 1].attention_in, *m_.layer[l + 1].qkv, r);
         else enter(m_.last_norm, *m_.head, r);
     }
@@ -392,7 +437,7 @@ class Run : public Job {
             for (float *head = query; head < value; head += dim) k_.rotate(head, s_.cosines[at], s_.sines[at], m_.rotary_dim);
         }
         int64_t slot = 0, before = 0;
-        for (int64_t i = s_.runs[r]; i < s_.runs[r + 1]; before += s_.run[2 * i + 1], i++)
+        for (int64_t i = s_.runs[s_.text[r]]; i < s_.runs[s_.text[r] + 1]; before += s_.run[2 * i + 1], i++)
             if (s_.position[r] < before + s_.run[2 * i + 1]) {
                 slot = s_.run[2 * i] + s_.position[r] - before;
                 break;
@@ -400,18 +445,29 @@ class Run : public Job {
         k_.store(s_, l, slot, m_, key, value);
     }
 
-    void head(int l, int r, int number, int thread) {
-        const float *query = qkv_.data() + r * qkv_size_ + number * m_.head_dim;
-        float *out = heads_.data() + r * heads_size_ + number * m_.head_dim;
-        k_.attend(m_, s_, l, r, number, query, scores_.data() + padded(longest_, 16) * thread, out);
+    // A head of a row or of a block of rows; the last ones first, for they see most.
+    void heads(int l, int64_t task, int thread) {
+        const Unit unit = units_[units_.size() - 1 - size_t(task / m_.heads)];
+        const int number = int(task % m_.heads);
+        const float *query = qkv_.data() + unit.row * qkv_size_ + number * m_.head_dim;
+        float *out = heads_.data() + unit.row * heads_size_ + number * m_.head_dim;
+        if (!s_.in_blocks) return k_.attend(m_, s_, l, unit.row, number, query, room(thread), out);
+        k_.attend_block(m_, s_, l, unit.row, unit.count, number, query, qkv_size_, room(thread), out, heads_size_);
     }
+
+    float *room(int thread) { return room_.data() + room_size_ * thread; }
+
+    struct Unit {
+        int row, count;
+    };
 
     const Model &m_;
     const Step &s_;
     const Kernels &k_;
     const int threads_;
-    int64_t qkv_size_, up_size_, heads_size_, longest_ = 1;
-    std::vector<float> x_, h_, y_, qkv_, heads_, up_, scores_;
+    int64_t qkv_size_, up_size_, heads_size_, room_size_, rows_at_once_, longest_ = 1;
+    std::vector<Unit> units_;
+    std::vector<float> x_, h_, y_, qkv_, heads_, up_, room_;  // between the parts, and for each thread what it needs in one
     Rounded rounded_;
     std::vector<Part> parts_;
 };

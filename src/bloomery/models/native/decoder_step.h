@@ -17,6 +17,8 @@ enum NormKind : int32_t { NO_NORM = 0, RMS_NORM = 1, LAYER_NORM = 2 };
 
 constexpr int64_t PANEL = 16;  // outputs that lie together: input by input, so that a register holds eight of them
 constexpr int64_t GROUP = 32;  // inputs that share a scale in INT4
+constexpr int QUERIES = 16;    // rows that attention reads keys for at once,
+constexpr int64_t KEYS = 64;   // and how many keys it has at hand as floats
 
 // A linear layer (outputs, inputs). FLOAT32, FLOAT16: [panel][input][16]. INT8: [panel][pair of inputs][16][2], one
 // scale an output. INT4: [panel][group of 32][4 inputs][8 outputs x 4 inputs], the first eight outputs of a panel in
@@ -66,16 +68,20 @@ struct Model {
     Norm embedding_norm, last_norm;
 };
 
-// One step. Row r is token[r] at position[r]; its keys lie in the stretches run[2 i], run[2 i + 1] (first, length) for i
-// from runs[r] to runs[r + 1] - 1, which hold positions 0 .. position[r] in order.
+// One step. Row r is token[r] at position[r] of text[r], whose keys lie in the stretches run[2 i], run[2 i + 1] (first,
+// length) for i from runs[text[r]] to runs[text[r] + 1] - 1: they hold its positions in order, the new ones included.
+// A text's rows follow one another. Layers first_layer .. last_layer - 1 are computed: where these are not all, `stream`
+// (rows, hidden) carries what is between them, else it is null. `in_blocks` says how attention reads: several rows of a text at once, or one; the
+// two differ in the order of sums, and within each a row's result depends on no other row.
 struct Step {
-    int32_t rows, cache_is_int8;
-    const int32_t *token, *position;
+    int32_t rows, skipped, in_blocks, cache_is_int8;  // of the first `skipped` rows keys and values alone are wanted
+    int32_t first_layer, last_layer;
+    const int32_t *token, *position, *text;
     const int64_t *runs, *run;
     void *const *keys, *const *values;                // of each layer: (P, H_kv, D)
     float *const *key_scales, *const *value_scales;   // int8: (P, H_kv)
     const float *const *cosines, *const *sines;       // [table][row]: the row of the table that its position has
-    float *logits;                                    // (rows, vocabulary)
+    float *stream, *logits;                           // (rows, hidden), (rows - skipped, vocabulary)
 };
 
 // What is compiled once for each set of instructions.
@@ -91,6 +97,9 @@ struct Kernels {
     // One head of one row, `scores` has room for all its positions.
     void (*attend)(const Model &model, const Step &step, int layer, int row, int head, const float *query,
                    float *scores, float *out);
+    // One head of up to QUERIES rows of a text, `stride` floats from row to row; `room` as `block_room` says.
+    void (*attend_block)(const Model &model, const Step &step, int layer, int row, int count, int head,
+                         const float *query, int64_t query_stride, float *room, float *out, int64_t out_stride);
     // act(gate) * up, or act(up); `gate` and `out` may be the same.
     void (*activate)(int kind, const float *gate, const float *up, float *out, int64_t size);
     void (*add)(float *x, const float *y, int64_t size);
@@ -100,6 +109,7 @@ struct Kernels {
 extern const Kernels kernels_portable, kernels_avx2;
 
 inline int64_t padded(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
+inline int64_t block_room(const Model &m, int64_t positions) { return (QUERIES + KEYS) * m.head_dim + QUERIES * positions; }
 inline int64_t groups_of(const Matrix &m) { return m.inputs / GROUP; }
 
 }  // namespace bloomery

@@ -1,4 +1,4 @@
-// The arithmetic of a decode step, compiled once for each set of instructions (see `build.py`).
+// The arithmetic of a step, compiled once for each set of instructions (see `build.py`).
 //
 // Only what is in this file may be called from it, mathematics of the C library aside: a template that the linker
 // shares with other files could otherwise bring instructions there that a machine lacks. A row's result never depends
@@ -320,19 +320,28 @@ INLINE void tile(const Matrix &m, const Input &x, int64_t row, int64_t panel, fl
     }
 }
 
+// All rows by a panel, in tiles of about the same height: low ones leave the processor waiting for their few sums.
+INLINE void tiles(const Matrix &m, const Input &x, int rows, int64_t panel, float *y, int64_t y_stride) {
+    const int most = m.format == FLOAT32 || m.format == FLOAT16 ? 6 : 4;  // for which registers have room
+    for (int row = 0, height; row < rows; row += height) {
+        const int left = rows - row, count = (left + most - 1) / most;
+        height = (left + count - 1) / count;
+        switch (height) {
+            case 6: tile<6, 1>(m, x, row, panel, y, y_stride); break;
+            case 5: tile<5, 1>(m, x, row, panel, y, y_stride); break;
+            case 4: tile<4, 1>(m, x, row, panel, y, y_stride); break;
+            case 3: tile<3, 1>(m, x, row, panel, y, y_stride); break;
+            case 2: tile<2, 1>(m, x, row, panel, y, y_stride); break;
+            default: tile<1, 1>(m, x, row, panel, y, y_stride);
+        }
+    }
+}
+
 void multiply(const Matrix &m, const Input &x, int rows, float *y, int64_t y_stride, int64_t first, int64_t last) {
     int64_t panel = first;
     for (; rows <= 2 && panel + 1 < last; panel += 2)
         rows == 1 ? tile<1, 2>(m, x, 0, panel, y, y_stride) : tile<2, 2>(m, x, 0, panel, y, y_stride);
-    for (; panel < last; panel++) {
-        int row = 0;
-        for (; row + 4 <= rows; row += 4) tile<4, 1>(m, x, row, panel, y, y_stride);
-        switch (rows - row) {
-            case 3: tile<3, 1>(m, x, row, panel, y, y_stride); break;
-            case 2: tile<2, 1>(m, x, row, panel, y, y_stride); break;
-            case 1: tile<1, 1>(m, x, row, panel, y, y_stride); break;
-        }
-    }
+    for (; panel < last; panel++) tiles(m, x, rows, panel, y, y_stride);
 }
 
 // The largest |x|; no number if one of them is none or infinite.
@@ -523,7 +532,8 @@ struct Stretch {
 template <class F>
 INLINE void stretches(const Step &step, int row, int64_t first, int64_t last, F f) {
     int64_t before = 0, done = 0;
-    for (int64_t i = step.runs[row]; i < step.runs[row + 1]; i++) {
+    const int32_t text = step.text[row];
+    for (int64_t i = step.runs[text]; i < step.runs[text + 1]; i++) {
         const int64_t length = step.run[2 * i + 1];
         const int64_t low = first > before ? first - before : 0;
         const int64_t high = last - before + 1 < length ? last - before + 1 : length;
@@ -611,6 +621,124 @@ void attend(const Model &model, const Step &step, int layer, int row, int head, 
     else attend_in<float>(model, step, layer, row, head, query, scores, out);
 }
 
+// sums[r] += w[i] x[r * across + i * along] over i < count, one after the other; w (count, 8 or 16).
+template <int R, int H>
+INLINE void accumulate(const float *w, int64_t count, const float *x, int64_t across, int64_t along, Floats (&sums)[R][H]) {
+    for (int64_t i = 0; i < count; i++, w += H * LANES, x += along) {
+        Floats here[H];
+        for (int h = 0; h < H; h++) here[h] = load(w + h * LANES);
+        for (int r = 0; r < R; r++) {
+            const Floats a = all(x[r * across]);
+            for (int h = 0; h < H; h++) sums[r][h] = multiply_add(here[h], a, sums[r][h]);
+        }
+    }
+}
+
+// Keys or values of `count` positions as floats: where they lie, or int8 turned into `room` (count, dim).
+INLINE const float *opened(const float *from, const float *, int64_t, int64_t, const Model &, float *) { return from; }
+
+INLINE const float *opened(const int8_t *from, const float *scales, int64_t slot, int64_t count, const Model &model, float *room) {
+    const int64_t dim = model.head_dim;
+    for (int64_t s = 0; s < count; s++) {
+        const float scale = scales[(slot + s) * model.kv_heads];
+        for (int64_t i = 0; i < dim; i++) room[s * dim + i] = (float)from[s * model.kv_heads * dim + i] * scale;
+    }
+    return room;
+}
+
+// Which lanes see position p: those at it or after it, by less than the window.
+INLINE Ints seen(int64_t p, Ints place, int32_t window) {
+    const Ints here = all_ints((int32_t)p), near = here <= place;
+    return window ? near & (here > place - all_ints(window)) : near;
+}
+
+// A query lies in a lane, so that all that follows is done lane by lane: H registers of queries, scores, results.
+template <class Number, int H>
+void attend_lanes(const Model &model, const Step &step, int layer, int row, int count, int head, const float *query,
+                  int64_t query_stride, float *room, float *out, int64_t out_stride) {
+    constexpr int64_t Q = H * LANES;
+    constexpr bool as_they_lie = sizeof(Number) == sizeof(float);
+    const int64_t dim = model.head_dim, kv_head = head / (model.heads / model.kv_heads), stride = model.kv_heads * dim;
+    const int64_t across = as_they_lie ? stride : dim, start = step.position[row], last = step.position[row + count - 1];
+    const int32_t window = model.layer[layer].window;
+    const int64_t first = window && start + 1 > window ? start + 1 - window : 0, positions = last + 1 - first;
+    float *turned = room, *plain = turned + dim * Q, *scores = plain + KEYS * dim;  // (dim, Q), (KEYS, dim), (positions, Q)
+    Ints place[H];
+    for (int64_t lane = 0; lane < Q; lane++) {  // lanes without a row do what the last row does
+        const int64_t r = lane < count ? lane : count - 1;
+        place[lane / LANES][lane % LANES] = step.position[row + r];
+        for (int64_t i = 0; i < dim; i++) turned[i * Q + lane] = query[r * query_stride + i];
+    }
+    // Calls f(keys or values as floats, how many, the first's scores), from the first position to the last.
+    const auto read = [&](void *const *memory, float *const *scales, auto f) {
+        stretches(step, row, first, last, [&](int64_t slot, int64_t length, int64_t done) {
+            const Number *from = (const Number *)memory[layer] + slot * stride + kv_head * dim;
+            const float *scale = as_they_lie ? nullptr : scales[layer] + kv_head;
+            for (int64_t s = 0; s < length; s += KEYS) {
+                const int64_t some = length - s < KEYS ? length - s : KEYS;
+                f(opened(from + s * stride, scale, slot + s, some, model, plain), some, scores + (done + s) * Q);
+            }
+        });
+    };
+    read(step.keys, step.key_scales, [&](const float *keys, int64_t some, float *to) {
+        const auto score = [&](auto &sums, int64_t s, int rows) {
+            accumulate(turned, dim, keys + s * across, across, 1, sums);
+            for (int r = 0; r < rows; r++)
+                for (int h = 0; h < H; h++) store(to + (s + r) * Q + h * LANES, sums[r][h] * all(model.attention_scale));
+        };
+        for (int64_t s = 0; s < some;) {  // the last four may be those before once more
+            Floats four[4][H] = {}, one[1][H] = {};
+            if (some < 4) score(one, s++, 1);
+            else score(four, s + 4 <= some ? s : some - 4, 4), s += 4;
+        }
+    });
+    Floats most[H], total[H];
+    for (int h = 0; h < H; h++) most[h] = all(-3e38f), total[h] = all(0.0f);
+    if (model.attention_cap > 0.0f) cap(scores, model.attention_cap, positions * Q);
+    for (int64_t s = 0; s < positions; s++) {
+        for (int h = 0; h < H; h++) {
+            Floats v = load(scores + s * Q + h * LANES);
+            if (model.slopes) {
+                v += all(model.slopes[head]) * __builtin_convertvector(all_ints((int32_t)(first + s)) - place[h], Floats);
+                store(scores + s * Q + h * LANES, v);
+            }
+            most[h] = larger(most[h], seen(first + s, place[h], window) ? v : all(-3e38f));
+        }
+    }
+    for (int64_t s = 0; s < positions; s++) {
+        for (int h = 0; h < H; h++) {
+            const Floats e = exponential(load(scores + s * Q + h * LANES) - most[h]);
+            const Floats weight = seen(first + s, place[h], window) ? e : all(0.0f);
+            total[h] += weight;
+            store(scores + s * Q + h * LANES, weight);
+        }
+    }
+    memset(turned, 0, sizeof(float) * (size_t)(dim * Q));
+    read(step.values, step.value_scales, [&](const float *values, int64_t some, const float *weights) {
+        const auto weigh_in = [&](auto &sums, int64_t i, int wide) {
+            for (int r = 0; r < wide; r++)
+                for (int h = 0; h < H; h++) sums[r][h] = load(turned + (i + r) * Q + h * LANES);
+            accumulate(weights, some, values + i, 1, across, sums);
+            for (int r = 0; r < wide; r++)
+                for (int h = 0; h < H; h++) store(turned + (i + r) * Q + h * LANES, sums[r][h]);
+        };
+        int64_t i = 0;
+        Floats four[4][H], one[1][H];
+        for (; i + 4 <= dim; i += 4) weigh_in(four, i, 4);
+        for (; i < dim; i++) weigh_in(one, i, 1);
+    });
+    for (int64_t r = 0; r < count; r++)
+        for (int64_t i = 0; i < dim; i++) out[r * out_stride + i] = turned[i * Q + r] / total[r / LANES][r % LANES];
+}
+
+void attend_block(const Model &model, const Step &step, int layer, int row, int count, int head, const float *query,
+                  int64_t query_stride, float *room, float *out, int64_t out_stride) {
+    const bool few = count <= LANES;
+    const auto floats = few ? attend_lanes<float, 1> : attend_lanes<float, 2>;
+    const auto bytes = few ? attend_lanes<int8_t, 1> : attend_lanes<int8_t, 2>;
+    (step.cache_is_int8 ? bytes : floats)(model, step, layer, row, count, head, query, query_stride, room, out, out_stride);
+}
+
 }  // namespace
 
 #if BLOOMERY_AVX2
@@ -622,6 +750,6 @@ void attend(const Model &model, const Step &step, int layer, int row, int head, 
 #endif
 
 extern const Kernels BLOOMERY_TABLE;
-const Kernels BLOOMERY_TABLE = {BLOOMERY_NAME, prepare, multiply, normalise, rotate, store_pair, attend, activate, add, cap};
+const Kernels BLOOMERY_TABLE = {BLOOMERY_NAME, prepare, multiply, normalise, rotate, store_pair, attend, attend_block, activate, add, cap};
 
 }  // namespace bloomery

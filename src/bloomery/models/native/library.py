@@ -71,10 +71,9 @@ class Model(ctypes.Structure):
 
 class Step(ctypes.Structure):
     _fields_ = (
-        ("rows", _int32),
-        ("cache_is_int8", _int32),
-        *((name, _pointer) for name in ("token", "position", "runs", "run", "keys", "values")),
-        *((name, _pointer) for name in ("key_scales", "value_scales", "cosines", "sines", "logits")),
+        *((name, _int32) for name in ("rows", "skipped", "in_blocks", "cache_is_int8", "first_layer", "last_layer")),
+        *((name, _pointer) for name in ("token", "position", "text", "runs", "run", "keys", "values")),
+        *((name, _pointer) for name in ("key_scales", "value_scales", "cosines", "sines", "stream", "logits")),
     )
 
 

@@ -1,15 +1,17 @@
-"""A decoder whose decode steps are one native call each, over the same paged keys and values as PyTorch's.
+"""A decoder whose steps are one native call each, over the same paged keys and values as PyTorch's.
 
-A row is a token of a sequence; several rows may belong to one (guesses), for all keys of a layer are stored before
-anyone looks at them. A row's result does not depend on the others, to the last bit. This module does not know who
-decides what is decoded, nor whether native code is worth it (see `trial`).
+A row is a token of a sequence; several rows may belong to one (a prompt, guesses), for all keys of a layer are stored
+before anyone looks at them. A row's result does not depend on the others, to the last bit; a prompt's differs in the
+last bits from that of the same tokens in decode steps, as attention adds up in another order. This module does not know
+who decides what is computed, nor whether native code is worth it (see `trial`).
 """
 
 from __future__ import annotations
 
 import ctypes
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -70,26 +72,53 @@ class NativeDecoder:
     def step(self, memory: PagedMemory, rows: Sequence[Rows], token_ids: Sequence[Sequence[int]]) -> Tensor:
         """Read the new tokens of several sequences, whose keys and values are stored: logits (N, V) float32, of all of
         them one after the other. RequestError beyond the context, and for an id that is none."""
+        return self._read(memory, rows, token_ids, skipped=0, in_blocks=False)
+
+    def prefill(
+        self,
+        memory: PagedMemory,
+        rows: Rows,
+        token_ids: Sequence[int],
+        wanted: int,
+        between: Callable[[], None] | None = None,
+    ) -> Tensor:
+        """The same for a part of a prompt: logits (wanted, V) of its last tokens, 0 and more. It is all the same, to
+        the last bit, in how many parts a prompt is read. `between` is called after each layer but the last: other steps
+        may be made there, of other positions."""
+        return self._read(memory, [rows], [token_ids], skipped=len(token_ids) - wanted, in_blocks=True, between=between)
+
+    def _read(
+        self,
+        memory: PagedMemory,
+        rows: Sequence[Rows],
+        token_ids: Sequence[Sequence[int]],
+        *,
+        skipped: int,
+        in_blocks: bool,
+        between: Callable[[], None] | None = None,
+    ) -> Tensor:
         tokens = [token for part in token_ids for token in part]
         positions = [one.start + i for one in rows for i in range(one.count)]
+        logits = torch.empty(len(tokens) - skipped, self.decoder.config.vocab_size)
         if not tokens:
-            return torch.empty(0, self.decoder.config.vocab_size)
+            return logits
         self._check(tokens, positions)
         if self._changed():
             self._describe()
-        bounds, runs = [0], []
-        for one in rows:
-            for _ in range(one.count):
-                runs += [number for run in one.runs for number in run]
-                bounds.append(len(runs) // 2)
-        logits = torch.empty(len(tokens), self.decoder.config.vocab_size)
+        text = [number for number, one in enumerate(rows) for _ in range(one.count)]
+        bounds = [0, *accumulate(len(one.runs) for one in rows)]
+        runs = [number for one in rows for run in one.runs for number in run]
         cosines, sines, _kept = self._tables(rows, positions)
         is_int8 = memory.keys[0].dtype == torch.int8
-        step = Step(rows=len(tokens), cache_is_int8=is_int8, logits=logits.data_ptr())
+        layers, hidden = self.decoder.config.num_hidden_layers, self.decoder.config.hidden_size
+        stream = None if between is None else torch.empty(len(tokens), hidden)
+        step = Step(rows=len(tokens), skipped=skipped, in_blocks=in_blocks, cache_is_int8=is_int8, last_layer=layers)
+        step.stream, step.logits = None if stream is None else stream.data_ptr(), logits.data_ptr()
         given = {
             **self._pointers(memory),
             "token": (ctypes.c_int32 * len(tokens))(*tokens),
             "position": (ctypes.c_int32 * len(tokens))(*positions),
+            "text": (ctypes.c_int32 * len(tokens))(*text),
             "runs": (ctypes.c_int64 * len(bounds))(*bounds),
             "run": (ctypes.c_int64 * len(runs))(*runs),
             "cosines": (ctypes.c_void_p * len(cosines))(*cosines),
@@ -97,10 +126,19 @@ class NativeDecoder:
         }
         for name, array in given.items():
             setattr(step, name, ctypes.addressof(array))
-        failed = self._calls.bloomery_step(self.description.model, step, self.threads, self.spin_nanoseconds)
-        if failed:
-            raise DeviceError("no memory for a step")
+        if between is None:
+            self._call(step)
+            return logits
+        for layer in range(layers):
+            if layer:
+                between()
+            step.first_layer, step.last_layer = layer, layer + 1
+            self._call(step)
         return logits
+
+    def _call(self, step: Step) -> None:
+        if self._calls.bloomery_step(self.description.model, step, self.threads, self.spin_nanoseconds):
+            raise DeviceError("no memory for a step")
 
     def _check(self, tokens: Sequence[int], positions: Sequence[int]) -> None:
         config = self.decoder.config

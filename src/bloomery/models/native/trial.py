@@ -1,7 +1,8 @@
-"""Whether a decoder's steps go native: tried on the loaded model itself, compared and timed beside PyTorch's.
+"""Whether a decoder's steps, and its prompts, go native: tried on the loaded model itself, compared and timed beside PyTorch's.
 
 Each shape of matrix is compared with the product of what its codes stand for, the whole step with PyTorch's own, on a
-few short texts of random tokens. If it is right and faster it is taken; if not, the reason is kept. This module does
+few short texts of random tokens, read as prompts and token by token. If it is right and faster it is taken; if not, the
+reason is kept. This module does
 not know requests.
 """
 
@@ -38,8 +39,11 @@ STEP_ERROR = {"float32": 1e-3, "float16": 1e-3, "int8": 0.3, "int4": 0.3}
 """The largest relative distance of a step's logits from PyTorch's. Of integers it is mostly that of PyTorch's own
 operators, which round activations to 7 bits or to bfloat16: a wrong step is off by about one."""
 _LENGTHS = (1, 3, 6)
+_PROMPT = 21
 _TIMED_ROWS = (1, 8)
-_SECONDS = 0.4
+_TIMED_PROMPT = 32
+"""Tokens: with so many a product is limited by arithmetic already."""
+_SECONDS = 0.25
 _ROUNDS = 4
 _MAX_SHARE = 0.5
 """Of the memory that is free: what a second copy of the weights may take."""
@@ -47,13 +51,16 @@ _MAX_SHARE = 0.5
 
 @dataclass(frozen=True)
 class Trial:
-    """`native` is None where PyTorch makes the steps; `text` says what was found; `speedup` over PyTorch by rows, and
-    `error` as `STEP_ERROR`, where they were measured."""
+    """`native` is None where PyTorch makes the steps; `text` says what was found; `speedup` over PyTorch by rows of as
+    many texts, and `error` as `STEP_ERROR`, where they were measured. `prompts` tells whether native code reads
+    prompts, `prompt_speedup` why."""
 
     native: NativeDecoder | None
     text: str
     speedup: dict[int, float] | None = None
     error: float | None = None
+    prompts: bool = False
+    prompt_speedup: float | None = None
 
 
 _known: dict[bool, weakref.WeakKeyDictionary[Decoder, Trial]] = {
@@ -83,12 +90,14 @@ def try_native(decoder: Decoder, *, timed: bool = True) -> Trial:
         return Trial(None, f"PyTorch: {str(problem).partition(chr(10))[0]:.200}")
     text = library().text
     if not timed:
-        return Trial(native, text, None, error)
+        return Trial(native, text, None, error, prompts=True)
     speedup = measure(native)
     mean = math.exp(sum(math.log(one) for one in speedup.values()) / len(speedup))
     if mean <= 1.0:
         return Trial(None, f"PyTorch: the native step is slower here ({mean:.2f}x)", speedup, error)
-    return Trial(native, f"{text}, {mean:.1f}x PyTorch", speedup, error)
+    prompt = measure_prompt(native)
+    read = f"{prompt:.1f}x" if prompt > 1.0 else f"read by PyTorch, for native code is slower here ({prompt:.2f}x)"
+    return Trial(native, f"{text}, {mean:.1f}x PyTorch; prompts {read}", speedup, error, prompt > 1.0, prompt)
 
 
 def room_for(decoder: Decoder) -> None:
@@ -108,10 +117,10 @@ def check(native: NativeDecoder) -> float:
         if kind not in seen:
             seen.add(kind)
             _check_matrix(matrix, matrix_of(layers))
-    config, formats = native.decoder.config, native.description.formats
-    memories = [PagedMemory(config, 64) for _ in range(2)]
+    config = native.decoder.config
+    memories = [PagedMemory(config, 80) for _ in range(2)]
     generator = torch.Generator().manual_seed(0)
-    worst = 0.0
+    worst = _check_prompt(native, memories, generator)
     for time_ in range(min(max(_LENGTHS), config.context_length)):
         # Texts of different lengths, the last one in two stretches of memory.
         places = [number for number, length in enumerate(_LENGTHS) if time_ < length]
@@ -119,12 +128,26 @@ def check(native: NativeDecoder) -> float:
         ids = torch.randint(config.vocab_size, (len(rows), 1), generator=generator)
         expected = torch_step(native.decoder, memories[0], rows, ids)
         got = native.step(memories[1], rows, ids.tolist())
-        error = float((got - expected).norm() / expected.norm().clamp_min(1e-30))
-        bound = max(STEP_ERROR[one] for one in formats)
-        if not error <= bound:  # NaN is no pass
-            raise DeviceError(f"the native step is off by {error:.2g} of its result, at most {bound:.2g} is explained")
-        worst = max(worst, error)
+        worst = max(worst, _error(native, got, expected))
     return worst
+
+
+def _check_prompt(native: NativeDecoder, memories: Sequence[PagedMemory], generator: torch.Generator) -> float:
+    """A prompt that is no multiple of anything, in two stretches of memory."""
+    config = native.decoder.config
+    length = min(_PROMPT, config.context_length)
+    ids = torch.randint(config.vocab_size, (length, 1), generator=generator)
+    rows = Rows(0, length, [(48, length)] if length < 8 else [(48, 7), (0, length - 7)], config.reach(length))
+    expected = torch_step(native.decoder, memories[0], [rows], ids)
+    return _error(native, native.prefill(memories[1], rows, ids[:, 0].tolist(), length), expected)
+
+
+def _error(native: NativeDecoder, got: Tensor, expected: Tensor) -> float:
+    error = float((got - expected).norm() / expected.norm().clamp_min(1e-30))
+    bound = max(STEP_ERROR[one] for one in native.description.formats)
+    if not error <= bound:  # NaN is no pass
+        raise DeviceError(f"the native step is off by {error:.2g} of its result, at most {bound:.2g} is explained")
+    return error
 
 
 def _runs(number: int, length: int) -> list[tuple[int, int]]:
@@ -147,7 +170,7 @@ def _check_matrix(matrix: Matrix, stored: Stored) -> None:
 
 @torch.inference_mode()
 def torch_step(decoder: Decoder, memory: PagedMemory, rows: Sequence[Rows], ids: Tensor) -> Tensor:
-    """Logits (N, V) of a step of one token a sequence, by PyTorch; ids (N, 1)."""
+    """Logits (N, V) of a step, by PyTorch; ids (N, 1) of its texts, one after the other."""
     return decoder.logits(decoder.hidden_states(ids.view(1, -1), cache=PagedStep(memory, rows))[0]).float()
 
 
@@ -167,6 +190,21 @@ def measure(native: NativeDecoder) -> dict[int, float]:
         theirs = lambda rows=rows, memory=memory, ids=ids: torch_step(native.decoder, memory, rows, ids)  # noqa: E731
         found[count] = _least(theirs, ours)
     return found
+
+
+def measure_prompt(native: NativeDecoder) -> float:
+    """PyTorch's time of reading a prompt over native code's, as `measure`."""
+    config = native.decoder.config
+    count = min(_TIMED_PROMPT, config.context_length)
+    memory, rows = PagedMemory(config, count), Rows(0, count, [(0, count)], config.reach(count))
+    ids = torch.arange(count)[:, None] % config.vocab_size
+
+    @torch.inference_mode()
+    def theirs() -> Tensor:
+        hidden = native.decoder.hidden_states(ids.view(1, -1), cache=PagedStep(memory, [rows]))[0]
+        return native.decoder.logits(hidden[-1:])
+
+    return _least(theirs, lambda: native.prefill(memory, rows, ids[:, 0].tolist(), 1))
 
 
 def _least(one: Callable[[], Tensor], other: Callable[[], Tensor]) -> float:

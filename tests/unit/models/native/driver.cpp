@@ -1,6 +1,7 @@
 // Runs steps of small random models through the native step, for sanitizers: every format, norm, placement and
 // activation, odd sizes, windows, caps, both kinds of cache, sequences in several stretches. Checks that numbers are
-// finite and that a row alone gives what it gives in company; what is right is tested from Python.
+// finite, that a row alone gives what it gives in company, and a prompt in parts what it gives whole; what is right is
+// tested from Python.
 
 #include "decoder_step.h"
 
@@ -92,11 +93,11 @@ int main() {
         // Three texts: one in a stretch, one in two, one that begins in the middle of things.
         const int rows = 1 + int(draw(9));
         for (int position = 0; position < 9; position++) {
-            std::vector<int32_t> token, place(static_cast<size_t>(rows), position);
+            std::vector<int32_t> token, place(static_cast<size_t>(rows), position), text;
             std::vector<int64_t> runs{0}, run;
             std::vector<const float *> cosines, sines;
             for (int r = 0; r < rows; r++) {
-                token.push_back(int32_t(draw(uint32_t(words))));
+                token.push_back(int32_t(draw(uint32_t(words)))), text.push_back(r);
                 const int64_t first = r * 7 % 64, split = position < 3 ? position + 1 : 3;
                 run.insert(run.end(), {first, split});
                 if (position >= 3) run.insert(run.end(), {first + 64, position + 1 - split});
@@ -104,8 +105,8 @@ int main() {
                 cosines.push_back(cosine.data() + position * m.rotary_dim), sines.push_back(sine.data() + position * m.rotary_dim);
             }
             std::vector<float> logits(size_t(rows * words)), alone(static_cast<size_t>(words));
-            Step step{rows, narrow, token.data(), place.data(), runs.data(), run.data(), key_at.data(), value_at.data(),
-                      key_scales.data(), value_scales.data(), cosines.data(), sines.data(), logits.data()};
+            Step step{rows, 0, 0, narrow, 0, 2, token.data(), place.data(), text.data(), runs.data(), run.data(), key_at.data(), value_at.data(),
+                      key_scales.data(), value_scales.data(), cosines.data(), sines.data(), nullptr, logits.data()};
             if (bloomery_step(&m, &step, 3, position % 2 ? 0 : 100000)) return 1;
             step.rows = 1, step.logits = alone.data();
             if (bloomery_step(&m, &step, 1 + position % 3, 0)) return 1;
@@ -114,6 +115,42 @@ int main() {
             for (int64_t i = 0; i < words; i++)
                 if (alone[size_t(i)] != logits[size_t(i)]) return std::fprintf(stderr, "trial %d: rows differ\n", trial), 1;
             steps += 2;
+        }
+        // A prompt, whole and in three parts, of which only some rows are wanted.
+        const int length = trial % 4 ? 20 + int(draw(40)) : 140;
+        const auto cosines_of = numbers(int64_t(length) * dim), sines_of = numbers(int64_t(length) * dim), places = numbers(int64_t(length) * m.hidden);
+        if (m.positions) m.positions = places.data();
+        std::vector<int32_t> token, place, text(size_t(length), 0);
+        std::vector<const float *> cosines, sines;
+        for (int r = 0; r < length; r++) {
+            token.push_back(int32_t(draw(uint32_t(words)))), place.push_back(r);
+            cosines.push_back(cosines_of.data() + r * m.rotary_dim), sines.push_back(sines_of.data() + r * m.rotary_dim);
+        }
+        const size_t many = size_t(length + 9) * size_t(kv * dim);
+        for (int l = 0; l < 2; l++) {
+            keys[size_t(l)].assign(many, 0), values[size_t(l)].assign(many, 0), scales[size_t(l)].assign(many, 0), other[size_t(l)].assign(many, 0);
+            key_at[size_t(l)] = keys[size_t(l)].data(), value_at[size_t(l)] = values[size_t(l)].data();
+            key_scales[size_t(l)] = scales[size_t(l)].data(), value_scales[size_t(l)] = other[size_t(l)].data();
+        }
+        std::vector<float> whole(size_t(length * words)), part(whole.size()), stream(size_t(length) * size_t(m.hidden));
+        const int64_t runs[] = {0, 2};
+        int done = 0;
+        for (int end : {length, 1 + int(draw(uint32_t(length - 2))), length - 1, length}) {
+            const int count = end - done, wanted = done || end < length ? int(draw(uint32_t(count + 1))) : count;
+            const int64_t run[] = {length + 2, std::min(end, 7), 0, std::max(0, end - 7)};
+            Step step{count, count - wanted, 1, narrow, 0, 2, token.data() + done, place.data() + done, text.data(), runs, run, key_at.data(),
+                      value_at.data(), key_scales.data(), value_scales.data(), cosines.data() + done, sines.data() + done, nullptr,
+                      steps && end == length && !done ? whole.data() : part.data()};
+            if (done) step.stream = stream.data(), step.last_layer = 1;  // layer by layer
+            if (bloomery_step(&m, &step, 1 + trial % 3, 0)) return 1;
+            step.first_layer = 1, step.last_layer = 2;
+            if (done && bloomery_step(&m, &step, 1 + trial % 3, 0)) return 1;
+            for (int64_t i = 0; i < int64_t(wanted) * words; i++) {
+                if (!std::isfinite(step.logits[i])) return std::fprintf(stderr, "trial %d: not finite\n", trial), 1;
+                if (step.logits[i] != whole[size_t((end - wanted) * words + i)]) return std::fprintf(stderr, "trial %d: parts differ\n", trial), 1;
+            }
+            done = end == length && done == 0 ? 0 : end;
+            steps++;
         }
         for (Matrix *one : matrices) bloomery_free(one);
     }

@@ -67,7 +67,7 @@ def dequantised(one: Stored) -> torch.Tensor:
     kind=st.sampled_from(["float32", "float16", "int8", "int4"]),
     outputs=st.integers(1, 70),
     inputs=st.integers(1, 150),
-    rows=st.integers(1, 9),
+    rows=st.sampled_from([1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 14, 16, 17, 23]),
     biased=st.booleans(),
     seed=st.integers(0, 1000),
 )

@@ -130,6 +130,74 @@ def test_steps_are_pytorchs(
         torch.testing.assert_close(ours[used], theirs[used], rtol=1e-4, atol=1e-4)
 
 
+@fuzzed
+@given(
+    heads=st.sampled_from([(1, 1), (2, 1), (3, 3), (6, 2), (5, 1)]),
+    head_dim=st.sampled_from([2, 6, 8, 10, 16, 20, 64, 72]),
+    window=st.sampled_from([None, 1, 3, 9, 40]),
+    cache=st.sampled_from([torch.float32, torch.int8]),
+    counts=st.lists(st.integers(1, 40), min_size=1, max_size=4),
+    wanted=st.integers(0, 40),
+    threads=st.integers(1, 3),
+    seed=st.integers(0, 99),
+)
+def test_prompts_are_pytorchs(
+    calls: ctypes.CDLL,
+    heads: tuple[int, int],
+    head_dim: int,
+    window: int | None,
+    cache: torch.dtype,
+    counts: list[int],
+    wanted: int,
+    threads: int,
+    seed: int,
+):
+    """In whatever parts, which give the same to the last bit, and only for the rows that are wanted."""
+    model = decoder(
+        model_type="qwen3",
+        num_attention_heads=heads[0],
+        num_key_value_heads=heads[1],
+        head_dim=head_dim,
+        sliding_window=window,
+        layer_types=("sliding_attention", "full_attention") if window else (),
+        max_position_embeddings=200,
+    )
+    native, texts = NativeDecoder(model, threads=threads), Texts(model, 1, seed, cache)
+    texts.memories.append(PagedMemory(model.config, BLOCK * BLOCKS, cache))
+    length = sum(counts)
+    whole, ids = texts.rows(0, length), texts.ids(length)
+    expected = texts.by_torch([whole], [ids])
+    got = native.prefill(texts.memories[1], whole, ids, length)
+    # A code of int8 keys and values may round the other way.
+    bound = {"rtol": 1e-4, "atol": 2e-4} if cache == torch.float32 else {"rtol": 2e-2, "atol": 2e-2}
+    torch.testing.assert_close(got, expected, **bound)
+    for count in counts:
+        rows, part = texts.rows(0, count), ids[texts.read[0] : texts.read[0] + count]
+        texts.read[0] += count
+        few = min(wanted, count)
+        made = native.prefill(texts.memories[2], rows, part, few)
+        assert made.shape == (few, 50) and torch.equal(made, got[texts.read[0] - few : texts.read[0]])
+    used = torch.tensor([slot for first, size in whole.runs for slot in range(first, first + size)])
+    for ours, theirs in zip(*([*m.keys, *m.values] for m in texts.memories[1:]), strict=True):
+        assert torch.equal(ours[used], theirs[used])
+
+
+@pytest.mark.parametrize("kind", ["float32", "float16", "int8", "int4"])
+def test_prompts_by_packed_weights_in_any_parts(calls: ctypes.CDLL, kind: str):
+    """Of more rows than a task of a product has, too."""
+    model = decoder(hidden_size=64, intermediate_size=96, max_position_embeddings=200)
+    pack(model, kind)
+    native, texts = NativeDecoder(model, threads=2), Texts(model, 1, 0)
+    rows, ids = texts.rows(0, 190), texts.ids(190)
+    expected, got = texts.by_torch([rows], [ids]), native.prefill(texts.memories[1], rows, ids, 190)
+    bound = {"int8": 0.08, "int4": 0.05}.get(kind, 1e-5)  # as of steps
+    assert (got - expected).norm() / expected.norm() < bound
+    for start, end in ((0, 7), (7, 16), (16, 17), (17, 100), (100, 190)):
+        texts.read[0] = start
+        made = native.prefill(texts.memories[1], texts.rows(0, end - start), ids[start:end], end - start)
+        assert torch.equal(made, got[start:end])
+
+
 @pytest.mark.parametrize("kind", ["plain", "float32", "float16", "int8", "int4"])
 def test_packed_weights_step_as_pytorchs(calls: ctypes.CDLL, kind: str):
     model = decoder(hidden_size=64, intermediate_size=96)
@@ -202,6 +270,17 @@ def test_damaged_weights_show_in_the_logits(calls: ctypes.CDLL):
 def test_nothing_to_read_gives_no_rows(calls: ctypes.CDLL):
     model = decoder()
     assert NativeDecoder(model).step(PagedMemory(model.config, 8), [], []).shape == (0, 50)
+
+
+def test_other_steps_may_be_made_between_the_layers_of_a_prompt(calls: ctypes.CDLL):
+    model = decoder(num_hidden_layers=3)
+    native, texts = NativeDecoder(model, threads=2), Texts(model, 2, 4)
+    first, second, ids, others = texts.rows(0, 30), texts.rows(1, 20), texts.ids(30), texts.ids(20)
+    expected = native.prefill(texts.memories[0], first, ids, 30), native.prefill(texts.memories[0], second, others, 20)
+    made = []
+    between = lambda: made.append(native.prefill(texts.memories[1], second, others, 20))  # noqa: E731
+    assert torch.equal(native.prefill(texts.memories[1], first, ids, 30, between), expected[0])
+    assert len(made) == 2 and all(torch.equal(one, expected[1]) for one in made)
 
 
 def test_what_cannot_be_read_is_refused(calls: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch):

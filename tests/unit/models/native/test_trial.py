@@ -13,7 +13,7 @@ from bloomery.models import Decoder, ModelConfig
 from bloomery.models.native import trial as module
 from bloomery.models.native.library import Found
 from bloomery.models.native.native_decoder import NativeDecoder
-from bloomery.models.native.trial import check, measure, trial_of, try_native
+from bloomery.models.native.trial import check, measure, measure_prompt, trial_of, try_native
 from bloomery.models.packing import pack
 
 
@@ -46,8 +46,9 @@ def test_what_is_right_passes(calls: ctypes.CDLL, kind: str):
 def test_it_is_taken_if_it_is_faster_and_tried_once(calls: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch):
     model = decoder()
     monkeypatch.setattr(module, "measure", lambda native: {1: 4.0, 8: 1.0})
+    monkeypatch.setattr(module, "measure_prompt", lambda native: 1.5)
     found = trial_of(model)
-    assert found.native is not None and found.text.endswith("2.0x PyTorch")
+    assert found.native is not None and found.text.endswith("2.0x PyTorch; prompts 1.5x") and found.prompts
     assert trial_of(model) is found
     assert copy.deepcopy(model) is not model  # what is kept beside a decoder is no part of it
 
@@ -57,6 +58,21 @@ def test_it_is_left_if_it_is_slower(calls: ctypes.CDLL, monkeypatch: pytest.Monk
     found = trial_of(decoder())
     assert found.native is None and "slower here (0.71x)" in found.text
     assert try_native(decoder(), timed=False).native is not None
+
+
+def test_prompts_are_left_if_they_are_slower(calls: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "measure", lambda native: {1: 4.0, 8: 1.0})
+    monkeypatch.setattr(module, "measure_prompt", lambda native: 0.5)
+    found = try_native(decoder())
+    assert found.native is not None and not found.prompts and found.text.endswith("is slower here (0.50x)")
+    assert try_native(decoder(), timed=False).prompts
+
+
+def test_a_wrong_prompt_is_not_taken(calls: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch):
+    right = NativeDecoder.prefill
+    monkeypatch.setattr(NativeDecoder, "prefill", lambda *given: right(*given).roll(1, 0))
+    found = try_native(decoder())
+    assert found.native is None and found.text.startswith("PyTorch: the native step is off by")
 
 
 def test_a_wrong_step_is_not_taken(calls: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch):
@@ -98,6 +114,7 @@ def test_without_the_library_it_is_pytorchs(monkeypatch: pytest.MonkeyPatch):
 def test_both_are_timed(calls: ctypes.CDLL):
     model = decoder()
     assert all(ratio > 0 for ratio in measure(NativeDecoder(model)).values())
+    assert measure_prompt(NativeDecoder(model)) > 0
 
 
 def test_weights_elsewhere_are_left_to_pytorch(calls: ctypes.CDLL):
