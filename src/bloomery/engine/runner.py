@@ -7,7 +7,7 @@ is next (see `scheduler`) nor what is chosen (see `sampling`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -61,16 +61,19 @@ class Runner:
         for source, target in copies:
             self.memory.copy(slice(source * size, (source + 1) * size), slice(target * size, (target + 1) * size))
 
-    def prefill(self, sequence: SequenceState, count: int) -> Tensor | None:
+    def prefill(
+        self, sequence: SequenceState, count: int, between: Callable[[], None] | None = None
+    ) -> Tensor | None:
         """Read `count` more tokens; logits float32 on the CPU of all of them (count, V) if the prompt is scored, of the
-        last one (1, V) if the text is whole then, else None."""
+        last one (1, V) if the text is whole then, else None. `between` is called now and then, where the runner may be
+        used for other sequences."""
         start, end = sequence.read, sequence.read + count
         part = sequence.ids[start:end]
         with adapted_rows([(sequence.request.adapter, count)]):
             embeds = None
             if sequence.request.embed is not None and start < sequence.num_prompt:
                 embeds = self._embedded(sequence, start, end)
-            hidden = self.read([part], [(sequence.table, start)], embeds)
+            hidden = self.read([part], [(sequence.table, start)], embeds, between)
             if sequence.request.scores_prompt and sequence.scored < sequence.num_prompt:
                 return self.logits(hidden)
             return self.logits(hidden[-1:]) if end == len(sequence.ids) else None
@@ -113,12 +116,16 @@ class Runner:
         return self.static.logits([part[0] for part in parts], rows)
 
     def read(
-        self, parts: Sequence[Sequence[int]], places: Sequence[tuple[Table, int]], embeds: Tensor | None = None
+        self,
+        parts: Sequence[Sequence[int]],
+        places: Sequence[tuple[Table, int]],
+        embeds: Tensor | None = None,
+        between: Callable[[], None] | None = None,
     ) -> Tensor:
         """Read the new tokens of several texts, each into its table after so many positions: hidden states (N, E)."""
         rows = self._placed(parts, places)
         ids = torch.tensor([[i for part in parts for i in part]], dtype=torch.int64, device=self.device)
-        step = PagedStep(self.memory, rows, self.device)
+        step = PagedStep(self.memory, rows, self.device, between)
         return self.decoder.hidden_states(ids, cache=step, inputs_embeds=embeds)[0]
 
     def logits(self, hidden: Tensor) -> Tensor:
