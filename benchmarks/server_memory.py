@@ -12,7 +12,7 @@ so. Linux and glibc only; elsewhere what cannot be known is left out. All in byt
     python          Python's own small objects; `python_blocks` is their number
     stacks          of threads
     files           code and data mapped from files
-    other           the rest
+    other           the rest; below zero where malloc counts what was never touched
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ HEADER = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) (\S+) \S+ \S+ (\d+)\s*(.*)$")
 
 class _Mallinfo(ctypes.Structure):
     _fields_ = [
-        (name, ctypes.c_size_t)
-        for name in ("arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keep")
-    ]  # fmt: skip
+        *((name, ctypes.c_size_t) for name in ("arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks")),
+        *((name, ctypes.c_size_t) for name in ("fsmblks", "uordblks", "fordblks", "keepcost")),
+    ]
 
 
 def touched(address: int, size: int) -> int:
@@ -108,6 +108,7 @@ def sample() -> dict[str, Any]:
 
 
 def watch(path: str, seconds: float) -> None:
+    """See the module."""
     began = time.monotonic()
 
     def look() -> None:

@@ -32,6 +32,7 @@ from bloomery.engine.static_steps import STATIC, check_static
 from bloomery.engine.ticket import Ticket, Told
 from bloomery.models.decoder import Decoder
 
+
 @dataclass(frozen=True, kw_only=True)
 class EngineConfig:
     """Raises ConfigError for a value that is none."""

@@ -61,9 +61,7 @@ class Runner:
         for source, target in copies:
             self.memory.copy(slice(source * size, (source + 1) * size), slice(target * size, (target + 1) * size))
 
-    def prefill(
-        self, sequence: SequenceState, count: int, between: Callable[[], None] | None = None
-    ) -> Tensor | None:
+    def prefill(self, sequence: SequenceState, count: int, between: Callable[[], None] | None = None) -> Tensor | None:
         """Read `count` more tokens; logits float32 on the CPU of all of them (count, V) if the prompt is scored, of the
         last one (1, V) if the text is whole then, else None. `between` is called now and then, where the runner may be
         used for other sequences."""

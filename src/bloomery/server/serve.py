@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from bloomery.server.upstream_app import UpstreamService
 
 _BACKLOG = 128
-_LAST_SECONDS = 2
+_LAST_SECONDS = 5
 """For answers that were cut off to be sent."""
 
 

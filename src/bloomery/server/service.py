@@ -34,7 +34,7 @@ from bloomery.server.store import FILE, RequestStore
 from bloomery.server.tenant import ADMIN, INSPECT
 from bloomery.server.traces import Traces, otlp_exporter
 from bloomery.server.visit import Visit, visit_of
-from bloomery.server.waiting import CANCELLED_STATUS, DeadlinePassed, Job, WaitingRoom
+from bloomery.server.waiting import CANCELLED_STATUS, DeadlinePassed, Job, ShuttingDown, WaitingRoom
 
 _LOOK_SECONDS = 0.02
 
@@ -195,7 +195,7 @@ class Service:
         return served
 
     async def embed(self, work: Embedding, visit: Visit) -> bool:
-        """Run an embedding to its end and write it into the books. RequestError 503 if the server ends before."""
+        """Run an embedding to its end and write it into the books. ShuttingDown if the server ends before."""
         visit.reserve(prompt=work.prompt_tokens)
         visit.spend(prompt=work.prompt_tokens)
         status = 500
@@ -207,14 +207,14 @@ class Service:
         except asyncio.CancelledError:
             status = CANCELLED_STATUS
             raise
-        except DeadlinePassed as error:
+        except (DeadlinePassed, ShuttingDown) as error:
             status = error.status
             raise
         finally:
             # Not on the event loop: another process may hold the ledger's lock for a while.
             await asyncio.shield(asyncio.to_thread(self._write_down, work, status, visit))
         if status != 200:
-            raise RequestError("the server is shutting down", code="shutting_down", status=503)
+            raise ShuttingDown
         return True
 
     def _write_down(self, work: Embedding, status: int, visit: Visit) -> None:
