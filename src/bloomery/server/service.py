@@ -143,10 +143,10 @@ class Service:
         visit.works_while(lambda: job.working)
         return job
 
-    async def encode(self, model: LanguageModel, prompts: Sequence[Prompt], n: int) -> list[list[int]]:
+    def encode(self, model: LanguageModel, prompts: Sequence[Prompt], n: int) -> list[list[int]]:
         """Token ids of prompts; text of megabytes takes a while: not on the event loop."""
         self.check_choices(len(prompts), n)
-        return await asyncio.to_thread(lambda: [model.encode_prompt(prompt) for prompt in prompts])
+        return [model.encode_prompt(prompt) for prompt in prompts]
 
     def check_choices(self, prompts: int, n: int) -> None:
         """RequestError for more choices than one request may ask for."""
