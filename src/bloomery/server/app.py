@@ -174,7 +174,9 @@ class _Routes:
         return Response(b'{"status":"ok"}', media_type="application/json")
 
     async def metrics(self) -> Response:
-        return Response(self._service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+        # Not on the event loop: the drift watch may be comparing its windows.
+        told = await asyncio.to_thread(self._service.metrics.text)
+        return Response(told, media_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def models(self) -> dict[str, Any]:
         return {"object": "list", "data": self._service.shelf.describe()}
