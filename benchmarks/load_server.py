@@ -1,13 +1,15 @@
 """Load: a server under many connections that come, cancel and leave; nothing is lost or leaks, all is well-formed.
 
-    python benchmarks/load_server.py [--seconds 3600] [--connections 64]
+    python benchmarks/load_server.py [--seconds 3600] [--connections 64] [--patience 600]
 
 Starts the server on a tiny random model, asks it in every form at random (whole and streamed, completions, chat and
-responses, several choices, log-probabilities, deadlines, bad requests), leaves at random, and checks every answer. At
-the end the server must be idle, the ledger must have the row of every answer by its id, the request store must be
-within its bound, no file may be open that was not after the first third, and memory must be as it was in the second
-third, by medians and by the line through all samples since the first. Prints what it saw; exits with 1 if anything is
-wrong. A three-minute form is a test.
+responses, several choices, log-probabilities, deadlines, bad requests), leaves at random, and checks every answer;
+one that has not come after `--patience` seconds without a byte is lost. At the end the server must be idle, the ledger
+must have the row of every answer by its id, the request store must be within its bound, no file may be open that was
+not after the first third, and memory must be as it was in the second third, by medians and by the line through all
+samples since the first; key/value memory, which is taken from the system as it is used first, up to its bound, does not
+count. It prints what memory is made of now and then (see server_memory.py), and at the end what became more. Exits with
+1 if anything is wrong. A three-minute form is a test.
 """
 
 from __future__ import annotations
@@ -36,9 +38,11 @@ import psutil
 
 PROJECT = Path(__file__).resolve().parents[1]
 SERVE = """
+import runpy
 import sys
 from bloomery.server import ServeConfig, serve
-config = ServeConfig(port=int(sys.argv[2]), store="content", store_rows=1000)
+runpy.run_path(sys.argv[4])["watch"](sys.argv[5], float(sys.argv[6]))
+config = ServeConfig(port=int(sys.argv[2]), store="content", store_rows=1000, drift_window=100)
 serve(sys.argv[1], config=config, workspace=sys.argv[3])
 """
 WORDS = ("once upon a time", "there was a small furnace", "that smelted iron", "and", "nobody", "could say why")
@@ -54,6 +58,8 @@ class Seen:
     rss_bytes: list[tuple[float, int]] = field(default_factory=list)
     files: list[int] = field(default_factory=list)
     """Open ones, at each sample, and when the server is idle at the end."""
+    parts: list[dict[str, Any]] = field(default_factory=list)
+    """What memory was made of, as the server told."""
     ids: set[str] = field(default_factory=set)
     """Of answers that were whole."""
 
@@ -98,11 +104,12 @@ def is_bad(body: dict[str, Any]) -> bool:
     return odd or not isinstance(body.get("max_tokens", 1), int)
 
 
-async def ask(client: httpx.AsyncClient, rng: random.Random, seen: Seen) -> None:
+async def ask(client: httpx.AsyncClient, rng: random.Random, seen: Seen, patience: float) -> None:
     route, body = body_of(rng)
     leaves, closes = rng.random() < 0.1, rng.random() < 0.2
+    timeout = rng.uniform(0.01, 0.3) if leaves else patience
     try:
-        async with client.stream("POST", route, json=body, timeout=rng.uniform(0.01, 0.3) if leaves else 120) as answer:
+        async with client.stream("POST", route, json=body, timeout=timeout) as answer:
             if is_bad(body):
                 await answer.aread()
                 seen.counts["refused"] += 1
@@ -129,7 +136,7 @@ async def ask(client: httpx.AsyncClient, rng: random.Random, seen: Seen) -> None
                 seen.ids.add(told["id"])
     except httpx.TimeoutException:
         seen.counts["left before the end"] += 1
-        seen.check(leaves, f"no answer within two minutes: {body}")
+        seen.check(leaves, f"no answer within {patience:g} seconds: {str(body)[:200]}")
     except httpx.HTTPError as error:
         seen.check(False, f"{type(error).__name__}: {error}")
 
@@ -216,8 +223,29 @@ async def watch(process: psutil.Process, seen: Seen, began: float) -> None:
         await asyncio.sleep(0.5)
 
 
-async def load(url: str, process: psutil.Process, seconds: float, connections: int) -> Seen:
-    """Ask for so long, then wait until the server is idle."""
+async def tell(path: Path, seen: Seen) -> None:
+    """Print what the server says of its memory, as it comes."""
+    while True:
+        lines = path.read_text().splitlines() if path.exists() else []
+        for line in lines[len(seen.parts) :]:
+            seen.parts.append(json.loads(line))
+            print(f"{sum(seen.counts.values()):>8,} requests; {described(seen.parts[-1])}", flush=True)
+        await asyncio.sleep(0.5)
+
+
+PARTS = {"keys_values": "keys and values", "malloc_used": "malloc", "malloc_free": "malloc, free", "python": "Python",
+         "stacks": "stacks", "files": "files", "other": "other"}  # fmt: skip
+
+
+def described(parts: dict[str, Any]) -> str:
+    told = [f"{name} {parts[part] / 2**20:,.1f}" for part, name in PARTS.items() if part in parts]
+    return f"{parts['seconds']:>7,.0f} s: {parts['rss'] / 2**20:,.1f} MiB = {' + '.join(told)}"
+
+
+async def load(
+    url: str, process: psutil.Process, seconds: float, connections: int, told: Path, patience: float = 600.0
+) -> Seen:
+    """Ask for so long, then wait until the server is idle. `told` is where it says what its memory is made of."""
     seen, began = Seen(), time.monotonic()
     limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
     async with httpx.AsyncClient(base_url=url, limits=limits) as client:
@@ -225,44 +253,78 @@ async def load(url: str, process: psutil.Process, seconds: float, connections: i
         async def worker(number: int) -> None:
             rng = random.Random(number)
             while time.monotonic() - began < seconds:
-                await ask(client, rng, seen)
+                await ask(client, rng, seen, patience)
 
-        watching = asyncio.create_task(watch(process, seen, began))
+        watching = [asyncio.create_task(watch(process, seen, began)), asyncio.create_task(tell(told, seen))]
         await asyncio.gather(*(worker(number) for number in range(connections)))
-        watching.cancel()
-        for _ in range(100):
-            metrics = (await client.get("/metrics")).text
+        for one in watching:
+            one.cancel()
+        for _ in range(300):
+            metrics = (await client.get("/metrics", timeout=patience)).text
             if "num_requests_running 0.0" in metrics and "num_requests_waiting 0.0" in metrics:
                 break
             await asyncio.sleep(0.2)
         else:
-            seen.check(False, "the server is not idle after twenty seconds")
+            seen.check(False, "the server is not idle after a minute")
     await asyncio.sleep(1)  # connections are closed
     seen.files.append(process.num_fds())
     return seen
 
 
+def held(seen: Seen) -> list[tuple[float, int]]:
+    """(seconds, bytes): memory without that of keys and values, which is taken from the system as it is used first."""
+    told = [(one["seconds"], one["rss"] - one["keys_values"]) for one in seen.parts if one["keys_values"]]
+    return told if len(told) >= 9 else seen.rss_bytes
+
+
+def third_on(samples: list[tuple[float, int]], first: int, last: int = 3) -> list[tuple[float, int]]:
+    """The samples from the end of one third to that of another."""
+    begin, end = samples[0][0], samples[-1][0]
+    low, high = (begin + (end - begin) * third / 3 for third in (first, last))
+    return [(at, size) for at, size in samples if low <= at <= high]
+
+
 def bytes_per_hour(seen: Seen) -> float:
-    """The slope of memory since the first third, by least squares."""
-    end = seen.rss_bytes[-1][0]
-    late = [(at, rss) for at, rss in seen.rss_bytes if at >= end / 3]
-    return statistics.linear_regression(*zip(*late, strict=True)).slope * 3600
+    """The slope of `held` since the first third, by least squares."""
+    return statistics.linear_regression(*zip(*third_on(held(seen), 1), strict=True)).slope * 3600
 
 
 def growth(seen: Seen) -> float:
-    """Memory of the last third over that of the second, medians."""
-    end = seen.rss_bytes[-1][0]
-    thirds = [[rss for at, rss in seen.rss_bytes if low * end / 3 <= at <= (low + 1) * end / 3] for low in (1, 2)]
-    return statistics.median(thirds[1]) / statistics.median(thirds[0])
+    """`held` in the last third over that in the second, medians."""
+    second, last = (statistics.median(size for _, size in third_on(held(seen), n, n + 1)) for n in (1, 2))
+    return last / second
 
 
-def run(seconds: float, connections: int, home: Path) -> Seen:
+def more(seen: Seen) -> str:
+    """What became more from the first third's end to the last sample, part by part."""
+    if len(seen.parts) < 3:
+        return "unknown: too short"
+    first, last = seen.parts[len(seen.parts) // 3], seen.parts[-1]
+    told = [f"{name} {(last[part] - first[part]) / 2**20:+,.1f}" for part, name in PARTS.items() if part in last]
+    blocks = last["python_blocks"] - first["python_blocks"]
+    return f"{', '.join(told)} MiB; {blocks:+,} of {last['python_blocks']:,} objects of Python"
+
+
+def slopes(seen: Seen, windows: int = 6) -> list[float]:
+    """MiB an hour in each of so many windows of the run."""
+    end, found = seen.rss_bytes[-1][0], []
+    for number in range(windows):
+        inside = [
+            (at, rss) for at, rss in seen.rss_bytes if number * end / windows <= at <= (number + 1) * end / windows
+        ]
+        found.append(statistics.linear_regression(*zip(*inside, strict=True)).slope * 3600 / 2**20)
+    return found
+
+
+def run(seconds: float, connections: int, home: Path, patience: float = 600.0, every: float = 0.0) -> Seen:
     """Start a server, load it, stop it, and look at what it left."""
     folder = runpy.run_path(str(PROJECT / "tests" / "tiny_model.py"))["make_tiny_model"](home / "tiny", context=2048)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, "-c", SERVE, str(folder), str(port), str(home / "ws")]
+    command += [str(PROJECT / "benchmarks" / "server_memory.py"), str(home / "memory.jsonl")]
+    command.append(str(every or max(2.0, min(60.0, seconds / 30))))
     log = (home / "server.log").open("wb")
     server = subprocess.Popen(command, env={**os.environ, "BLOOMERY_API_KEY": ""}, stdout=log, stderr=log)
     try:
@@ -275,11 +337,17 @@ def run(seconds: float, connections: int, home: Path) -> Seen:
                     break
             except httpx.HTTPError:
                 time.sleep(0.2)
-        seen = asyncio.run(load(url, psutil.Process(server.pid), seconds, connections))
+        process, told = psutil.Process(server.pid), home / "memory.jsonl"
+        seen = asyncio.run(load(url, process, seconds, connections, told, patience))
     finally:
         server.terminate()
-        server.wait(30)
-        log.close()
+        try:
+            server.wait(patience)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            raise
+        finally:
+            log.close()
     said = (home / "server.log").read_text()
     if "Traceback" in said:
         seen.check(False, "a traceback: " + said[said.index("Traceback") :][:4_000])
@@ -302,7 +370,7 @@ def run(seconds: float, connections: int, home: Path) -> Seen:
     if seconds >= 60:
         seen.check(growth(seen) < 1.05, f"memory grew {growth(seen):.3f} times from the second third to the last")
     if seconds >= 1800:  # before that the caches are still filling
-        slope = bytes_per_hour(seen) * seconds / 3600 / seen.rss_bytes[-1][1]
+        slope = bytes_per_hour(seen) * seconds / 3600 / held(seen)[-1][1]
         seen.check(slope < 0.08, f"memory grows by {slope:.1%} over the run")
     return seen
 
@@ -311,16 +379,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=3600.0)
     parser.add_argument("--connections", type=int, default=64)
+    parser.add_argument("--patience", type=float, default=600.0, help="seconds without a byte until an answer is lost")
+    parser.add_argument(
+        "--every", type=float, default=0.0, help="seconds from one look at memory to the next; 0: as fits"
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="bloomery-load-") as home:
-        seen = run(options.seconds, options.connections, Path(home))
+        seen = run(options.seconds, options.connections, Path(home), options.patience, options.every)
     first, last = seen.rss_bytes[len(seen.rss_bytes) // 3][1], seen.rss_bytes[-1][1]
     print(f"{options.connections} connections, {options.seconds:,.0f} s: {dict(seen.counts)}")
-    print(
-        f"memory {first / 2**20:,.0f} MiB after a third, {last / 2**20:,.0f} MiB at the end, {growth(seen):.3f} times"
-    )
+    print(f"memory {first / 2**20:,.0f} MiB after a third, {last / 2**20:,.0f} MiB at the end")
     slope = bytes_per_hour(seen) / 2**20
-    print(f"since the first third {slope:+,.1f} MiB an hour; open files at the end {seen.files[-1]}")
+    print(f"keys and values left out, since the first third: {growth(seen):.3f} times, {slope:+,.1f} MiB an hour")
+    print(f"open files at the end: {seen.files[-1]}")
+    print(f"MiB an hour in each sixth: {', '.join(f'{one:+,.0f}' for one in slopes(seen))}")
+    print(f"since the first third: {more(seen)}")
     for what, count in Counter(seen.wrong).most_common(20):
         print(f"wrong, {count} times: {what}")
     print("nothing was lost" if not seen.wrong else f"{len(seen.wrong)} things are wrong")

@@ -4,11 +4,13 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import random
 import runpy
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
@@ -212,6 +214,67 @@ def test_random_bytes_headers_and_cut_bodies(client: TestClient):
     for name, value in odd:
         headers = [(name.encode(), value.encode("latin-1")), (b"content-type", b"application/json")]
         assert_sound(client.post("/v1/completions", content=good, headers=headers))
+
+
+# Bodies of which a part is something else
+
+SCHEMA = {"type": "object", "properties": {"city": {"type": "string", "maxLength": 3}}, "required": ["city"]}
+FUNCTION = {"name": "weather", "description": "of a city", "parameters": SCHEMA}
+TOLD = [{"role": "user", "content": "Ulm?"}]
+CALL = {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Ulm"}'}}
+FORM = {"type": "json_schema", "json_schema": {"name": "place", "schema": SCHEMA, "strict": True}}
+GOOD: list[tuple[str, dict[str, Any]]] = [
+    ("/v1/chat/completions", {"messages": TOLD, "tools": [{"type": "function", "function": FUNCTION}],
+                              "tool_choice": "auto", "parallel_tool_calls": False, "max_tokens": 2}),
+    ("/v1/chat/completions", {"messages": [*TOLD, {"role": "assistant", "content": None, "tool_calls": [CALL]},
+                                           {"role": "tool", "tool_call_id": "call_1", "content": "dry"}],
+                              "max_completion_tokens": 2, "stream": True, "stream_options": {"include_usage": True}}),
+    ("/v1/chat/completions", {"messages": TOLD, "response_format": FORM, "max_tokens": 2, "logprobs": True}),
+    ("/v1/completions", {"prompt": "x", "max_tokens": 2, "structured_outputs": {"json": SCHEMA}}),
+    ("/v1/completions", {"prompt": ["x", "y"], "max_tokens": 2, "guided_choice": ["yes", "no"], "best_of": 2}),
+    ("/v1/completions", {"prompt": "x", "max_tokens": 2, "guided_grammar": 'start: "a" | "b"', "stream": True}),
+    ("/v1/responses", {"input": [*TOLD, {"type": "function_call", "call_id": "c", "name": "weather", "arguments": "{}"},
+                                 {"type": "function_call_output", "call_id": "c", "output": "dry"}],
+                       "tools": [{"type": "function", **FUNCTION, "strict": True}], "tool_choice": "required",
+                       "max_output_tokens": 2}),
+    ("/v1/responses", {"input": "Ulm?", "text": {"format": {"type": "json_schema", "name": "p", "schema": SCHEMA}},
+                       "instructions": "short", "max_output_tokens": 2, "stream": True, "metadata": {"a": "b"}}),
+    ("/v1/load_lora_adapter", {"lora_name": "red", "lora_path": "nowhere", "load_inplace": False}),
+    ("/v1/unload_lora_adapter", {"lora_name": "red", "lora_int_id": 1}),
+    ("/v1/models/load", {"model": "nowhere"}),
+]  # fmt: skip
+LOOP = {"type": "object", "properties": {"a": {"$ref": "#"}}, "required": ["a"]}
+ODD = [None, True, -1, 0, 1.5, 2**63, 1e308, "", "\0", "\ud800", "x" * 300, "../..", "function", "json_object", [], {},
+       [[]], [None], {"": 0}, {"$ref": "#"}, LOOP, {"enum": []}, {"not": {}}, {"minLength": 2**40},
+       {"pattern": "(a+)+$"}, {"pattern": "("}, {"type": ["string", "nothing"]}, {"allOf": [{}, False]}]  # fmt: skip
+
+
+def places(value: Any) -> list[tuple[Any, Any]]:
+    """(where it is, key or index) of all parts."""
+    keys = list(value) if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else []
+    return [place for key in keys for place in ((value, key), *places(value[key]))]
+
+
+@pytest.mark.parametrize("number", range(len(GOOD)))
+def test_parts_of_bodies_that_are_something_else(client: TestClient, number: int):
+    path, good = GOOD[number]
+    rng = random.Random(number)
+    for _ in range(40):
+        body = copy.deepcopy(good)
+        for _ in range(rng.choice([1, 1, 1, 2, 3])):
+            where, key = rng.choice(places(body))
+            if rng.random() < 0.15:
+                del where[key]
+            else:
+                where[key] = copy.deepcopy(rng.choice(ODD))
+            if not body:
+                break
+        for name in ("max_tokens", "max_completion_tokens", "max_output_tokens"):
+            if body.get(name) not in (2, -1, 0) and name in good:
+                body[name] = 2  # what is drawn here should not be written to its end
+        answer = client.post(path, content=json.dumps({"model": "tiny", **body}), headers=JSON)
+        assert_sound(answer)
+        assert '"internal_error"' not in answer.text, (answer.text, body)
 
 
 NAMES = ["../../etc/passwd", "..", "tiny/../tiny", "/etc/passwd", "tiny\x00", "%2e%2e", "\\..\\", "tiny/", "", " tiny",

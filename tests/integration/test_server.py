@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -58,7 +59,7 @@ def start(
 def running(folder: Path, port: int, home: Path, *, patience: float = 2) -> Iterator[subprocess.Popen[str]]:
     process = start(folder, port, home, patience=patience)
     try:
-        end = time.monotonic() + 60
+        end = time.monotonic() + 300  # a busy machine takes its time
         while True:
             try:
                 assert ask(port, "GET", "/health") == 200
@@ -182,6 +183,33 @@ def test_patience_ends_and_a_second_signal_ends_it_at_once(folder: Path, port: i
             assert b"[DONE]" not in rest
             if signals == 1:
                 assert b'"code":"shutting_down"' in rest.replace(b": ", b":")
+
+
+def test_at_the_end_of_patience_every_one_of_many_streams_is_told(folder: Path, port: int, tmp_path: Path):
+    """Those that run and those that wait for a turn: each ends with `[DONE]` or with a 503 as an event."""
+    count = 48
+    with running(folder, port, tmp_path, patience=1) as process:
+        connections = [socket.create_connection(("127.0.0.1", port)) for _ in range(count)]
+        for connection in connections:
+            send(connection, BODY | {"stream": True, "max_tokens": 3_000})
+        assert b"200 OK" in connections[0].recv(12)
+        process.send_signal(signal.SIGTERM)
+        with ThreadPoolExecutor(count) as threads:
+            answers = list(threads.map(read_all, connections))
+        for connection in connections:
+            connection.close()
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (0, "") and "Traceback" not in err
+    cut = [rest for rest in answers if b"[DONE]" not in rest]
+    assert len(cut) >= count // 2
+    for rest in answers:
+        if rest.startswith(b"HTTP/1.1 503"):  # it was not in yet
+            assert b"retry-after: 1" in rest and json.loads(rest.partition(b"\r\n\r\n")[2])["error"]
+            continue
+        events = [line for line in rest.split(b"\r\n") if line.startswith(b"data: ")]
+        assert rest.endswith(b"0\r\n\r\n"), rest[-300:]  # the body is whole
+        last = events[-1].removeprefix(b"data: ").strip() if events else b""
+        assert last == b"[DONE]" or json.loads(last)["error"]["code"] == "shutting_down", rest[-300:]
 
 
 def test_a_busy_port_is_one_line(folder: Path, port: int, tmp_path: Path):

@@ -97,6 +97,8 @@ class Database:
         hint = ""
         if "full" in text:
             hint = "the disk is full: free some space and run the same command again"
+        elif "disk I/O" in text:
+            hint = "the disk may be full or broken, or the file as large as files may be"
         elif "readonly" in text or "unable to open" in text:
             hint = "choose a folder that you may write to: --home DIR or BLOOMERY_HOME"
         elif "malformed" in text or "not a database" in text:

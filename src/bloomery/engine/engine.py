@@ -9,7 +9,6 @@ as text, nor HTTP.
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,7 +21,7 @@ from bloomery.engine.blocks import BlockPool, Table
 from bloomery.engine.choices import Choice, choose
 from bloomery.engine.drafts import Drafting
 from bloomery.engine.generation import Generation, StepView
-from bloomery.engine.metering import Bench
+from bloomery.engine.metering import Bench, Step
 from bloomery.engine.opening import opened
 from bloomery.engine.results import Delta, FinishReason
 from bloomery.engine.runner import Decoding, Runner
@@ -30,9 +29,12 @@ from bloomery.engine.sampling import log_probabilities
 from bloomery.engine.scheduler import Scheduler, SchedulerConfig, check_size
 from bloomery.engine.sequence import Request, SequenceState
 from bloomery.engine.static_steps import STATIC, check_static
+from bloomery.engine.ticket import Ticket, Told
 from bloomery.models.decoder import Decoder
 
-Told = tuple[SequenceState, Delta]
+
+_STOPS_TOKENS = 32
+"""A part of a prompt that is smaller is over soon: nobody is let in between its layers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,21 +99,6 @@ class EngineStats:
     """Steps of decoding in all."""
     decode_path: str = ""
     """What makes them, or why that is PyTorch; empty before the first request."""
-
-
-@dataclass(eq=False)
-class Ticket:
-    """A request in the engine: what is to be told of each of its samples, in order, and what went wrong."""
-
-    sequences: list[SequenceState]
-    wake: threading.Condition
-    ready: deque[tuple[int, Delta]] = field(default_factory=deque)
-    error: BaseException | None = None
-    unfinished: int = 0
-
-    def tell(self, one: SequenceState, delta: Delta) -> None:
-        self.ready.append((self.sequences.index(one), delta))
-        self.unfinished -= delta.result is not None
 
 
 class Engine:
@@ -253,7 +240,6 @@ class Engine:
         families = [[self._state(request, one) for one in request.generations] for request in requests]
         sequences = [one for family in families for one in family]
         ticket = Ticket(sequences, threading.Condition(self._lock))
-        ticket.unfinished = len(ticket.sequences)
         with self._condition:
             pool = self.scheduler.pool
             for one in ticket.sequences:
@@ -291,13 +277,17 @@ class Engine:
             self._step(told)
         finally:
             with self._condition:
-                for one, delta in told:
-                    ticket = self._tickets.get(one)
-                    if ticket is not None:
-                        ticket.tell(one, delta)
-                    if delta.result is not None:
-                        self._drop(one)
+                self._deliver(told)
                 self._rest()
+
+    def _deliver(self, told: list[Told]) -> None:
+        for one, delta in told:
+            ticket = self._tickets.get(one)
+            if ticket is not None:
+                ticket.tell(one, delta)
+            if delta.result is not None:
+                self._drop(one)
+        told.clear()
 
     def _rest(self) -> None:
         """A step is over: wake who has something to read, and one who has not, to make the next. Not everybody: with
@@ -307,13 +297,15 @@ class Engine:
                 self._drop(one)
         self._stepping = False
         self._condition.notify_all()
-        leads = False
-        for ticket in list(self._waiting):
-            if ticket.ready or ticket.error is not None or not ticket.unfinished:
+        self._wake()
+        others = [ticket for ticket in self._waiting if not ticket.has_news]
+        if others:  # whoever makes the step reads its own news last: best one who will have none soon
+            max(others, key=lambda ticket: ticket.unread).wake.notify()
+
+    def _wake(self) -> None:
+        for ticket in self._waiting:
+            if ticket.has_news:
                 ticket.wake.notify()
-            elif not leads:
-                ticket.wake.notify()
-                leads = True
 
     def _step(self, told: list[Told]) -> None:
         """Compute the next plan; what is to be told is added to `told`, whatever happens later in the step."""
@@ -332,8 +324,30 @@ class Engine:
             self._guarded(list(plan.sequences()), lambda: runner.copy(plan.copies))
             for one, count in plan.prefill:
                 self._guarded([one], lambda one=one, count=count: self._prefill(one, count, told))
+                self._tell(told)
             if plan.decode:
                 self._guarded(plan.decode, lambda: self._decode(plan.decode, told))
+
+    def _tell(self, told: list[Told]) -> None:
+        """In the middle of a step: a first token need not wait for what others are read in it."""
+        if told:
+            with self._condition:
+                self._deliver(told)
+                self._wake()
+
+    def _let_in(self, step: Step, room: int) -> int:
+        """In the middle of a step, between two layers of a part of a long prompt: read who came meanwhile with a short
+        one, of `room` tokens in all, and tell their first tokens. Returns how many tokens that were."""
+        scheduler, runner = self._scheduler, self._runner
+        assert scheduler is not None and runner is not None
+        with self._condition:
+            plan = scheduler.let_in(room)
+        self._guarded(list(plan.sequences()), lambda: runner.copy(plan.copies))
+        told: list[Told] = []
+        for one, count in plan.prefill:
+            self._guarded([one], lambda one=one, count=count: self._prefill(one, count, told, within=step))
+            self._tell(told)
+        return sum(count for _, count in plan.prefill)
 
     def _guarded(self, concerned: Sequence[SequenceState], work: Callable[[], None]) -> None:
         """An error ends the requests that were computed for, and no other: it is raised where they are waited for.
@@ -358,8 +372,9 @@ class Engine:
                 told.append((one, one.generation.end(reason)))
         return told
 
-    def _prefill(self, one: SequenceState, count: int, told: list[Told]) -> None:
-        assert self._runner is not None
+    def _prefill(self, one: SequenceState, count: int, told: list[Told], within: Step | None = None) -> None:
+        assert self._runner is not None and self._scheduler is not None
+        waiting, room = self._scheduler.waiting, count
         family = list(one.family())
         for member in family:
             member.generation.begin()
@@ -370,8 +385,15 @@ class Engine:
                 embed.encode(start, min(start + count, one.num_prompt))
             for member in family:
                 member.generation.encoded(encoding.seconds, 1 / len(family))
-        with self._bench.step() as step:
-            logits = self._runner.prefill(one, count)
+
+        def between() -> None:
+            nonlocal room
+            if waiting and room:
+                room -= self._let_in(step, room)
+
+        with self._bench.step(within=within) as step:
+            stops = within is None and count >= _STOPS_TOKENS
+            logits = self._runner.prefill(one, count, between if stops else None)
             whole = start + count == len(one.ids)
             rows = None if logits is None else log_probabilities(logits)
             if rows is not None and one.request.scores_prompt and one.scored < one.num_prompt:

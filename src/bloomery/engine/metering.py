@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from bloomery.core.quantity import Quantity
 from bloomery.core.run import Meter
@@ -47,14 +47,18 @@ class Bench:
         return _BUSY.seconds
 
     @contextmanager
-    def step(self) -> Iterator[Step]:
-        """Compute inside: waits for a turn, then times it. The step says afterwards how long it took."""
-        with self.turns.take():
+    def step(self, *, within: Step | None = None) -> Iterator[Step]:
+        """Compute inside: waits for a turn, then times it. The step says afterwards how long it took. `within`: in the
+        middle of that step, whose turn it has, and whose time it is not."""
+        with nullcontext() if within is not None else self.turns.take():
             step, started = Step(), time.perf_counter()
             try:
                 yield step
             finally:
-                step.seconds = time.perf_counter() - started
+                whole = time.perf_counter() - started
+                step.seconds = whole - step.lent_seconds
+                if within is not None:
+                    within.lent_seconds += whole
                 _BUSY.add(step.seconds)
 
 
@@ -79,9 +83,9 @@ class LazyBench:
 
 
 class Step:
-    """One step of computing; `seconds` is known when it is over."""
+    """One step of computing; `seconds` is known when it is over, without those that it lent to others in its middle."""
 
-    seconds = 0.0
+    seconds = lent_seconds = 0.0
 
 
 class Phase:

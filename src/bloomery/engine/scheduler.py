@@ -2,15 +2,16 @@
 
 Every step advances all sequences that decode by a token, and reads a bounded part of the prompts of those that do not
 yet, so that a long prompt holds nobody up for longer than that part takes (chunked prefill; Agrawal et al.,
-arXiv 2308.16369). Prompts are read in turn, the one that is nearest to its end and the one that waits longest, so that
-short requests begin soon and long ones are never left. If there is no room for a running sequence, the least urgent one
+arXiv 2308.16369). Of that part half is for the prompt that waits longest, and the rest for those that are nearest to
+their end, which are read first: short requests begin soon, and long ones are never left. Who comes in the middle of a
+step, and is short, can be let in there (`let_in`). If there is no room for a running sequence, the least urgent one
 that came last gives its memory back and is read again later. This module does not know tensors or models.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,12 +27,12 @@ class SchedulerConfig:
     max_running: int = 64
     """Sequences that are in memory at the same time."""
     prefill_tokens: int = 512
-    """Prompt tokens of a step in which nobody decodes."""
-    prefill_tokens_beside_decode: int = 128
-    """Prompt tokens of a step in which somebody does, who waits for them."""
+    """Prompt tokens of a step for one prompt that nobody is beside."""
+    prefill_tokens_beside_others: int = 128
+    """Prompt tokens of a step in which somebody decodes, or another prompt is read: they wait for them."""
 
     def __post_init__(self) -> None:
-        for name in ("max_running", "prefill_tokens", "prefill_tokens_beside_decode"):
+        for name in ("max_running", "prefill_tokens", "prefill_tokens_beside_others"):
             check_size(name, getattr(self, name))
 
 
@@ -63,7 +64,6 @@ class Scheduler:
         self.waiting: list[SequenceState] = []
         self.running: list[SequenceState] = []
         self.preemptions = self.queried_tokens = self.hit_tokens = 0
-        self._turn = 0
         self._copies: list[Copy] = []
 
     def add(self, sequence: SequenceState) -> None:
@@ -85,19 +85,36 @@ class Scheduler:
             if sequence in self.running:  # another may have taken its memory meanwhile
                 self._place_decode(plan, sequence)
         plan.decode = [s for s in plan.decode if s in self.running]
-        config = self.config
-        room = config.prefill_tokens_beside_decode if plan.decode else config.prefill_tokens
-        for sequence in self._readers():
-            count = min(room, sequence.unread)
-            if count and sequence.request.scores_prompt:
+        config, reading = self.config, [s for s in self.running if not s.is_decoding]
+        room = config.prefill_tokens_beside_others if plan.decode or len(reading) > 1 else config.prefill_tokens
+        for sequence, count in self._parts(reading, room):
+            if sequence.request.scores_prompt:
                 # The same parts whoever else is there: what is told depends on them in its last bit.
-                part = min(config.prefill_tokens, config.prefill_tokens_beside_decode)
+                part = min(config.prefill_tokens, config.prefill_tokens_beside_others)
                 count = min(part - sequence.read % part, sequence.unread)
-            if not count or sequence not in self.running:
+            if sequence not in self.running:
                 continue
             if self._room_for(sequence, sequence.read + count, may_preempt=not plan.decode and not plan.prefill):
                 plan.prefill.append((sequence, count))
-                room = max(0, room - count)
+        return plan
+
+    def let_in(self, room: int) -> Plan:
+        """In the middle of a step: who came meanwhile and can be read whole, of `room` tokens in all. Nobody gives
+        memory back for them. Prompts that are scored or have pictures are left for the next step."""
+        self._copies = []
+        plan = Plan(copies=self._copies)
+        for sequence in sorted(self.waiting, key=self._turn()):
+            if self._is_full or not self._fits(sequence):
+                break
+            known, _ = self.pool.known(self._prefix(sequence))
+            odd = sequence.request.scores_prompt or sequence.request.embed is not None
+            if odd or len(sequence.ids) - known * self.pool.block_size > room:
+                continue
+            self.waiting.remove(sequence)
+            self._begin(sequence)
+            if self._room_for(sequence, len(sequence.ids), may_preempt=False):
+                plan.prefill.append((sequence, sequence.unread))
+                room -= sequence.unread
         return plan
 
     def read(self, sequence: SequenceState, count: int) -> None:
@@ -121,10 +138,8 @@ class Scheduler:
     def _admit(self) -> None:
         """Let in whoever is next while there is room, and put out who is less urgent than somebody without."""
         while self.waiting:
-            tenants = Counter(s.request.tenant for s in self.running)
-            following = min(self.waiting, key=lambda s: (s.request.priority, tenants[s.request.tenant], s.number))
-            full = sum(1 + len(s.siblings) for s in self.running) >= self.config.max_running
-            if full or not self._fits(following):
+            following = min(self.waiting, key=self._turn())
+            if self._is_full or not self._fits(following):
                 lesser = [s for s in self.running if s.request.priority > following.request.priority]
                 if not lesser:
                     return
@@ -132,6 +147,15 @@ class Scheduler:
                 continue
             self.waiting.remove(following)
             self._begin(following)
+
+    def _turn(self) -> Callable[[SequenceState], tuple[int, int, int]]:
+        """By what those who wait are let in: of equal priority, tenants in turn."""
+        tenants = Counter(s.request.tenant for s in self.running)
+        return lambda s: (s.request.priority, tenants[s.request.tenant], s.number)
+
+    @property
+    def _is_full(self) -> bool:
+        return sum(1 + len(s.siblings) for s in self.running) >= self.config.max_running
 
     def _fits(self, sequence: SequenceState) -> bool:
         """Whether its tokens and the next one have room beside those that are running, one more block for each."""
@@ -172,14 +196,23 @@ class Scheduler:
         self.pool.release(Table(list(known)))
         return list(zip(known, sequence.table.blocks, strict=True))
 
-    def _readers(self) -> list[SequenceState]:
-        """Who reads a prompt, in this step's order."""
-        reading = sorted((s for s in self.running if not s.is_decoding), key=_urgency)
-        if len(reading) > 1:
-            self._turn += 1
-            if self._turn % 2:  # every other step: who is soonest done
-                reading.sort(key=lambda s: (s.request.priority, s.unread))
-        return reading
+    def _parts(self, reading: list[SequenceState], room: int) -> list[tuple[SequenceState, int]]:
+        """How much of whose prompt is read in a step, who is soonest done first. What is short is never cut: how it was
+        read shows in the last bits, and these should not depend on who else is there."""
+        if not reading:
+            return []
+        short = self.config.prefill_tokens_beside_others
+        longest = min(reading, key=_urgency)
+        kept = longest.unread if longest.unread <= short else min(longest.unread, max(1, room // 2))
+        parts, room = [], room - kept
+        for sequence in sorted(reading, key=lambda s: (s.request.priority, s.unread, s.number)):
+            taken = kept if sequence is longest else 0
+            left = sequence.unread - taken
+            more = left if 0 < left <= short and not taken and room > 0 else min(left, max(0, room))
+            if taken + more:
+                parts.append((sequence, taken + more))
+            room -= more
+        return parts
 
     def _place_decode(self, plan: Plan, sequence: SequenceState) -> None:
         """Memory for the next token and its guesses, in a block of its own."""

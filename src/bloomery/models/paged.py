@@ -10,7 +10,7 @@ sequence may have which block (see the engine's `blocks`) nor why.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -120,8 +120,15 @@ class PagedMemory:
 class PagedStep(RaggedCache):
     """One step of several sequences; see the module. To be used for one forward."""
 
-    def __init__(self, memory: PagedMemory, rows: Sequence[Rows], device: torch.device | str = "cpu") -> None:
-        self.memory, self.rows = memory, list(rows)
+    def __init__(
+        self,
+        memory: PagedMemory,
+        rows: Sequence[Rows],
+        device: torch.device | str = "cpu",
+        between: Callable[[], None] | None = None,
+    ) -> None:
+        """`between` is called after each layer but the last: other steps may be made there, of other positions."""
+        self.memory, self.rows, self._between = memory, list(rows), between
         places = [p for one in rows for p in range(one.start, one.start + one.count)]
         slots = [slot for one in rows for slot in _slots(one, one.start, one.start + one.count)]
         self.positions = torch.tensor(places, device=device)
@@ -143,6 +150,8 @@ class PagedStep(RaggedCache):
         backend: str = "sdpa",
     ) -> Tensor:
         """(1, H, N, D) of queries, (1, H_kv, N, D) of new keys and values, which are stored -> (1, H, N, D)."""
+        if self._between is not None and layer:
+            self._between()
         self.memory.write(layer, self._slots, key, value)
         parts, begin = [], 0
         for number, one in enumerate(self.rows):

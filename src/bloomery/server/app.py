@@ -33,6 +33,7 @@ from bloomery import __version__
 from bloomery.core.errors import ConfigError
 from bloomery.core.workspace import Workspace
 from bloomery.engine import LanguageModel, TextEncoder
+from bloomery.engine.language_model import SamplingOptions
 from bloomery.server import adapters, chat, completions, embeddings, responses, store_routes, tokenizing
 from bloomery.server.adapters import LoadAdapterBody, UnloadAdapterBody
 from bloomery.server.audit import AuditLog
@@ -45,7 +46,7 @@ from bloomery.server.errors import install
 from bloomery.server.guard import Guard
 from bloomery.server.kept_responses import earlier_items, forget_response, keeper, kept_response
 from bloomery.server.keys import KeyRing
-from bloomery.server.large_bodies import LargeBodyRoute
+from bloomery.server.large_bodies import LargeBodyRoute, aside
 from bloomery.server.loading import LOAD, LoadBody
 from bloomery.server.replies import encode_json, gone, reply, unless_gone
 from bloomery.server.response_events import respond
@@ -173,7 +174,9 @@ class _Routes:
         return Response(b'{"status":"ok"}', media_type="application/json")
 
     async def metrics(self) -> Response:
-        return Response(self._service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+        # Not on the event loop: the drift watch may be comparing its windows.
+        told = await asyncio.to_thread(self._service.metrics.text)
+        return Response(told, media_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def models(self) -> dict[str, Any]:
         return {"object": "list", "data": self._service.shelf.describe()}
@@ -204,8 +207,11 @@ class _Routes:
         prompts, n = completion_prompts(body), body.n or 1
         job = _entered(service, body, http)
         with job.leaving_on_error():
-            ids = await service.encode(model, prompts, body.best_of or n)
-            options = await asyncio.to_thread(completion_options, model, body)
+
+            def read() -> tuple[list[list[int]], SamplingOptions]:
+                return service.encode(model, prompts, body.best_of or n), completion_options(model, body)
+
+            ids, options = await aside(http, read, heavy=body.asks)
             form = CompletionFormat(model, ids, n, echo=bool(body.echo), logprobs=body.logprobs)
             served = service.served("cmpl", completions.ROUTE, model, ids, n, options, job, visit_of(http), body=body)
             return await reply(http, service.room, served, form, **_streaming(body))

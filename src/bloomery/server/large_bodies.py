@@ -1,7 +1,8 @@
-"""LargeBodyRoute: a route whose large bodies are parsed and checked in a thread.
+"""LargeBodyRoute: a route whose large bodies are parsed and checked in a thread; `aside` for further work on a body.
 
 A prompt of a million token ids takes a good part of a second to check, during which the event loop would tell nobody
-anything. This module does not know which routes or bodies there are.
+anything. A short one is done sooner than a thread is awake on a busy machine. This module does not know which routes or
+bodies there are.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, TypeVar
 
 from fastapi import HTTPException, Request
 from fastapi.exceptions import RequestValidationError
@@ -17,8 +18,20 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel, ValidationError
 from starlette.responses import Response
 
+T = TypeVar("T")
 LARGE_BYTES = 64 * 1024
 """Bodies from here on are handled in another thread than the event loop's."""
+
+SMALL_BYTES = 4 * 1024
+"""Bodies up to here are worked on where they came in."""
+
+
+async def aside(request: Request, work: Callable[[], T], *, heavy: bool) -> T:
+    """What `work()` makes of a request's body; in another thread than the event loop's if the body is not small, or the
+    work `heavy` for other reasons."""
+    if not heavy and len(await request.body()) <= SMALL_BYTES:
+        return work()
+    return await asyncio.to_thread(work)
 
 
 class LargeBodyRoute(APIRoute):

@@ -18,11 +18,10 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from bloomery.core.errors import RequestError
 from bloomery.engine import Delta
 from bloomery.server.errors import describe
 from bloomery.server.served import ServedRequest
-from bloomery.server.waiting import CANCELLED_STATUS, DeadlinePassed, WaitingRoom
+from bloomery.server.waiting import CANCELLED_STATUS, DeadlinePassed, ShuttingDown, WaitingRoom
 
 T = TypeVar("T")
 
@@ -180,9 +179,9 @@ def ending(reason: str | None) -> dict[str, str | None]:
 
 
 def refuse_cancelled(delta: Delta) -> None:
-    """RequestError 503 for a delta that the server's end has cut off."""
+    """ShuttingDown for a delta that the server's end has cut off."""
     if delta.finish_reason == "cancelled":
-        raise RequestError("the server is shutting down", code="shutting_down", status=503)
+        raise ShuttingDown
 
 
 async def _until_gone(http: Request) -> None:

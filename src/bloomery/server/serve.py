@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import gc
 import signal
 import socket
 import sys
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from bloomery.server.upstream_app import UpstreamService
 
 _BACKLOG = 128
-_LAST_SECONDS = 2
+_LAST_SECONDS = 5
 """For answers that were cut off to be sent."""
 
 
@@ -134,7 +135,7 @@ def run_app(listener: socket.socket, app: FastAPI, config: ServeConfig, models: 
     )
     server = draining_server(settings, app.state.service, config.shutdown_seconds)
     print(_welcome(models, config, port), file=sys.stderr, flush=True)
-    with _quiet_signals():
+    with _quiet_signals(), _settled():
         server.run(sockets=[listener])
 
 
@@ -174,6 +175,18 @@ def _welcome(models: Sequence[Mapping[str, Any]], config: ServeConfig, port: int
         f"  curl {url}/v1/{route}{key} -H 'content-type: application/json' -d '{{\"model\": \"{name}\", {asked}}}'\n"
         f'  python: openai.OpenAI(base_url="{url}/v1", api_key={python_key}).{route.replace("/", ".")}.create(...)'
     )
+
+
+@contextmanager
+def _settled() -> Iterator[None]:
+    """What is in memory now stays: the garbage collector need not look through a million objects of libraries again and
+    again, while everybody waits."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 @contextmanager

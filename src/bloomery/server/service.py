@@ -34,7 +34,7 @@ from bloomery.server.store import FILE, RequestStore
 from bloomery.server.tenant import ADMIN, INSPECT
 from bloomery.server.traces import Traces, otlp_exporter
 from bloomery.server.visit import Visit, visit_of
-from bloomery.server.waiting import CANCELLED_STATUS, DeadlinePassed, Job, WaitingRoom
+from bloomery.server.waiting import CANCELLED_STATUS, DeadlinePassed, Job, ShuttingDown, WaitingRoom
 
 _LOOK_SECONDS = 0.02
 
@@ -143,10 +143,10 @@ class Service:
         visit.works_while(lambda: job.working)
         return job
 
-    async def encode(self, model: LanguageModel, prompts: Sequence[Prompt], n: int) -> list[list[int]]:
+    def encode(self, model: LanguageModel, prompts: Sequence[Prompt], n: int) -> list[list[int]]:
         """Token ids of prompts; text of megabytes takes a while: not on the event loop."""
         self.check_choices(len(prompts), n)
-        return await asyncio.to_thread(lambda: [model.encode_prompt(prompt) for prompt in prompts])
+        return [model.encode_prompt(prompt) for prompt in prompts]
 
     def check_choices(self, prompts: int, n: int) -> None:
         """RequestError for more choices than one request may ask for."""
@@ -195,7 +195,7 @@ class Service:
         return served
 
     async def embed(self, work: Embedding, visit: Visit) -> bool:
-        """Run an embedding to its end and write it into the books. RequestError 503 if the server ends before."""
+        """Run an embedding to its end and write it into the books. ShuttingDown if the server ends before."""
         visit.reserve(prompt=work.prompt_tokens)
         visit.spend(prompt=work.prompt_tokens)
         status = 500
@@ -207,14 +207,14 @@ class Service:
         except asyncio.CancelledError:
             status = CANCELLED_STATUS
             raise
-        except DeadlinePassed as error:
+        except (DeadlinePassed, ShuttingDown) as error:
             status = error.status
             raise
         finally:
             # Not on the event loop: another process may hold the ledger's lock for a while.
             await asyncio.shield(asyncio.to_thread(self._write_down, work, status, visit))
         if status != 200:
-            raise RequestError("the server is shutting down", code="shutting_down", status=503)
+            raise ShuttingDown
         return True
 
     def _write_down(self, work: Embedding, status: int, visit: Visit) -> None:

@@ -96,6 +96,11 @@ class AnswerFields(BaseModel):
     guided_choice: Choices | None = None
     guided_grammar: Text | None = None
 
+    @property
+    def asks(self) -> bool:
+        """Whether anything is asked of the form of the answer."""
+        return any(getattr(self, name) is not None for name in AnswerFields.model_fields)
+
 
 class StructureFields(AnswerFields):
     """The fields of a chat body that shape its answer."""

@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from bloomery.core.errors import RequestError
 
@@ -37,6 +37,13 @@ class DeadlinePassed(RequestError):
             code="deadline_exceeded",
             status=504,
         )
+
+
+class ShuttingDown(RequestError):
+    """503: the server ends before the request does."""
+
+    def __init__(self) -> None:
+        super().__init__("the server is shutting down", code="shutting_down", status=503)
 
 
 class Line:
@@ -84,6 +91,7 @@ class WaitingRoom:
         self._line = Line()
         self._threads = ThreadPoolExecutor(max_workers=max_running, thread_name_prefix="generate")
         self._jobs: set[Job] = set()
+        self._closed = False
         self._of_tenant: Counter[str] = Counter()
         self.running = 0
 
@@ -117,7 +125,7 @@ class WaitingRoom:
         """Wait for the job's turn, then what `make()` yields, made in a worker thread.
 
         Closing this iterator early sets `cancel`; an exception of the thread is raised here. DeadlinePassed if the
-        job's time is over before its turn comes.
+        job's time is over before its turn comes, ShuttingDown if the room is closed before.
         """
         async with self.turn(job), contextlib.aclosing(self._from_thread(job, make)) as items:
             async for item in items:
@@ -135,6 +143,8 @@ class WaitingRoom:
 
     async def _turn(self, job: Job) -> None:
         """Wait for it; `running` counts it from then on."""
+        if self._closed:
+            raise ShuttingDown
         if self.running < self._max_running and not len(self._line):
             self.running += 1
             return
@@ -144,7 +154,7 @@ class WaitingRoom:
             async with asyncio.timeout(job.seconds_left):
                 await turn
         except BaseException as error:
-            if turn.done() and not turn.cancelled():
+            if turn.done() and not turn.cancelled() and turn.exception() is None:
                 self._end_turn()  # it came, and at the same moment was not wanted any more
             else:
                 self._line.drop(job.tenant, turn)
@@ -162,6 +172,8 @@ class WaitingRoom:
                 turn.set_result(None)
 
     async def _from_thread(self, job: Job, make: Callable[[], Iterator[T]]) -> AsyncGenerator[T, None]:
+        if self._closed:
+            raise ShuttingDown
         loop = asyncio.get_running_loop()
         items: asyncio.Queue[T | _End] = asyncio.Queue()
 
@@ -182,10 +194,14 @@ class WaitingRoom:
                 put(ended or _End(None))
                 job.release()
 
+        def drop(future: Any) -> None:
+            if future.cancelled():  # the room was closed before a thread was free
+                put(_End(ShuttingDown()))
+                job.dropped()
+
         job.hold()
         job.working = True
-        future = self._threads.submit(work)
-        future.add_done_callback(lambda f: job.dropped() if f.cancelled() else None)
+        self._threads.submit(work).add_done_callback(drop)
         try:
             while not isinstance(item := await items.get(), _End):
                 yield item
@@ -197,10 +213,15 @@ class WaitingRoom:
             raise item.error
 
     def close(self) -> None:
-        """Cancel every job; their threads end at the next step."""
+        """Cancel every job; their threads end at the next step. Who waits still is told so at once."""
+        self._closed = True
         for job in list(self._jobs):
             job.cut_off = True
             job.cancel.set()
+        while len(self._line):
+            turn = self._line.pop()
+            if not turn.done():
+                turn.set_exception(ShuttingDown())
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 

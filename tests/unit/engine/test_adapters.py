@@ -75,7 +75,7 @@ def greedy(model: LanguageModel, name: str | None, prompt: str, steps: int = 24)
 CONFIGS = {
     "plain": {},
     "no prefix cache": {"prefix_cache": False},
-    "short parts": {"scheduler": SchedulerConfig(prefill_tokens=3, prefill_tokens_beside_decode=2)},
+    "short parts": {"scheduler": SchedulerConfig(prefill_tokens=3, prefill_tokens_beside_others=2)},
     "short of memory": {"block_size": 4, "cache_tokens": 170},
     "guesses": {"drafts": "ngram"},
 }

@@ -62,7 +62,7 @@ CONFIGS = {
     "plain": {},
     "no prefix cache": {"prefix_cache": False},
     "blocks of one": {"block_size": 1},
-    "short parts": {"scheduler": SchedulerConfig(prefill_tokens=3, prefill_tokens_beside_decode=2)},
+    "short parts": {"scheduler": SchedulerConfig(prefill_tokens=3, prefill_tokens_beside_others=2)},
     "two at a time": {"scheduler": SchedulerConfig(max_running=2)},
     "short of memory": {"block_size": 4, "cache_tokens": 150},
     "static steps": {"static_steps": "plain"},
@@ -144,7 +144,7 @@ def test_what_can_never_fit_is_refused_at_once(tiny: LanguageModel):
         model.generate([5] * 50)
     result = model.generate("a", max_new_tokens=100, temperature=0.0, ignore_eos=True)
     assert result.prompt_tokens + result.completion_tokens == 41  # the last one is never read
-    for wrong in ({"max_running": 0}, {"prefill_tokens": 0}, {"prefill_tokens_beside_decode": 2.5}):
+    for wrong in ({"max_running": 0}, {"prefill_tokens": 0}, {"prefill_tokens_beside_others": 2.5}):
         with pytest.raises(ConfigError, match=next(iter(wrong))):
             SchedulerConfig(**wrong)
     with pytest.raises(ConfigError):
@@ -225,6 +225,49 @@ def test_threads_that_come_and_go_and_cancel_get_their_own_and_leave_nothing(tin
     scheduler = model.engine.scheduler
     assert scheduler.pool.num_used == 0 and not scheduler.running and not scheduler.waiting
     assert not model.engine._tickets
+
+
+def test_who_comes_with_a_short_prompt_is_told_in_the_middle_of_a_long_one(
+    tiny: LanguageModel, expected: list[list[int]], monkeypatch: pytest.MonkeyPatch
+):
+    """A part of a long prompt is stopped between two layers until the short request has come, and then until it has
+    its first token: if that waited for the part's end, neither would go on."""
+    model = engine_of(tiny)
+    long = [5 + i % 200 for i in range(200)]
+    alone = engine_of(tiny).engine
+    request = model.request(long, [{"max_new_tokens": 12, "temperature": 0.0}])
+    *_, (_, wanted) = alone.run(request)
+    scheduler, memory = model.engine.scheduler, model.engine._runner.memory  # type: ignore[union-attr]
+    came, told, parts = threading.Event(), threading.Event(), []
+    plain = memory.write
+
+    def ask() -> list[int]:
+        found: list[int] = []
+        for delta in model.stream(PROMPTS[0], max_new_tokens=40, temperature=0.0):
+            told.set()
+            found += delta.token_ids
+        return found
+
+    def write(layer: int, slots, keys, values) -> None:
+        parts.append((layer, len(slots)))
+        if len(parts) == 1:
+            came.set()
+            while not scheduler.waiting:
+                time.sleep(0.001)
+        elif parts[-1] == (1, len(long)):
+            assert told.wait(20), "the first token waits for the long prompt"
+        plain(layer, slots, keys, values)
+
+    monkeypatch.setattr(memory, "write", write)
+    with ThreadPoolExecutor(1) as threads:
+        asked = threads.submit(lambda: came.wait(20) and ask())
+        *_, (_, last) = model.engine.run(model.request(long, [{"max_new_tokens": 12, "temperature": 0.0}]))
+        assert asked.result(60) == expected[0]
+    assert last.result is not None and wanted.result is not None
+    assert last.result.token_ids == wanted.result.token_ids
+    short = len(model.encode_prompt(PROMPTS[0]))
+    assert parts[:4] == [(0, len(long)), (0, short), (1, short), (1, len(long))]
+    assert scheduler.pool.num_used == 0 and not scheduler.running
 
 
 def test_abandoned_requests_go_on_with_the_others(tiny: LanguageModel):

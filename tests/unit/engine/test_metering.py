@@ -43,6 +43,18 @@ def test_a_phase_alone_gets_all_joules_with_two_readings():
     assert meter.reads == 2
 
 
+def test_a_step_in_the_middle_of_another_takes_no_turn_and_its_time_counts_once():
+    bench = Bench(SteadyMeter())
+    before = bench.busy_seconds
+    with bench.step() as outer:
+        time.sleep(0.01)
+        with bench.step(within=outer) as inner:
+            time.sleep(0.02)
+    assert inner.seconds >= 0.02 and outer.seconds >= 0.01
+    assert bench.busy_seconds - before == pytest.approx(outer.seconds + inner.seconds)
+    assert outer.lent_seconds == inner.seconds and not bench.turns.waiting
+
+
 def test_two_phases_in_turns_share_the_joules():
     bench = Bench(SteadyMeter())
     first, second = Phase(bench), Phase(bench)

@@ -36,21 +36,52 @@ def carry_out(plan: Plan, schedule: Scheduler) -> None:
 
 
 def test_a_step_decodes_all_and_reads_a_bounded_part():
-    schedule = scheduler(prefill_tokens=16, prefill_tokens_beside_decode=5)
-    long, short = sequence(30), sequence(10, first=100)
+    schedule = scheduler(prefill_tokens=16, prefill_tokens_beside_others=10)
+    long, short = sequence(50), sequence(5, first=100)
     schedule.add(long)
     carry_out(schedule.plan(), schedule)
     assert long.read == 16
     schedule.add(short)
-    carry_out(schedule.plan(), schedule)
-    assert short.is_decoding  # it came later, and is soonest done
-    assert long.read == 22
     plan = schedule.plan()
-    assert plan.decode == [short] and plan.prefill == [(long, 5)]
+    assert plan.prefill == [(short, 5), (long, 5)]  # it came later, and is soonest done
+    carry_out(plan, schedule)
+    plan = schedule.plan()
+    assert plan.decode == [short] and plan.prefill == [(long, 10)]
+
+
+def test_half_of_a_part_is_for_who_waits_longest_and_nothing_is_left_over():
+    schedule = scheduler(blocks=400, prefill_tokens=16, prefill_tokens_beside_others=16)
+    longest, middle, short = sequence(40), sequence(30, first=100), sequence(3, first=200)
+    for one in (longest, middle, short):
+        schedule.add(one)
+    plan = schedule.plan()
+    assert plan.prefill == [(short, 3), (middle, 5), (longest, 8)]
+    carry_out(plan, schedule)
+    longest.read = 38
+    schedule.remove(short)
+    assert schedule.plan().prefill == [(longest, 2), (middle, 14)]
+
+
+def test_who_comes_in_the_middle_of_a_step_is_let_in_if_short_and_nobody_gives_way():
+    schedule = scheduler(blocks=20, size=4, max_running=4)
+    long = sequence(40, priority=1)
+    schedule.add(long)
+    plan = schedule.plan()
+    short, other, urgent = sequence(10, first=100), sequence(9, first=200), sequence(60, first=300, priority=-1)
+    for one in (short, other, urgent):
+        schedule.add(one)
+    assert schedule.let_in(12).prefill == []  # who is first in turn has no room before the long one is over
+    schedule.waiting.remove(urgent)
+    assert schedule.let_in(12).prefill == [(short, 10)] and schedule.waiting == [other]
+    assert schedule.let_in(9).prefill == [(other, 9)]
+    assert plan.prefill == [(long, 40)] and long in schedule.running and not schedule.preemptions
+    schedule.add(sequence(1, first=400))
+    schedule.add(sequence(1, first=500))
+    assert len(schedule.let_in(9).prefill) == 1  # four run
 
 
 def test_a_long_prompt_is_not_starved_by_short_ones():
-    schedule = scheduler(blocks=400, prefill_tokens=8, prefill_tokens_beside_decode=8)
+    schedule = scheduler(blocks=400, prefill_tokens=8, prefill_tokens_beside_others=8)
     long = sequence(64, new=1)
     schedule.add(long)
     for number in range(40):

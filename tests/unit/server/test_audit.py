@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import stat
 import threading
 import time
@@ -52,6 +53,24 @@ def test_files_are_rotated_by_size_and_bounded(tmp_path: Path, files: int):
     kept = [line["status"] for path in sorted(found, key=lambda p: -len(p.name)) for line in lines(path)]
     assert lines(tmp_path / "audit.jsonl")[-1]["status"] == 59
     assert len(kept) == len(set(kept))
+
+
+def test_two_servers_of_one_workspace_lose_no_line(tmp_path: Path):
+    """Each handle has a lock of its own, as each process has."""
+    path = tmp_path / "audit.jsonl"
+
+    def write(first: int) -> None:
+        log = AuditLog(path, max_bytes=3_000, max_files=60)
+        for number in range(first, first + 150):
+            log.write(Visit(status=number), method="GET", address="")
+
+    work = [threading.Thread(target=write, args=(first,)) for first in (0, 1000, 2000)]
+    for thread in work:
+        thread.start()
+    for thread in work:
+        thread.join()
+    found = [line["status"] for file in tmp_path.iterdir() for line in lines(file)]
+    assert sorted(found) == [first + number for first in (0, 1000, 2000) for number in range(150)]
 
 
 def test_threads_do_not_mix_lines(tmp_path: Path):
@@ -129,6 +148,38 @@ def test_strangers_do_not_fill_the_log(tmp_path: Path):
     assert sum(line["count"] for line in found) == 90 * 30 + 1
     assert [line["count"] for line in found if line["address"] == "10.0.7.1"] == [6, 6]
     assert [line["count"] for line in found if line["status"] == 403] == [1]
+
+
+def test_a_clock_that_is_turned_back_keeps_no_count_waiting(tmp_path: Path):
+    log = AuditLog(tmp_path / "audit.jsonl", max_bytes=10**7, max_files=1)
+    log.refuse(Visit(status=401, began=90_000.0), address="a")
+    log.write(Visit(status=200, began=60.0), method="GET", address="")  # it took a day
+    log.refuse(Visit(status=401, began=89_990.0), address="a")  # came before the other, was refused later
+    assert [line["status"] for line in lines(log.path)] == [200]
+    for _ in range(3):
+        log.refuse(Visit(status=401, began=3_600.0), address="b")
+    assert lines(log.path)[-1]["count"] == 2
+    log.refuse(Visit(status=401, began=3_660.0), address="b")
+    assert (lines(log.path)[-1]["count"], lines(log.path)[-1]["address"]) == (3, "b")
+
+
+def test_a_line_that_a_full_disk_cuts_spoils_no_other(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    log = AuditLog(tmp_path / "audit.jsonl", max_bytes=10**7, max_files=1)
+    log.write(Visit(status=1), method="GET", address="")
+    room = log.path.stat().st_size + 20
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
+    try:
+        for status in (2, 3):
+            log.write(Visit(status=status), method="GET", address="")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert caplog.text.count("the audit log misses a line") == 2
+    assert log.path.stat().st_size == room
+    log.write(Visit(status=4), method="GET", address="")
+    first, cut, last = log.path.read_text().splitlines()
+    assert json.loads(first)["status"] == 1 and json.loads(last)["status"] == 4
+    assert cut.startswith('{"time": ') and len(cut) == 20
 
 
 def test_addresses_that_are_counted_are_bounded(tmp_path: Path):

@@ -44,3 +44,20 @@ def test_not_on_the_event_loop(tiny: LanguageModel, monkeypatch):
         assert client.post("/v1/completions", json={"model": "tiny", "prompt": "x", **PAD}).status_code == 200
         assert client.post("/v1/completions", json={"model": "tiny", "prompt": "x"}).status_code == 200
     assert len(threads) == 1 and threads[0] is not loop
+
+
+@pytest.mark.parametrize(
+    ("more", "aside"),
+    [({}, False), ({"user": "x" * large_bodies.SMALL_BYTES}, True), ({"guided_regex": "[ab]+"}, True)],
+    ids=["small", "larger", "a grammar"],
+)
+def test_small_bodies_are_read_on_the_event_loop_and_others_aside(tiny: LanguageModel, monkeypatch, more, aside: bool):
+    plain, threads = LanguageModel.encode_prompt, []
+    monkeypatch.setattr(
+        LanguageModel, "encode_prompt", lambda *a, **k: threads.append(threading.current_thread()) or plain(*a, **k)
+    )
+    with TestClient(build_app(tiny, config=ServeConfig(api_key="")), base_url="http://localhost") as client:
+        loop = client.portal.call(threading.current_thread)  # type: ignore[union-attr]
+        answer = client.post("/v1/completions", json={"model": "tiny", "prompt": "x", "max_tokens": 2, **more})
+    assert answer.status_code == 200, answer.text
+    assert [thread is loop for thread in threads] == [not aside]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 
 import pytest
 
 from bloomery.core.errors import ArtifactError, BloomeryError, DeviceError
 from bloomery.server import ServeConfig, serve
-from bloomery.server.serve import listen
+from bloomery.server.serve import _settled, listen
 
 
 def test_a_free_port_is_found():
@@ -38,3 +39,10 @@ def test_a_missing_model_is_an_error_and_frees_the_port(workspace):
     with pytest.raises(ArtifactError) as caught:
         serve("no such model", port=0, workspace=workspace)
     assert isinstance(caught.value, BloomeryError)
+
+
+def test_while_it_serves_the_garbage_collector_leaves_alone_what_was_loaded():
+    with pytest.raises(ZeroDivisionError), _settled():
+        assert gc.get_freeze_count() > 10_000
+        raise ZeroDivisionError
+    assert gc.get_freeze_count() == 0

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 from starlette.requests import Request
 
@@ -57,7 +55,7 @@ def test_a_prompt_larger_than_the_allowance_never_runs(service: Service, tiny: L
 
 
 def test_texts_are_encoded_off_the_loop_and_choices_are_bounded(service: Service, tiny: LanguageModel):
-    assert asyncio.run(service.encode(tiny, ["Once"], 1)) == [tiny.encode_prompt("Once")]
+    assert service.encode(tiny, ["Once"], 1) == [tiny.encode_prompt("Once")]
     with pytest.raises(RequestError) as caught:
-        asyncio.run(service.encode(tiny, ["x"] * 100, 2))
+        service.encode(tiny, ["x"] * 100, 2)
     assert caught.value.param == "n"

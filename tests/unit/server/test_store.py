@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import sqlite3
 import stat
 import threading
@@ -42,6 +43,22 @@ def store(tmp_path: Path):
 
 def ids(rows: list[dict]) -> list[str]:
     return [row["id"] for row in rows]
+
+
+def test_where_there_is_no_room_for_a_row_the_others_stay_and_later_ones_come(store: RequestStore):
+    store.add(record(0))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, hard))
+    try:
+        with pytest.raises(ArtifactError, match="disk") as caught:
+            for number in range(1, 99):
+                store.add(record(number, text="x" * 20_000))
+        last = ids(store.find(limit=1))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert caught.value.hint
+    store.add(record(100))
+    assert ids(store.find(limit=2)) == ["cmpl-100", *last] and store.get("cmpl-0")["prompts"]
 
 
 def test_a_request_comes_back_whole(store: RequestStore):

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from bloomery.core.errors import RequestError
-from bloomery.server.waiting import DeadlinePassed, WaitingRoom
+from bloomery.server.waiting import DeadlinePassed, ShuttingDown, WaitingRoom
 
 
 def test_items_come_in_order_and_errors_come_out():
@@ -180,5 +180,41 @@ def test_a_turn_that_comes_in_the_moment_of_leaving_goes_to_the_next():
         leaving.cancel()
         assert await asyncio.wait_for(staying, 5) == 7
         room.close()
+
+    asyncio.run(main())
+
+
+def test_when_the_room_is_closed_who_waits_is_told_at_once_and_who_runs_ends():
+    """Who waits for a turn, who has just been given one, who has one and no thread yet, and who comes later."""
+
+    async def main() -> None:
+        room = WaitingRoom(max_running=2, max_waiting=9)
+        gate, ended = threading.Event(), threading.Event()
+        jobs = [room.enter() for _ in range(6)]
+
+        def work():
+            yield 1
+            gate.wait(10)
+            assert jobs[0].cancel.is_set() and jobs[0].cut_off
+            ended.set()
+
+        running = room.stream(jobs[0], work)
+        await anext(running)
+        room._threads.submit(gate.wait, 10)  # no thread is free for the next, which has a turn
+        without = asyncio.create_task(anext(room.stream(jobs[1], lambda: iter([2]))))
+        waiting = [asyncio.create_task(anext(room.stream(job, lambda: iter([3])))) for job in jobs[2:5]]
+        await asyncio.sleep(0.01)
+        assert (room.running, room.waiting) == (2, 4)
+        await running.aclose()  # its turn is given to the first who waits, who has not run since
+        room.close()
+        for task in (without, *waiting, asyncio.create_task(anext(room.stream(jobs[5], lambda: iter([4]))))):
+            with pytest.raises(ShuttingDown) as caught:
+                await asyncio.wait_for(task, 5)
+            assert (caught.value.status, caught.value.code) == (503, "shutting_down")
+        gate.set()
+        assert await asyncio.to_thread(ended.wait, 5)
+        for job in jobs:
+            job.leave()
+        assert room.running == room.waiting == 0
 
     asyncio.run(main())
