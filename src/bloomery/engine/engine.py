@@ -32,7 +32,6 @@ from bloomery.engine.static_steps import STATIC, check_static
 from bloomery.engine.ticket import Ticket, Told
 from bloomery.models.decoder import Decoder
 
-
 _STOPS_TOKENS = 32
 """A part of a prompt that is smaller is over soon: nobody is let in between its layers."""
 
