@@ -7,7 +7,7 @@ module does not know who is next (see `scheduler`) nor what is chosen (see `samp
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -63,9 +63,10 @@ class Runner:
         for source, target in copies:
             self.memory.copy(slice(source * size, (source + 1) * size), slice(target * size, (target + 1) * size))
 
-    def prefill(self, sequence: SequenceState, count: int) -> Tensor | None:
+    def prefill(self, sequence: SequenceState, count: int, between: Callable[[], None] | None = None) -> Tensor | None:
         """Read `count` more tokens; logits float32 on the CPU of all of them (count, V) if the prompt is scored, of the
-        last one (1, V) if the text is whole then, else None."""
+        last one (1, V) if the text is whole then, else None. `between` is called now and then in a long part, where the
+        runner may be used for other sequences; by native code only."""
         start, end, request = sequence.read, sequence.read + count, sequence.request
         scores = request.scores_prompt and sequence.scored < sequence.num_prompt
         wanted = count if scores else int(end == len(sequence.ids))
@@ -73,7 +74,8 @@ class Runner:
         if request.embed is not None and start < sequence.num_prompt:
             embeds = self._embedded(sequence, start, end)
         place = sequence.table, start
-        return self.fill(sequence.ids[start:end], place, request.adapter, wanted=wanted, embeds=embeds)
+        part = sequence.ids[start:end]
+        return self.fill(part, place, request.adapter, wanted=wanted, embeds=embeds, between=between)
 
     def fill(
         self,
@@ -83,10 +85,11 @@ class Runner:
         *,
         wanted: int = 0,
         embeds: Tensor | None = None,
+        between: Callable[[], None] | None = None,
     ) -> Tensor | None:
         """Read a part of one prompt into its table: logits of its `wanted` last tokens, None of none."""
         if self.native is not None and self.native_prompts and not adapter and embeds is None:
-            made = self.native.prefill(self.memory, self._rows(*place, len(part)), part, wanted)
+            made = self.native.prefill(self.memory, self._rows(*place, len(part)), part, wanted, between)
             return made if wanted else None
         with adapted_rows([(adapter, len(part))]):
             hidden = self.read([part], [place], embeds)

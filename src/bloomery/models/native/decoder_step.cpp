@@ -219,6 +219,11 @@ void destroy(Matrix *m) {
 
 // ---- the step -------------------------------------------------------------------------------------------------------
 
+template <class T>
+void grow(std::vector<T> &memory, int64_t size) {
+    if (int64_t(memory.size()) < size) memory.resize(size_t(size));
+}
+
 // Room for rounded rows of the widest matrix, and which matrix reads what.
 struct Rounded {
     std::vector<char> data;
@@ -226,10 +231,16 @@ struct Rounded {
     std::vector<int32_t> sums;
 
     void reserve(int64_t rows, int64_t width) {
-        data.resize(size_t(rows * padded(width, 32) * 2));
-        scales.resize(size_t(rows * (width / GROUP + 1)));
-        sums.resize(size_t(rows * (width / GROUP + 1)));
+        grow(data, rows * padded(width, 32) * 2);
+        grow(scales, rows * (width / GROUP + 1));
+        grow(sums, rows * (width / GROUP + 1));
     }
+};
+
+// Between the parts of a step, and for each thread what it needs in one. Kept for the next step.
+struct Space {
+    std::vector<float> x, h, y, qkv, heads, up, room;
+    Rounded rounded;
 };
 
 bool rounds(const Matrix &m) { return m.format == INT8 || m.format == INT4; }
@@ -282,8 +293,9 @@ enum Kind { QKV, PLACE, HEADS, HEADS_ROUNDED, OUTPUT, BETWEEN, UP, ACTIVATE, DOW
 // All of a step, and the numbers between its parts.
 class Run : public Parts {
   public:
-    Run(const Model &model, const Step &step, int threads)
-        : Parts(size_t(step.last_layer - step.first_layer) * KINDS + 2), m_(model), s_(step), k_(kernels()), threads_(threads) {
+    Run(const Model &model, const Step &step, int threads, Space &space)
+        : Parts(size_t(step.last_layer - step.first_layer) * KINDS + 2), m_(model), s_(step), k_(kernels()), threads_(threads),
+          x_(space.x), h_(space.h), y_(space.y), qkv_(space.qkv), heads_(space.heads), up_(space.up), room_(space.room), rounded_(space.rounded) {
         const int64_t rows = step.rows;
         heads_size_ = int64_t(m_.heads) * m_.head_dim;
         qkv_size_ = int64_t(m_.heads + 2 * m_.kv_heads) * m_.head_dim;
@@ -293,17 +305,17 @@ class Run : public Parts {
             const bool joins = step.in_blocks && r && step.text[r] == step.text[r - 1] && units_.back().count < QUERIES;
             joins ? (void)units_.back().count++ : units_.push_back({r, 1});
         }
-        h_.resize(size_t(rows * m_.hidden));
-        y_.resize(h_.size());
-        if (!step.stream) x_.resize(h_.size());
-        qkv_.resize(size_t(rows * qkv_size_));
-        heads_.resize(size_t(rows * heads_size_));
-        up_.resize(size_t(rows * up_size_));
+        if (!step.stream) grow(x_, rows * m_.hidden);
+        grow(h_, rows * m_.hidden);
+        grow(y_, rows * m_.hidden);
+        grow(qkv_, rows * qkv_size_);
+        grow(heads_, rows * heads_size_);
+        grow(up_, rows * up_size_);
         rounded_.reserve(rows, std::max<int64_t>({m_.intermediate, heads_size_, m_.hidden}));
         for (int r = 0; r < rows; r++) longest_ = std::max<int64_t>(longest_, step.position[r] + 1);
         room_size_ = step.in_blocks ? block_room(m_, longest_) : longest_;
         room_size_ = padded(room_size_, 16);
-        room_.resize(size_t(room_size_ * threads));
+        grow(room_, room_size_ * threads);
         parts_.front().tasks = groups_of_rows(0);
         for (int l = s_.first_layer, part = 1; l < s_.last_layer; l++)
             for (int kind = 0; kind < KINDS; kind++) parts_[size_t(part++)].tasks = tasks_of(l, kind);
@@ -482,8 +494,8 @@ class Run : public Parts {
     const int threads_;
     int64_t qkv_size_, up_size_, heads_size_, room_size_, rows_at_once_, longest_ = 1;
     std::vector<Unit> units_;
-    std::vector<float> x_, h_, y_, qkv_, heads_, up_, room_;  // between the parts, and for each thread what it needs in one
-    Rounded rounded_;
+    std::vector<float> &x_, &h_, &y_, &qkv_, &heads_, &up_, &room_;
+    Rounded &rounded_;
 };
 
 // A product by itself.
@@ -592,7 +604,8 @@ BLOOMERY_API int32_t bloomery_multiply(const Matrix *m, const float *x, int32_t 
 // One step by so many threads, which spin for so long after it before they sleep. 0, or 1 if there is no memory.
 BLOOMERY_API int32_t bloomery_step(const Model *model, const Step *step, int32_t threads, int64_t spin_nanoseconds) try {
     std::lock_guard<std::mutex> lock(one_at_a_time);
-    team_of(threads).run(std::make_shared<Run>(*model, *step, threads), spin_nanoseconds);
+    static auto &space = *new Space;
+    team_of(threads).run(std::make_shared<Run>(*model, *step, threads, space), spin_nanoseconds);
     return 0;
 } catch (const std::exception &) {
     return 1;
