@@ -32,9 +32,6 @@ from bloomery.engine.static_steps import STATIC, check_static
 from bloomery.engine.ticket import Ticket, Told
 from bloomery.models.decoder import Decoder
 
-_STOPS_TOKENS = 32
-"""A part of a prompt that is smaller is over soon: nobody is let in between its layers."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class EngineConfig:
@@ -391,8 +388,7 @@ class Engine:
                 room -= self._let_in(step, room)
 
         with self._bench.step(within=within) as step:
-            stops = within is None and count >= _STOPS_TOKENS
-            logits = self._runner.prefill(one, count, between if stops else None)
+            logits = self._runner.prefill(one, count, between if within is None else None)
             whole = start + count == len(one.ids)
             rows = None if logits is None else log_probabilities(logits)
             if rows is not None and one.request.scores_prompt and one.scored < one.num_prompt:

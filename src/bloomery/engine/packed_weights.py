@@ -16,6 +16,7 @@ from torch import nn
 from bloomery.core.errors import ConfigError, nearest
 from bloomery.models.compressed import scheme_of
 from bloomery.models.decoder import Decoder
+from bloomery.models.native.linear import natively_packed
 from bloomery.models.packed import CPU_FORMATS, CUDA_FORMATS
 from bloomery.models.packed_choice import PLAIN, choose
 from bloomery.models.packing import on_device, pack
@@ -45,10 +46,10 @@ def load_decoder(folder: Path, place: torch.device, dtype: torch.dtype | None, w
     if weights is None or weights == PLAIN:
         return decoder
     if weights == AUTO:
-        chosen, choice = choose(decoder, group_size=group_size, known=known)
+        chosen, choice = choose(decoder, group_size=group_size, known=known, make=natively_packed)
         log.info("weights of %s: %s", folder, choice.to_dict())
         return chosen
-    pack(decoder, weights, group_size=group_size, known=known)
+    pack(decoder, weights, group_size=group_size, known=known, make=natively_packed)
     return decoder
 
 

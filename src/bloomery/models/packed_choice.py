@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from bloomery.models.cache import KVCache
 from bloomery.models.decoder import Decoder
 from bloomery.models.packed import BITS, CPU_FORMATS, CUDA_FORMATS
-from bloomery.models.packing import Packing, grouped_layers, head_format, make_layer, pack
+from bloomery.models.packing import Maker, Packing, grouped_layers, head_format, make_layer, pack
 from bloomery.models.quantize import QuantizedWeight, divides, quantize
 
 PLAIN = "plain"
@@ -70,6 +70,7 @@ def choose(
     max_loss_nats: float = MAX_LOSS_NATS,
     group_size: int = 32,
     known: Mapping[str, QuantizedWeight] | None = None,
+    make: Maker | None = None,
 ) -> tuple[Decoder, Choice]:
     """The decoder packed in the fastest format that loses at most `max_loss_nats`, and what was measured.
 
@@ -78,13 +79,13 @@ def choose(
     """
     cuda = next(decoder.parameters()).is_cuda
     formats = tuple(formats or (CUDA_FORMATS if cuda else CPU_FORMATS))
-    speedup = measure(decoder, formats, rows, group_size=group_size)
+    speedup = measure(decoder, formats, rows, group_size=group_size, make=make)
     order = sorted((f for f in formats if speedup[f] > 1.0), key=lambda f: -speedup[f])
     losses: dict[str, float] = {}
     ids = written_by(decoder, *_PROBE) if order else torch.empty(0)
     for name in order:
         candidate = shared_copy(decoder)
-        packing = pack(candidate, name, group_size=group_size, known=known)
+        packing = pack(candidate, name, group_size=group_size, known=known, make=make)
         losses[name] = divergence(decoder, candidate, ids)
         if losses[name] <= max_loss_nats:
             return candidate, Choice(name, packing, speedup, losses, max_loss_nats)
@@ -92,7 +93,12 @@ def choose(
 
 
 def measure(
-    decoder: Decoder, formats: Sequence[str], rows: Sequence[int] = _ROWS, *, group_size: int = 32
+    decoder: Decoder,
+    formats: Sequence[str],
+    rows: Sequence[int] = _ROWS,
+    *,
+    group_size: int = 32,
+    make: Maker | None = None,
 ) -> dict[str, float]:
     """Each format's speed over plain float32: the geometric mean over `rows` of the ratio of all matrices' times."""
     times = {name: dict.fromkeys(rows, 0.0) for name in (PLAIN, *formats)}
@@ -102,9 +108,8 @@ def measure(
             layers: dict[str, nn.Module] = {PLAIN: _plain(weight)}
             for name in formats:
                 kind = head_format(name, None, device) if is_head else name
-                layers[name] = make_layer(
-                    weight, None, kind, known=_rough(weight, kind, group_size), group_size=group_size
-                )
+                rough = _rough(weight, kind, group_size)
+                layers[name] = make_layer(weight, None, kind, known=rough, group_size=group_size, make=make)
             for number in rows:
                 count_rows = min(number, _MAX_HEAD_ROWS) if is_head else number
                 x = torch.randn(count_rows, weight.size(1), device=device, dtype=weight.dtype)

@@ -9,7 +9,7 @@ that fails its check gives way to float32 in oneDNN's layout, and that to the pl
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,8 @@ HEAD_FORMATS = {"int4": "int8"}
 """In what an output head is packed, where it is not the format of the other layers: it is the layer that 4 bits
 hurt most, and llama.cpp's 4-bit files keep it wider too."""
 _HEAD = "lm_head"
+Maker = Callable[..., PackedLinear]
+"""Makes a layer, as `packed` does, which is meant by None."""
 
 
 @dataclass(frozen=True)
@@ -107,22 +109,23 @@ def pack(
     group_size: int = 32,
     head: str | None = None,
     known: Mapping[str, QuantizedWeight] | None = None,
+    make: Maker | None = None,
 ) -> Packing:
     """Replace a model's linear layers in place; returns what was done.
 
     `group_size` is that of int4; `head` the format of a decoder's output head (None: as `HEAD_FORMATS` says);
     `known` are integers by the layers' names where a file gave them: those of the format's width are taken as they
-    are, and layers that the file left float stay so. ConfigError for an unknown format, a model that is packed
-    already, or one that computes in another type than float32 on the CPU.
+    are, and layers that the file left float stay so; `make` makes the layers. ConfigError for an unknown format, a
+    model that is packed already, or one that computes in another type than float32 on the CPU.
     """
     device = _check(model, kind)
     known = {name: weight for name, weight in (known or {}).items() if weight.bits == BITS.get(kind)}
     notes: list[str] = []
     with torch.no_grad():
         for path, parent, names in list(grouped_layers(model)):
-            _replace(parent, path, names, kind, known, group_size, notes)
+            _replace(parent, path, names, kind, known, group_size, notes, make)
         if isinstance(model, Decoder):
-            _pack_head(model, head_format(kind, head, device), known, group_size, notes)
+            _pack_head(model, head_format(kind, head, device), known, group_size, notes, make)
     for text in _summed_up(notes):
         log.warning("%s", text)
     model.eval()
@@ -207,6 +210,7 @@ def _replace(
     known: Mapping[str, QuantizedWeight],
     group_size: int,
     notes: list[str],
+    make: Maker | None,
 ) -> None:
     layers = [getattr(parent, name) for name in names]
     paths = [f"{path}.{name}".lstrip(".") for name in names]
@@ -217,10 +221,11 @@ def _replace(
     weight = torch.cat([layer.weight for layer in layers])
     bias = _joined_bias(layers)
     keep = "float32" if known and joined is None and kind in BITS else kind
-    made = make_layer(weight, bias, keep, known=joined, group_size=group_size, where=" + ".join(paths), notes=notes)
+    where = " + ".join(paths)
+    made = make_layer(weight, bias, keep, known=joined, group_size=group_size, where=where, notes=notes, make=make)
     if keep != kind:
         made.asked = kind
-        made.fallback = f"{' + '.join(paths)}: {made.format}, for the file has floating-point weights"
+        made.fallback = f"{where}: {made.format}, for the file has floating-point weights"
     if len(names) == 1:
         setattr(parent, names[0], made)
         return
@@ -238,19 +243,20 @@ def make_layer(
     group_size: int = 32,
     where: str = "",
     notes: list[str] | None = None,
+    make: Maker | None = None,
 ) -> PackedLinear | PlainLinear:
     """(O, I) and (O,) packed and checked; the next best layer if that fails, and a note why."""
     reason, made = "", None
     if kind != "int4" or known is not None or divides(weight, group_size):
         try:
-            made = packed(weight, bias, kind, known=known, group_size=group_size)
+            made = (make or packed)(weight, bias, kind, known=known, group_size=group_size)
             checked(made, made.weight if known is None else known.dequantized().to(weight.device), bias)
         except (RuntimeError, AttributeError, NotImplementedError, TypeError, BloomeryError) as error:
             made, reason = None, str(error).partition("\n")[0][:200]
     else:
         reason = f"groups of {group_size} do not divide {weight.size(1)} inputs"
     if made is None:
-        made = _float_layer(weight if known is None else known.dequantized().to(weight), bias)
+        made = _float_layer(weight if known is None else known.dequantized().to(weight), bias, make)
         made.fallback = f"{where or 'a layer'}: {made.format} instead of {kind} ({reason})"
         if notes is not None:
             notes.append(made.fallback)
@@ -258,9 +264,9 @@ def make_layer(
     return made
 
 
-def _float_layer(weight: Tensor, bias: Tensor | None) -> PackedLinear | PlainLinear:
+def _float_layer(weight: Tensor, bias: Tensor | None, make: Maker | None) -> PackedLinear | PlainLinear:
     try:
-        made = packed(weight, bias, "float32")
+        made = (make or packed)(weight, bias, "float32")
         return checked(made, weight, bias)
     except (RuntimeError, AttributeError, NotImplementedError, TypeError, BloomeryError):
         plain = PlainLinear(weight.size(1), weight.size(0), bias=bias is not None, device="meta")
@@ -272,11 +278,15 @@ def _float_layer(weight: Tensor, bias: Tensor | None) -> PackedLinear | PlainLin
 
 
 def _pack_head(
-    model: Decoder, kind: str, known: Mapping[str, QuantizedWeight], group_size: int, notes: list[str]
+    model: Decoder,
+    kind: str,
+    known: Mapping[str, QuantizedWeight],
+    group_size: int,
+    notes: list[str],
+    make: Maker | None,
 ) -> None:
-    made = make_layer(
-        model.output_weight, None, kind, known=known.get(_HEAD), group_size=group_size, where=_HEAD, notes=notes
-    )
+    weight, given = model.output_weight, known.get(_HEAD)
+    made = make_layer(weight, None, kind, known=given, group_size=group_size, where=_HEAD, notes=notes, make=make)
     model.packed_head = made
     if model.lm_head is not None:
         model.lm_head = made  # type: ignore[assignment]

@@ -100,8 +100,9 @@ def test_packed_weights(make: Make, kind: str):
     alone = [model.generate(p, adapter=name, max_new_tokens=24, temperature=0.0, logprobs=0) for name, p in ASKED]
     for one, other in zip(together(model, logprobs=0), alone, strict=True):
         assert one.token_ids == other.token_ids
-        # Sums in another order; int4's activations are bfloat16, where the last bit of a sum may round by 2^-8.
-        assert one.logprobs == pytest.approx(other.logprobs, abs=6e-2 if kind == "int4" else 1e-4)
+        # Sums in another order, after which an activation may round the other way: by a step of 10,000 and more for
+        # int8, by 2^-8 for int4.
+        assert one.logprobs == pytest.approx(other.logprobs, abs={"int4": 6e-2, "int8": 1e-3}.get(kind, 1e-4))
 
 
 def test_prefixes_never_cross(make: Make):

@@ -1,2 +1,1 @@
-"""A step of a whole decoder, of tokens that are decoded or of a prompt's, in one native call: C++ without dependencies,
-used where it was built."""
+"""A step of a whole decoder, for decoding or a prompt, in one native call: plain C++, used where it was built."""

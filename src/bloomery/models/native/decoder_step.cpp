@@ -219,6 +219,11 @@ void destroy(Matrix *m) {
 
 // ---- the step -------------------------------------------------------------------------------------------------------
 
+template <class T>
+void grow(std::vector<T> &memory, int64_t size) {
+    if (int64_t(memory.size()) < size) memory.resize(size_t(size));
+}
+
 // Room for rounded rows of the widest matrix, and which matrix reads what.
 struct Rounded {
     std::vector<char> data;
@@ -226,10 +231,16 @@ struct Rounded {
     std::vector<int32_t> sums;
 
     void reserve(int64_t rows, int64_t width) {
-        data.resize(size_t(rows * padded(width, 32) * 2));
-        scales.resize(size_t(rows * (width / GROUP + 1)));
-        sums.resize(size_t(rows * (width / GROUP + 1)));
+        grow(data, rows * padded(width, 32) * 2);
+        grow(scales, rows * (width / GROUP + 1));
+        grow(sums, rows * (width / GROUP + 1));
     }
+};
+
+// Between the parts of a step, and for each thread what it needs in one. Kept for the next step.
+struct Space {
+    std::vector<float> x, h, y, qkv, heads, up, room;
+    Rounded rounded;
 };
 
 bool rounds(const Matrix &m) { return m.format == INT8 || m.format == INT4; }
@@ -242,14 +253,49 @@ struct alignas(64) Part {
     std::atomic<int64_t> claimed{0}, finished{0};
 };
 
+// Parts, one after the other, each by whoever is there. What tasks read may be gone for a thread that comes when all are
+// done.
+class Parts : public Job {
+  public:
+    explicit Parts(size_t count) : parts_(count) {}
+
+    void work(int thread) override {
+        for (size_t number = 0; number < parts_.size(); number++) {
+            Part &part = parts_[number];
+            int64_t task, mine = 0;
+            for (; (task = part.claimed.fetch_add(1, std::memory_order_relaxed)) < part.tasks; mine++)
+                perform(int64_t(number), task, thread);
+            if (mine) part.finished.fetch_add(mine, std::memory_order_acq_rel);
+            for (int spins = 0; part.finished.load(std::memory_order_acquire) < part.tasks; spins++) rest(spins);
+        }
+    }
+
+  protected:
+    virtual void perform(int64_t part, int64_t task, int thread) = 0;
+    std::vector<Part> parts_;
+};
+
+// How a product of so many rows is cut into tasks: enough that threads end together, not so many that coming for them
+// costs; and no more rows at a time than caches hold, in blocks of about the same size.
+struct Cut {
+    int64_t panels, cuts, rows, tasks;
+
+    Cut(const Matrix &m, int64_t all_rows, int threads) : panels(std::max<int64_t>(2, m.panels / (threads * 6) / 2 * 2)) {
+        const int64_t blocks = (all_rows + ROWS - 1) / ROWS;
+        rows = blocks < 2 ? ROWS : padded((all_rows + blocks - 1) / blocks, 6);
+        cuts = (m.panels + panels - 1) / panels;
+        tasks = cuts * ((all_rows + rows - 1) / rows);
+    }
+};
+
 enum Kind { QKV, PLACE, HEADS, HEADS_ROUNDED, OUTPUT, BETWEEN, UP, ACTIVATE, DOWN, END, KINDS };
 
-// All of a call: its parts, and numbers between them. Model and step are read by tasks only: for a thread that comes
-// when all are done, they may be gone.
-class Run : public Job {
+// All of a step, and the numbers between its parts.
+class Run : public Parts {
   public:
-    Run(const Model &model, const Step &step, int threads)
-        : m_(model), s_(step), k_(kernels()), threads_(threads), parts_(size_t(step.last_layer - step.first_layer) * KINDS + 2) {
+    Run(const Model &model, const Step &step, int threads, Space &space)
+        : Parts(size_t(step.last_layer - step.first_layer) * KINDS + 2), m_(model), s_(step), k_(kernels()), threads_(threads),
+          x_(space.x), h_(space.h), y_(space.y), qkv_(space.qkv), heads_(space.heads), up_(space.up), room_(space.room), rounded_(space.rounded) {
         const int64_t rows = step.rows;
         heads_size_ = int64_t(m_.heads) * m_.head_dim;
         qkv_size_ = int64_t(m_.heads + 2 * m_.kv_heads) * m_.head_dim;
@@ -259,32 +305,21 @@ class Run : public Job {
             const bool joins = step.in_blocks && r && step.text[r] == step.text[r - 1] && units_.back().count < QUERIES;
             joins ? (void)units_.back().count++ : units_.push_back({r, 1});
         }
-        h_.resize(size_t(rows * m_.hidden));
-        y_.resize(h_.size());
-        if (!step.stream) x_.resize(h_.size());
-        qkv_.resize(size_t(rows * qkv_size_));
-        heads_.resize(size_t(rows * heads_size_));
-        up_.resize(size_t(rows * up_size_));
+        if (!step.stream) grow(x_, rows * m_.hidden);
+        grow(h_, rows * m_.hidden);
+        grow(y_, rows * m_.hidden);
+        grow(qkv_, rows * qkv_size_);
+        grow(heads_, rows * heads_size_);
+        grow(up_, rows * up_size_);
         rounded_.reserve(rows, std::max<int64_t>({m_.intermediate, heads_size_, m_.hidden}));
         for (int r = 0; r < rows; r++) longest_ = std::max<int64_t>(longest_, step.position[r] + 1);
         room_size_ = step.in_blocks ? block_room(m_, longest_) : longest_;
         room_size_ = padded(room_size_, 16);
-        room_.resize(size_t(room_size_ * threads));
+        grow(room_, room_size_ * threads);
         parts_.front().tasks = groups_of_rows(0);
         for (int l = s_.first_layer, part = 1; l < s_.last_layer; l++)
             for (int kind = 0; kind < KINDS; kind++) parts_[size_t(part++)].tasks = tasks_of(l, kind);
         parts_.back().tasks = s_.last_layer < m_.layers ? 0 : tasks_of(*m_.head, s_.skipped);
-    }
-
-    void work(int thread) override {
-        for (size_t number = 0; number < parts_.size(); number++) {
-            Part &part = parts_[number];
-            int64_t task, mine = 0;
-            for (; (task = part.claimed.fetch_add(1, std::memory_order_relaxed)) < part.tasks; mine++)
-                perform(int64_t(number) - 1, task, thread);
-            if (mine) part.finished.fetch_add(mine, std::memory_order_acq_rel);
-            for (int spins = 0; part.finished.load(std::memory_order_acquire) < part.tasks; spins++) rest(spins);
-        }
     }
 
   private:
@@ -292,17 +327,7 @@ class Run : public Job {
     float *h(int r) { return h_.data() + int64_t(r) * m_.hidden; }
     float *y(int r) { return y_.data() + int64_t(r) * m_.hidden; }
 
-    // Panels of a task: enough tasks that threads end together, not so many that coming for them costs.
-    int64_t panels_of(const Matrix &m) const { return std::max<int64_t>(2, m.panels / (threads_ * 6) / 2 * 2); }
-    int64_t cuts_of(const Matrix &m) const { return (m.panels + panels_of(m) - 1) / panels_of(m); }
-    // Rows of a task: as many as the caches hold, in blocks of about the same size, or all if they are few.
-    int64_t rows_of(int64_t first) const {
-        const int64_t rows = s_.rows - first, blocks = (rows + ROWS - 1) / ROWS;
-        return blocks < 2 ? ROWS : padded((rows + blocks - 1) / blocks, 6);
-    }
-    int64_t tasks_of(const Matrix &m, int64_t first) const {
-        return cuts_of(m) * ((s_.rows - first + rows_of(first) - 1) / rows_of(first));
-    }
+    int64_t tasks_of(const Matrix &m, int64_t first) const { return Cut(m, s_.rows - first, threads_).tasks; }
     int64_t groups_of_rows(int64_t first) const { return (s_.rows - first + rows_at_once_ - 1) / rows_at_once_; }
 
     // The first row that a part computes: once keys and values of the last layer are there, only what is asked for.
@@ -328,7 +353,8 @@ class Run : public Job {
         }
     }
 
-    void perform(int64_t part, int64_t task, int thread) {
+    void perform(int64_t number, int64_t task, int thread) override {
+        const int64_t part = number - 1;
         if (part < 0) return each(task, 0, [this](int r) { begin(r); });
         const int l = s_.first_layer + int(part / KINDS), kind = int(part % KINDS), first = first_row(l, kind);
         if (l == m_.layers) return product(*m_.head, h_.data(), m_.hidden, s_.skipped, task, s_.logits, m_.vocabulary);
@@ -371,8 +397,9 @@ class Run : public Job {
 
     // Rows from `skip` on: y is where the first of them goes.
     void product(const Matrix &m, float *x, int64_t x_stride, int64_t skip, int64_t task, float *y, int64_t y_stride) {
-        const int64_t first = task % cuts_of(m) * panels_of(m), last = std::min(first + panels_of(m), m.panels);
-        const int64_t row = task / cuts_of(m) * rows_of(skip), rows = std::min(rows_of(skip), s_.rows - skip - row);
+        const Cut cut(m, s_.rows - skip, threads_);
+        const int64_t first = task % cut.cuts * cut.panels, last = std::min(first + cut.panels, m.panels);
+        const int64_t row = task / cut.cuts * cut.rows, rows = std::min(cut.rows, s_.rows - skip - row);
         y += row * y_stride;
         k_.multiply(m, input_of(m, x, x_stride, skip + row), int(rows), y, y_stride, first, last);
         if (&m == m_.head && m_.logit_cap > 0.0f)
@@ -467,9 +494,42 @@ class Run : public Job {
     const int threads_;
     int64_t qkv_size_, up_size_, heads_size_, room_size_, rows_at_once_, longest_ = 1;
     std::vector<Unit> units_;
-    std::vector<float> x_, h_, y_, qkv_, heads_, up_, room_;  // between the parts, and for each thread what it needs in one
+    std::vector<float> &x_, &h_, &y_, &qkv_, &heads_, &up_, &room_;
+    Rounded &rounded_;
+};
+
+// A product by itself.
+class Product : public Parts {
+  public:
+    Product(const Matrix &m, const float *x, int64_t rows, float *y, int threads)
+        : Parts(2), m_(m), x_(x), y_(y), rows_(rows), cut_(m, rows, threads) {
+        input_ = {const_cast<char *>(reinterpret_cast<const char *>(x)), m.inputs * 4, nullptr, nullptr, 0};
+        if (rounds(m)) {
+            rounded_.reserve(rows, m.inputs);
+            const int64_t groups = m.format == INT4 ? groups_of(m) : 1;
+            input_ = {rounded_.data.data(), padded(m.inputs, 32) * 2, rounded_.scales.data(), rounded_.sums.data(), groups};
+            parts_[0].tasks = rows;
+        }
+        parts_[1].tasks = cut_.tasks;
+    }
+
+  private:
+    void perform(int64_t part, int64_t task, int) override {
+        if (part == 0) return kernels().prepare(m_, x_ + task * m_.inputs, task, input_);
+        const int64_t first = task % cut_.cuts * cut_.panels, row = task / cut_.cuts * cut_.rows;
+        Input from = input_;
+        from.data += row * from.stride, from.scales += row * from.groups, from.sums += row * from.groups;
+        kernels().multiply(m_, from, int(std::min(cut_.rows, rows_ - row)), y_ + row * m_.outputs, m_.outputs, first,
+                           std::min(first + cut_.panels, m_.panels));
+    }
+
+    const Matrix &m_;
+    const float *x_;
+    float *y_;
+    const int64_t rows_;
+    const Cut cut_;
+    Input input_;
     Rounded rounded_;
-    std::vector<Part> parts_;
 };
 
 }  // namespace
@@ -488,9 +548,9 @@ using namespace bloomery;
 BLOOMERY_API const char *bloomery_source() { return BLOOMERY_SOURCE; }
 BLOOMERY_API const char *bloomery_instructions() { return kernels().name; }
 
-// Bytes of Norm, Layer, Model and Step, for who describes them in another language.
+// Bytes of Norm, Layer, Model, Step and Matrix, for who describes them in another language.
 BLOOMERY_API void bloomery_sizes(int64_t *sizes) {
-    const size_t all[] = {sizeof(Norm), sizeof(Layer), sizeof(Model), sizeof(Step)};
+    const size_t all[] = {sizeof(Norm), sizeof(Layer), sizeof(Model), sizeof(Step), sizeof(Matrix)};
     std::copy(std::begin(all), std::end(all), sizes);
 }
 
@@ -529,27 +589,23 @@ BLOOMERY_API Matrix *bloomery_matrix(int32_t format, int64_t outputs, int64_t in
 BLOOMERY_API void bloomery_free(Matrix *matrix) { destroy(matrix); }
 BLOOMERY_API size_t bloomery_bytes(const Matrix *matrix) { return matrix->bytes; }
 
-// y (rows, outputs) = x (rows, inputs) W^T + b, by one thread: for tests.
-BLOOMERY_API int32_t bloomery_multiply(const Matrix *m, const float *x, int32_t rows, float *y) try {
-    const Kernels &k = kernels();
-    Rounded rounded;
-    Input input{const_cast<char *>(reinterpret_cast<const char *>(x)), m->inputs * 4, nullptr, nullptr, 0};
-    if (rounds(*m)) {
-        rounded.reserve(rows, m->inputs);
-        const int64_t groups = m->format == INT4 ? groups_of(*m) : 1;
-        input = {rounded.data.data(), padded(m->inputs, 32) * 2, rounded.scales.data(), rounded.sums.data(), groups};
-        for (int r = 0; r < rows; r++) k.prepare(*m, x + r * m->inputs, r, input);
-    }
-    k.multiply(*m, input, rows, y, m->outputs, 0, m->panels);
+// y (rows, outputs) = x (rows, inputs) W^T + b, by so many threads, as a step. 0, or 1 if there is no memory.
+BLOOMERY_API int32_t bloomery_multiply(const Matrix *m, const float *x, int32_t rows, float *y, int32_t threads,
+                                       int64_t spin_nanoseconds) try {
+    const auto product = std::make_shared<Product>(*m, x, rows, y, threads);
+    if (threads < 2) return product->work(0), 0;
+    std::lock_guard<std::mutex> lock(one_at_a_time);
+    team_of(threads).run(product, spin_nanoseconds);
     return 0;
-} catch (const std::bad_alloc &) {
+} catch (const std::exception &) {
     return 1;
 }
 
 // One step by so many threads, which spin for so long after it before they sleep. 0, or 1 if there is no memory.
 BLOOMERY_API int32_t bloomery_step(const Model *model, const Step *step, int32_t threads, int64_t spin_nanoseconds) try {
     std::lock_guard<std::mutex> lock(one_at_a_time);
-    team_of(threads).run(std::make_shared<Run>(*model, *step, threads), spin_nanoseconds);
+    static auto &space = *new Space;
+    team_of(threads).run(std::make_shared<Run>(*model, *step, threads, space), spin_nanoseconds);
     return 0;
 } catch (const std::exception &) {
     return 1;

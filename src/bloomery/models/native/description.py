@@ -1,4 +1,5 @@
-"""A decoder described to native code: its sizes, its norms, and its matrices packed once more.
+"""A decoder described to native code: its sizes, its norms, and its matrices: those of its native
+layers, or packed once more.
 
 Which family it is makes no difference: the same description says where norms stand, what is rotated, gated and capped.
 What it cannot say is refused with a reason: experts, value and bigram embeddings, matrices whose inputs or formats
@@ -20,75 +21,40 @@ from bloomery.models.attention import Attention
 from bloomery.models.block import Block
 from bloomery.models.decoder import Decoder
 from bloomery.models.feed_forward import FeedForward, GatedFeedForward
-from bloomery.models.native.library import ACTIVATIONS, FORMATS, LAYER_NORM, NO_NORM, RMS_NORM, Layer, Model, Norm
+from bloomery.models.native.library import ACTIVATIONS, LAYER_NORM, NO_NORM, RMS_NORM, Layer, Model, Norm
+from bloomery.models.native.linear import NativeLinear
+from bloomery.models.native.matrix import Matrix
 from bloomery.models.norms import BareRMSNorm, RMSNorm
 from bloomery.models.packed import PackedLinear, Stored
 from bloomery.models.packing import Part, PlainLinear
-
-_BITS = {32: "float32", 16: "float16", 8: "int8", 4: "int4"}
-_GROUP = 32
-
-
-class Matrix:
-    """A linear layer (O, I) in native memory, laid out for the kernels; freed with the object."""
-
-    def __init__(self, calls: ctypes.CDLL, stored: Stored) -> None:
-        """DeviceError for groups that the kernels do not read, or without memory."""
-        self._calls, self.pointer = calls, None
-        self.outputs, self.inputs = stored.codes.shape
-        self.format = _BITS[stored.bits]
-        group_size = 0
-        scale = None if stored.scale is None else stored.scale.detach().float().contiguous()
-        if scale is not None:
-            group_size = self.inputs // scale.size(1)
-            if self.format == "int8" and scale.size(1) != 1:
-                raise DeviceError("the native step reads 8-bit weights with one scale for each output")
-            if self.format == "int4" and (group_size % _GROUP or not torch.equal(scale, scale.bfloat16().float())):
-                raise DeviceError(f"the native step reads 4-bit weights in groups of {_GROUP} with bfloat16 scales")
-        codes = stored.codes.detach().contiguous()
-        bias = None if stored.bias is None else stored.bias.detach().float().contiguous()
-        given = (codes.data_ptr(), 0 if scale is None else scale.data_ptr(), 0 if bias is None else bias.data_ptr())
-        number = FORMATS[self.format]
-        self.pointer = calls.bloomery_matrix(number, self.outputs, self.inputs, group_size, *given)
-        if not self.pointer:
-            raise DeviceError("no memory for the native step's weights")
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of its weights and scales."""
-        return self._calls.bloomery_bytes(self.pointer)
-
-    def multiply(self, x: Tensor) -> Tensor:
-        """(N, I) float32 -> (N, O), by one thread."""
-        x = x.detach().float().contiguous()
-        out = torch.empty(x.size(0), self.outputs)
-        if self._calls.bloomery_multiply(self.pointer, x.data_ptr(), x.size(0), out.data_ptr()):
-            raise DeviceError("no memory for a product")
-        return out
-
-    def __del__(self) -> None:
-        if self.pointer:
-            self._calls.bloomery_free(self.pointer)
-            self.pointer = None
 
 
 def matrix_of(layers: Sequence[nn.Module]) -> Stored:
     """The layers of one input as one matrix, outputs one after the other; DeviceError if they cannot be one."""
     first = layers[0]
-    if isinstance(first, Part):
-        joint = first.joint
-        parts = [layer.index for layer in layers if isinstance(layer, Part) and layer.joint is joint]
-        if parts != list(range(len(joint.sizes))) or len(parts) != len(layers):
+    if isinstance(first, (Part, PackedLinear)):
+        if not _is_whole(layers):
             raise DeviceError("the layers of one input are packed apart")
-        return matrix_of([joint.matrix])
-    if isinstance(first, PackedLinear):
-        if len(layers) > 1:
-            raise DeviceError("the layers of one input are packed apart")
-        return first.stored()
+        return matrix_of([first.joint.matrix]) if isinstance(first, Part) else first.stored()
     if not all(type(layer) in (nn.Linear, PlainLinear) for layer in layers):
         raise DeviceError(f"the native step does not know {type(first).__name__}")
     weight = torch.cat([layer.weight.detach() for layer in layers])  # type: ignore[misc]
     return Stored(weight.float(), None, _joined_bias(layers), 32)
+
+
+def native_layer(layers: Sequence[nn.Module]) -> NativeLinear | None:
+    """The native layer that the layers of one input are, if they are one."""
+    first = layers[0].joint.matrix if isinstance(layers[0], Part) else layers[0]
+    return first if isinstance(first, NativeLinear) and _is_whole(layers) else None
+
+
+def _is_whole(layers: Sequence[nn.Module]) -> bool:
+    """Whether packed layers are all of one matrix, in its order."""
+    first = layers[0]
+    if not isinstance(first, Part):
+        return len(layers) == 1
+    parts = [layer.index for layer in layers if isinstance(layer, Part) and layer.joint is first.joint]
+    return parts == list(range(len(first.joint.sizes))) and len(parts) == len(layers)
 
 
 def _joined_bias(layers: Sequence[Any]) -> Tensor | None:
@@ -181,7 +147,8 @@ class Description:
         )
 
     def _matrix(self, layers: Sequence[Any]) -> int | None:
-        made = Matrix(self._calls, matrix_of(layers))
+        known = native_layer(layers)
+        made = Matrix(self._calls, *matrix_of(layers)) if known is None else known.matrix
         self.matrices.append(made)
         return made.pointer
 

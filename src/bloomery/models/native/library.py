@@ -36,9 +36,19 @@ _BUILD = "python -m bloomery.models.native.build"
 _int32, _int64, _float, _pointer = ctypes.c_int32, ctypes.c_int64, ctypes.c_float, ctypes.c_void_p
 
 
-class Norm(ctypes.Structure):
-    """As in decoder_step.h, and so are the others."""
+class MatrixFields(ctypes.Structure):
+    """`Matrix` as in decoder_step.h, and so are the others."""
 
+    _fields_ = (
+        ("format", _int32),
+        ("steps", _int32),
+        *((name, _int64) for name in ("outputs", "inputs", "panels")),
+        *((name, _pointer) for name in ("weights", "scales", "bias")),
+        ("bytes", ctypes.c_size_t),
+    )
+
+
+class Norm(ctypes.Structure):
     _fields_ = (
         ("kind", _int32),
         ("size", _int32),
@@ -111,7 +121,7 @@ def _load(path: Path) -> Found:
     calls.bloomery_free.restype = None
     calls.bloomery_bytes.argtypes = (_pointer,)
     calls.bloomery_bytes.restype = ctypes.c_size_t
-    calls.bloomery_multiply.argtypes = (_pointer, _pointer, _int32, _pointer)
+    calls.bloomery_multiply.argtypes = (_pointer, _pointer, _int32, _pointer, _int32, _int64)
     calls.bloomery_multiply.restype = _int32
     calls.bloomery_step.argtypes = (ctypes.POINTER(Model), ctypes.POINTER(Step), _int32, _int64)
     calls.bloomery_step.restype = _int32

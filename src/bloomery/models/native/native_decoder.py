@@ -24,6 +24,8 @@ from bloomery.models.paged import PagedMemory, Rows
 
 SPIN_NANOSECONDS = 2_000_000
 """How long threads wait awake for the next step: longer than what usually lies between two."""
+_SHORT = 64
+"""Tokens: with at most so many nobody waits long."""
 _BYTES_OF_A_THREAD = 1 << 19
 """Of weights: with fewer for each thread, meeting costs more than sharing the work saves."""
 
@@ -83,8 +85,9 @@ class NativeDecoder:
         between: Callable[[], None] | None = None,
     ) -> Tensor:
         """The same for a part of a prompt: logits (wanted, V) of its last tokens, 0 and more. It is all the same, to
-        the last bit, in how many parts a prompt is read. `between` is called after each layer but the last: other steps
-        may be made there, of other positions."""
+        the last bit, in how many parts a prompt is read. `between` is called after each layer but the last, unless the
+        part is short: other steps may be made there, of other positions."""
+        between = between if len(token_ids) > _SHORT else None
         return self._read(memory, [rows], [token_ids], skipped=len(token_ids) - wanted, in_blocks=True, between=between)
 
     def _read(

@@ -1,4 +1,4 @@
-"""Whether a decoder's steps, and its prompts, go native: tried on the loaded model itself, compared and timed beside PyTorch's.
+"""Whether a decoder's steps and prompts go native: tried on the loaded model, compared and timed beside PyTorch's.
 
 Each shape of matrix is compared with the product of what its codes stand for, the whole step with PyTorch's own, on a
 few short texts of random tokens, read as prompts and token by token. If it is right and faster it is taken; if not, the
@@ -21,12 +21,13 @@ from torch import Tensor
 
 from bloomery.core.errors import BloomeryError, DeviceError
 from bloomery.models.decoder import Decoder
-from bloomery.models.native.description import Matrix, layer_groups, matrix_of
 from bloomery.models.native.description import check as described
+from bloomery.models.native.description import layer_groups, matrix_of, native_layer
 from bloomery.models.native.library import library
+from bloomery.models.native.linear import NativeLinear
+from bloomery.models.native.matrix import Matrix
 from bloomery.models.native.native_decoder import NativeDecoder
-from bloomery.models.packed import Stored
-from bloomery.models.packing import packing_of
+from bloomery.models.packed import PackedLinear, Stored
 from bloomery.models.paged import PagedMemory, PagedStep, Rows
 
 log = logging.getLogger("bloomery.models")
@@ -101,9 +102,11 @@ def try_native(decoder: Decoder, *, timed: bool = True) -> Trial:
 
 
 def room_for(decoder: Decoder) -> None:
-    """DeviceError if a second copy of the weights would take too much of the memory that is free."""
-    packing = packing_of(decoder)
-    needed = packing.bytes if packing is not None else sum(one.nbytes for one in decoder.parameters())
+    """DeviceError if a second copy of the weights, but for native layers', would take too much of what is free."""
+    layers = {id(one): one for one in decoder.modules() if isinstance(one, PackedLinear)}.values()
+    needed = sum(one.nbytes for one in layers if not isinstance(one, NativeLinear))
+    if not layers:
+        needed = sum(one.nbytes for one in decoder.parameters())
     if needed > _MAX_SHARE * psutil.virtual_memory().available:
         raise DeviceError(f"no memory for a second copy of the weights ({needed / 1e9:.1f} GB)")
 
@@ -114,7 +117,7 @@ def check(native: NativeDecoder) -> float:
     seen = set()
     for matrix, layers in zip(native.description.matrices, layer_groups(native.decoder), strict=True):
         kind = (matrix.format, matrix.outputs, matrix.inputs)
-        if kind not in seen:
+        if kind not in seen and native_layer(layers) is None:  # a native layer was compared when it was made
             seen.add(kind)
             _check_matrix(matrix, matrix_of(layers))
     config = native.decoder.config

@@ -16,6 +16,7 @@ using namespace bloomery;
 extern "C" {
 Matrix *bloomery_matrix(int32_t, int64_t, int64_t, int64_t, const void *, const float *, const float *);
 void bloomery_free(Matrix *);
+int32_t bloomery_multiply(const Matrix *, const float *, int32_t, float *, int32_t, int64_t);
 int32_t bloomery_step(const Model *, const Step *, int32_t, int64_t);
 const char *bloomery_instructions();
 }
@@ -151,6 +152,14 @@ int main() {
             }
             done = end == length && done == 0 ? 0 : end;
             steps++;
+        }
+        for (const Matrix *one : matrices) {  // by themselves, by one thread and by several
+            const int count = 1 + int(draw(20)) + trial % 3 * 120;
+            const auto from = numbers(count * one->inputs);
+            std::vector<float> first(size_t(count * one->outputs)), second(first.size());
+            if (bloomery_multiply(one, from.data(), count, first.data(), 1, 0)) return 1;
+            if (bloomery_multiply(one, from.data(), count, second.data(), 3, 1000)) return 1;
+            if (first != second) return std::fprintf(stderr, "trial %d: products differ\n", trial), 1;
         }
         for (Matrix *one : matrices) bloomery_free(one);
     }

@@ -14,7 +14,8 @@ from torch import nn
 from bloomery.core.errors import DeviceError
 from bloomery.models import Decoder, ModelConfig
 from bloomery.models.attention import use_backend
-from bloomery.models.native.description import Description, Matrix, check, layer_groups, matrix_of
+from bloomery.models.native.description import Description, check, layer_groups, matrix_of
+from bloomery.models.native.matrix import Matrix
 from bloomery.models.packed import CPU_FORMATS, Stored
 from bloomery.models.packing import pack
 from bloomery.models.quantize import quantize
@@ -77,7 +78,7 @@ def test_products_are_those_of_what_the_codes_stand_for(
     inputs = max(1, inputs // 32) * 32 if kind == "int4" else inputs
     one = stored(kind, outputs, inputs, biased=biased, seed=seed)
     x = torch.randn(rows, inputs, generator=torch.Generator().manual_seed(seed)) * torch.logspace(-3, 3, rows)[:, None]
-    matrix = Matrix(calls, one)
+    matrix = Matrix(calls, *one)
     got = matrix.multiply(x)
     product = x.double() @ dequantised(one).T
     expected = product if one.bias is None else product + one.bias
@@ -94,14 +95,14 @@ def test_zeros_give_the_bias_and_no_number_stays_none(calls: ctypes.CDLL, kind: 
     one = stored(kind, 40, 64, biased=True, seed=0)
     x = torch.zeros(4, 64)
     x[1, 5], x[2, 40] = float("nan"), float("inf")
-    got = Matrix(calls, one).multiply(x)
+    got = Matrix(calls, *one).multiply(x)
     assert torch.equal(got[0], one.bias) and torch.equal(got[3], one.bias)
     assert not got[1].isfinite().any() and not got[2].isfinite().any()
 
 
 def test_many_inputs_do_not_overflow_int8(calls: ctypes.CDLL):
     codes = torch.full((16, 40_000), -128, dtype=torch.int8)
-    matrix = Matrix(calls, Stored(codes, torch.ones(16, 1), None, 8))
+    matrix = Matrix(calls, *Stored(codes, torch.ones(16, 1), None, 8))
     torch.testing.assert_close(matrix.multiply(torch.ones(1, 40_000)), torch.full((1, 16), -128.0 * 40_000))
 
 
@@ -156,8 +157,8 @@ def test_another_attention_or_layer_is_refused(calls: ctypes.CDLL):
 def test_scales_that_it_cannot_hold_are_refused(calls: ctypes.CDLL):
     codes = torch.zeros(16, 64, dtype=torch.int8)
     with pytest.raises(DeviceError, match="one scale for each output"):
-        Matrix(calls, Stored(codes, torch.ones(16, 2), None, 8))
+        Matrix(calls, *Stored(codes, torch.ones(16, 2), None, 8))
     with pytest.raises(DeviceError, match="groups of 32"):
-        Matrix(calls, Stored(codes, torch.full((16, 2), 1.001), None, 4))
+        Matrix(calls, *Stored(codes, torch.full((16, 2), 1.001), None, 4))
     with pytest.raises(DeviceError, match="groups of 32"):
-        Matrix(calls, Stored(codes, torch.ones(16, 4), None, 4))
+        Matrix(calls, *Stored(codes, torch.ones(16, 4), None, 4))

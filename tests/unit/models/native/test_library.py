@@ -9,13 +9,13 @@ import pytest
 
 from bloomery.models.feed_forward import ACTIVATIONS as KNOWN
 from bloomery.models.native import library as module
-from bloomery.models.native.library import ACTIVATIONS, Layer, Model, Norm, Step, library
+from bloomery.models.native.library import ACTIVATIONS, Layer, MatrixFields, Model, Norm, Step, library
 
 
 def test_structures_are_as_large_as_in_the_sources(calls: ctypes.CDLL):
-    sizes = (ctypes.c_int64 * 4)()
+    sizes = (ctypes.c_int64 * 5)()
     calls.bloomery_sizes(sizes)
-    assert list(sizes) == [ctypes.sizeof(one) for one in (Norm, Layer, Model, Step)]
+    assert list(sizes) == [ctypes.sizeof(one) for one in (Norm, Layer, Model, Step, MatrixFields)]
 
 
 def test_every_activation_has_a_number():

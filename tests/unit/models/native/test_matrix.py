@@ -1,0 +1,62 @@
+"""Matrices in native memory: read back as they were given, multiplied alike by however many threads."""
+
+from __future__ import annotations
+
+import copy
+import ctypes
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from bloomery.models.native.matrix import Matrix
+from bloomery.models.quantize import quantize
+
+fuzzed = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@fuzzed
+@given(
+    kind=st.sampled_from(["float32", "float16", "int8", "int4"]),
+    outputs=st.integers(1, 70),
+    inputs=st.integers(1, 130),
+    rows=st.sampled_from([1, 2, 5, 17, 127, 260]),
+    threads=st.integers(2, 3),
+)
+def test_what_was_given_is_read_back_and_threads_change_nothing(
+    calls: ctypes.CDLL, kind: str, outputs: int, inputs: int, rows: int, threads: int
+):
+    inputs = max(1, inputs // 32) * 32 if kind == "int4" else inputs
+    weight, scale = torch.randn(outputs, inputs, generator=torch.Generator().manual_seed(outputs)), None
+    codes, bits = (weight, 32) if kind == "float32" else (weight.half(), 16)
+    if kind in ("int8", "int4"):
+        bits = 8 if kind == "int8" else 4
+        rounded = quantize(weight, bits, None if kind == "int8" else 32)
+        codes, scale = rounded.codes, rounded.scale.bfloat16().float() if kind == "int4" else rounded.scale
+    matrix = Matrix(calls, codes, scale, None, bits)
+    assert torch.equal(matrix.codes(), codes)
+    kept = matrix.scale()
+    assert kept is None if scale is None else kept is not None and torch.equal(kept, scale)
+    x = torch.randn(rows, inputs)
+    assert torch.equal(matrix.multiply(x), matrix.multiply(x, threads))
+    assert copy.deepcopy(matrix) is matrix
+
+
+def test_no_rows_give_none(calls: ctypes.CDLL):
+    assert Matrix(calls, torch.ones(3, 4), None, None, 32).multiply(torch.empty(0, 4), 2).shape == (0, 3)
+
+
+def test_groups_that_are_wider_are_repeated(calls: ctypes.CDLL):
+    rounded = quantize(torch.randn(16, 128), 4, 64)
+    matrix = Matrix(calls, rounded.codes, rounded.scale.bfloat16().float(), None, 4)
+    scale = matrix.scale()
+    assert scale is not None and torch.equal(scale, rounded.scale.bfloat16().float().repeat_interleave(2, 1))
+
+
+@pytest.mark.parametrize("inputs", [32, 64])
+def test_nan_stays_none_in_every_row_that_has_it(calls: ctypes.CDLL, inputs: int):
+    x = torch.ones(12, inputs)
+    x[7, 3] = float("nan")
+    got = Matrix(calls, torch.ones(20, inputs), None, None, 32).multiply(x, 2)
+    assert got[7].isnan().all() and torch.equal(got[[*range(7), *range(8, 12)]], torch.full((11, 20), float(inputs)))
