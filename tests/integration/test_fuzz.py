@@ -20,6 +20,7 @@ from bloomery.server import ServeConfig, build_app
 from bloomery.server.keys import add_key
 
 make_tiny_model = runpy.run_path(str(Path(__file__).parents[1] / "tiny_model.py"))["make_tiny_model"]
+make_tiny_adapter = runpy.run_path(str(Path(__file__).parents[1] / "tiny_adapter.py"))["make_tiny_adapter"]
 JSON = {"content-type": "application/json"}
 
 
@@ -239,7 +240,7 @@ GOOD: list[tuple[str, dict[str, Any]]] = [
                        "max_output_tokens": 2}),
     ("/v1/responses", {"input": "Ulm?", "text": {"format": {"type": "json_schema", "name": "p", "schema": SCHEMA}},
                        "instructions": "short", "max_output_tokens": 2, "stream": True, "metadata": {"a": "b"}}),
-    ("/v1/load_lora_adapter", {"lora_name": "red", "lora_path": "nowhere", "load_inplace": False}),
+    ("/v1/load_lora_adapter", {"lora_name": "red", "lora_path": "red", "load_inplace": False}),
     ("/v1/unload_lora_adapter", {"lora_name": "red", "lora_int_id": 1}),
     ("/v1/models/load", {"model": "nowhere"}),
 ]  # fmt: skip
@@ -255,26 +256,73 @@ def places(value: Any) -> list[tuple[Any, Any]]:
     return [place for key in keys for place in ((value, key), *places(value[key]))]
 
 
+@pytest.fixture(scope="module")
+def roomy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TestClient, Path]]:
+    """For keys with rights, with room for tools in its prompts, and an adapter "red" in the folder beside."""
+    home = tmp_path_factory.mktemp("roomy")
+    model = load(make_tiny_model(home / "tiny", context=1024), device="cpu")
+    make_tiny_adapter(home / "allowed" / "red", home / "tiny")
+    key = add_key(home / "keys.toml", "alice", rights=("admin",))
+    config = ServeConfig(api_key="", keys=str(home / "keys.toml"), model_folders=(str(home / "allowed"),))
+    with TestClient(build_app(model, config=config), base_url="http://localhost") as client:  # type: ignore[arg-type]
+        client.headers["authorization"] = f"Bearer {key}"
+        yield client, home / "allowed"
+
+
+def changed(good: Any, rng: random.Random) -> Any:
+    """A copy of which one part, or a few, is something else or missing."""
+    body = copy.deepcopy(good)
+    for _ in range(rng.choice([1, 1, 1, 2, 3])):
+        found = places(body)
+        if not found:
+            break
+        where, key = rng.choice(found)
+        if rng.random() < 0.15:
+            del where[key]
+        else:
+            where[key] = copy.deepcopy(rng.choice(ODD))
+    return body
+
+
 @pytest.mark.parametrize("number", range(len(GOOD)))
-def test_parts_of_bodies_that_are_something_else(client: TestClient, number: int):
-    path, good = GOOD[number]
-    rng = random.Random(number)
+def test_parts_of_bodies_that_are_something_else(roomy: tuple[TestClient, Path], number: int):
+    client, (path, good), rng = roomy[0], GOOD[number], random.Random(number)
+    named = {} if "lora_name" in good else {"model": "tiny"}
+    assert client.post(path, json=named | good).status_code == (404 if "nowhere" in good.values() else 200)
     for _ in range(40):
-        body = copy.deepcopy(good)
-        for _ in range(rng.choice([1, 1, 1, 2, 3])):
-            where, key = rng.choice(places(body))
-            if rng.random() < 0.15:
-                del where[key]
-            else:
-                where[key] = copy.deepcopy(rng.choice(ODD))
-            if not body:
-                break
+        body = changed(good, rng)
         for name in ("max_tokens", "max_completion_tokens", "max_output_tokens"):
-            if body.get(name) not in (2, -1, 0) and name in good:
+            if name in good and body.get(name) not in (-1, 0):
                 body[name] = 2  # what is drawn here should not be written to its end
-        answer = client.post(path, content=json.dumps({"model": "tiny", **body}), headers=JSON)
+        answer = client.post(path, content=json.dumps(named | body), headers=JSON)
         assert_sound(answer)
         assert '"internal_error"' not in answer.text, (answer.text, body)
+
+
+def test_adapters_of_which_a_part_is_something_else(roomy: tuple[TestClient, Path]):
+    client, allowed = roomy
+    rng, seen = random.Random(0), set()
+    good = json.loads((allowed / "red" / "adapter_config.json").read_text())
+    weights = (allowed / "red" / "adapter_model.safetensors").read_bytes()
+    for number in range(60):
+        odd = allowed / f"odd{number}"
+        odd.mkdir()
+        (odd / "adapter_config.json").write_text(json.dumps(changed(good, rng) if number % 2 else good))
+        cut = bytearray(weights)
+        if number % 2 == 0:
+            for _ in range(rng.randrange(1, 4)):
+                cut[rng.randrange(min(len(cut), 800))] = rng.randrange(256)
+            del cut[len(cut) - rng.choice([0, 0, 1, 400]) :]
+        (odd / "adapter_model.safetensors").write_bytes(cut)
+        answer = client.post("/v1/load_lora_adapter", json={"lora_name": odd.name, "lora_path": odd.name})
+        seen.add(answer.status_code)
+        assert answer.status_code == 200 or set(answer.json()["error"]) == {"message", "type", "param", "code"}
+        assert answer.status_code < 500, (answer.text, (odd / "adapter_config.json").read_text())
+        if answer.status_code == 200:
+            body = {"model": odd.name, "prompt": "x", "max_tokens": 2}
+            assert_sound(client.post("/v1/completions", json=body))
+            assert client.post("/v1/unload_lora_adapter", json={"lora_name": odd.name}).status_code == 200
+    assert 400 in seen and seen <= {200, 400}
 
 
 NAMES = ["../../etc/passwd", "..", "tiny/../tiny", "/etc/passwd", "tiny\x00", "%2e%2e", "\\..\\", "tiny/", "", " tiny",

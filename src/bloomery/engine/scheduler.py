@@ -19,6 +19,9 @@ from bloomery.core.errors import ConfigError
 from bloomery.engine.blocks import BlockPool, Copy, OutOfBlocks, Table
 from bloomery.engine.sequence import SequenceState
 
+_COMPANY_STEPS = 32
+"""Where somebody was read or decoded beside a prompt, others may come again: for so many steps parts stay small."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class SchedulerConfig:
@@ -27,7 +30,7 @@ class SchedulerConfig:
     max_running: int = 64
     """Sequences that are in memory at the same time."""
     prefill_tokens: int = 512
-    """Prompt tokens of a step for one prompt that nobody is beside."""
+    """Prompt tokens of a step for one prompt that nobody is beside, nor was lately."""
     prefill_tokens_beside_others: int = 128
     """Prompt tokens of a step in which somebody decodes, or another prompt is read: they wait for them."""
 
@@ -64,6 +67,7 @@ class Scheduler:
         self.waiting: list[SequenceState] = []
         self.running: list[SequenceState] = []
         self.preemptions = self.queried_tokens = self.hit_tokens = 0
+        self._company = 0
         self._copies: list[Copy] = []
 
     def add(self, sequence: SequenceState) -> None:
@@ -86,7 +90,9 @@ class Scheduler:
                 self._place_decode(plan, sequence)
         plan.decode = [s for s in plan.decode if s in self.running]
         config, reading = self.config, [s for s in self.running if not s.is_decoding]
-        room = config.prefill_tokens_beside_others if plan.decode or len(reading) > 1 else config.prefill_tokens
+        beside = bool(plan.decode) if len(reading) == 1 else len(reading) > 1
+        self._company = _COMPANY_STEPS if beside else max(0, self._company - 1)
+        room = config.prefill_tokens_beside_others if self._company else config.prefill_tokens
         for sequence, count in self._parts(reading, room):
             if sequence.request.scores_prompt:
                 # The same parts whoever else is there: what is told depends on them in its last bit.
@@ -115,6 +121,7 @@ class Scheduler:
             if self._room_for(sequence, len(sequence.ids), may_preempt=False):
                 plan.prefill.append((sequence, sequence.unread))
                 room -= sequence.unread
+                self._company = _COMPANY_STEPS
         return plan
 
     def read(self, sequence: SequenceState, count: int) -> None:

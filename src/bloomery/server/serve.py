@@ -154,7 +154,7 @@ def draining_server(
 
         async def on_tick(self, counter: int) -> bool:
             drain = service.drain
-            if drain.begun and not self.should_exit and (not drain.inside or drain.seconds >= shutdown_seconds):
+            if drain.begun and (self.should_exit or not drain.inside or drain.seconds >= shutdown_seconds):
                 self.should_exit = True
                 service.room.close()  # what runs still is told that the server ends
             return await super().on_tick(counter)

@@ -49,6 +49,23 @@ def test_a_step_decodes_all_and_reads_a_bounded_part():
     assert plan.decode == [short] and plan.prefill == [(long, 10)]
 
 
+def test_parts_stay_small_for_a_while_when_somebody_was_beside():
+    schedule = scheduler(blocks=2_000, prefill_tokens=16, prefill_tokens_beside_others=4)
+    one, other = sequence(900), sequence(2, first=1000, new=1)
+    schedule.add(one)
+    carry_out(schedule.plan(), schedule)
+    assert one.read == 16
+    schedule.add(other)
+    counts = []
+    for _ in range(60):
+        plan = schedule.plan()
+        counts += [count for each, count in plan.prefill if each is one]
+        carry_out(plan, schedule)
+        if other in schedule.running:
+            schedule.remove(other)
+    assert counts[:32] == [2, *[4] * 31] and counts[-10:] == [16] * 10
+
+
 def test_half_of_a_part_is_for_who_waits_longest_and_nothing_is_left_over():
     schedule = scheduler(blocks=400, prefill_tokens=16, prefill_tokens_beside_others=16)
     longest, middle, short = sequence(40), sequence(30, first=100), sequence(3, first=200)
