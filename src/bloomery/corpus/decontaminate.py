@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -31,10 +31,10 @@ def words_of(text: str) -> list[str]:
 
 
 class RunHasher:
-    """Hashes of all runs of `length` words of a text."""
+    """Hashes of all runs of `length` words of a text; `words` says what its words are."""
 
-    def __init__(self, length: int) -> None:
-        self.length = length
+    def __init__(self, length: int, words: Callable[[str], list[str]] = words_of) -> None:
+        self.length, self.words = length, words
         self._known: dict[str, int] = {}
         # Fixed odd multipliers, one per place in the run: the hash depends on the order of words.
         rng = np.random.Generator(np.random.PCG64(13))
@@ -73,7 +73,7 @@ class HeldOutRuns:
         self._sorted: Hashes = np.empty(0, np.uint64)
 
     def add(self, text: str) -> None:
-        hashes = self._hasher.hashes(words_of(text))
+        hashes = self._hasher.hashes(self._hasher.words(text))
         self._buffer.append(hashes)
         self._buffered += len(hashes)
         if self._buffered >= _BUFFER_RUNS:
@@ -143,7 +143,7 @@ def overlaps(
 def _judge(
     batch: list[Document], hasher: RunHasher, held_out: Mapping[str, HeldOutRuns]
 ) -> Iterator[tuple[Document, str, str]]:
-    words = [words_of(document.text) for document in batch]
+    words = [hasher.words(document.text) for document in batch]
     hashes = [hasher.hashes(each) for each in words]
     together = np.concatenate(hashes)
     shared = {reason: runs.contains(together) for reason, runs in held_out.items()}

@@ -13,8 +13,8 @@ _VERSION = 1  # raised when what is taken out changes
 @dataclass(frozen=True, kw_only=True)
 class DedupConfig:
     urls: bool = False
-    """Of documents with the same URL (without scheme, www, campaign parameters, fragment and slash at its end) keep the
-    first."""
+    """Keep the first of the documents with the same URL (but for scheme, www, campaign parameters, fragment and slash
+    at its end)."""
     url_field: str = "url"
     """The document's metadata that holds its URL."""
     lines: bool = False
@@ -41,8 +41,8 @@ class DedupConfig:
     """Evaluation files, folders or globs: no document may hold what they hold. One that cannot be read, or holds no
     text, is an error."""
     evaluation_words: int = 13
-    """Words (letters and digits, case-folded) in a row that a document and an evaluation text must not share; a shorter
-    text must not be in it whole."""
+    """Words in a row that a document and an evaluation text must not share. A text of fewer, but 8 or more, must not be
+    in it whole; one of fewer still must not be the document."""
 
     def __post_init__(self) -> None:
         limits = {

@@ -22,16 +22,15 @@ from numpy.typing import NDArray
 from bloomery.core.config import to_dict
 from bloomery.corpus.clusters import connected, read_edges
 from bloomery.corpus.dedup_config import DedupConfig
-from bloomery.corpus.document import ID_DIGITS, Document
+from bloomery.corpus.document import Document
 from bloomery.corpus.near_crew import Crew, NearCrew
 from bloomery.corpus.near_phases import Sketches
 from bloomery.corpus.near_report import NearReport
-from bloomery.corpus.shards import SplitWriter, read_folder
 from bloomery.corpus.spill import PARTITIONS
+from bloomery.corpus.staged import StagedDocuments
 
 REASON = "near_duplicate"
 Drop = Callable[[Document, str, str, Mapping[str, Any]], None]
-_SHARD_BYTES = 64 * 1024 * 1024
 _BLOCK = 1 << 16
 
 
@@ -49,44 +48,25 @@ class NearDuplicates:
 
         A kept document of a cluster has `near_cluster` and `near_cluster_size` in its metadata.
         """
-        shutil.rmtree(self._scratch, ignore_errors=True)
-        self._scratch.mkdir(parents=True)
-        counts = self._stage(documents)
-        labels = self.labels(counts)
-        yield from self._told(labels, drop)
-        shutil.rmtree(self._scratch, ignore_errors=True)
+        staged = StagedDocuments(self._scratch)
+        for _ in staged.stage(documents):
+            pass
+        yield from self._told(staged, self.labels(staged), drop)
+        staged.close()
 
-    def _stage(self, documents: Iterable[Document]) -> list[int]:
-        """Write the documents to shards of their own names; returns how many each has."""
-        counts: list[int] = []
-        writer: SplitWriter | None = None
-        with (self._scratch / "ids").open("wb") as ids:
-            for document in documents:
-                if writer is None or writer.text_bytes >= _SHARD_BYTES:
-                    if writer is not None:
-                        writer.close()
-                    writer = SplitWriter(self._scratch, f"shard{len(counts):06}", shard_bytes=1 << 60, level=1)
-                    counts.append(0)
-                writer.write(document)
-                ids.write(document.id.encode().ljust(ID_DIGITS)[:ID_DIGITS])
-                counts[-1] += 1
-        if writer is not None:
-            writer.close()
-        return counts
-
-    def labels(self, counts: list[int]) -> NDArray[np.unsignedinteger]:
-        """(documents,) of each staged document the first of its cluster, itself where it is in none."""
+    def labels(self, staged: StagedDocuments) -> NDArray[np.unsignedinteger]:
+        """(documents,) of each document the first of its cluster, itself where it is in none."""
         scratch, config = self._scratch, to_dict(self.config)
         # One shard is done before processes have started.
-        crew = self._crew if len(counts) > 1 else NearCrew(1)
+        crew = self._crew if len(staged.counts) > 1 else NearCrew(1)
         sketches = scratch / "sketches"
         sketches.touch()
-        starts = np.cumsum([0, *counts]).tolist()
-        folders = [str(scratch / f"records-{shard:06}") for shard in range(len(counts))]
+        starts = staged.starts
+        folders = [str(scratch / f"records-{shard:06}") for shard in range(len(staged.counts))]
         same = {"config": config, "sketches": str(sketches)}
         crew.run(
             [
-                {"do": "sign", "folder": str(scratch), "name": f"shard{n:06}", "first": starts[n], "out": out, **same}
+                {"do": "sign", "folder": str(scratch), "name": staged.shard(n), "first": starts[n], "out": out, **same}
                 for n, out in enumerate(folders)
             ]
         )
@@ -115,19 +95,18 @@ class NearDuplicates:
         for block in read_edges(edges):
             yield sketches.similarity(block[:, 0], block[:, 1])
 
-    def _told(self, labels: NDArray[np.unsignedinteger], drop: Drop) -> Iterator[Document]:
+    def _told(self, staged: StagedDocuments, labels: NDArray[np.unsignedinteger], drop: Drop) -> Iterator[Document]:
         count = len(labels)
         sizes = np.memmap(self._scratch / "sizes", labels.dtype, mode="w+", shape=(max(1, count),))
         for start in range(0, count, _BLOCK):
             np.add.at(sizes, labels[start : start + _BLOCK], 1)
         clusters = np.memmap(self._scratch / "clusters", labels.dtype, mode="w+", shape=(max(1, count),))
-        ids = np.memmap(self._scratch / "ids", f"S{ID_DIGITS}", mode="r") if count else np.empty(0, f"S{ID_DIGITS}")
         sketches = Sketches(self._scratch / "sketches", self.config)
         self.told.documents = count
         self.told.watch(sizes)
         found = 0
         similarities: NDArray[np.float64] = np.empty(0)
-        for number, document in enumerate(self._staged()):
+        for number, document in enumerate(staged.read()):
             if number % _BLOCK == 0:
                 block = np.arange(number, min(count, number + _BLOCK), dtype=np.uint64)
                 similarities = sketches.similarity(block, labels[number : number + _BLOCK].astype(np.uint64))
@@ -145,13 +124,8 @@ class NearDuplicates:
                 found += 1
                 continue
             similarity = round(float(similarities[number % _BLOCK]), 4)
-            kept = ids[first].decode().strip()
+            kept = staged.id_of(first)
             self.told.add_dropped(first, document, similarity)
             said = f"like {kept}, similarity {similarity:.2f} (estimated)"
             more = {"cluster": int(clusters[first]), "kept": kept, "similarity": similarity}
             drop(document, REASON, said, more)
-
-    def _staged(self) -> Iterator[Document]:
-        for path in sorted(self._scratch.glob("shard*.jsonl.zst")):
-            yield from read_folder(self._scratch, path.name.split("-")[0])
-            path.unlink()

@@ -4,7 +4,8 @@
     join(partition, folders, ...)       -> edges in a file                                  one a partition
     connected(...)                      -> labels (clusters.py)                             once
 
-The first two can run anywhere and in any order; the third reads what they left. This module does not know who runs them.
+The first two can run anywhere and in any order; the third reads what they left. This module does not know who runs
+them.
 """
 
 from __future__ import annotations
@@ -87,7 +88,8 @@ def join(
 ) -> int:
     """Write the edges of a partition, whose records lie in these folders, to the file `out`; returns how many.
 
-    `scratch` is a folder for this partition alone, made if it is needed. Nothing is deleted, so that a task that died can be done again.
+    `scratch` is a folder for this partition alone, made if it is needed. Nothing is deleted, so that a task that died
+    can be done again.
     """
     files = [partition_file(folder, partition) for folder in folders]
     similar = Sketches(sketches, config).at_least(config.near_similarity) if config.near_similarity else None

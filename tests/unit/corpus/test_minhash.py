@@ -14,7 +14,7 @@ _UNION = 80
 
 
 def _pairs(rng: np.random.Generator, similarity: float, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """(count, n) and (count, n) elements of sets whose similarity is exactly this: |union| 80, |intersection| s * 80."""
+    """(count, n) and (count, n) elements of sets of exactly this similarity: |union| 80, |intersection| s * 80."""
     shared = round(similarity * _UNION)
     assert shared == pytest.approx(similarity * _UNION) and (_UNION - shared) % 2 == 0
     own = (_UNION - shared) // 2
@@ -49,7 +49,7 @@ def test_recall_lies_on_the_curve_whatever_the_permutations(shape: tuple[int, in
         for similarity in SIMILARITIES:
             expected = 1 - (1 - similarity**rows) ** bands
             found = _found(signer, _pairs(rng, similarity, 400)).sum()
-            if 5 < 400 * (1 - expected):  # where the normal distribution is near enough
+            if 400 * (1 - expected) > 5:  # where the normal distribution is near enough
                 squares.append((found - 400 * expected) ** 2 / (400 * expected * (1 - expected)))
     assert stats.chi2.cdf(sum(squares), len(squares)) == pytest.approx(0.5, abs=0.499)
 

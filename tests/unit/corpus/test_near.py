@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 
 from bloomery.core.workspace import Workspace
-from bloomery.corpus import CurateConfig, DedupConfig, curate, read_documents
-from bloomery.corpus import near as near_module
+from bloomery.corpus import CurateConfig, DedupConfig, curate, read_documents, staged
 from bloomery.corpus.document import Document
 from bloomery.corpus.minhash import s_curve, words_of
 from bloomery.corpus.near import NearDuplicates
@@ -88,8 +87,8 @@ def test_pairs_are_found_as_often_as_the_curve_says_and_unlike_ones_never(tmp_pa
 
 
 def test_the_first_in_source_order_is_kept_and_told_with_its_cluster(tmp_path: Path):
-    base = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen".split()
-    first, second = " ".join(base), " ".join(base).upper() + "!"
+    first = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"
+    second = first.upper() + "!"
     kept, dropped, report = run(tmp_path, ["alone here", first, "", second, "...", "short", "SHORT.", first + "?"])
     assert [d.text for d in kept] == ["alone here", first, "", "...", "short"]
     assert kept[1].metadata == {"near_cluster": 0, "near_cluster_size": 3}
@@ -105,7 +104,7 @@ def test_the_first_in_source_order_is_kept_and_told_with_its_cluster(tmp_path: P
 def test_one_worker_and_four_give_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     texts = made_texts(2, 90)
     alone = run(tmp_path / "a", texts)
-    monkeypatch.setattr(near_module, "_SHARD_BYTES", 12_000)
+    monkeypatch.setattr(staged, "SHARD_BYTES", 12_000)
     assert run(tmp_path / "b", texts, workers=4) == alone
     assert run(tmp_path / "c", texts, workers=1) == alone
     assert len(alone[1]) > 10
