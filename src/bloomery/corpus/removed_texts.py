@@ -42,9 +42,9 @@ class RemovedTexts:
         self._longest: dict[str, list[dict[str, Any]]] = {}
 
     def cut(self, document: Document, cuts: Sequence[Cut], reason: str) -> Document:
-        """The document without these pieces, which are in order and do not overlap; white space at its end goes too.
+        """The document without these pieces, which are in order and do not overlap.
 
-        Its metadata counts them under the reason's plural, and has the id that it had under `cut_from`.
+        White space at an end that was cut goes too. Its metadata counts them under the reason's plural, and has the id that it had under `cut_from`.
         """
         text, at, left = document.text, 0, []
         for one in cuts:
@@ -52,6 +52,7 @@ class RemovedTexts:
             at = one.end
         rest = "".join([*left, text[at:]])
         rest = rest.rstrip() if at >= len(text.rstrip()) else rest
+        rest = rest.lstrip("\n") if cuts[0].start <= len(text) - len(text.lstrip()) else rest
         metadata = {**document.metadata, f"{reason}s": len(cuts)}
         metadata.setdefault("cut_from", document.id)
         after = Document.of(rest, document.source, metadata)
