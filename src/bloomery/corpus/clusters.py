@@ -45,7 +45,8 @@ def edges_of(records: Records, similar: Similar | None = None) -> Edges:
 
     The others are connected through the first, and clusters need no more of the pairs. With `similar` (of two arrays of
     numbers, which pairs are) only similar ones are connected; then the first of those that are not like the first is
-    compared with the rest, and so on, for up to 16 different documents under one key.
+    compared with the rest, and so on, for up to 16 different documents under one key (one, where a key has so many
+    records that they come in several parts).
     """
     firsts, others = firsts_of(records)
     if similar is None:

@@ -11,6 +11,7 @@ is divided.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -20,6 +21,7 @@ from bloomery.corpus.dedup_config import DedupConfig
 from bloomery.corpus.document import Document, text_digest
 from bloomery.corpus.evaluation_texts import EvaluationTexts
 from bloomery.corpus.near import NearDuplicates
+from bloomery.corpus.near_crew import Crew
 from bloomery.corpus.removed_texts import Cut, RemovedTexts
 from bloomery.corpus.repeats import RepeatIndex, spans_of
 from bloomery.corpus.segments import RepeatedSegments
@@ -38,13 +40,18 @@ class Deduplication:
     that are itself.
     """
 
-    def __init__(self, config: DedupConfig, *, folder: Path, scratch: Path, workers: int = 1) -> None:
-        """`folder` gets the list of what was cut; evaluation files are read now. Their errors are raised here."""
+    def __init__(
+        self, config: DedupConfig, *, folder: Path, scratch: Path, workers: int = 1, crew: Crew | None = None
+    ) -> None:
+        """`folder` gets the list of what was cut; evaluation files are read now, and their errors raised.
+
+        `crew` is who looks for near duplicates, by default `workers` processes of this machine.
+        """
         self.config = config
         self._scratch = scratch
         self._removed = RemovedTexts(folder)
         self._evaluation = EvaluationTexts(config, scratch / "evaluation") if config.evaluation else None
-        self._near = NearDuplicates(config, scratch=scratch, workers=workers) if config.near else None
+        self._near = NearDuplicates(config, scratch=scratch, workers=workers, crew=crew) if config.near else None
         self._urls = {"documents_without_url": 0, "dropped": 0}
 
     def kept(self, documents: Iterable[Document], drop: Drop, first_time: First) -> Iterator[Document]:
@@ -80,28 +87,27 @@ class Deduplication:
         self, documents: Iterable[Document], drop: Drop, first_time: First, kind: str
     ) -> Iterator[Document]:
         path = self._scratch / f"{kind}s.sqlite"
-        segments = RepeatedSegments(path, kind, min_characters=self.config.min_characters)
         reason = LINE if kind == "line" else PARAGRAPH
-        for document in documents:
-            cuts = segments.cuts(document.text, document.id)
-            yield from self._cut(document, cuts, reason, drop, first_time)
-        segments.close()
+        with closing(RepeatedSegments(path, kind, min_characters=self.config.min_characters)) as segments:
+            for document in documents:
+                cuts = segments.cuts(document.text, document.id)
+                yield from self._cut(document, cuts, reason, drop, first_time)
 
     def _without_runs(self, documents: Iterable[Document], drop: Drop, first_time: First) -> Iterator[Document]:
-        staged = StagedDocuments(self._scratch / "runs")
-        index = RepeatIndex(self._scratch / "windows", self.config.substring_words)
-        for document in staged.stage(documents):
-            index.add(document.text)
-        index.seal()
-        for document in staged.read():
-            runs = index.cuts()
-            spans = spans_of(document.text, runs) if runs else []
-            cuts = [
-                Cut(start, end, staged.id_of(first)) for (start, end), (_, _, first) in zip(spans, runs, strict=True)
-            ]
-            yield from self._cut(document, cuts, SUBSTRING, drop, first_time)
-        index.close()
-        staged.close()
+        size, scratch = self.config.substring_words, self._scratch
+        with (
+            closing(StagedDocuments(scratch / "runs")) as staged,
+            closing(RepeatIndex(scratch / "windows", size)) as index,
+        ):
+            for document in staged.stage(documents):
+                index.add(document.text)
+            index.seal()
+            for document in staged.read():
+                runs = index.cuts()
+                spans = spans_of(document.text, runs) if runs else []
+                firsts = [staged.id_of(first) for _, _, first in runs]
+                cuts = [Cut(*span, first) for span, first in zip(spans, firsts, strict=True)]
+                yield from self._cut(document, cuts, SUBSTRING, drop, first_time)
 
     def _cut(
         self, document: Document, cuts: list[Cut], reason: str, drop: Drop, first_time: First

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bloomery.core.errors import DataError
-from bloomery.corpus.decontaminate import HeldOutRuns, RunHasher, overlaps
+from bloomery.corpus.decontaminate import HeldOutRuns, RunHasher, first_shared, in_batches
 from bloomery.corpus.dedup import FirstSeen
 from bloomery.corpus.dedup_config import DedupConfig
 from bloomery.corpus.document import Document, readable
@@ -79,24 +79,30 @@ class EvaluationTexts:
 
     def kept(self, documents: Iterable[Document], drop: Drop) -> Iterator[Document]:
         """`drop(document, reason, detail, more)` is told of the others: the file, and the words they share."""
-        for length in sorted(self._hashers, reverse=True):
-            documents = self._without(documents, length, drop)
-        for document in documents:
-            words = words_of(document.text) if len(document.text) < 4096 else []
-            if 0 < len(words) < _WITHIN_WORDS and (name := self._short.find(_digest(words))):
-                self._drop(document, name, " ".join(words), drop)
-            else:
-                yield document
+        for batch in in_batches(documents):
+            words = [words_of(document.text) for document in batch]
+            found = [self._whole(each) for each in words]
+            for length, hasher in sorted(self._hashers.items()):
+                shared = first_shared(words, hasher, {REASON: self._runs[length]})
+                for place, (reason, run) in enumerate(shared):
+                    if reason:  # that of the longest run is told
+                        found[place] = (self._holder(run, length), run)
+            for document, (name, run) in zip(batch, found, strict=True):
+                if name:
+                    self._drop(document, name, run, drop)
+                else:
+                    yield document
 
-    def _without(self, documents: Iterable[Document], length: int, drop: Drop) -> Iterator[Document]:
-        hasher = self._hashers[length]
-        for document, reason, shared in overlaps(documents, hasher, {REASON: self._runs[length]}):
-            if not reason:
-                yield document
-                continue
-            run = hasher.hashes(shared.split())
-            name = next(n for n, own in self._files.items() if length in own and own[length].contains(run).any())
-            self._drop(document, name, shared, drop)
+    def _whole(self, words: list[str]) -> tuple[str, str]:
+        """(file, text) if the words are a short text, each "" if not."""
+        if not 0 < len(words) < _WITHIN_WORDS:
+            return "", ""
+        return self._short.find(_digest(words)), " ".join(words)
+
+    def _holder(self, run: str, length: int) -> str:
+        """The first file that has a run of words."""
+        hashes = self._hashers[length].hashes(run.split())
+        return next(name for name, own in self._files.items() if length in own and own[length].contains(hashes).any())
 
     def _drop(self, document: Document, name: str, shared: str, drop: Drop) -> None:
         self._dropped[name] += 1

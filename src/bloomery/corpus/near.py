@@ -4,14 +4,19 @@
 
 Documents wait in shards of the run's scratch folder; shards and partitions are worked on by as many processes as there
 are workers, and what is kept is the same for any number. In memory are a batch of texts, one partition's part, and what
-the system keeps of mapped files (6 bytes a document, and the sketches looked at). This module does not know what makes
-documents alike, nor how a corpus is divided.
+the system keeps of mapped files: 28 bytes a document (labels, sizes, clusters, ids), and the sketches looked at. On
+disk are the texts, and of each document 2 bytes a value of its signature and 16 a band: 448 for 14 bands of 8.
+
+A cluster is what pairs that meet connect, so that its last document need not be like its first: the report says how
+similar those dropped are to those kept, and `near_similarity` holds pairs to a least similarity. This module does not
+know what makes documents alike, nor how a corpus is divided.
 """
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -48,11 +53,10 @@ class NearDuplicates:
 
         A kept document of a cluster has `near_cluster` and `near_cluster_size` in its metadata.
         """
-        staged = StagedDocuments(self._scratch)
-        for _ in staged.stage(documents):
-            pass
-        yield from self._told(staged, self.labels(staged), drop)
-        staged.close()
+        with closing(StagedDocuments(self._scratch)) as staged:
+            for _ in staged.stage(documents):
+                pass
+            yield from self._told(staged, self.labels(staged), drop)
 
     def labels(self, staged: StagedDocuments) -> NDArray[np.unsignedinteger]:
         """(documents,) of each document the first of its cluster, itself where it is in none."""

@@ -11,21 +11,19 @@ them.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bloomery.corpus.clusters import Similar, band_records, edges_of_partition, write_edges
+from bloomery.corpus.decontaminate import in_batches
 from bloomery.corpus.dedup_config import DedupConfig
-from bloomery.corpus.document import Document
 from bloomery.corpus.minhash import Signer, agreement
 from bloomery.corpus.shards import read_folder
 from bloomery.corpus.spill import Numbers, Spill, partition_file
 
-_BATCH_CHARACTERS = 1 << 20
-_BATCH_DOCUMENTS = 4096
 _COMPARED = 1 << 14
 SKETCH = np.dtype("<u2")
 """Of each value of a signature the lowest 16 bits are kept: enough to estimate a similarity (two different values
@@ -35,20 +33,6 @@ have equal ones once in 65,536)."""
 def signer_of(config: DedupConfig) -> Signer:
     """The signer that a config asks for."""
     return Signer(words=config.near_words, bands=config.near_bands, rows=config.near_rows)
-
-
-def batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
-    """Documents in lists of about a megabyte."""
-    batch: list[Document] = []
-    characters = 0
-    for document in documents:
-        batch.append(document)
-        characters += len(document.text)
-        if characters >= _BATCH_CHARACTERS or len(batch) >= _BATCH_DOCUMENTS:
-            yield batch
-            batch, characters = [], 0
-    if batch:
-        yield batch
 
 
 def sign(texts: Iterable[Sequence[str]], first: int, config: DedupConfig, *, folder: Path, sketches: Path) -> int:
@@ -79,7 +63,7 @@ def _write_all(descriptor: int, data: bytes) -> None:
 
 def sign_shard(folder: Path, name: str, first: int, config: DedupConfig, *, out: Path, sketches: Path) -> int:
     """`sign` of the documents in shards called `name` in a folder."""
-    texts = ([document.text for document in batch] for batch in batches(read_folder(folder, name)))
+    texts = ([document.text for document in batch] for batch in in_batches(read_folder(folder, name)))
     return sign(texts, first, config, folder=out, sketches=sketches)
 
 

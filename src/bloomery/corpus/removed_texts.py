@@ -44,7 +44,8 @@ class RemovedTexts:
     def cut(self, document: Document, cuts: Sequence[Cut], reason: str) -> Document:
         """The document without these pieces, which are in order and do not overlap.
 
-        White space at an end that was cut goes too. Its metadata counts them under the reason's plural, and has the id that it had under `cut_from`.
+        White space at an end that was cut goes too. Its metadata counts the pieces under the reason's plural, and has
+        the id that it had first under `cut_from`.
         """
         text, at, left = document.text, 0, []
         for one in cuts:

@@ -177,6 +177,8 @@ class RepeatIndex:
 
     def close(self) -> None:
         """Delete the files."""
+        self._words.close()
+        self._starts.close()
         self._mapped = self._begins = np.empty(0, np.uint64)
         shutil.rmtree(self._folder, ignore_errors=True)
 

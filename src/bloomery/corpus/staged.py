@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bloomery.corpus.document import ID_DIGITS, Document
 from bloomery.corpus.shards import SplitWriter, read_folder
@@ -27,23 +29,22 @@ class StagedDocuments:
         self.folder = folder
         self.counts: list[int] = []
         """Documents of each shard."""
+        self._ids: NDArray[np.bytes_] | None = None
 
     def stage(self, documents: Iterable[Document]) -> Iterator[Document]:
         """The documents, each written as it goes by."""
-        writer: SplitWriter | None = None
-        with (self.folder / "ids").open("wb") as ids:
+        with (self.folder / "ids").open("wb") as ids, ExitStack() as shards:
+            writer: SplitWriter | None = None
             for document in documents:
                 if writer is None or writer.text_bytes >= SHARD_BYTES:
-                    if writer is not None:
-                        writer.close()
-                    writer = SplitWriter(self.folder, self.shard(len(self.counts)), shard_bytes=1 << 60, level=1)
+                    shards.close()
+                    name = self.shard(len(self.counts))
+                    writer = shards.enter_context(SplitWriter(self.folder, name, shard_bytes=1 << 60, level=1))
                     self.counts.append(0)
                 writer.write(document)
                 ids.write(document.id.encode().ljust(ID_DIGITS)[:ID_DIGITS])
                 self.counts[-1] += 1
                 yield document
-        if writer is not None:
-            writer.close()
 
     @staticmethod
     def shard(number: int) -> str:
@@ -57,9 +58,9 @@ class StagedDocuments:
 
     def id_of(self, number: int) -> str:
         """The id of a document by its number."""
-        with (self.folder / "ids").open("rb") as ids:
-            ids.seek(number * ID_DIGITS)
-            return ids.read(ID_DIGITS).decode().strip()
+        if self._ids is None:
+            self._ids = np.memmap(self.folder / "ids", f"S{ID_DIGITS}", mode="r")
+        return self._ids[number].decode().strip()
 
     def read(self) -> Iterator[Document]:
         for number in range(len(self.counts)):
@@ -69,4 +70,5 @@ class StagedDocuments:
 
     def close(self) -> None:
         """Delete what is left."""
+        self._ids = None
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -9,7 +9,7 @@ import numpy as np
 from bloomery.corpus.clusters import read_edges
 from bloomery.corpus.dedup_config import DedupConfig
 from bloomery.corpus.document import Document
-from bloomery.corpus.near_phases import SKETCH, Sketches, batches, join, sign, sign_shard, signer_of
+from bloomery.corpus.near_phases import SKETCH, Sketches, join, sign, sign_shard, signer_of
 from bloomery.corpus.shards import SplitWriter
 from bloomery.corpus.spill import PARTITIONS
 
@@ -50,12 +50,10 @@ def test_sketches_estimate_and_hold_pairs_to_a_least_similarity(tmp_path: Path):
     assert same and all(TEXTS[a] == TEXTS[b] for a, b in same)
 
 
-def test_documents_of_shards_are_read_in_batches(tmp_path: Path):
+def test_documents_of_shards_are_signed(tmp_path: Path):
     with SplitWriter(tmp_path, "part", shard_bytes=2000) as writer:
         for text in TEXTS:
             writer.write(Document.of(text, ""))
     assert sign_shard(tmp_path, "part", 0, CONFIG, out=tmp_path / "out", sketches=tmp_path / "sketches") == 40
     width = CONFIG.near_bands * CONFIG.near_rows * SKETCH.itemsize
     assert (tmp_path / "sketches").stat().st_size == 40 * width
-    large = [Document.of("x" * 600_000, "")] * 5
-    assert [len(batch) for batch in batches(large)] == [2, 2, 1]
