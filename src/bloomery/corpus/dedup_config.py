@@ -8,6 +8,7 @@ from pathlib import Path
 from bloomery.core.errors import ConfigError
 
 _VERSION = 1  # raised when what is taken out changes
+_MOST_VALUES = 10_000  # RefinedWeb has 9,000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +58,11 @@ class DedupConfig:
         for key, (low, high) in limits.items():
             if not low <= getattr(self, key) <= high:
                 raise ConfigError(f'"{key}" is {getattr(self, key)}, but should be from {low:,} to {high:,}')
+        if (values := self.near_bands * self.near_rows) > _MOST_VALUES:
+            raise ConfigError(
+                f'"near_bands" times "near_rows" is {values:,}, but should be at most {_MOST_VALUES:,}',
+                hint="14 bands of 8 is FineWeb's choice",
+            )
         if 0 < self.substring_words < 5:
             raise ConfigError(
                 f'"substring_words" is {self.substring_words}: runs that short are common language',

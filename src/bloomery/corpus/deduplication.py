@@ -18,7 +18,7 @@ from typing import Any
 
 from bloomery.corpus.dedup import FirstSeen
 from bloomery.corpus.dedup_config import DedupConfig
-from bloomery.corpus.document import Document, text_digest
+from bloomery.corpus.document import Document, readable, text_digest
 from bloomery.corpus.evaluation_texts import EvaluationTexts
 from bloomery.corpus.near import NearDuplicates
 from bloomery.corpus.near_crew import Crew
@@ -74,7 +74,7 @@ class Deduplication:
         with FirstSeen(self._scratch / "urls.sqlite") as seen:
             for document in documents:
                 url = document.metadata.get(self.config.url_field)
-                page = page_of(url) if isinstance(url, str) else ""
+                page = readable(page_of(url)) if isinstance(url, str) else ""
                 if not page:
                     self._urls["documents_without_url"] += 1
                 elif first := seen.first(text_digest(page), document.id):

@@ -56,7 +56,7 @@ def evaluation_texts(path: Path) -> Iterator[str]:
         if kind in _JSONL:
             yield from _of_lines(path)
         elif kind in _JSON:
-            yield from _strings(json.loads(_whole(path)))
+            yield from _of_json(path)
         elif kind in _TABLES:
             yield from _of_table(path, "\t" if kind == ".tsv" else ",")
         elif kind in _PARQUET:
@@ -100,8 +100,20 @@ def _of_lines(path: Path) -> Iterator[str]:
             yield from _strings(row)
 
 
+def _of_json(path: Path) -> Iterator[str]:
+    text = _whole(path)
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        if not error.msg.startswith("Extra data"):
+            raise
+        value = [json.loads(line) for line in text.split("\n") if line.strip()]  # JSONL by another name
+    yield from _strings(value)
+
+
 def _of_table(path: Path, delimiter: str) -> Iterator[str]:
-    # Of a table without quotes in it, every cell; the names of the columns too, which hardly are in a document.
+    # Every cell, the names of the columns too: there may be none, and they are hardly the words of a document.
+    csv.field_size_limit(max(csv.field_size_limit(), _MAX_BYTES))
     for row in csv.reader(io.StringIO(_whole(path), newline=""), delimiter=delimiter, strict=delimiter == ","):
         yield from row
 

@@ -40,7 +40,7 @@ class EvaluationTexts:
         self._runs: dict[int, HeldOutRuns] = {}
         self._files: dict[str, dict[int, HeldOutRuns]] = {}
         self._short = FirstSeen(scratch / "short.sqlite")
-        self._texts: dict[str, int] = {}
+        self._texts: dict[str, dict[str, int]] = {}
         self._dropped: Counter[str] = Counter()
         self._shared: Counter[str] = Counter()
         for number, path in enumerate(evaluation_files(config.evaluation)):
@@ -51,15 +51,16 @@ class EvaluationTexts:
     def _read(self, number: int, path: Path) -> None:
         name = readable(str(path))
         own = self._files.setdefault(name, {})
-        count = 0
+        count = short = 0
         for text in evaluation_texts(path):
-            words = words_of(text)
+            words = words_of(text := readable(text))
             if not words:
                 continue
             count += 1
             length = min(self._words, len(words))
             if length < min(_WITHIN_WORDS, self._words):
                 self._short.first(_digest(words), name)
+                short += 1
                 continue
             if length not in self._hashers:
                 self._hashers[length] = RunHasher(length, words_of)
@@ -75,7 +76,7 @@ class EvaluationTexts:
             )
         for runs in own.values():
             runs.seal()
-        self._texts[name] = count
+        self._texts[name] = {"texts": count, "of_few_words": short}
 
     def kept(self, documents: Iterable[Document], drop: Drop) -> Iterator[Document]:
         """`drop(document, reason, detail, more)` is told of the others: the file, and the words they share."""
@@ -111,9 +112,10 @@ class EvaluationTexts:
         drop(document, REASON, f"shares with {name}: {shared}", {"file": name})
 
     def report(self) -> dict[str, Any]:
-        """Texts and dropped documents by file, and what most documents were dropped for."""
+        """By file its texts, those that only whole documents are compared with, and what they cost; and what most
+        documents were dropped for: words that many share may be a licence and no question."""
         return {
-            "files": {name: {"texts": n, "documents_dropped": self._dropped[name]} for name, n in self._texts.items()},
+            "files": {name: {**n, "documents_dropped": self._dropped[name]} for name, n in self._texts.items()},
             "dropped": self._dropped.total(),
             "most_shared": [{"words": words, "documents": n} for words, n in self._shared.most_common(_LISTED)],
         }

@@ -26,6 +26,7 @@ def test_nothing_is_asked_for_by_default():
     [
         {"near_bands": 0},
         {"near_rows": 101},
+        {"near_bands": 1000, "near_rows": 11},
         {"near_words": 0},
         {"near_similarity": 1.5},
         {"substring_words": 3},

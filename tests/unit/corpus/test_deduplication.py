@@ -104,7 +104,9 @@ def test_evaluation_texts_are_taken_out_or_the_stage_stops(workspace: Workspace,
     assert [d.text for d in _kept(corpus)] == [*texts[:2], *texts[3:]]
     assert [row["reason"] for row in _dropped(corpus)] == ["overlaps_evaluation"]
     report = json.loads((corpus.path / "report.json").read_text())["dedup"]
-    assert report["evaluation"]["files"] == {str(tmp_path / "eval.jsonl"): {"texts": 2, "documents_dropped": 1}}
+    assert report["evaluation"]["files"] == {
+        str(tmp_path / "eval.jsonl"): {"texts": 2, "of_few_words": 1, "documents_dropped": 1}
+    }
     key = curate_inputs(CurateConfig(sources=(str(tmp_path / "a.jsonl"),), dedup=dedup)).key
     (tmp_path / "eval.jsonl").write_text(json.dumps({"question": "another"}) + "\n{")
     assert curate_inputs(CurateConfig(sources=(str(tmp_path / "a.jsonl"),), dedup=dedup)).key != key

@@ -24,6 +24,7 @@ def _write(folder: Path) -> dict[str, Path]:
     (folder / "a.jsonl").write_text(text + "\n")
     (folder / "b.jsonl.gz").write_bytes(gzip.compress(text.encode()))
     (folder / "c.json").write_text("\ufeff" + json.dumps({"rows": ROWS}))
+    (folder / "c2.json").write_text(text)
     pq.write_table(pa.Table.from_pylist(ROWS), folder / "d.parquet")
     (folder / "e.csv").write_text('question,answer\n"Why,\nthen?",one\n')
     (folder / "f.tsv").write_text('Why "so?\tone\n')
@@ -33,7 +34,7 @@ def _write(folder: Path) -> dict[str, Path]:
 
 def test_every_string_is_a_text(tmp_path: Path):
     files = _write(tmp_path)
-    for name in ("a.jsonl", "b.jsonl.gz", "c.json", "d.parquet"):
+    for name in ("a.jsonl", "b.jsonl.gz", "c.json", "c2.json", "d.parquet"):
         assert list(evaluation_texts(files[name])) == STRINGS, name
     assert list(evaluation_texts(files["e.csv"])) == ["question", "answer", "Why,\nthen?", "one"]
     assert list(evaluation_texts(files["f.tsv"])) == ['Why "so?', "one"]
@@ -48,6 +49,7 @@ def test_every_string_is_a_text(tmp_path: Path):
         ("a.jsonl", b'{"q": "\xff"}\n', "utf-8"),
         ("a.jsonl.gz", gzip.compress(b'{"q": "x"}\n' * 1000)[:-12], "truncated|damaged"),
         ("a.json", b"[1, 2", "delimiter"),
+        ("a.json", b'{"q": "x"}\n{"q": \n', "Expecting value"),
         ("a.json", b"[" * 100_000, "depth|nested"),
         ("a.csv", b'"x', "end of data"),
         ("a.parquet", b"PAR1", "arquet|small|footer"),

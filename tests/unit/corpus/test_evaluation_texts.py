@@ -81,6 +81,12 @@ def test_texts_of_scripts_without_spaces_are_found_within_documents(tmp_path: Pa
     assert len(kept) == len(dropped) == 1
 
 
+def test_a_text_that_is_not_unicode_is_compared_as_documents_are(tmp_path: Path):
+    name = _file(tmp_path / "a.jsonl", ["one two three four five six seven \ud800 eight nine"])
+    kept, dropped, _ = _run(tmp_path, [name], ["one two three four five six seven \ufffd eight nine"])
+    assert not kept and len(dropped) == 1
+
+
 @pytest.mark.parametrize("content", ["", '{"q": ""}\n', '{"q": "..."}\n{"n": 3}\n'])
 def test_a_file_without_texts_stops_the_stage(tmp_path: Path, content: str):
     good = _file(tmp_path / "good.jsonl", ["a question of some kind"])
