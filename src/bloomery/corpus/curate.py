@@ -296,9 +296,11 @@ class _Curation:
             )
         reason, count = next(iter(self.dropped.most_common(1)), ("empty", 0))
         if reason != "empty":
+            rules = "--set rules.NAME=VALUE moves a threshold, off leaves a rule out"
+            evaluation = "is one of dedup.evaluation the corpus itself?"
             return DataError(
                 f"no document is left: {self.dropped.total():,} were taken out, {count:,} of them by {reason}",
-                hint="--set rules.NAME=VALUE moves a threshold, off leaves a rule out",
+                hint=evaluation if reason == "overlaps_evaluation" else rules,
             )
         said = f"; the first problem: {self.problems.first()}" if self.problems.total else ""
         sources = ", ".join(self.config.sources[:3])

@@ -9,9 +9,10 @@ of a random permutation with probability s (Broder 1997), and at least one of `b
 probability 1 - (1 - s**rows)**bands (Leskovec, Rajaraman and Ullman, Mining of Massive Datasets, section 3.4).
 
 The permutations are the classical ones, each independent of the others: x -> (a * x + b) mod 2**64 over mixed 64-bit
-hashes of the runs, the highest 32 bits kept. Sketches that draw all values in one pass are faster but not binomial, so
-that what they find does not lie on that curve; and a signature must not change with the version of a library, since
-what a corpus holds depends on it. This module does not know files, documents or clusters.
+hashes of the runs, the highest 32 bits kept. Libraries that draw all values of a sketch in one pass (rensa) are not
+binomial, so that what they find does not lie on that curve, and their signatures change with their version, on which
+what a corpus holds must not depend; datasketch is on the curve, and slower by an order of magnitude
+(benchmarks/bench_minhash.py prints both). This module does not know files, documents or clusters.
 """
 
 from __future__ import annotations

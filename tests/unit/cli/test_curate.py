@@ -32,8 +32,7 @@ def test_nothing_there(call, tmp_path: Path):
 
 
 def test_deduplication_is_asked_for_and_told(call, tmp_path: Path):
-    sentence = "The keeper of house {0} had seen the garden and the long river, and said so to the people of {0}."
-    texts = [sentence.format(f"n{n}") + " " + " ".join(f"word{n}x{i}" for i in range(30)) for n in range(12)]
+    texts = [" ".join(f"word{n}x{i}" for i in range(40)) for n in range(12)]
     rows = [*texts, texts[3] + " Yes."]
     (tmp_path / "a.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in rows))
     (tmp_path / "eval.jsonl").write_text(json.dumps({"question": texts[5]}) + "\n")

@@ -14,7 +14,11 @@ from scipy.sparse.csgraph import connected_components
 from bloomery.corpus import clusters
 from bloomery.corpus.clusters import band_records, connected, edges_of, read_edges, write_edges
 
-_SETTINGS = {"suppress_health_check": [HealthCheck.function_scoped_fixture], "max_examples": 60, "deadline": None}
+_SETTINGS = {
+    "suppress_health_check": [HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    "max_examples": 60,
+    "deadline": None,
+}
 
 
 def _least(count: int, edges: np.ndarray) -> list[int]:

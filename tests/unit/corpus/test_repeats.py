@@ -43,7 +43,9 @@ def _cut(folder: Path, texts: list[str], size: int) -> list[list[tuple[int, int,
     return found
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=60, deadline=None
+)
 @given(texts=_TEXTS, size=st.integers(1, 5), batch=st.integers(1, 30), fits=st.integers(1, 20))
 def test_what_is_cut_is_what_brute_force_cuts(
     tmp_path: Path, texts: list[list[str]], size: int, batch: int, fits: int, monkeypatch: pytest.MonkeyPatch
