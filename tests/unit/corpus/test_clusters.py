@@ -14,8 +14,9 @@ from scipy.sparse.csgraph import connected_components
 from bloomery.corpus import clusters
 from bloomery.corpus.clusters import band_records, connected, edges_of, read_edges, write_edges
 
+_CHECKS = (HealthCheck.function_scoped_fixture, HealthCheck.too_slow)  # a busy machine is slow
 _SETTINGS = {
-    "suppress_health_check": [HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    "suppress_health_check": _CHECKS,
     "max_examples": 60,
     "deadline": None,
 }

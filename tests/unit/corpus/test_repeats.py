@@ -14,6 +14,7 @@ from bloomery.corpus import repeats, spill
 from bloomery.corpus.minhash import WordHasher
 from bloomery.corpus.repeats import RepeatIndex, spans_of, window_hashes
 
+_CHECKS = (HealthCheck.function_scoped_fixture, HealthCheck.too_slow)  # a busy machine is slow
 _TEXTS = st.lists(st.lists(st.sampled_from(["a", "b", "A", "c."]), max_size=14), max_size=6)
 
 
@@ -43,9 +44,7 @@ def _cut(folder: Path, texts: list[str], size: int) -> list[list[tuple[int, int,
     return found
 
 
-@settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=60, deadline=None
-)
+@settings(suppress_health_check=_CHECKS, max_examples=60, deadline=None)
 @given(texts=_TEXTS, size=st.integers(1, 5), batch=st.integers(1, 30), fits=st.integers(1, 20))
 def test_what_is_cut_is_what_brute_force_cuts(
     tmp_path: Path, texts: list[list[str]], size: int, batch: int, fits: int, monkeypatch: pytest.MonkeyPatch

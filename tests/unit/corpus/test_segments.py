@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from bloomery.corpus.segments import RepeatedSegments, lines_of, paragraphs_of
 
+_CHECKS = (HealthCheck.function_scoped_fixture, HealthCheck.too_slow)  # a busy machine is slow
 _TEXT = st.text(st.sampled_from("aB \n\t"), max_size=30)
 
 
@@ -24,9 +25,7 @@ def test_segments_joined_are_the_text_and_are_compared_as_plain_python_splits(te
     assert [c for _, _, c in paragraphs] == expected
 
 
-@settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=30, deadline=None
-)
+@settings(suppress_health_check=_CHECKS, max_examples=30, deadline=None)
 @given(texts=st.lists(_TEXT, max_size=5), least=st.integers(1, 3))
 def test_lines_left_are_those_that_c4_leaves(tmp_path: Path, texts: list[str], least: int):
     segments = RepeatedSegments(tmp_path / "lines", "line", min_characters=least)

@@ -13,12 +13,11 @@ from hypothesis import strategies as st
 from bloomery.corpus import spill
 from bloomery.corpus.spill import PARTITIONS, Spill, firsts_of, groups, partition_file, records_of
 
+_CHECKS = (HealthCheck.function_scoped_fixture, HealthCheck.too_slow)  # a busy machine is slow
 _KEYS = st.sampled_from([0, 1, 2, 1 << 57, (1 << 57) + 1, 1 << 58, 5 << 58, (5 << 58) + 7, (1 << 64) - 1])
 
 
-@settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=40, deadline=None
-)
+@settings(suppress_health_check=_CHECKS, max_examples=40, deadline=None)
 @given(
     batches=st.lists(st.lists(st.tuples(_KEYS, st.integers(0, 50)), max_size=20), max_size=4), fits=st.integers(1, 9)
 )
