@@ -23,7 +23,7 @@ from bloomery.corpus.minhash import Signer, s_curve
 
 BANDS, ROWS = 14, 8
 SIMILARITIES = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9)
-PAIRS = 3000
+PAIRS = 10_000
 Kernel = Callable[[NDArray[np.uint64]], NDArray[np.uint64]]
 
 

@@ -11,7 +11,7 @@ probability 1 - (1 - s**rows)**bands (Leskovec, Rajaraman and Ullman, Mining of 
 The permutations are the classical ones, each independent of the others: x -> (a * x + b) mod 2**64 over mixed 64-bit
 hashes of the runs, the highest 32 bits kept. Libraries that draw all values of a sketch in one pass (rensa) are not
 binomial, so that what they find does not lie on that curve, and their signatures change with their version, on which
-what a corpus holds must not depend; datasketch is on the curve, and slower by an order of magnitude
+what a corpus holds must not depend; datasketch is on the curve, and several times slower
 (benchmarks/bench_minhash.py prints both). This module does not know files, documents or clusters.
 """
 
