@@ -36,8 +36,8 @@ class DedupConfig:
     near_similarity: float = 0.0
     """Documents that meet are alike only if their estimated similarity is at least this; 0: all that meet are."""
     substring_words: int = 0
-    """Cut runs of at least this many words (between white space) that occurred before in the corpus; 0 is off, Lee et
-    al. (2022) have 50 tokens."""
+    """Cut runs of at least this many words (between white space; characters, where a script has no spaces) that
+    occurred before in the corpus; 0 is off, Lee et al. (2022) have 50 tokens."""
     evaluation: tuple[str, ...] = ()
     """Evaluation files, folders or globs: no document may hold what they hold. One that cannot be read, or holds no
     text, is an error."""

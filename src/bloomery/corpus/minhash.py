@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 Words = NDArray[np.uint64]
 
 # Scripts written without spaces: each character is a word, or one sentence would be.
-_UNSPACED = (
+UNSPACED = (
     "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 )
 # What stands between words. Combining marks stand in them: \w would cut Hindi at every vowel sign.
@@ -35,7 +35,7 @@ _BETWEEN = (
     r"\s\x00-\x2f\x3a-\x40\x5b-\x60\x7b-\xa9\xab-\xb4\xb6-\xb9\xbb-\xbf\u0964\u0965\u2000-\u206f\u2190-\u2bff"
     r"\u3000-\u303f\ufe10-\ufe6f\uff00-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff65"
 )
-_WORD = re.compile(rf"[{_UNSPACED}]|[^{_BETWEEN}{_UNSPACED}]+")
+_WORD = re.compile(rf"[{UNSPACED}]|[^{_BETWEEN}{UNSPACED}]+")
 _PADDING = ""  # no word: a text of fewer words than a run has is one run, filled up
 _KNOWN_WORDS = 1 << 18
 _BLOCK_SHINGLES = 1 << 14  # what fits a processor's second cache

@@ -5,7 +5,7 @@ r"""Repeats: runs of at least N words that a corpus had before, found exactly, i
     index.seal()
     for text in texts: index.cuts()             # again in order: the words of each that are repeated
 
-Words are what stands between white space, compared as they are. A window of N words is repeated if an equal window
+Words are what stands between white space (characters, where a script has no spaces), compared as they are. A window of N words is repeated if an equal window
 begins at least N words earlier, in an earlier text or earlier in this one; what is cut are the words of all repeated
 windows, so that the first occurrence of everything stays. Lee et al. (2022, "Deduplicating training data makes language
 models better") find the same windows as neighbours in a suffix array. Of a suffix array only the first N words of each
@@ -26,7 +26,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bloomery.corpus.minhash import WordHasher, mix
+from bloomery.corpus.minhash import UNSPACED, WordHasher, mix
 from bloomery.corpus.spill import (
     PARTITIONS,
     Numbers,
@@ -38,9 +38,14 @@ from bloomery.corpus.spill import (
     records_of,
 )
 
-_WORD = re.compile(r"\S+")
+_WORD = re.compile(rf"[{UNSPACED}]|[^\s{UNSPACED}]+")
 _BATCH_WORDS = 1 << 18
 _COMPARED = 1 << 20
+
+
+def words_of(text: str) -> list[str]:
+    """What stands between white space, as it is; where a script has no spaces, each character."""
+    return text.split() if text.isascii() else _WORD.findall(text)
 
 
 def window_hashes(words: Numbers, size: int) -> Numbers:
@@ -77,7 +82,7 @@ class RepeatIndex:
         self.texts = 0
 
     def add(self, text: str) -> None:
-        self._batch += text.split()
+        self._batch += words_of(text)
         self._ends.append(len(self._batch))
         self.texts += 1
         if len(self._batch) >= _BATCH_WORDS:

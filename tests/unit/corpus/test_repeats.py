@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from bloomery.corpus import repeats, spill
 from bloomery.corpus.minhash import WordHasher
-from bloomery.corpus.repeats import RepeatIndex, spans_of, window_hashes
+from bloomery.corpus.repeats import RepeatIndex, spans_of, window_hashes, words_of
 
 _CHECKS = (HealthCheck.function_scoped_fixture, HealthCheck.too_slow)  # a busy machine is slow
 _TEXTS = st.lists(st.lists(st.sampled_from(["a", "b", "A", "c."]), max_size=14), max_size=6)
@@ -108,3 +108,14 @@ def test_a_window_of_any_length_is_hashed_by_all_of_its_words():
 def test_spans_end_where_the_next_word_that_stays_begins():
     text = " one  two\n\nthree four\tfive \n"
     assert [text[a:b] for a, b in spans_of(text, [(1, 3, 0), (4, 5, 0)])] == ["two\n\nthree ", "five \n"]
+
+
+def test_characters_are_the_words_of_scripts_without_spaces(tmp_path: Path):
+    sentence = "吾輩は猫である。名前はまだ無い"
+    texts = [f"A {sentence}", f"むかし {sentence[:10]}とさ, and so on"]
+    (run,) = _cut(tmp_path / "index", texts, 8)[1]
+    ((start, end),) = spans_of(texts[1], [run])
+    assert texts[1][:start] + texts[1][end:] == "むかし とさ, and so on"
+    for text in (*texts, "plain ASCII\x1cwith\x0bodd\tspaces "):
+        assert "".join(words_of(text)) == "".join(text.split())
+    assert words_of("a\x1cb c") == ["a", "b", "c"]
