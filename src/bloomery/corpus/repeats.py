@@ -9,9 +9,9 @@ Words are what stands between white space (characters, where a script has no spa
 N words is repeated if an equal window begins at least N words earlier, in an earlier text or earlier in this one; what
 is cut are the words of all repeated windows, so that the first occurrence of everything stays. Lee et al. (2022,
 "Deduplicating training data makes language models better") find the same windows as neighbours in a suffix array.
-Of a suffix array only the first N words of each
-suffix matter for that, so windows are hashed (64 bits), brought together by hash on disk (spill.py) and then compared
-word by word: the corpus need not fit in memory, nor be cut into shards between which nothing is found.
+Of a suffix array only the first N words of each suffix matter for that, so windows are hashed (64 bits), brought
+together by hash on disk (spill.py) and then compared word by word: the corpus need not fit in memory, nor be cut into
+shards between which nothing is found.
 
 Words are compared by 64-bit digests. On disk are 24 bytes a word, and 16 more a repeated window; in memory one part of
 a partition, and the mapped pages looked at. What is cut is decided on the texts as they came: a run that only comes to
