@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
@@ -48,7 +49,8 @@ def curate(
     """Documents in, a corpus out: filtered, deduplicated, split, decontaminated, with a reason for every drop.
 
     --set rules.NAME=VALUE moves a rule's threshold ("off" leaves it out); --set personal.KIND=drop, mask or replace
-    deals with personal data.
+    deals with personal data; --set dedup.near=true, urls, lines, paragraphs, substring_words=50 or
+    evaluation=["FILE"] takes out what is nearly or partly the same, or in evaluation files.
     """
     common = common or Common()
     from bloomery.core.errors import ConfigError
@@ -84,14 +86,37 @@ def _said(made: Artifact) -> list[str]:
         for split, count in metrics["documents"].items()
     ]
     lines += [f"taken out, {reason}: {count:,}" for reason, count in metrics["dropped"].items()]
+    lines += _said_of_dedup(made)
     if metrics.get("problems"):
         lines.append(f"problems in the sources: {metrics['problems']:,}, see {made.path / 'report.json'}")
     return lines
 
 
+def _said_of_dedup(made: Artifact) -> list[str]:
+    """What deduplication found, where it was asked to look."""
+    if "dedup" not in made.config:
+        return []
+    told = json.loads(made.file("report.json").read_text(encoding="utf-8"))["dedup"]
+    lines = []
+    for kind in ("paragraphs", "lines", "substrings"):
+        if kind in told:
+            cut = told[kind]
+            lines.append(f"cut, repeated {kind}: {cut['pieces']:,} ({cut['characters']:,} characters)")
+    if near := told.get("near"):
+        lines.append(f"near duplicates: {near['clusters']:,} clusters, the largest of {near['largest']:,} documents")
+        least = near["would_drop_at_least"]
+        alike = ", ".join(f"{least[s]:,} at {s} or more" for s in ("0.80", "0.90"))
+        lines.append(f"similarity to the one kept (estimated): {alike}, of {near['dropped']:,}")
+    if evaluation := told.get("evaluation"):
+        texts = sum(file["texts"] for file in evaluation["files"].values())
+        lines.append(f"compared with {texts:,} evaluation texts of {len(evaluation['files']):,} files")
+    return lines
+
+
 def filter_overrides(overrides: list[str], *, profile: str = "", classifier: str = "", scores: str = "") -> list[str]:
     """`--set rules.x=` and `--set personal.x=` as the keys of `[curate]` that they stand for; the flags come last."""
-    long = {"rules.": "curate.filter.rules.", "personal.": "curate.personal.", "filter.": "curate.filter."}
+    long = {"rules.": "curate.filter.rules."}
+    long |= {f"{table}.": f"curate.{table}." for table in ("personal", "filter", "dedup")}
     found = []
     for override in overrides:
         short = next((prefix for prefix in long if override.strip().startswith(prefix)), "")

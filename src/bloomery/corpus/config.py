@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from bloomery.core.config import to_dict
 from bloomery.core.errors import ConfigError
+from bloomery.corpus.dedup_config import DedupConfig
 from bloomery.corpus.document import readable
 from bloomery.corpus.filter_config import FilterConfig
 from bloomery.corpus.personal_config import PersonalConfig
@@ -59,6 +60,8 @@ class CurateConfig:
     """The rules that documents are held to."""
     personal: PersonalConfig = field(default_factory=PersonalConfig)
     """What is done with personal data."""
+    dedup: DedupConfig = field(default_factory=DedupConfig)
+    """Which repeated texts are taken out beside exact copies of documents."""
 
     def __post_init__(self) -> None:
         if not self.sources:
@@ -90,7 +93,7 @@ def plain_config(config: CurateConfig) -> dict[str, Any]:
     """The config as JSON data, without the tables that ask for nothing: a corpus made before there were any keeps its
     key and its id."""
     data = to_dict(config)
-    for name in ("filter", "personal"):
+    for name in ("filter", "personal", "dedup"):
         if not getattr(config, name).active:
             del data[name]
     for name in ("extract", "extract_seconds"):  # as they are, they ask for nothing either

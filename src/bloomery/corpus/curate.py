@@ -1,6 +1,6 @@
 """curate: documents in, a corpus artifact out.
 
-    sources -> read -> exact dedup -> split -> decontaminate -> shards, dropped.jsonl.zst, report.json
+    sources -> read -> dedup -> split -> decontaminate -> shards, dropped.jsonl.zst, report.json
 
 Everything streams: what must wait for the held-out documents waits on disk. This module does not know file formats
 (readers), nor how a split, a duplicate or an overlap is found.
@@ -25,12 +25,13 @@ from bloomery.core.workspace import Workspace, as_workspace
 from bloomery.corpus.config import CurateConfig, plain_config
 from bloomery.corpus.decontaminate import HeldOutRuns, RunHasher, overlaps
 from bloomery.corpus.dedup import SeenDigests
+from bloomery.corpus.deduplication import Deduplication
 from bloomery.corpus.document import Document, content_digest
 from bloomery.corpus.filter import Filter
 from bloomery.corpus.personal import Scrubber
 from bloomery.corpus.problems import Problems
 from bloomery.corpus.shards import DROPPED_FILE, LineWriter, SplitWriter, read_folder
-from bloomery.corpus.sources import fingerprint, read_sources
+from bloomery.corpus.sources import fingerprint, processors, read_sources
 from bloomery.corpus.split import SPLITS, hash_split, own_split, position_split, train_characters
 
 STAGE = "curate"
@@ -163,14 +164,9 @@ class _Curation:
                 name: stack.enter_context(SplitWriter(self.staged, name, shard_bytes=_STAGED_SHARD_BYTES, level=1))
                 for name in ("train", "validation", "all")
             }
-            for document in self._shown(self._judged(read_sources(config, self.problems, workers=self.workers))):
-                if not document.text.strip():
-                    self._drop(document, "empty")
-                    continue
-                digest = content_digest(document.text)
-                if not seen.add(digest):
-                    self._drop(document, "duplicate")
-                elif config.split == "position":
+            documents = self._shown(self._judged(read_sources(config, self.problems, workers=self.workers)))
+            for document, digest in self._deduplicated(documents, seen):
+                if config.split == "position":
                     self.characters += len(document.text)
                     staged["all"].write(document)
                 else:
@@ -181,6 +177,29 @@ class _Curation:
                         digest, validation_fraction=config.validation_fraction, test_fraction=config.test_fraction
                     )
                     (staged if split in waits else self.writers)[split].write(document)
+
+    def _deduplicated(self, documents: Iterable[Document], seen: SeenDigests) -> Iterator[tuple[Document, bytes]]:
+        """The documents that are not blank, each once, with their digests, less what else `dedup` takes out."""
+        config = self.config.dedup
+        if not config.active:
+            yield from self._distinct(documents, seen)
+            return
+        workers = self.workers or processors()
+        with Deduplication(config, folder=self.folder, scratch=self.run.scratch, workers=workers) as dedup:
+            distinct = (document for document, _ in self._distinct(documents, seen))
+            # Of a text that was cut, what is left may be blank, or what another document is.
+            for document in dedup.kept(distinct, self._drop, lambda cut: any(self._distinct([cut], seen))):
+                yield document, content_digest(document.text)
+            self.told["dedup"] = dedup.report()
+
+    def _distinct(self, documents: Iterable[Document], seen: SeenDigests) -> Iterator[tuple[Document, bytes]]:
+        for document in documents:
+            if not document.text.strip():
+                self._drop(document, "empty")
+            elif not seen.add(digest := content_digest(document.text)):
+                self._drop(document, "duplicate")
+            else:
+                yield document, digest
 
     def _judged(self, documents: Iterable[Document]) -> Iterator[Document]:
         """The documents that the rules leave, and what is left of them, personal data dealt with."""
@@ -277,9 +296,11 @@ class _Curation:
             )
         reason, count = next(iter(self.dropped.most_common(1)), ("empty", 0))
         if reason != "empty":
+            rules = "--set rules.NAME=VALUE moves a threshold, off leaves a rule out"
+            evaluation = "is one of dedup.evaluation the corpus itself?"
             return DataError(
                 f"no document is left: {self.dropped.total():,} were taken out, {count:,} of them by {reason}",
-                hint="--set rules.NAME=VALUE moves a threshold, off leaves a rule out",
+                hint=evaluation if reason == "overlaps_evaluation" else rules,
             )
         said = f"; the first problem: {self.problems.first()}" if self.problems.total else ""
         sources = ", ".join(self.config.sources[:3])

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -31,10 +31,10 @@ def words_of(text: str) -> list[str]:
 
 
 class RunHasher:
-    """Hashes of all runs of `length` words of a text."""
+    """Hashes of all runs of `length` words of a text; `words` says what its words are."""
 
-    def __init__(self, length: int) -> None:
-        self.length = length
+    def __init__(self, length: int, words: Callable[[str], list[str]] = words_of) -> None:
+        self.length, self.words = length, words
         self._known: dict[str, int] = {}
         # Fixed odd multipliers, one per place in the run: the hash depends on the order of words.
         rng = np.random.Generator(np.random.PCG64(13))
@@ -73,7 +73,7 @@ class HeldOutRuns:
         self._sorted: Hashes = np.empty(0, np.uint64)
 
     def add(self, text: str) -> None:
-        hashes = self._hasher.hashes(words_of(text))
+        hashes = self._hasher.hashes(self._hasher.words(text))
         self._buffer.append(hashes)
         self._buffered += len(hashes)
         if self._buffered >= _BUFFER_RUNS:
@@ -128,27 +128,35 @@ def overlaps(
 
     Both are "" for a document that shares none.
     """
+    for batch in in_batches(documents):
+        words = [hasher.words(document.text) for document in batch]
+        for document, found in zip(batch, first_shared(words, hasher, held_out), strict=True):
+            yield document, *found
+
+
+def in_batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
+    """Documents in lists of about a megabyte: what is looked up together is found faster."""
     batch: list[Document] = []
     characters = 0
     for document in documents:
         batch.append(document)
         characters += len(document.text)
         if characters >= _BATCH_CHARACTERS:
-            yield from _judge(batch, hasher, held_out)
+            yield batch
             batch, characters = [], 0
     if batch:
-        yield from _judge(batch, hasher, held_out)
+        yield batch
 
 
-def _judge(
-    batch: list[Document], hasher: RunHasher, held_out: Mapping[str, HeldOutRuns]
-) -> Iterator[tuple[Document, str, str]]:
-    words = [words_of(document.text) for document in batch]
+def first_shared(
+    words: list[list[str]], hasher: RunHasher, held_out: Mapping[str, HeldOutRuns]
+) -> Iterator[tuple[str, str]]:
+    """Of each text's words the first reason whose runs they share and the first such run; both "" if there is none."""
     hashes = [hasher.hashes(each) for each in words]
     together = np.concatenate(hashes)
     shared = {reason: runs.contains(together) for reason, runs in held_out.items()}
     start = 0
-    for document, each, own in zip(batch, words, hashes, strict=True):
+    for each, own in zip(words, hashes, strict=True):
         end = start + len(own)
         reason = run = ""
         for name, flags in shared.items():
@@ -156,5 +164,5 @@ def _judge(
                 first = int(flags[start:end].argmax())
                 reason, run = name, " ".join(each[first : first + hasher.length])
                 break
-        yield document, reason, run
+        yield reason, run
         start = end

@@ -55,8 +55,10 @@ def fingerprint(config: CurateConfig) -> str:
         parts.append([*stamp])
     if config.personal.active:
         parts.append([PERSONAL_VERSION])
-    for path in config.filter.files():
-        status = path.stat() if path.exists() else None  # the filter itself says what is missing
+    if stamp := config.dedup.stamp():
+        parts.append([*stamp])
+    for path in [*config.filter.files(), *config.dedup.files()]:
+        status = path.stat() if path.exists() else None  # who reads it says what is missing
         parts.append([ascii(str(path)), status and status.st_size, status and status.st_mtime_ns])
     return digest(parts)
 
@@ -151,7 +153,7 @@ def read_sources(config: CurateConfig, problems: Problems, *, workers: int = 0) 
     taken apart in a process of their own. DataError for a file given by name that is binary or cannot be opened
     (elsewhere that is a problem), and for a worker that dies.
     """
-    for document in _whole(config, problems, workers or _processors()):
+    for document in _whole(config, problems, workers or processors()):
         if not 0 < config.cut_characters < len(document.text):
             yield document
             continue
@@ -199,5 +201,6 @@ def _needs_pool(source: str, config: CurateConfig, workers: int) -> bool:
     return pages or (workers > 1 and size >= _POOL_BYTES)
 
 
-def _processors() -> int:
+def processors() -> int:
+    """The processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

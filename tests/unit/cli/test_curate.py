@@ -29,3 +29,21 @@ def test_a_binary_file_given_as_text(call, tmp_path: Path):
 def test_nothing_there(call, tmp_path: Path):
     assert "no-such" in call.mistake("curate", str(tmp_path / "no-such"), "--home", str(tmp_path / "h"))
     assert "*.md" in call.mistake("curate", str(tmp_path / "*.md"), "--home", str(tmp_path / "h"))
+
+
+def test_deduplication_is_asked_for_and_told(call, tmp_path: Path):
+    texts = [" ".join(f"word{n}x{i}" for i in range(40)) for n in range(12)]
+    rows = [*texts, texts[3] + " Yes."]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in rows))
+    (tmp_path / "eval.jsonl").write_text(json.dumps({"question": texts[5]}) + "\n")
+    asked = ["dedup.near=true", "dedup.lines=true", f'dedup.evaluation=["{tmp_path / "eval.jsonl"}"]']
+    home, source = ("--home", str(tmp_path / "h"), "--quiet"), str(tmp_path / "a.jsonl")
+    answer = call("curate", source, *home, *(part for one in asked for part in ("--set", one)))
+    assert answer.code == 0
+    assert "taken out, near_duplicate: 1" in answer.out and "taken out, overlaps_evaluation: 1" in answer.out
+    assert "near duplicates: 1 clusters, the largest of 2 documents" in answer.out
+    assert "cut, repeated lines: 0 (0 characters)" in answer.out
+    assert "compared with 1 evaluation texts of 1 files" in answer.out
+    assert 'did you mean "near"' in call.mistake("curate", source, *home, "--set", "dedup.nearr=true")
+    line = call.mistake("curate", source, *home, "--set", 'dedup.evaluation=["nothing.jsonl"]')
+    assert "there is no file nothing.jsonl" in line

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bloomery.corpus import decontaminate
-from bloomery.corpus.decontaminate import HeldOutRuns, RunHasher, overlaps, words_of
+from bloomery.corpus.decontaminate import HeldOutRuns, RunHasher, in_batches, overlaps, words_of
 from bloomery.corpus.document import Document
 
 _TEXTS = st.lists(st.lists(st.sampled_from(["a", "B", "c,", "d.\n"]), max_size=12).map(" ".join), max_size=6)
@@ -82,3 +82,19 @@ def test_hashes_depend_on_the_order_of_words_and_on_nothing_else():
 
 def test_words_are_casefolded_and_of_any_script():
     assert words_of("Straße, naïve—吾輩は猫 x_1") == ["strasse", "naïve", "吾輩は猫", "x_1"]
+
+
+def test_batches_are_of_about_a_megabyte():
+    large = [Document.of("x" * 600_000, "")] * 5
+    assert [len(batch) for batch in in_batches(large)] == [2, 2, 1]
+    assert list(in_batches([])) == []
+
+
+def test_a_hasher_may_have_other_words(tmp_path: Path):
+    hasher = RunHasher(2, lambda text: list(text))
+    assert [
+        bool(r)
+        for _, r, _ in overlaps(
+            [Document.of(t, "") for t in ("xbc", "xcb")], hasher, {"r": _sealed(tmp_path, ["abc"], hasher)}
+        )
+    ] == [True, False]

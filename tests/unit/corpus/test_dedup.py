@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bloomery.corpus.dedup import SeenDigests
+from bloomery.corpus.dedup import FirstSeen, SeenDigests
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)
@@ -41,3 +41,10 @@ def test_a_full_disk_is_an_oserror(tmp_path: Path):
                 seen.add(hashlib.sha256(str(n).encode()).digest())
     assert caught.value.errno == errno.ENOSPC
     assert isinstance(caught.value.__cause__, sqlite3.OperationalError)
+
+
+def test_the_name_given_first_is_remembered(tmp_path: Path):
+    with FirstSeen(tmp_path / "seen") as seen:
+        one, other = (hashlib.sha256(bytes([n])).digest() for n in range(2))
+        assert [seen.find(one), seen.first(one, "a"), seen.first(one, "b"), seen.first(other, "c")] == ["", "", "a", ""]
+        assert [seen.find(one), seen.find(other)] == ["a", "c"]
