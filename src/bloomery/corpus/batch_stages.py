@@ -8,6 +8,7 @@ records come from, nor what becomes of them.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from bloomery.corpus.config import CurateConfig
@@ -52,6 +53,6 @@ def cut(batch: Batch, limit: int) -> Batch:
             made.append(record)
             continue
         for part, text in enumerate(cut_text(record.text, limit)):
-            piece = Document.of(text, record.source, {**record.metadata, "cut": part})
-            made.append(Record.of(piece, record.item))
+            metadata = {**record.metadata, "cut": part}
+            made.append(replace(record).put(Document.of(text, record.source, metadata)))
     return made

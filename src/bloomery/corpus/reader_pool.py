@@ -16,7 +16,8 @@ import signal
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
+from itertools import starmap
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from bloomery.corpus.document import Document
 from bloomery.corpus.problems import Problems
 from bloomery.corpus.reader_process import ReaderProcess
 from bloomery.corpus.reading_log import Place, ReadingLog
-from bloomery.corpus.reading_plan import FilePlan
+from bloomery.corpus.reading_plan import FilePlan, spans_of
 from bloomery.corpus.record import Record
 from bloomery.corpus.source_file import SourceFile
 from bloomery.corpus.span import Span
@@ -68,10 +69,6 @@ class _Job:
         if place.at is not None:
             self.span, self.skip, self.begin = Span(**place.at), place.items, place.expected
             self.resume, self.again = place.page or 0, place.page is not None
-
-    def asked(self) -> dict[str, Any]:
-        """Its span as plain data."""
-        return {key: value for key, value in asdict(self.span).items() if key not in ("begin", "end")}
 
     @property
     def place(self) -> str:
@@ -116,7 +113,7 @@ class ReaderPool:
             if log.ended:
                 return
             place = log.place
-        jobs = self._jobs(files)
+        jobs = starmap(_Job, spans_of(files, self.config))
         if place != Place():
             jobs = self._from(jobs, place)
         waiting: deque[_Job] = deque()
@@ -128,7 +125,7 @@ class ReaderPool:
             job = waiting[0]
             if job.span.start == 0:
                 place = replace(place, expected=0)
-            if not self._wanted(job, place.expected):
+            if not job.span.wanted(place.expected):
                 self._abandon(job)
                 waiting.popleft()
                 place = Place(place.span + 1, place.expected)
@@ -148,22 +145,27 @@ class ReaderPool:
         if log is not None:
             log.settle(place, ended=True)
 
-    def span(self, file: SourceFile, span: Span) -> Iterator[list[Any]]:
-        """One span alone, as frames: ["begin", where its first record begins], ["items", records, how many items so
-        far] in order, and at last ["done", begin, where the next span should begin]."""
+    def span(self, file: SourceFile, span: Span, *, place: Place | None = None) -> Iterator[list[Any]]:
+        """One span alone, or what of it is behind a place, as frames: ["begin", where its first record begins],
+        ["items", records, how many items so far] in order, and at last ["done", begin, where the next span begins]."""
         job = _Job(file, FilePlan(file, self.config), span)
+        if place is not None:
+            job.go_on(place)
         waiting = deque([job])
         self._give_work(waiting)
         while not job.began:
             self._await(waiting)
         yield ["begin", job.begin]
-        frames = self._frames(job, waiting)
-        while (frame := json.loads(next(frames)))[0] not in ("done", "broken"):
+        for data in self._frames(job, waiting):
+            frame = json.loads(data)
             if frame[0] == "items":
                 yield frame
-        if frame[0] == "broken":
-            yield ["items", [_broken(job.file, *frame[1:]).to_list()], 0]
-        yield ["done", job.begin, frame[2] if frame[0] == "done" else None]
+            elif frame[0] == "broken":
+                yield ["items", [_broken(file, *frame[1:]).to_list()], 0]
+                frame = ["done", job.begin, None]
+            if frame[0] == "done":
+                yield frame
+                return
 
     @staticmethod
     def _from(jobs: Iterator[_Job], place: Place) -> Iterator[_Job]:
@@ -173,17 +175,6 @@ class ReaderPool:
                 job.go_on(place)
             if number >= place.span:
                 yield job
-
-    def _jobs(self, files: Iterable[SourceFile]) -> Iterator[_Job]:
-        for file in files:
-            plan = FilePlan(file, self.config)
-            for span in plan.spans():
-                yield _Job(file, plan, span)
-
-    @staticmethod
-    def _wanted(job: _Job, expected: int | None) -> bool:
-        """Not if the file has ended before this span, or the one before it has read beyond it."""
-        return expected is not None and (job.span.stop is None or expected < job.span.stop)
 
     def _told(self, job: _Job, waiting: deque[_Job], place: Place, log: ReadingLog | None) -> Any:
         """Yields the head's records as they come; returns where it ended, None if its file did."""
@@ -195,11 +186,11 @@ class ReaderPool:
                     log.add(frame)
                 yield [Record(*row) for row in rows]
                 if log is not None and not job.paged:
-                    log.settle(place.within(job.asked(), items=count))
+                    log.settle(place.within(job.span.asked(), items=count))
             elif kind == b"extracting":
                 job.paged = True
                 if log is not None:
-                    log.settle(place.within(job.asked(), page=json.loads(frame)[2]))
+                    log.settle(place.within(job.span.asked(), page=json.loads(frame)[2]))
             elif kind == b"done":
                 return json.loads(frame)[2]
             else:
@@ -237,7 +228,7 @@ class ReaderPool:
                 self._idle.append(process)
             job.process = self._idle.pop()
             task = {"path": os.fspath(job.file.path), "kind": job.file.kind, "config": self._settings}
-            task |= {"metadata": job.file.metadata, "tables": self._tables, "skip": job.skip, "span": job.asked()}
+            task |= {"metadata": job.file.metadata, "tables": self._tables, "skip": job.skip, "span": job.span.asked()}
             again = job.again or job.died_at >= 0 or job.refused is not None  # before its page all has been told
             job.process.give({**task, "resume": job.resume, "refused": job.refused, "again": again})
 

@@ -12,9 +12,9 @@ from typing import Any, Literal
 
 from bloomery.corpus.document import Document
 
-Kind = Literal["document", "taken", "problem", "refused", "broken"]
-TEXTS = ("kind", "id", "text", "source", "reason", "detail")
-OBJECTS = ("metadata", "more", "scores", "lines", "found")
+Kind = Literal["document", "taken", "problem", "refused", "broken", "begin", "done", "failed"]
+TEXT_COLUMNS = ("kind", "id", "text", "source", "reason", "detail")
+OBJECT_COLUMNS = ("metadata", "more", "scores", "lines", "found")
 
 
 @dataclass
@@ -22,12 +22,14 @@ class Record:
     """`item` numbers what the reader gave within its span: the pieces of a text that is cut share one.
 
     `taken` is a document that a stage took out (its text is gone), `problem` what was wrong in a source, `refused` a
-    record of a source that gives no document, `broken` a file that cannot be read at all (`more` says whether the user
-    named it); of these `source` says where.
+    record of a source that gives no document, `broken` a file that cannot be read at all (`more`: whether the user
+    named it); of these `source` says where. On Ray, where records of several spans come in one stream, `begin` and
+    `done` stand around those of a span (`more`: where it began, or where the next should), and `failed` is an error.
     """
 
     kind: Kind
     item: int = 0
+    span: int = 0
     id: str = ""
     text: str = ""
     source: str = ""
@@ -43,8 +45,8 @@ class Record:
     """Values of personal data by kind."""
 
     @classmethod
-    def of(cls, document: Document, item: int = 0) -> Record:
-        return cls("document", item, document.id, document.text, document.source, document.metadata)
+    def of(cls, document: Document) -> Record:
+        return cls("document", 0, 0, document.id, document.text, document.source, document.metadata)
 
     @classmethod
     def of_broken(cls, path: str, reason: str, detail: str, *, named: bool) -> Record:
@@ -68,14 +70,14 @@ class Record:
     def row(self) -> dict[str, Any]:
         """As a row of plain columns, the same for all: what is an object is JSON in a string (None: "")."""
         row = asdict(self)
-        for name in OBJECTS:
+        for name in OBJECT_COLUMNS:
             row[name] = "" if row[name] is None else json.dumps(row[name], separators=(",", ":"))
         return row
 
     @classmethod
     def of_row(cls, row: dict[str, Any]) -> Record:
         values = {name: row[name] for name in _NAMES}
-        for name in OBJECTS:
+        for name in OBJECT_COLUMNS:
             values[name] = json.loads(values[name]) if values[name] else None
         return cls(**values)
 

@@ -175,15 +175,20 @@ def read_batches(config: CurateConfig, *, workers: int = 0, scratch: Path | None
         tables.mkdir(parents=True, exist_ok=True)
         stages = batch_stages(config, tables)
     for number, source in enumerate(config.sources):
-        apart = source != NAME and (_needs_pool(source, config, workers, scratch) or config.engine == "ray")
-        if not apart:
+        ray = config.engine == "ray" and scratch is not None
+        if source == NAME or not (_needs_pool(source, config, workers, scratch) or ray):
             for batch in _read_here(source, config):
                 yield through(batch, stages)
             continue
         with ExitStack() as stack:
             log = stack.enter_context(ReadingLog(scratch / f"read-{number:04}")) if scratch else None
-            pool = stack.enter_context(ReaderPool(config, workers, tables=tables))
-            yield from pool.batches(source_files(source), log)
+            if ray and log is not None and tables is not None:
+                from bloomery.corpus.ray_engine import RayReader
+
+                yield from RayReader(config, workers, tables=tables).batches(source_files(source), log)
+            else:
+                pool = stack.enter_context(ReaderPool(config, workers, tables=tables))
+                yield from pool.batches(source_files(source), log)
 
 
 def _read_here(source: str, config: CurateConfig) -> Iterator[Batch]:
