@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -23,6 +23,10 @@ def curate(
     workers: Annotated[
         int, Parameter(help="Processes that read [default: one for each processor]; the corpus is the same.")
     ] = 0,
+    engine: Annotated[
+        Literal["local", "ray"] | None,
+        Parameter(help="Where that is: processes of this machine, or Ray Data [default: the recipe's, else local]."),
+    ] = None,
     profile: Annotated[
         str,
         Parameter(help="Rules to hold documents to: c4-tfds, c4-paper, gopher, fineweb, mc4, code, bio or webtext."),
@@ -61,7 +65,7 @@ def curate(
 
     if what_if:
         return show_what_if(what_if, set_, tokenizer, common)
-    settings = read_recipe(recipe, set_)
+    settings = read_recipe(recipe, set_ + ([f"curate.engine={engine}"] if engine else []))
     if fit_classifier:
         return quality.fit(sources, fit_classifier, settings, common)
     if pictures:
@@ -91,7 +95,8 @@ def _said(made: Artifact) -> list[str]:
 
 def filter_overrides(overrides: list[str], *, profile: str = "", classifier: str = "", scores: str = "") -> list[str]:
     """`--set rules.x=` and `--set personal.x=` as the keys of `[curate]` that they stand for; the flags come last."""
-    long = {"rules.": "curate.filter.rules.", "personal.": "curate.personal.", "filter.": "curate.filter."}
+    long = {"rules.": "curate.filter.rules."}
+    long |= {f"{table}.": f"curate.{table}." for table in ("personal", "filter", "dedup")}
     found = []
     for override in overrides:
         short = next((prefix for prefix in long if override.strip().startswith(prefix)), "")

@@ -2,6 +2,7 @@
 
 from bloomery.corpus.config import CurateConfig
 from bloomery.corpus.curate import curate, curate_inputs
+from bloomery.corpus.dedup_config import DedupConfig
 from bloomery.corpus.document import Document
 from bloomery.corpus.filter_config import FilterConfig
 from bloomery.corpus.peek import Peek, peek
@@ -13,6 +14,7 @@ from bloomery.corpus.shards import read_documents
 __all__ = [
     "PICTURES",
     "CurateConfig",
+    "DedupConfig",
     "Document",
     "FilterConfig",
     "Peek",

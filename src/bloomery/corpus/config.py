@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from bloomery.core.config import to_dict
 from bloomery.core.errors import ConfigError
+from bloomery.corpus.dedup_config import DedupConfig
 from bloomery.corpus.document import readable
 from bloomery.corpus.filter_config import FilterConfig
 from bloomery.corpus.personal_config import PersonalConfig
@@ -62,6 +63,8 @@ class CurateConfig:
     """The rules that documents are held to."""
     personal: PersonalConfig = field(default_factory=PersonalConfig)
     """What is done with personal data."""
+    dedup: DedupConfig = field(default_factory=DedupConfig)
+    """Which repeated texts are taken out beside exact copies of documents."""
 
     def __post_init__(self) -> None:
         if not self.sources:
@@ -94,7 +97,7 @@ def plain_config(config: CurateConfig) -> dict[str, Any]:
     key and its id."""
     data = to_dict(config)
     del data["engine"]  # the result does not depend on it
-    for name in ("filter", "personal"):
+    for name in ("filter", "personal", "dedup"):
         if not getattr(config, name).active:
             del data[name]
     for name in ("extract", "extract_seconds"):  # as they are, they ask for nothing either

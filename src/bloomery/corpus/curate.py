@@ -1,6 +1,6 @@
 """curate: documents in, a corpus artifact out.
 
-    sources -> read -> exact dedup -> split -> decontaminate -> shards, dropped.jsonl.zst, report.json
+    sources -> read -> dedup -> split -> decontaminate -> shards, dropped.jsonl.zst, report.json
 
 Everything streams: what must wait for the held-out documents waits on disk. This module does not know file formats
 (readers), nor how a split, a duplicate or an overlap is found.
@@ -28,12 +28,14 @@ from bloomery.core.workspace import Workspace, as_workspace
 from bloomery.corpus.config import CurateConfig, plain_config
 from bloomery.corpus.decontaminate import HeldOutRuns, RunHasher, overlaps
 from bloomery.corpus.dedup import SeenDigests
+from bloomery.corpus.deduplication import Deduplication
 from bloomery.corpus.document import Document, content_digest
 from bloomery.corpus.filter import FilterTally
+from bloomery.corpus.near_crew import Crew
 from bloomery.corpus.personal import PersonalTally
 from bloomery.corpus.problems import Problems
 from bloomery.corpus.shards import DROPPED_FILE, LineWriter, SplitWriter, read_folder
-from bloomery.corpus.sources import fingerprint, read_batches
+from bloomery.corpus.sources import fingerprint, processors, read_batches
 from bloomery.corpus.split import SPLITS, hash_split, own_split, position_split, train_characters
 
 STAGE = "curate"
@@ -120,6 +122,12 @@ def _forget_outdated(run: Run, *, fresh: bool) -> None:
     write_durably(run.scratch / _CONFIG_FILE, mine.encode())
 
 
+def _ray_crew(workers: int) -> Crew:
+    from bloomery.corpus.ray_crew import RayCrew
+
+    return RayCrew(workers)
+
+
 class _TooFewDocuments(Exception):
     """A handful of long documents cannot be divided by their hashes: one book would go to one split whole."""
 
@@ -187,14 +195,9 @@ class _Curation:
                 name: stack.enter_context(SplitWriter(self.staged, name, shard_bytes=_STAGED_SHARD_BYTES, level=1))
                 for name in ("train", "validation", "all")
             }
-            for document in self._shown(self._judged()):
-                if not document.text.strip():
-                    self._drop(document, "empty")
-                    continue
-                digest = content_digest(document.text)
-                if not seen.add(digest):
-                    self._drop(document, "duplicate")
-                elif config.split == "position":
+            documents = self._shown(self._judged())
+            for document, digest in self._deduplicated(documents, seen):
+                if config.split == "position":
                     self.characters += len(document.text)
                     staged["all"].write(document)
                 else:
@@ -205,6 +208,30 @@ class _Curation:
                         digest, validation_fraction=config.validation_fraction, test_fraction=config.test_fraction
                     )
                     (staged if split in waits else self.writers)[split].write(document)
+
+    def _deduplicated(self, documents: Iterable[Document], seen: SeenDigests) -> Iterator[tuple[Document, bytes]]:
+        """The documents that are not blank, each once, with their digests, less what else `dedup` takes out."""
+        config = self.config.dedup
+        if not config.active:
+            yield from self._distinct(documents, seen)
+            return
+        workers = self.workers or processors()
+        crew = _ray_crew(workers) if self.config.engine == "ray" else None
+        with Deduplication(config, folder=self.folder, scratch=self.run.scratch, workers=workers, crew=crew) as dedup:
+            distinct = (document for document, _ in self._distinct(documents, seen))
+            # Of a text that was cut, what is left may be blank, or what another document is.
+            for document in dedup.kept(distinct, self._drop, lambda cut: any(self._distinct([cut], seen))):
+                yield document, content_digest(document.text)
+            self.told["dedup"] = dedup.report()
+
+    def _distinct(self, documents: Iterable[Document], seen: SeenDigests) -> Iterator[tuple[Document, bytes]]:
+        for document in documents:
+            if not document.text.strip():
+                self._drop(document, "empty")
+            elif not seen.add(digest := content_digest(document.text)):
+                self._drop(document, "duplicate")
+            else:
+                yield document, digest
 
     def _judged(self) -> Iterator[Document]:
         """The documents that the rules leave, and what is left of them, personal data dealt with."""

@@ -61,8 +61,10 @@ def fingerprint(config: CurateConfig) -> str:
         parts.append([*stamp])
     if config.personal.active:
         parts.append([PERSONAL_VERSION, *(["ids of scores are those of the corpus"] if config.filter.active else [])])
-    for path in config.filter.files():
-        status = path.stat() if path.exists() else None  # the filter itself says what is missing
+    if stamp := config.dedup.stamp():
+        parts.append([*stamp])
+    for path in [*config.filter.files(), *config.dedup.files()]:
+        status = path.stat() if path.exists() else None  # who reads it says what is missing
         parts.append([ascii(str(path)), status and status.st_size, status and status.st_mtime_ns])
     return digest(parts)
 
