@@ -20,8 +20,8 @@ from bloomery.core.artifact import fsync, sha256_file
 from bloomery.corpus.streams import lines, read_blocks
 
 # A piece ends after so many bytes (before compression) or seconds, at the next place from which reading can go on.
-PIECE_BYTES = 16 * 1024 * 1024
-PIECE_SECONDS = 5.0
+_PIECE_BYTES = 16 * 1024 * 1024
+_PIECE_SECONDS = 5.0
 _UNLIMITED = 1 << 60
 _HASH_DIGITS = 16
 
@@ -45,12 +45,13 @@ class Place:
 
 class ReadingLog:
     """See the module. `place` is where the kept pieces end; `replay()` gives what is in them; then `add` what follows,
-    saying where one could go on (`settle`), and `close` it when the source has ended. `records` counts those kept."""
+    saying where one could go on (`settle`), and `close` it when the source has ended."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self._pieces: list[Path] = []
+        self.piece_bytes, self.piece_seconds = _PIECE_BYTES, _PIECE_SECONDS
         self.place, self.ended = Place(), False
         self._find()
         self._stream: Any = None
@@ -93,8 +94,8 @@ class ReadingLog:
         if self._stream is None and not ended:
             return
         stream = self._open()
-        late = time.monotonic() - self._began >= PIECE_SECONDS
-        if not (ended or late or self._bytes >= PIECE_BYTES):
+        late = time.monotonic() - self._began >= self.piece_seconds
+        if not (ended or late or self._bytes >= self.piece_bytes):
             return
         stream.write(json.dumps(["place", asdict(place), ended]).encode() + b"\n")
         stream.close()

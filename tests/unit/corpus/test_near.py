@@ -88,7 +88,24 @@ def test_pairs_are_found_as_often_as_the_curve_says_and_unlike_ones_never(tmp_pa
 
 
 def test_the_first_in_source_order_is_kept_and_told_with_its_cluster(tmp_path: Path):
-    base = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen".split()
+    base = [
+        "one",
+        "two",
+        "three",
+        "four",
+        "five",
+        "six",
+        "seven",
+        "eight",
+        "nine",
+        "ten",
+        "eleven",
+        "twelve",
+        "thirteen",
+        "fourteen",
+        "fifteen",
+        "sixteen",
+    ]
     first, second = " ".join(base), " ".join(base).upper() + "!"
     kept, dropped, report = run(tmp_path, ["alone here", first, "", second, "...", "short", "SHORT.", first + "?"])
     assert [d.text for d in kept] == ["alone here", first, "", "...", "short"]
