@@ -109,14 +109,15 @@ def _forget_outdated(run: Run, *, fresh: bool) -> None:
     if fresh:
         shutil.rmtree(run.scratch)
         run.scratch.mkdir()
-    mine = digest(dict(run.inputs.config))
+    mine = digest([dict(run.inputs.config), str(Path.cwd())])  # a source may be named from here
     for note in run.workspace.scratch.glob(f"{STAGE}-*/{_CONFIG_FILE}"):
         folder = note.parent
         lock = FileLock(folder.with_name(folder.name + ".lock"))
-        if folder == run.scratch or note.read_text() != mine or not lock.try_acquire():
+        if folder == run.scratch or not lock.try_acquire():
             continue
         try:
-            shutil.rmtree(folder)
+            if note.is_file() and note.read_text() == mine:
+                shutil.rmtree(folder)
         finally:
             lock.release()
     write_durably(run.scratch / _CONFIG_FILE, mine.encode())

@@ -34,6 +34,7 @@ from bloomery.corpus.span import Span
 # More blocks than this only cost Ray its bookkeeping; a block holds several spans then.
 _MOST_BLOCKS = 4096
 _BLOCK_BYTES = 32 * 1024 * 1024
+_STORE_BYTES = 512 * 1024 * 1024  # of the cluster on this machine: blocks on their way, a few for each processor
 _START_SECONDS = "300"  # Ray gives its own processes 30, which a busy machine does not keep
 Job = tuple[SourceFile, FilePlan, Span]
 
@@ -44,7 +45,7 @@ def ray_cluster(workers: int) -> Iterator[Any]:
     `workers` processors on this machine that ends with the block. MissingExtraError without the package."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anybody
     os.environ.setdefault("RAY_raylet_start_wait_time_s", _START_SECONDS)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _only_errors("ray"), _only_errors("ray.data"):
         warnings.filterwarnings("ignore", module=r"ray(\.|$)")  # of Ray about its own parts
         try:
             import ray
@@ -55,7 +56,9 @@ def ray_cluster(workers: int) -> Iterator[Any]:
         mine = not ray.is_initialized()
         if mine:
             address = os.environ.get("RAY_ADDRESS") or "local"
-            here: dict[str, Any] = {"num_cpus": workers, "include_dashboard": False} if address == "local" else {}
+            here: dict[str, Any] = {}
+            if address == "local":
+                here = {"num_cpus": workers, "include_dashboard": False, "object_store_memory": _STORE_BYTES}
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **here)
         try:
             yield ray
@@ -71,28 +74,44 @@ def ray_cluster(workers: int) -> Iterator[Any]:
 
 
 @contextmanager
-def _ordered(ray: Any) -> Iterator[None]:
-    """Data sets in their order, without Ray's own display; the caller's settings are put back."""
-    context = ray.data.DataContext.get_current()
-    before = context.execution_options, context.enable_progress_bars, context.target_max_block_size
-    level = logging.getLogger("ray.data").level
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
-    options = ray.data.ExecutionOptions()
-    options.preserve_order = True
-    context.execution_options, context.enable_progress_bars = options, False
-    context.target_max_block_size = _BLOCK_BYTES
+def _only_errors(name: str) -> Iterator[None]:
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(logging.ERROR)
     try:
         yield
     finally:
-        context.execution_options, context.enable_progress_bars, context.target_max_block_size = before
-        logging.getLogger("ray.data").setLevel(level)
+        logger.setLevel(before)
+
+
+@contextmanager
+def _ordered(ray: Any) -> Iterator[None]:
+    """Data sets in their order, without Ray's own display; the caller's settings are put back."""
+    context = ray.data.DataContext.get_current()
+    options = ray.data.ExecutionOptions()
+    options.preserve_order = True
+    ours = {
+        "execution_options": options,
+        "enable_progress_bars": False,
+        "print_on_execution_start": False,
+        "target_max_block_size": _BLOCK_BYTES,
+    }
+    before = {name: getattr(context, name) for name in ours}
+    for name, value in ours.items():
+        setattr(context, name, value)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(context, name, value)
 
 
 class RayReader:
     """As a ReaderPool, `batches(files, log)` gives the records of files, in order, after the config's stages."""
 
-    def __init__(self, config: CurateConfig, workers: int, *, tables: Path) -> None:
-        self.config, self.workers, self.tables = config, workers, tables
+    def __init__(self, config: CurateConfig, workers: int, *, tables: Path, stages: int = 0) -> None:
+        """`stages` is how many stages the config asks for, `tables` the folder of their tables."""
+        self.config, self.workers, self.tables, self.stages = config, workers, tables, stages
         self._settings = json.dumps(to_dict(config))
 
     def batches(self, files: Iterable[SourceFile], log: ReadingLog) -> Iterator[Batch]:
@@ -128,7 +147,7 @@ class RayReader:
         data = data.map_batches(
             read_spans, batch_size=1, batch_format="pyarrow", fn_kwargs={"settings": self._settings}
         )
-        for number in range(len(batch_stages(self.config, self.tables))):
+        for number in range(self.stages):
             how = {"number": number, "settings": self._settings, "tables": str(self.tables)}
             data = data.map_batches(one_stage, batch_size=None, batch_format="pyarrow", fn_kwargs=how)
         yield from data.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1)

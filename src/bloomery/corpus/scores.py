@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from bloomery.core.artifact import Artifact
 from bloomery.core.errors import ConfigError, DataError
-from bloomery.corpus.document import Document
+from bloomery.corpus.document import Document, readable
 from bloomery.corpus.judge import Verdict
 from bloomery.corpus.rule import Rule
 
@@ -39,7 +39,7 @@ def site_of(url: object) -> str:
         host = urlsplit(url).hostname if isinstance(url, str) else None
     except ValueError:
         return ""
-    return (host or "").removeprefix("www.")
+    return readable((host or "").removeprefix("www."))
 
 
 def excerpt_of(text: str, clean: Callable[[str], str] = str) -> str:
@@ -76,9 +76,11 @@ class ScoreColumns:
             "text_bytes": len(document.text.encode()),
             "characters": len(document.text),
             "original_characters": len(original.text),
-            "language_probability": language[1] if language else None,
+            "language_probability": float(language[1]) if language else None,
         }
-        row.update((name, verdict.scores[name]) for name in self.documents)
+        for name in self.documents:
+            score = verdict.scores[name]
+            row[name] = None if score is None else float(score)
         for name in self.takers:
             row[f"{name}.lines"], row[f"{name}.characters"] = verdict.taken[name]
         return row

@@ -34,7 +34,7 @@ from bloomery.corpus.streams import COMPRESSIONS, BrokenStream
 # Less than this is read, or read and held to rules, sooner than processes are started.
 _POOL_BYTES = 64 * 1024 * 1024
 _JUDGED_BYTES = 8 * 1024 * 1024
-_BATCH_RECORDS = 256
+_BATCH_RECORDS, _BATCH_CHARACTERS = 256, 256 * 1024
 
 
 def fingerprint(config: CurateConfig) -> str:
@@ -187,7 +187,9 @@ def read_batches(config: CurateConfig, *, workers: int = 0, scratch: Path | None
             if ray and log is not None and tables is not None:
                 from bloomery.corpus.ray_engine import RayReader
 
-                yield from RayReader(config, workers, tables=tables).batches(source_files(source), log)
+                yield from RayReader(config, workers, tables=tables, stages=len(stages)).batches(
+                    source_files(source), log
+                )
             else:
                 pool = stack.enter_context(ReaderPool(config, workers, tables=tables))
                 yield from pool.batches(source_files(source), log)
@@ -196,12 +198,15 @@ def read_batches(config: CurateConfig, *, workers: int = 0, scratch: Path | None
 def _read_here(source: str, config: CurateConfig) -> Iterator[Batch]:
     """The records of a source, read in this process."""
     batch: Batch = []
+    characters = 0
     problems = RecordedProblems(batch.append)
     for document in _documents_here(source, config, problems, batch):
         batch.append(Record.of(document))
-        if len(batch) >= _BATCH_RECORDS:
+        characters += len(document.text)
+        if len(batch) >= _BATCH_RECORDS or characters >= _BATCH_CHARACTERS:
             yield batch[:]
             batch.clear()
+            characters = 0
     yield batch[:]
 
 

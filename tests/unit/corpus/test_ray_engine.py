@@ -105,7 +105,7 @@ def test_what_one_engine_read_the_other_goes_on_from(folder: Path, tmp_path: Pat
 
     with ReaderPool(config, 1, tables=tmp_path) as pool:
         first, _ = some(pool, 70)
-    found, kept = some(RayReader(config, 2, tables=tmp_path), 1 << 30)
+    found, kept = some(RayReader(config, 2, tables=tmp_path, stages=0), 1 << 30)
     assert len(first) < len(expected) and kept > 0
     assert [_told(record) for record in found] == [_told(record) for record in expected]
 
