@@ -13,8 +13,9 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -243,8 +244,8 @@ class _Curation:
         if config.personal.active:
             tallies["personal"] = PersonalTally(config.personal)
         scratch = self.run.scratch / f"cut-{config.cut_characters}"
-        for batch in read_batches(config, workers=self.workers, scratch=scratch):
-            for record in batch:
+        with closing(read_batches(config, workers=self.workers, scratch=scratch)) as batches:
+            for record in chain.from_iterable(batches):
                 for tally in tallies.values():
                     tally.add(record)
                 if record.kind == "document":

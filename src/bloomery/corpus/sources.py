@@ -10,7 +10,7 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Generator, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -159,15 +159,18 @@ def read_sources(config: CurateConfig, problems: Problems, *, workers: int = 0) 
     taken apart in a process of their own. DataError for a file given by name that is binary or cannot be opened
     (elsewhere that is a problem), and for a worker that dies.
     """
-    for batch in read_batches(config, workers=workers):
-        for record in cut(batch, config.cut_characters) if config.cut_characters else batch:
-            if record.kind == "document":
-                yield record.document
-            else:
-                problems.tell(record)
+    with closing(read_batches(config, workers=workers)) as batches:
+        for batch in batches:
+            for record in cut(batch, config.cut_characters) if config.cut_characters else batch:
+                if record.kind == "document":
+                    yield record.document
+                else:
+                    problems.tell(record)
 
 
-def read_batches(config: CurateConfig, *, workers: int = 0, scratch: Path | None = None) -> Iterator[Batch]:
+def read_batches(
+    config: CurateConfig, *, workers: int = 0, scratch: Path | None = None
+) -> Generator[Batch, None, None]:
     """The records of every source, in order. With a folder for what is half done they go through the config's stages
     (`batch_stages`) where they are read, and what reading large sources and pages gives is kept there in a log: the
     next call with that folder goes on where this one was ended."""
