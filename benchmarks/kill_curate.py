@@ -5,8 +5,8 @@
 Sources are made: lines of JSON with near and exact copies, broken lines, pages in a WARC. They are held to c4's rules,
 scrubbed and deduplicated. A run is killed at an instant drawn from the time that the straight run took, and started
 again until it ends; then a new one begins, until there have been so many kills. Checked each time a run has ended: the
-bytes of the corpus, its multiset of documents, that scratch is empty, and that no process of it is left. Prints what was
-killed where (how many runs went on from kept pieces) and returns 1 at the first difference.
+bytes of the corpus, its multiset of documents, that scratch is empty, and that no process of it is left. Prints how
+many pieces each kill left to go on from, and returns 1 at the first difference.
 """
 
 from __future__ import annotations
@@ -38,8 +38,11 @@ sources._POOL_BYTES = sources._JUDGED_BYTES = 0   # as large sources are read
 reading_plan.LINE_BYTES = 300_000
 reading_log._PIECE_BYTES, reading_log._PIECE_SECONDS = 200_000, 0.5
 config = CurateConfig(
-    filter=FilterConfig(profile="c4-paper"), personal=PersonalConfig(email="mask"), dedup=DedupConfig(near=True),
-    decontaminate_words=8, engine=sys.argv[3],
+    filter=FilterConfig(profile="c4-paper", rules={"c4_language": "off"}),
+    personal=PersonalConfig(email="mask"),
+    dedup=DedupConfig(near=True),
+    decontaminate_words=8,
+    engine=sys.argv[3],
 )
 print("ready", flush=True)
 print(curate(sys.argv[1], config=config, workspace=sys.argv[2], workers=2).id, flush=True)

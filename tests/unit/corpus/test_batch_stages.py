@@ -26,7 +26,9 @@ def _records() -> list[Record]:
 
 def test_batches_of_any_size_give_the_same(tmp_path: Path):
     config = CurateConfig(
-        cut_characters=300, filter=FilterConfig(profile="c4-paper"), personal=PersonalConfig(all="mask")
+        cut_characters=900,
+        filter=FilterConfig(profile="c4-paper", rules={"c4_language": "off"}),
+        personal=PersonalConfig(all="mask"),
     )
     whole = through(_records(), batch_stages(config, tmp_path))
     stages = batch_stages(config, tmp_path)
