@@ -13,7 +13,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -92,7 +92,7 @@ def curate(
         return made
     from bloomery.energy import open_meter
 
-    with Run(workspace, inputs, meter=open_meter()) as run:
+    with Run(workspace, inputs, meter=open_meter()) as run, _engine(config, workers):
         _forget_outdated(run, fresh=fresh)
         try:
             return _Curation(run, config, workers).work()
@@ -122,6 +122,15 @@ def _forget_outdated(run: Run, *, fresh: bool) -> None:
         finally:
             lock.release()
     write_durably(run.scratch / _CONFIG_FILE, mine.encode())
+
+
+def _engine(config: CurateConfig, workers: int) -> AbstractContextManager[Any]:
+    """What has to run while documents are read and compared: one cluster for all of it."""
+    if config.engine == "local":
+        return nullcontext()
+    from bloomery.corpus.ray_engine import ray_cluster
+
+    return ray_cluster(workers or processors())
 
 
 def _ray_crew(workers: int) -> Crew:

@@ -35,7 +35,7 @@ from bloomery.corpus.span import Span
 _MOST_BLOCKS = 4096
 _BLOCK_BYTES = 32 * 1024 * 1024
 _STORE_BYTES = 512 * 1024 * 1024  # of the cluster on this machine: blocks on their way, a few for each processor
-_START_SECONDS = "300"  # Ray gives its own processes 30, which a busy machine does not keep
+_STARTS = 3  # Ray gives its own processes 30 seconds to start, which a busy machine does not keep at first
 Job = tuple[SourceFile, FilePlan, Span]
 
 
@@ -44,7 +44,6 @@ def ray_cluster(workers: int) -> Iterator[Any]:
     """The module ray, connected: to what the caller has connected to, or the cluster of RAY_ADDRESS, or else to one of
     `workers` processors on this machine that ends with the block. MissingExtraError without the package."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anybody
-    os.environ.setdefault("RAY_raylet_start_wait_time_s", _START_SECONDS)
     with warnings.catch_warnings(), _only_errors("ray"), _only_errors("ray.data"):
         warnings.filterwarnings("ignore", module=r"ray(\.|$)")  # of Ray about its own parts
         try:
@@ -55,11 +54,7 @@ def ray_cluster(workers: int) -> Iterator[Any]:
             raise MissingExtraError("ray", "ray", "the engine ray") from None
         mine = not ray.is_initialized()
         if mine:
-            address = os.environ.get("RAY_ADDRESS") or "local"
-            here: dict[str, Any] = {}
-            if address == "local":
-                here = {"num_cpus": workers, "include_dashboard": False, "object_store_memory": _STORE_BYTES}
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **here)
+            _connect(ray, workers)
         try:
             yield ray
         except RayError as error:
@@ -71,6 +66,24 @@ def ray_cluster(workers: int) -> Iterator[Any]:
         finally:
             if mine:
                 ray.shutdown()
+
+
+def _connect(ray: Any, workers: int) -> None:
+    address = os.environ.get("RAY_ADDRESS") or "local"
+    here: dict[str, Any] = {}
+    if address == "local":
+        here = {"num_cpus": workers, "include_dashboard": False, "object_store_memory": _STORE_BYTES}
+    for attempt in range(1, _STARTS + 1):
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **here)
+            return
+        except Exception as error:  # of no kind of its own when a process did not start in time
+            ray.shutdown()
+            if attempt == _STARTS or address != "local":
+                hint = "is this machine too busy for it? --engine local makes the same corpus"
+                hint = hint if address == "local" else "RAY_ADDRESS names the cluster; --engine local needs none"
+                said = str(error).strip().split("\n")[0]
+                raise DataError(f"cannot reach Ray at {address}: {said}"[:400], hint=hint) from error
 
 
 @contextmanager
