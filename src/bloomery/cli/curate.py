@@ -23,10 +23,7 @@ def curate(
     workers: Annotated[
         int, Parameter(help="Processes that read [default: one for each processor]; the corpus is the same.")
     ] = 0,
-    engine: Annotated[
-        Literal["local", "ray"] | None,
-        Parameter(help="Where that is: processes of this machine, or Ray Data [default: the recipe's, else local]."),
-    ] = None,
+    engine: Annotated[Literal["local", "ray"] | None, Parameter(help="Local processes, or Ray Data.")] = None,
     profile: Annotated[
         str,
         Parameter(help="Rules to hold documents to: c4-tfds, c4-paper, gopher, fineweb, mc4, code, bio or webtext."),
