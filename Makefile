@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 NATIVE := $(wildcard src/bloomery/models/native/*.h src/bloomery/models/native/*.cpp)
 CLIENTS := $(VENV)/.clients
-EXPERIMENTS := sequence_bottleneck translation_bottleneck blanks code_bugs pictures heads
+EXPERIMENTS := sequence_bottleneck translation_bottleneck blanks code_bugs pictures heads quality_vs_quantity
 
 .PHONY: demo test test-unit test-whole check format bench kills experiments results clean clients
 .DEFAULT_GOAL := test
@@ -52,8 +52,9 @@ format: $(INSTALLED)
 bench: $(INSTALLED)  ## performance against named peers; slow
 	for bench in benchmarks/bench_*.py; do $(BIN)/python $$bench || exit 1; done
 
-kills: $(INSTALLED)  ## fifty SIGKILLs at random instants, each resumed: bit-equal end
+kills: $(INSTALLED)  ## fifty SIGKILLs at random instants, each resumed: bit-equal end, of training and of curation
 	BLOOMERY_KILLS=50 $(BIN)/python -m pytest -s tests/integration/test_kill.py
+	$(BIN)/python benchmarks/kill_curate.py
 
 experiments: $(INSTALLED)  ## what docs/results.md says, measured again; hours
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e ".[experiments]"

@@ -171,7 +171,7 @@ class Fuzz:
         kind = format_of(path)
         self.counts["cases"] += 1
         if extracted(kind):
-            documents = self.pool.read([SourceFile(path, named=False)], problems, lambda *_: None)
+            documents = self.pool.read([SourceFile(path, named=False)], problems)
         else:
             documents = read_file(path, self.config, problems)
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -24,6 +24,7 @@ def curate(
     workers: Annotated[
         int, Parameter(help="Processes that read [default: one for each processor]; the corpus is the same.")
     ] = 0,
+    engine: Annotated[Literal["local", "ray"] | None, Parameter(help="Local processes, or Ray Data.")] = None,
     profile: Annotated[
         str,
         Parameter(help="Rules to hold documents to: c4-tfds, c4-paper, gopher, fineweb, mc4, code, bio or webtext."),
@@ -63,7 +64,7 @@ def curate(
 
     if what_if:
         return show_what_if(what_if, set_, tokenizer, common)
-    settings = read_recipe(recipe, set_)
+    settings = read_recipe(recipe, set_ + ([f"curate.engine={engine}"] if engine else []))
     if fit_classifier:
         return quality.fit(sources, fit_classifier, settings, common)
     if pictures:

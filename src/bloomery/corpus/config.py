@@ -54,6 +54,9 @@ class CurateConfig:
     """How text is taken out of HTML: resiliparse (fast) or trafilatura (quality, ten times slower). PDF is pdfium's."""
     extract_seconds: int = 20
     """Processor seconds that one page may take before it is left out."""
+    engine: Literal["local", "ray"] = "local"
+    """Where sources are read and documents held to rules: in processes of this machine, or on Ray Data (a cluster that
+    RAY_ADDRESS names, else one on this machine; it must see the same files). The corpus is the same."""
     strict: bool = False
     """Stop at the first problem in a source instead of counting it."""
     filter: FilterConfig = field(default_factory=FilterConfig)
@@ -93,6 +96,7 @@ def plain_config(config: CurateConfig) -> dict[str, Any]:
     """The config as JSON data, without the tables that ask for nothing: a corpus made before there were any keeps its
     key and its id."""
     data = to_dict(config)
+    del data["engine"]  # the result does not depend on it
     for name in ("filter", "personal", "dedup"):
         if not getattr(config, name).active:
             del data[name]

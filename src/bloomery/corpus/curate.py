@@ -9,16 +9,20 @@ Everything streams: what must wait for the held-out documents waits on disk. Thi
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from bloomery.core.artifact import Artifact
+from bloomery.core.artifact import Artifact, write_durably
+from bloomery.core.config import digest
 from bloomery.core.errors import ConfigError, DataError
+from bloomery.core.locks import FileLock
 from bloomery.core.run import Run
 from bloomery.core.stage import StageInputs, reusable
 from bloomery.core.workspace import Workspace, as_workspace
@@ -27,15 +31,17 @@ from bloomery.corpus.decontaminate import HeldOutRuns, RunHasher, overlaps
 from bloomery.corpus.dedup import SeenDigests
 from bloomery.corpus.deduplication import Deduplication
 from bloomery.corpus.document import Document, content_digest
-from bloomery.corpus.filter import Filter
-from bloomery.corpus.personal import Scrubber
+from bloomery.corpus.filter import FilterTally
+from bloomery.corpus.near_crew import Crew
+from bloomery.corpus.personal import PersonalTally
 from bloomery.corpus.problems import Problems
 from bloomery.corpus.shards import DROPPED_FILE, LineWriter, SplitWriter, read_folder
-from bloomery.corpus.sources import fingerprint, processors, read_sources
+from bloomery.corpus.sources import fingerprint, processors, read_batches
 from bloomery.corpus.split import SPLITS, hash_split, own_split, position_split, train_characters
 
 STAGE = "curate"
 REPORT_FILE = "report.json"
+_CONFIG_FILE = "config.digest"
 _VERSION = 3  # 2: duplicates and splits by content_digest; 3: a few long documents are cut
 _PROGRESS_SECONDS = 0.25
 _STAGED_SHARD_BYTES = 256 * 1024 * 1024
@@ -86,7 +92,8 @@ def curate(
         return made
     from bloomery.energy import open_meter
 
-    with Run(workspace, inputs, meter=open_meter()) as run:
+    with Run(workspace, inputs, meter=open_meter()) as run, _engine(config, workers):
+        _forget_outdated(run, fresh=fresh)
         try:
             return _Curation(run, config, workers).work()
         except _TooFewDocuments as few:
@@ -95,6 +102,41 @@ def curate(
                 " characters, so that there is something to train, validate and test on (cut_characters sets the size)"
             )
             return _Curation(run, replace(config, cut_characters=few.cut_characters), workers).work()
+
+
+def _forget_outdated(run: Run, *, fresh: bool) -> None:
+    """Remove what ended attempts at this config have read of sources that have changed since: it is of no use to
+    anybody; with `fresh` also what was read of these."""
+    if fresh:
+        shutil.rmtree(run.scratch)
+        run.scratch.mkdir()
+    mine = digest([dict(run.inputs.config), str(Path.cwd())])  # a source may be named from here
+    for note in run.workspace.scratch.glob(f"{STAGE}-*/{_CONFIG_FILE}"):
+        folder = note.parent
+        lock = FileLock(folder.with_name(folder.name + ".lock"))
+        if folder == run.scratch or not lock.try_acquire():
+            continue
+        try:
+            if note.is_file() and note.read_text() == mine:
+                shutil.rmtree(folder)
+        finally:
+            lock.release()
+    write_durably(run.scratch / _CONFIG_FILE, mine.encode())
+
+
+def _engine(config: CurateConfig, workers: int) -> AbstractContextManager[Any]:
+    """What has to run while documents are read and compared: one cluster for all of it."""
+    if config.engine == "local":
+        return nullcontext()
+    from bloomery.corpus.ray_engine import ray_cluster
+
+    return ray_cluster(workers or processors())
+
+
+def _ray_crew(workers: int) -> Crew:
+    from bloomery.corpus.ray_crew import RayCrew
+
+    return RayCrew(workers)
 
 
 class _TooFewDocuments(Exception):
@@ -164,7 +206,7 @@ class _Curation:
                 name: stack.enter_context(SplitWriter(self.staged, name, shard_bytes=_STAGED_SHARD_BYTES, level=1))
                 for name in ("train", "validation", "all")
             }
-            documents = self._shown(self._judged(read_sources(config, self.problems, workers=self.workers)))
+            documents = self._shown(self._judged())
             for document, digest in self._deduplicated(documents, seen):
                 if config.split == "position":
                     self.characters += len(document.text)
@@ -185,7 +227,8 @@ class _Curation:
             yield from self._distinct(documents, seen)
             return
         workers = self.workers or processors()
-        with Deduplication(config, folder=self.folder, scratch=self.run.scratch, workers=workers) as dedup:
+        crew = _ray_crew(workers) if self.config.engine == "ray" else None
+        with Deduplication(config, folder=self.folder, scratch=self.run.scratch, workers=workers, crew=crew) as dedup:
             distinct = (document for document, _ in self._distinct(documents, seen))
             # Of a text that was cut, what is left may be blank, or what another document is.
             for document in dedup.kept(distinct, self._drop, lambda cut: any(self._distinct([cut], seen))):
@@ -201,23 +244,28 @@ class _Curation:
             else:
                 yield document, digest
 
-    def _judged(self, documents: Iterable[Document]) -> Iterator[Document]:
+    def _judged(self) -> Iterator[Document]:
         """The documents that the rules leave, and what is left of them, personal data dealt with."""
         config = self.config
-        judge = None
-        scrubber = Scrubber(config.personal) if config.personal.active else None
+        tallies: dict[str, FilterTally | PersonalTally] = {}
         if config.filter.active:
-            clean = scrubber.clean if scrubber else str
-            judge = Filter(config.filter, folder=self.folder, scratch=self.run.scratch, clean=clean)
-            documents = judge.kept(documents, self._drop)
-        if scrubber:
-            documents = scrubber.scrubbed(documents, self._drop)
-        yield from documents
-        if judge:
-            judge.close()
-            self.told["filter"] = judge.report()
-        if scrubber:
-            self.told["personal"] = scrubber.report()
+            tallies["filter"] = FilterTally(config.filter, self.folder)
+        if config.personal.active:
+            tallies["personal"] = PersonalTally(config.personal)
+        scratch = self.run.scratch / f"cut-{config.cut_characters}"
+        with closing(read_batches(config, workers=self.workers, scratch=scratch)) as batches:
+            for record in chain.from_iterable(batches):
+                for tally in tallies.values():
+                    tally.add(record)
+                if record.kind == "document":
+                    yield record.document
+                elif record.kind == "taken":
+                    self._drop(record.document, record.reason, record.detail, record.more)
+                else:
+                    self.problems.tell(record)
+        for name, tally in tallies.items():
+            tally.close()
+            self.told[name] = tally.report()
 
     def _check_that_it_can_be_divided(self) -> None:
         if self.config.split == "position" or self.config.cut_characters or self.kept >= _FEW_DOCUMENTS:

@@ -1,13 +1,13 @@
 """Filter: holds documents to a profile's rules on their way into a corpus, and keeps the scores.
 
-Each document goes through alone, so that memory does not grow with the corpus. This module does not know what the rules
-measure, nor how a corpus is divided.
+`Filter` judges one record alone, wherever that is done; `FilterTally` keeps the scores of all of them, in their order.
+This module does not know what the rules measure, nor how a corpus is divided.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,55 +18,47 @@ from bloomery.corpus.filter_config import FilterConfig
 from bloomery.corpus.judge import Judge, Verdict
 from bloomery.corpus.language import LanguageIdentifier
 from bloomery.corpus.lists import BadWords, ScoreTable, documents_with_scores, links_with_scores, normal_url
-from bloomery.corpus.scores import ScoreWriter
-
-Drop = Callable[[Document, str, str, Mapping[str, Any]], None]
+from bloomery.corpus.record import Record
+from bloomery.corpus.scores import ScoreColumns, ScoreWriter, excerpt_of
 
 
 class Filter:
-    """`kept(documents, drop)` gives those that pass; `drop(document, reason, detail, more)` is told of the others."""
+    """`judged(record)` is the record with its scores, and taken out if a rule says so."""
 
-    def __init__(self, config: FilterConfig, *, folder: Path, scratch: Path, clean: Callable[[str], str] = str) -> None:
+    def __init__(self, config: FilterConfig, *, tables: Path, clean: Callable[[str], str] = str) -> None:
+        """`tables` is a folder for tables of links and scores, read there if an earlier filter has put them there;
+        `clean` takes personal data out of the excerpts."""
         self.config = config
-        self._rules = config.applied()
-        self._judge = Judge(self._rules)
+        rules = config.applied()
+        self._judge = Judge(rules)
         self._identifier = LanguageIdentifier() if config.identifies else None
         if self._identifier:
             self._identifier.check(config.languages)
         self._bad_words = BadWords(config.bad_words) if config.bad_words else None
-        self._links = links_with_scores(config.links, scratch) if config.links else None
-        self._scores: ScoreTable | None = documents_with_scores(config.scores, scratch) if config.scores else None
+        self._links = links_with_scores(config.links, tables) if config.links else None
+        self._scores: ScoreTable | None = documents_with_scores(config.scores, tables) if config.scores else None
         self._classifier = QualityClassifier.load(config.classifier) if config.classifier else None
-        self._writer = ScoreWriter(folder, self._rules, clean=clean)
-        self.dropped: Counter[str] = Counter()
-        self._taken: dict[str, list[int]] = {rule.name: [0, 0] for rule in self._rules if rule.drops == "line"}
+        self._columns = ScoreColumns(rules)
+        self._clean = clean
 
-    def kept(self, documents: Iterable[Document], drop: Drop) -> Iterator[Document]:
-        """The documents that pass, with what the rules on lines left of them; blank ones pass unmeasured."""
-        for document in documents:
-            if not document.text.strip():
-                yield document
-                continue
-            language = self._language(document)
-            verdict = self._judge.judge(
-                document.text, given=self._given(document, language), bad_words=self._bad(language)
-            )
-            after = self._after(document, verdict, language)
-            url = str(document.metadata.get(self.config.url_field) or "")
-            shown = document if verdict.rule else after
-            self._writer.write(
-                replace(after, id=shown.id), verdict, language=_best(language), original=document, url=url
-            )
-            if verdict.rule is None:
-                for name, (lines, characters) in verdict.taken.items():
-                    self._taken[name][0] += lines
-                    self._taken[name][1] += characters
-                yield after
-                continue
-            rule = verdict.rule
-            self.dropped[rule.name] += 1
-            said = f"{verdict.score:.6g}, should be {rule.keep} {rule.threshold:g}"
-            drop(document, rule.name, said, {"score": verdict.score, "threshold": rule.threshold})
+    def judged(self, record: Record) -> Record:
+        """A document with what the rules on lines left of it, or taken out; blank ones pass unmeasured."""
+        if record.kind != "document" or not record.text.strip():
+            return record
+        document = record.document
+        language = self._language(document)
+        verdict = self._judge.judge(document.text, given=self._given(document, language), bad_words=self._bad(language))
+        after = self._after(document, verdict, language)
+        url = str(document.metadata.get(self.config.url_field) or "")
+        excerpt = excerpt_of(document.text, self._clean)
+        best = _best(language)
+        record.scores = self._columns.row(after, verdict, language=best, original=document, url=url, excerpt=excerpt)
+        record.lines = self._columns.lines(verdict)
+        if verdict.rule is None:
+            return record.put(after)
+        rule, record.scores["id"] = verdict.rule, document.id
+        said = f"{verdict.score:.6g}, should be {rule.keep} {rule.threshold:g}"
+        return record.take(rule.name, said, {"score": verdict.score, "threshold": rule.threshold})
 
     def _language(self, document: Document) -> dict[str, float]:
         return self._identifier.probabilities(document.text) if self._identifier else {}
@@ -99,13 +91,37 @@ class Filter:
             return replace(document, metadata=metadata)
         return Document.of(verdict.text, document.source, metadata)
 
+
+class FilterTally:
+    """Keeps what a filter found of each record, in the order of the corpus, and counts it. Close it at the end."""
+
+    def __init__(self, config: FilterConfig, folder: Path) -> None:
+        self.config = config
+        self._rules = config.applied()
+        self._writer = ScoreWriter(folder, self._rules)
+        self._dropped: Counter[str] = Counter()
+        self._taken: dict[str, list[int]] = {rule.name: [0, 0] for rule in self._rules if rule.drops == "line"}
+
+    def add(self, record: Record) -> None:
+        """A record that a filter has judged, or one that it did not measure."""
+        scores = record.scores
+        if scores is None:
+            return
+        self._writer.add(scores, record.lines)
+        if scores["rule"]:
+            self._dropped[scores["rule"]] += 1
+            return
+        for name, taken in self._taken.items():
+            taken[0] += scores[f"{name}.lines"]
+            taken[1] += scores[f"{name}.characters"]
+
     def report(self) -> dict[str, Any]:
         """What `report.json` says: each rule with its threshold, what it dropped and what it took."""
         rules = []
         for rule in self._rules:
             said: dict[str, Any] = {"rule": rule.name, "keeps": f"{rule.keep} {rule.threshold:g}", "is": rule.source}
             if rule.drops == "document":
-                said["documents_dropped"] = self.dropped[rule.name]
+                said["documents_dropped"] = self._dropped[rule.name]
             else:
                 said["lines_taken"], said["characters_taken"] = self._taken[rule.name]
             rules.append(said)
@@ -114,9 +130,6 @@ class Filter:
     def close(self) -> None:
         """Write the last scores."""
         self._writer.close()
-        for table in (self._links, self._scores):
-            if table:
-                table.close()
 
 
 def _best(language: Mapping[str, float]) -> tuple[str, float] | None:

@@ -9,12 +9,14 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
 import re
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from bloomery.core.artifact import fsync
 from bloomery.core.errors import ConfigError, DataError
 
 _BATCH_ROWS = 10_000
@@ -59,17 +61,38 @@ def normal_url(url: str) -> str:
 
 
 class ScoreTable:
-    """Numbers by key, on disk; of a key that occurs more than once the highest."""
+    """Numbers by key, on disk; of a key that occurs more than once the highest.
+
+    A file that is there is read, so that several processes can share what one has made; `rows` is what makes it.
+    """
 
     def __init__(self, path: Path, rows: Iterator[tuple[str, float]]) -> None:
-        path.unlink(missing_ok=True)
-        self._connection = sqlite3.connect(path, isolation_level=None)
-        for pragma in ("journal_mode=OFF", "synchronous=OFF", "cache_size=-32768", "locking_mode=EXCLUSIVE"):
-            self._connection.execute(f"PRAGMA {pragma}")
-        self._connection.execute("CREATE TABLE scores (key TEXT PRIMARY KEY, score REAL) WITHOUT ROWID")
-        self._connection.execute("BEGIN")
-        statement = "INSERT INTO scores VALUES (?, ?) ON CONFLICT DO UPDATE SET score = max(score, excluded.score)"
-        self._connection.executemany(statement, rows)
+        if not path.exists():
+            self._make(path, rows)
+        self._connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)
+        self._connection.execute("PRAGMA cache_size=-32768")
+
+    @staticmethod
+    def _make(path: Path, rows: Iterator[tuple[str, float]]) -> None:
+        """Beside its place and renamed into it: what is there is whole."""
+        half = path.with_name(f"{path.name}.{os.getpid()}")
+        half.unlink(missing_ok=True)
+        connection = sqlite3.connect(half, isolation_level=None)
+        try:
+            for pragma in ("journal_mode=OFF", "synchronous=OFF", "cache_size=-32768", "locking_mode=EXCLUSIVE"):
+                connection.execute(f"PRAGMA {pragma}")
+            connection.execute("CREATE TABLE scores (key TEXT PRIMARY KEY, score REAL) WITHOUT ROWID")
+            connection.execute("BEGIN")
+            statement = "INSERT INTO scores VALUES (?, ?) ON CONFLICT DO UPDATE SET score = max(score, excluded.score)"
+            connection.executemany(statement, rows)
+            connection.execute("COMMIT")
+        except BaseException:
+            connection.close()
+            half.unlink(missing_ok=True)
+            raise
+        connection.close()
+        fsync(half)
+        half.replace(path)
 
     def get(self, key: str) -> float | None:
         """The number of a key, None without one."""
@@ -80,14 +103,17 @@ class ScoreTable:
         self._connection.close()
 
 
-def links_with_scores(path: str, scratch: Path) -> ScoreTable:
-    """A table of links with scores (columns url and score) of CSV, TSV, JSONL or Parquet, by `normal_url`."""
-    return ScoreTable(scratch / "links.sqlite", _rows(path, _URL_COLUMNS, normal_url))
+def links_with_scores(path: str, folder: Path) -> ScoreTable:
+    """A table of links with scores (columns url and score) of CSV, TSV, JSONL or Parquet, by `normal_url`.
+
+    It lies in `folder`, and is what lies there already.
+    """
+    return ScoreTable(folder / "links.sqlite", _rows(path, _URL_COLUMNS, normal_url))
 
 
-def documents_with_scores(path: str, scratch: Path) -> ScoreTable:
+def documents_with_scores(path: str, folder: Path) -> ScoreTable:
     """A table of documents with scores (columns id and score), as a model above this floor may have written it."""
-    return ScoreTable(scratch / "scores.sqlite", _rows(path, _ID_COLUMNS, str))
+    return ScoreTable(folder / "scores.sqlite", _rows(path, _ID_COLUMNS, str))
 
 
 def _rows(path: str, keys: tuple[str, ...], key_of: Callable[[str], str]) -> Iterator[tuple[str, float]]:

@@ -6,8 +6,9 @@ Rules on lines take lines away as they go; rules after them see what is left. Th
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -24,14 +25,16 @@ _BETWEEN_LINES = re.compile(r"\n+")
 class Text:
     """A text in words and lines."""
 
-    def __init__(self, text: str, vocabulary: Vocabulary, numbers: NDArray[np.int64] | None = None) -> None:
-        self.text, self.vocabulary = text, vocabulary
-        if numbers is not None:
-            self.numbers = numbers
+    def __init__(
+        self, text: str, vocabulary: Vocabulary, numbers: Callable[[], NDArray[np.int64]] | None = None
+    ) -> None:
+        self.text, self.vocabulary, self._numbers = text, vocabulary, numbers
 
     @cached_property
     def numbers(self) -> NDArray[np.int64]:
         """(words,) the vocabulary's numbers of the words."""
+        if self._numbers is not None:
+            return self._numbers()
         return np.array(self.vocabulary.numbers_of(self.text), np.int64)
 
     @cached_property
@@ -101,20 +104,22 @@ class Lines:
         return [line.split() for line in self.raw]
 
     @cached_property
-    def words(self) -> list[list[int]]:
-        """Of each line the vocabulary's numbers of its words."""
-        numbers_of = self._vocabulary.numbers_of_chunks
-        return [
-            numbers_of(words if line is raw else line.split())
+    def words(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The vocabulary's numbers of the words of all lines, and of each line how many it has."""
+        chunks_of = [
+            words if line is raw else line.split()
             for line, raw, words in zip(self.lines, self.raw, self.raw_words, strict=True)
         ]
+        groups = self._vocabulary.groups_of(list(chain.from_iterable(chunks_of)))
+        ends = np.cumsum([0, *map(len, groups)])  # words before each chunk
+        chunks = np.cumsum([0, *map(len, chunks_of)])  # chunks before each line
+        return np.array(list(chain.from_iterable(groups)), np.int64), np.diff(ends[chunks])
 
     @cached_property
     def sentences(self) -> NDArray[np.int64]:
         """(lines,) how many sentences each line has: one more than the places where, after a mark that ends sentences
         and marks behind it, a word follows."""
-        counts = np.array([len(line) for line in self.words], np.int64)
-        numbers = np.fromiter((n for line in self.words for n in line), np.int64, int(counts.sum()))
+        numbers, counts = self.words
         ends = self._vocabulary.column("ends")[numbers]
         plain = np.flatnonzero(~(ends | self._vocabulary.column("marks")[numbers]))
         line_of = np.repeat(np.arange(len(counts)), counts)
@@ -128,10 +133,15 @@ class Lines:
         """What is left, as C4 writes it."""
         return "\n".join(line for line, alive in zip(self.lines, self.alive.tolist(), strict=True) if alive).strip()
 
-    def left_numbers(self) -> NDArray[np.int64]:
-        """The words of `text()`."""
-        kept = [n for line, alive in zip(self.words, self.alive.tolist(), strict=True) if alive for n in line]
-        return np.array(kept, np.int64)
+    def left_numbers(self) -> Callable[[], NDArray[np.int64]]:
+        """The words of `text()` as it is now, when they are asked for."""
+        alive = self.alive.copy()
+
+        def numbers() -> NDArray[np.int64]:
+            words, counts = self.words
+            return words[np.repeat(alive, counts)]
+
+        return numbers
 
 
 class MeasuredDocument:

@@ -11,7 +11,7 @@ import re
 from bisect import bisect
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from bloomery.corpus.credentials import credentials
@@ -19,8 +19,7 @@ from bloomery.corpus.document import Document
 from bloomery.corpus.identifiers import IBAN_LENGTHS, NATIONAL, card, digits_of, iban
 from bloomery.corpus.personal_config import PersonalConfig
 from bloomery.corpus.pseudonyms import Pseudonyms
-
-Drop = Callable[[Document, str, str, Mapping[str, Any]], None]
+from bloomery.corpus.record import Record
 
 _EMAIL = re.compile(
     r"(?<![^\W_])(?<![%'])[^\W_](?:[\w%+'-]|\.(?!\.)){0,63}@(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.){1,8}"
@@ -203,27 +202,25 @@ class Scrubber:
     def __init__(self, config: PersonalConfig) -> None:
         self._actions = config.actions
         self._pseudonyms = Pseudonyms(config.seed)
-        self.found: Counter[str] = Counter()
 
-    def scrubbed(self, documents: Iterable[Document], drop: Drop) -> Iterator[Document]:
-        """The documents without it; `drop(document, reason, detail, more)` is told of those taken out."""
-        for document in documents:
-            found = find_personal(document.text, self._actions)
-            known = self._cleaned(document.metadata)
-            if known != document.metadata:
-                document = replace(document, metadata=known)
-            if not found:
-                yield document
-                continue
-            self.found.update(one.kind for one in found)
-            dropping = Counter(one.what for one in found if self._actions[one.kind] == "drop")
-            if dropping:
-                said = ", ".join(f"{count} {what}" for what, count in sorted(dropping.items()))
-                drop(document, "personal_data", said, {"score": dropping.total(), "threshold": 0})
-                continue
-            counts = dict(sorted(Counter(one.kind for one in found).items()))
-            metadata = {**document.metadata, "personal_data": counts}
-            yield Document.of(self.replaced(document.text, found), document.source, metadata)
+    def scrubbed(self, record: Record) -> Record:
+        """A document without it, or taken out; what was found is counted in the record."""
+        if record.kind != "document":
+            return record
+        found = find_personal(record.text, self._actions)
+        record.metadata = self._cleaned(record.metadata)
+        if not found:
+            return record
+        record.found = dict(sorted(Counter(one.kind for one in found).items()))
+        dropping = Counter(one.what for one in found if self._actions[one.kind] == "drop")
+        if dropping:
+            said = ", ".join(f"{count} {what}" for what, count in sorted(dropping.items()))
+            return record.take("personal_data", said, {"score": dropping.total(), "threshold": 0})
+        metadata = {**record.metadata, "personal_data": record.found}
+        record.put(Document.of(self.replaced(record.text, found), record.source, metadata))
+        if record.scores is not None:  # the row of the document that the corpus holds
+            record.scores["id"] = record.id
+        return record
 
     def clean(self, text: str) -> str:
         """The text without personal data, whatever is done with its document."""
@@ -249,6 +246,21 @@ class Scrubber:
             at = one.end
         return "".join([*parts, text[at:]])
 
+
+class PersonalTally:
+    """Counts what was found in the records of a corpus."""
+
+    def __init__(self, config: PersonalConfig) -> None:
+        self._actions = config.actions
+        self._found: Counter[str] = Counter()
+
+    def add(self, record: Record) -> None:
+        """Any record."""
+        self._found.update(record.found or {})
+
+    def close(self) -> None:
+        """There is nothing to write."""
+
     def report(self) -> dict[str, Any]:
         """What `report.json` says: values by kind, and what was done with them."""
-        return {kind: {"action": does, "found": self.found[kind]} for kind, does in self._actions.items()}
+        return {kind: {"action": does, "found": self._found[kind]} for kind, does in self._actions.items()}

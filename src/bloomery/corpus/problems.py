@@ -12,6 +12,7 @@ from typing import Any
 
 from bloomery.core.errors import DataError
 from bloomery.corpus.document import readable
+from bloomery.corpus.record import Record
 
 LISTED = 100
 
@@ -46,6 +47,18 @@ class Problems:
         self.add(reason, where, detail)
         self.drop(reason, where, detail)
 
+    def tell(self, record: Record) -> None:
+        """What a record that is no document says. DataError for a broken file that the user named."""
+        if record.kind == "problem":
+            self.add(record.reason, record.source, record.detail)
+        elif record.kind == "refused":
+            self.drop(record.reason, record.source, record.detail)
+        elif record.kind == "broken":
+            if (record.more or {}).get("named"):
+                hint = "give text, Markdown, JSONL or Parquet" if record.reason == "binary" else "check the file"
+                raise DataError(f"{record.source} is {record.reason}: {record.detail}", hint=hint)
+            self.add(record.reason, record.source, record.detail)
+
     @property
     def total(self) -> int:
         return self.counts.total()
@@ -57,3 +70,17 @@ class Problems:
         problem = self.listed[0]
         said = f"{problem['where']}: {problem['reason'].replace('_', ' ')}"
         return f"{said} ({problem['detail']})" if problem["detail"] else said
+
+
+class RecordedProblems(Problems):
+    """Problems as records, for whoever counts them."""
+
+    def __init__(self, put: Callable[[Record], None]) -> None:
+        super().__init__()
+        self._put = put
+
+    def add(self, reason: str, where: str, detail: str = "") -> None:
+        self._put(Record("problem", source=where, reason=reason, detail=detail[:1000]))
+
+    def drop(self, reason: str, where: str, detail: str = "") -> None:
+        self._put(Record("refused", source=where, reason=reason, detail=detail[:1000]))

@@ -9,13 +9,16 @@ formats, only how their files divide (`reading_plan`).
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from itertools import starmap
+from pathlib import Path
 from typing import Any
 
 from bloomery.core.config import to_dict
@@ -24,10 +27,11 @@ from bloomery.corpus.config import CurateConfig
 from bloomery.corpus.document import Document
 from bloomery.corpus.problems import Problems
 from bloomery.corpus.reader_process import ReaderProcess
-from bloomery.corpus.reading_plan import FilePlan
+from bloomery.corpus.reading_log import Place, ReadingLog
+from bloomery.corpus.reading_plan import FilePlan, spans_of
+from bloomery.corpus.record import Record
 from bloomery.corpus.source_file import SourceFile
 from bloomery.corpus.span import Span
-from bloomery.corpus.streams import BrokenStream
 
 # Spans that are read ahead of the one whose documents are wanted, for each worker, and bytes that they may hold.
 _AHEAD_SPANS = 2
@@ -35,7 +39,6 @@ _AHEAD_BYTES = 128 * 1024 * 1024
 # Seconds of the clock after which it is looked whether a page still uses the processor, whose time is limited apart.
 _PATIENCE = 120.0
 _READ_BYTES = 1024 * 1024
-BrokenFile = Callable[[SourceFile, BrokenStream], None]
 
 
 @dataclass(eq=False)
@@ -46,17 +49,26 @@ class _Job:
     plan: FilePlan
     span: Span
     process: ReaderProcess | None = None
-    frames: deque[tuple[list[Any], int]] = field(default_factory=deque)
+    frames: deque[bytes] = field(default_factory=deque)
     began: bool = False
     begin: int | None = None
     page: tuple[str, int] | None = None  # being taken apart: where, and its number in the span
+    paged: bool = False
     page_since: float = 0.0
     page_cpu: float = 0.0
     died_at: int = -1
     resume: int = 0
     refused: list[str] | None = None
+    skip: int = 0  # items that were had before
+    again: bool = False  # what comes before the page at which to resume was had before
     failure: BloomeryError | None = None
     finished: bool = False
+
+    def go_on(self, place: Place) -> None:
+        """So much of it was told before this process began."""
+        if place.at is not None:
+            self.span, self.skip, self.begin = Span(**place.at), place.items, place.expected
+            self.resume, self.again = place.page or 0, place.page is not None
 
     @property
     def place(self) -> str:
@@ -66,9 +78,10 @@ class _Job:
 class ReaderPool:
     """See the module. Use it as a context manager: leaving it ends its processes."""
 
-    def __init__(self, config: CurateConfig, workers: int) -> None:
+    def __init__(self, config: CurateConfig, workers: int, *, tables: Path | None = None) -> None:
+        """With a folder of `tables` the workers also apply the config's stages (`batch_stages`) to what they read."""
         self.config, self.workers = config, workers
-        self._settings = to_dict(config)
+        self._settings, self._tables = to_dict(config), str(tables) if tables else ""
         self._idle: list[ReaderProcess] = []
         self._all: set[ReaderProcess] = set()
         self._held = 0
@@ -82,70 +95,123 @@ class ReaderPool:
         self._all.clear()
         self._idle.clear()
 
-    def read(self, files: Iterable[SourceFile], problems: Problems, broken: BrokenFile) -> Iterator[Document]:
-        """The documents of the files in order; `broken` is called for a file that cannot be read at all."""
-        jobs = self._jobs(files)
+    def read(self, files: Iterable[SourceFile], problems: Problems) -> Iterator[Document]:
+        """The documents of the files in order; `problems` is told of everything else."""
+        for batch in self.batches(files):
+            for record in batch:
+                if record.kind == "document":
+                    yield record.document
+                else:
+                    problems.tell(record)
+
+    def batches(self, files: Iterable[SourceFile], log: ReadingLog | None = None) -> Iterator[list[Record]]:
+        """The records of the files in order. What a log holds comes first, and is not read again."""
+        place = Place()
+        if log is not None:
+            for _, rows, _ in log.replay():
+                yield [Record(*row) for row in rows]
+            if log.ended:
+                return
+            place = log.place
+        jobs = starmap(_Job, spans_of(files, self.config))
+        if place != Place():
+            jobs = self._from(jobs, place)
         waiting: deque[_Job] = deque()
-        expected: int | None = 0  # where the next span of the file at hand begins; None: the file has ended
         while True:
             while len(waiting) <= self.workers * _AHEAD_SPANS and (job := next(jobs, None)) is not None:
                 waiting.append(job)
             if not waiting:
-                return
+                break
             job = waiting[0]
             if job.span.start == 0:
-                expected = 0
-            if not self._wanted(job, expected):
+                place = replace(place, expected=0)
+            if not job.span.wanted(place.expected):
                 self._abandon(job)
                 waiting.popleft()
+                place = Place(place.span + 1, place.expected)
                 continue
             self._give_work(waiting)
             if not job.began:
                 self._await(waiting)
                 continue
-            if job.begin != expected and not job.span.sure:
-                self._again(job, expected or 0)
+            if job.begin != place.expected and not job.span.sure:
+                self._again(job, place.expected or 0)
                 continue
-            ending = yield from self._documents(job, waiting, problems)
-            if isinstance(ending, BrokenStream):
-                broken(job.file, ending)
-                ending = None
-            expected = ending
+            expected = yield from self._told(job, waiting, place, log)
+            place = Place(place.span + 1, expected)
+            if log is not None:
+                log.settle(place)
             waiting.popleft()
+        if log is not None:
+            log.settle(place, ended=True)
 
-    def _jobs(self, files: Iterable[SourceFile]) -> Iterator[_Job]:
-        for file in files:
-            plan = FilePlan(file, self.config)
-            for span in plan.spans():
-                yield _Job(file, plan, span)
+    def span(self, file: SourceFile, span: Span, *, place: Place | None = None) -> Iterator[list[Any]]:
+        """One span alone, or what of it is behind a place, as frames: ["begin", where its first record begins],
+        ["items", records, how many items so far] in order, and at last ["done", begin, where the next span begins]."""
+        job = _Job(file, FilePlan(file, self.config), span)
+        if place is not None:
+            job.go_on(place)
+        waiting = deque([job])
+        self._give_work(waiting)
+        while not job.began:
+            self._await(waiting)
+        yield ["begin", job.begin]
+        for data in self._frames(job, waiting):
+            frame = json.loads(data)
+            if frame[0] == "items":
+                yield frame
+            elif frame[0] == "broken":
+                yield ["items", [_broken(file, *frame[1:]).to_list()], 0]
+                frame = ["done", job.begin, None]
+            if frame[0] == "done":
+                yield frame
+                return
 
     @staticmethod
-    def _wanted(job: _Job, expected: int | None) -> bool:
-        """Not if the file has ended before this span, or the one before it has read beyond it."""
-        return expected is not None and (job.span.stop is None or expected < job.span.stop)
+    def _from(jobs: Iterator[_Job], place: Place) -> Iterator[_Job]:
+        """The jobs from a place on."""
+        for number, job in enumerate(jobs):
+            if number == place.span:
+                job.go_on(place)
+            if number >= place.span:
+                yield job
 
-    def _documents(self, job: _Job, waiting: deque[_Job], problems: Problems) -> Any:
-        """Yields the head's documents as they come; returns where it ended, or the BrokenStream that ended it."""
+    def _told(self, job: _Job, waiting: deque[_Job], place: Place, log: ReadingLog | None) -> Any:
+        """Yields the head's records as they come; returns where it ended, None if its file did."""
+        for frame in self._frames(job, waiting):
+            kind = _kind(frame)
+            if kind == b"items":
+                _, rows, count = json.loads(frame)
+                if log is not None:
+                    log.add(frame)
+                yield [Record(*row) for row in rows]
+                if log is not None and not job.paged:
+                    log.settle(place.within(job.span.asked(), items=count))
+            elif kind == b"extracting":
+                job.paged = True
+                if log is not None:
+                    log.settle(place.within(job.span.asked(), page=json.loads(frame)[2]))
+            elif kind == b"done":
+                return json.loads(frame)[2]
+            else:
+                record = _broken(job.file, *json.loads(frame)[1:])
+                yield [record]
+                if log is not None:
+                    log.add(json.dumps(["items", [record.to_list()], 0]).encode())
+                return None
+        return None
+
+    def _frames(self, job: _Job, waiting: deque[_Job]) -> Iterator[bytes]:
+        """What the head's worker says, as it comes."""
         while True:
             while not job.frames:
                 if job.failure is not None:
                     raise job.failure
                 self._give_work(waiting)
                 self._await(waiting)
-            frame, size = job.frames.popleft()
-            self._held -= size
-            kind, *values = frame
-            if kind == "items":
-                for item in values[0]:
-                    if item[0] == "d":
-                        metadata = {**job.file.metadata, **item[4]} if job.file.metadata else item[4]
-                        yield Document(item[1], item[2], item[3], metadata)
-                    else:
-                        (problems.add if item[0] == "p" else problems.drop)(*item[1:])
-            elif kind == "done":
-                return values[1]
-            elif kind == "broken":
-                return BrokenStream(*values)
+            frame = job.frames.popleft()
+            self._held -= len(frame)
+            yield frame
 
     # Processes
 
@@ -162,10 +228,9 @@ class ReaderPool:
                 self._idle.append(process)
             job.process = self._idle.pop()
             task = {"path": os.fspath(job.file.path), "kind": job.file.kind, "config": self._settings}
-            task["metadata"] = job.file.metadata
-            span = {key: value for key, value in asdict(job.span).items() if key not in ("begin", "end")}
-            again = job.died_at >= 0 or job.refused is not None  # what came before its page has been told
-            job.process.give({**task, "span": span, "resume": job.resume, "refused": job.refused, "again": again})
+            task |= {"metadata": job.file.metadata, "tables": self._tables, "skip": job.skip, "span": job.span.asked()}
+            again = job.again or job.died_at >= 0 or job.refused is not None  # before its page all has been told
+            job.process.give({**task, "resume": job.resume, "refused": job.refused, "again": again})
 
     def _await(self, waiting: deque[_Job]) -> None:
         """Read what workers have to say; while much is held, only of the one whose turn it is."""
@@ -176,8 +241,8 @@ class ReaderPool:
         for job in running:
             process = job.process
             if process in ready and process is not None:
-                for frame, size in process.frames(_READ_BYTES):
-                    self._take(job, frame, size)
+                for frame in process.frames(_READ_BYTES):
+                    self._take(job, frame)
                 if process.ended and job.process is process:
                     self._died(job, process)
             elif process is not None and job.page is not None and time.monotonic() - job.page_since > _PATIENCE:
@@ -192,29 +257,30 @@ class ReaderPool:
         self._discard(process)
         self._refuse_page(job, ["extraction_timeout", f"it stood still for {_PATIENCE:.0f} seconds"])
 
-    def _take(self, job: _Job, frame: list[Any], size: int) -> None:
-        kind = frame[0]
-        if kind == "begin":
+    def _take(self, job: _Job, data: bytes) -> None:
+        kind = _kind(data)
+        frame: list[Any] = [] if kind == b"items" else json.loads(data)
+        if kind == b"begin":
             job.began, job.begin = True, frame[1] if job.resume == 0 and job.refused is None else job.begin
             return
-        if kind == "extracting":
+        if kind == b"extracting":
             job.page, job.page_since, job.page_cpu = (frame[1], frame[2]), time.monotonic(), 0.0
-            return
-        job.page = None
-        if kind in ("done", "broken", "extra", "bug"):
+        else:
+            job.page = None
+        if kind in (b"done", b"broken", b"extra", b"bug"):
             if job.process is not None and len(self._all) > self.workers:
                 self._discard(job.process)
             elif job.process is not None:
                 self._idle.append(job.process)
             job.process, job.finished = None, True
-        if kind == "extra":
+        if kind == b"extra":
             job.failure = MissingExtraError.__new__(MissingExtraError)
             BloomeryError.__init__(job.failure, frame[1], hint=frame[2])
-        elif kind == "bug":
+        elif kind == b"bug":
             job.failure = DataError(f"reading {job.place} failed: {frame[1]}", hint="please report this")
         else:
-            job.frames.append((frame, size))
-            self._held += size
+            job.frames.append(data)
+            self._held += len(data)
 
     def _died(self, job: _Job, process: ReaderProcess) -> None:
         code, said = process.code(), process.last_words()
@@ -244,17 +310,27 @@ class ReaderPool:
         job.span = job.plan.from_place(start, job.span.stop)
         job.began, job.begin, job.page, job.finished = False, None, None, False
         job.resume, job.refused, job.died_at, job.failure = 0, None, -1, None
+        job.skip, job.again = 0, False
 
     def _abandon(self, job: _Job) -> None:
         if job.process is not None:
             self._discard(job.process)
             job.process = None
-        self._held -= sum(size for _, size in job.frames)
+        self._held -= sum(map(len, job.frames))
         job.frames.clear()
 
     def _discard(self, process: ReaderProcess) -> None:
         process.end()
         self._all.discard(process)
+
+
+def _kind(frame: bytes) -> bytes:
+    """The first word of a frame, without parsing it: `["items",...`."""
+    return frame[2 : frame.index(b'"', 2)]
+
+
+def _broken(file: SourceFile, reason: str, detail: str) -> Record:
+    return Record.of_broken(str(file.path), reason, detail, named=file.named)
 
 
 def _how(code: int) -> str:

@@ -51,8 +51,8 @@ class ReaderProcess:
         except OSError:
             return
 
-    def frames(self, size: int) -> Iterator[tuple[list[Any], int]]:
-        """The whole frames that have come, with their bytes; sets `ended` at the end of the process's output."""
+    def frames(self, size: int) -> Iterator[bytes]:
+        """The whole frames that have come, each JSON; sets `ended` at the end of the process's output."""
         data = os.read(self.fileno(), size)
         self.ended = not data
         self._buffer += data
@@ -62,7 +62,7 @@ class ReaderProcess:
                 return
             frame = bytes(self._buffer[LENGTH.size : LENGTH.size + length])
             del self._buffer[: LENGTH.size + length]
-            yield json.loads(frame), length
+            yield frame
 
     def cpu_seconds(self) -> float:
         """Processor time that it has used so far; 0 if it has ended."""

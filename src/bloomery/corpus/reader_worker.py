@@ -1,9 +1,10 @@
 """Reader worker: the process that reads spans for a pool, `python -m bloomery.corpus.reader_worker`.
 
 Tasks come as lines of JSON on stdin; what is read goes to stdout in frames (four bytes of length, then JSON): `begin`
-(where the first record begins), `items` (documents, problems and drops, in order), `extracting` (a page is about to be
-taken apart), and `done`, `broken`, `extra` or `bug`. Before `extracting` everything that was found is sent, so that
-whoever reads knows which page a worker died of. This module does not know how spans are joined.
+(where the first record begins), `items` (a batch of records, and how many items the reader has given with it),
+`extracting` (a page is about to be taken apart), and `done`, `broken`, `extra` or `bug`. Before `extracting` everything
+that was found is sent, so that whoever reads knows which page a worker died of. A task that names a folder of tables
+has the stages of its config applied to each batch. This module does not know how spans are joined.
 """
 
 from __future__ import annotations
@@ -14,17 +15,20 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from bloomery.core.config import from_dict
 from bloomery.core.errors import MissingExtraError
+from bloomery.corpus.batch_stages import Stage, batch_stages, through
 from bloomery.corpus.config import CurateConfig
-from bloomery.corpus.document import Document
 from bloomery.corpus.guard import Guard, Page, Refused, contained
-from bloomery.corpus.problems import Problems
+from bloomery.corpus.problems import RecordedProblems
 from bloomery.corpus.reader_process import LENGTH
 from bloomery.corpus.readers import read_file
+from bloomery.corpus.record import Record
 from bloomery.corpus.span import Span
 from bloomery.corpus.streams import BrokenStream
 
@@ -34,24 +38,34 @@ _MEMORY_BYTES = 3 * 1024**3
 
 
 class _Output:
-    """Frames to the parent; `muted` holds back what it has had before."""
+    """Frames to the parent. The first `skip` items were had before; `muted` holds back others of which that is so."""
 
     def __init__(self, stream: BinaryIO) -> None:
-        self.stream, self.items, self.characters, self.muted = stream, [], 0, False
-        self.span: Span | None = None
+        self.stream, self.records, self.characters = stream, [], 0
+        self.begin(None)
 
-    def item(self, *item: Any, characters: int = 0) -> None:
-        if self.muted:
+    def begin(
+        self, span: Span | None, *, muted: bool = False, skip: int = 0, stages: list[Stage] | None = None
+    ) -> None:
+        """What follows is of this span."""
+        self.span, self.muted, self.skip, self.stages = span, False, skip, stages or []
+        self.count, self.records, self.characters = 0, [], 0
+
+    def record(self, record: Record) -> None:
+        self.count += 1
+        if self.muted or self.count <= self.skip:
             return
-        self.items.append(item)
-        self.characters += characters
-        if len(self.items) >= _BATCH_ITEMS or self.characters >= _BATCH_CHARACTERS:
+        record.item = self.count
+        self.records.append(record)
+        self.characters += len(record.text) + 200
+        if len(self.records) >= _BATCH_ITEMS or self.characters >= _BATCH_CHARACTERS:
             self.flush()
 
     def flush(self) -> None:
-        if self.items:
-            self.send("items", self.items)
-            self.items, self.characters = [], 0
+        if self.records:
+            batch = through(self.records, self.stages)
+            self.send("items", [record.to_list() for record in batch], self.count)
+            self.records, self.characters = [], 0
 
     def send(self, kind: str, *values: Any) -> None:
         if self.span is not None:
@@ -60,20 +74,6 @@ class _Output:
         data = json.dumps([kind, *values], ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
         self.stream.write(LENGTH.pack(len(data)) + data)
         self.stream.flush()
-
-
-class _Recorder(Problems):
-    """Problems that are sent to the parent, which counts them."""
-
-    def __init__(self, output: _Output) -> None:
-        super().__init__()
-        self.output = output
-
-    def add(self, reason: str, where: str, detail: str = "") -> None:
-        self.output.item("p", reason, where, detail[:1000])
-
-    def drop(self, reason: str, where: str, detail: str = "") -> None:
-        self.output.item("x", reason, where, detail[:1000])
 
 
 class LimitedGuard(Guard):
@@ -104,19 +104,28 @@ class LimitedGuard(Guard):
             signal.setitimer(signal.ITIMER_PROF, 0)
 
 
+@lru_cache(maxsize=1)
+def _stages(settings: str, tables: str) -> list[Stage]:
+    return batch_stages(from_dict(CurateConfig, json.loads(settings)), Path(tables))
+
+
 def work(task: dict[str, Any], output: _Output) -> None:
     """Read one span and send what is in it."""
     config = from_dict(CurateConfig, task["config"])
-    span = Span(**task["span"])
-    guard = LimitedGuard(output, config.extract_seconds, task["resume"], task["refused"])
-    output.span = span
-    output.muted = output.muted or task.get("again", False)
+    span, file_metadata = Span(**task["span"]), task["metadata"]
+    output.begin(span)
     try:
-        problems = _Recorder(output)
+        stages = _stages(json.dumps(task["config"]), task["tables"]) if task.get("tables") else []
+        output.begin(span, skip=task.get("skip", 0), stages=stages)
+        guard = LimitedGuard(output, config.extract_seconds, task["resume"], task["refused"])
+        output.muted = output.muted or task.get("again", False)
+        problems = RecordedProblems(output.record)
         for document in read_file(
-            Path(task["path"]), config, problems, kind=task["kind"], metadata=task["metadata"], span=span, guard=guard
+            Path(task["path"]), config, problems, kind=task["kind"], metadata=file_metadata, span=span, guard=guard
         ):
-            _send_document(output, document)
+            if file_metadata:
+                document = replace(document, metadata={**file_metadata, **document.metadata})
+            output.record(Record.of(document))
         output.flush()
         output.send("done", span.begin, span.end)
     except BrokenStream as error:
@@ -126,14 +135,8 @@ def work(task: dict[str, Any], output: _Output) -> None:
         output.flush()
         output.send("extra", error.message, error.hint)
     except Exception as error:  # a bug of ours, told with its place
-        output.flush()
         last = traceback.extract_tb(error.__traceback__)[-1]
         output.send("bug", f"{type(error).__name__}: {error} ({Path(last.filename).name}:{last.lineno})")
-
-
-def _send_document(output: _Output, document: Document) -> None:
-    characters = len(document.text) + 200
-    output.item("d", document.id, document.text, document.source, document.metadata, characters=characters)
 
 
 def _limit_memory() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import codecs
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from bloomery.corpus.archive_records import REGION_BYTES
 from bloomery.corpus.config import CurateConfig
@@ -98,3 +98,11 @@ class FilePlan:
         if place == len(self._counts) - 1:
             self._counts.append((at, lines, quotes))
         return at, lines, quotes
+
+
+def spans_of(files: Iterable[SourceFile], config: CurateConfig) -> Iterator[tuple[SourceFile, FilePlan, Span]]:
+    """The spans of the files, in order."""
+    for file in files:
+        plan_of_file = FilePlan(file, config)
+        for span in plan_of_file.spans():
+            yield file, plan_of_file, span

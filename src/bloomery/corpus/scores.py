@@ -9,7 +9,7 @@ what the scores mean.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from bloomery.core.artifact import Artifact
 from bloomery.core.errors import ConfigError, DataError
-from bloomery.corpus.document import Document
+from bloomery.corpus.document import Document, readable
 from bloomery.corpus.judge import Verdict
 from bloomery.corpus.rule import Rule
 
@@ -39,71 +39,97 @@ def site_of(url: object) -> str:
         host = urlsplit(url).hostname if isinstance(url, str) else None
     except ValueError:
         return ""
-    return (host or "").removeprefix("www.")
+    return readable((host or "").removeprefix("www."))
+
+
+def excerpt_of(text: str, clean: Callable[[str], str] = str) -> str:
+    """The beginning of a text; `clean` takes personal data out of it."""
+    return clean(text[:_CLEANED_CHARACTERS])[:EXCERPT_CHARACTERS]
+
+
+class ScoreColumns:
+    """The columns of SCORES_FILE and LINES_FILE for some rules, and their values for one document, as plain data."""
+
+    def __init__(self, rules: Sequence[Rule]) -> None:
+        self.documents = [rule.name for rule in rules if rule.drops == "document"]
+        self.takers = [rule.name for rule in rules if rule.drops == "line"]
+        self.lined = [rule.name for rule in rules if rule.drops == "line" or rule.reads == "lines"]
+
+    def row(
+        self,
+        document: Document,
+        verdict: Verdict,
+        *,
+        language: tuple[str, float] | None,
+        original: Document,
+        url: str,
+        excerpt: str,
+    ) -> dict[str, Any]:
+        """The row of a document (as it is after the rules on lines) with its verdict."""
+        row: dict[str, Any] = {
+            "id": document.id,
+            "source": document.source,
+            "site": site_of(url),
+            "language": language[0] if language else "",
+            "rule": verdict.rule.name if verdict.rule else "",
+            "excerpt": excerpt,
+            "text_bytes": len(document.text.encode()),
+            "characters": len(document.text),
+            "original_characters": len(original.text),
+            "language_probability": float(language[1]) if language else None,
+        }
+        for name in self.documents:
+            score = verdict.scores[name]
+            row[name] = None if score is None else float(score)
+        for name in self.takers:
+            row[f"{name}.lines"], row[f"{name}.characters"] = verdict.taken[name]
+        return row
+
+    def lines(self, verdict: Verdict) -> dict[str, list[int] | None] | None:
+        """What was measured of each line, by column (None: not measured); None where no rule looks at lines."""
+        if not self.lined:
+            return None
+        values = {name: verdict.lines[name] for name in ("characters", *self.lined)}
+        return {name: None if each is None else each.astype(np.int32).tolist() for name, each in values.items()}
 
 
 class ScoreWriter:
-    """Writes verdicts, a row group at a time. `folder` gets SCORES_FILE and, where rules look at lines, LINES_FILE."""
+    """Writes rows of scores, a row group at a time. `folder` gets SCORES_FILE and, where rules look at lines,
+    LINES_FILE."""
 
-    def __init__(self, folder: Path, rules: Sequence[Rule], *, clean: Callable[[str], str] = str) -> None:
-        """`clean` takes personal data out of the excerpts."""
+    def __init__(self, folder: Path, rules: Sequence[Rule]) -> None:
         import pyarrow as pa
 
-        self._documents = [rule.name for rule in rules if rule.drops == "document"]
-        self._takers = [rule.name for rule in rules if rule.drops == "line"]
-        self._lined = [rule.name for rule in rules if rule.drops == "line" or rule.reads == "lines"]
+        columns = ScoreColumns(rules)
+        self._lined = columns.lined
         fields = [pa.field(name, pa.string()) for name in _TEXTS]
         fields += [pa.field(name, pa.int64()) for name in _COUNTS]
         fields.append(pa.field("language_probability", pa.float32()))
-        fields += [pa.field(name, pa.float64()) for name in self._documents]
-        fields += [pa.field(f"{name}.{of}", pa.int64()) for name in self._takers for of in ("lines", "characters")]
+        fields += [pa.field(name, pa.float64()) for name in columns.documents]
+        fields += [pa.field(f"{name}.{of}", pa.int64()) for name in columns.takers for of in ("lines", "characters")]
         self._schema = pa.schema(fields)
         self._line_schema = pa.schema([pa.field(name, pa.int32()) for name in ("characters", *self._lined)])
         self._line_schema = self._line_schema.insert(0, pa.field("document", pa.int64()))
-        self._folder, self._clean = folder, clean
+        self._folder = folder
         self._writers: dict[str, Any] = {}
         self._rows: dict[str, list[Any]] = {name: [] for name in self._schema.names}
         self._lines: dict[str, list[NDArray[Any]]] = {name: [] for name in self._line_schema.names}
         self._line_count = 0
         self.documents = 0
 
-    def write(
-        self, document: Document, verdict: Verdict, *, language: tuple[str, float] | None, original: Document, url: str
-    ) -> None:
-        """Add a document (as it is after the rules on lines) with its verdict."""
-        rows = self._rows
-        for name, value in zip(
-            _TEXTS,
-            (
-                document.id,
-                document.source,
-                site_of(url),
-                language[0] if language else "",
-                verdict.rule.name if verdict.rule else "",
-                self._clean(original.text[:_CLEANED_CHARACTERS])[:EXCERPT_CHARACTERS],
-            ),
-            strict=True,
-        ):
-            rows[name].append(value)
-        rows["text_bytes"].append(len(document.text.encode()))
-        rows["characters"].append(len(document.text))
-        rows["original_characters"].append(len(original.text))
-        rows["language_probability"].append(language[1] if language else None)
-        for name in self._documents:
-            rows[name].append(verdict.scores[name])
-        for name in self._takers:
-            lines, characters = verdict.taken[name]
-            rows[f"{name}.lines"].append(lines)
-            rows[f"{name}.characters"].append(characters)
-        if self._lined:
-            count = len(verdict.lines["characters"])  # type: ignore[arg-type]
+    def add(self, row: Mapping[str, Any], lines: Mapping[str, list[int] | None] | None) -> None:
+        """Add a document's row and those of its lines, as ScoreColumns gives them."""
+        for name, values in self._rows.items():
+            values.append(row[name])
+        if lines is not None:
+            count = len(lines["characters"] or ())
             self._lines["document"].append(np.full(count, self.documents, np.int64))
             for name in self._line_schema.names[1:]:
-                values = verdict.lines[name]
-                self._lines[name].append(np.full(count, -1) if values is None else values)
+                each = lines[name]
+                self._lines[name].append(np.full(count, -1, np.int32) if each is None else np.array(each, np.int32))
             self._line_count += count
         self.documents += 1
-        if len(rows["id"]) >= _GROUP_DOCUMENTS or self._line_count >= _GROUP_LINES:
+        if len(self._rows["id"]) >= _GROUP_DOCUMENTS or self._line_count >= _GROUP_LINES:
             self._flush()
 
     def _flush(self) -> None:

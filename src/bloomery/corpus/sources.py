@@ -10,25 +10,31 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Generator, Iterator
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 
 from bloomery.core.config import digest
 from bloomery.core.errors import ConfigError, DataError
 from bloomery.corpus import hub_datasets, source_trees
+from bloomery.corpus.batch_stages import Batch, batch_stages, cut, through
 from bloomery.corpus.config import CurateConfig
-from bloomery.corpus.document import Document, cut_text
+from bloomery.corpus.document import Document
 from bloomery.corpus.formats import KINDS, check_packages_of, extracted, format_of, kind_of, web_versions
 from bloomery.corpus.personal_config import PERSONAL_VERSION
-from bloomery.corpus.problems import Problems
+from bloomery.corpus.problems import Problems, RecordedProblems
 from bloomery.corpus.python_docs import NAME, missing_packages, python_documents, versions
 from bloomery.corpus.reader_pool import ReaderPool
 from bloomery.corpus.readers import read_file
+from bloomery.corpus.reading_log import ReadingLog
+from bloomery.corpus.record import Record
 from bloomery.corpus.source_file import SourceFile
 from bloomery.corpus.streams import COMPRESSIONS, BrokenStream
 
-# Less than this is read sooner than processes are started.
+# Less than this is read, or read and held to rules, sooner than processes are started.
 _POOL_BYTES = 64 * 1024 * 1024
+_JUDGED_BYTES = 8 * 1024 * 1024
+_BATCH_RECORDS, _BATCH_CHARACTERS = 256, 256 * 1024
 
 
 def fingerprint(config: CurateConfig) -> str:
@@ -54,7 +60,7 @@ def fingerprint(config: CurateConfig) -> str:
     if stamp := config.filter.stamp():
         parts.append([*stamp])
     if config.personal.active:
-        parts.append([PERSONAL_VERSION])
+        parts.append([PERSONAL_VERSION, *(["ids of scores are those of the corpus"] if config.filter.active else [])])
     if stamp := config.dedup.stamp():
         parts.append([*stamp])
     for path in [*config.filter.files(), *config.dedup.files()]:
@@ -153,42 +159,79 @@ def read_sources(config: CurateConfig, problems: Problems, *, workers: int = 0) 
     taken apart in a process of their own. DataError for a file given by name that is binary or cannot be opened
     (elsewhere that is a problem), and for a worker that dies.
     """
-    for document in _whole(config, problems, workers or processors()):
-        if not 0 < config.cut_characters < len(document.text):
-            yield document
+    with closing(read_batches(config, workers=workers)) as batches:
+        for batch in batches:
+            for record in cut(batch, config.cut_characters) if config.cut_characters else batch:
+                if record.kind == "document":
+                    yield record.document
+                else:
+                    problems.tell(record)
+
+
+def read_batches(
+    config: CurateConfig, *, workers: int = 0, scratch: Path | None = None
+) -> Generator[Batch, None, None]:
+    """The records of every source, in order. With a folder for what is half done they go through the config's stages
+    (`batch_stages`) where they are read, and what reading large sources and pages gives is kept there in a log: the
+    next call with that folder goes on where this one was ended."""
+    workers, stages, tables = workers or processors(), [], None
+    if scratch is not None:
+        tables = scratch / "tables"
+        tables.mkdir(parents=True, exist_ok=True)
+        stages = batch_stages(config, tables)
+    for number, source in enumerate(config.sources):
+        ray = config.engine == "ray" and scratch is not None
+        if source == NAME or not (_needs_pool(source, config, workers, scratch) or ray):
+            for batch in _read_here(source, config):
+                yield through(batch, stages)
             continue
-        for part, text in enumerate(cut_text(document.text, config.cut_characters)):
-            yield Document.of(text, document.source, {**document.metadata, "cut": part})
+        with ExitStack() as stack:
+            log = stack.enter_context(ReadingLog(scratch / f"read-{number:04}")) if scratch else None
+            if ray and log is not None and tables is not None:
+                from bloomery.corpus.ray_engine import RayReader
+
+                yield from RayReader(config, workers, tables=tables, stages=len(stages)).batches(
+                    source_files(source), log
+                )
+            else:
+                pool = stack.enter_context(ReaderPool(config, workers, tables=tables))
+                yield from pool.batches(source_files(source), log)
 
 
-def _whole(config: CurateConfig, problems: Problems, workers: int) -> Iterator[Document]:
-    def broken(file: SourceFile, error: BrokenStream) -> None:
-        if file.named:
-            hint = "give text, Markdown, JSONL or Parquet" if error.reason == "binary" else "check the file"
-            raise DataError(f"{file.path} is {error.reason}: {error.detail}", hint=hint) from error
-        problems.add(error.reason, str(file.path), error.detail)
-
-    for source in config.sources:
-        if source == NAME:
-            for package in missing_packages(config.packages):
-                problems.add("package_not_installed", f"{NAME}:{package}", "skipped")
-            yield from python_documents(config.packages, problems.add)
-        elif _needs_pool(source, config, workers):
-            with ReaderPool(config, workers) as pool:
-                yield from pool.read(source_files(source), problems, broken)
-        else:
-            for file in source_files(source):
-                try:
-                    for document in read_file(file.path, config, problems, kind=file.kind, metadata=file.metadata):
-                        yield replace(document, metadata={**file.metadata, **document.metadata})
-                except BrokenStream as error:
-                    broken(file, error)
+def _read_here(source: str, config: CurateConfig) -> Iterator[Batch]:
+    """The records of a source, read in this process."""
+    batch: Batch = []
+    characters = 0
+    problems = RecordedProblems(batch.append)
+    for document in _documents_here(source, config, problems, batch):
+        batch.append(Record.of(document))
+        characters += len(document.text)
+        if len(batch) >= _BATCH_RECORDS or characters >= _BATCH_CHARACTERS:
+            yield batch[:]
+            batch.clear()
+            characters = 0
+    yield batch[:]
 
 
-def _needs_pool(source: str, config: CurateConfig, workers: int) -> bool:
-    """Pages are to be taken apart, or there is enough to read for more than one process. MissingExtraError where the
-    libraries for it are not installed."""
+def _documents_here(source: str, config: CurateConfig, problems: Problems, batch: Batch) -> Iterator[Document]:
+    if source == NAME:
+        for package in missing_packages(config.packages):
+            problems.add("package_not_installed", f"{NAME}:{package}", "skipped")
+        yield from python_documents(config.packages, problems.add)
+        return
+    for file in source_files(source):
+        try:
+            for document in read_file(file.path, config, problems, kind=file.kind, metadata=file.metadata):
+                yield replace(document, metadata={**file.metadata, **document.metadata})
+        except BrokenStream as error:
+            batch.append(Record.of_broken(str(file.path), error.reason, error.detail, named=file.named))
+
+
+def _needs_pool(source: str, config: CurateConfig, workers: int, scratch: Path | None) -> bool:
+    """Pages are to be taken apart, or there is enough to read for more than one process, or for a log of it.
+    MissingExtraError where the libraries for it are not installed."""
     size, pages = 0, False
+    judged = scratch is not None and (config.filter.active or config.personal.active)
     for file in source_files(source):
         kind = file.kind or format_of(file.path)
         if extracted(kind):
@@ -198,9 +241,9 @@ def _needs_pool(source: str, config: CurateConfig, workers: int) -> bool:
             size += file.path.stat().st_size
         except OSError:
             continue
-    return pages or (workers > 1 and size >= _POOL_BYTES)
+    return pages or ((workers > 1 or scratch is not None) and size >= (_JUDGED_BYTES if judged else _POOL_BYTES))
 
 
 def processors() -> int:
-    """The processors that this process may use."""
+    """How many this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

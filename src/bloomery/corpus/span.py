@@ -8,7 +8,8 @@ that the documents are the same for any. This module does not know formats.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 
 @dataclass
@@ -28,6 +29,14 @@ class Span:
     quotes: int = 0
     begin: int | None = field(default=None, compare=False)
     end: int | None = field(default=None, compare=False)
+
+    def wanted(self, expected: int | None) -> bool:
+        """Not if the file has ended before it (None), or the span before it has read beyond it."""
+        return expected is not None and (self.stop is None or expected < self.stop)
+
+    def asked(self) -> dict[str, Any]:
+        """What a reader is told, as plain data."""
+        return {name: value for name, value in asdict(self).items() if name not in ("begin", "end")}
 
 
 def plan(size: int, step: int) -> list[Span]:

@@ -265,17 +265,17 @@ class Vocabulary:
 
     def numbers_of(self, text: str) -> list[int]:
         """The words of a text as numbers, in order."""
-        return self.numbers_of_chunks(text.split())
+        return list(chain.from_iterable(self.groups_of(text.split())))
 
-    def numbers_of_chunks(self, chunks: list[str]) -> list[int]:
-        """The words of what stands between white space, as numbers."""
+    def groups_of(self, chunks: list[str]) -> list[tuple[int, ...]]:
+        """The words of each chunk (what stands between white space) as numbers."""
         known = self._chunks
         try:
-            return list(chain.from_iterable([known[chunk] for chunk in chunks]))
+            return [known[chunk] for chunk in chunks]
         except KeyError:
             for chunk in set(chunks).difference(known):
                 known[chunk] = tuple(map(self._number, split_chunk(chunk)))
-            return list(chain.from_iterable([known[chunk] for chunk in chunks]))
+            return [known[chunk] for chunk in chunks]
 
     def make_room(self) -> None:
         """Forget everything if it has become too much; numbers given before are void then."""

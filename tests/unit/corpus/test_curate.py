@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from bloomery.core.artifact import Artifact
+from bloomery.core.config import from_dict
 from bloomery.core.errors import BloomeryError, ConfigError, DataError
 from bloomery.core.events import Event
 from bloomery.core.workspace import Workspace
@@ -240,3 +241,75 @@ def test_an_empty_source_is_an_unset_variable(tmp_path: Path) -> None:
 
     with pytest.raises(ConfigError, match="a source is empty"):
         curate("", workspace=tmp_path)
+
+
+def _ended_after(monkeypatch: pytest.MonkeyPatch, documents: int) -> None:
+    """Curation ends when it has seen so many documents; forever again, if that is 0."""
+    from bloomery.corpus.dedup import SeenDigests
+
+    add, seen = SeenDigests.add, []
+
+    def counted(self: SeenDigests, digest: bytes) -> bool:
+        seen.append(digest)
+        if len(seen) == documents:
+            raise KeyboardInterrupt
+        return add(self, digest)
+
+    monkeypatch.setattr(SeenDigests, "add", counted)
+
+
+def _as_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sources are read as large ones are, in pieces of a few lines."""
+    from bloomery.corpus import reading_log, reading_plan, sources
+
+    monkeypatch.setattr(sources, "_POOL_BYTES", 0)
+    monkeypatch.setattr(reading_plan, "LINE_BYTES", 20_000)
+    monkeypatch.setattr(reading_log, "_PIECE_BYTES", 1)
+
+
+def test_a_run_that_was_ended_goes_on_from_what_was_read(
+    tmp_path: Path, paragraphs: list[str], monkeypatch: pytest.MonkeyPatch
+):
+    path = _jsonl(tmp_path / "a.jsonl", paragraphs)
+    straight = curate(path, workspace=tmp_path / "straight")
+    _as_large(monkeypatch)
+    workspace = Workspace(tmp_path / "ended")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        _ended_after(patch, 600)
+        curate(path, workspace=workspace, workers=1)
+    (scratch,) = workspace.scratch.glob("curate-*/")
+    pieces = sorted(scratch.glob("cut-0/read-0000/*.zst"))
+    assert len(pieces) > 1
+    before = [piece.stat().st_mtime_ns for piece in pieces]
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        _ended_after(patch, 700)
+        curate(path, workspace=workspace, workers=1)
+    assert [piece.stat().st_mtime_ns for piece in pieces] == before
+    assert curate(path, workspace=workspace, workers=1).id == straight.id
+    assert not list(workspace.scratch.glob("curate-*/"))
+
+
+def test_what_was_read_of_sources_that_changed_or_are_to_be_read_afresh_goes(
+    workspace: Workspace, tmp_path: Path, paragraphs: list[str], monkeypatch: pytest.MonkeyPatch
+):
+    _as_large(monkeypatch)
+    path = _jsonl(tmp_path / "a.jsonl", paragraphs)
+    folders = []
+    for fresh in (False, True):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            _ended_after(patch, 500)
+            curate(path, workspace=workspace, workers=1)
+        (scratch,) = workspace.scratch.glob("curate-*/")
+        folders.append(scratch)
+        if not fresh:
+            path = _jsonl(tmp_path / "a.jsonl", [*paragraphs[:-1], "Another end."])
+    assert folders[0] != folders[1] and not folders[0].exists()
+    (folders[1] / "cut-0" / "read-0000" / "000000-0000000000000000.jsonl.zst").write_bytes(b"not read")
+    corpus = curate(path, workspace=workspace, workers=1, fresh=True)
+    assert "Another end." in [text for texts in _texts(corpus).values() for text in texts]
+
+
+def test_the_engine_is_no_part_of_what_a_corpus_is():
+    assert curate_inputs(CurateConfig(engine="ray")).key == curate_inputs(CurateConfig()).key
+    with pytest.raises(ConfigError, match="engine"):
+        from_dict(CurateConfig, {"engine": "spark"})

@@ -152,3 +152,18 @@ def test_personal_data_goes_before_texts_are_compared(workspace: Workspace, tmp_
     assert corpus.metrics["dropped"] == {"duplicate": 1}
     report = json.loads((corpus.path / "report.json").read_text())
     assert report["personal"] == {"email": {"action": "mask", "found": 13}}
+
+
+def test_scores_name_the_documents_of_the_corpus_with_personal_data_masked_too(workspace: Workspace, tmp_path: Path):
+    rows = [{"text": f"{text} Mail a{n}@acme.io."} for n, text in enumerate(_texts(12))]
+    rows.append({"text": "word " * 100 + "Mail b@acme.io."})
+    config = {
+        "personal": PersonalConfig(email="mask"),
+        "filter": FilterConfig(profile="c4-paper", rules={"c4_language": "off"}),
+    }
+    corpus = _corpus(workspace, tmp_path / "a.jsonl", rows, **config)
+    scores = pq.read_table(corpus.path / SCORES_FILE).to_pylist()
+    kept = [row["id"] for row in scores if not row["rule"]]
+    assert len(kept) == 12 and set(kept) == {document.id for document in _kept(corpus)}
+    dropped = [row["id"] for row in read_lines(corpus.file(DROPPED_FILE))]
+    assert dropped == [row["id"] for row in scores if row["rule"]] and len(dropped) == 1

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any
 
 import pytest
 
 from bloomery.corpus.document import Document
-from bloomery.corpus.personal import Scrubber, find_personal
+from bloomery.corpus.personal import PersonalTally, Scrubber, find_personal
 from bloomery.corpus.personal_config import PersonalConfig
+from bloomery.corpus.record import Record
 
 TEXT = "Mail jo@acme.io or call (415) 867-5309; jo@acme.io again. Card 4111 1111 1111 1111, IP 8.8.8.8."
 
@@ -72,24 +72,27 @@ def test_forms(text: str, value: str):
     assert [found for _, found in _kinds(text)] == [value]
 
 
-def _scrub(config: PersonalConfig, *texts: str) -> tuple[list[Document], list[Any], Scrubber]:
-    dropped: list[Any] = []
-    scrubber = Scrubber(config)
-    kept = list(scrubber.scrubbed((Document.of(text, "s") for text in texts), lambda *told: dropped.append(told)))
-    return kept, dropped, scrubber
+def _scrub(config: PersonalConfig, *texts: str) -> tuple[list[Document], list[Record], PersonalTally]:
+    scrubber, tally = Scrubber(config), PersonalTally(config)
+    made = [scrubber.scrubbed(Record.of(Document.of(text, "s"))) for text in texts]
+    for record in made:
+        tally.add(record)
+    kept = [record.document for record in made if record.kind == "document"]
+    return kept, [record for record in made if record.kind == "taken"], tally
 
 
 def test_masked_replaced_and_dropped():
-    kept, dropped, scrubber = _scrub(PersonalConfig(email="replace", phone="mask"), TEXT, "nothing here")
+    kept, dropped, tally = _scrub(PersonalConfig(email="replace", phone="mask"), TEXT, "nothing here")
     assert not dropped and kept[1].metadata == {}
     first, second = kept[0].text.split("Mail ")[1].split(" or")[0], kept[0].text.split("; ")[1].split(" again")[0]
     assert first == second != "jo@acme.io" and "<phone>" in kept[0].text and "8.8.8.8" in kept[0].text
     assert kept[0].metadata["personal_data"] == {"email": 2, "phone": 1}
     assert kept[0].id == Document.of(kept[0].text, "s").id
-    assert scrubber.report() == {"email": {"action": "replace", "found": 2}, "phone": {"action": "mask", "found": 1}}
+    assert tally.report() == {"email": {"action": "replace", "found": 2}, "phone": {"action": "mask", "found": 1}}
     kept, dropped, _ = _scrub(PersonalConfig(all="mask", card="drop"), TEXT, "jo@acme.io")
     assert [document.text for document in kept] == ["<email>"]
-    assert dropped[0][1:3] == ("personal_data", "1 card") and dropped[0][3] == {"score": 1, "threshold": 0}
+    assert (dropped[0].reason, dropped[0].detail) == ("personal_data", "1 card")
+    assert dropped[0].more == {"score": 1, "threshold": 0} and not dropped[0].text
 
 
 def test_hostile_texts_take_no_time():
@@ -129,5 +132,5 @@ def test_what_is_known_of_a_document_is_masked_too():
         "Nobody here.", "a.jsonl:1", {"author": "jo@acme.io", "links": ["mailto:jo@acme.io"], "n": 1}
     )
     scrubber = Scrubber(PersonalConfig(email="mask"))
-    (made,) = scrubber.scrubbed([document], lambda *_: None)
+    made = scrubber.scrubbed(Record.of(document))
     assert "jo@acme.io" not in str(made.metadata) and made.metadata["n"] == 1

@@ -20,6 +20,7 @@ from bloomery.corpus.config import CurateConfig
 from bloomery.corpus.document import Document
 from bloomery.corpus.problems import Problems
 from bloomery.corpus.reader_pool import ReaderPool
+from bloomery.corpus.reading_log import ReadingLog
 from bloomery.corpus.sources import read_sources, source_files
 
 
@@ -102,7 +103,7 @@ def test_a_page_that_takes_too_long_costs_itself_alone(tmp_path: Path):
 def _reading(source: Path, workers: int = 1):
     config = CurateConfig(sources=(str(source),))
     pool = ReaderPool(config, workers)
-    return pool, pool.read(source_files(str(source)), Problems(), lambda *_: None)
+    return pool, pool.read(source_files(str(source)), Problems())
 
 
 def test_a_worker_that_dies_is_an_error_that_names_file_and_offset(tmp_path: Path):
@@ -127,3 +128,34 @@ def test_no_process_outlives_its_pool(folder: Path):
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
             time.sleep(0.1)
+
+
+class _Killed(Exception):
+    """Stands for the end of the process that reads."""
+
+
+@pytest.mark.usefixtures("_small")
+def test_what_is_logged_is_not_read_again_and_nothing_is_lost_or_doubled(folder: Path, tmp_path: Path):
+    config = CurateConfig(sources=(str(folder),))
+    with ReaderPool(config, 2) as pool:
+        expected = [record for batch in pool.batches(source_files(str(folder))) for record in batch]
+    rng, attempts, replayed = random.Random(5), 0, []
+    while True:
+        attempts += 1
+        log = ReadingLog(tmp_path / "log")
+        log.piece_bytes, found, limit = rng.choice((1, 3000)), [], rng.randrange(150, 400)
+        replayed.append(sum(len(rows) for _, rows, _ in log.replay()))
+        try:
+            with ReaderPool(config, 2) as pool, log, closing(pool.batches(source_files(str(folder)), log)) as batches:
+                for batch in batches:
+                    found += batch
+                    if len(found) > replayed[-1] + limit:
+                        raise _Killed
+            break
+        except _Killed:
+            (tmp_path / "log" / "half-1").write_bytes(b"what a killed process was writing")
+    assert found == expected
+    assert attempts > 2 and replayed == sorted(replayed) and replayed[-1] > 200
+    with ReaderPool(config, 2) as pool, ReadingLog(tmp_path / "log") as log:
+        assert [record for batch in pool.batches(source_files(str(folder)), log) for record in batch] == expected
+        assert not pool._all

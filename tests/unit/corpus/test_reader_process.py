@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import signal
@@ -10,6 +11,7 @@ from pathlib import Path
 from bloomery.core.config import to_dict
 from bloomery.corpus.config import CurateConfig
 from bloomery.corpus.reader_process import ReaderProcess
+from bloomery.corpus.record import Record
 
 
 def _task(path: Path) -> dict:
@@ -22,7 +24,7 @@ def _frames(process: ReaderProcess) -> list[list]:
     found: list[list] = []
     while not process.ended and not any(frame[0] in ("done", "broken") for frame in found):
         select.select([process], [], [], 60)
-        found += [frame for frame, _ in process.frames(1 << 20)]
+        found += [json.loads(frame) for frame in process.frames(1 << 20)]
     return found
 
 
@@ -33,8 +35,9 @@ def test_one_process_reads_one_file_after_the_other(tmp_path: Path):
         process.give(_task(tmp_path / "a.jsonl"))
         begin, items, done = _frames(process)
         assert (begin[0], done) == ("begin", ["done", 0, None])
-        assert [item[0] for item in items[1]] == ["d", "p"]
-        assert items[1][0][2:] == ["one", str(tmp_path / "a.jsonl"), {"line": 1}]
+        first, second = (Record(*row) for row in items[1])
+        assert (first.kind, second.kind, items[2]) == ("document", "problem", 2)
+        assert (first.text, first.source, first.metadata) == ("one", str(tmp_path / "a.jsonl"), {"line": 1})
         process.give(_task(tmp_path / "none.txt"))
         assert _frames(process)[-1][:2] == ["broken", "unreadable"]
     finally:

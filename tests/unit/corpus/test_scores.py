@@ -13,7 +13,7 @@ from bloomery.corpus import scores as module
 from bloomery.corpus.document import Document
 from bloomery.corpus.judge import Judge
 from bloomery.corpus.profiles import PROFILES
-from bloomery.corpus.scores import SCORES_FILE, ScoreWriter, read_scores, site_of
+from bloomery.corpus.scores import SCORES_FILE, ScoreColumns, ScoreWriter, excerpt_of, read_scores, site_of
 
 RULES = [rule for rule in PROFILES["c4-paper"] if rule.reads != "given"]
 TEXTS = [f"Line one of text {n} is good. It has two.\nshort\n" * (n % 3 + 1) for n in range(10)]
@@ -34,11 +34,12 @@ def _published(folder: Path, home: Path):
 
 def _write(folder: Path) -> None:
     folder.mkdir()
-    writer, judge = ScoreWriter(folder, RULES), Judge(RULES)
+    writer, judge, columns = ScoreWriter(folder, RULES), Judge(RULES), ScoreColumns(RULES)
     for text in TEXTS:
         original, verdict = Document.of(text, "s"), judge.judge(text)
         after = Document.of(verdict.text, "s")
-        writer.write(after, verdict, language=("en", 0.9), original=original, url="https://www.a.org/x")
+        about = {"language": ("en", 0.9), "url": "https://www.a.org/x", "excerpt": excerpt_of(text)}
+        writer.add(columns.row(after, verdict, original=original, **about), columns.lines(verdict))
     writer.close()
 
 
