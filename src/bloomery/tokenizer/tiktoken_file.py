@@ -31,7 +31,7 @@ _MAX_TOKENS = 1 << 20
 _MAX_TOKEN_BYTES = 256
 _LINE = re.compile(rb"([A-Za-z0-9+/]+={0,2}) ([0-9]{1,7})")
 
-_GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+GPT2_PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 _GPT4 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -77,14 +77,19 @@ def _qwen() -> dict[str, int]:
 _END = "<|endoftext|>"
 _FILL = {"<|fim_prefix|>": 100_258, "<|fim_middle|>": 100_259, "<|fim_suffix|>": 100_260, "<|endofprompt|>": 100_276}
 ENCODINGS = {
-    50_256: Encoding(name="r50k_base", pattern=_GPT2, special={_END: 50_256}, eos=_END),
-    50_280: Encoding(name="p50k_base", pattern=_GPT2, special={_END: 50_256}, eos=_END),
+    50_256: Encoding(name="r50k_base", pattern=GPT2_PATTERN, special={_END: 50_256}, eos=_END),
+    50_280: Encoding(name="p50k_base", pattern=GPT2_PATTERN, special={_END: 50_256}, eos=_END),
     100_256: Encoding(name="cl100k_base", pattern=_GPT4, special={_END: 100_257, **_FILL}, eos=_END),
     199_998: Encoding(name="o200k_base", pattern=_GPT4O, special={_END: 199_999, "<|endofprompt|>": 200_018}, eos=_END),
     128_000: Encoding(name="Llama 3", pattern=_GPT4, special=_llama3(), bos="<|begin_of_text|>", eos="<|end_of_text|>"),
     151_643: Encoding(name="Qwen", pattern=QWEN_PATTERN, special=_qwen(), eos=_END, nfc=True),
 }
 """By the number of ranks."""
+
+
+def known_patterns() -> set[str]:
+    """The patterns of all encodings."""
+    return {one.pattern for one in ENCODINGS.values()}
 
 
 def looks_like_tiktoken(data: bytes) -> bool:
@@ -139,7 +144,7 @@ def from_tiktoken(data: bytes, where: str) -> tuple[dict[str, Any], dict[str, An
         "ignore_merges": True,  # tiktoken takes a whole piece that is a token, merges or not
         # Special tokens stand in the vocabulary too, for the library numbers those that do not without gaps.
         "vocab": vocab | dict(encoding.special),
-        "merges": _merges(vocab),
+        "merges": all_merges(vocab),
     }
     config: dict[str, Any] = {"bos_token": encoding.bos, "eos_token": encoding.eos}
     return (
@@ -162,7 +167,7 @@ def _post_processor(encoding: Encoding) -> Any:
     return template([bos, ("A", 0)], [bos, ("A", 0), (encoding.bos, 1), ("B", 1)], encoding.special)
 
 
-def _merges(vocab: Mapping[str, int]) -> list[list[str]]:
+def all_merges(vocab: Mapping[str, int]) -> list[list[str]]:
     """Every way to cut a token into two tokens, the lowest rank first."""
     merges: list[list[str]] = []
     for token, _ in sorted(vocab.items(), key=lambda item: item[1]):
