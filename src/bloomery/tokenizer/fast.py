@@ -1,13 +1,7 @@
 """FastEncoder: byte-level BPE by tiktoken's engine, which is several times as fast as the `tokenizers` library's.
 
-tiktoken merges the two neighbours whose bytes together are the token with the lowest rank, whatever the token was made
-of; a list of merges allows one pair only. The two are the same where (1) every token is made by one merge, of bytes or
-tokens made before it, ids in that order, and (2) every token's own bytes become that token. Proof: let x and y be
-neighbours that together spell the token t, made of l and r, once all merges before t's are done. No merge crossed the
-ends of x and y, so every merge inside happened as it would in t's bytes alone (two equal neighbours pair off from the
-left, and a run of them that begins before x without a crossing leaves the same pairs). There, by (2), what stands
-before t's merge is l and r. So x is l and y is r. Rank files that were read list every way to make a token instead, and
-are tiktoken's by definition. Any other tokenizer is refused, with the reason.
+tiktoken merges by rank, a tokenizer.json by a list of merges: `merge_order` proves when the two are the same. Any other
+tokenizer is refused, with the reason.
 
 Text is split by the pattern of the tokenizer itself, if it is one of those that are known to mean the same to both
 engines. This module does not know what is done with ids.
@@ -23,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from bloomery.tokenizer.description import byte_level_alphabet
 from bloomery.tokenizer.kinds import PATTERN
-from bloomery.tokenizer.tiktoken_file import GPT2_PATTERN, all_merges, known_patterns
+from bloomery.tokenizer.merge_order import Refusal, check_order, merges_of
+from bloomery.tokenizer.tiktoken_file import GPT2_PATTERN, known_patterns
 from bloomery.tokenizer.tokenizer import Tokenizer, in_groups, not_text
 
 if TYPE_CHECKING:
@@ -31,10 +26,6 @@ if TYPE_CHECKING:
 
 _ALPHABET = byte_level_alphabet()
 _MAX_DIGITS = 16
-
-
-class Refusal(Exception):
-    """Why a tokenizer cannot be told in tiktoken's terms."""
 
 
 class FastEncoder:
@@ -117,21 +108,15 @@ def tiktoken_terms(tokenizer: Tokenizer) -> tuple[dict[bytes, int], str]:
     special = {one["content"] for one in described.get("added_tokens", [])}
     if not all(one.get("special") for one in described.get("added_tokens", [])):
         raise Refusal("it has added tokens that are found in plain text")
-    merges = [tuple(one.split(" ", 1)) if isinstance(one, str) else tuple(one) for one in model.get("merges", [])]
     if missing := [letter for letter in _ALPHABET if letter not in vocab]:
         raise Refusal(f"{len(missing)} of the 256 bytes are not in its vocabulary")
-    made = [left + right for left, right in merges]
-    tokens = {text: vocab[text] for text in (*_ALPHABET, *made)}
-    if model.get("ignore_merges"):
-        rest = [text for text in vocab if text not in tokens]
-        if any(text not in special for text in rest):
+    merges, whole = merges_of(model), bool(model.get("ignore_merges"))
+    tokens = {text: vocab[text] for text in (*_ALPHABET, *(left + right for left, right in merges))}
+    if whole:
+        if any(text not in tokens and text not in special for text in vocab):
             raise Refusal("it has whole words that are not made of merges")
         _check_special(tokenizer, special)
-    if len(set(made)) < len(made):
-        if not model.get("ignore_merges") or merges != [tuple(one) for one in all_merges(tokens)]:
-            raise Refusal("it makes a token in several ways, but not in all")
-    else:
-        _check_merges(merges, tokens, model)
+    check_order(merges, _ALPHABET.keys(), tokens, whole=whole)
     return {bytes(_ALPHABET[letter] for letter in text): index for text, index in tokens.items()}, pattern
 
 
@@ -173,27 +158,6 @@ def _check_special(tokenizer: Tokenizer, special: set[str]) -> None:
     splitter = Backend.from_str(json.dumps({**tokenizer.description, "added_tokens": []})).pre_tokenizer
     if splitter is not None and any(len(splitter.pre_tokenize_str(text)) == 1 for text in special):
         raise Refusal("plain text can become one of its special tokens")
-
-
-def _check_merges(merges: Sequence[tuple[str, ...]], tokens: Mapping[str, int], model: Mapping[str, Any]) -> None:
-    """(1) and (2) of the module."""
-    from tokenizers import Tokenizer as Backend
-    from tokenizers import models
-
-    known, last = set(_ALPHABET), -1
-    for left, right in merges:
-        index = tokens[left + right]
-        if left not in known or right not in known or index <= last:
-            raise Refusal("its ids are not in the order of its merges")
-        known.add(left + right)
-        last = index
-    if merges and max(tokens[letter] for letter in _ALPHABET) > tokens["".join(merges[0])]:
-        raise Refusal("its ids are not in the order of its merges")
-    texts = list(tokens)
-    plain = Backend(models.BPE(vocab=dict(model["vocab"]), merges=[(left, right) for left, right in merges]))
-    for text, one in zip(texts, plain.encode_batch_fast(texts, add_special_tokens=False), strict=True):
-        if one.ids != [tokens[text]]:
-            raise Refusal(f"the token {text!r} is not what its own bytes become")
 
 
 def _checked(texts: Sequence[str], threads: int) -> Iterator[list[tuple[int, str]]]:
