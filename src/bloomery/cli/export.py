@@ -45,6 +45,13 @@ def export(
             help="With --quantize: questions with answers to compare on, a line of JSON each: query, choices, gold."
         ),
     ] = None,
+    tokenizer: Annotated[
+        str,
+        Parameter(
+            help="Write this tokenizer (an artifact or folder) and no model: TARGET.model is SentencePiece's file, "
+            "TARGET.tiktoken tiktoken's, anything else a folder."
+        ),
+    ] = "",
     common: Common | None = None,
 ) -> None:
     """Write a model as a Hugging Face folder (transformers, vLLM), or as a GGUF file (llama.cpp).
@@ -52,6 +59,14 @@ def export(
     Recurrent nets and small classifiers, which no other program has, become a folder that `bloomery import` reads.
     """
     common = common or Common()
+    if tokenizer:
+        if model or gguf or any(one is not None for one in (dtype, quantize, adapter, measure, choices)):
+            raise ConfigError("--tokenizer writes a tokenizer alone", hint="leave the options of models out")
+        from bloomery.cli.export_tokenizer import export_tokenizer
+
+        written = export_tokenizer(target, tokenizer, common.workspace())
+        _show(written, [Path(written["path"]).with_name(name) for name in written["files"]], [], common)
+        return
     _check(target, gguf=gguf, quantize=quantize, measure=measure, choices=choices, adapter=adapter)
     from bloomery.engine.exchange import export_model
     from bloomery.engine.gguf_file import gguf_files

@@ -25,7 +25,7 @@ _BYTE_CUT = "<(?=0x[0-9A-F]{2}>)"
 
 
 def as_tiktoken(tokenizer: Tokenizer) -> tuple[bytes, bytes]:
-    """(a rank file, the JSON beside it with what tiktoken's Encoding asks for besides). DataError where there is none."""
+    """(a rank file, JSON with what tiktoken's Encoding asks for besides). DataError where there is none."""
     try:
         ranks, pattern = tiktoken_terms(tokenizer)
     except Refusal as why:

@@ -35,7 +35,8 @@ def check_order(merges: Sequence[Merge], letters: Collection[str], ids: Mapping[
     is made; with `whole`, a text that is a token is taken as it is."""
     made = [left + right for left, right in merges]
     if len(set(made)) < len(made):
-        if merges != all_merges(ids):
+        places = [ids[text] for text in made]
+        if len(set(merges)) < len(merges) or len(merges) < _num_cuts(ids) or places != sorted(places):
             raise Refusal("it makes a token in several ways, but not in all")
         if whole:
             return
@@ -47,6 +48,13 @@ def check_order(merges: Sequence[Merge], letters: Collection[str], ids: Mapping[
             known.add(text)
             last = ids[text]
     _check_own(merges, ids)
+
+
+def _num_cuts(ids: Mapping[str, int]) -> int:
+    """How many ways there are to cut tokens into two tokens."""
+    return sum(
+        token[:cut] in ids and token[cut:] in ids for token in ids if len(token) > 1 for cut in range(1, len(token))
+    )
 
 
 def all_merges(ids: Mapping[str, int]) -> list[Merge]:

@@ -113,6 +113,11 @@ class Tokenizer:
         for name, data in self._files.items():
             (folder / name).write_bytes(data)
 
+    def described_as(self, described: Mapping[str, Any]) -> Tokenizer:
+        """The same tokenizer with another tokenizer.json: its names, template and other files stay."""
+        data = (json.dumps(described, ensure_ascii=False) + "\n").encode("utf-8")
+        return Tokenizer({**self._files, TOKENIZER_FILE: data}, source=self.source)
+
     @cached_property
     def description(self) -> Mapping[str, Any]:
         """The content of tokenizer.json."""
