@@ -81,9 +81,8 @@ class TokenizerConfig:
         if not self.texts and not self.metadata_fields:
             raise ConfigError('"texts" is false and "metadata_fields" is empty: there is nothing to learn from')
         if (least := self.base_size) > self.vocab_size and self.alphabet_size == 0:
-            raise ConfigError(
-                f'"vocab_size" is {self.vocab_size}, but {self._base_words} and special tokens are {least}'
-            )
+            base = "the unknown token" if self.kind in _NO_BYTES else "256 bytes"
+            raise ConfigError(f'"vocab_size" is {self.vocab_size}, but {base} and special tokens are {least}')
         if self.lowercase and self.kind != "wordpiece":
             raise ConfigError(f'"lowercase" has no meaning for {self.kind}', hint='kind = "wordpiece"')
 
