@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from bloomery.cli.export_tokenizer import TokenizerName, export_tokenizer
 from bloomery.cli.generate import ModelName
 from bloomery.cli.import_model import Dtype
 from bloomery.cli.options import MODEL_KINDS, Common, print_json
@@ -45,13 +46,7 @@ def export(
             help="With --quantize: questions with answers to compare on, a line of JSON each: query, choices, gold."
         ),
     ] = None,
-    tokenizer: Annotated[
-        str,
-        Parameter(
-            help="Write this tokenizer (an artifact or folder) and no model: TARGET.model is SentencePiece's file, "
-            "TARGET.tiktoken tiktoken's, anything else a folder."
-        ),
-    ] = "",
+    tokenizer: TokenizerName = "",
     common: Common | None = None,
 ) -> None:
     """Write a model as a Hugging Face folder (transformers, vLLM), or as a GGUF file (llama.cpp).
@@ -60,12 +55,7 @@ def export(
     """
     common = common or Common()
     if tokenizer:
-        if model or gguf or any(one is not None for one in (dtype, quantize, adapter, measure, choices)):
-            raise ConfigError("--tokenizer writes a tokenizer alone", hint="leave the options of models out")
-        from bloomery.cli.export_tokenizer import export_tokenizer
-
-        written = export_tokenizer(target, tokenizer, common.workspace())
-        _show(written, [Path(written["path"]).with_name(name) for name in written["files"]], [], common)
+        _tokenizer(target, tokenizer, common, [model, gguf, dtype, quantize, adapter, measure, choices])
         return
     _check(target, gguf=gguf, quantize=quantize, measure=measure, choices=choices, adapter=adapter)
     from bloomery.engine.exchange import export_model
@@ -89,6 +79,14 @@ def export(
     if quantize is not None:
         document |= {"quantize": quantize, "report": _compared(reference, made, texts, items, quantize, workspace)}
     _show(document, files if gguf else [made], notes, common)
+
+
+def _tokenizer(target: Path, reference: str, common: Common, others: list[Any]) -> None:
+    if any(others):
+        raise ConfigError("--tokenizer writes a tokenizer alone", hint="leave the options of models out")
+    written = export_tokenizer(target, reference, common.workspace())
+    folder = target if target.is_dir() else target.parent
+    _show(written, [folder / name for name in written["files"]], [], common)
 
 
 def _show(document: dict[str, Any], files: list[Path], notes: list[str], common: Common) -> None:

@@ -6,12 +6,23 @@ This module does not know the formats.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
 
 from bloomery.core.artifact import write_durably
 from bloomery.core.errors import ConfigError
-from bloomery.core.workspace import Workspace
 
+if TYPE_CHECKING:
+    from bloomery.core.workspace import Workspace
+
+TokenizerName = Annotated[
+    str,
+    Parameter(
+        help="Write this tokenizer (an artifact or folder) and no model: TARGET.model is SentencePiece's file, "
+        "TARGET.tiktoken tiktoken's, anything else a folder."
+    ),
+]
 _FORMS = {".model": "SentencePiece", ".tiktoken": "tiktoken"}
 
 
