@@ -28,6 +28,7 @@ from bloomery.tokenizer import (
     train_tokenizer,
     train_tokenizer_inputs,
 )
+from bloomery.tokenizer.extend import ExtendConfig
 from bloomery.training import PretrainConfig, TrainConfig, pretrain, pretrain_inputs
 
 SCHEMA: Mapping[str, type] = {
@@ -35,6 +36,7 @@ SCHEMA: Mapping[str, type] = {
     "pictures": PicturesConfig,
     "tokenizer": TokenizerConfig,
     "tokenize": TokenizeConfig,
+    "extend": ExtendConfig,
     "pretrain": PretrainConfig,
     "train": TrainConfig,
     "measure": MeasureConfig,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from bloomery.cli.export_tokenizer import TokenizerName, export_tokenizer
 from bloomery.cli.generate import ModelName
 from bloomery.cli.import_model import Dtype
 from bloomery.cli.options import MODEL_KINDS, Common, print_json
@@ -45,6 +46,7 @@ def export(
             help="With --quantize: questions with answers to compare on, a line of JSON each: query, choices, gold."
         ),
     ] = None,
+    tokenizer: TokenizerName = "",
     common: Common | None = None,
 ) -> None:
     """Write a model as a Hugging Face folder (transformers, vLLM), or as a GGUF file (llama.cpp).
@@ -52,6 +54,9 @@ def export(
     Recurrent nets and small classifiers, which no other program has, become a folder that `bloomery import` reads.
     """
     common = common or Common()
+    if tokenizer:
+        _tokenizer(target, tokenizer, common, [model, gguf, dtype, quantize, adapter, measure, choices])
+        return
     _check(target, gguf=gguf, quantize=quantize, measure=measure, choices=choices, adapter=adapter)
     from bloomery.engine.exchange import export_model
     from bloomery.engine.gguf_file import gguf_files
@@ -74,6 +79,14 @@ def export(
     if quantize is not None:
         document |= {"quantize": quantize, "report": _compared(reference, made, texts, items, quantize, workspace)}
     _show(document, files if gguf else [made], notes, common)
+
+
+def _tokenizer(target: Path, reference: str, common: Common, others: list[Any]) -> None:
+    if any(others):
+        raise ConfigError("--tokenizer writes a tokenizer alone", hint="leave the options of models out")
+    written = export_tokenizer(target, reference, common.workspace())
+    folder = target if target.is_dir() else target.parent
+    _show(written, [folder / name for name in written["files"]], [], common)
 
 
 def _show(document: dict[str, Any], files: list[Path], notes: list[str], common: Common) -> None:

@@ -6,7 +6,7 @@ This module does not know how shards are laid out (see `shards`) or read in trai
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from bloomery.core.errors import ConfigError
 from bloomery.core.run import Run
 from bloomery.core.stage import StageInputs, reusable
 from bloomery.core.workspace import Workspace, as_workspace
+from bloomery.tokenizer.fast import batch_encoder
 from bloomery.tokenizer.packing import PackedRows
 from bloomery.tokenizer.shards import ShardWriter, TokenShards
 from bloomery.tokenizer.tokenizer import Tokenizer
@@ -72,6 +73,9 @@ def tokenize(
         return made
     with Run(workspace, inputs, meter=open_meter()) as run:
         codec = Tokenizer.load(tokenizer.path)
+        encode, slower = batch_encoder(codec)
+        if slower:
+            run.note(f"encoded by the tokenizers library, not by tiktoken's faster engine: {slower}")
         folder = run.new_folder()
         with (
             ShardWriter(
@@ -88,16 +92,23 @@ def tokenize(
             for split in SPLITS:
                 writer.begin(split)
                 texts = (document.text for document in read_documents(corpus, split))
-                _encode_split(writer, codec, split, texts, progress)
+                _encode_split(writer, encode, split, texts, progress)
             counts = writer.close()
         with run.phase("pack"):
             metrics = _report(counts, folder, config.context_length)
+            metrics["encoder"] = "tokenizers" if slower else "tiktoken"
         return run.publish(folder, kind="tokens", metrics=metrics)
 
 
-def _encode_split(writer: ShardWriter, codec: Tokenizer, split: str, texts: Iterable[str], progress: _Progress) -> None:
+def _encode_split(
+    writer: ShardWriter,
+    encode: Callable[[Sequence[str]], list[list[int]]],
+    split: str,
+    texts: Iterable[str],
+    progress: _Progress,
+) -> None:
     for batch in _batches(texts):
-        for text, ids in zip(batch, codec.encode_batch(batch), strict=True):
+        for text, ids in zip(batch, encode(batch), strict=True):
             size = len(text.encode())
             writer.add(split, ids, text_bytes=size)
             progress.done += size

@@ -3,6 +3,7 @@
 The reference is SentencePiece itself: what it normalises, prepends and joins is told here in the library's parts.
 
 - Unigram (Kudo, 2018, arXiv:1804.10959): pieces and scores as they are. User-defined pieces get SentencePiece's bonus.
+- CHAR: BPE of which nothing is merged.
 - BPE: SentencePiece merges any two neighbours whose text is a piece, the best score first; every way to cut a piece
   into two pieces becomes a merge. User-defined pieces become added tokens, so the spaces at a text's end stay.
 - SentencePiece applies the longest rule of the precompiled character map. The library takes the shortest one for a
@@ -44,7 +45,7 @@ def from_sentencepiece(
     if family == "gemma":
         special += [text for text in ("<start_of_turn>", "<end_of_turn>") if text in ids]
     added = [added_token(text, ids[text]) for text in dict.fromkeys([*special, *added])]
-    bpe = file.model_type is ModelType.BPE
+    bpe = file.model_type in (ModelType.BPE, ModelType.CHAR)  # characters are pairs of which none is merged
     if bpe:
         known = {one["content"] for one in added}
         # Found before text is normalised; runs of spaces, which they cannot be found as, are merged instead.
@@ -68,10 +69,8 @@ def from_sentencepiece(
 
 
 def _check(file: SentencePieceFile, where: str) -> None:
-    if file.model_type not in (ModelType.UNIGRAM, ModelType.BPE):
-        raise DataError(
-            f"{where} is a SentencePiece model of type {file.model_type.name}", hint="UNIGRAM and BPE are known"
-        )
+    if file.model_type is ModelType.WORD:
+        raise DataError(f"{where} is a SentencePiece model of whole words", hint="UNIGRAM, BPE and CHAR are known")
     if file.treat_whitespace_as_suffix or not file.escape_whitespaces:
         raise DataError(f"{where} puts spaces at the ends of pieces or leaves them as they are: this is not supported")
     if any(piece.type is PieceType.UNUSED for piece in file.pieces):
@@ -113,6 +112,8 @@ def _bpe_model(file: SentencePieceFile, ids: Mapping[str, int], unknown: int) ->
         if piece.type is PieceType.NORMAL or (piece.type is PieceType.USER_DEFINED and _MARK in piece.text)
     }
     merges: list[tuple[float, int, int, str, str]] = []
+    if file.model_type is ModelType.CHAR:
+        scores = {}
     for text, score in scores.items():
         if len(text) > _MAX_BPE_PIECE:
             continue  # no merge makes so long a piece in any published model

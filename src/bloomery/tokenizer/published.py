@@ -65,6 +65,7 @@ def published_names(folder: Path) -> list[str]:
         ranks = sorted(path.name for path in folder.glob("*.tiktoken"))
     except OSError as error:
         raise DataError(f"cannot read {folder}: {error.strerror or error}") from error
+    ranks += [f"{name}.json" for name in ranks if (folder / f"{name}.json").is_file()]
     return [*ranks, *(name for name in (*_FILES, *_SIDE_FILES) if (folder / name).is_file())]
 
 
@@ -111,7 +112,7 @@ def _converted(
     if "tokenizer.model" in files and looks_like_tiktoken(files["tokenizer.model"]):
         ranks = ["tokenizer.model"]
     if ranks:
-        return from_tiktoken(files[ranks[0]], f"{source}/{ranks[0]}")
+        return from_tiktoken(files[ranks[0]], f"{source}/{ranks[0]}", files.get(f"{ranks[0]}.json"))
     if models:
         where = f"{source}/{models[0]}"
         if models[0] == "sentencepiece.bpe.model" and not family:

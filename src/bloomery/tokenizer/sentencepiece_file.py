@@ -1,4 +1,4 @@
-"""Reading a SentencePiece model file (Kudo and Richardson, 2018, arXiv:1808.06226), a protobuf message.
+"""Reading and writing a SentencePiece model file (Kudo and Richardson, 2018, arXiv:1808.06226), a protobuf message.
 
 The `sentencepiece` package reads these fields only with Google's protobuf library beside it. A dozen fields need
 neither: the wire format is tags, lengths and numbers, and this reader checks every one against the file's bounds.
@@ -130,6 +130,57 @@ def _piece(data: bytes, index: int) -> Piece:
     if not text or len(text) > _MAX_PIECE_CHARACTERS or not math.isfinite(score):
         raise _DamagedError(f"piece {index} is empty, too long or has no score")
     return Piece(text=text, score=score, type=PieceType(_as_signed(fields.get(3, 1))))
+
+
+def write_sentencepiece(file: SentencePieceFile) -> bytes:
+    """The bytes of a model file that says the same; read again, it is equal."""
+    pieces = b"".join(
+        _message(
+            1,
+            _message(1, piece.text.encode())
+            + _tag(2, _FIXED32)
+            + struct.pack("<f", piece.score)
+            + (b"" if piece.type is PieceType.NORMAL else _number(3, piece.type)),
+        )
+        for piece in file.pieces
+    )
+    named = ((40, file.unk_id, 45), (41, file.bos_id, 46), (42, file.eos_id, 47), (43, file.pad_id, 48))
+    trainer = (
+        _number(3, file.model_type)
+        + _number(4, len(file.pieces))
+        + _number(24, file.treat_whitespace_as_suffix)
+        + _number(35, file.byte_fallback)
+        + b"".join(_number(field, index) for field, index, _ in named)
+        + b"".join(_message(field, file.pieces[index].text.encode()) for _, index, field in named if index >= 0)
+    )
+    normalizer = (
+        _message(1, file.normalizer.encode())
+        + _message(2, file.precompiled_charsmap)
+        + _number(3, file.add_dummy_prefix)
+        + _number(4, file.remove_extra_whitespaces)
+        + _number(5, file.escape_whitespaces)
+    )
+    return pieces + _message(2, trainer) + _message(3, normalizer)
+
+
+def _tag(field: int, kind: int) -> bytes:
+    return _as_varint(field << 3 | kind)
+
+
+def _number(field: int, value: int) -> bytes:
+    return _tag(field, _VARINT) + _as_varint(int(value) & (1 << 64) - 1)
+
+
+def _message(field: int, data: bytes) -> bytes:
+    return _tag(field, _BYTES) + _as_varint(len(data)) + data
+
+
+def _as_varint(value: int) -> bytes:
+    found = bytearray()
+    while value >= 0x80:
+        found.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*found, value])
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:

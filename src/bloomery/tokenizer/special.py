@@ -17,6 +17,8 @@ IMAGE = "<image>"
 """A picture's place in a text, as LLaVA spells it."""
 MASK = "<|mask|>"
 """What stands in a blank."""
+WORDPIECE_UNKNOWN = "[UNK]"
+"""What word pieces write for a word that they cannot spell, as in BERT."""
 SENTINEL = "<extra_id_{}>"
 """What stands for a span that was taken out, numbered as T5's."""
 MIDDLE_TOKENS = ("<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>")

@@ -3,7 +3,8 @@
 A rank file holds one token a line: its bytes in base64 and its rank, which is its id. Two neighbours merge if their
 bytes together are a token, the lowest rank first. The library asks for pairs instead, so every way to cut a token
 into two tokens becomes a merge of its rank. The file names neither the pattern that splits text nor the special
-tokens: both are published with each encoding, which is recognised by its number of ranks. The patterns are written
+tokens: both are published with each encoding, which is recognised by its number of ranks, unless a file beside it says
+them, as `export` writes one. The patterns are written
 for the regex engine of `tokenizers` and split as tiktoken's do. This module does not know other forms.
 """
 
@@ -22,16 +23,18 @@ from bloomery.tokenizer.description import (
     byte_level,
     byte_level_alphabet,
     described,
+    parse_object,
     split_then_bytes,
     template,
 )
+from bloomery.tokenizer.merge_order import all_merges
 
 _MAX_BYTES = 16 * 1024 * 1024
 _MAX_TOKENS = 1 << 20
 _MAX_TOKEN_BYTES = 256
 _LINE = re.compile(rb"([A-Za-z0-9+/]+={0,2}) ([0-9]{1,7})")
 
-_GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+GPT2_PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 _GPT4 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -77,14 +80,19 @@ def _qwen() -> dict[str, int]:
 _END = "<|endoftext|>"
 _FILL = {"<|fim_prefix|>": 100_258, "<|fim_middle|>": 100_259, "<|fim_suffix|>": 100_260, "<|endofprompt|>": 100_276}
 ENCODINGS = {
-    50_256: Encoding(name="r50k_base", pattern=_GPT2, special={_END: 50_256}, eos=_END),
-    50_280: Encoding(name="p50k_base", pattern=_GPT2, special={_END: 50_256}, eos=_END),
+    50_256: Encoding(name="r50k_base", pattern=GPT2_PATTERN, special={_END: 50_256}, eos=_END),
+    50_280: Encoding(name="p50k_base", pattern=GPT2_PATTERN, special={_END: 50_256}, eos=_END),
     100_256: Encoding(name="cl100k_base", pattern=_GPT4, special={_END: 100_257, **_FILL}, eos=_END),
     199_998: Encoding(name="o200k_base", pattern=_GPT4O, special={_END: 199_999, "<|endofprompt|>": 200_018}, eos=_END),
     128_000: Encoding(name="Llama 3", pattern=_GPT4, special=_llama3(), bos="<|begin_of_text|>", eos="<|end_of_text|>"),
     151_643: Encoding(name="Qwen", pattern=QWEN_PATTERN, special=_qwen(), eos=_END, nfc=True),
 }
 """By the number of ranks."""
+
+
+def known_patterns() -> set[str]:
+    """The patterns of all encodings."""
+    return {one.pattern for one in ENCODINGS.values()}
 
 
 def looks_like_tiktoken(data: bytes) -> bool:
@@ -116,10 +124,21 @@ def read_ranks(data: bytes, where: str) -> dict[bytes, int]:
     return ranks
 
 
-def from_tiktoken(data: bytes, where: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(tokenizer.json, tokenizer_config.json) of a rank file."""
+def read_encoding(data: bytes, where: str) -> Encoding:
+    """What a file says that stands beside a rank file of ours: {"name", "pat_str", "special_tokens", "bos_token",
+    "eos_token"}, the first three as tiktoken's Encoding takes them. DataError if it makes no sense."""
+    said = parse_object(data, where)
+    special, eos, bos = said.get("special_tokens"), said.get("eos_token"), said.get("bos_token")
+    right = isinstance(special, dict) and all(type(index) is int and index >= 0 for index in special.values())
+    if not right or not isinstance(said.get("pat_str"), str) or eos not in special or bos not in (None, *special):
+        raise DataError(f"{where} is damaged: it should name pat_str, special_tokens and an eos_token among them")
+    return Encoding(name=str(said.get("name")), pattern=said["pat_str"], special=special, bos=bos, eos=eos)
+
+
+def from_tiktoken(data: bytes, where: str, beside: bytes | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(tokenizer.json, tokenizer_config.json) of a rank file; `beside` is what `read_encoding` reads."""
     ranks = read_ranks(data, where)
-    encoding = ENCODINGS.get(len(ranks))
+    encoding = ENCODINGS.get(len(ranks)) if beside is None else read_encoding(beside, f"{where}.json")
     if encoding is None:
         known = ", ".join(f"{one.name} ({count:,})" for count, one in ENCODINGS.items())
         raise DataError(f"{where} holds {len(ranks):,} ranks, which is no known encoding", hint=f"known: {known}")
@@ -139,7 +158,7 @@ def from_tiktoken(data: bytes, where: str) -> tuple[dict[str, Any], dict[str, An
         "ignore_merges": True,  # tiktoken takes a whole piece that is a token, merges or not
         # Special tokens stand in the vocabulary too, for the library numbers those that do not without gaps.
         "vocab": vocab | dict(encoding.special),
-        "merges": _merges(vocab),
+        "merges": [list(pair) for pair in all_merges(vocab)],
     }
     config: dict[str, Any] = {"bos_token": encoding.bos, "eos_token": encoding.eos}
     return (
@@ -160,13 +179,3 @@ def _post_processor(encoding: Encoding) -> Any:
         return byte_level()
     bos = (encoding.bos, 0)
     return template([bos, ("A", 0)], [bos, ("A", 0), (encoding.bos, 1), ("B", 1)], encoding.special)
-
-
-def _merges(vocab: Mapping[str, int]) -> list[list[str]]:
-    """Every way to cut a token into two tokens, the lowest rank first."""
-    merges: list[list[str]] = []
-    for token, _ in sorted(vocab.items(), key=lambda item: item[1]):
-        cuts = ((token[:cut], token[cut:]) for cut in range(1, len(token)))
-        found = [(left, right) for left, right in cuts if left in vocab and right in vocab]
-        merges.extend([left, right] for left, right in sorted(found, key=lambda one: (vocab[one[0]], vocab[one[1]])))
-    return merges

@@ -113,6 +113,11 @@ class Tokenizer:
         for name, data in self._files.items():
             (folder / name).write_bytes(data)
 
+    def described_as(self, described: Mapping[str, Any]) -> Tokenizer:
+        """The same tokenizer with another tokenizer.json: its names, template and other files stay."""
+        data = (json.dumps(described, ensure_ascii=False) + "\n").encode("utf-8")
+        return Tokenizer({**self._files, TOKENIZER_FILE: data}, source=self.source)
+
     @cached_property
     def description(self) -> Mapping[str, Any]:
         """The content of tokenizer.json."""
@@ -185,13 +190,13 @@ class Tokenizer:
         start = [self.bos_id] if add_bos and self.bos_id is not None else []
         encoded = [list(start) for _ in texts]
         try:
-            for group in _groups(texts, cut=self._kind == "byte_level"):
+            for group in in_groups(texts, cut=self._kind == "byte_level"):
                 pieces = [piece for _, piece in group]
                 found = _guarded(self.source, backend.encode_batch_fast, pieces, add_special_tokens=False)
                 for (index, _), one in zip(group, found, strict=True):
                     encoded[index].extend(one.ids)
         except (UnicodeEncodeError, TypeError) as error:
-            raise _not_text(texts) from error
+            raise not_text(texts) from error
         return encoded
 
     def encode_with_special(
@@ -208,7 +213,7 @@ class Tokenizer:
         try:
             parts = [_guarded(self.source, backend.encode, one, add_special_tokens=False) for one in texts]
         except (UnicodeEncodeError, TypeError) as error:
-            raise _not_text(texts) from error
+            raise not_text(texts) from error
         if max_length is not None:
             room = max_length - self._plain.num_special_tokens_to_add(pair is not None)
             if room < 0:
@@ -414,15 +419,17 @@ def _word_end(described: Mapping[str, Any]) -> str:
     return (model.get("end_of_word_suffix") or "") if isinstance(model, Mapping) else ""
 
 
-def _groups(texts: Sequence[str], *, cut: bool) -> Iterator[list[tuple[int, str]]]:
-    """(index of the text, piece of it) in groups of bounded size, for the library needs 200 bytes a character."""
+def in_groups(texts: Sequence[str], *, cut: bool, parts: int = 1) -> Iterator[list[tuple[int, str]]]:
+    """(index of the text, piece of it) in groups of bounded size, for the library needs 200 bytes a character; smaller
+    groups where there should be several `parts`."""
+    most = _GROUP_CHARACTERS if parts == 1 else _PIECE_CHARACTERS
     group: list[tuple[int, str]] = []
     size = 0
     for index, text in enumerate(texts):
         for piece in _pieces(text) if cut else (text,):
             group.append((index, piece))
             size += len(piece)
-            if size >= _GROUP_CHARACTERS:
+            if size >= most:
                 yield group
                 group, size = [], 0
     if group:
@@ -441,7 +448,7 @@ def _pieces(text: str) -> Iterator[str]:
     yield text[start:] if start else text
 
 
-def _not_text(texts: Sequence[Any]) -> RequestError:
+def not_text(texts: Sequence[Any]) -> RequestError:
     """Why texts cannot be encoded: something is no text, or holds half a surrogate pair, which UTF-8 cannot."""
     if all(isinstance(text, str) for text in texts):
         return RequestError("the text is not valid Unicode: it holds a lone surrogate", param="prompt")

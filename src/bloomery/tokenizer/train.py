@@ -1,4 +1,4 @@
-"""Training a byte-level BPE tokenizer on a corpus, with the `tokenizers` library.
+"""Training a tokenizer on a corpus, with the `tokenizers` library: byte-level BPE unless asked for another kind.
 
 The pre-tokenizer splits as GPT-4 and Qwen do: words with one leading space or mark, runs of marks, line breaks, and
 digits in groups of up to three. All 256 bytes are in the vocabulary, so any text can be encoded. What is saved is a
@@ -10,103 +10,47 @@ This module does not know models, nor how documents are stored.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from bloomery.core.artifact import Artifact
-from bloomery.core.config import to_dict
-from bloomery.core.errors import ConfigError, DataError
+from bloomery.core.errors import DataError
 from bloomery.core.run import Run
 from bloomery.core.stage import StageInputs, reusable
 from bloomery.core.workspace import Workspace, as_workspace
+from bloomery.tokenizer.config import MIN_VOCAB_SIZE, TokenizerConfig, plain_config
+from bloomery.tokenizer.counts import WordCounts, counter_of
+from bloomery.tokenizer.kinds import UNKNOWN, bpe_trainer, characters, from_words, sequence_letters, splitter
 from bloomery.tokenizer.special import (
     CHAT_TEMPLATE,
     END_OF_TEXT,
     ILLUSTRATED_CHAT_TEMPLATE,
     IMAGE,
     MASK,
-    MIDDLE_TOKENS,
-    SENTINEL,
-    SPECIAL_TOKENS,
     START_OF_TEXT,
+    WORDPIECE_UNKNOWN,
 )
 from bloomery.tokenizer.tokenizer import CONFIG_FILE, SPECIAL_FILE, TEMPLATE_FILE, TOKENIZER_FILE, Tokenizer
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as Backend
 
+__all__ = ["MIN_VOCAB_SIZE", "TokenizerConfig", "learn", "train_tokenizer", "train_tokenizer_inputs", "write_tokenizer"]
+
 STAGE = "train_tokenizer"
 _VERSION = 1
-MIN_VOCAB_SIZE = 256 + len(SPECIAL_TOKENS)
-_MAX_VOCAB_SIZE = 1 << 20
 # A document is handed to the trainer in pieces of about this many characters: it copies what it is given.
 _PIECE_CHARACTERS = 1 << 16
 _PROGRESS_DOCUMENTS = 256
-_PATTERN = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,%d}"
-    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-
-
-@dataclass(frozen=True, kw_only=True)
-class TokenizerConfig:
-    vocab_size: int = 4096
-    """Ids in all, special tokens included; at least 259 (256 bytes and 3 special tokens, no merges)."""
-    min_frequency: int = 2
-    """How often a pair of tokens must occur to be merged."""
-    digits: int = 3
-    """Digits are split into groups of at most this many: 3 as GPT-4 and Llama 3 do, 1 as Qwen does."""
-    sample_bytes: int = 200_000_000
-    """Merges are learned on at most this many bytes of the training split: the trainer's memory grows with them."""
-    max_token_bytes: int = 32
-    """No token is longer than this many bytes."""
-    masks: bool = False
-    """Add a token that stands in a blank, for masked models."""
-    sentinels: int = 0
-    """Add this many tokens that stand for spans, for span corruption; T5 has 100."""
-    fill_in_the_middle: bool = False
-    """Add tokens that mark prefix, middle and suffix."""
-    encloses: bool = False
-    """A text begins with a token of its own and ends with the end token, as contrastive models read it."""
-    images: bool = False
-    """Add a token that stands where a picture is."""
-    metadata_fields: tuple[str, ...] = ()
-    """Learn from these texts of each document's metadata, too: translations, say."""
-    texts: bool = True
-    """Learn from the documents' own texts; else from `metadata_fields` alone."""
-
-    def __post_init__(self) -> None:
-        limits = {
-            "vocab_size": (MIN_VOCAB_SIZE, _MAX_VOCAB_SIZE),
-            "min_frequency": (1, 1 << 31),
-            "digits": (1, 16),
-            "sample_bytes": (1, 4_000_000_000),  # the trainer counts in 32 bits
-            "max_token_bytes": (1, 1024),
-            "sentinels": (0, 1000),
-        }
-        for key, (low, high) in limits.items():
-            if not low <= getattr(self, key) <= high:
-                raise ConfigError(f'"{key}" is {getattr(self, key)}, but should be from {low:,} to {high:,}')
-        if not self.texts and not self.metadata_fields:
-            raise ConfigError('"texts" is false and "metadata_fields" is empty: there is nothing to learn from')
-        if (least := 256 + len(self.special_tokens)) > self.vocab_size:
-            raise ConfigError(f'"vocab_size" is {self.vocab_size}, but 256 bytes and special tokens are {least}')
-
-    @property
-    def special_tokens(self) -> tuple[str, ...]:
-        """All of them, in the order of their ids."""
-        masks = (MASK,) if self.masks else ()
-        sentinels = tuple(SENTINEL.format(number) for number in range(self.sentinels))
-        middles = MIDDLE_TOKENS if self.fill_in_the_middle else ()
-        pictures = ((START_OF_TEXT,) if self.encloses else ()) + ((IMAGE,) if self.images else ())
-        return (*SPECIAL_TOKENS, *masks, *sentinels, *middles, *pictures)
 
 
 def train_tokenizer_inputs(corpus: Artifact, *, config: TokenizerConfig | None = None) -> StageInputs:
     """What the result of `train_tokenizer` depends on."""
-    return StageInputs(stage=STAGE, config=to_dict(config or TokenizerConfig()), parents=(corpus.id,), version=_VERSION)
+    return StageInputs(
+        stage=STAGE, config=plain_config(config or TokenizerConfig()), parents=(corpus.id,), version=_VERSION
+    )
 
 
 def train_tokenizer(
@@ -128,44 +72,59 @@ def train_tokenizer(
         return made
     with Run(workspace, inputs, meter=open_meter()) as run:
         sample = _Sample(_texts(corpus, config), config.sample_bytes, run)
-        with run.phase("train"):
-            backend = learn(sample, config)
+        counted: dict[str, int] = {}
+        with run.phase("train"), TemporaryDirectory(dir=run.scratch) as scratch:
+            backend = learn(sample, config, folder=Path(scratch), facts=counted.update)
         folder = run.new_folder()
         write_tokenizer(backend, folder)
         metrics = {
             "vocab_size": backend.get_vocab_size(),
             "sample_bytes": sample.bytes,
             "sample_documents": sample.documents,
+            **counted,
         }
-        if backend.get_vocab_size() < config.vocab_size:
+        if counted.get("left_out"):
+            run.note(
+                f"learnt from the {counted['words']:,} most frequent words:"
+                f" {counted['left_out'] / counted['occurrences']:.3%} of the text is in others"
+            )
+        if backend.get_vocab_size() < config.vocab_size and not config.alphabet_size:
             run.note(
                 f"the text holds only enough pairs for {backend.get_vocab_size():,} tokens, not {config.vocab_size:,}"
             )
         return run.publish(folder, kind="tokenizer", metrics=metrics)
 
 
-def learn(texts: Iterable[str], config: TokenizerConfig) -> Backend:
-    """A trained `tokenizers.Tokenizer`. DataError if there is no text at all."""
-    from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, processors, trainers
-    from tokenizers import Tokenizer as Backend
+def learn(
+    texts: Iterable[str],
+    config: TokenizerConfig,
+    *,
+    folder: Path | None = None,
+    facts: Callable[..., None] = lambda **_: None,
+) -> Backend:
+    """A trained `tokenizers.Tokenizer`. DataError if there is no text at all.
 
-    backend = Backend(models.BPE())
-    backend.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(_PATTERN % config.digits), behavior="isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-    backend.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=config.vocab_size,
-        min_frequency=config.min_frequency,
-        special_tokens=[AddedToken(text, special=True, normalized=False) for text in config.special_tokens],
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        max_token_length=config.max_token_bytes,
-        show_progress=False,
-    )
-    backend.train_from_iterator(texts, trainer)
+    Words that are counted first go to `folder` where they are many; `facts` hears how many there were.
+    """
+    from tokenizers import processors
+
+    if config.alphabet_size:
+        backend = sequence_letters(config)
+    elif config.kind == "character":
+        backend = characters(texts, config)
+    elif config.counts:
+        counts = WordCounts(counter_of(splitter(config)), max_words=config.max_words, folder=folder)
+        counts.add(texts)
+        words = counts.most()
+        facts(words=len(words), occurrences=counts.occurrences, left_out=counts.left_out, spills=counts.spills)
+        backend = from_words(words, config)
+    else:
+        backend = splitter(config)
+        backend.train_from_iterator(texts, bpe_trainer(config))
+    if backend.decoder is None:
+        from tokenizers import decoders
+
+        backend.decoder = decoders.ByteLevel()
     # BOS in front of every text, as Llama's tokenizers do it; chat templates write their own.
     first, last = (START_OF_TEXT, f" {END_OF_TEXT}") if config.encloses else (END_OF_TEXT, "")
     ends = [END_OF_TEXT, START_OF_TEXT] if config.encloses else [END_OF_TEXT]
@@ -181,6 +140,10 @@ def write_tokenizer(backend: Backend, folder: Path) -> None:
     """Write the files of a Hugging Face tokenizer folder."""
     tokens = {"bos_token": END_OF_TEXT, "eos_token": END_OF_TEXT, "pad_token": END_OF_TEXT}
     others = [token.content for token in backend.get_added_tokens_decoder().values() if token.content != END_OF_TEXT]
+    for unknown in (UNKNOWN, WORDPIECE_UNKNOWN):
+        if unknown in others:
+            tokens["unk_token"] = unknown
+            others.remove(unknown)
     if START_OF_TEXT in others:
         tokens["bos_token"] = START_OF_TEXT
         others.remove(START_OF_TEXT)

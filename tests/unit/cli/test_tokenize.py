@@ -20,3 +20,14 @@ def test_unknown_corpus(call, tiny):
 
 def test_no_corpus_yet(call, tmp_path):
     assert "bloomery curate" in call.mistake("tokenize", "--home", str(tmp_path))
+
+
+def test_a_models_vocabulary_extended(call, tiny, tmp_path):
+    home = ["--home", str(tiny.copy(tmp_path / "home")), "--quiet"]
+    call("export", str(tmp_path / "model"), *home)
+    command = ["tokenize", "--extend", str(tmp_path / "model"), "--set", "extend.tokens=8", *home]
+    made = json.loads(call(*command, "--set", "extend.min_frequency=2", "--json").out)
+    assert made["kind"] == "model" and made["metrics"]["added"] == 8
+    assert "8 tokens added" in call(*command, "--set", "extend.min_frequency=2").out
+    assert "tokens" in call.mistake(*command, "--set", "extend.tokns=8")
+    assert "no model" in call.mistake("tokenize", "--extend", "model-000000000000", *home)
