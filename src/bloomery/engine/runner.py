@@ -65,8 +65,8 @@ class Runner:
 
     def prefill(self, sequence: SequenceState, count: int, between: Callable[[], None] | None = None) -> Tensor | None:
         """Read `count` more tokens; logits float32 on the CPU of all of them (count, V) if the prompt is scored, of the
-        last one (1, V) if the text is whole then, else None. `between` is called after each layer of a long part but the
-        last: the runner may be used for other sequences there."""
+        last one (1, V) if the text is whole then, else None. `between` is called after each layer of a long part
+        but the last: the runner may be used for other sequences there."""
         start, end, request = sequence.read, sequence.read + count, sequence.request
         scores = request.scores_prompt and sequence.scored < sequence.num_prompt
         wanted = count if scores else int(end == len(sequence.ids))
