@@ -21,6 +21,7 @@ from bloomery.energy import EnergyConfig
 from bloomery.evaluate import MeasureConfig, measure, measure_inputs
 from bloomery.server import ServeConfig
 from bloomery.tokenizer import (
+    AuditConfig,
     TokenizeConfig,
     TokenizerConfig,
     tokenize,
@@ -35,6 +36,7 @@ SCHEMA: Mapping[str, type] = {
     "pictures": PicturesConfig,
     "tokenizer": TokenizerConfig,
     "tokenize": TokenizeConfig,
+    "audit": AuditConfig,
     "pretrain": PretrainConfig,
     "train": TrainConfig,
     "measure": MeasureConfig,

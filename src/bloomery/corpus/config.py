@@ -12,6 +12,7 @@ from bloomery.core.config import to_dict
 from bloomery.core.errors import ConfigError
 from bloomery.corpus.document import readable
 from bloomery.corpus.filter_config import FilterConfig
+from bloomery.corpus.mix_config import MixConfig
 from bloomery.corpus.personal_config import PersonalConfig
 from bloomery.corpus.python_docs import DEFAULT_PACKAGES, NAME, check_packages
 
@@ -59,6 +60,8 @@ class CurateConfig:
     """The rules that documents are held to."""
     personal: PersonalConfig = field(default_factory=PersonalConfig)
     """What is done with personal data."""
+    mix: MixConfig = field(default_factory=MixConfig)
+    """In what proportions, how often and in what order training documents stand."""
 
     def __post_init__(self) -> None:
         if not self.sources:
@@ -67,6 +70,7 @@ class CurateConfig:
             if readable(source) != source:  # the record of a run is UTF-8
                 raise ConfigError(f"{readable(source)} is not UTF-8", hint="give its folder, or a glob that matches it")
         check_packages(self.packages)
+        self.mix.check_sources(self.sources)
         limits = {
             "validation_fraction": (0.0, 0.5),
             "test_fraction": (0.0, 0.4),
@@ -90,7 +94,7 @@ def plain_config(config: CurateConfig) -> dict[str, Any]:
     """The config as JSON data, without the tables that ask for nothing: a corpus made before there were any keeps its
     key and its id."""
     data = to_dict(config)
-    for name in ("filter", "personal"):
+    for name in ("filter", "personal", "mix"):
         if not getattr(config, name).active:
             del data[name]
     for name in ("extract", "extract_seconds"):  # as they are, they ask for nothing either
