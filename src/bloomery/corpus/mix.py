@@ -193,7 +193,7 @@ class Mix:
                 number = array("I")
                 number.fromfile(stream, 1)
                 part = parts[number[0]]
-                copies = int(whole[part.number]) + (self._place(document) < cuts[part.number])
+                copies = int(whole[part.number]) + int(self._place(document) < cuts[part.number])
                 if not copies:
                     continue
                 text_bytes = len(document.text.encode())
