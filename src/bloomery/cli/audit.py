@@ -17,15 +17,18 @@ if TYPE_CHECKING:
 
 _PICTURES = (".svg", ".png", ".pdf")
 _UNKNOWN_SHOWN = 0.01
+_WIDTH = 200
 Named = list[str] | None
 
 
 def audit(
     *tokenizers: Annotated[
-        str, Parameter(help="Artifacts, folders, tokenizer.json, *.tiktoken, *.model or vocab.txt [default: the latest].")
+        str,
+        Parameter(help="Artifacts, folders, tokenizer.json, *.tiktoken, *.model or vocab.txt [default: the latest]."),
     ],
     texts: Annotated[
-        Path, Parameter(help="Parallel text: a folder or tar with a file a language, or a TSV, CSV or JSONL of columns.")
+        Path,
+        Parameter(help="Parallel text: a folder or tar with a file a language, or a TSV, CSV or JSONL of columns."),
     ],
     partition: Annotated[str, Parameter(help="Sentences of this partition only, such as dev or val.")] = "",
     reference: Annotated[str, Parameter(help="The language to compare with [default: English].")] = "",
@@ -93,13 +96,15 @@ def _by_name(what: str, values: Sequence[str]) -> dict[str, float]:
 def _show(data: Mapping[str, Any], made: Artifact, *, full: bool) -> None:
     from rich.console import Console
 
-    console = Console()
+    # Tables have many columns: what is not a terminal takes any width.
+    console = Console(width=None if sys.stdout.isatty() else _WIDTH)
     tokenizers = data["tokenizers"]
     print(f"{made.name}  {made.path}")
     if len(tokenizers) > 1:
         console.print(_compared(data))
     for one in tokenizers if full else ():
-        console.print(_in_full(one, data["reference"]))
+        console.print(_lengths(one, data["reference"]))
+        console.print(_coverage(one))
     for one in tokenizers:
         console.print(_by_script(one))
     for line in _notes(data):
@@ -132,12 +137,11 @@ def _compared(data: Mapping[str, Any]) -> Any:
     return table
 
 
-def _in_full(one: Mapping[str, Any], reference: str) -> Any:
-    title = f"{one['name']}: {one['vocab_size']:,} ids, premium over {reference}"
-    columns = ["sentences", "median", "mean", "p90", "tokens/byte", "/character", "/word", "whole words", "characters"]
-    columns += ["unknown", "bytes", "lost", "premium", "95%"]
+def _lengths(one: Mapping[str, Any], reference: str) -> Any:
+    columns = ["sentences", "median", "mean", "p90", "per byte", "per character", "premium", "95%"]
     columns += ["price of 1M"] if one["price_per_million_tokens"] else []
     columns += ["s a sentence"] if one["tokens_per_second"] else []
+    title = f"{one['name']}, {one['vocab_size']:,} ids: tokens a sentence, premium over {reference}"
     table = _table(title, ("language", "script"), columns)
     for row in one["languages"]:
         low, high = row["premium_low"], row["premium_high"]
@@ -148,20 +152,31 @@ def _in_full(one: Mapping[str, Any], reference: str) -> Any:
             f"{row['p90_tokens']}",
             f"{row['tokens_per_byte']:.3f}",
             f"{row['tokens_per_character']:.3f}",
-            _number(row["tokens_per_word"], ".2f"),
-            _number(row["single_token_words"], ".1%"),
-            _number(row["single_token_characters"], ".1%"),
-            f"{row['unknown_share']:.1%}",
-            _number(row["byte_share"], ".1%"),
-            f"{row['round_trip_failures']:,}",
             _premium(row),
-            "-" if low is None else f"{low:.2f} to {high:.2f}",
+            "-" if low is None else f"{low:.2f}-{high:.2f}",
         ]
         if one["price_per_million_tokens"]:
             cells.append(_number(row["price_of_million_reference_tokens"], ".4g"))
         if one["tokens_per_second"]:
             cells.append(_number(row["seconds_per_sentence"], ".3g"))
         table.add_row(shown(row["language"]), row["script"], *cells)
+    return table
+
+
+def _coverage(one: Mapping[str, Any]) -> Any:
+    columns = ("tokens a word", "words whole", "characters whole", "unknown", "less than a character", "lost")
+    table = _table(f"{one['name']}: coverage, and sentences that do not come back", ("language", "script"), columns)
+    for row in one["languages"]:
+        table.add_row(
+            shown(row["language"]),
+            row["script"],
+            _number(row["tokens_per_word"], ".2f"),
+            _number(row["single_token_words"], ".1%"),
+            _number(row["single_token_characters"], ".1%"),
+            f"{row['unknown_share']:.1%}",
+            _number(row["byte_share"], ".1%"),
+            f"{row['round_trip_failures']:,}",
+        )
     return table
 
 
@@ -201,11 +216,15 @@ def _notes(data: Mapping[str, Any]) -> list[str]:
     for one in data["tokenizers"]:
         rows = one["languages"]
         if any(row["unknown_share"] > _UNKNOWN_SHOWN for row in rows):
-            lines.append(f"* {one['name']} reads more than {_UNKNOWN_SHOWN:.0%} of these tokens as unknown: not cheap, lost")
+            lines.append(
+                f"* {one['name']} reads more than {_UNKNOWN_SHOWN:.0%} of these tokens as unknown: not cheap, lost"
+            )
         failed = sum(row["round_trip_failures"] for row in rows)
         if failed:
             beyond = sum(row["failures_beyond_normalisation"] for row in rows)
-            lines.append(f"{one['name']}: {failed:,} sentences do not come back exactly, {beyond:,} beyond case and marks")
+            lines.append(
+                f"{one['name']}: {failed:,} sentences do not come back exactly, {beyond:,} beyond case and marks"
+            )
     if data["texts"]["blank_left_out"]:
         lines.append(f"empty sentences left out: {data['texts']['blank_left_out']:,}")
     return lines

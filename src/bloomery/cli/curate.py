@@ -91,7 +91,12 @@ def _said(made: Artifact) -> list[str]:
 
 def filter_overrides(overrides: list[str], *, profile: str = "", classifier: str = "", scores: str = "") -> list[str]:
     """`--set rules.x=` and `--set personal.x=` as the keys of `[curate]` that they stand for; the flags come last."""
-    long = {"mix.": "curate.mix.", "rules.": "curate.filter.rules.", "personal.": "curate.personal.", "filter.": "curate.filter."}
+    long = {
+        "mix.": "curate.mix.",
+        "rules.": "curate.filter.rules.",
+        "personal.": "curate.personal.",
+        "filter.": "curate.filter.",
+    }
     found = []
     for override in overrides:
         short = next((prefix for prefix in long if override.strip().startswith(prefix)), "")

@@ -2,7 +2,7 @@
 
 It is made when it is asked for, so a corpus made before there were cards has one too, and its bytes stay as they are.
 All documents are read once. What a card shows may be published: of paths only what lies below the sources is said, and
-its examples are free of personal data of every kind that can be found, whatever the corpus itself keeps. This module
+in its examples personal data of every kind that `personal` finds is masked, whatever the corpus itself keeps. This module
 does not know Markdown (`card_page`).
 """
 
@@ -13,6 +13,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from bloomery.core.artifact import Artifact
@@ -90,7 +91,7 @@ def card_of(
         "format": FORMAT,
         "name": corpus.name,
         "id": corpus.id,
-        "created": manifest.get("created", ""),
+        "created": _when(manifest.get("created")),
         "made_by": {key: manifest.get("code", {}).get(key, UNKNOWN) for key in ("bloomery", "python", "git")},
         "seconds": manifest.get("seconds"),
         "failed_attempts": manifest.get("failed_attempts", 0),
@@ -121,7 +122,8 @@ def card_of(
         "rules": report.get("filter", {}),
         "report": _others(report),
         "examples": [
-            {"id": name, "source": source, "text": text} for _, name, source, text in sorted(found.examples, reverse=True)
+            {"id": name, "source": source, "text": text}
+            for _, name, source, text in sorted(found.examples, reverse=True)
         ],
         "config": names.in_config(dict(corpus.config)),
     }
@@ -130,6 +132,13 @@ def card_of(
 def size_category(documents: int) -> str:
     """Hugging Face's name for how many rows there are."""
     return next((name for limit, name in (*_SIZES, *_MORE_SIZES) if documents < limit), "n>1T")
+
+
+def _when(seconds: Any) -> str:
+    """A time since 1970 as ISO 8601, in UTC."""
+    if not isinstance(seconds, (int, float)):
+        return UNKNOWN
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
 
 def _report(corpus: Artifact) -> dict[str, Any]:

@@ -17,13 +17,14 @@ _PLAIN = re.compile(r"[A-Za-z][\w./*<-]*")
 # YAML 1.1 reads these as truth values or nothing: Norwegian's code is the best known of them.
 _TRAPS = frozenset({"no", "yes", "on", "off", "y", "n", "true", "false", "null"})
 # The identifiers of licenses that the hub knows (its documentation, "Licenses"), of those that we find.
-_HUB_LICENSES = frozenset(
-    """afl-3.0 agpl-3.0 apache-2.0 artistic-2.0 bsd-2-clause bsd-3-clause bsl-1.0 cc0-1.0 cc-by-2.0 cc-by-2.5 cc-by-3.0
+_LICENSES = """
+    afl-3.0 agpl-3.0 apache-2.0 artistic-2.0 bsd-2-clause bsd-3-clause bsl-1.0 cc0-1.0 cc-by-2.0 cc-by-2.5 cc-by-3.0
     cc-by-4.0 cc-by-sa-3.0 cc-by-sa-4.0 cc-by-nc-2.0 cc-by-nc-3.0 cc-by-nc-4.0 cc-by-nd-4.0 cc-by-nc-nd-3.0
     cc-by-nc-nd-4.0 cc-by-nc-sa-2.0 cc-by-nc-sa-3.0 cc-by-nc-sa-4.0 cdla-sharing-1.0 cdla-permissive-1.0
     cdla-permissive-2.0 ecl-2.0 epl-1.0 epl-2.0 etalab-2.0 eupl-1.1 eupl-1.2 gfdl gpl-2.0 gpl-3.0 isc lgpl-2.1 lgpl-3.0
-    lppl-1.3c mit mpl-2.0 ms-pl ncsa odbl odc-by ofl-1.1 osl-3.0 pddl postgresql unlicense wtfpl zlib""".split()
-)
+    lppl-1.3c mit mpl-2.0 ms-pl ncsa odbl odc-by ofl-1.1 osl-3.0 pddl postgresql unlicense wtfpl zlib
+"""
+_HUB_LICENSES = frozenset(_LICENSES.split())
 _ONLY = re.compile(r"-(?:only|or-later)$")
 
 
@@ -122,7 +123,10 @@ def _taken_out(card: Mapping[str, Any]) -> list[str]:
         share = max(1, card["looked_at"])
         rows = [(reason, f"{count:,}", f"{count / share:.2%}") for reason, count in dropped.items()]
         lines += _table(("reason", "documents", "share"), rows)
-        lines += [f"Duplicates: {card['duplicates']:,}. Each is in `dropped.jsonl.zst` of the corpus with its reason.", ""]
+        lines += [
+            f"Duplicates: {card['duplicates']:,}. Each is in `dropped.jsonl.zst` of the corpus with its reason.",
+            "",
+        ]
     rules = card["rules"].get("rules", [])
     if rules:
         rows = [(one["rule"], one["keeps"], f"{_count(one):,}", one["is"]) for one in rules]
@@ -175,7 +179,8 @@ def _examples(card: Mapping[str, Any]) -> list[str]:
     if not card["examples"]:
         return []
     lines = ["## Examples", ""]
-    lines += ["Chosen by a hash of their text, cut, and without personal data whatever the corpus keeps.", ""]
+    said = "Chosen by a hash of their text, cut; addresses, numbers and keys of persons are masked whatever the corpus"
+    lines += [f"{said} keeps. Names of people are not found by pattern.", ""]
     for one in card["examples"]:
         longest = max((len(run) for run in re.findall(r"`+", one["text"])), default=0)
         fence = "`" * max(3, longest + 1)

@@ -109,7 +109,7 @@ def _bare(source: str) -> str:
 
 def _fits(key: str, source: str) -> bool:
     source = _bare(source)
-    return source == key or source.startswith(f"{key}/") or source.startswith(f"{key}:") or fnmatchcase(source, key)
+    return source == key or source.startswith((f"{key}/", f"{key}:")) or fnmatchcase(source, key)
 
 
 def _touches(key: str, source: str) -> bool:

@@ -26,7 +26,9 @@ Row = tuple[bytes, bytes]
 
 def row_key(seed: int, name: bytes) -> bytes:
     """KEY_BYTES bytes that look random, of a seed (0 to 2**64) and a name."""
-    return hashlib.blake2b(name, key=seed.to_bytes(8, "big"), digest_size=KEY_BYTES, person=b"bloomery shuffle").digest()
+    return hashlib.blake2b(
+        name, key=seed.to_bytes(8, "big"), digest_size=KEY_BYTES, person=b"bloomery shuffle"
+    ).digest()
 
 
 def shuffled(rows: Iterable[Row], folder: Path, *, size: int, bucket_bytes: int) -> Iterator[bytes]:

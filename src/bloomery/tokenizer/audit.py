@@ -171,9 +171,7 @@ class _Audit:
             "scripts": self._scripts(costs, counts),
         }
 
-    def _scripts(
-        self, costs: Sequence[LanguageCost], counts: Mapping[str, NDArray[np.int64]]
-    ) -> list[dict[str, Any]]:
+    def _scripts(self, costs: Sequence[LanguageCost], counts: Mapping[str, NDArray[np.int64]]) -> list[dict[str, Any]]:
         """Sums over the languages of each script."""
         by_script: dict[str, list[LanguageCost]] = {}
         for cost in costs:

@@ -51,11 +51,13 @@ class ParallelText:
             return
         kept = self.sentences.setdefault(language, {})
         if key in kept:
-            raise DataError(f'{where}: "{key}" stands twice for {language}', hint="one partition only: --partition NAME")
+            raise DataError(
+                f'{where}: "{key}" stands twice for {language}', hint="one partition only: --partition NAME"
+            )
         kept[key] = text
 
     def reference(self, asked: str = "") -> str:
-        """The language that others are compared with: the one asked for, else English. ConfigError if it is not there."""
+        """The language that others are compared with: the one asked for, else English. ConfigError if there is none."""
         if asked and asked not in self.sentences:
             raise ConfigError(f'no language "{asked}" in the texts', hint=nearest(asked, self.sentences))
         found = asked or next((name for name in ENGLISH if name in self.sentences), "")
