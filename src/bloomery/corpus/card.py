@@ -2,8 +2,8 @@
 
 It is made when it is asked for, so a corpus made before there were cards has one too, and its bytes stay as they are.
 All documents are read once. What a card shows may be published: of paths only what lies below the sources is said, and
-in its examples personal data of every kind that `personal` finds is masked, whatever the corpus itself keeps. This module
-does not know Markdown (`card_page`).
+in its examples personal data of every kind that `personal` finds is masked, whatever the corpus itself keeps.
+This module does not know Markdown (`card_page`).
 """
 
 from __future__ import annotations
