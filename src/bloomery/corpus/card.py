@@ -35,6 +35,7 @@ _IDENTIFIED = 500
 _EXCERPT = 400
 _CLEANED_CHARACTERS = 24_000  # a private key that begins in the excerpt ends in these
 _NATURAL = re.compile(r"[a-z]{2,3}(?:-[A-Za-z0-9]{2,8})*")
+_PATH = re.compile(r"(?<![^\s=:(\"'])[~/][^\s,;\"')]+")
 _MAGIC = re.compile(r"[*?\[]")
 _SIZES = ((1e3, "n<1K"), (1e4, "1K<n<10K"), (1e5, "10K<n<100K"), (1e6, "100K<n<1M"), (1e7, "1M<n<10M"))
 _MORE_SIZES = ((1e8, "10M<n<100M"), (1e9, "100M<n<1B"), (1e10, "1B<n<10B"), (1e11, "10B<n<100B"), (1e12, "100B<n<1T"))
@@ -118,7 +119,7 @@ def card_of(
         "programming_languages": _listed({k: v for k, v in found.languages.items() if _is_programming(k)}),
         "licenses": _listed(found.licenses),
         "personal": {"asked": report.get("personal", {}), "documents_changed": found.personal.total()},
-        "mix": mixed,
+        "mix": names.in_config(mixed),
         "rules": report.get("filter", {}),
         "report": _others(report),
         "examples": [
@@ -279,7 +280,9 @@ class _Names:
             return {self.in_config(key): self.in_config(one) for key, one in value.items()}
         if isinstance(value, (list, tuple)):
             return [self.in_config(one) for one in value]
-        return self.in_text(value) if isinstance(value, str) else value
+        if not isinstance(value, str) or value in self._bases or _private(value):
+            return self.in_text(value) if isinstance(value, str) else value
+        return _PATH.sub(lambda found: self.in_text(found.group()), value)  # in a sentence
 
 
 def _base(source: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from bloomery.core.errors import ConfigError, nearest
 
 OTHERS = "*"
+MIX_VERSION = "mix 1"  # raised when the same config gives another mix
 _PREFIXES = ("code:", "hf:")
 
 

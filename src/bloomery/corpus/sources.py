@@ -19,6 +19,7 @@ from bloomery.corpus import hub_datasets, source_trees
 from bloomery.corpus.config import CurateConfig
 from bloomery.corpus.document import Document, cut_text
 from bloomery.corpus.formats import KINDS, check_packages_of, extracted, format_of, kind_of, web_versions
+from bloomery.corpus.mix_config import MIX_VERSION
 from bloomery.corpus.personal_config import PERSONAL_VERSION
 from bloomery.corpus.problems import Problems
 from bloomery.corpus.python_docs import NAME, missing_packages, python_documents, versions
@@ -55,6 +56,8 @@ def fingerprint(config: CurateConfig) -> str:
         parts.append([*stamp])
     if config.personal.active:
         parts.append([PERSONAL_VERSION])
+    if config.mix.active:
+        parts.append([MIX_VERSION])
     for path in config.filter.files():
         status = path.stat() if path.exists() else None  # the filter itself says what is missing
         parts.append([ascii(str(path)), status and status.st_size, status and status.st_mtime_ns])

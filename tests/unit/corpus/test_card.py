@@ -72,11 +72,13 @@ def test_counts_are_those_of_the_documents(sources: Path, workspace: Workspace):
 
 @pytest.mark.parametrize("personal", [{}, {"all": "mask"}, {"email": "replace"}])
 def test_nothing_personal_and_no_place_is_said(sources: Path, workspace: Workspace, personal: dict[str, Any]):
-    corpus = _curated(sources, workspace, personal=PersonalConfig(**personal))
+    mix = MixConfig(weights={str(sources / "pages.jsonl"): 1, f"{sources}/*": 0, f"{sources}/gone": 2})
+    corpus = _curated(sources, workspace, personal=PersonalConfig(**personal), mix=mix)
     card = card_of(corpus, examples=50)
     said = json.dumps(card)
     assert MAIL not in said and "7946" not in said and "4012" not in said
-    assert len(card["examples"]) == 50
+    assert len(card["examples"]) == 50 and list(card["mix"]["sources"]) == ["web/pages.jsonl"]
+    assert card["mix"]["notes"] == ["mix.weights: no training document is of web/gone"]
     assert not any(find_personal(one["text"]) for one in card["examples"])
     assert "home/" not in said and "ann.miller" not in said and str(sources.parent) not in said
     assert card["sources"] == {"web": {"documents": 121, "text_bytes": card["sources"]["web"]["text_bytes"]}}
