@@ -48,7 +48,8 @@ def curate(
     """Documents in, a corpus out: filtered, deduplicated, split, decontaminated, with a reason for every drop.
 
     --set rules.NAME=VALUE moves a rule's threshold ("off" leaves it out); --set personal.KIND=drop, mask or replace
-    deals with personal data.
+    deals with personal data; --set mix.temperature=3.3, mix.shuffle=true and the like put training documents in
+    proportion and order.
     """
     common = common or Common()
     from bloomery.core.errors import ConfigError

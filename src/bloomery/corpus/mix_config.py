@@ -51,7 +51,10 @@ class MixConfig:
             for key, value in getattr(self, name).items():
                 number = isinstance(value, (int, float)) and not isinstance(value, bool)
                 if not number or not least <= value < float("inf"):
-                    raise ConfigError(f'"mix.{name}" of {key} should be a number from 0, not {value!r:.40}')
+                    hint = (
+                        f'{name} = {{"{"a.org" if name == "domains" else "folder"}" = 0.5}}: a name with dots in quotes'
+                    )
+                    raise ConfigError(f'"mix.{name}" of {key} should be a number from 0, not {value!r:.40}', hint=hint)
         if self.weights and not sum(self.weights.values()):
             raise ConfigError('"mix.weights" are all 0', hint="give one source a weight above 0")
         if sum(self.domains.values()) > 1 + 1e-9:
