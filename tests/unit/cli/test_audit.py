@@ -3,10 +3,26 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from bloomery.cli.main import main
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace with a tokenizer of 300 ids."""
+    folder = tmp_path_factory.mktemp("audit")
+    rng = random.Random(0)
+    texts = [" ".join(f"term{rng.randrange(80)}" for _ in range(30)) for _ in range(60)]
+    (folder / "a.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    at = ("--home", str(folder / "home"), "--quiet")
+    assert main(["curate", str(folder / "a.jsonl"), *at]) == 0
+    assert main(["tokenize", "--set", "tokenizer.vocab_size=300", *at]) == 0
+    return folder / "home"
 
 
 @pytest.fixture
@@ -17,10 +33,10 @@ def texts(tmp_path: Path) -> Path:
     return path
 
 
-def test_one_tokenizer_in_full_and_as_json(call: Any, tiny: Any, texts: Path, tmp_path: Path):
-    home = ("--home", str(tiny.copy(tmp_path / "home")), "--quiet")
+def test_one_tokenizer_in_full_and_as_json(call: Any, home: Path, texts: Path, tmp_path: Path):
+    at = ("--home", str(home), "--quiet")
     plot = tmp_path / "a.svg"
-    asked = ("audit", "--texts", str(texts), "--price", "2.5", "--tokens-per-second", "40", *home)
+    asked = ("audit", "--texts", str(texts), "--price", "2.5", "--tokens-per-second", "40", *at)
     shown = call(*asked, "--plot", str(plot))
     assert shown.code == 0, shown.err
     for word in ("premium", "Greek", "coverage", "by script", "price of 1M", "s a sentence", "less than a character"):
@@ -33,8 +49,7 @@ def test_one_tokenizer_in_full_and_as_json(call: Any, tiny: Any, texts: Path, tm
     assert rows["el"]["price_of_million_reference_tokens"] == 2.5 * rows["el"]["premium"]
 
 
-def test_several_side_by_side(call: Any, tiny: Any, texts: Path, tmp_path: Path, shared_data: Path):
-    home = tiny.copy(tmp_path / "home")
+def test_several_side_by_side(call: Any, home: Path, texts: Path, tmp_path: Path, shared_data: Path):
     name = next((home / "artifacts").glob("tokenizer-*")).name
     pieces = str(shared_data / "tokenizers" / "spm_test_model.model")
     asked = ("audit", name, pieces, "--texts", str(texts), "--home", str(home), "--quiet")
@@ -43,13 +58,13 @@ def test_several_side_by_side(call: Any, tiny: Any, texts: Path, tmp_path: Path,
     assert "as unknown: not cheap, lost" in out and "do not come back exactly" in out
 
 
-def test_mistakes(call: Any, tiny: Any, texts: Path, tmp_path: Path):
-    home = ("--home", str(tiny.home))
+def test_mistakes(call: Any, home: Path, texts: Path, tmp_path: Path):
+    at = ("--home", str(home))
     asked = ("audit", "--texts", str(texts))
-    assert "no.thing" in call.mistake("audit", "no.thing", "--texts", str(texts), *home)
-    assert "no such file" in call.mistake("audit", "--texts", str(tmp_path / "none"), *home)
-    assert ".svg" in call.mistake(*asked, "--plot", "a.xls", *home)
-    assert "--price" in call.mistake(*asked, "--price", "cheap", *home)
-    assert "not audited" in call.mistake(*asked, "--price", "gpt=3", *home)
-    assert 'no language "xx"' in call.mistake(*asked, "--reference", "xx", *home)
+    assert "no.thing" in call.mistake("audit", "no.thing", "--texts", str(texts), *at)
+    assert "no such file" in call.mistake("audit", "--texts", str(tmp_path / "none"), *at)
+    assert ".svg" in call.mistake(*asked, "--plot", "a.xls", *at)
+    assert "--price" in call.mistake(*asked, "--price", "cheap", *at)
+    assert "not audited" in call.mistake(*asked, "--price", "gpt=3", *at)
+    assert 'no language "xx"' in call.mistake(*asked, "--reference", "xx", *at)
     assert "no tokenizer" in call.mistake("audit", "--texts", str(texts), "--home", str(tmp_path / "empty"))
