@@ -25,15 +25,20 @@ _LICENSES = """
     lppl-1.3c mit mpl-2.0 ms-pl ncsa odbl odc-by ofl-1.1 osl-3.0 pddl postgresql unlicense wtfpl zlib
 """
 _HUB_LICENSES = frozenset(_LICENSES.split())
+_TRACE = 0.01
 _ONLY = re.compile(r"-(?:only|or-later)$")
 
 
 def front_matter(card: Mapping[str, Any], *, license_: str = "", title: str = "") -> dict[str, Any]:
     """What the YAML says."""
-    languages = [language for language in card["languages"] if not language.startswith("(")]
+    all_bytes = sum(row["text_bytes"] for row in card["languages"].values())
+    # An identifier errs on a few documents: what is said of the whole is what is more than a trace.
+    least = 0 if card["languages_are"] == "metadata" else _TRACE * all_bytes
+    languages = [k for k, row in card["languages"].items() if row["text_bytes"] >= least and not k.startswith("(")]
     found: dict[str, Any] = {
         "pretty_name": title or card["name"],
         "license": license_ or hub_license(card["licenses"]),
+        "license_name": "mixed" if not license_ and hub_license(card["licenses"]) == "other" else "",
         "language": languages + (["code"] if card["programming_languages"] else []),
         "size_categories": [card["size_category"]],
         "task_categories": ["text-generation"],

@@ -12,7 +12,9 @@ import csv
 import hashlib
 import io
 import json
+import lzma
 import re
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
@@ -287,5 +289,5 @@ def _members(path: Path) -> Iterator[tuple[str, str, Iterator[str]]]:
                     continue
                 where = f"{path}, {member.name}"
                 yield name, where, _decoded(iter(lambda data=data: data.read(1 << 20), b""), where)
-    except (tarfile.TarError, EOFError, ValueError) as error:
+    except (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, ValueError) as error:
         raise DataError(f"cannot read {path}: {error}") from error

@@ -63,6 +63,15 @@ def test_the_head_is_what_the_hubs_library_reads():
     assert DatasetCard(card_page(CARD, license_="cc-by-4.0")).data.to_dict()["license"] == "cc-by-4.0"
 
 
+def test_traces_that_an_identifier_found_are_no_language_of_the_whole():
+    languages = {"de": {"documents": 990, "text_bytes": 9950}, "la": {"documents": 2, "text_bytes": 50}}
+    said = {"languages": languages, "languages_are": "identified by py3langid", "programming_languages": {}}
+    assert front_matter({**CARD, **said})["language"] == ["de"]
+    assert front_matter({**CARD, **said, "languages_are": "metadata"})["language"] == ["de", "la"]
+    mixed = front_matter({**CARD, "licenses": {"MIT": COUNT, "unknown": COUNT}})
+    assert (mixed["license"], mixed["license_name"]) == ("other", "mixed")
+
+
 def test_every_part_is_there_and_strangers_words_are_no_markup():
     page = card_page(CARD)
     for heading in (
