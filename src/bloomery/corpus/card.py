@@ -98,14 +98,7 @@ def card_of(
         "failed_attempts": manifest.get("failed_attempts", 0),
         "energy_joules": corpus.energy_joules.to_dict(),
         "size_category": size_category(kept),
-        "splits": {
-            split: {
-                "documents": count,
-                "text_bytes": metrics["text_bytes"][split],
-                "characters": found.characters[split],
-            }
-            for split, count in metrics["documents"].items()
-        },
+        "splits": _splits(metrics, found),
         "documents": kept,
         "distinct_documents": distinct,
         "looked_at": distinct + mixed.get("left_out_documents", 0) + sum(dropped.values()),
@@ -127,6 +120,14 @@ def card_of(
             for _, name, source, text in sorted(found.examples, reverse=True)
         ],
         "config": names.in_config(dict(corpus.config)),
+    }
+
+
+def _splits(metrics: Mapping[str, Any], found: _Gathered) -> dict[str, Any]:
+    sizes = metrics["text_bytes"]
+    return {
+        split: {"documents": count, "text_bytes": sizes[split], "characters": found.characters[split]}
+        for split, count in metrics["documents"].items()
     }
 
 
