@@ -21,6 +21,7 @@ from bloomery.energy import EnergyConfig
 from bloomery.evaluate import MeasureConfig, measure, measure_inputs
 from bloomery.server import ServeConfig
 from bloomery.tokenizer import (
+    AuditConfig,
     TokenizeConfig,
     TokenizerConfig,
     tokenize,
@@ -37,6 +38,7 @@ SCHEMA: Mapping[str, type] = {
     "tokenizer": TokenizerConfig,
     "tokenize": TokenizeConfig,
     "extend": ExtendConfig,
+    "audit": AuditConfig,
     "pretrain": PretrainConfig,
     "train": TrainConfig,
     "measure": MeasureConfig,

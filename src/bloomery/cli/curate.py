@@ -51,7 +51,8 @@ def curate(
 
     --set rules.NAME=VALUE moves a rule's threshold ("off" leaves it out); --set personal.KIND=drop, mask or replace
     deals with personal data; --set dedup.near=true, urls, lines, paragraphs, substring_words=50 or
-    evaluation=["FILE"] takes out what is nearly or partly the same, or in evaluation files.
+    evaluation=["FILE"] takes out what is nearly or partly the same, or in evaluation files; --set mix.temperature=3.3,
+    mix.shuffle=true and the like put training documents in proportion and order.
     """
     common = common or Common()
     from bloomery.core.errors import ConfigError
@@ -117,7 +118,7 @@ def _said_of_dedup(made: Artifact) -> list[str]:
 def filter_overrides(overrides: list[str], *, profile: str = "", classifier: str = "", scores: str = "") -> list[str]:
     """`--set rules.x=` and `--set personal.x=` as the keys of `[curate]` that they stand for; the flags come last."""
     long = {"rules.": "curate.filter.rules."}
-    long |= {f"{table}.": f"curate.{table}." for table in ("personal", "filter", "dedup")}
+    long |= {f"{table}.": f"curate.{table}." for table in ("personal", "filter", "dedup", "mix")}
     found = []
     for override in overrides:
         short = next((prefix for prefix in long if override.strip().startswith(prefix)), "")

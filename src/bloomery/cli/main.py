@@ -20,6 +20,7 @@ _VERBS = {
     "run": "Run a recipe: only what has changed, like make.",
     "curate": "Documents in, a corpus out: deduplicated, split, decontaminated.",
     "tokenize": "Train a tokenizer on a corpus and turn the corpus into tokens.",
+    "audit": "What tokenizers cost whom: tokens by language and script, and the premium over English.",
     "plan": "What a model for this corpus and budget would be, take and reach.",
     "pretrain": "Train a model from random weights within a budget.",
     "train": "Train for any objective: blanks, spans, translations, classes, tags; or go on with a model.",

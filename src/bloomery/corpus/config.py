@@ -13,6 +13,7 @@ from bloomery.core.errors import ConfigError
 from bloomery.corpus.dedup_config import DedupConfig
 from bloomery.corpus.document import readable
 from bloomery.corpus.filter_config import FilterConfig
+from bloomery.corpus.mix_config import MixConfig
 from bloomery.corpus.personal_config import PersonalConfig
 from bloomery.corpus.python_docs import DEFAULT_PACKAGES, NAME, check_packages
 
@@ -65,6 +66,8 @@ class CurateConfig:
     """What is done with personal data."""
     dedup: DedupConfig = field(default_factory=DedupConfig)
     """Which repeated texts are taken out beside exact copies of documents."""
+    mix: MixConfig = field(default_factory=MixConfig)
+    """In what proportions, how often and in what order training documents stand."""
 
     def __post_init__(self) -> None:
         if not self.sources:
@@ -73,6 +76,7 @@ class CurateConfig:
             if readable(source) != source:  # the record of a run is UTF-8
                 raise ConfigError(f"{readable(source)} is not UTF-8", hint="give its folder, or a glob that matches it")
         check_packages(self.packages)
+        self.mix.check_sources(self.sources)
         limits = {
             "validation_fraction": (0.0, 0.5),
             "test_fraction": (0.0, 0.4),
@@ -97,7 +101,7 @@ def plain_config(config: CurateConfig) -> dict[str, Any]:
     key and its id."""
     data = to_dict(config)
     del data["engine"]  # the result does not depend on it
-    for name in ("filter", "personal", "dedup"):
+    for name in ("filter", "personal", "dedup", "mix"):
         if not getattr(config, name).active:
             del data[name]
     for name in ("extract", "extract_seconds"):  # as they are, they ask for nothing either

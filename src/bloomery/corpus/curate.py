@@ -32,6 +32,7 @@ from bloomery.corpus.dedup import SeenDigests
 from bloomery.corpus.deduplication import Deduplication
 from bloomery.corpus.document import Document, content_digest
 from bloomery.corpus.filter import FilterTally
+from bloomery.corpus.mix import Mix
 from bloomery.corpus.near_crew import Crew
 from bloomery.corpus.personal import PersonalTally
 from bloomery.corpus.problems import Problems
@@ -165,8 +166,8 @@ class _Curation:
         with ExitStack() as stack:
             self.drops = stack.enter_context(LineWriter(self.folder / DROPPED_FILE))
             self.writers = {
-                split: stack.enter_context(SplitWriter(self.folder, split, shard_bytes=self.config.shard_bytes))
-                for split in SPLITS
+                split: stack.enter_context(SplitWriter(folder, split, shard_bytes=self.config.shard_bytes))
+                for split, folder in self._targets().items()
             }
             with self.run.phase("read"):
                 self._read()
@@ -177,6 +178,9 @@ class _Curation:
             elif self.decontaminates:
                 with self.run.phase("decontaminate"):
                     self._decontaminate()
+            if self.config.mix.active and self.writers["train"].documents:
+                with self.run.phase("mix"):
+                    self._mix(stack)
         metrics = self._metrics()
         if not self.writers["train"].documents:
             raise self._empty()
@@ -297,6 +301,22 @@ class _Curation:
         train = self._shown(read_folder(self.staged, "train"))
         for document in self._kept(overlaps(train, hasher, held_out)):
             self.writers["train"].write(document)
+
+    def _targets(self) -> dict[str, Path]:
+        """Where each split is written; training documents that are to be mixed wait for it elsewhere."""
+        waiting = self.run.new_folder("unmixed") if self.config.mix.active else self.folder
+        return {split: waiting if split == "train" else self.folder for split in SPLITS}
+
+    def _mix(self, stack: ExitStack) -> None:
+        """Put the training documents into the proportions and the order asked for."""
+        self.writers["train"].close()
+        writer = stack.enter_context(SplitWriter(self.folder, "train", shard_bytes=self.config.shard_bytes))
+        self.writers["train"] = writer
+        mix = Mix(self.config.mix, self.run.scratch / "unmixed", self.run.new_folder("mixing"), shown=self._shown)
+        mix.write(writer)
+        for note in mix.notes:
+            self.run.note(note)
+        self.told["mix"] = mix.report
 
     def _kept(self, judged: Iterable[tuple[Document, str, str]]) -> Iterator[Document]:
         for document, reason, shared in judged:

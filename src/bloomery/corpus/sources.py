@@ -21,6 +21,7 @@ from bloomery.corpus.batch_stages import Batch, batch_stages, cut, through
 from bloomery.corpus.config import CurateConfig
 from bloomery.corpus.document import Document
 from bloomery.corpus.formats import KINDS, check_packages_of, extracted, format_of, kind_of, web_versions
+from bloomery.corpus.mix_config import MIX_VERSION
 from bloomery.corpus.personal_config import PERSONAL_VERSION
 from bloomery.corpus.problems import Problems, RecordedProblems
 from bloomery.corpus.python_docs import NAME, missing_packages, python_documents, versions
@@ -63,6 +64,8 @@ def fingerprint(config: CurateConfig) -> str:
         parts.append([PERSONAL_VERSION, *(["ids of scores are those of the corpus"] if config.filter.active else [])])
     if stamp := config.dedup.stamp():
         parts.append([*stamp])
+    if config.mix.active:
+        parts.append([MIX_VERSION])
     for path in [*config.filter.files(), *config.dedup.files()]:
         status = path.stat() if path.exists() else None  # who reads it says what is missing
         parts.append([ascii(str(path)), status and status.st_size, status and status.st_mtime_ns])

@@ -80,5 +80,7 @@ def test_a_reader_that_leaves_is_no_error(tiny):
 
 def test_verbs_are_registered():
     assert build_app().name == ("bloomery",)
-    known = "demo run curate tokenize plan pretrain generate chat serve runs energy doctor import export inspect keys"
+    known = (
+        "demo run curate tokenize audit plan pretrain generate chat serve runs energy doctor import export inspect keys"
+    )
     assert {*known.split(), "requests", "train", "translate"} == set(verbs())
