@@ -1,0 +1,76 @@
+"""Chances: how probable a model found each of the answers that it could choose from, out of its log-probabilities.
+
+An answer and another part at some token. There, the most probable tokens that the model told are each worth what can still
+follow: a token after which only one answer is left is that answer's. Their probabilities, of the model's unmodified
+distribution, are scaled to add up to 1, which is what a model held to these answers draws from. This module does not know
+models.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bloomery.core.messages import CHOICE_KEY, AnswerToken
+
+
+@dataclass(frozen=True)
+class Chances:
+    """`by_choice` adds up to 1. `coverage` is the share of the model's distribution that all of them had together: small
+    where it would rather have said something else. A choice that was not among the tokens told has 0."""
+
+    by_choice: dict[str, float]
+    coverage: float
+
+
+def chances(tokens: Sequence[AnswerToken], choice: str, choices: Sequence[str]) -> Chances | None:
+    """Of an answer whose text is `choice`, or the JSON object {"answer": choice}. None where the tokens do not say: they
+    are not the answer's text, or end before one choice is left (one choice is the beginning of another)."""
+    text = b"".join(token.data for token in tokens)
+    spelt = _spellings(text, choice, choices)
+    if spelt is None:
+        return None
+    mass = dict.fromkeys(choices, 0.0)
+    before, path, common = b"", 0.0, None
+    for token in tokens:
+        here = [one for one in choices if spelt[one].startswith(before)]
+        for other in token.top:
+            if other.data and other.data != token.data:
+                left = [one for one in here if _fits(spelt[one], before + other.data)]
+                if len(left) == 1:
+                    mass[left[0]] += math.exp(path + other.logprob)
+        left = [one for one in here if _fits(spelt[one], before + token.data)]
+        if len(left) < len(here) and common is None:
+            common = path
+        path += token.logprob
+        before += token.data
+        if len(left) == 1:
+            mass[choice] += math.exp(path)
+            break
+    else:
+        return None
+    total = sum(mass.values())
+    if not total > 0 or common is None:
+        return None
+    return Chances({one: value / total for one, value in mass.items()}, min(1.0, total / math.exp(common)))
+
+
+def _fits(spelling: bytes, beginning: bytes) -> bool:
+    """A token may reach beyond the answer: a quotation mark and what ends the object, for example."""
+    return spelling.startswith(beginning) or (len(beginning) > len(spelling) and beginning.startswith(spelling))
+
+
+def _spellings(text: bytes, choice: str, choices: Sequence[str]) -> dict[str, bytes] | None:
+    """How the model would have spelt each choice, white space and all."""
+    bare = text.strip()
+    before = text[: len(text) - len(text.lstrip())]
+    if bare == choice.encode():
+        return {one: before + one.encode() for one in choices}
+    for ascii_only in (False, True):
+        spelt = json.dumps(choice, ensure_ascii=ascii_only).encode()
+        at = text.find(spelt, text.find(json.dumps(CHOICE_KEY).encode()) + len(CHOICE_KEY) + 2)
+        if bare.startswith(b"{") and at >= 0:
+            return {one: text[:at] + json.dumps(one, ensure_ascii=ascii_only).encode() for one in choices}
+    return None
