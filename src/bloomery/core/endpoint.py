@@ -1,8 +1,9 @@
 """Endpoint: any server with OpenAI's /v1/chat/completions as a `ChatModel`.
 
-What can pass is tried again (too many requests, errors inside, no connection, an answer that ends in the middle or makes
-no sense), with exponential waits and jitter, or as long as the server asks for. The key comes from the environment or a
-file, goes to one host, and stands in no message, log or record. This module does not know what is asked or why.
+What can pass is tried again (too many requests, errors inside, no connection, an answer that ends in the middle or
+makes no sense), with exponential waits and jitter, or as long as the server asks for. The key comes from the
+environment or a file, goes to one host, and stands in no message, log or record. This module does not know what is
+asked or why.
 """
 
 from __future__ import annotations
@@ -103,8 +104,8 @@ class EndpointConfig:
 
 
 class Endpoint:
-    """See the module. Meets `ChatModel`; close it when done. MissingExtraError without httpx, ConfigError for a key that
-    cannot be read or would be sent in the open."""
+    """See the module. Meets `ChatModel`; close it when done. MissingExtraError without httpx, ConfigError for a key
+    that cannot be read or would be sent in the open."""
 
     def __init__(self, config: EndpointConfig) -> None:
         try:
@@ -321,10 +322,15 @@ def deltas_of(chunk: Mapping[str, Any]) -> Iterator[ChatDelta]:
         if not isinstance(text, str):
             raise TypeError("content is no text")
         told = (choice.get("logprobs") or {}).get("content") or ()
-        tokens = tuple(AnswerToken(*_chance(one), tuple(_chance(top) for top in one["top_logprobs"])) for one in told)
-        yield ChatDelta(text=text, tokens=tokens, finish_reason=choice.get("finish_reason"), usage=found)
+        tokens = [_token(one) for one in told]
+        yield ChatDelta(text=text, tokens=tuple(tokens), finish_reason=choice.get("finish_reason"), usage=found)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise DataError(f"a chunk that is none ({type(error).__name__}: {error})") from error
+
+
+def _token(told: Mapping[str, Any]) -> AnswerToken:
+    itself = _chance(told)
+    return AnswerToken(itself.data, itself.logprob, tuple(map(_chance, told.get("top_logprobs") or ())))
 
 
 def _chance(told: Mapping[str, Any]) -> TokenChance:

@@ -2,8 +2,8 @@
 
     answer = model.answer([{"role": "user", "content": "Is this spam? ..."}], ChatOptions(choices=("ham", "spam")))
 
-Annotators, generators and whatever else asks a model take a `ChatModel` and cannot tell whose it is. What a model did not
-say (log-probabilities, tokens, joules) is None or unknown, never zero. This module does not know engines or HTTP.
+Annotators, generators and whatever else asks a model take a `ChatModel` and cannot tell whose it is. What a model did
+not say (log-probabilities, tokens, joules) is None or unknown, never zero. This module does not know engines or HTTP.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Chances: how probable a model found each of the answers that it could choose from, out of its log-probabilities.
 
-An answer and another part at some token. There, the most probable tokens that the model told are each worth what can still
-follow: a token after which only one answer is left is that answer's. Their probabilities, of the model's unmodified
-distribution, are scaled to add up to 1, which is what a model held to these answers draws from. This module does not know
-models.
+An answer and another part at some token. There, the most probable tokens that the model told are each worth what can
+still follow: a token after which only one answer is left is that answer's. Their probabilities, of the model's
+unmodified distribution, are scaled to add up to 1, which is what a model held to these answers draws from. This module
+does not know models.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from bloomery.core.messages import CHOICE_KEY, AnswerToken
 
 @dataclass(frozen=True)
 class Chances:
-    """`by_choice` adds up to 1. `coverage` is the share of the model's distribution that all of them had together: small
-    where it would rather have said something else. A choice that was not among the tokens told has 0."""
+    """`by_choice` adds up to 1. `coverage` is the share of the model's distribution that all of them had together:
+    small where it would rather have said something else. A choice that was not among the tokens told has 0."""
 
     by_choice: dict[str, float]
     coverage: float
 
 
 def chances(tokens: Sequence[AnswerToken], choice: str, choices: Sequence[str]) -> Chances | None:
-    """Of an answer whose text is `choice`, or the JSON object {"answer": choice}. None where the tokens do not say: they
-    are not the answer's text, or end before one choice is left (one choice is the beginning of another)."""
+    """Of an answer whose text is `choice`, or the JSON object {"answer": choice}. None where the tokens do not say:
+    they are not the answer's text, or end before one choice is left (one choice is the beginning of another)."""
     text = b"".join(token.data for token in tokens)
     spelt = _spellings(text, choice, choices)
     if spelt is None:

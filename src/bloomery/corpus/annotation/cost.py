@@ -1,7 +1,7 @@
 """Cost: what the labels of each annotator took, in tokens, seconds, joules and money, in all and for one label.
 
-Everything that was asked counts, answered or not. What was not measured of one answer is unknown in the sum, never zero.
-This module does not know who pays.
+Everything that was asked counts, answered or not. What was not measured of one answer is unknown in the sum, never
+zero. This module does not know who pays.
 """
 
 from __future__ import annotations

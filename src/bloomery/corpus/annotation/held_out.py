@@ -1,8 +1,8 @@
 """Held out: texts of evaluation files that nothing made here may contain.
 
-A text overlaps if it shares a run of `num_words` words with a held-out text, or holds one that is shorter than that (5 words
-or more) in full, or is one. It fails closed: a file that cannot be read, or of which a line gives no text, is an error before
-anything is made, and so is one without texts. This module does not know what is made.
+A text overlaps if it shares a run of `num_words` words with a held-out text, or holds one that is shorter than that (5
+words or more) in full, or is one. It fails closed: a file that cannot be read, or of which a line gives no text, is an
+error before anything is made, and so is one without texts. This module does not know what is made.
 """
 
 from __future__ import annotations
@@ -65,7 +65,8 @@ class HeldOut:
 
 
 def read_held_out(paths: Sequence[str | Path], *, num_words: int = 13) -> HeldOut:
-    """The texts of files: JSON (lines or one value: every text in it), CSV and TSV (every field), else each line; .xz too.
+    """The texts of files: JSON (lines or one value: every text in it), CSV and TSV (every field), else each line; .xz
+    too.
 
     DataError, naming file and line, for whatever cannot be read; ConfigError for a file that is not there.
     """

@@ -6,9 +6,9 @@
     regex = "(txt|text) .{0,20}\\bto \\d{4,6}\\b"
 
 A function of a file gives its label where all of its conditions hold: `keywords` (one of them, as whole words), `regex`
-(found somewhere), `min_`/`max_` of `words` and `characters`, `field` with `equals` (one of them) or `matches` (a pattern);
-`unless_keywords` and `unless_regex` must not hold. Large and small letters are the same, but with `case = true`.
-This module does not know how their labels are weighed.
+(found somewhere), `min_`/`max_` of `words` and `characters`, `field` with `equals` (one of them) or `matches` (a
+pattern); `unless_keywords` and `unless_regex` must not hold. Large and small letters are the same, but with `case =
+true`. This module does not know how their labels are weighed.
 """
 
 from __future__ import annotations

@@ -1,15 +1,18 @@
 """Label model: the probable label of each document from what several annotators said, without knowing the truth.
 
-Annotators whose answers agree with those of others are believed more. Two models, both fitted by expectation
-maximisation, in which annotators err independently of each other given the truth:
+Annotators whose answers agree with those of others are believed more. All models are fitted by expectation
+maximisation, and take annotators to err independently of each other given the truth:
 
-- "accuracy": an annotator is right with one probability, else says any other label alike; whether it says anything does
-  not depend on the truth. For labelling functions, most of which know one label (data programming: Ratner et al. 2016,
-  arXiv 1605.07723).
-- "confusion": what an annotator says has a distribution of its own for each true label (Dawid and Skene 1979). For people
-  and models who answer nearly everything.
+- "firing": each annotator has a chance of giving each label, or of saying nothing, for each true label. For labelling
+  functions, most of which know one label and say nothing of most documents: what they are silent of tells the fit whom
+  they know. Labels are then given by what was said alone. (Parameters and rule as in Ratner et al. 2019, arXiv
+  1810.02840.) - "confusion": the same, with silence saying nothing (Dawid and Skene 1979). For people and models, who
+  answer what they are asked. - "accuracy": an annotator is right with one probability, else gives any other label alike
+  (Ratner et al. 2016, arXiv 1605.07723). For few votes; where functions know one label each and one label is rare, "all
+  are the other" fits best. - "majority": all alike, nothing fitted.
 
-Annotators that copy each other break the assumption: they look better than they are. This module does not know documents.
+Annotators that copy each other break the assumption: they look better than they are. One that seems to be right less
+often than chance says that the fit went astray. This module does not know documents.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from numpy.typing import NDArray
 
 from bloomery.core.errors import ConfigError, DataError
 
-ModelName = Literal["accuracy", "confusion", "majority"]
+ModelName = Literal["firing", "confusion", "accuracy", "majority"]
 _ROUNDS = 1000
 _TOLERANCE = 1e-8
 _PRIOR = (4.0, 2.0)
@@ -34,7 +37,7 @@ Real = NDArray[np.float64]
 @dataclass(frozen=True)
 class LabelModel:
     """`probabilities(votes)` (D, K) of D documents; `accuracies` (F,) of what the annotators said, as estimated;
-    `confusion` (F, K, K), annotator, truth, said; `balance` (K,)."""
+    `confusion` (F, K, K), annotator, truth, said; a row of "firing" leaves room for silence. `balance` (K,)."""
 
     name: ModelName
     balance: Real
@@ -58,34 +61,49 @@ def majority(votes: NDArray[Any], num_labels: int) -> Real:
 
 
 def fit_label_model(
-    votes: NDArray[Any], num_labels: int, *, name: ModelName = "accuracy", balance: Any = None
+    votes: NDArray[Any], num_labels: int, *, name: ModelName = "firing", balance: Any = None
 ) -> LabelModel:
-    """Fit to votes (D, F), places of labels or -1. `balance` (K,), if it is known, is kept; else it is estimated from the
-    documents that have votes. The same votes give the same model. DataError if nobody says anything."""
+    """Fit to votes (D, F), places of labels or -1. `balance` (K,), if it is known, is kept; else it is estimated from
+    the documents that have votes. The same votes give the same model. DataError if nobody says anything."""
     if votes.ndim != 2 or not votes.size or (votes < 0).all():
         raise DataError("no annotator says anything of any document", hint="more or broader labelling functions")
     if votes.max() >= num_labels:
         raise ConfigError(f"a vote for label {votes.max()} of {num_labels}")
     known = None if balance is None else _checked_balance(balance, num_labels)
     said = _indicators(votes, num_labels)
-    said = said[said.any((1, 2))]
+    if name != "firing":
+        said = said[said.any((1, 2))]
     # Documents with the same votes are one, so that a round costs what is different, not what there is.
     said, counts = np.unique(said, axis=0, return_counts=True)
-    posterior = said.sum(1) / said.sum((1, 2))[:, None]
     weights = counts.astype(np.float64)
+    posterior = _first_guess(said, weights)
+    outcomes = said
+    if name == "firing":
+        outcomes = np.concatenate([said, 1 - said.sum(2, keepdims=True)], 2)
     last, rounds, converged = -np.inf, 0, False
-    shares, confusion = _maximised(said, posterior, weights, known, name)
+    shares, confusion = _maximised(outcomes, posterior, weights, known, name)
     while name != "majority" and rounds < _ROUNDS and not converged:
         rounds += 1
-        posterior, likelihood = _posterior(said, shares, confusion)
+        posterior, likelihood = _posterior(outcomes, shares, confusion)
         total = float(likelihood @ weights) + _log_prior(confusion, name)
         converged = abs(total - last) <= _TOLERANCE * max(1.0, abs(total))
         last = total
-        shares, confusion = _maximised(said, posterior, weights, known, name)
+        shares, confusion = _maximised(outcomes, posterior, weights, known, name)
+    confusion = confusion[:, :, :num_labels]
     agreed = np.einsum("dfk,dk,d->f", said, posterior, weights)
     answered = np.einsum("dfk,d->f", said, weights)
     accuracies = np.where(answered > 0, agreed / np.maximum(answered, 1), np.nan)
     return LabelModel(name, shares, confusion, accuracies, rounds, converged or name == "majority")
+
+
+def _first_guess(said: Real, weights: Real) -> Real:
+    """Each document's shares of votes, (D, K); those of all others where it has none."""
+    votes = said.sum(1)
+    total = votes.sum(1, keepdims=True)
+    shares = votes / np.maximum(total, 1)
+    spoken = total[:, 0] > 0
+    overall = weights[spoken] @ shares[spoken] / weights[spoken].sum()
+    return np.where(spoken[:, None], shares, overall)
 
 
 def _indicators(votes: NDArray[Any], num_labels: int) -> Real:
@@ -104,12 +122,12 @@ def _posterior(said: Real, shares: Real, confusion: Real) -> tuple[Real, Real]:
 
 
 def _maximised(said: Real, posterior: Real, weights: Real, known: Real | None, name: ModelName) -> tuple[Real, Real]:
-    """Shares of labels (K,) and confusions (F, K, K) that the posterior makes most probable."""
-    labels = said.shape[2]
+    """Shares of labels (K,) and confusions (F, K, outcomes) that the posterior makes most probable."""
+    labels = posterior.shape[1]
     weighted = posterior * weights[:, None]
     shares = known if known is not None else (weighted.sum(0) + _SMOOTHING) / (weights.sum() + labels * _SMOOTHING)
     counts = np.einsum("dk,dfl->fkl", weighted, said)
-    if name == "confusion":
+    if name in ("firing", "confusion"):
         counts = counts + _SMOOTHING
         return shares, counts / counts.sum(2, keepdims=True)
     right = np.trace(counts, axis1=1, axis2=2)
@@ -124,7 +142,7 @@ def _maximised(said: Real, posterior: Real, weights: Real, known: Real | None, n
 
 def _log_prior(confusion: Real, name: ModelName) -> float:
     """What the smoothing adds to the likelihood that rises from round to round."""
-    if name == "confusion":
+    if name in ("firing", "confusion"):
         return float(_SMOOTHING * np.log(confusion).sum())
     accuracy = confusion[:, 0, 0]
     return float(

@@ -1,9 +1,10 @@
 """Label Studio: tasks with predictions out, annotations of people in, as its JSON has them.
 
-A task's `data` holds the document's id, text, source and metadata, and the candidates where some are compared; `results`
-are of the types choices, rating, pairwise, ranker and textarea, for the labelling interface that `interface` gives. What
-comes in may be a project's whole export (JSON, not JSON-MIN or CSV), and may come again: an annotation is known by its id
-and when it was changed. Source: labelstud.io/guide/task_format, /guide/export, /tags. This module does not know the store.
+A task's `data` holds the document's id, text, source and metadata, and the candidates where some are compared;
+`results` are of the types choices, rating, pairwise, ranker and textarea, for the labelling interface that `interface`
+gives. What comes in may be a project's whole export (JSON, not JSON-MIN or CSV), and may come again: an annotation is
+known by its id and when it was changed. Source: labelstud.io/guide/task_format, /guide/export, /tags. This module does
+not know the store.
 """
 
 from __future__ import annotations
@@ -149,7 +150,8 @@ def _result(question: Question, value: Any) -> dict[str, Any]:
 def read_export(
     path: str | Path, question: Question, documents: Mapping[str, Document], *, predictions: bool = False
 ) -> Imported:
-    """The annotations of a file; with `predictions` also what models said there. What makes no sense is skipped and told.
+    """The annotations of a file; with `predictions` also what models said there. What makes no sense is skipped and
+    told.
 
     A task belongs to the document whose id it carries, or whose text it is; one of neither is a document of its own.
     DataError for a file that is no export.

@@ -1,8 +1,8 @@
 """Labelled: a corpus with labels in its documents' metadata, which `bloomery train` reads (objective classes, say).
 
-The documents, their order and their splits stay; those without a label, or with one that is not probable enough, are taken
-out and named with the reason. Where the corpus has labels that are known to be right (gold), the new ones are compared
-with them, split by split. This module does not know where labels come from.
+The documents, their order and their splits stay; those without a label, or with one that is not probable enough, are
+taken out and named with the reason. Where the corpus has labels that are known to be right (gold), the new ones are
+compared with them, split by split. This module does not know where labels come from.
 """
 
 from __future__ import annotations
@@ -98,8 +98,8 @@ def label_corpus(
     """A corpus of the documents of another with `labels` by document id. `how` says, as plain data, what made them: it
     stands in the config and report.
 
-    Metrics: documents and text_bytes by split, dropped by reason, labels by split, and `against_gold` by split. DataError
-    if no training document is left.
+    Metrics: documents and text_bytes by split, dropped by reason, labels by split, and `against_gold` by split.
+    DataError if no training document is left.
     """
     workspace, config = as_workspace(workspace), config or LabelledConfig()
     told = {"labelled": to_dict(config), "how": dict(how or {})}
@@ -160,19 +160,17 @@ class _Writing:
         for document in documents:
             label = self.labels.get(document.id)
             gold = field_of(document.metadata, config.gold_field) if config.gold_field else None
-            if label is not None and (label.probability is None or label.probability >= config.min_probability):
-                if gold is not None:
-                    self.compared[split].add(gold, label.value)
-            elif label is not None:
-                label = None
-                self._drop(document, "improbable_label")
-            elif split not in config.gold_splits:
-                self._drop(document, "unlabelled")
+            improbable = (
+                label is not None and (1.0 if label.probability is None else label.probability) < config.min_probability
+            )
+            if label is not None and not improbable and gold is not None:
+                self.compared[split].add(gold, label.value)
+            label = None if improbable else label
             if split in config.gold_splits:
-                if gold is None:
-                    self._drop(document, "no_gold_label")
-                    continue
-                label = Label(gold)
+                label = None if gold is None else Label(gold)
+            if label is None:
+                gone = "no_gold_label" if split in config.gold_splits else "improbable_label"
+                self._drop(document, gone if improbable or split in config.gold_splits else "unlabelled")
             metadata = self._metadata(document, label)
             if label is not None or config.keep_unlabelled:
                 if label is not None:

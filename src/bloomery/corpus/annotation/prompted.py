@@ -1,8 +1,9 @@
 """Prompted: documents labelled by a model, each answer kept with the prompt, the model, the seed and what it took.
 
-The document stands between marks that it cannot know, as data. The answer is held to the question's form and read strictly:
-what is no answer is kept as none, with what was said. A run that was interrupted goes on without asking again. Which of two
-candidates stands first is drawn by the document, for models favour places. This module does not know whose model it is.
+The document stands between marks that it cannot know, as data. The answer is held to the question's form and read
+strictly: what is no answer is kept as none, with what was said. A run that was interrupted goes on without asking
+again. Which of two candidates stands first is drawn by the document, for models favour places. This module does not
+know whose model it is.
 """
 
 from __future__ import annotations

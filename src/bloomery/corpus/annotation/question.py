@@ -5,9 +5,9 @@
     instruction = "Is this message advertising that nobody asked for?"
     labels = ["ham", "spam"]
 
-An answer is plain JSON data: a label; a list of labels; a whole number; "left", "right" or "tie"; an order of candidates,
-best first, by their places; a text. A question's id is a digest of all of it: a changed instruction is another question.
-This module does not know who answers.
+An answer is plain JSON data: a label; a list of labels; a whole number; "left", "right" or "tie"; an order of
+candidates, best first, by their places; a text. A question's id is a digest of all of it: a changed instruction is
+another question. This module does not know who answers.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 from bloomery.core.config import digest, from_dict, to_dict
 from bloomery.core.errors import ConfigError, DataError
@@ -122,25 +122,24 @@ class Question:
         """The texts that are compared. DataError for a document without them."""
         found = document.metadata.get(self.candidates_field)
         needed = "two texts" if self.kind == "pairwise" else "two texts or more"
-        sound = isinstance(found, list) and all(isinstance(one, str) for one in found)
-        if not sound or not 2 <= len(found) <= (2 if self.kind == "pairwise" else _MAX_CANDIDATES):
+        texts = [one for one in found if isinstance(one, str)] if isinstance(found, list) else []
+        if not texts or texts != found or not 2 <= len(texts) <= (2 if self.kind == "pairwise" else _MAX_CANDIDATES):
             raise DataError(
                 f'document {document.id} of {document.source} has no list of {needed} in "{self.candidates_field}"',
                 hint="candidates_field names it; curate keeps it with curate.metadata_fields",
             )
-        return found
+        return texts
 
     def checked(self, value: Any, *, candidates: int = 0) -> Any:
-        """The answer in its one form. DataError for what is none; `candidates` is how many are ranked (0: not known)."""
+        """The answer in its one form. DataError for what is none; `candidates` is how many are ranked (0: not
+        known)."""
         kind = self.kind
-        if kind == "choice" and value in self.labels and isinstance(value, str):
+        if kind == "choice" and isinstance(value, str) and value in self.labels:
             return value
-        if kind == "choices" and isinstance(value, list) and all(isinstance(one, str) for one in value):
-            if set(value) <= set(self.labels):
-                return [label for label in self.labels if label in value]
-        if kind == "rating" and isinstance(value, (int, float)) and not isinstance(value, bool):
-            if value == int(value) and self.low <= value <= self.high:
-                return int(value)
+        if kind == "choices" and isinstance(value, list) and all(one in self.labels for one in value):
+            return [label for label in self.labels if label in value]
+        if kind == "rating" and _is_whole(value) and self.low <= value <= self.high:
+            return int(value)
         if kind == "pairwise" and isinstance(value, str) and value in SIDES[: 3 if self.tie else 2]:
             return value
         if kind == "ranking" and isinstance(value, list) and _is_order(value, candidates):
@@ -159,6 +158,10 @@ class Question:
             "ranking": "the places of all candidates, from 0, the best first",
             "text": "a text",
         }[self.kind]
+
+
+def _is_whole(value: Any) -> TypeGuard[float]:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and value == value // 1
 
 
 def _is_order(value: list[Any], candidates: int) -> bool:

@@ -1,8 +1,8 @@
 """Self-similarity: whether a text says again what another one said, by the longest common subsequence of their words.
 
-ROUGE-L as Self-Instruct uses it (Wang et al. 2022, arXiv 2212.10560): the F-measure of the subsequence's length over both
-lengths; a text that reaches 0.7 of one that was taken before is a near copy. Only texts that share enough words are
-compared, memory is bounded, and the oldest are forgotten first. This module does not know where texts come from.
+ROUGE-L as Self-Instruct uses it (Wang et al. 2022, arXiv 2212.10560): the F-measure of the subsequence's length over
+both lengths; a text that reaches 0.7 of one that was taken before is a near copy. Only texts that share enough words
+are compared, memory is bounded, and the oldest are forgotten first. This module does not know where texts come from.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Annotation store: who said what of which document, when, asked with which instruction, and what it cost.
 
-One SQLite file in the workspace, append-only: nobody's answer is ever changed, a later one of the same annotator takes its
-place when answers are read. A document that was asked about is kept with it, so that answers mean something without the
-corpus. Only its owner may read the file. This module does not know who annotates, nor how.
+One SQLite file in the workspace, append-only: nobody's answer is ever changed, a later one of the same annotator takes
+its place when answers are read. A document that was asked about is kept with it, so that answers mean something without
+the corpus. Only its owner may read the file. This module does not know who annotates, nor how.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from bloomery.corpus.document import Document, readable
 
 FILE = "annotations.sqlite"
 Annotator = Literal["rules", "model", "person"]
+_PAGE = 10_000
 _TABLES = ("questions", "items", "annotations")
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
@@ -158,7 +159,7 @@ class AnnotationStore(Database):
         while True:
             rows = self._rows(
                 f"SELECT * FROM annotations WHERE {' AND '.join(conditions)}{'' if every else last} AND number > ?"
-                " ORDER BY number LIMIT 10000",
+                f" ORDER BY number LIMIT {_PAGE}",
                 (*values, number),
             )
             for row in rows:
