@@ -41,30 +41,34 @@ def ask_all(
     """Answers in the order in which they come; at most `concurrency` questions are under way, and none is read before
     there is room for it.
 
-    Raises what a question met that every other would meet too, and the last of so many failures in a row, in whichever
-    way, that the model seems to be gone; a question that is too long is none of them.
+    Raises what a question met that every other would meet too, and the last of so many failures in a row that the model
+    seems to be gone (a question that is too long is none of them), once what was under way has been told.
     """
     if not 1 <= concurrency <= MAX_CONCURRENCY:
         raise RequestError(f"concurrency should be from 1 to {MAX_CONCURRENCY}, not {concurrency}", param="concurrency")
     waiting = iter(questions)
     failed = 0
+    fatal: BloomeryError | None = None
     pool = ThreadPoolExecutor(concurrency, thread_name_prefix="ask")
     running: dict[Future[ChatAnswer], K] = {}
     try:
         while True:
-            while len(running) < concurrency and (one := next(waiting, None)) is not None:
+            while fatal is None and len(running) < concurrency and (one := next(waiting, None)) is not None:
                 key, messages, options = one
                 running[pool.submit(model.answer, messages, options)] = key
             if not running:
-                return
+                break
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 asked = _asked(running.pop(future), future)
-                failed = _failures(failed, asked.error, failures_in_a_row)
-                yield asked
+                failed = _failures(failed, asked.error)
+                if fatal is None and asked.error is not None and (failed >= failures_in_a_row or _for_all(asked.error)):
+                    fatal = asked.error  # what is under way is still waited for, and told: it was paid for
+                else:
+                    yield asked
     finally:
-        for future in running:
-            future.cancel()
-        pool.shutdown(wait=True, cancel_futures=True)
+        pool.shutdown(wait=False, cancel_futures=True)
+    if fatal is not None:
+        raise fatal
 
 
 def _asked(key: K, future: Future[ChatAnswer]) -> Asked[K]:
@@ -74,14 +78,12 @@ def _asked(key: K, future: Future[ChatAnswer]) -> Asked[K]:
         return Asked(key, None, error)
 
 
-def _failures(before: int, error: BloomeryError | None, limit: int) -> int:
+def _for_all(error: BloomeryError) -> bool:
+    return isinstance(error, RequestError) and error.status in _FOR_ALL
+
+
+def _failures(before: int, error: BloomeryError | None) -> int:
+    """How many failed in a row, this one included."""
     if error is None:
         return 0
-    status = error.status if isinstance(error, RequestError) else 500
-    if status in _FOR_ALL:
-        raise error
-    if isinstance(error, RequestError) and error.code == TOO_LONG:
-        return before
-    if before + 1 >= limit:
-        raise error
-    return before + 1
+    return before if isinstance(error, RequestError) and error.code == TOO_LONG else before + 1

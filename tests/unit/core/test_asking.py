@@ -84,6 +84,14 @@ def test_what_all_would_meet_ends_it_at_once(status: int):
     assert model.asked == ["0"]
 
 
+def test_what_was_under_way_is_told_before_the_end():
+    model = Model({"5": RequestError("wrong key", status=401)})
+    found = []
+    with pytest.raises(RequestError, match="wrong key"):
+        found.extend(one.key for one in ask_all(model, questions(100), concurrency=4))
+    assert sorted([*found, "5"]) == sorted(model.asked)
+
+
 def test_failures_in_a_row_end_it_and_others_do_not():
     gone = {str(n): RequestError("gone", status=503) for n in range(20, 100)}
     model = Model({"1": RequestError("once", status=503), **gone})

@@ -29,8 +29,8 @@ def chances(tokens: Sequence[AnswerToken], choice: str, choices: Sequence[str]) 
     """Of an answer whose text is `choice`, or the JSON object {"answer": choice}. None where the tokens do not say:
     they are not the answer's text, or end before one choice is left (one choice is the beginning of another)."""
     text = b"".join(token.data for token in tokens)
-    spelt = _spellings(text, choice, choices)
-    if spelt is None:
+    spelt, open_end = _spellings(text, choice, choices)
+    if not spelt:
         return None
     mass = dict.fromkeys(choices, 0.0)
     before, path, common = b"", 0.0, None
@@ -38,10 +38,10 @@ def chances(tokens: Sequence[AnswerToken], choice: str, choices: Sequence[str]) 
         here = [one for one in choices if spelt[one].startswith(before)]
         for other in token.top:
             if other.data and other.data != token.data:
-                left = [one for one in here if _fits(spelt[one], before + other.data)]
+                left = [one for one in here if _fits(spelt[one], before + other.data, open_end)]
                 if len(left) == 1:
                     mass[left[0]] += math.exp(path + other.logprob)
-        left = [one for one in here if _fits(spelt[one], before + token.data)]
+        left = [one for one in here if _fits(spelt[one], before + token.data, open_end)]
         if len(left) < len(here) and common is None:
             common = path
         path += token.logprob
@@ -57,20 +57,22 @@ def chances(tokens: Sequence[AnswerToken], choice: str, choices: Sequence[str]) 
     return Chances({one: value / total for one, value in mass.items()}, min(1.0, total / math.exp(common)))
 
 
-def _fits(spelling: bytes, beginning: bytes) -> bool:
-    """A token may reach beyond the answer: a quotation mark and what ends the object, for example."""
-    return spelling.startswith(beginning) or (len(beginning) > len(spelling) and beginning.startswith(spelling))
+def _fits(spelling: bytes, beginning: bytes, open_end: bool) -> bool:
+    """With an open end a token may reach beyond the answer: its quotation mark and what ends the object, for
+    example."""
+    return spelling.startswith(beginning) or (open_end and beginning.startswith(spelling))
 
 
-def _spellings(text: bytes, choice: str, choices: Sequence[str]) -> dict[str, bytes] | None:
-    """How the model would have spelt each choice, white space and all."""
+def _spellings(text: bytes, choice: str, choices: Sequence[str]) -> tuple[dict[str, bytes], bool]:
+    """How the model would have spelt each choice, white space and all, and whether something follows it."""
     bare = text.strip()
     before = text[: len(text) - len(text.lstrip())]
     if bare == choice.encode():
-        return {one: before + one.encode() for one in choices}
+        return {one: before + one.encode() for one in choices}, False
     for ascii_only in (False, True):
         spelt = json.dumps(choice, ensure_ascii=ascii_only).encode()
         at = text.find(spelt, text.find(json.dumps(CHOICE_KEY).encode()) + len(CHOICE_KEY) + 2)
         if bare.startswith(b"{") and at >= 0:
-            return {one: text[:at] + json.dumps(one, ensure_ascii=ascii_only).encode() for one in choices}
-    return None
+            spelt_all = {one: text[:at] + json.dumps(one, ensure_ascii=ascii_only).encode() for one in choices}
+            return spelt_all, True
+    return {}, False

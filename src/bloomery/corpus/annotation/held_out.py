@@ -109,6 +109,8 @@ def _read(path: Path) -> str:
             data = stream.read(_MAX_FILE_BYTES + 1)
         if len(data) > _MAX_FILE_BYTES:
             raise DataError(f"the held-out file {path} is larger than {_MAX_FILE_BYTES >> 30} GiB")
+        if b"\0" in data:
+            raise DataError(f"the held-out file {path} is binary", hint="give the texts themselves: JSON, CSV or lines")
         return data.decode("utf-8-sig")
     except (OSError, EOFError, lzma.LZMAError) as error:
         raise DataError(f"the held-out file {path} cannot be read: {error}") from error

@@ -94,6 +94,8 @@ def test_a_token_may_reach_beyond_the_answer():
 
 def test_where_the_tokens_do_not_say_nothing_is_said():
     token = AnswerToken(b"neg", -0.1, (TokenChance(b"neg", -0.1),))
+    longer = AnswerToken(b"negative", -0.1, (TokenChance(b"negative", -0.1), TokenChance(b"neg", -2.5)))
+    assert chances([longer], "negative", ("neg", "negative")).by_choice["negative"] == 1
     assert chances([token], "neg", ("neg", "negative")) is None
     assert chances([AnswerToken(b"other", -0.1)], "neg", ("neg", "pos")) is None
     assert chances([], "neg", ("neg", "pos")) is None

@@ -63,6 +63,7 @@ def test_files(tmp_path: Path, name: str, text: str, compressed: bool):
         ("a.json", b"{"),
         ("a.json", b"[" * 100_000),
         ("a.txt", b"caf\xe9"),
+        ("a.txt", b"text\0text"),
         ("a.txt", b"\n \n"),
         ("a.jsonl", b'{"gold": 1}\n'),
         ("a.txt.xz", b"not xz"),
@@ -87,7 +88,11 @@ def test_run_lengths(number: int):
         HeldOut(number)
 
 
-def test_the_arc_questions_of_the_shared_data(shared_data: Path):
-    path = next((shared_data / "eval").rglob("*rc*easy*"))
+def test_real_evaluation_files(shared_data: Path):
+    path = shared_data / "eval" / "gsm8k_train.jsonl.xz"
     made = read_held_out([path])
-    assert made.texts > 100
+    with lzma.open(path, "rt") as stream:
+        question = json.loads(next(stream))["question"]
+    assert made.texts > 1000 and made.overlap(f"Solve this. {question} Think step by step.")
+    with pytest.raises(DataError, match="binary"):
+        read_held_out([shared_data / "eval" / "tasks.tar.xz"])

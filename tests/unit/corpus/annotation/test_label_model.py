@@ -71,11 +71,11 @@ def test_the_fit_is_where_a_general_optimiser_ends():
 def test_confusions_are_crowd_kits():
     """Dawid and Skene of crowd-kit (no smoothing there, .01 of an answer here): the same labels, nearly the same
     chances."""
-    votes, _ = drawn(0, [0.9, 0.8, 0.7, 0.65], 0.8, documents=300, balance=(0.5, 0.3, 0.2))
+    votes, _ = drawn(0, [0.9, 0.8, 0.7, 0.65], 0.8, documents=150, balance=(0.5, 0.3, 0.2))
     rows = [(d, f, int(v)) for d, row in enumerate(votes) for f, v in enumerate(row) if v >= 0]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        wanted = DawidSkene(n_iter=60, tol=1e-4).fit_predict_proba(
+        wanted = DawidSkene(n_iter=30, tol=1e-4).fit_predict_proba(
             pd.DataFrame(rows, columns=["task", "worker", "label"])
         )
     places = wanted.index.to_numpy()

@@ -85,8 +85,8 @@ def test_a_document_cannot_end_its_own_marks():
 
 
 def test_long_documents_are_cut_where_that_is_wanted():
-    prompt = prompt_for(TEXT, Document.of("x" * 1000, "s"), PromptConfig(max_characters=100))
-    assert prompt.cut and prompt.messages[-1]["content"].count("x") == 100
+    prompt = prompt_for(TEXT, Document.of("§" * 1000, "s"), PromptConfig(max_characters=100))
+    assert prompt.cut and prompt.messages[-1]["content"].count("§") == 100
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rouge_score.rouge_scorer import RougeScorer
 
@@ -23,6 +23,7 @@ def textbook(one: list[str], other: list[str]) -> int:
     return row[-1]
 
 
+@settings(max_examples=50)
 @given(WORDS, WORDS)
 def test_the_subsequence_is_the_textbooks(one: list[str], other: list[str]):
     assert common_subsequence(one, other) == textbook(one, other)
