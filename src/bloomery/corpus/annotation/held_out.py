@@ -16,13 +16,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from bloomery.core.config import digest
 from bloomery.core.errors import ConfigError, DataError
-from bloomery.corpus.decontaminate import RunHasher, words_of
+from bloomery.corpus.decontaminate import Hashes, RunHasher, words_of
 
 _SHORTEST_WORDS = 5
 _MAX_FILE_BYTES = 1 << 30
-_LEAST_CHARACTERS = 1
 
 
 class HeldOut:
@@ -35,7 +36,8 @@ class HeldOut:
         self.texts = 0
         self._whole: set[str] = set()
         self._hashers = {num_words: RunHasher(num_words)}
-        self._runs: dict[int, set[int]] = defaultdict(set)
+        self._added: dict[int, list[Hashes]] = defaultdict(list)
+        self._runs: dict[int, Hashes] = {}
 
     def add(self, text: str) -> None:
         words = words_of(text)
@@ -45,18 +47,27 @@ class HeldOut:
         self._whole.add(digest(words))
         length = min(len(words), self.num_words)
         if length >= _SHORTEST_WORDS:
-            self._runs[length].update(self._hasher(length).hashes(words).tolist())
+            self._added[length].append(self._hasher(length).hashes(words))
 
     def overlap(self, text: str) -> str:
         """The words that a text shares, or ""."""
         words = words_of(text)
         if words and digest(words) in self._whole:
             return " ".join(words[: self.num_words])
+        self._seal()
         for length, runs in self._runs.items():
-            for place, one in enumerate(self._hasher(length).hashes(words).tolist()):
-                if one in runs:
-                    return " ".join(words[place : place + length])
+            hashes = self._hasher(length).hashes(words)
+            places = np.minimum(np.searchsorted(runs, hashes), len(runs) - 1)
+            found = np.flatnonzero(runs[places] == hashes)
+            if len(found):
+                return " ".join(words[found[0] : found[0] + length])
         return ""
+
+    def _seal(self) -> None:
+        """What was added joins the sorted runs."""
+        for length, added in self._added.items():
+            self._runs[length] = np.unique(np.concatenate([self._runs.get(length, added[0][:0]), *added]))
+        self._added.clear()
 
     def _hasher(self, length: int) -> RunHasher:
         if length not in self._hashers:
