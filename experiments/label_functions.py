@@ -89,7 +89,9 @@ def label(task: str, home: str) -> tuple[dict[str, Any], dict[str, str]]:
         teacher: label_corpus(corpus, labels, config=config, how={"teacher": teacher}, workspace=workspace)
         for teacher, labels in zip(TEACHERS, (every, ours.labels(), voted), strict=True)
     }
+    peer = snorkel_labels(ours.votes["train"], votes[said], len(names))
     report = {
+        "snorkel": None if peer is None else float((names[peer] == gold).mean()),
         "functions": len(rules.functions),
         "train": len(ours.documents["train"]),
         "test": len(documents),
@@ -101,6 +103,17 @@ def label(task: str, home: str) -> tuple[dict[str, Any], dict[str, str]]:
         "over_votes": paired_bootstrap(model_right.astype(float) - vote_right.astype(float)),
     }
     return report, {teacher: one.id for teacher, one in made.items()}
+
+
+def snorkel_labels(train: np.ndarray, votes: np.ndarray, num_labels: int) -> np.ndarray | None:
+    """What the label model of snorkel 0.10 says, with its defaults, fitted on the same votes; None without it."""
+    try:
+        from snorkel.labeling.model import LabelModel
+    except ImportError:
+        return None
+    model = LabelModel(cardinality=num_labels, verbose=False)
+    model.fit(train.astype(int), n_epochs=500, seed=0, progress_bar=False)
+    return model.predict_proba(votes.astype(int)).argmax(1)
 
 
 def teach(task: str, home: str, teacher: str, corpus: str, seed: int, steps: int) -> dict[str, float]:
@@ -166,6 +179,8 @@ def _say(task: str, report: Mapping[str, Any]) -> None:
     print(
         f"{task}: {report['functions']} functions, {report['covered']:,} of {report['test']:,} held-out texts covered"
     )
+    peer = "not installed" if report["snorkel"] is None else f"{report['snorkel']:.4f}"
+    print(f"{task}: snorkel's label model: {peer}")
     print(f"{task}: label model: {accuracies}; majority vote {report['majority_vote']:.4f}")
     print(
         f"{task}: most frequent {report['most_frequent']:.4f}; over votes {shown(report['over_votes'], '+.4f')}",

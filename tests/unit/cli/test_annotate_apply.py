@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
+from bloomery.cli.annotate_options import find_corpus
 from bloomery.core.workspace import Workspace
 from bloomery.corpus import read_documents
 from bloomery.corpus.annotation.question import Question
@@ -13,13 +15,9 @@ from bloomery.corpus.annotation.store import FILE, Annotation, AnnotationStore
 
 def test_what_people_said_is_the_label(call, spam_home, tmp_path: Path):
     home = tmp_path / "home"
-    import shutil
-
     shutil.copytree(spam_home.home, home, ignore=shutil.ignore_patterns("*.sqlite*"))
     asked = Question(name="who", kind="choice", instruction="?", labels=("ham", "spam"))
-    corpus = next(
-        path for path in (home / "artifacts").iterdir() if "annotate" not in (path / "manifest.json").read_text()
-    )
+    corpus = home / "artifacts" / find_corpus(Workspace(spam_home.home), "").path.name
     workspace = Workspace(home)
     documents = list(read_documents(workspace.find(corpus), "train"))
     with AnnotationStore(home / FILE) as store:
