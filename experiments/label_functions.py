@@ -60,6 +60,7 @@ def corpus_of(task: str, workspace: Workspace) -> Artifact:
 
 def label(task: str, home: str) -> tuple[dict[str, Any], dict[str, str]]:
     """What the rules are worth on held-out texts, and a corpus for each teacher: gold labels where it is scored."""
+    from bloomery.corpus import read_documents
     from bloomery.corpus.annotation.label_functions import read_rules
     from bloomery.corpus.annotation.label_model import majority
     from bloomery.corpus.annotation.labelled import Label, LabelledConfig, label_corpus
@@ -70,20 +71,21 @@ def label(task: str, home: str) -> tuple[dict[str, Any], dict[str, str]]:
     found = {name: weak_labels(corpus, rules, name=name, gold_field="gold") for name in MODELS}  # type: ignore[arg-type]
     ours = found[MODELS[0]]
     names = np.array(rules.question.labels)
-    votes, documents = ours.votes["test"], ours.documents["test"]
+    documents = {split: list(read_documents(corpus, split)) for split in ours.votes}
+    votes, tested = ours.votes["test"], documents["test"]
     said = (votes >= 0).any(1)
-    gold = np.array([str(one.metadata["gold"]) for one in documents])[said]
+    gold = np.array([str(one.metadata["gold"]) for one in tested])[said]
     vote_of = lambda votes: names[(majority(votes, len(names)) + 1e-9 * ours.model.balance).argmax(1)]  # noqa: E731
     model_right = names[ours.model.probabilities(votes[said]).argmax(1)] == gold
     vote_right = vote_of(votes[said]) == gold
     spoken = {split: (one >= 0).any(1) for split, one in ours.votes.items()}
     voted = {
         one.id: Label(str(label))
-        for split, listed in ours.documents.items()
+        for split, listed in documents.items()
         for one, label, there in zip(listed, vote_of(ours.votes[split]), spoken[split], strict=True)
         if there
     }
-    every = {one.id: Label(str(one.metadata["gold"])) for listed in ours.documents.values() for one in listed}
+    every = {one.id: Label(str(one.metadata["gold"])) for listed in documents.values() for one in listed}
     config = LabelledConfig(gold_field="gold", gold_splits=("validation", "test"))
     made = {
         teacher: label_corpus(corpus, labels, config=config, how={"teacher": teacher}, workspace=workspace)
@@ -93,8 +95,8 @@ def label(task: str, home: str) -> tuple[dict[str, Any], dict[str, str]]:
     report = {
         "snorkel": None if peer is None else float((names[peer] == gold).mean()),
         "functions": len(rules.functions),
-        "train": len(ours.documents["train"]),
-        "test": len(documents),
+        "train": len(documents["train"]),
+        "test": len(tested),
         "covered": int(said.sum()),
         "models": {name: one.report["against_gold"]["test"]["label_model"] for name, one in found.items()},
         "worse_than_chance": {name: one.report["worse_than_chance"] for name, one in found.items()},
@@ -116,7 +118,7 @@ def snorkel_labels(train: np.ndarray, votes: np.ndarray, num_labels: int) -> np.
     return model.predict_proba(votes.astype(int)).argmax(1)
 
 
-def teach(task: str, home: str, teacher: str, corpus: str, seed: int, steps: int) -> dict[str, float]:
+def teach(home: str, task: str, teacher: str, corpus: str, seed: int, steps: int) -> dict[str, float]:
     """A mean of embeddings learns the labels of a corpus; its accuracy on the held-out texts, all of them, gold."""
     from bloomery.corpus import read_documents
     from bloomery.engine import load
@@ -148,30 +150,36 @@ def teach(task: str, home: str, teacher: str, corpus: str, seed: int, steps: int
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", default="sms,sst2")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=3, help="0: no classifier, nothing is kept")
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--home", default="", help="keep the work of training here, and go on with it")
     args = parser.parse_args()
     tasks: dict[str, Any] = {}
+    chosen = args.tasks.split(",")
     with scratch_home(args.home) as home:
-        for task in args.tasks.split(","):
-            report, corpora = label(task, home)
-            _say(task, report)
-            arms = [
-                (task, home, teacher, corpora[teacher], seed, args.steps)
-                for teacher in TEACHERS
-                for seed in range(args.seeds)
-            ]
-            scores = run_arms(teach, arms, jobs=args.jobs)
-            by_teacher: dict[str, list[float]] = {}
-            for arm, score in zip(arms, scores, strict=True):
-                by_teacher.setdefault(arm[2], []).append(score["accuracy"])
+        made = {task: label(task, home) for task in chosen}
+        for task in chosen:
+            _say(task, made[task][0])
+        arms = [
+            (home, task, teacher, made[task][1][teacher], seed, args.steps)
+            for task in chosen
+            for seed in range(args.seeds)
+            for teacher in TEACHERS
+        ]
+        scores = run_arms(teach, arms, jobs=args.jobs, settings=args.steps)
+        for task in chosen:
+            report = made[task][0]
+            by_teacher = {
+                teacher: [s["accuracy"] for a, s in zip(arms, scores, strict=True) if a[1:3] == (task, teacher)]
+                for teacher in (TEACHERS if args.seeds else ())
+            }
             report["taught"] = {teacher: over_seeds(values) for teacher, values in by_teacher.items()}
             for teacher, value in report["taught"].items():
                 print(f"{task}: a classifier taught by {teacher}: {shown(value, '.4f')}", flush=True)
             tasks[NAMES[task]] = report
-    keep("label_functions", {"tasks": tasks, "seeds": args.seeds, "steps": args.steps})
+    if args.seeds:
+        keep("label_functions", {"tasks": tasks, "seeds": args.seeds, "steps": args.steps})
 
 
 def _say(task: str, report: Mapping[str, Any]) -> None:

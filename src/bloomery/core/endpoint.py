@@ -131,7 +131,7 @@ class Endpoint:
 
     @property
     def name(self) -> str:
-        return f"{self.config.model}@{self.config.host}"
+        return f"{self.config.model}@{urlsplit(self.config.url).netloc}"
 
     def close(self) -> None:
         """Ends the waits of those who try again, too."""
@@ -192,7 +192,10 @@ class Endpoint:
             ) as response:
                 if response.status_code != 200:
                     raise self._refused(response.status_code, response.headers, self._error_text(response))
-                yield from self._deltas(events(self._bytes(response)))
+                if "json" in response.headers.get("content-type", ""):  # a server that does not stream
+                    yield from self._deltas(iter([b"".join(self._bytes(response)).decode("utf-8", "replace")]))
+                else:
+                    yield from self._deltas(events(self._bytes(response)))
         except DataError as error:
             raise _Passing(self._error(f"sent what makes no sense: {error.message}", INTERRUPTED)) from error
         except httpx.TimeoutException as error:
@@ -308,7 +311,7 @@ def request_body(config: EndpointConfig, messages: Sequence[Message], options: C
 
 
 def deltas_of(chunk: Mapping[str, Any]) -> Iterator[ChatDelta]:
-    """The deltas of a chunk of a stream. DataError for one that is no chunk."""
+    """The deltas of a chunk of a stream, or of a whole answer. DataError for one that is no chunk."""
     try:
         choice = next(iter(chunk.get("choices") or ()), None)
         usage = chunk.get("usage")
@@ -317,7 +320,7 @@ def deltas_of(chunk: Mapping[str, Any]) -> Iterator[ChatDelta]:
             if found is not None:
                 yield ChatDelta(usage=found)
             return
-        delta = choice.get("delta") or {}
+        delta = choice.get("delta") or choice.get("message") or {}
         text = delta.get("content") or ""
         if not isinstance(text, str):
             raise TypeError("content is no text")

@@ -236,6 +236,13 @@ def test_a_stream_is_not_begun_again_once_it_was_told(fake: Fake):
     assert len(fake.bodies) == 2
 
 
+def test_a_server_that_does_not_stream(fake: Fake):
+    whole = {"choices": [{"index": 0, "message": {"content": "Hello"}, "finish_reason": "stop"}]}
+    whole["usage"] = {"prompt_tokens": 5, "completion_tokens": 2}
+    found = fake.ask(says(json.dumps(whole).encode(), headers={"content-type": "application/json"}))
+    assert (found.text, found.finish_reason, found.usage.prompt_tokens) == ("Hello", "stop", 5)
+
+
 def test_log_probabilities_are_bytes(fake: Fake):
     top = [{"token": "ham", "logprob": -0.1, "bytes": [104, 97, 109]}, {"token": "é", "logprob": -3, "bytes": None}]
     entry = {"token": "ham", "logprob": -0.1, "bytes": [104, 97, 109], "top_logprobs": top}

@@ -29,6 +29,7 @@ from bloomery.corpus.document import Document
 from bloomery.corpus.rows import field_of
 
 ABSTAIN = -1
+_CHUNK = 10_000
 Votes = NDArray[np.int16]
 """(documents, functions): places of labels, or ABSTAIN."""
 
@@ -153,8 +154,14 @@ class RuleSet:
     def votes(self, documents: Iterable[Document]) -> Votes:
         """What each function says of each document. ConfigError for a label that the question has not."""
         places = {label: place for place, label in enumerate(self.question.labels)}
-        rows = [[self._vote(function, document, places) for function in self.functions] for document in documents]
-        return np.array(rows, np.int16).reshape(len(rows), len(self.functions))
+        parts = [np.empty((0, len(self.functions)), np.int16)]
+        rows: list[list[int]] = []
+        for document in documents:
+            rows.append([self._vote(function, document, places) for function in self.functions])
+            if len(rows) == _CHUNK:
+                parts.append(np.array(rows, np.int16))
+                rows = []
+        return np.concatenate([*parts, np.array(rows, np.int16).reshape(len(rows), len(self.functions))])
 
     def _vote(self, function: LabelFunction, document: Document, places: Mapping[str, int]) -> int:
         said = function(document)

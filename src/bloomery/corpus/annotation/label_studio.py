@@ -177,7 +177,7 @@ def _tasks_of(path: Path) -> list[Any]:
     try:
         if path.stat().st_size > _MAX_FILE_BYTES:
             raise DataError(f"{path} is larger than {_MAX_FILE_BYTES >> 30} GiB", hint="export it in parts")
-        listed = json.loads(path.read_bytes())
+        listed = json.loads(path.read_bytes(), parse_constant=lambda _: None)  # NaN, which is not JSON
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:

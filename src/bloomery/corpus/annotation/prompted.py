@@ -189,6 +189,8 @@ def annotation_of(
         detail["attempts"] = asked.attempts
     by_label = None
     try:
+        if question.kind == "text" and asked.finish_reason == "length":
+            raise DataError("the answer was cut at the limit of tokens", hint="max_new_tokens")
         value = read_answer(question, prompt, asked.text)
     except DataError as error:
         value = None

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from bloomery.core.artifact import as_artifact_error
 from bloomery.core.database import JOULES, Database, quantity_columns, quantity_of
@@ -97,28 +97,21 @@ class AnnotationStore(Database):
         return self.add_all(question, [(document, annotation)]) == 1
 
     def add_all(self, question: Question, answers: Iterable[tuple[Document, Annotation]]) -> int:
-        """Keep answers, all or none; returns how many were new."""
-        now = time.time()
-        rows, items = [], {}
-        for document, one in answers:
-            items[document.id] = document
-            rows.append(_row(question, one, now))
+        """Keep answers, all or none; returns how many were new. They are read as they are written."""
+        now, new = time.time(), 0
+        places = ",".join("?" * len(_COLUMNS.split(",")))
         with self._writing() as db:
             db.execute(
                 "INSERT OR IGNORE INTO questions VALUES (?,?,?,?)",
                 (question.id, question.name, json.dumps(question.to_dict(), ensure_ascii=False), now),
             )
-            db.executemany(
-                "INSERT OR IGNORE INTO items VALUES (?,?,?,?)",
-                [
-                    (one.id, readable(one.text), readable(one.source), json.dumps(one.metadata, allow_nan=False))
-                    for one in items.values()
-                ],
-            )
-            places = ",".join("?" * len(_COLUMNS.split(",")))
-            before = db.total_changes
-            db.executemany(f"INSERT OR IGNORE INTO annotations ({_COLUMNS}) VALUES ({places})", rows)
-            return db.total_changes - before
+            for document, one in answers:
+                row = _row(question, one, now)
+                metadata = json.dumps(document.metadata, allow_nan=False)
+                item = (document.id, readable(document.text), readable(document.source), metadata)
+                db.execute("INSERT OR IGNORE INTO items VALUES (?,?,?,?)", item)
+                new += db.execute(f"INSERT OR IGNORE INTO annotations ({_COLUMNS}) VALUES ({places})", row).rowcount
+        return new
 
     def questions(self) -> list[dict[str, Any]]:
         """Newest first: id, name, kind, time, annotators and answers that count."""
@@ -186,7 +179,13 @@ class AnnotationStore(Database):
         return found
 
 
+def _check_kind(one: Annotation) -> None:
+    if one.kind not in get_args(Annotator):
+        raise ConfigError(f"{one.kind!r:.40} is no kind of annotator", hint=nearest(str(one.kind), get_args(Annotator)))
+
+
 def _row(question: Question, one: Annotation, now: float) -> tuple[Any, ...]:
+    _check_kind(one)  # SQLite would pass it over in silence, as it does copies
     value = None if one.value is None else json.dumps(question.checked(one.value), ensure_ascii=False)
     chances = None if one.probabilities is None else json.dumps(one.probabilities, allow_nan=False)
     detail = json.dumps(one.detail, allow_nan=False)

@@ -27,53 +27,52 @@ from bloomery.corpus.split import SPLITS
 
 @dataclass(frozen=True)
 class WeakLabels:
-    """`documents` and `votes` by split, the fitted model, and what came of it as plain data: `report`."""
+    """Ids and votes of the documents by split, the fitted model, and what came of it as plain data: `report`. Texts are
+    not held: memory grows by a few bytes a document and function."""
 
+    corpus: Artifact
     rules: RuleSet
     model: LabelModel
-    documents: dict[str, list[Document]]
+    ids: dict[str, list[str]]
     votes: dict[str, Votes]
     report: dict[str, Any]
 
     def labels(self) -> dict[str, Label]:
         """By document id; only of documents of which a function said something. Of equally probable labels, none."""
+        names = self.rules.question.labels
         found: dict[str, Label] = {}
         for split, votes in self.votes.items():
             chances = self.model.probabilities(votes)
-            spoken = (votes >= 0).any(1).tolist()
-            for document, row, said in zip(self.documents[split], chances, spoken, strict=True):
-                if said and not _tied(row):
+            decided = ((votes >= 0).any(1) & ~_tied(chances)).tolist()
+            for item, row, said in zip(self.ids[split], chances, decided, strict=True):
+                if said:
                     best = int(row.argmax())
-                    found[document.id] = Label(self.rules.question.labels[best], float(row[best]))
+                    found[item] = Label(names[best], float(row[best]))
         return found
 
     def annotations(self) -> Iterator[tuple[Document, Annotation]]:
         """The labels as answers to the question, of the annotator "rules:" and a digest of the functions."""
-        by_id = {one.id: one for listed in self.documents.values() for one in listed}
         name = f"rules:{self.rules.question.name}-{self.rules.digest[:8]}"
         names = self.rules.question.labels
-        chances = {split: self.model.probabilities(votes) for split, votes in self.votes.items()}
-        rows = {
-            one.id: row
-            for split, listed in self.documents.items()
-            for one, row in zip(listed, chances[split], strict=True)
-        }
+        labels = self.labels()
+        detail = {"label_model": self.model.name, "functions": self.rules.digest, "corpus": self.corpus.id}
         origin = digest([self.rules.digest, self.model.name, [f"{one:.9g}" for one in self.model.accuracies]])[:16]
-        for item, label in self.labels().items():
-            shares = {one: float(share) for one, share in zip(names, rows[item], strict=True)}
-            detail = {"label_model": self.model.name, "functions": self.rules.digest}
-            yield (
-                by_id[item],
-                Annotation(
-                    item=item,
+        for split, votes in self.votes.items():
+            chances = self.model.probabilities(votes)
+            for document, row in zip(read_documents(self.corpus, split), chances, strict=True):
+                if (label := labels.get(document.id)) is None:
+                    continue
+                shares = {one: float(share) for one, share in zip(names, row, strict=True)}
+                made = Annotation(
+                    item=document.id,
                     annotator=name,
                     kind="rules",
                     value=label.value,
                     origin=origin,
                     probabilities=shares,
                     detail=detail,
-                ),
-            )
+                )
+                yield document, made
 
 
 def weak_labels(
@@ -81,11 +80,15 @@ def weak_labels(
 ) -> WeakLabels:
     """Apply the functions to every split, fit on the training split. DataError if no function says anything there."""
     labels = rules.question.labels
-    documents = {split: list(read_documents(corpus, split)) for split in SPLITS}
-    votes = {split: rules.votes(listed) for split, listed in documents.items()}
+    ids: dict[str, list[str]] = {split: [] for split in SPLITS}
+    gold: dict[str, NDArray[np.int64]] = {}
+    votes = {}
+    for split in SPLITS:
+        truths: list[int] = []
+        votes[split] = rules.votes(_noted(corpus, split, ids[split], truths, gold_field, labels))
+        gold[split] = np.array(truths, np.int64)
     model = fit_label_model(votes["train"], len(labels), name=name, balance=balance)
-    gold = {split: _gold(listed, gold_field, labels) for split, listed in documents.items()} if gold_field else None
-    functions = summary(votes["train"], len(labels), gold["train"] if gold else None)
+    functions = summary(votes["train"], len(labels), gold["train"] if gold_field else None)
     for place, (row, function) in enumerate(zip(functions, rules.functions, strict=True)):
         estimated = float(model.accuracies[place])
         row["labels"] = [labels[one] for one in row["labels"]]
@@ -100,16 +103,22 @@ def weak_labels(
         "functions": functions,
         "worse_than_chance": [row["name"] for row in functions if (row["estimated_accuracy"] or 1.0) < 1 / len(labels)],
     }
-    if gold:
+    if gold_field:
         report["against_gold"] = {
             split: _against(votes[split], model, gold[split], len(labels)) for split in SPLITS if len(votes[split])
         }
-    return WeakLabels(rules, model, documents, votes, report)
+    return WeakLabels(corpus, rules, model, ids, votes, report)
 
 
-def _gold(documents: list[Document], field: str, labels: tuple[str, ...]) -> NDArray[np.int64]:
+def _noted(
+    corpus: Artifact, split: str, ids: list[str], truths: list[int], gold_field: str, labels: tuple[str, ...]
+) -> Iterator[Document]:
+    """The documents of a split, their ids and gold labels written down on the way: places of labels, or -1."""
     places = {label: place for place, label in enumerate(labels)}
-    return np.array([places.get(str(field_of(one.metadata, field)), -1) for one in documents], np.int64)
+    for document in read_documents(corpus, split):
+        ids.append(document.id)
+        truths.append(places.get(str(field_of(document.metadata, gold_field)), -1) if gold_field else -1)
+        yield document
 
 
 def _against(votes: Votes, model: LabelModel, gold: NDArray[np.int64], num_labels: int) -> dict[str, Any]:
@@ -126,6 +135,7 @@ def _against(votes: Votes, model: LabelModel, gold: NDArray[np.int64], num_label
     return told
 
 
-def _tied(row: NDArray[np.float64]) -> bool:
-    best = np.sort(row)[-2:]
-    return bool(best[1] - best[0] < 1e-9)
+def _tied(chances: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Rows whose two best are alike."""
+    best = np.sort(chances, axis=1)[:, -2:]
+    return best[:, 1] - best[:, 0] < 1e-9

@@ -125,6 +125,12 @@ def test_an_annotation_is_known_again_and_a_changed_one_is_another(tmp_path: Pat
     assert first != origin(choice("a"), updated_at="2021-03-10T00:00:00Z") != origin(choice('b "c"'))
 
 
+def test_numbers_that_json_has_not(tmp_path: Path):
+    task = annotated(choice("a"))
+    task["data"]["metadata"] = {"score": float("nan")}
+    assert read_export(export(tmp_path, [task]), CHOICE, {}).answers[0][0].metadata == {"score": None}
+
+
 def test_skipped_ones_are_kept_as_no_answer_and_gold_is_told(tmp_path: Path):
     listed = [annotated(was_cancelled=True), annotated(choice("a"), ground_truth=True, id=2)]
     (_, skipped), (_, gold) = read_export(export(tmp_path, listed), CHOICE, {}).answers

@@ -179,6 +179,12 @@ def test_what_makes_no_sense_is_kept_as_no_answer(store: AnnotationStore):
     assert kept.value is None and kept.detail["said"].startswith("I would say")
 
 
+def test_a_text_that_was_cut_is_none(store: AnnotationStore):
+    told = ChatAnswer(text="Please be so", finish_reason="length", usage=Usage(), seconds=0.1)
+    report = label_by_model(store, TEXT, DOCUMENTS[:1], Model(lambda text: told), config=CONFIG)
+    assert report.unanswered == 1 and "cut" in next(store.answers(TEXT)).detail["refused"]
+
+
 def test_a_document_that_is_too_long_is_kept_and_a_failure_is_not(store: AnnotationStore):
     def reply(text: str) -> str:
         if "message 3" in text:

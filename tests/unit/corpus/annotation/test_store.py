@@ -97,6 +97,11 @@ def test_questions_by_id_and_by_name_the_newest(store: AnnotationStore):
     assert caught.value.hint == 'did you mean "spam"?'
 
 
+def test_a_kind_of_annotator_that_there_is_not(store: AnnotationStore):
+    with pytest.raises(ConfigError, match="no kind of annotator"):
+        store.add(QUESTION, *answer(ONE, "ham", kind="persn"))
+
+
 def test_only_the_owner_reads_it(store: AnnotationStore):
     assert stat.S_IMODE(store.path.stat().st_mode) == 0o600
 

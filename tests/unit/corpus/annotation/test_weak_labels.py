@@ -37,9 +37,9 @@ def test_gold_labels_change_nothing(spam):
 def test_only_what_a_function_speaks_of_has_a_label(spam):
     found = weak_labels(spam.corpus, read_rules(spam.rules))
     silent = [
-        one.id
+        item
         for split, votes in found.votes.items()
-        for one, row in zip(found.documents[split], votes, strict=True)
+        for item, row in zip(found.ids[split], votes, strict=True)
         if (row < 0).all()
     ]
     assert silent and not set(silent) & set(found.labels())
