@@ -1,9 +1,9 @@
 """Chances: how probable a model found each of the answers that it could choose from, out of its log-probabilities.
 
 An answer and another part at some token. There, the most probable tokens that the model told are each worth what can
-still follow: a token after which only one answer is left is that answer's. Their probabilities, of the model's
-unmodified distribution, are scaled to add up to 1, which is what a model held to these answers draws from. This module
-does not know models.
+still follow: a token after which only one answer is left is that answer's; one after which several are left is shared
+among them alike, for which of them would have followed is not told. These probabilities, of the model's unmodified
+distribution, are scaled to add up to 1. This module does not know models.
 """
 
 from __future__ import annotations
@@ -19,10 +19,12 @@ from bloomery.core.messages import CHOICE_KEY, AnswerToken
 @dataclass(frozen=True)
 class Chances:
     """`by_choice` adds up to 1. `coverage` is the share of the model's distribution that all of them had together:
-    small where it would rather have said something else. A choice that was not among the tokens told has 0."""
+    small where it would rather have said something else. A choice that was not among the tokens told has 0. `shared` is
+    the share of `by_choice` that several choices begin with alike."""
 
     by_choice: dict[str, float]
     coverage: float
+    shared: float
 
 
 def chances(tokens: Sequence[AnswerToken], choice: str, choices: Sequence[str]) -> Chances | None:
@@ -33,14 +35,15 @@ def chances(tokens: Sequence[AnswerToken], choice: str, choices: Sequence[str]) 
     if not spelt:
         return None
     mass = dict.fromkeys(choices, 0.0)
-    before, path, common = b"", 0.0, None
+    before, path, common, shared = b"", 0.0, None, 0.0
     for token in tokens:
         here = [one for one in choices if spelt[one].startswith(before)]
         for other in token.top:
             if other.data and other.data != token.data:
                 left = [one for one in here if _fits(spelt[one], before + other.data, open_end)]
-                if len(left) == 1:
-                    mass[left[0]] += math.exp(path + other.logprob)
+                for one in left:
+                    mass[one] += math.exp(path + other.logprob) / len(left)
+                shared += math.exp(path + other.logprob) if len(left) > 1 else 0.0
         left = [one for one in here if _fits(spelt[one], before + token.data, open_end)]
         if len(left) < len(here) and common is None:
             common = path
@@ -54,7 +57,8 @@ def chances(tokens: Sequence[AnswerToken], choice: str, choices: Sequence[str]) 
     total = sum(mass.values())
     if not total > 0 or common is None:
         return None
-    return Chances({one: value / total for one, value in mass.items()}, min(1.0, total / math.exp(common)))
+    by_choice = {one: value / total for one, value in mass.items()}
+    return Chances(by_choice, min(1.0, total / math.exp(common)), min(1.0, shared / total))
 
 
 def _fits(spelling: bytes, beginning: bytes, open_end: bool) -> bool:

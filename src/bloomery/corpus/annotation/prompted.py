@@ -200,7 +200,7 @@ def annotation_of(
         if (found := chances(asked.tokens, spelt, prompt.options.choices)) is not None:
             named = found.by_choice.items()
             by_label = {_SIDES.get(one, one) if prompt.swapped else one: share for one, share in named}
-            detail["coverage"] = found.coverage
+            detail |= {"coverage": found.coverage, "shared": found.shared}
     usage = asked.usage
     return Annotation(
         item=prompt.document.id,
