@@ -6,10 +6,12 @@ maximisation, and take annotators to err independently of each other given the t
 - "firing": each annotator has a chance of giving each label, or of saying nothing, for each true label. For labelling
   functions, most of which know one label and say nothing of most documents: what they are silent of tells the fit whom
   they know. Labels are then given by what was said alone. (Parameters and rule as in Ratner et al. 2019, arXiv
-  1810.02840.) - "confusion": the same, with silence saying nothing (Dawid and Skene 1979). For people and models, who
-  answer what they are asked. - "accuracy": an annotator is right with one probability, else gives any other label alike
-  (Ratner et al. 2016, arXiv 1605.07723). For few votes; where functions know one label each and one label is rare, "all
-  are the other" fits best. - "majority": all alike, nothing fitted.
+  1810.02840.)
+- "confusion": the same, with silence saying nothing (Dawid and Skene 1979). For people and models, who answer what they
+  are asked.
+- "accuracy": an annotator is right with one probability, else gives any other label alike (Ratner et al. 2016, arXiv
+  1605.07723). For few votes; where functions know one label each and one label is rare, "all are the other" fits best.
+- "majority": all alike, nothing fitted.
 
 Annotators that copy each other break the assumption: they look better than they are. One that seems to be right less
 often than chance says that the fit went astray. This module does not know documents.
@@ -50,12 +52,15 @@ class LabelModel:
         """Rows add up to 1; one without any votes is `balance`."""
         if self.name == "majority":
             return majority(votes, len(self.balance))
-        return _posterior(_indicators(votes, len(self.balance)), self.balance, self.confusion)[0]
+        different, which = np.unique(votes, axis=0, return_inverse=True)
+        said = _indicators(different, len(self.balance))
+        return _posterior(said, self.balance, self.confusion)[0][which.reshape(-1)]
 
 
 def majority(votes: NDArray[Any], num_labels: int) -> Real:
     """Each label's share of the votes, (D, K); equal shares where there are none."""
-    counts = _indicators(votes, num_labels).sum(1)
+    different, which = np.unique(votes, axis=0, return_inverse=True)
+    counts = _indicators(different, num_labels).sum(1)[which.reshape(-1)]
     total = counts.sum(1, keepdims=True)
     return np.where(total > 0, counts / np.maximum(total, 1), 1 / num_labels)
 
@@ -70,12 +75,11 @@ def fit_label_model(
     if votes.max() >= num_labels:
         raise ConfigError(f"a vote for label {votes.max()} of {num_labels}")
     known = None if balance is None else _checked_balance(balance, num_labels)
-    said = _indicators(votes, num_labels)
     if name != "firing":
-        said = said[said.any((1, 2))]
+        votes = votes[(votes >= 0).any(1)]
     # Documents with the same votes are one, so that a round costs what is different, not what there is.
-    said, counts = np.unique(said, axis=0, return_counts=True)
-    weights = counts.astype(np.float64)
+    different, counts = np.unique(votes, axis=0, return_counts=True)
+    said, weights = _indicators(different, num_labels), counts.astype(np.float64)
     posterior = _first_guess(said, weights)
     outcomes = said
     if name == "firing":
