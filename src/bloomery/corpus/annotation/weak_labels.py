@@ -101,13 +101,18 @@ def weak_labels(
         "balance": dict(zip(labels, map(float, model.balance), strict=True)),
         "coverage": {split: float((one >= 0).any(1).mean()) if len(one) else None for split, one in votes.items()},
         "functions": functions,
-        "worse_than_chance": [row["name"] for row in functions if (row["estimated_accuracy"] or 1.0) < 1 / len(labels)],
+        "worse_than_chance": _worse_than_chance(functions, len(labels)),
     }
     if gold_field:
         report["against_gold"] = {
             split: _against(votes[split], model, gold[split], len(labels)) for split in SPLITS if len(votes[split])
         }
     return WeakLabels(corpus, rules, model, ids, votes, report)
+
+
+def _worse_than_chance(functions: list[dict[str, Any]], num_labels: int) -> list[str]:
+    estimated = [(row["name"], row["estimated_accuracy"]) for row in functions]
+    return [name for name, accuracy in estimated if accuracy is not None and accuracy < 1 / num_labels]
 
 
 def _noted(

@@ -59,3 +59,9 @@ def test_functions_that_say_nothing(spam):
     rules = RuleSet(read_rules(spam.rules).question, (LabelFunction("silent", lambda document: None),))
     with pytest.raises(DataError, match="no annotator says anything"):
         weak_labels(spam.corpus, rules)
+
+
+def test_functions_that_seem_worse_than_chance_are_named(spam):
+    rules = read_rules(spam.rules)
+    astray = weak_labels(spam.corpus, rules, name="accuracy", balance=[0.999, 0.001])
+    assert set(astray.report["worse_than_chance"]) >= {"prizes", "numbers", "money"}
