@@ -32,6 +32,7 @@ _VERBS = {
     "serve": "Serve a model over OpenAI's HTTP routes.",
     "keys": "API keys for the server: make one, or say which there are.",
     "requests": "What the server was asked: list, search, show, judge, export.",
+    "annotate": "Labels by rules, models and people; texts by models; agreement and cost.",
     "inspect": "Look into a model: attention, tokens, layers, embeddings; and into batches and sources.",
     "runs": "What was done, what came out of it, and whether it is sound.",
     "energy": "Joules, carbon and cost of everything done so far.",
@@ -39,6 +40,7 @@ _VERBS = {
 }
 _TARGETS = {
     "run": "recipe_run:run",
+    "annotate": "annotate:app",
     "inspect": "inspect:app",
     "runs": "runs:app",
     "requests": "requests:app",

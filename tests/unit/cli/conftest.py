@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
 import sqlite3
+import threading
+from collections.abc import Iterator
 from contextlib import closing
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import NamedTuple
 
@@ -93,3 +97,80 @@ class Call:
 @pytest.fixture
 def call(capsys: pytest.CaptureFixture[str]) -> Call:
     return Call(capsys)
+
+
+class SpamHome(NamedTuple):
+    """A workspace with a corpus of messages whose metadata (kind) says what they are, and a file of rules."""
+
+    home: Path
+    rules: Path
+
+
+_RULES = """
+name = "spam"
+kind = "choice"
+instruction = "Is this spam?"
+labels = ["ham", "spam"]
+[[function]]
+name = "prizes"
+label = "spam"
+keywords = ["prize", "free"]
+[[function]]
+name = "numbers"
+label = "spam"
+regex = '[0-9]{5}'
+[[function]]
+name = "people"
+label = "ham"
+keywords = ["you", "home"]
+"""
+
+
+@pytest.fixture(scope="session")
+def spam_home(tmp_path_factory: pytest.TempPathFactory) -> SpamHome:
+    folder = tmp_path_factory.mktemp("annotate")
+    rng = random.Random(0)
+    chances = {"prize": (0.02, 0.6), "free": (0.02, 0.5), "12345": (0.01, 0.6), "you": (0.7, 0.2), "home": (0.6, 0.05)}
+    with (folder / "messages.tsv").open("w") as stream:
+        stream.write("kind\ttext\n")
+        for number in range(200):
+            gold = int(rng.random() < 0.3)
+            words = [word for word, chance in chances.items() if rng.random() < chance[gold]]
+            words += [f"w{rng.randrange(1000)}" for _ in range(6)] + [f"n{number}"]
+            stream.write(f"{('ham', 'spam')[gold]}\t{' '.join(words)}\n")
+    (folder / "rules.toml").write_text(_RULES)
+    command = ["curate", str(folder / "messages.tsv"), "--home", str(folder / "home"), "--quiet", "--workers", "1"]
+    command += ["--set", 'curate.metadata_fields=["kind"]', "--set", "curate.test_fraction=0.2"]
+    assert main(command) == 0
+    return SpamHome(folder / "home", folder / "rules.toml")
+
+
+@pytest.fixture(scope="session")
+def chat_endpoint() -> Iterator[str]:
+    """An endpoint that says "spam" of what holds "prize", in whichever form it is asked, and counts tokens by words."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            asked = body["messages"][-1]["content"]
+            said = "spam" if "prize" in asked else "ham"
+            if "response_format" in body:
+                said = json.dumps({"answer": said})
+            if "Write" in asked:
+                said = f"A text of its own with the number {body['seed']} and {body['seed']} words"
+            delta = {"choices": [{"index": 0, "delta": {"content": said}, "finish_reason": "stop"}]}
+            usage = {"choices": [], "usage": {"prompt_tokens": len(asked.split()), "completion_tokens": 2}}
+            self.send_response(200)
+            self.send_header("connection", "close")
+            self.end_headers()
+            for one in (json.dumps(delta), json.dumps(usage), "[DONE]"):
+                self.wfile.write(f"data: {one}\n\n".encode())
+
+        def log_message(self, *_: object) -> None:
+            return None
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}/v1"
+    server.shutdown()
+    server.server_close()

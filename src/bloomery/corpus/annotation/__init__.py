@@ -1,0 +1,1 @@
+"""What people, rules and models say of documents: asked, kept, compared, and made into labels to learn from."""
