@@ -19,7 +19,7 @@ from contextlib import ExitStack
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as Backend
@@ -85,7 +85,9 @@ class WordCounts:
 
         trainer = trainers.WordLevelTrainer(vocab_size=1, min_frequency=0, show_progress=False, special_tokens=[])
         self._backend.train_from_iterator(chunk, trainer)
-        state = json.loads(trainer.__getstate__())  # the library's own JSON: the only door to what it counted
+        state = json.loads(
+            cast(bytes, trainer.__getstate__())
+        )  # the library's own JSON: the only door to what it counted
         found: dict[str, int] = state["WordLevelTrainer"]["words"]
         self._table.update({word: count for word, count in found.items() if SEPARATOR not in word})
         self.occurrences += sum(found.values())
