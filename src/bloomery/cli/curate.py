@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from bloomery.core.recipe import Recipe
 
 _MAX_WORKERS = 1024
+Profile = Annotated[
+    str, Parameter(help="Rules to hold documents to: c4-tfds, c4-paper, gopher, fineweb, mc4, code, bio or webtext.")
+]
+Engine = Annotated[Literal["local", "ray"] | None, Parameter(help="Local processes, or Ray Data.")]
 
 
 def curate(
@@ -24,11 +28,8 @@ def curate(
     workers: Annotated[
         int, Parameter(help="Processes that read [default: one for each processor]; the corpus is the same.")
     ] = 0,
-    engine: Annotated[Literal["local", "ray"] | None, Parameter(help="Local processes, or Ray Data.")] = None,
-    profile: Annotated[
-        str,
-        Parameter(help="Rules to hold documents to: c4-tfds, c4-paper, gopher, fineweb, mc4, code, bio or webtext."),
-    ] = "",
+    engine: Engine = None,
+    profile: Profile = "",
     classifier: Annotated[str, Parameter(help="A folder with a classifier of quality, as one more rule.")] = "",
     fit_classifier: Annotated[
         str, Parameter(help="Fit a classifier on the sources (JSONL with text and label 0 or 1) into this folder.")
@@ -75,8 +76,8 @@ def curate(
         raise ConfigError(f"workers should be from 0 to {_MAX_WORKERS}")
     if score_with:
         quality.write_scores(sources, config, score_with, label, common)
-    given: dict[str, Any] = {"config": config, "workspace": common.workspace(), "fresh": fresh, "workers": workers}
-    made = curate_stage(sources or config.sources, **given)
+    where = common.workspace()
+    made = curate_stage(sources or config.sources, config=config, workspace=where, fresh=fresh, workers=workers)
     show_artifact(made, common, _said(made))
 
 

@@ -324,7 +324,7 @@ def deltas_of(chunk: Mapping[str, Any]) -> Iterator[ChatDelta]:
         text = delta.get("content") or ""
         if not isinstance(text, str):
             raise TypeError("content is no text")
-        told = (choice.get("logprobs") or {}).get("content") or ()
+        told: list[Any] = list((choice.get("logprobs") or {}).get("content") or ())
         tokens = [_token(one) for one in told]
         yield ChatDelta(text=text, tokens=tuple(tokens), finish_reason=choice.get("finish_reason"), usage=found)
     except (AttributeError, KeyError, TypeError, ValueError) as error:

@@ -170,7 +170,7 @@ class Mix:
             found["sources"][1].update({name: config.weights[name] / total if total else 0.0 for name in sources})
             self._missing("weights", config.weights, sources)
         if config.temperature:
-            shares = tempered(np.bincount(of_languages, sizes), config.temperature)
+            shares = tempered(np.bincount(of_languages, sizes).astype(np.float64), config.temperature)
             found["languages"][1].update(dict(zip(languages, shares.tolist(), strict=True)))
         if config.domains:
             named = {name: float(config.domains[name]) for name in domains if name != OTHERS}

@@ -129,8 +129,9 @@ def read_encoding(data: bytes, where: str) -> Encoding:
     "eos_token"}, the first three as tiktoken's Encoding takes them. DataError if it makes no sense."""
     said = parse_object(data, where)
     special, eos, bos = said.get("special_tokens"), said.get("eos_token"), said.get("bos_token")
-    right = isinstance(special, dict) and all(type(index) is int and index >= 0 for index in special.values())
-    if not right or not isinstance(said.get("pat_str"), str) or eos not in special or bos not in (None, *special):
+    whole = isinstance(special, dict) and isinstance(eos, str) and isinstance(said.get("pat_str"), str)
+    right = whole and all(type(index) is int and index >= 0 for index in special.values())
+    if not whole or not right or eos not in special or bos not in (None, *special):
         raise DataError(f"{where} is damaged: it should name pat_str, special_tokens and an eos_token among them")
     return Encoding(name=str(said.get("name")), pattern=said["pat_str"], special=special, bos=bos, eos=eos)
 
