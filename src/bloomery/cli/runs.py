@@ -22,9 +22,7 @@ if TYPE_CHECKING:
     from bloomery.core.workspace import Workspace
 
 app = App(name="runs", help="What was done, what came out of it, and whether it is sound.", help_format="plaintext")
-app.command(
-    "bloomery.cli.card:card", name="card", help="A corpus's card: Markdown, JSON, or a folder for a hub."
-)
+app.command("bloomery.cli.card:card", name="card", help="A corpus's card: Markdown, JSON, or a folder for a hub.")
 Limit = Annotated[int, Parameter(help="Newest runs to list.", validator=validators.Number(gte=1, lt=2**63))]
 Reference = Annotated[str, Parameter(help="A run's id or its beginning, or an artifact's name, id or folder.")]
 

@@ -128,12 +128,15 @@ def read_encoding(data: bytes, where: str) -> Encoding:
     """What a file says that stands beside a rank file of ours: {"name", "pat_str", "special_tokens", "bos_token",
     "eos_token"}, the first three as tiktoken's Encoding takes them. DataError if it makes no sense."""
     said = parse_object(data, where)
-    special, eos, bos = said.get("special_tokens"), said.get("eos_token"), said.get("bos_token")
-    whole = isinstance(special, dict) and isinstance(eos, str) and isinstance(said.get("pat_str"), str)
-    right = whole and all(type(index) is int and index >= 0 for index in special.values())
-    if not whole or not right or eos not in special or bos not in (None, *special):
+    special, eos, bos, pattern = (said.get(key) for key in ("special_tokens", "eos_token", "bos_token", "pat_str"))
+    if (
+        not (isinstance(special, dict) and isinstance(eos, str) and isinstance(pattern, str))
+        or not all(type(index) is int and index >= 0 for index in special.values())
+        or eos not in special
+        or bos not in (None, *special)
+    ):
         raise DataError(f"{where} is damaged: it should name pat_str, special_tokens and an eos_token among them")
-    return Encoding(name=str(said.get("name")), pattern=said["pat_str"], special=special, bos=bos, eos=eos)
+    return Encoding(name=str(said.get("name")), pattern=pattern, special=special, bos=bos, eos=eos)
 
 
 def from_tiktoken(data: bytes, where: str, beside: bytes | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
