@@ -111,13 +111,14 @@ def blanks(found: Mapping[str, Any]) -> str:
         f"{ones[0]['tokens_read'] / 1e6:.1f}M tokens)"
         for kind, ones in plain.items()
     )
-    settings = "; ".join(f"{kind} {optimizer} {rate:g}" for kind, (optimizer, rate) in found["settings"].items())
+    tried = ", ".join(f"{optimizer} {rate:g}" for optimizer, rate in found["grid"])
     missing = "" if "causal" in plain else " A causal net beside them is not measured yet."
     return (
         f"Nets of {net['num_hidden_layers']} layers, {net['hidden_size']} wide, {found['vocabulary']:,} subwords, "
         f"trained on plain text for {learnt}, anew for every seed, then tuned on labels; every seed draws "
-        f"other labels, where there are more. Optimiser and learning rate of each net were chosen from one grid on a "
-        f"fifth of SST-2's training labels, with one seed: {settings}.{missing} SST-2 is scored on its dev set, SMS "
+        "other labels, where there are more. Optimiser and learning rate were chosen on a fifth of SST-2's training "
+        f"labels, with one seed, of {tried}: {found['chosen'][0]} {found['chosen'][1]:g} was the best, or as good as "
+        f"the best, for every net.{missing} SST-2 is scored on its dev set, SMS "
         "spam on a fifth that is held out. The last columns are the difference to the same net from scratch, paired by "
         "text, the mean over seeds: with the interval of other texts, and with that of other seeds (plain text "
         "anew, labels, order). For scale: BERT base "
