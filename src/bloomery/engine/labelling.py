@@ -49,7 +49,7 @@ def best_labels(logits: Tensor, texts: Sequence[str], top: int) -> list[Candidat
     """The `top` most probable of the labels (C,) that `texts` name, the best first."""
     best = topk(logits.float().log_softmax(-1).cpu(), min(checked_top(top), len(texts)))
     return [
-        Candidate(id=n, text=texts[n], logprob=value)
+        Candidate(id=n, text=texts[int(n)], logprob=value)
         for n, value in zip(best.indices.tolist(), best.values.tolist(), strict=True)
     ]
 
