@@ -58,7 +58,7 @@ def _published(workspace: Workspace, text: str, **metrics):
 def test_which_model_is_asked_where_none_is_named(tmp_path):
     workspace = Workspace(tmp_path)
     _published(workspace, "spans", objective="spans")
-    with pytest.raises(ArtifactError, match="no model in .* was trained on pairs"):
+    with pytest.raises(ArtifactError, match=r"no model in .* was trained on pairs"):
         latest_translator(workspace)
     imported = _published(workspace, "imported", source="org/t5")
     assert latest_translator(workspace).id == imported.id
