@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from bloomery.cli.options import Common, print_json
-from bloomery.core.errors import ConfigError
+from bloomery.core.errors import ArtifactError, ConfigError
 
 if TYPE_CHECKING:
+    from bloomery.core.artifact import Artifact
     from bloomery.core.quantity import Quantity
     from bloomery.core.workspace import Workspace
     from bloomery.engine import Translation
@@ -23,7 +24,11 @@ _MAX_CHARACTERS = 50_000_000
 def translate(
     *texts: Annotated[str, Parameter(help="Texts [default: the lines that come on stdin].")],
     model: Annotated[
-        str, Parameter(help="An encoder-decoder: artifact name or id, folder or hub id [default: the latest].")
+        str,
+        Parameter(
+            help="An encoder-decoder: artifact name or id, folder or hub id [default: the latest that was trained on"
+            " pairs here, else the latest that was imported]."
+        ),
     ] = "",
     beams: Annotated[int, Parameter(help="1 is greedy search.")] = 1,
     max_new_tokens: Annotated[int, Parameter(help="Tokens of a text at most.")] = 128,
@@ -39,7 +44,7 @@ def translate(
 
     rows = list(texts) or [line for line in sys.stdin.read(_MAX_CHARACTERS).splitlines() if line.strip()]
     workspace = common.workspace()
-    loaded = load(model or workspace.latest("seq2seq"), workspace=workspace)
+    loaded = load(model or latest_translator(workspace), workspace=workspace)
     if not isinstance(loaded, SequenceModel):
         raise ConfigError(f"{loaded.name} does not write texts for texts", hint="bloomery generate, or bl.load(...)")
     found = loaded.translate(rows, beams=beams, max_new_tokens=max_new_tokens, length_penalty=length_penalty)
@@ -52,7 +57,24 @@ def translate(
     for one in found:
         print(one.text)
     if found and not common.quiet:
-        print(_speed_line(found), file=sys.stderr)
+        print(f"{loaded.name} {_speed_line(found)}", file=sys.stderr)
+
+
+def latest_translator(workspace: Workspace) -> Artifact:
+    """The newest encoder-decoder that was trained on pairs here, else the newest of unknown training: imported, say.
+    Never one that learnt spans only. ArtifactError with a hint if there is none."""
+    others: list[Artifact] = []
+    for row in workspace.ledger.artifacts(kind="seq2seq"):
+        for path in workspace.matching(row["id"], kind="seq2seq"):
+            artifact = workspace.find(path, verify=False)
+            if artifact.metrics.get("objective") == "sequence":
+                return workspace.find(path)
+            others += [artifact] if artifact.metrics.get("objective") is None else []
+    if not others:
+        raise ArtifactError(
+            f"no model in {workspace.root} was trained on pairs", hint="bloomery train --objective sequence, or --model"
+        )
+    return workspace.find(others[0].path)
 
 
 def translation_data(one: Translation) -> dict[str, Any]:

@@ -46,7 +46,8 @@ def open_image(source: Picture, *, max_pixels: int = MAX_IMAGE_PIXELS) -> Image:
         raise
     except Exception as error:  # whatever a decoder raises, it means that this cannot be read
         name = f"{source}: " if isinstance(source, (str, Path)) else ""
-        reason = " ".join(str(error).split()) or type(error).__name__
+        unknown = isinstance(error, imaging.UnidentifiedImageError)  # whose own words are an object's address
+        reason = "it is none, or of another format" if unknown else " ".join(str(error).split()) or type(error).__name__
         raise DataError(
             f"{name}the image cannot be read: {reason:.200}", hint="supported: " + ", ".join(FORMATS)
         ) from error

@@ -10,12 +10,13 @@ from bloomery.engine.glass_box import GlassBox
 from bloomery.engine.glass_box_open import open_glass_box
 from bloomery.engine.image_encoder import ImageEncoder
 from bloomery.engine.image_text import ImageTextModel
+from bloomery.engine.labelling import Candidate, TaggedWord
 from bloomery.engine.language_model import LanguageModel, NextToken
 from bloomery.engine.loading import load, load_language_model, load_text_encoder
 from bloomery.engine.params import SamplingParams
 from bloomery.engine.results import Delta, GenerationResult, PromptLogprob, Timings, TokenLogprob
 from bloomery.engine.sequence_model import SequenceModel, Translation
-from bloomery.engine.text_encoder import Candidate, TextEncoder
+from bloomery.engine.text_encoder import TextEncoder
 from bloomery.engine.vision_language_model import VisionLanguageModel
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "PromptLogprob",
     "SamplingParams",
     "SequenceModel",
+    "TaggedWord",
     "TextEncoder",
     "Timings",
     "TokenLogprob",

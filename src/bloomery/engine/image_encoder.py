@@ -1,4 +1,4 @@
-"""ImageEncoder: an image encoder with its image processor: vectors of images, labels given.
+"""ImageEncoder: an image encoder with its image processor: vectors of images, labels or numbers given.
 
 This module does not know where weights come from (see `loading`), texts or HTTP.
 """
@@ -13,17 +13,24 @@ from torch import Tensor
 
 from bloomery.core.errors import RequestError
 from bloomery.core.run import Meter
+from bloomery.engine.asked import Asked
 from bloomery.engine.gathering import Gathering, GatheringStats
+from bloomery.engine.labelling import Candidate, best_labels, checked_top, label_texts
 from bloomery.engine.metering import LazyBench, Phase
-from bloomery.engine.text_encoder import Candidate
-from bloomery.models.image_processor import ImageProcessor, Picture, listed
+from bloomery.models.image_processor import ImageProcessor, Picture, listed, one_image
 from bloomery.models.vision import VisionEncoder
 
 _STEP_IMAGES = 64
 """Images of one step, of all calls together; a single call's batch may have more."""
+_HEADS = {
+    "vectors": ("an encoder of images", "embed"),
+    "labels": ("a classifier of images", "classify"),
+    "number": ("a model that gives an image a number", "value"),
+}
+"""What an image encoder is by its head, and what it answers."""
 
 
-class ImageEncoder:
+class ImageEncoder(Asked):
     """See the module. `name` is what a server calls it."""
 
     def __init__(
@@ -35,6 +42,26 @@ class ImageEncoder:
         self.encoder = encoder.eval()
         self.processor = processor
         self.name = name
+
+    @property
+    def _head(self) -> str:
+        """ "labels", "number" (one output, which transformers reads as a regression's) or "vectors"."""
+        config = self.encoder.config
+        if config.head != "classes":
+            return "vectors"
+        return "number" if config.num_labels == 1 else "labels"
+
+    def what(self) -> str:
+        """What this model is, by its head."""
+        return _HEADS[self._head][0]
+
+    def can(self) -> tuple[str, ...]:
+        """What it answers, by its head."""
+        return (_HEADS[self._head][1], "hidden_states")
+
+    def _require(self, method: str) -> None:
+        if method not in self.can():
+            raise self.cannot(method)
 
     @property
     def device(self) -> torch.device:
@@ -61,8 +88,7 @@ class ImageEncoder:
         Seconds and joules are added to `phase`. RequestError for a classifier, which pools nothing; DataError for what
         is no image.
         """
-        if self.encoder.config.head == "classes":
-            raise RequestError(f"{self.name} gives labels, not vectors", hint="use classify, or hidden_states")
+        self._require("embed")
         if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
             raise RequestError(f"batch_size should be from 1, not {batch_size!r:.40}", param="batch_size")
         rows, phase = listed(images), phase or self.phase()
@@ -79,20 +105,23 @@ class ImageEncoder:
         return list(found.split([len(pixels) for pixels in asked]))
 
     def classify(self, image: Picture, *, top: int = 5) -> list[Candidate]:
-        """The most probable labels of one image. RequestError for a model that has none."""
+        """The most probable labels of one image. RequestError for a model that gives no labels (one with a single
+        output gives a `value`), and for several images."""
+        self._require("classify")
+        checked_top(top)
         config = self.encoder.config
-        if config.head != "classes":
-            raise RequestError(f"{self.name} does not classify images", hint="load an image classifier")
-        if isinstance(top, bool) or not isinstance(top, int) or top < 1:
-            raise RequestError(f"top should be a whole number from 1, not {top!r:.40}", param="top")
-        pixels = self.processor(image)
-        scores = self._together.ask(pixels, len(pixels), self.phase())[0].log_softmax(-1)
-        best = torch.topk(scores, min(top, config.num_labels))
-        names = config.id2label or {}
-        return [
-            Candidate(id=n, text=str(names.get(str(n), f"LABEL_{n}")), logprob=value)
-            for n, value in zip(best.indices.tolist(), best.values.tolist(), strict=True)
-        ]
+        return best_labels(self._logits(image), label_texts(config.id2label, config.num_labels), top)
+
+    def value(self, image: Picture) -> float:
+        """The number that a regression head gives one image, as it was learnt: nothing is scaled. Otherwise as
+        `classify`."""
+        self._require("value")
+        return float(self._logits(image)[0])
+
+    def _logits(self, image: Picture) -> Tensor:
+        """(C,) of one image."""
+        pixels = self.processor(one_image(image))
+        return self._together.ask(pixels, len(pixels), self.phase())[0]
 
     def close(self) -> None:
         """Close the energy meter, if it was opened."""

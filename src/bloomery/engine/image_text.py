@@ -15,12 +15,13 @@ from torch import Tensor
 
 from bloomery.core.errors import RequestError
 from bloomery.core.run import Meter
+from bloomery.engine.asked import Asked, one_text
 from bloomery.engine.gathering import Gathering, GatheringStats
+from bloomery.engine.labelling import Candidate, checked_top
 from bloomery.engine.metering import LazyBench, Phase
-from bloomery.engine.text_encoder import Candidate
 from bloomery.models.clip import Clip
 from bloomery.models.clip_config import LEGACY_EOS, ClipConfig
-from bloomery.models.image_processor import ImageProcessor, Picture, listed
+from bloomery.models.image_processor import ImageProcessor, Picture, listed, one_image
 from bloomery.tokenizer import Tokenizer
 
 TEMPLATES = ("a photo of a {}.",)
@@ -39,9 +40,8 @@ def text_batch(tokenizer: Tokenizer, config: ClipConfig, texts: Sequence[str]) -
     end = text_config.eos_token_id
     rows: list[list[int]] = []
     for text in texts:
-        if not isinstance(text, str) or len(text) > _MAX_TEXT_CHARACTERS:
-            raise RequestError("a text is a string that is not too long", param="texts")
-        ids, _ = tokenizer.encode_with_special(text, max_length=context)
+        checked = one_text(text, param="texts", most=_MAX_TEXT_CHARACTERS)
+        ids, _ = tokenizer.encode_with_special(checked, max_length=context)
         if config.model_type == "clip" and end is not None and end != LEGACY_EOS and end not in ids:
             ids = [*ids[: context - 1], end]
         if odd := [i for i in ids if i >= text_config.vocab_size]:
@@ -62,7 +62,7 @@ def text_batch(tokenizer: Tokenizer, config: ClipConfig, texts: Sequence[str]) -
     return ids, mask if config.model_type == "clip" else None
 
 
-class ImageTextModel:
+class ImageTextModel(Asked):
     """See the module. `name` is what a server calls it."""
 
     def __init__(
@@ -76,6 +76,10 @@ class ImageTextModel:
         self.tokenizer = tokenizer
         self.processor = processor
         self.name = name
+
+    def what(self) -> str:
+        """What this model is."""
+        return "an encoder of images and texts"
 
     @property
     def device(self) -> torch.device:
@@ -146,10 +150,9 @@ class ImageTextModel:
     def classify(
         self, image: Picture, class_names: Sequence[str], templates: Sequence[str] = TEMPLATES, *, top: int = 5
     ) -> list[Candidate]:
-        """The most probable classes of one image; see `zero_shot`."""
-        if isinstance(top, bool) or not isinstance(top, int) or top < 1:
-            raise RequestError(f"top should be a whole number from 1, not {top!r:.40}", param="top")
-        scores = self._logprobs(self.embed_images(image), self.class_vectors(class_names, templates))[0]
+        """The most probable classes of one image; see `zero_shot`, which takes several."""
+        checked_top(top)
+        scores = self._logprobs(self.embed_images(one_image(image)), self.class_vectors(class_names, templates))[0]
         best = [int(n) for n in np.argsort(-scores, kind="stable")[:top]]
         return [Candidate(id=n, text=class_names[n], logprob=float(scores[n])) for n in best]
 

@@ -22,6 +22,7 @@ from bloomery.core.errors import ConfigError, RequestError
 from bloomery.core.run import Meter
 from bloomery.energy import open_meter
 from bloomery.engine.adapters import Adapters
+from bloomery.engine.asked import Asked
 from bloomery.engine.beams import Beam, BeamSteps
 from bloomery.engine.constraint_spec import ConstraintSpec
 from bloomery.engine.engine import Engine, EngineConfig
@@ -73,7 +74,7 @@ class NextToken:
     filtered_logprob: float | None
 
 
-class LanguageModel:
+class LanguageModel(Asked):
     """See the module. `name` is what the server calls it; `device` is where its weights are."""
 
     _engine: Engine
@@ -100,6 +101,10 @@ class LanguageModel:
         self._adapters = Adapters(self.decoder)
         self._home, self._adapter = self, None
         self.set_engine(engine)
+
+    def what(self) -> str:
+        """What this model is."""
+        return "a language model"
 
     def set_engine(self, config: EngineConfig | None) -> None:
         """Another engine for the requests that come from now on; memory of keys and values is begun anew."""

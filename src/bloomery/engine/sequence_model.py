@@ -18,6 +18,7 @@ from bloomery.core.errors import RequestError
 from bloomery.core.quantity import Quantity
 from bloomery.core.run import Meter
 from bloomery.energy import open_meter
+from bloomery.engine.asked import Asked, one_text
 from bloomery.engine.gathering import Gathering, GatheringStats
 from bloomery.engine.metering import Bench, Phase
 from bloomery.engine.results import Timings
@@ -82,7 +83,7 @@ class _Together:
         return self._decoding.ask((state, token_ids), len(token_ids), self._phase)
 
 
-class SequenceModel:
+class SequenceModel(Asked):
     """See the module. `name` is what a server calls it; `tokenizer` reads, `target_tokenizer` writes."""
 
     def __init__(
@@ -109,6 +110,10 @@ class SequenceModel:
         """What was encoded (tokens of sources) and decoded (rows, a token each) so far; texts of calls at the same time
         share steps."""
         return self._encoding.stats(), self._decoding.stats()
+
+    def what(self) -> str:
+        """What this model is."""
+        return "a model that writes texts for texts"
 
     @property
     def device(self) -> torch.device:
@@ -144,9 +149,8 @@ class SequenceModel:
 
     def _source(self, text: str) -> list[int]:
         """A text's ids as the model was trained to read them."""
-        if not isinstance(text, str) or len(text) > _MAX_TEXT_CHARACTERS:
-            raise RequestError("a text is a string that is not too long", param="texts")
-        ids = self.model.source_ids(self.tokenizer.encode(text))
+        checked = one_text(text, param="texts", most=_MAX_TEXT_CHARACTERS)
+        ids = self.model.source_ids(self.tokenizer.encode(checked))
         if not ids:
             raise RequestError("a text is empty", param="texts")
         if len(ids) > _MAX_SOURCE_TOKENS:

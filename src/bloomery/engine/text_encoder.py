@@ -1,4 +1,4 @@
-"""TextEncoder: an encoder with its tokenizer: vectors of texts, blanks filled, labels given.
+"""TextEncoder: an encoder with its tokenizer: vectors of texts, blanks filled, labels, tags and numbers given.
 
 Texts are read in batches of like length, so that little is padding, and padding is left out where that pays. This
 module does not know where weights come from (see `loading`), indexes or HTTP.
@@ -7,7 +7,6 @@ module does not know where weights come from (see `loading`), indexes or HTTP.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -16,13 +15,15 @@ from torch import Tensor
 
 from bloomery.core.errors import RequestError
 from bloomery.core.run import Meter
+from bloomery.engine.asked import Asked, one_text
 from bloomery.engine.gathering import Gathering, GatheringStats
+from bloomery.engine.labelling import Candidate, TaggedWord, best_labels, checked_top, label_texts, text_to_label
 from bloomery.engine.metering import LazyBench, Phase
 from bloomery.models.encoder import Encoder
 from bloomery.models.pooling import Pooling
 from bloomery.tokenizer import Tokenizer
+from bloomery.tokenizer.words import special_frame, word_pieces
 
-_MAX_TEXT_CHARACTERS = 10_000_000
 STEP_TOKENS = 8192
 """Tokens of a step, of all requests together; a single request's batch may have more."""
 _HEAD_TOKENS = 1024
@@ -35,16 +36,17 @@ _Encoded = tuple[list[int], list[int]]
 """Ids of a text and their types."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Candidate:
-    """One token for a blank, or one label for a text, with its natural log-probability."""
+_HEADS = {
+    "none": ("a text encoder", ()),
+    "masked": ("a text encoder that fills blanks", ("fill",)),
+    "sequence": ("a classifier of texts", ("classify",)),
+    "number": ("a model that gives a text a number", ("value",)),
+    "token": ("a tagger of words", ("tag",)),
+}
+"""What an encoder is by its head, and what it answers beside vectors."""
 
-    id: int
-    text: str
-    logprob: float
 
-
-class TextEncoder:
+class TextEncoder(Asked):
     """See the module. `name` is what a server calls it."""
 
     def __init__(
@@ -68,6 +70,24 @@ class TextEncoder:
         self._bench = LazyBench(meter)
         self._together: Gathering[_Rows, np.ndarray] = Gathering(self._bench, self._pooled, capacity=STEP_TOKENS)
         self._heads: Gathering[_Encoded, Tensor] = Gathering(self._bench, self._judged, capacity=STEP_TOKENS)
+
+    @property
+    def _head(self) -> str:
+        """What the head is: `config.head`, or "number" for one output, which transformers reads as a regression's."""
+        config = self.encoder.config
+        return "number" if config.head == "sequence" and config.num_labels == 1 else config.head
+
+    def what(self) -> str:
+        """What this model is, by its head."""
+        return _HEADS[self._head][0]
+
+    def can(self) -> tuple[str, ...]:
+        """What it answers, by its head."""
+        return (*_HEADS[self._head][1], "embed", "hidden_states")
+
+    def _require(self, method: str) -> None:
+        if method not in self.can():
+            raise self.cannot(method)
 
     def phase(self) -> Phase:
         """A phase of work on this model, for `embed_ids`: what it says at its end are its seconds and joules."""
@@ -181,20 +201,21 @@ class TextEncoder:
         """The `top` most probable tokens for each blank of a text, in order; blanks are written as the mask token
         ("[MASK]"), the one special token that text may spell here. RequestError without a blank, for a tokenizer
         without a mask token, or a model that does not fill blanks."""
+        self._require("fill")
         mask_id = self.tokenizer.mask_id
-        if self.encoder.config.head != "masked" or mask_id is None:
-            raise RequestError(f"{self.name} does not fill blanks", hint="load a masked language model")
+        if mask_id is None:
+            raise RequestError(f"the tokenizer of {self.name} has no mask token", hint="it cannot fill blanks")
         ids = self.encode_blanks(text)
         if mask_id not in ids:
             raise RequestError(f"the text has no blank; write {self._blank}", param="text")
         logits = self._heads.ask((ids, [0] * len(ids)), len(ids), self.phase())
-        return [self._best(logits[n], top, named=None) for n, i in enumerate(ids) if i == mask_id]
+        return [self._best(logits[n].log_softmax(-1), top) for n, i in enumerate(ids) if i == mask_id]
 
     def encode_blanks(self, text: str) -> list[int]:
         """The ids of a text with the special tokens around it, the mask token read where it is spelt. RequestError for
         more than the context."""
         mask_id = self.tokenizer.mask_id
-        pieces = [_text(text)] if mask_id is None else _text(text).split(self._blank)
+        pieces = [one_text(text)] if mask_id is None else one_text(text).split(self._blank)
         if mask_id is None or len(pieces) == 1:
             ids = self._encode(text, limit=None)[0]
         else:
@@ -210,37 +231,69 @@ class TextEncoder:
         return ids
 
     def classify(self, text: str, pair: str | None = None, *, top: int = 5) -> list[Candidate]:
-        """The most probable labels of a text (or of a pair of texts). RequestError for a model that has none."""
+        """The most probable labels of a text (or of a pair of texts), cut at its end where it is longer than the model
+        reads. RequestError for a model that gives no labels (one with a single output gives a `value`), and for a text
+        that is empty."""
+        self._require("classify")
         config = self.encoder.config
-        if config.head != "sequence":
-            raise RequestError(f"{self.name} does not classify texts", hint="load a sequence classifier")
-        row = self._encode(text, pair, limit=self.context_length)
-        scores = self._heads.ask(row, len(row[0]), self.phase())
-        names = config.id2label or {}
-        return self._best(scores, top, named=[str(names.get(str(n), f"LABEL_{n}")) for n in range(len(scores))])
+        return best_labels(self._of_text(text, pair), label_texts(config.id2label, config.num_labels), top)
+
+    def value(self, text: str, pair: str | None = None) -> float:
+        """The number that a regression head gives a text (or a pair of texts), as it was learnt: nothing is scaled.
+        Otherwise as `classify`."""
+        self._require("value")
+        return float(self._of_text(text, pair)[0])
+
+    def _of_text(self, text: str, pair: str | None) -> Tensor:
+        """(C,) of one text or pair."""
+        row = self._encode(
+            text_to_label(text), None if pair is None else text_to_label(pair, param="pair"), limit=self.context_length
+        )
+        return self._heads.ask(row, len(row[0]), self.phase())
+
+    def tag(self, text: str) -> list[TaggedWord]:
+        """The most probable tag of each word of a text: words are what white space separates, and a word's tag is that
+        of its first token, as `tags` are learnt and transformers' "first" strategy reads them. RequestError for a model
+        that gives no tags, a text that is empty or has more tokens than the context, and a word without a token."""
+        self._require("tag")
+        words = text_to_label(text).split()
+        ids, after = special_frame(self.tokenizer)
+        places = []
+        read = [word.lower() for word in words] if self.pooling.lower_case else words
+        for word, piece in zip(words, word_pieces(self.tokenizer, read), strict=True):
+            if not piece:
+                raise RequestError(f"the tokenizer of {self.name} makes nothing of the word {word!r:.40}", param="text")
+            places.append(len(ids))
+            ids += piece
+        ids += after
+        self.check_ids(ids)
+        found = self._heads.ask((ids, [0] * len(ids)), len(ids), self.phase())[places].log_softmax(-1).max(-1)
+        names = label_texts(self.encoder.config.id2label, self.encoder.config.num_labels)
+        return [
+            TaggedWord(word=word, tag=names[n], logprob=value)
+            for word, n, value in zip(words, found.indices.tolist(), found.values.tolist(), strict=True)
+        ]
 
     @torch.inference_mode()
     def _judged(self, asked: Sequence[_Encoded]) -> list[Tensor]:
-        """What the model's head says of several calls' texts, in one forward: log-probabilities (T, V) of each place,
-        or (labels,) of each text; float32 on the CPU."""
+        """What the model's head says of several calls' texts, in one forward: logits (T, V) of each place, or (C,) of
+        each text; float32 on the CPU."""
         if len(asked) > 1 and len(asked) * max(len(row) for row, _ in asked) > _HEAD_TOKENS:  # padding counts here
             return [one for each in asked for one in self._judged([each])]
         ids, mask, types = self._batch(asked)
-        found = self.encoder(ids, mask, types).float().log_softmax(-1).cpu()
+        found = self.encoder(ids, mask, types).float().cpu()
         return [one if one.dim() == 1 else one[: len(row)] for one, (row, _) in zip(found, asked, strict=True)]
 
-    def _best(self, scores: Tensor, top: int, *, named: list[str] | None) -> list[Candidate]:
-        if isinstance(top, bool) or not isinstance(top, int) or top < 1:
-            raise RequestError(f"top should be a whole number from 1, not {top!r:.40}", param="top")
-        known = len(named) if named is not None else min(len(scores), self.tokenizer.vocab_size)
-        best = torch.topk(scores[:known], min(top, known))
+    def _best(self, scores: Tensor, top: int) -> list[Candidate]:
+        known = min(len(scores), self.tokenizer.vocab_size)
+        best = torch.topk(scores[:known], min(checked_top(top), known))
         return [
-            Candidate(id=i, text=named[i] if named else self.tokenizer.decode([i], skip_special=False), logprob=value)
+            Candidate(id=i, text=self.tokenizer.decode([i], skip_special=False), logprob=value)
             for i, value in zip(best.indices.tolist(), best.values.tolist(), strict=True)
         ]
 
     def _encode(self, text: str, pair: str | None = None, *, limit: int | None) -> tuple[list[int], list[int]]:
-        texts = [None if one is None else _text(one) for one in (text, pair)]
+        texts = [None if one is None else one_text(one) for one in (text, pair)]
         if self.pooling.lower_case:
             texts = [None if one is None else one.lower() for one in texts]
         return self.tokenizer.encode_with_special(texts[0] or "", texts[1], max_length=limit)
@@ -262,11 +315,3 @@ class TextEncoder:
     def close(self) -> None:
         """Close the energy meter, if it was opened."""
         self._bench.close()
-
-
-def _text(text: object) -> str:
-    if not isinstance(text, str):
-        raise RequestError(f"a text is a string, not {type(text).__name__}", param="text")
-    if len(text) > _MAX_TEXT_CHARACTERS:
-        raise RequestError(f"a text of {len(text):,} characters is too long", param="text")
-    return text

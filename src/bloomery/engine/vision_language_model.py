@@ -51,6 +51,25 @@ class VisionLanguageModel(LanguageModel):
         known = number < self.tokenizer.vocab_size and number in self.tokenizer.special_ids
         return self.tokenizer.token_text(number) if known else "<image>"
 
+    def what(self) -> str:
+        """What this model is."""
+        return "a language model that sees"
+
+    def encode_prompt(self, prompt: Prompt, *, tools: Sequence[Mapping[str, Any]] | None = None) -> list[int]:
+        """As `LanguageModel.encode_prompt`, of a prompt without images: RequestError where a string has places for
+        some. What a chat message spells is text."""
+        if isinstance(prompt, str) and self.image_token in prompt:
+            raise self._misplaced(prompt.count(self.image_token), 0)
+        return super().encode_prompt(prompt, tools=tools)
+
+    def _misplaced(self, places: int, given: int) -> RequestError:
+        said = "a place for an image" if places == 1 else f"places for {places} images"
+        return RequestError(
+            f"the prompt has {said}, {given or 'none'} {'is' if given < 2 else 'are'} given",
+            hint=f"write {self.image_token} where an image stands, and give as many images",
+            param="prompt",
+        )
+
     def encode_with_images(
         self, prompt: Prompt, count: int, *, tools: Sequence[Mapping[str, Any]] | None = None
     ) -> list[int]:
@@ -66,11 +85,7 @@ class VisionLanguageModel(LanguageModel):
         if places == count:
             ids = [one for i in ids for one in [i] * (config.num_image_tokens if i == special else 1)]
         elif places != count * config.num_image_tokens:
-            raise RequestError(
-                f"the prompt has places for {places} images, {count} are given",
-                hint=f"write {self.image_token} where an image stands",
-                param="prompt",
-            )
+            raise self._misplaced(places, count)
         return self.check_length(ids)
 
     def generate(  # type: ignore[override]  # one keyword more

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from bloomery.core.artifact import write_durably
 from bloomery.core.config import from_dict, to_dict
-from bloomery.core.errors import ConfigError, DataError
+from bloomery.core.errors import ConfigError, DataError, RequestError
 from bloomery.corpus.picture_file import MAX_IMAGE_PIXELS, Picture, open_image
 from bloomery.models.weights import as_json, read_json
 
@@ -168,6 +168,13 @@ def listed(images: Picture | Sequence[Picture]) -> list[Picture]:
     if isinstance(images, (str, bytes)) or not isinstance(images, Sequence):
         return [images]
     return list(images)
+
+
+def one_image(image: Picture) -> Picture:
+    """The image itself; RequestError for a list of them where one is asked for: none is left out in silence."""
+    if isinstance(image, Sequence) and not isinstance(image, (str, bytes)):
+        raise RequestError(f"one image at a time, not a list of {len(image)}", hint="ask for each", param="image")
+    return image
 
 
 def _check_size(name: str, size: Mapping[str, int], known: Sequence[set[str]]) -> None:

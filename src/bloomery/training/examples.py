@@ -15,6 +15,7 @@ from bloomery.core.errors import ConfigError, DataError, nearest
 from bloomery.corpus import read_documents
 from bloomery.corpus.document import Document
 from bloomery.tokenizer import Tokenizer
+from bloomery.tokenizer.words import special_frame, word_pieces
 from bloomery.training.labels import LabelledText, TaggedText
 from bloomery.training.linear_cross_entropy import IGNORED
 from bloomery.training.sequence import TextPair
@@ -101,18 +102,14 @@ def tagged_texts(
     DataError where there are not as many tags as words, and for a tag that is not among the names.
     """
     places = {name: number for number, name in enumerate(names)}
-    frame, _ = tokenizer.encode_with_special("")
-    first = tokenizer.cls_id if tokenizer.cls_id is not None else tokenizer.bos_id
-    before = [first] if first is not None and frame[:1] == [first] else []
-    after = frame[len(before) :]
+    before, after = special_frame(tokenizer)
     made = []
     for document in documents_with(corpus, split, field):
         words, tags = document.text.split(), _tags(document, field)
         if len(words) != len(tags):
             raise DataError(f"document {document.id} of {document.source} has {len(words)} words, {len(tags)} tags")
         ids, labels = list(before), [IGNORED] * len(before)
-        pieces = tokenizer.encode_batch([word if not at else " " + word for at, word in enumerate(words)])
-        for piece, tag in zip(pieces, tags, strict=True):
+        for piece, tag in zip(word_pieces(tokenizer, words), tags, strict=True):
             if str(tag) not in places:
                 raise DataError(f"unknown tag {tag!r:.40} in document {document.id} of {document.source}")
             ids += piece

@@ -6,6 +6,10 @@ import json
 
 import pytest
 
+from bloomery.cli.translate import latest_translator
+from bloomery.core.errors import ArtifactError
+from bloomery.core.run import Run
+from bloomery.core.stage import StageInputs
 from bloomery.core.workspace import Workspace
 
 SMALL = [
@@ -39,8 +43,29 @@ def test_trained_then_asked(call, home):
     seconds = sum(one["timings"]["prefill_seconds"] + one["timings"]["decode_seconds"] for one in found)
     assert entry["seconds"] == pytest.approx(seconds)
     answer = call("translate", "number 3", "--beams", "2", "--max-new-tokens", "5", *where)
-    assert len(answer.out.split("\n")) >= 2 and "tokens" in answer.err
+    trained = Workspace(home / "h").latest("seq2seq")
+    assert len(answer.out.split("\n")) >= 2 and f"{trained.name} [" in answer.err
     assert "beams" in call.mistake("translate", "x", "--beams", "0", *where)
+
+
+def _published(workspace: Workspace, text: str, **metrics):
+    with Run(workspace, StageInputs(stage="s", config={"text": text})) as run:
+        folder = run.new_folder("model")
+        (folder / "config.json").write_text(f'{{"is": "{text}"}}')
+        return run.publish(folder, kind="seq2seq", metrics=metrics)
+
+
+def test_which_model_is_asked_where_none_is_named(tmp_path):
+    workspace = Workspace(tmp_path)
+    _published(workspace, "spans", objective="spans")
+    with pytest.raises(ArtifactError, match=r"no model in .* was trained on pairs"):
+        latest_translator(workspace)
+    imported = _published(workspace, "imported", source="org/t5")
+    assert latest_translator(workspace).id == imported.id
+    trained = [_published(workspace, f"trained{n}", objective="sequence") for n in range(2)]
+    _published(workspace, "imported later", source="org/t5")
+    _published(workspace, "spans later", objective="spans")
+    assert latest_translator(workspace).id == trained[1].id
 
 
 def test_another_kind_of_model(call, tiny):

@@ -42,6 +42,15 @@ def test_damage_is_one_line(data):
     assert "\n" not in caught.value.message
 
 
+def test_what_is_no_image_is_said_without_an_address(tmp_path):
+    (tmp_path / "a.png").write_text("no picture")
+    for source, said in ((b"no picture", "the image"), (tmp_path / "a.png", f"{tmp_path / 'a.png'}: the image")):
+        with pytest.raises(DataError) as caught:
+            open_image(source)
+        assert caught.value.message == f"{said} cannot be read: it is none, or of another format"
+        assert caught.value.hint == "supported: PNG, JPEG, WEBP, GIF"
+
+
 def test_no_mutation_gets_through_as_another_error():
     rng, whole = random.Random(0), png(16, 16)
     for _ in range(300):

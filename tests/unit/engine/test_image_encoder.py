@@ -39,10 +39,29 @@ def test_labels(folder: Path):
     got = ours.classify(IMAGES[0], top=9)
     assert [candidate.text for candidate in got] == [labels[n] for n in expected.argsort(descending=True).tolist()]
     assert got[0].logprob == pytest.approx(expected.max().item(), abs=1e-5)
-    with pytest.raises(RequestError, match="labels"):
+    with pytest.raises(RequestError, match="a classifier of images: it has no embed"):
         ours.embed(IMAGES)
+    with pytest.raises(RequestError, match="one image at a time, not a list of 2"):
+        ours.classify(IMAGES[:2])  # type: ignore[arg-type]
     with pytest.raises(RequestError, match="top"):
         ours.classify(IMAGES[0], top=0)
+
+
+def test_numbers(folder: Path):
+    from transformers import ViTConfig, ViTForImageClassification
+
+    theirs = ViTForImageClassification(ViTConfig(**SIZES, image_size=16, patch_size=4, num_labels=1)).eval()
+    theirs.save_pretrained(folder)
+    ours = bl.load(folder, device="cpu")
+    assert isinstance(ours, ImageEncoder)
+    with torch.inference_mode():
+        expected = theirs(ours.processor(IMAGES[0])).logits.item()
+    assert ours.value(IMAGES[0]) == pytest.approx(expected, abs=1e-5)
+    with pytest.raises(RequestError, match=r"gives an image a number: it has no classify") as caught:
+        ours.classify(IMAGES[0])
+    assert caught.value.hint == "it has value, hidden_states"
+    with pytest.raises(RequestError, match="one image at a time"):
+        ours.value(IMAGES)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", ["ViTModel", "CLIPVisionModel", "CLIPVisionModelWithProjection", "SiglipVisionModel"])
@@ -60,7 +79,7 @@ def test_vectors(name: str, folder: Path):
     assert np.abs(ours.embed(IMAGES, batch_size=2) - expected.numpy()).max() < 1e-5
     assert (ours.hidden_states(IMAGES) - out.last_hidden_state).abs().max() < 1e-5
     assert ours.embed([]).shape == (0, expected.shape[1])
-    with pytest.raises(RequestError, match="does not classify"):
+    with pytest.raises(RequestError, match="an encoder of images: it has no classify"):
         ours.classify(IMAGES[0])
     with pytest.raises(RequestError, match="batch_size"):
         ours.embed(IMAGES, batch_size=0)

@@ -136,6 +136,8 @@ def test_what_is_refused(model: ImageTextModel, photos, folder: Path):
         model.embed_images(photos, batch_size=0)
     with pytest.raises(RequestError):
         model.classify(photos[0], NAMES, top=0)
+    with pytest.raises(RequestError, match="one image at a time"):
+        model.classify(photos[:2], NAMES)
     with pytest.raises(DataError):
         model.embed_images(b"no image")
     with pytest.raises(ConfigError, match="writes no text"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -102,6 +103,75 @@ def test_labels_are_the_references(minilm: Path, tmp_path: Path):
             expected = theirs(**tokenizer(TEXTS[0], pair, return_tensors="pt")).logits[0].log_softmax(-1)
         got = {candidate.text: candidate.logprob for candidate in ours.classify(TEXTS[0], pair)}
         assert got == pytest.approx(dict(zip(("ham", "spam", "neither"), expected.tolist(), strict=True)), abs=1e-4)
+
+
+def _with_head(minilm: Path, place: Path, head: str, **options) -> tuple[TextEncoder, Any, Any]:
+    """A random BERT with one of transformers' heads, ours and theirs, and their tokenizer."""
+    import transformers
+
+    torch.manual_seed(0)
+    config = transformers.BertConfig.from_pretrained(minilm, num_hidden_layers=2, **options)
+    theirs = getattr(transformers, f"BertFor{head}")(config).eval()
+    theirs.save_pretrained(place)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(minilm)
+    tokenizer.save_pretrained(place)
+    return load_text_encoder(place, device="cpu"), theirs, tokenizer
+
+
+def test_numbers_are_the_references(minilm: Path, tmp_path: Path):
+    ours, theirs, tokenizer = _with_head(minilm, tmp_path, "SequenceClassification", num_labels=1)
+    for text, pair in ((TEXTS[0], None), (TEXTS[1], "and another"), (TEXTS[4], None)):  # the last is cut
+        with torch.inference_mode():
+            expected = theirs(**tokenizer(text, pair, return_tensors="pt", truncation=True, max_length=512)).logits
+        assert ours.value(text, pair) == pytest.approx(expected.item(), abs=1e-5)
+    with pytest.raises(RequestError, match=r"gives a text a number: it has no classify") as caught:
+        ours.classify(TEXTS[0])
+    assert caught.value.hint == "it has value, embed, hidden_states"
+
+
+def test_labels_of_no_text_and_of_long_ones(minilm: Path, tmp_path: Path):
+    ours, theirs, tokenizer = _with_head(minilm, tmp_path, "SequenceClassification", num_labels=3)
+    with torch.inference_mode():
+        batch = tokenizer(TEXTS[4], return_tensors="pt", truncation=True, max_length=512)
+        expected = theirs(**batch).logits[0].log_softmax(-1)
+    found = {one.id: one.logprob for one in ours.classify(TEXTS[4])}
+    assert [found[n] for n in range(3)] == pytest.approx(expected.tolist(), abs=1e-4)
+    for text, said in (("", "empty"), (" \n", "empty"), (["a", "b"], "a text is a string, not list"), (3, "not int")):
+        with pytest.raises(RequestError, match=said):
+            ours.classify(text)  # type: ignore[arg-type]
+    with pytest.raises(RequestError, match="empty"):
+        ours.classify("a", "")
+    with pytest.raises(RequestError, match="has no value"):
+        ours.value("a")
+
+
+def test_tags_are_the_references(minilm: Path, tmp_path: Path):
+    """The first token of each word in transformers' pipeline, which tells where in the text each token stands."""
+    from transformers import TokenClassificationPipeline
+
+    names = {0: "ORE", 1: "TOOL", 2: "O"}
+    ours, theirs, tokenizer = _with_head(minilm, tmp_path, "TokenClassification", id2label=names, initializer_range=0.3)
+    pipeline = TokenClassificationPipeline(model=theirs, tokenizer=tokenizer, aggregation_strategy="none")
+    text = "Bloomeries smelt ironstone, slowly; die  Schmiede schmilzt's."
+    entities = {one["start"]: one for one in pipeline(text, ignore_labels=[])}
+    got, at = ours.tag(text), 0
+    assert [one.word for one in got] == text.split()
+    for one in got:
+        at = text.index(one.word, at)
+        assert one.tag == entities[at]["entity"]
+        assert np.exp(one.logprob) == pytest.approx(entities[at]["score"], abs=1e-4)
+        at += len(one.word)
+    assert len({one.tag for one in got}) > 1
+    for wrong, said in (
+        ("", "empty"),
+        ("ore " * 600, "602 tokens"),
+        ("ore \x00", "makes nothing"),
+        (["a"], "not list"),
+    ):
+        with pytest.raises(RequestError, match=said):
+            ours.tag(wrong)  # type: ignore[arg-type]
+    with pytest.raises(RequestError, match="a tagger of words: it has no classify"):
+        ours.classify(text)
 
 
 def test_mistakes(minilm: Path, masked: Path):

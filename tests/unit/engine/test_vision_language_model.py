@@ -116,7 +116,7 @@ def test_where_images_stand(model: VisionLanguageModel):
     ids = model.encode_with_images(chat, 1)
     assert ids.count(special) == count  # what the message spells is text
     for prompt, images in (("<image><image>", 1), ("<image>", 2), ([5], 1), (chat, 2)):
-        with pytest.raises(RequestError, match="places"):
+        with pytest.raises(RequestError, match="place"):
             model.encode_with_images(prompt, images)
     with pytest.raises(RequestError, match="context"):
         model.encode_with_images("<image>" + "ore " * 700, 1)
@@ -141,6 +141,21 @@ def test_text_alone_and_what_is_refused(model: VisionLanguageModel, folder: Path
     with pytest.raises(BloomeryError):
         model.generate("<image>", image=[])
     assert next(model.stream("a", image=IMAGE, max_new_tokens=0)).finish_reason == "length"
+
+
+def test_a_place_without_a_picture_is_refused(model: VisionLanguageModel):
+    for ask in (
+        lambda: model.generate("<image>"),
+        lambda: model.samples("a <image> b", 2),
+        lambda: model.beam_search("<image>"),
+        lambda: model.encode_prompt("<image>"),
+    ):
+        with pytest.raises(RequestError, match="has a place for an image, none is given"):
+            ask()
+    with pytest.raises(RequestError, match="has places for 2 images, 1 is given"):
+        model.generate("<image><image>", image=IMAGE)
+    chat = [{"role": "user", "content": [{"type": "text", "text": "What is <image>?"}]}]
+    assert model.generate(chat, max_new_tokens=1).completion_tokens == 1  # what a message spells is text
 
 
 def test_without_an_image_token_in_the_vocabulary(model: VisionLanguageModel, tiny):

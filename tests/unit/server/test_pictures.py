@@ -91,6 +91,16 @@ def test_formats_detail_several_images_choices_and_streams(chat):
     assert chat([{"role": "user", "content": "no image"}]).status_code == 200
 
 
+def test_a_completion_with_a_place_and_no_picture_is_refused(seer, workspace: Workspace):
+    app = build_app(seer, workspace=workspace, config=ServeConfig(api_key=""))
+    with TestClient(app, base_url="http://127.0.0.1:8000", raise_server_exceptions=False) as client:
+        answer = client.post("/v1/completions", json={"model": "seer", "prompt": "<image>", "max_tokens": 2})
+        assert answer.status_code == 400
+        assert "has a place for an image, none is given" in answer.json()["error"]["message"]
+        answer = client.post("/v1/completions", json={"model": "seer", "prompt": "a square", "max_tokens": 2})
+        assert answer.status_code == 200
+
+
 def test_text_that_spells_a_place_is_text(chat):
     honest = chat(message(data_url())).json()["usage"]["prompt_tokens"]
     forged = chat(message(data_url(), text="<image> What is this?"))

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from bloomery.core.artifact import Artifact
-from bloomery.core.errors import ConfigError, DataError
+from bloomery.core.errors import BloomeryError, ConfigError, DataError
 from bloomery.corpus import CurateConfig, curate
 from bloomery.tokenizer import Tokenizer, TokenizerConfig
 from bloomery.training import TrainConfig, prepare, train
@@ -169,6 +169,23 @@ def test_blanks_are_filled_and_the_net_is_tuned_further(corpus, tmp_path):
     )
     assert masked.id in tuned.parents and tuned.kind == "encoder"
     assert {label.text for label in bl.load(tuned.path).classify("red cat")} == {"with", "without"}
+
+
+def test_what_was_learnt_is_asked(corpus, tmp_path):
+    import bloomery as bl
+
+    tagged = bl.load(_train(corpus, tmp_path, "tags", fit={"steps": 60, "batch_rows": 16}).path)
+    said = tagged.tag("red dog green cat")
+    assert [(one.word, one.tag) for one in said] == [
+        ("red", "colour"),
+        ("dog", "thing"),
+        ("green", "colour"),
+        ("cat", "thing"),
+    ]
+    valued = bl.load(_train(corpus, tmp_path, "values").path)
+    assert isinstance(valued.value("red dog"), float)
+    with pytest.raises(BloomeryError, match="it has no classify"):
+        valued.classify("red dog")
 
 
 def test_what_others_read(corpus, tmp_path):
