@@ -32,6 +32,7 @@ from bloomery.tokenizer import (
     tokenize,
     train_tokenizer,
 )
+from bloomery.tokenizer.special import PLAIN_PICTURE_TEMPLATE
 from bloomery.training.building import FAMILIES, RECURRENT, build, rebuild
 from bloomery.training.fit import Fitted, fit
 from bloomery.training.materials import Materials, objective_for
@@ -41,7 +42,7 @@ from bloomery.training.publishing import save_model
 from bloomery.training.train_config import ROWS, TrainConfig
 
 STAGE = "train"
-_VERSION = 1
+_VERSION, _CAPTIONS_VERSION = 1, 2
 
 
 def train_inputs(
@@ -56,7 +57,7 @@ def train_inputs(
         parents=parents,
         seed=config.fit.seed,
         fingerprint=fingerprint,
-        version=_VERSION,
+        version=_CAPTIONS_VERSION if config.objective == "captions" else _VERSION,
     )
 
 
@@ -229,6 +230,8 @@ class _Training:
         folder = self.run.new_folder("model")
         kind = save_model(model, folder, labels=self.materials.labels)
         source, target = self.materials.tokenizer, self.materials.target
+        if source is not None and source.image_id is not None and self.config.objective == "captions":
+            source = source.with_chat_template(PLAIN_PICTURE_TEMPLATE)
         if source is not None:
             TokenizerPair(source, target or source).save(folder)
         if self.materials.pictures:
