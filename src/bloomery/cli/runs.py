@@ -15,6 +15,7 @@ from cyclopts import App, Parameter, validators
 
 from bloomery.cli.options import Common, print_json
 from bloomery.core.errors import ArtifactError, DamagedError
+from bloomery.core.events import INTERRUPTED
 from bloomery.core.quantity import Quantity
 
 if TYPE_CHECKING:
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
     from bloomery.core.workspace import Workspace
 
 app = App(name="runs", help="What was done, what came out of it, and whether it is sound.", help_format="plaintext")
-app.command("bloomery.cli.card:card", name="card", help="A corpus's dataset card: Markdown, JSON, or a folder for a hub.")
+app.command(
+    "bloomery.cli.card:card", name="card", help="A corpus's dataset card: Markdown, JSON, or a folder for a hub."
+)
 Limit = Annotated[int, Parameter(help="Newest runs to list.", validator=validators.Number(gte=1, lt=2**63))]
 Reference = Annotated[str, Parameter(help="A run's id or its beginning, or an artifact's name, id or folder.")]
 
@@ -50,7 +53,9 @@ def list_runs(
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(row["started"]))
         spent = f"{row['seconds']:8.1f} s" if row["seconds"] is not None else "         -"
         made = row["artifact"][:12] if row["artifact"] else (row["error"] or "")[:60]
-        print(f"{when}  {row['state']:8} {spent}  {row['id']}  {made}")
+        state = INTERRUPTED if row["error"] == INTERRUPTED else row["state"]
+        made = "" if state == INTERRUPTED else made
+        print(f"{when}  {state:11} {spent}  {row['id']}  {made}")
 
 
 @app.command

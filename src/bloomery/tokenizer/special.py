@@ -104,5 +104,5 @@ PLAIN_PICTURE_TEMPLATE = """\
     {%- endif %}
 {%- endfor %}
 """
-"""`<image>QUESTION` and nothing else, the picture first wherever it stood: what a model that was trained on captions, or
-on questions about pictures, knows. Its answer begins with a space where there is a question."""
+"""`<image>QUESTION` and nothing else, the picture first wherever it stood: what a model knows that was trained on
+captions, or on questions about pictures. Its answer begins with a space where there is a question."""

@@ -80,7 +80,8 @@ def question_and_answer(tokenizer: Tokenizer, question: str, answer: str) -> tup
 
 
 def _after_picture(tokenizer: Tokenizer, text: str) -> list[int]:
-    """Some tokenizers treat the start of a text otherwise than what follows a picture. No text spells special tokens."""
+    """The ids of a text behind a picture, which some tokenizers treat otherwise than the start of a text; it spells no
+    special token."""
     ids = tokenizer.encode(text)
     if tokenizer.image_id is None or tokenizer.encode(text, allow_special=True) != ids:
         return ids

@@ -12,6 +12,7 @@ import torch
 
 from bloomery.core.artifact import Artifact
 from bloomery.core.errors import ConfigError, DataError
+from bloomery.core.workspace import Workspace
 from bloomery.corpus import PicturesConfig, curate_pictures
 from bloomery.tokenizer import Tokenizer, TokenizerConfig
 from bloomery.tokenizer.train import learn, write_tokenizer
@@ -24,6 +25,7 @@ from bloomery.training.picture_materials import question_and_answer
 
 PIL = pytest.importorskip("PIL.Image")
 NET = NetConfig(hidden_size=32, num_hidden_layers=1, image_size=16, patch_size=4)
+CONV = {"hidden_size": NetConfig().hidden_size, "num_hidden_layers": NetConfig().num_hidden_layers}
 FIT = FitConfig(steps=8, batch_rows=16, precision="float32", device="cpu", validations=1)
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (40, 40, 220), "white": (250, 250, 250)}
 
@@ -74,6 +76,8 @@ def test_every_family_trains_publishes_and_resumes_exactly(corpus, tmp_path, obj
         "target_field": {"classes": "colour", "values": "size"}.get(objective, ""),
         "contrastive": "sigmoid" if family == "siglip" else "softmax",
     }
+    if family == "conv":
+        changes["net"] |= CONV
     straight = _train(corpus, tmp_path / "a", objective, **changes)
     assert straight.kind == kind
     step = Loop._step
@@ -149,7 +153,8 @@ def test_a_question_is_answered_as_it_is_typed_and_asked_by_chat(tmp_path):
     made = _train(corpus, tmp_path / "home", "captions", fit=fit, prompt_field="question")
     model = bl.load(made.path)
     client = TestClient(
-        build_app(model, workspace=tmp_path / "home", config=ServeConfig(api_key="")), base_url="http://127.0.0.1:8000"
+        build_app(model, workspace=Workspace(tmp_path / "home"), config=ServeConfig(api_key="")),
+        base_url="http://127.0.0.1:8000",
     )
     for number, picture in enumerate(pictures):
         data = base64.b64encode((tmp_path / f"{number}.png").read_bytes()).decode()
@@ -179,7 +184,8 @@ def test_the_space_before_an_answer_is_the_answers(tmp_path):
 def test_classes_are_learnt(corpus, tmp_path):
     fit = {"steps": 80, "batch_rows": 32, "optimizer": "adamw", "learning_rate": 3e-3}
     for family in ("vit", "conv"):
-        made = _train(corpus, tmp_path, "classes", target_field="colour", net={"family": family}, fit=fit)
+        net = {"family": family, **(CONV if family == "conv" else {})}
+        made = _train(corpus, tmp_path, "classes", target_field="colour", net=net, fit=fit)
         assert made.metrics["labels"] == sorted(COLOURS) and made.metrics["validation_accuracy"] > 0.8
     tuned = train(
         corpus,
