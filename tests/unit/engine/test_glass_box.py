@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 
+from bloomery.cli.attention_words import headline, score_columns, scores_of
 from bloomery.core.errors import BloomeryError, RequestError
 from bloomery.engine import LanguageModel, SamplingParams
 from bloomery.engine.glass_box import GlassBox, token_label
