@@ -54,6 +54,13 @@ def test_help_pages_are_up_to_date():
     assert (PROJECT / "docs" / "cli.md").read_text(encoding="utf-8") == help_pages()
 
 
+def test_recipe_page_is_up_to_date():
+    from bloomery.cli.recipe_page import recipe_page
+
+    wanted = recipe_page()
+    assert (PROJECT / "docs" / "recipe.md").read_text(encoding="utf-8") == wanted
+
+
 def test_readme_names_every_file():
     done = subprocess.run([sys.executable, PROJECT / "docs" / "write_house.py", "--check"], timeout=60, check=False)
     assert done.returncode == 0, "run: python docs/write_house.py"

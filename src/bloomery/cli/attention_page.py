@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bloomery.cli.attention_words import CAPTION, difference_line, headline, shown_keys
+from bloomery.cli.attention_words import CAPTION, difference_line, headline, score_columns, scores_of, shown_keys
 from bloomery.cli.inspect_options import label, number
 
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ def render_page(view: AttentionView) -> str:
         headline=headline(view),
         keys=keys,
         note=note,
+        columns=score_columns(view),
+        scores_of=scores_of,
         difference=difference_line(view),
         caption=CAPTION,
         data=Markup(_as_script(view)),

@@ -19,10 +19,24 @@ def headline(view: AttentionView) -> str:
     """Which head this is."""
     shared = f", key head {view.key_head} of {view.key_heads}" if view.key_heads != view.heads else ""
     cap = f", soft cap {view.softcap:g}" if view.softcap is not None else ""
+    how = "additive scores" if view.additive else f"scale {view.scale:.4g}"
     return (
         f"{view.model}: {view.stack}, layer {view.layer} of {view.layers}, head {view.head} of {view.heads}{shared}, "
-        f"{view.head_dim} dimensions, scale {view.scale:.4g}{cap}"
+        f"{view.head_dim} dimensions, {how}{cap}"
     )
+
+
+def score_columns(view: AttentionView) -> list[str]:
+    """The steps from a key to its weight, each with a column: an additive score is one."""
+    if view.additive:
+        return ["score"]
+    return ["q.k", "scaled", *(["capped"] if view.softcap is not None else []), "masked"]
+
+
+def scores_of(view: AttentionView, key: KeyRow) -> list[float | None]:
+    """The numbers of `score_columns`; None where a key is hidden."""
+    values = {"score": key.masked, "q.k": key.product, "scaled": key.scaled, "capped": key.capped, "masked": key.masked}
+    return [values[name] for name in score_columns(view)]
 
 
 def difference_line(view: AttentionView) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from bloomery.cli.attention_words import CAPTION, difference_line, headline, shown_keys
+from bloomery.cli.attention_words import CAPTION, difference_line, headline, score_columns, scores_of, shown_keys
 from bloomery.cli.heat_map import LEGEND, heat_map
 from bloomery.cli.inspect_options import (
     PRESET,
@@ -51,7 +51,7 @@ def attention(
     output: Annotated[Path | None, Parameter(help="Write a picture too: a file .html, .svg or .png.")] = None,
     common: Common | None = None,
 ) -> None:
-    """One head from one query: q.k, scale, mask, softmax, values, and a picture."""
+    """One head from one query: scores (q.k, scale, mask), softmax, values, and a picture."""
     common = common or Common()
     if output is not None and output.suffix.lower() not in _SUFFIXES:
         raise ConfigError(f"no picture can be written as {output.name!r}", hint="end it in " + ", ".join(_SUFFIXES))
@@ -79,14 +79,12 @@ def _show(view: AttentionView) -> None:
     console.print(RichText(headline(view)), soft_wrap=True)
     console.print()
     keys, note = shown_keys(view)
-    capped = ["capped"] if view.softcap is not None else []
     title = f"query {view.query.index} {label(view.query.text)}"
-    numbers = table(["key", "token"], ["q.k", "scaled", *capped, "masked", "weight", "|weight v|"])
+    numbers = table(["key", "token"], [*score_columns(view), "weight", "|weight v|"])
     for key in keys:
-        between = [number(key.capped)] if capped else []
-        cells = [str(key.index), label(key.text), number(key.product), number(key.scaled), *between]
+        cells = [str(key.index), label(key.text), *(number(value) for value in scores_of(view, key))]
         style = "dim" if key.masked is None else ""
-        add_row(numbers, *cells, number(key.masked), f"{key.weight:.4f}", number(key.value_norm), style=style)
+        add_row(numbers, *cells, f"{key.weight:.4f}", number(key.value_norm), style=style)
     show(title, numbers)
     if note:
         console.print(RichText(note, style="dim"))

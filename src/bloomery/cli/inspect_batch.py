@@ -38,7 +38,7 @@ def batch(
     if rows < 1 or skip < 0:
         raise ConfigError("rows should be at least 1 and skip at least 0")
     settings, workspace = read_recipe(recipe, set_), common.workspace()
-    config = chosen(settings, objective, field)
+    config = chosen(settings, objective, field, start)
     source = find_corpus(workspace, corpus, config)
     made, materials = prepare(
         source,

@@ -21,7 +21,7 @@ def heads(
     sort: Annotated[str, Parameter(help="Order: layer, entropy (sharpest first), previous or induction.")] = "layer",
     common: Common | None = None,
 ) -> None:
-    """Every head in numbers: entropy, looking at the token before, induction."""
+    """Every head in numbers: entropy, looking at the token before, induction (on random tokens that come twice)."""
     common = common or Common()
     if sort not in _SORTS:
         raise ConfigError(f"heads cannot be sorted by {sort!r:.40}", hint="known: " + ", ".join(_SORTS))
@@ -33,6 +33,8 @@ def heads(
         return
     columns = ["entropy", "previous", *(["induction"] if view.induction is not None else [])]
     title = f"{view.model}: {view.stack}, {len(view.tokens)} tokens; entropy in nats, the others mean weights"
+    if view.induction is not None:
+        title += "; induction not on this text, but on random tokens that come twice: to what followed the first time"
     shown = table(["layer", "head"], columns)
     rows = [
         (layer, head, entropy, view.previous[layer][head], view.induction[layer][head] if view.induction else None)

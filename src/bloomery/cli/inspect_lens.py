@@ -11,6 +11,12 @@ from bloomery.cli.inspect_options import PRESET, ModelName, Target, Text, Top, a
 from bloomery.cli.options import Common, print_json
 
 
+def probability(logprob: float, places: int = 2) -> str:
+    """A probability with that many places, or with two digits where they would all be zero."""
+    value = math.exp(logprob)
+    return f"{value:.{places}f}" if not 0 < value < 0.5 * 10**-places else f"{value:.1e}"
+
+
 def lens(
     model: ModelName = "",
     *,
@@ -30,8 +36,8 @@ def lens(
     title = f"{view.model}: logit lens at {where}; rank and p are those of the last layer's answer"
     shown = table(["layer", "most probable"], ["entropy", "rank", "p(answer)"])
     for layer in view.layers:
-        guesses = "  ".join(f"{label(one.text)} {math.exp(one.logprob):.2f}" for one in layer.guesses)
+        guesses = "  ".join(f"{label(one.text)} {probability(one.logprob)}" for one in layer.guesses)
         name = "before" if layer.layer < 0 else str(layer.layer)
-        numbers = (f"{layer.entropy:.3f}", f"{layer.answer_rank:,}", f"{math.exp(layer.answer_logprob):.4f}")
+        numbers = (f"{layer.entropy:.3f}", f"{layer.answer_rank:,}", probability(layer.answer_logprob, places=4))
         add_row(shown, name, guesses, *numbers)
     show(title, shown)

@@ -66,6 +66,7 @@ def build_app() -> App:
         help_epilogue=_EPILOGUE,
         help_flags=["--help", "-h"],
         help_format="plaintext",
+        suppress_keyboard_interrupt=False,  # `main` says what to do
     )
     for place, (verb, summary) in enumerate(_VERBS.items()):
         target = _TARGETS.get(verb, f"{verb}:{verb}")

@@ -44,7 +44,7 @@ def train(
     from bloomery.training import train as train_stage
 
     settings, workspace = read_recipe(recipe, set_), common.workspace()
-    config = chosen(settings, objective, field)
+    config = chosen(settings, objective, field, start)
     made = train_stage(
         find_corpus(workspace, corpus, config),
         config=config,
@@ -57,14 +57,17 @@ def train(
     show_artifact(made, common, trained_lines(made.metrics))
 
 
-def chosen(settings: Recipe, objective: str, field: str) -> TrainConfig:
-    """The recipe's [train] with what the options say."""
+def chosen(settings: Recipe, objective: str, field: str, start: str = "") -> TrainConfig:
+    """The recipe's [train] with what the options say; ConfigError for sizes beside a model to start from."""
     from dataclasses import replace
     from typing import get_args, get_type_hints
 
     from bloomery.core.errors import ConfigError, nearest
     from bloomery.training import TrainConfig
+    from bloomery.training.suitable import refuse_net
 
+    if start:
+        refuse_net(settings.keys)
     config = settings.table("train", TrainConfig)
     known = get_args(get_type_hints(TrainConfig)["objective"])
     if objective and objective not in known:

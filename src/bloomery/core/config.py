@@ -124,5 +124,6 @@ def _coerce_union(value: Any, hint: Any, key: str) -> Any:
 
 
 def _mismatch(value: Any, hint: Any, key: str) -> ConfigError:
-    name = getattr(hint, "__name__", str(hint))
+    table = dataclasses.is_dataclass(hint) or hint is dict or get_origin(hint) is dict
+    name = "a table" if table else "a list" if get_origin(hint) is tuple else getattr(hint, "__name__", str(hint))
     return ConfigError(f'"{key}" should be {name}, not {type(value).__name__} ({value!r:.60})')

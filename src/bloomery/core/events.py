@@ -14,6 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+INTERRUPTED = "interrupted"
+"""The error of a run that somebody stopped."""
+
 
 @dataclass(frozen=True)
 class Event:

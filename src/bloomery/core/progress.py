@@ -15,7 +15,7 @@ from collections import deque
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TextIO
 
-from bloomery.core.events import Event
+from bloomery.core.events import INTERRUPTED, Event
 from bloomery.core.printable import printable
 from bloomery.core.quantity import Quantity
 
@@ -91,7 +91,9 @@ class ProgressView:
             self._live = None
         joules = Quantity.from_dict(event.data["energy_joules"]).text("J")
         # Why it failed is told by whoever catches the error, once; the run's record has it too.
-        self._print(f"{event.stage}: {event.data['state']} after {event.data['seconds']:.1f} s, {joules}")
+        interrupted = event.data["error"] == INTERRUPTED
+        ended, rest = (INTERRUPTED, "; the same command goes on") if interrupted else (event.data["state"], "")
+        self._print(f"{event.stage}: {ended} after {event.data['seconds']:.1f} s, {joules}{rest}")
 
     def _draw(self, stage: _Stage) -> None:
         from rich.console import Console
@@ -159,18 +161,13 @@ class _Stage:
             total = f"/{_si(self._total)}" if self._total else ""
             parts.append(f"{_si(self._done)}{total} {self._unit}")
         parts += self._speed()
-        parts += [
-            f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in self._shown()
-        ]
+        parts += [shown_figure(key, value) for key, value in self._live.items()]
         if len(self._losses) > 1:
             parts.append(sparkline(list(self._losses)))
         watts = self._watts()
         if watts is not None:
             parts.append(f"{watts:.1f} W")
         return "  ".join(parts)
-
-    def _shown(self) -> list[tuple[str, Any]]:
-        return [(k, f"{_si(v)}" if k.endswith("/s") and isinstance(v, float) else v) for k, v in self._live.items()]
 
     def _speed(self) -> list[str]:
         if len(self._samples) < 2 or self._samples[-1][0] - self._samples[0][0] < 0.2:
@@ -187,6 +184,17 @@ class _Stage:
             return None
         (s0, j0), (s1, j1) = self._beats[0], self._beats[-1]
         return (j1 - j0) / (s1 - s0)
+
+
+def shown_figure(key: str, value: float | str) -> str:
+    """A named number as people write it: `nats_per_token` 2.5 is "2.5 nats/token", `loss` 2.5 is "loss 2.5"."""
+    thing, per, of = key.replace("megabytes", "MB").replace("_", " ").partition(" per ")
+    if per:
+        unit = f"{thing}/{'s' if of == 'second' else of}"
+        return f"{value:.4g} {unit}" if isinstance(value, (int, float)) else f"{value} {unit}"
+    if isinstance(value, float):
+        return f"{thing} {_si(value) if key.endswith('/s') else f'{value:.4g}'}"
+    return f"{thing} {value}"
 
 
 def plan_lines(plan: dict[str, Any]) -> list[str]:

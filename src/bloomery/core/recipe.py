@@ -7,8 +7,9 @@ dataclass) is handed to it by the floor that knows every stage.
 
 from __future__ import annotations
 
+import copy
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,6 +29,8 @@ class Recipe:
     path: Path | None
     tables: Mapping[str, Any]
     given: frozenset[str]
+    keys: frozenset[str] = frozenset()
+    """Every key that the file or an override sets, in full: "train.net.hidden_size"."""
 
     def table(self, name: str, cls: type[C]) -> C:
         """The config of a table, checked to be of the class that its stage takes."""
@@ -40,27 +43,53 @@ class Recipe:
 def load_recipe(path: str | Path | None, schema: Mapping[str, type], overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe file (or none, for defaults alone) and apply `table.key=value` overrides in order.
 
-    Raises ConfigError naming the file, and the line where TOML itself is broken.
+    Raises ConfigError naming the file or the override, and the line where TOML itself is broken.
     """
     document: dict[str, Any] = {}
     if path is not None:
         document = _read(Path(path))
     name = str(document.pop("name", Path(path).stem if path is not None else "defaults"))
     given = frozenset(document)
-    for override in overrides:
-        _apply(document, override, schema)
-    tables = {}
     for table in document:
         if table not in schema:
             raise ConfigError(f'unknown table "[{table}]"{_in(path)}', hint=nearest(table, schema))
         if not isinstance(document[table], Mapping):
             raise ConfigError(f'"{table}" should be a table{_in(path)}', hint=f"write [{table}] and its keys below")
+    stated = copy.deepcopy(document)
+    for override in overrides:
+        _apply(document, override, schema)
+    tables = {}
     for table, cls in schema.items():
         try:
             tables[table] = from_dict(cls, document.get(table, {}), where=table)
         except ConfigError as error:
-            raise ConfigError(error.message + _in(path), hint=error.hint) from error
-    return Recipe(name=name, path=Path(path) if path is not None else None, tables=tables, given=given)
+            blamed = _blamed(cls, table, stated, overrides, schema)
+            where = f" (--set {blamed})" if blamed else _in(path)
+            raise ConfigError(error.message + where, hint=error.hint) from error
+    place = Path(path) if path is not None else None
+    return Recipe(name=name, path=place, tables=tables, given=given, keys=frozenset(_leaves(document)))
+
+
+def _blamed(
+    cls: type, table: str, document: dict[str, Any], overrides: Sequence[str], schema: Mapping[str, type]
+) -> str:
+    """The override with which a table that was sound ceases to be; "" where the file's own is not sound."""
+    for override in ("", *overrides):
+        if override:
+            _apply(document, override, schema)
+        try:
+            from_dict(cls, document.get(table, {}), where=table)
+        except ConfigError:
+            return override
+    return ""
+
+
+def _leaves(document: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in document.items():
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key
 
 
 def _read(path: Path) -> dict[str, Any]:

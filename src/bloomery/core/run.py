@@ -31,7 +31,7 @@ from typing import Any, Protocol
 
 from bloomery.core.artifact import Artifact, as_artifact_error, disk_errors, publish
 from bloomery.core.errors import ArtifactError, BloomeryError
-from bloomery.core.events import Event, EventLog, now
+from bloomery.core.events import INTERRUPTED, Event, EventLog, now
 from bloomery.core.locks import FileLock
 from bloomery.core.quantity import Quantity
 from bloomery.core.stage import StageInputs
@@ -132,7 +132,7 @@ class Run:
         self._stop.set()
         self._heart.join()
         state = "finished" if error is None else "failed"
-        text = "" if error is None else _describe(error)
+        text = "" if error is None else _describe(error)  # an interrupted run has failed, too: its cost is counted
         try:
             self.event("end", state=state, error=text, seconds=self.seconds, energy_joules=self.energy_joules.to_dict())
             self.workspace.ledger.end_run(
@@ -272,7 +272,7 @@ class Run:
 
 def _describe(error: BaseException) -> str:
     if isinstance(error, KeyboardInterrupt):
-        return "interrupted"
+        return INTERRUPTED
     # A file name that is not UTF-8 carries lone surrogates, which SQLite refuses.
     return f"{type(error).__name__}: {error}".encode("utf-8", "backslashreplace").decode()
 

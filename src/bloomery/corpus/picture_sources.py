@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -38,7 +38,8 @@ class PicturesConfig:
     sources: tuple[str, ...] = ()
     """Folders of pictures, tar shards, JSONL or Parquet files, globs."""
     captions: Literal["text", "folder", "name"] = "text"
-    """A folder's or shard's captions: `.txt` or `.json` beside a picture, the name of its folder, or its own name."""
+    """A folder's or shard's captions: `.txt` or `.json` beside a picture, the name of its folder, or its own name. With
+    names, JSONL and Parquet files that lie among a folder's pictures are not read."""
     image_field: str = "image"
     """Field of a JSONL object or column of a Parquet file: a path, or in Parquet the bytes; "file_name" (as Hugging
     Face's image folders have it) and "file" are tried where it is not there."""
@@ -115,15 +116,14 @@ def picture_fingerprint(config: PicturesConfig) -> str:
     return digest(parts)
 
 
-def read_picture_sources(config: PicturesConfig, problems: Problems) -> Iterator[FoundPicture]:
-    """Every picture of every source, in order."""
+def read_picture_sources(
+    config: PicturesConfig, problems: Problems, say: Callable[[str], None] = lambda text: None
+) -> Iterator[FoundPicture]:
+    """Every picture of every source, in order. `say` is told of files that are passed over on purpose."""
     for source in config.sources:
-        listed = Path(source).expanduser().is_dir() and any(
-            kind_of(path) in JSONL_SUFFIXES + PARQUET_SUFFIXES for path in picture_files(source)
-        )
+        passed = _passed_over(source, config, say)
         for path in picture_files(source):
-            # Where a folder lists its pictures, those are what is meant; the files themselves would come twice.
-            if listed and path.suffix.lower() in PICTURE_SUFFIXES:
+            if passed(path):
                 continue
             try:
                 yield from _read(path, config, problems)
@@ -131,6 +131,25 @@ def read_picture_sources(config: PicturesConfig, problems: Problems) -> Iterator
                 problems.add(error.reason, str(path), error.detail)
             except OSError as error:
                 problems.add("unreadable", str(path), error.strerror or str(error))
+
+
+def _passed_over(source: str, config: PicturesConfig, say: Callable[[str], None]) -> Callable[[Path], bool]:
+    """A folder's pictures and the files that list them would come twice: the lists are meant, unless captions are to
+    be names, which lists do not have."""
+    if not Path(source).expanduser().is_dir():
+        return lambda path: False
+    lists = [path for path in picture_files(source) if _is_list(path)]
+    if not lists or config.captions == "text":
+        return lambda path: bool(lists) and path.suffix.lower() in PICTURE_SUFFIXES
+    if all(_is_list(path) for path in picture_files(source)):
+        return lambda path: False  # lists alone: there is nothing that has a name
+    more = f" and {len(lists) - 1:,} more" if len(lists) > 1 else ""
+    say(f"captions are the {config.captions}'s name, so {readable(str(lists[0]))}{more} is not read")
+    return _is_list
+
+
+def _is_list(path: Path) -> bool:
+    return kind_of(path) in JSONL_SUFFIXES + PARQUET_SUFFIXES
 
 
 def _is_tar(path: Path) -> bool:

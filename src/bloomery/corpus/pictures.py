@@ -35,12 +35,14 @@ from bloomery.corpus.split import SPLITS, hash_split
 
 STAGE = "curate_pictures"
 PICTURES = "pictures"
-_VERSION = 1
+_VERSION, _NAMES_VERSION = 1, 2
 _GROUP = 64
 _PROGRESS_SECONDS = 0.25
 _HINTS = {
     "no_caption": "put a .txt beside each picture, or --set pictures.captions=folder (or name); in JSONL or Parquet, "
     "--set pictures.caption_field=FIELD",
+    "no_caption_in_rows": "rows of JSONL or Parquet have no names: --set pictures.caption_field=FIELD, or give the "
+    "folder of the pictures",
     "no_image": "--set pictures.image_field=FIELD says where a row has its picture",
     "outside_the_folder": "paths begin in the file's folder, or in --set pictures.image_root=FOLDER below it",
     "image_too_large": "--set pictures.max_image_bytes=BYTES lets larger ones in",
@@ -75,7 +77,8 @@ class Picture:
 
 def curate_pictures_inputs(config: PicturesConfig) -> StageInputs:
     """What the result of `curate_pictures` depends on; files by path, size and modification time, as in `curate`."""
-    return StageInputs(stage=STAGE, config=to_dict(config), fingerprint=picture_fingerprint(config), version=_VERSION)
+    version = _VERSION if config.captions == "text" and not config.metadata_fields else _NAMES_VERSION
+    return StageInputs(stage=STAGE, config=to_dict(config), fingerprint=picture_fingerprint(config), version=version)
 
 
 def curate_pictures(
@@ -226,7 +229,10 @@ class _Pictures:
         else:
             first = self.problems.first() or self._damaged
             said = f"; the first problem: {first}" if first else ""
-            hint = _HINTS.get(causes.most_common(1)[0][0] if causes else "", _HINTS["no_picture"])
+            cause = causes.most_common(1)[0][0] if causes else ""
+            if cause == "no_caption" and self.config.captions != "text":
+                cause = "no_caption_in_rows"  # what has a name has that caption
+            hint = _HINTS.get(cause, _HINTS["no_picture"])
         return DataError(f"no picture is left for training{said}", hint=hint)
 
     def _place(
@@ -235,6 +241,9 @@ class _Pictures:
         pixels = hashlib.sha256(found.data)
         identity = pixels.copy()
         identity.update(b"\0" + found.caption.encode())
+        if found.metadata:  # two questions may have one answer
+            kept = json.dumps(found.metadata, sort_keys=True, ensure_ascii=False)
+            identity.update(b"\0" + kept.encode("utf-8", "backslashreplace"))
         name = identity.hexdigest()[:16]
         if not seen.add(identity.digest()):
             self._drop(drops, name, found, "duplicate")
@@ -258,7 +267,7 @@ class _Pictures:
 
     def _shown(self) -> Iterator[FoundPicture]:
         began = shown = time.monotonic()
-        for done, found in enumerate(read_picture_sources(self.config, self.problems), 1):
+        for done, found in enumerate(read_picture_sources(self.config, self.problems, self.run.note), 1):
             yield found
             if (now := time.monotonic()) - shown >= _PROGRESS_SECONDS:
                 shown = now

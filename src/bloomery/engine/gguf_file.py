@@ -75,7 +75,7 @@ def gguf_files(
         raise DataError(f"{target.parent} is no folder", hint="make it first")
     what = kind_of(read_json(source / "config.json")).name
     if what not in _KINDS:
-        raise ConfigError(f"GGUF is not written for {name}, a {what}", hint="export a folder instead")
+        raise ConfigError(f"GGUF is not written for {name} (kind: {what})", hint="export a folder instead")
     made = {target.with_name(prefix + target.name): write for prefix, write in _KINDS[what].items()}
     if there := next((path for path in made if path.exists()), None):
         raise DataError(f"{there} is there already", hint="give another name")

@@ -36,7 +36,7 @@ from bloomery.models.embeddings import embedding_of, neighbours, plane
 from bloomery.models.encoder import Encoder
 from bloomery.models.head_scores import head_statistics, induction_scores
 from bloomery.models.image_processor import Picture
-from bloomery.models.inside import GRID_LIMIT, AttentionLook, Look, Row, capture, grid, stacks
+from bloomery.models.inside import GRID_LIMIT, AttentionLook, Look, Row, SourceLook, capture, grid, stacks
 from bloomery.models.lens import lens, residuals
 from bloomery.models.recurrent import RecurrentConfig, RecurrentSeq2Seq
 from bloomery.models.seq2seq import Seq2Seq
@@ -345,6 +345,7 @@ def view_of(
         grid=_grid_view(look, head, grid_limit),
         max_difference=look.max_difference(),
         largest_served=float(largest.float().abs().max()),
+        additive=isinstance(look, SourceLook) and look.additive,
     )
 
 

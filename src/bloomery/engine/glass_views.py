@@ -33,7 +33,7 @@ class KeyRow:
     token_id: int
     text: str
     product: float
-    """q.k"""
+    """q.k, or an additive score"""
     scaled: float
     capped: float
     """After the soft cap; as `scaled` in a model without one."""
@@ -100,6 +100,8 @@ class AttentionView(View):
     """Between the output as served and as recomputed, over the whole layer."""
     largest_served: float
     """Largest number of that output, to read the difference by."""
+    additive: bool = False
+    """Scores are those of a small net: `product` is the score, and there is no scale."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,6 +23,7 @@ from bloomery.engine.results import Delta, GenerationResult
 from bloomery.models.image_processor import ImageProcessor, Picture, listed
 from bloomery.models.vision_language import VisionLanguage
 from bloomery.tokenizer import Tokenizer
+from bloomery.tokenizer.special import PLAIN_PICTURE_TEMPLATE
 
 
 class VisionLanguageModel(LanguageModel):
@@ -70,13 +71,20 @@ class VisionLanguageModel(LanguageModel):
             param="prompt",
         )
 
+    def _places(self, count: int) -> str:
+        """What stands before a prompt that has no place: images on a line of their own, as in LLaVA, unless the model
+        was trained here on pictures and plain texts."""
+        template = self.tokenizer.chat_template
+        plain = template is not None and template.source == PLAIN_PICTURE_TEMPLATE
+        return self.image_token * count + ("" if plain else "\n")
+
     def encode_with_images(
         self, prompt: Prompt, count: int, *, tools: Sequence[Mapping[str, Any]] | None = None
     ) -> list[int]:
         """Token ids of a prompt with places for `count` images. RequestError if it has places for more or fewer."""
         config, special = self.model.config, self.model.config.image_token_id
         if isinstance(prompt, str):
-            ids = self._encode_text(prompt if self.image_token in prompt else self.image_token * count + "\n" + prompt)
+            ids = self._encode_text(prompt if self.image_token in prompt else self._places(count) + prompt)
         elif is_chat(prompt):
             ids = self.tokenizer.encode_chat(prompt, add_generation_prompt=True, tools=tools)  # type: ignore[arg-type]
         else:

@@ -195,6 +195,11 @@ class SourceLook:
         self.served: list[Tensor] = []
 
     @property
+    def additive(self) -> bool:
+        """Whether scores are those of a small net, not products."""
+        return self.module.score is not None
+
+    @property
     def shape(self) -> tuple[int, int, int, int]:
         return self.source.keys.size(0), 1, len(self.hidden), self.source.keys.size(1)
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from torch import nn
 
+from bloomery.core.errors import ConfigError, nearest
 from bloomery.models.classifiers import (
     CLASSIFIER_TYPES,
     ConvImageClassifier,
@@ -32,6 +33,7 @@ from bloomery.models.decoder_classifier import (
 )
 from bloomery.models.encoder import Encoder, load_encoder, save_encoder
 from bloomery.models.encoder_families import ENCODER_FAMILIES
+from bloomery.models.families import FAMILIES
 from bloomery.models.pretrained import load_pretrained, save_pretrained
 from bloomery.models.recurrent import MODEL_TYPE as RECURRENT
 from bloomery.models.recurrent import RecurrentSeq2Seq, load_recurrent, save_recurrent
@@ -41,6 +43,7 @@ from bloomery.models.vision import VisionEncoder, load_vision, save_vision
 from bloomery.models.vision_families import VISION_FAMILIES
 from bloomery.models.vision_language import VisionLanguage, load_vision_language, save_vision_language
 from bloomery.models.vision_language_config import MODEL_TYPE as LLAVA
+from bloomery.models.weights import read_json
 
 Values = Mapping[str, Any]
 
@@ -72,6 +75,20 @@ def _has_a_head(values: Values) -> bool:
     named = values.get("architectures")
     first = named[0] if isinstance(named, list) and named and isinstance(named[0], str) else ""
     return first.endswith(SUFFIX)
+
+
+KNOWN_TYPES = tuple(
+    sorted({*FAMILIES, *ENCODER_FAMILIES, *CLIP_TYPES, *VISION_FAMILIES, *ARCHITECTURES, RECURRENT, LLAVA})
+)
+"""Every `model_type` of a config.json that is read, small classifiers aside."""
+
+
+def _load_decoder(folder: Path, **options: Any) -> Decoder:
+    """What is no other kind is taken for a decoder: here it is said what else there would have been."""
+    name = read_json(folder / "config.json").get("model_type")
+    if name not in FAMILIES:
+        raise ConfigError(f"unsupported model_type {name!r:.60}", hint=nearest(str(name), KNOWN_TYPES))
+    return load_pretrained(folder, **options)
 
 
 _IMAGE_CLASSIFIER = "bloomery_conv_image"
@@ -163,7 +180,7 @@ KINDS: tuple[ModelKind, ...] = (
         artifact="model",
         matches=lambda values: True,
         classes=(Decoder,),
-        load=load_pretrained,
+        load=_load_decoder,
         save=save_pretrained,
     ),
 )

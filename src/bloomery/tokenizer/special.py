@@ -83,3 +83,26 @@ ILLUSTRATED_CHAT_TEMPLATE = _CHAT_TEMPLATE.replace(
         {%- endif %}""",
 )
 """The same for messages that may hold images."""
+PLAIN_PICTURE_TEMPLATE = """\
+{{- bos_token }}
+{%- for message in messages %}
+    {%- if message['content'] is string %}
+        {{- (' ' if message['role'] == 'assistant' else '') + message['content'] }}
+    {%- else %}
+        {%- for part in message['content'] if part['type'] == 'image' %}
+            {{- '<image>' }}
+        {%- endfor %}
+        {{- ' ' if message['role'] == 'assistant' else '' }}
+        {%- for part in message['content'] if part['type'] != 'image' %}
+            {{- part['text'] }}
+        {%- endfor %}
+    {%- endif %}
+    {%- if message['role'] == 'assistant' %}
+        {{- eos_token }}
+    {%- elif message['role'] == 'system' %}
+        {{- '\\n' }}
+    {%- endif %}
+{%- endfor %}
+"""
+"""`<image>QUESTION` and nothing else, the picture first wherever it stood: what a model knows that was trained on
+captions, or on questions about pictures. Its answer begins with a space where there is a question."""

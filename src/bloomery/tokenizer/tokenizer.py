@@ -118,6 +118,13 @@ class Tokenizer:
         data = (json.dumps(described, ensure_ascii=False) + "\n").encode("utf-8")
         return Tokenizer({**self._files, TOKENIZER_FILE: data}, source=self.source)
 
+    def with_chat_template(self, template: str) -> Tokenizer:
+        """The same tokenizer whose folder carries another chat template (Jinja), in both places where it may stand."""
+        config = {**self._config, "chat_template": template}
+        data = (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode("utf-8")
+        files = {**self._files, CONFIG_FILE: data, TEMPLATE_FILE: template.encode("utf-8")}
+        return Tokenizer(files, source=self.source)
+
     @cached_property
     def description(self) -> Mapping[str, Any]:
         """The content of tokenizer.json."""

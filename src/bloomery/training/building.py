@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 
@@ -52,7 +52,8 @@ _OF_BLOOM = ("hidden_act", "rms_norm_eps", "attention_bias", "mlp_bias", "tie_wo
 
 @dataclass(frozen=True, kw_only=True)
 class NetConfig:
-    """Sizes of a model from random weights; ignored where one is given to start from."""
+    """Sizes of a model from random weights. One to start from has its own: a recipe or `--set` that gives these beside
+    `--start` is refused."""
 
     family: str = ""
     """causal, middle: qwen3, llama, bloom, bloomery; masked, tags: modernbert, bert, roberta; spans: t5; sequence: t5,
@@ -70,7 +71,7 @@ class NetConfig:
     """modernbert: tokens that every layer but the last sees, half on either side; 0: all layers see everything."""
     embedding_size: int = 0
     """Width of a recurrent net's embeddings; 0: hidden_size."""
-    context: str = "additive"
+    context: Literal["state", "every_step", "additive", "dot"] = "additive"
     """How a recurrent decoder knows the source: "state", "every_step", "additive" or "dot"."""
     bidirectional: bool = True
     """A recurrent encoder reads both ways."""

@@ -15,6 +15,7 @@ from bloomery.core.artifact import Artifact
 from bloomery.core.errors import DataError
 from bloomery.corpus import Picture, read_pictures
 from bloomery.tokenizer import Tokenizer
+from bloomery.tokenizer.special import IMAGE
 from bloomery.training.augment import Augment
 from bloomery.training.captions import CaptionObjective, PictureText
 from bloomery.training.contrastive import CaptionedPicture, ContrastiveObjective
@@ -58,13 +59,33 @@ def _examples(
             yield CaptionedPicture(image, ids)
         elif config.objective == "captions" and tokenizer is not None:
             prompt = picture_label(picture, config.prompt_field) if config.prompt_field else ""
-            asked = tokenizer.encode(prompt + " ") if prompt else []
+            asked, answer = question_and_answer(tokenizer, prompt, picture.caption)
             room = max(1, config.context_length - len(asked) - 1)
-            yield PictureText(image, asked, tokenizer.encode(picture.caption)[:room])
+            yield PictureText(image, asked, answer[:room])
         else:
             label = picture_label(picture, config.target_field)
             where = f"picture {picture.id} of {picture.source}"
             yield LabelledPicture(image, places(label, where) if names else _value(label, where))
+
+
+def question_and_answer(tokenizer: Tokenizer, question: str, answer: str) -> tuple[list[int], list[int]]:
+    """The ids of a question as `<image>QUESTION` has them, and of the answer after it, whose space in front is part of
+    its first token. Without a question the answer stands at the picture itself."""
+    if not question:
+        return [], tokenizer.encode(answer)
+    asked, whole = (_after_picture(tokenizer, text) for text in (question, f"{question} {answer}"))
+    if whole[: len(asked)] == asked:
+        return asked, whole[len(asked) :]
+    return asked, tokenizer.encode(f" {answer}")  # a tokenizer that joins the question's end with what follows
+
+
+def _after_picture(tokenizer: Tokenizer, text: str) -> list[int]:
+    """The ids of a text behind a picture, which some tokenizers treat otherwise than the start of a text; it spells no
+    special token."""
+    ids = tokenizer.encode(text)
+    if tokenizer.image_id is None or tokenizer.encode(text, allow_special=True) != ids:
+        return ids
+    return tokenizer.encode(IMAGE + text, allow_special=True)[1:]
 
 
 def picture_objective(config: TrainConfig, model: nn.Module, train: list[Any], held_out: list[Any]) -> Objective:

@@ -18,7 +18,7 @@ import torch
 
 from bloomery.core.artifact import Artifact, write_durably
 from bloomery.core.config import digest, to_dict
-from bloomery.core.errors import ConfigError, DataError
+from bloomery.core.errors import DataError
 from bloomery.core.run import Run
 from bloomery.core.stage import StageInputs, reusable
 from bloomery.core.workspace import Workspace, as_workspace
@@ -32,16 +32,18 @@ from bloomery.tokenizer import (
     tokenize,
     train_tokenizer,
 )
-from bloomery.training.building import FAMILIES, RECURRENT, build, rebuild
+from bloomery.tokenizer.special import PLAIN_PICTURE_TEMPLATE
+from bloomery.training.building import build, rebuild
 from bloomery.training.fit import Fitted, fit
 from bloomery.training.materials import Materials, objective_for
 from bloomery.training.objective import Objective
-from bloomery.training.picture_building import PICTURE_FAMILIES, build_seeing, image_size, processor, rebuild_seeing
+from bloomery.training.picture_building import build_seeing, image_size, processor, rebuild_seeing
 from bloomery.training.publishing import save_model
+from bloomery.training.suitable import check
 from bloomery.training.train_config import ROWS, TrainConfig
 
 STAGE = "train"
-_VERSION = 1
+_VERSION, _CAPTIONS_VERSION = 1, 2
 
 
 def train_inputs(
@@ -56,7 +58,7 @@ def train_inputs(
         parents=parents,
         seed=config.fit.seed,
         fingerprint=fingerprint,
-        version=_VERSION,
+        version=_CAPTIONS_VERSION if config.objective == "captions" else _VERSION,
     )
 
 
@@ -84,7 +86,7 @@ def train(
     config = config or TrainConfig()
     if minutes is not None:
         config = replace(config, fit=replace(config.fit, minutes=float(minutes), steps=0, epochs=0.0))
-    _check(config, corpus)
+    check(config, corpus, start)
     given = (tokenizer, target_tokenizer)
     tokenizer, target_tokenizer = _made_tokenizers(config, corpus, start, tokenizer_config, workspace, given)
     tokens = _tokens(config, corpus, tokenizer, workspace)
@@ -112,7 +114,7 @@ def prepare(
 ) -> tuple[Objective, Materials]:
     """The objective as `train` would build it, with its material: what `bloomery inspect batch` shows."""
     workspace = as_workspace(workspace)
-    _check(config, corpus)
+    check(config, corpus, start)
     made = _made_tokenizers(config, corpus, start, tokenizer_config, workspace, (tokenizer, target_tokenizer))
     codecs = _codecs(config, corpus, *made)
     materials = Materials.of(config, corpus, _tokens(config, corpus, made[0], workspace), *codecs)
@@ -157,22 +159,6 @@ def _codecs(
 def reads_text(config: TrainConfig, corpus: Artifact) -> bool:
     """Whether an objective on this corpus needs a tokenizer."""
     return corpus.kind != PICTURES or config.objective not in ("classes", "values")
-
-
-def _check(config: TrainConfig, corpus: Artifact) -> None:
-    """Texts for objectives on texts, pictures for those on pictures."""
-    known = PICTURE_FAMILIES if corpus.kind == PICTURES else FAMILIES
-    if config.objective not in known:
-        raise ConfigError(
-            f"{corpus.name} is a corpus of {'pictures' if corpus.kind == PICTURES else 'texts'}, which "
-            f"{config.objective!r} cannot be learnt from",
-            hint="objectives for it: " + ", ".join(known),
-        )
-    if config.target_vocab_size and (config.objective != "sequence" or config.net.family not in RECURRENT):
-        raise ConfigError(
-            '"train.target_vocab_size" is for recurrent nets that learn sequences',
-            hint="--objective sequence --set train.net.family=gru",
-        )
 
 
 def _tokens(config: TrainConfig, corpus: Artifact, tokenizer: Artifact | None, workspace: Workspace) -> Artifact | None:
@@ -229,6 +215,8 @@ class _Training:
         folder = self.run.new_folder("model")
         kind = save_model(model, folder, labels=self.materials.labels)
         source, target = self.materials.tokenizer, self.materials.target
+        if source is not None and source.image_id is not None and self.config.objective == "captions":
+            source = source.with_chat_template(PLAIN_PICTURE_TEMPLATE)
         if source is not None:
             TokenizerPair(source, target or source).save(folder)
         if self.materials.pictures:

@@ -49,7 +49,9 @@ class TrainConfig:
     blind: bool = False
     """captions: every picture is grey, for comparison."""
     prompt_field: str = ""
-    """captions: metadata field of a question that stands before the text; the text is then the answer."""
+    """captions: metadata field of a question that stands before the text; the text is then the answer. It is learnt as
+    `<image>QUESTION ANSWER`, from the question's last token on (the space is the answer's), and asked as
+    `<image>QUESTION`; the model's chat template writes the same, so chat clients ask as it was trained."""
     label_smoothing: float = 0.0
     """Of sequence: the share of a label that is spread over the vocabulary."""
     target_vocab_size: int = 0

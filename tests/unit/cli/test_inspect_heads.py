@@ -15,4 +15,5 @@ def test_table_and_json(call, tiny):
     strongest = max(range(len(view["induction"][0])), key=lambda head: view["induction"][0][head])
     lines = call("inspect", "heads", *options, "--sort", "induction").out.splitlines()
     assert lines[2].split()[:2] == ["0", str(strongest)]
+    assert "on random tokens that come twice" in lines[0]
     assert "cannot be sorted" in call.mistake("inspect", "heads", *options, "--sort", "size")

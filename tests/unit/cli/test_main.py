@@ -61,6 +61,15 @@ def test_what_the_machine_does(call, monkeypatch: pytest.MonkeyPatch, error: Bas
     assert text in answer.err and len(answer.err.strip().splitlines()) == 1
 
 
+def test_ctrl_c_inside_a_verb_says_how_to_go_on(call, monkeypatch: pytest.MonkeyPatch):
+    def doctor() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("bloomery.cli.doctor.doctor", doctor)
+    answer = call("doctor")
+    assert answer.code == INTERRUPTED and "run the same command again" in answer.err
+
+
 def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch):
     def fail(*args: object, **kwargs: object) -> None:
         raise RuntimeError("a bug")

@@ -6,15 +6,14 @@ import json
 
 import pytest
 
-SMALL = [
+SHORT = [
     *("--set", "tokenizer.vocab_size=320"),
     *("--set", "train.context_length=32"),
-    *("--set", "train.net.hidden_size=32"),
-    *("--set", "train.net.num_hidden_layers=1"),
     *("--set", "train.fit.steps=6"),
     *("--set", "train.fit.batch_rows=4"),
     *("--set", "train.fit.device=cpu"),
 ]
+SMALL = [*SHORT, *("--set", "train.net.hidden_size=32"), *("--set", "train.net.num_hidden_layers=1")]
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +30,7 @@ def test_blanks_then_labels(call, home):
     call("curate", str(home / "rows.jsonl"), *fields, *where)
     masked = json.loads(call("train", "--objective", "masked", *SMALL, *where, "--json").out)
     assert masked["kind"] == "encoder" and masked["metrics"]["objective"] == "masked"
-    told = call("train", "--objective", "classes", "--start", masked["name"], *SMALL, *where).out
+    told = call("train", "--objective", "classes", "--start", masked["name"], *SHORT, *where).out
     assert "6 steps" in told and "validation: accuracy" in told
     again = call("train", "--objective", "masked", *SMALL, *where, "--json")
     assert json.loads(again.out)["id"] == masked["id"]
@@ -40,4 +39,7 @@ def test_blanks_then_labels(call, home):
 def test_mistakes(call, home, tiny):
     where = ("--home", str(tiny.home))
     assert "did you mean" in call.mistake("train", "--objective", "maskd", *where)
+    for verb in (("train",), ("inspect", "batch")):
+        told = call.mistake(*verb, "--start", "not-there", "--set", "train.net.family=mean", *where)
+        assert '"train.net.family" is for a model from random weights' in told
     assert 'no field "label"' in call.mistake("train", "--objective", "classes", *SMALL, *where)

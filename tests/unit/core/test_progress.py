@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from bloomery.core.events import Event
-from bloomery.core.progress import ProgressView, sparkline
+from bloomery.core.progress import ProgressView, shown_figure, sparkline
 
 UNKNOWN = {"low": None, "central": None, "high": None, "method": "unknown"}
 
@@ -85,6 +85,31 @@ def test_plan_and_quiet() -> None:
 def test_sparkline() -> None:
     assert sparkline([0.0, 7.0]) == "▁█" and sparkline([1.0, 1.0]) == "▁▁"
     assert len(sparkline([float(i) for i in range(100)], 10)) == 10
+
+
+def test_an_interrupted_run_has_not_failed() -> None:
+    stream = io.StringIO()
+    view = ProgressView(stream=stream)
+    view(event("start"))
+    view(event("end", state="failed", error="interrupted", seconds=31.8, energy_joules=UNKNOWN))
+    last = stream.getvalue().splitlines()[-1]
+    assert "interrupted after 31.8 s" in last and last.endswith("; the same command goes on") and "failed" not in last
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("nats_per_token", 2.51234, "2.512 nats/token"),
+        ("megabytes_per_second", 3.25, "3.25 MB/s"),
+        ("pictures_per_second", 120, "120 pictures/s"),
+        ("loss", 0.25, "loss 0.25"),
+        ("learning_rate", 1e-3, "learning rate 0.001"),
+        ("doing", "counting", "doing counting"),
+        ("tokens/s", 31060.0, "tokens/s 31.1k"),
+    ],
+)
+def test_figures_as_people_write_them(key: str, value: float | str, expected: str) -> None:
+    assert shown_figure(key, value) == expected
 
 
 def test_a_speed_that_is_no_number_is_shown() -> None:

@@ -159,3 +159,16 @@ def test_mistakes(tmp_path):
         list(read_picture_sources(config, Problems(strict=True)))
     with pytest.raises(ConfigError, match="max_pixels"):
         PicturesConfig(max_pixels=0)
+
+
+def test_names_win_over_lists_that_lie_among_the_pictures(tmp_path):
+    for name in ("cats/one.png", "dogs/two.png"):
+        path = tmp_path / name
+        path.parent.mkdir()
+        path.write_bytes(DATA + name.encode())
+    (tmp_path / "captions.jsonl").write_text(json.dumps({"image": "cats/one.png", "caption": "a cat"}) + "\n")
+    config, notes = PicturesConfig(sources=(str(tmp_path),), captions="folder"), []
+    found = list(read_picture_sources(config, Problems(), notes.append))
+    assert [one.caption for one in found] == ["cats", "dogs"]
+    assert len(notes) == 1 and "captions.jsonl is not read" in notes[0]
+    assert [caption for caption, _ in _read(tmp_path)[0]] == ["a cat"]  # as texts, the list is what is meant

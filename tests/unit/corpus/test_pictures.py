@@ -137,3 +137,23 @@ def test_mistakes(folder, tmp_path):
     path.write_bytes(path.read_bytes()[:-30])
     with pytest.raises(DataError, match="no shard of pictures"):
         list(read_pictures(made, "train"))
+
+
+def test_the_hint_is_not_the_option_that_was_given(tmp_path):
+    (tmp_path / "x.png").write_bytes(picture(1))
+    rows = tmp_path / "x.jsonl"
+    rows.write_bytes(b'{"image": "x.png"}\n')
+    config = PicturesConfig(captions="folder", sources=(str(rows),))
+    with pytest.raises(DataError, match="no picture is left") as caught:
+        curate_pictures(config=config, workspace=tmp_path / "home")
+    assert "captions=folder" not in caught.value.hint and "caption_field" in caught.value.hint
+
+
+def test_two_questions_may_have_one_answer(tmp_path):
+    (tmp_path / "x.png").write_bytes(picture(1))
+    rows = [{"image": "x.png", "caption": "yes", "question": text} for text in ("red?", "round?", "red?")]
+    (tmp_path / "x.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    options = {"sources": (str(tmp_path),), "validation_fraction": 0, "test_fraction": 0}
+    config = PicturesConfig(**options, metadata_fields=("question",))
+    made = curate_pictures(config=config, workspace=tmp_path / "home")
+    assert [one.metadata["question"] for one in read_pictures(made, "train")] == ["red?", "round?"]

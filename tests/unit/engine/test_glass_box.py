@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 
+from bloomery.cli.attention_words import headline, score_columns, scores_of
 from bloomery.core.errors import BloomeryError, RequestError
 from bloomery.engine import LanguageModel, SamplingParams
 from bloomery.engine.glass_box import GlassBox, token_label
@@ -157,7 +158,9 @@ def test_a_recurrent_net(tiny_folder: Path, tmp_path: Path):
     assert view == box.attention(TEXT, target="time")
     assert sum(key.weight for key in view.keys) == pytest.approx(1, abs=1e-5)
     assert len(view.grid.means) == len(view.queries) and view.max_difference < 1e-6
-    assert view.contribution_norm is None
+    assert view.contribution_norm is None and view.additive
+    assert score_columns(view) == ["score"] and "scale" not in headline(view)
+    assert [scores_of(view, key) for key in view.keys] == [[key.masked] for key in view.keys]
     for ask, words in ((box.heads, "no self-attention"), (box.attention, "asked by a target")):
         with pytest.raises(RequestError, match=words):
             ask(TEXT)

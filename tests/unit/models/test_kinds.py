@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from bloomery.core.errors import ConfigError
 from bloomery.models.classifiers import CLASSIFIER_TYPES
 from bloomery.models.families import FAMILIES
 from bloomery.models.kinds import KINDS, kind_of, kind_of_model
@@ -36,3 +37,14 @@ def test_by_model():
     assert len(set(classes)) == len(classes)
     net = RecurrentSeq2Seq(RecurrentConfig(source_vocab_size=9, target_vocab_size=9, embedding_size=4, hidden_size=4))
     assert kind_of_model(net).name == "recurrent"
+
+
+def test_what_is_no_decoder_either_is_told_all_that_there_is(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "bret"}')
+    with pytest.raises(ConfigError, match="unsupported model_type 'bret'") as caught:
+        kind_of({"model_type": "bret"}).load(tmp_path)
+    assert caught.value.hint == 'did you mean "bert"?'
+    (tmp_path / "config.json").write_text('{"model_type": "xyz9"}')
+    with pytest.raises(ConfigError) as caught:
+        kind_of({}).load(tmp_path)
+    assert {"bert", "t5", "vit", "clip", "llava", "qwen3"} <= set(caught.value.hint.removeprefix("known: ").split(", "))

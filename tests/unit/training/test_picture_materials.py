@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from dataclasses import replace
 
@@ -11,16 +12,20 @@ import torch
 
 from bloomery.core.artifact import Artifact
 from bloomery.core.errors import ConfigError, DataError
+from bloomery.core.workspace import Workspace
 from bloomery.corpus import PicturesConfig, curate_pictures
-from bloomery.tokenizer import TokenizerConfig
+from bloomery.tokenizer import Tokenizer, TokenizerConfig
+from bloomery.tokenizer.train import learn, write_tokenizer
 from bloomery.training import TrainConfig, train
 from bloomery.training.augment import AugmentConfig
 from bloomery.training.building import NetConfig
 from bloomery.training.fit import FitConfig
 from bloomery.training.loop import Loop
+from bloomery.training.picture_materials import question_and_answer
 
 PIL = pytest.importorskip("PIL.Image")
 NET = NetConfig(hidden_size=32, num_hidden_layers=1, image_size=16, patch_size=4)
+CONV = {"hidden_size": NetConfig().hidden_size, "num_hidden_layers": NetConfig().num_hidden_layers}
 FIT = FitConfig(steps=8, batch_rows=16, precision="float32", device="cpu", validations=1)
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (40, 40, 220), "white": (250, 250, 250)}
 
@@ -71,6 +76,8 @@ def test_every_family_trains_publishes_and_resumes_exactly(corpus, tmp_path, obj
         "target_field": {"classes": "colour", "values": "size"}.get(objective, ""),
         "contrastive": "sigmoid" if family == "siglip" else "softmax",
     }
+    if family == "conv":
+        changes["net"] |= CONV
     straight = _train(corpus, tmp_path / "a", objective, **changes)
     assert straight.kind == kind
     step = Loop._step
@@ -122,10 +129,64 @@ def test_answers_to_questions(corpus, tmp_path):
         _train(corpus, tmp_path, "captions", prompt_field="nothing")
 
 
+QUESTIONS = {"What is it?": ("face", "tree"), "Which colour?": ("deep blue", "red")}
+
+
+def test_a_question_is_answered_as_it_is_typed_and_asked_by_chat(tmp_path):
+    """Two pictures, two questions: memorised, then asked as text, by messages and over HTTP, text before picture."""
+    from fastapi.testclient import TestClient
+
+    import bloomery as bl
+    from bloomery.server import ServeConfig, build_app
+
+    pictures = [np.random.default_rng(n).integers(0, 256, (16, 16, 3), dtype=np.uint8) for n in range(2)]
+    rows = []
+    for number, picture in enumerate(pictures):
+        PIL.fromarray(picture).save(tmp_path / f"{number}.png")
+        rows += [{"image": f"{number}.png", "question": q, "caption": a[number]} for q, a in QUESTIONS.items()]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = PicturesConfig(
+        sources=(str(tmp_path),), metadata_fields=("question",), validation_fraction=0, test_fraction=0
+    )
+    corpus = curate_pictures(config=config, workspace=tmp_path / "home")
+    fit = {"steps": 80, "batch_rows": 4, "optimizer": "adamw", "learning_rate": 3e-3, "validations": 0}
+    made = _train(corpus, tmp_path / "home", "captions", fit=fit, prompt_field="question")
+    model = bl.load(made.path)
+    client = TestClient(
+        build_app(model, workspace=Workspace(tmp_path / "home"), config=ServeConfig(api_key="")),
+        base_url="http://127.0.0.1:8000",
+    )
+    for number, picture in enumerate(pictures):
+        data = base64.b64encode((tmp_path / f"{number}.png").read_bytes()).decode()
+        shown = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{data}"}}
+        for question, answers in QUESTIONS.items():
+            expected, said = " " + answers[number], {"type": "text", "text": question}
+            for prompt in (question, f"<image>{question}"):
+                typed = model.generate(prompt, image=picture, max_new_tokens=16, temperature=0)
+                assert typed.text == expected
+            for content in ([shown, said], [said, shown]):
+                body = {"model": model.name, "messages": [{"role": "user", "content": content}], "temperature": 0}
+                answer = client.post("/v1/chat/completions", json={**body, "max_tokens": 16}).json()
+                assert answer["choices"][0]["message"]["content"] == expected
+                assert answer["usage"]["prompt_tokens"] == len(typed.prompt_token_ids)
+
+
+def test_the_space_before_an_answer_is_the_answers(tmp_path):
+    write_tokenizer(learn(["What is it? face", "a face"] * 9, TokenizerConfig(vocab_size=300, images=True)), tmp_path)
+    tokenizer = Tokenizer.load(tmp_path)
+    asked, answer = question_and_answer(tokenizer, "What is it?", "face")
+    assert [tokenizer.image_id, *asked] == tokenizer.encode("<image>What is it?", allow_special=True)
+    assert tokenizer.decode(answer) == " face" and tokenizer.token_text(answer[0]) == " face"
+    # Words of a question do not become special tokens, and a caption stands at the picture itself.
+    assert tokenizer.image_id not in question_and_answer(tokenizer, "<image>?", "<image>")[0]
+    assert question_and_answer(tokenizer, "", "face") == ([], tokenizer.encode("face"))
+
+
 def test_classes_are_learnt(corpus, tmp_path):
     fit = {"steps": 80, "batch_rows": 32, "optimizer": "adamw", "learning_rate": 3e-3}
     for family in ("vit", "conv"):
-        made = _train(corpus, tmp_path, "classes", target_field="colour", net={"family": family}, fit=fit)
+        net = {"family": family, **(CONV if family == "conv" else {})}
+        made = _train(corpus, tmp_path, "classes", target_field="colour", net=net, fit=fit)
         assert made.metrics["labels"] == sorted(COLOURS) and made.metrics["validation_accuracy"] > 0.8
     tuned = train(
         corpus,
