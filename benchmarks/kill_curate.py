@@ -102,8 +102,9 @@ def _left_over(mark: str) -> list[str]:
     return found
 
 
-def _none_left(mark: str, seconds: float = 30.0) -> list[str]:
-    """What is still there after a while: who reads for a killed process ends when it finds nobody listening."""
+def _none_left(mark: str, seconds: float = 180.0) -> list[str]:
+    """What is still there after a while: who reads for a killed process ends when it finds nobody listening, which it
+    does not before it has started; a busy machine takes a minute for that."""
     until = time.monotonic() + seconds
     while (left := _left_over(mark)) and time.monotonic() < until:
         time.sleep(0.05)

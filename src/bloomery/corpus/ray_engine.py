@@ -35,7 +35,13 @@ from bloomery.corpus.span import Span
 _MOST_BLOCKS = 4096
 _BLOCK_BYTES = 32 * 1024 * 1024
 _STORE_BYTES = 512 * 1024 * 1024  # of the cluster on this machine: blocks on their way, a few for each processor
-_STARTS = 3  # Ray gives its own processes 30 seconds to start, which a busy machine does not keep at first
+# A node's agent has 15 seconds to name its port, which cannot be set and which a busy machine does not keep at first;
+# once what it imports is in memory, it does.
+_STARTS = 3
+_SETTINGS = {
+    "RAY_USAGE_STATS_ENABLED": "0",  # nothing is told to anybody
+    "RAY_worker_register_timeout_seconds": "180",
+}
 Job = tuple[SourceFile, FilePlan, Span]
 
 
@@ -43,7 +49,8 @@ Job = tuple[SourceFile, FilePlan, Span]
 def ray_cluster(workers: int) -> Iterator[Any]:
     """The module ray, connected: to what the caller has connected to, or the cluster of RAY_ADDRESS, or else to one of
     `workers` processors on this machine that ends with the block. MissingExtraError without the package."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anybody
+    for name, value in _SETTINGS.items():
+        os.environ.setdefault(name, value)
     with warnings.catch_warnings(), _only_errors("ray"), _only_errors("ray.data"):
         warnings.filterwarnings("ignore", module=r"ray(\.|$)")  # of Ray about its own parts
         try:

@@ -73,7 +73,7 @@ def tokenize(
         return made
     with Run(workspace, inputs, meter=open_meter()) as run:
         codec = Tokenizer.load(tokenizer.path)
-        encode, slower = batch_encoder(codec)
+        encoder, slower = batch_encoder(codec)
         if slower:
             run.note(f"encoded by the tokenizers library, not by tiktoken's faster engine: {slower}")
         folder = run.new_folder()
@@ -92,8 +92,10 @@ def tokenize(
             for split in SPLITS:
                 writer.begin(split)
                 texts = (document.text for document in read_documents(corpus, split))
-                _encode_split(writer, encode, split, texts, progress)
+                _encode_split(writer, encoder.encode_batch, split, texts, progress)
             counts = writer.close()
+        if left := getattr(encoder, "left_to_library", ()):
+            run.note(f"tiktoken's engine failed on {len(left)} pieces of text, encoded by the library: {left[0]}")
         with run.phase("pack"):
             metrics = _report(counts, folder, config.context_length)
             metrics["encoder"] = "tokenizers" if slower else "tiktoken"

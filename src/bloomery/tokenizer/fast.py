@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +46,8 @@ class FastEncoder:
             name=tokenizer.source, pat_str=pattern, mergeable_ranks=ranks, special_tokens={}
         )
         self.threads = threads or default_threads()
+        self.left_to_library: list[str] = []
+        """Why, for each piece of text that its engine failed on; the ids of these are the library's, and the same."""
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """As `Tokenizer.encode_batch`; RequestError for what is no text."""
@@ -70,11 +72,10 @@ class FastEncoder:
     def _encode(self, text: str) -> list[int]:
         try:
             return self._encoding.encode_ordinary(text)
-        except Exception:
-            return self._tokenizer.encode(text)
         except BaseException as error:  # a megabyte of spaces is too much for its regex engine: it panics
-            if type(error).__name__ != "PanicException":
+            if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
                 raise
+            self.left_to_library.append(f"{type(error).__name__}: {error}"[:200])
             return self._tokenizer.encode(text)
 
 
@@ -87,12 +88,12 @@ def default_threads() -> int:
     return int(given) if given.isdecimal() and int(given) else cores
 
 
-def batch_encoder(tokenizer: Tokenizer) -> tuple[Callable[[Sequence[str]], list[list[int]]], str]:
-    """(what encodes many texts fastest, why that is not tiktoken's engine or "")."""
+def batch_encoder(tokenizer: Tokenizer) -> tuple[FastEncoder | Tokenizer, str]:
+    """(whose `encode_batch` is fastest, why that is not tiktoken's engine or "")."""
     try:
-        return FastEncoder(tokenizer).encode_batch, ""
+        return FastEncoder(tokenizer), ""
     except Refusal as why:
-        return tokenizer.encode_batch, str(why)
+        return tokenizer, str(why)
 
 
 def tiktoken_terms(tokenizer: Tokenizer) -> tuple[dict[bytes, int], str]:

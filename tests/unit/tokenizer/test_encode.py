@@ -78,6 +78,22 @@ def test_a_failure_publishes_nothing(workspace, made, monkeypatch: pytest.Monkey
     assert not list(workspace.artifacts.glob("tokens-*"))
 
 
+def test_text_that_the_fast_engine_fails_on_is_noted(workspace, made, monkeypatch: pytest.MonkeyPatch):
+    import tiktoken
+
+    def panics(_: object, text: str) -> list[int]:
+        raise type("PanicException", (BaseException,), {})("stack overflow")
+
+    expected = tokenize(*made, workspace=workspace)
+    monkeypatch.setattr(tiktoken.Encoding, "encode_ordinary", panics)
+    events = []
+    monkeypatch.setattr(workspace, "listeners", (events.append,))
+    tokens = tokenize(*made, workspace=workspace, fresh=True)
+    assert TokenShards(tokens, "train").document(0).tolist() == TokenShards(expected, "train").document(0).tolist()
+    (note,) = [event.data["text"] for event in events if event.kind == "note"]
+    assert "failed on 5 pieces" in note and "stack overflow" in note
+
+
 @pytest.mark.parametrize("bad", [{"context_length": 7}, {"shard_bytes": 1}])
 def test_config_out_of_range(bad):
     with pytest.raises(ConfigError, match=next(iter(bad))):

@@ -95,6 +95,7 @@ def test_text_that_its_engine_cannot_split_goes_to_the_library(trained: Tokenize
     encoder = FastEncoder(trained, threads=1)
     encoder._encoding = Panics()  # type: ignore[assignment]
     assert encoder.encode_batch(["  a text  "]) == trained.encode_batch(["  a text  "])
+    assert encoder.left_to_library == ["PanicException: stack overflow"]
 
 
 def _changed(tokenizer: Tokenizer, change: Callable[[dict], None]) -> Tokenizer:
@@ -118,14 +119,14 @@ def test_refused_with_the_reason(trained: Tokenizer, change: Callable[[dict], No
     changed = _changed(trained, change)
     with pytest.raises(Refusal, match=why):
         FastEncoder(changed)
-    encode, said = batch_encoder(changed)
-    assert said and encode(["a b"]) == changed.encode_batch(["a b"])
+    encoder, said = batch_encoder(changed)
+    assert said and encoder.encode_batch(["a b"]) == changed.encode_batch(["a b"])
 
 
 def test_without_tiktoken(trained: Tokenizer, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "tiktoken", None)
-    encode, why = batch_encoder(trained)
-    assert "pip install" in why and encode(["a"]) == trained.encode_batch(["a"])
+    encoder, why = batch_encoder(trained)
+    assert "pip install" in why and encoder.encode_batch(["a"]) == trained.encode_batch(["a"])
 
 
 def test_threads(monkeypatch: pytest.MonkeyPatch):
