@@ -96,7 +96,7 @@ def refuse_net(keys: Collection[str]) -> None:
 
 def _among(family: str, known: tuple[str, ...]) -> str:
     close = nearest(family, known)
-    return close if len(known) > 1 else f"it trains {known[0]}"
+    return close if len(known) > 1 else f"it trains {', '.join(known)}"
 
 
 def _list(names: tuple[str, ...]) -> str:
