@@ -326,6 +326,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=len(SEEDS))
     parser.add_argument("--tasks", default=",".join(TASKS))
     parser.add_argument("--kinds", default=",".join(one.split(",")[0] for one in KINDS))
+    parser.add_argument("--setting", type=int, default=CHOSEN, help="of the grid; another one is kept by its optimiser")
     parser.add_argument("--tune", action="store_true", help="score the grid on training labels, keep nothing")
     parser.add_argument("--jobs", type=int, default=2, help="nets trained at a time")
     parser.add_argument("--home", default="", help="workspace to keep [default: a temporary one]")
@@ -354,7 +355,7 @@ def main() -> None:
                 for seed in seeds
                 for task in tasks
                 for kind in kinds
-                for setting in (range(len(GRID)) if asked.tune else [CHOSEN])
+                for setting in (range(len(GRID)) if asked.tune else [asked.setting])
             ],
             jobs=asked.jobs,
             settings=[*sizes, EPOCHS, GRID],
@@ -370,7 +371,8 @@ def main() -> None:
         "vocabulary": VOCABULARY,
     }
     sizes_kept = {"net": NET, "window": WINDOW, **size, "seeds": asked.seeds}
-    keep("blanks", {**sizes_kept, "chosen": GRID[CHOSEN], "grid": GRID, "epochs": EPOCHS, "tasks": result})
+    name = "blanks" if asked.setting == CHOSEN else f"blanks_{GRID[asked.setting][0]}"
+    keep(name, {**sizes_kept, "chosen": GRID[asked.setting], "grid": GRID, "epochs": EPOCHS, "tasks": result})
 
 
 if __name__ == "__main__":
