@@ -182,6 +182,7 @@ def main() -> None:
             "hidden": HIDDEN,
             "heads": HEADS,
             "looked_at": LOOKED_AT,
+            "repeated": REPEATED,
         }
         keep("heads", {**sizes, "arms": found, "table": table})
 
