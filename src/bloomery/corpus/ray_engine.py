@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import traceback
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -85,12 +86,21 @@ def _connect(ray: Any, workers: int) -> None:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **here)
             return
         except Exception as error:  # of no kind of its own when a process did not start in time
+            _end_node(error)
             ray.shutdown()
             if attempt == _STARTS or address != "local":
                 hint = "is this machine too busy for it? --engine local makes the same corpus"
                 hint = hint if address == "local" else "RAY_ADDRESS names the cluster; --engine local needs none"
                 said = str(error).strip().split("\n")[0]
                 raise DataError(f"cannot reach Ray at {address}: {said}"[:400], hint=hint) from error
+
+
+def _end_node(error: Exception) -> None:
+    """End the processes of a node that failed to start: Ray forgets them, and they run for as long as this one."""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        if callable(end := getattr(frame.f_locals.get("self"), "kill_all_processes", None)):
+            end(check_alive=False, allow_graceful=False, wait=True)
+            return
 
 
 @contextmanager
