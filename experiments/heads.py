@@ -29,7 +29,7 @@ VOCABULARY, CONTEXT, BATCH = 512, 128, 16
 LOOKS = 30
 PASSAGE = 200
 CHARACTERS = string.ascii_letters + string.digits
-REPEATED = 4
+REPEATED = 2
 """Random texts after each passage."""
 LOOKED_AT = 32
 """Random characters that come twice when the heads are looked at."""
@@ -136,7 +136,7 @@ def rise(looks: list[dict[str, Any]]) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=5000)
+    parser.add_argument("--steps", type=int, default=3500)
     parser.add_argument("--seeds", type=int, default=len(SEEDS))
     parser.add_argument("--layers", default=",".join(map(str, LAYERS)))
     parser.add_argument("--jobs", type=int, default=2, help="processes at a time, of one thread each")

@@ -226,7 +226,7 @@ def heads(found: Mapping[str, Any]) -> str:
     ]
     return (
         f"{_seeds(found).capitalize()}. Trained for {found['steps']:,} steps of {found['batch']} x {found['context']} "
-        f"tokens of Python source and, {found['repeated']} texts for each passage of it, of random characters that come "
+        f"tokens of Python source and, {found['repeated']} texts for each passage, of random characters that come "
         f"twice. The score, on {found['looked_at']} "
         f"characters and the same again, is 1 for a head that looks at nothing else; all alike would be about "
         f"{1 / (1.5 * found['looked_at']):.2f}. It rises where it is first half of what it reaches; one step for each "
