@@ -70,7 +70,7 @@ def check_net(objective: str, net: NetConfig, *, pictures: bool) -> str:
     family = net.family or known[0]
     if family not in known:
         where = " on pictures" if pictures else ""
-        raise ConfigError(f"{family!r:.40} cannot be trained as {objective!r}{where}", hint=_among(family, known))
+        raise ConfigError(f"{family!r:.40} cannot be trained as {objective!r}{where}", hint=nearest(family, known))
     used = (_OF_PICTURES if pictures else {}).get(family, USED[family])
     for one in fields(NetConfig):
         if one.name in ("family", *used) or getattr(net, one.name) == one.default:
@@ -78,7 +78,9 @@ def check_net(objective: str, net: NetConfig, *, pictures: bool) -> str:
         having = [name for name in known if one.name in USED[name] and name != family]
         raise ConfigError(
             f'"train.net.{one.name}" means nothing to {family}',
-            hint=f"of {objective} it is a setting of {', '.join(having)}" if having else f"{family} has {_list(used)}",
+            hint=f"of {objective} it is a setting of {', '.join(having)}"
+            if having
+            else f"{family} has {', '.join(used)}",
         )
     return family
 
@@ -92,12 +94,3 @@ def refuse_net(keys: Collection[str]) -> None:
                 f'"{key}" is for a model from random weights: one to start from has its sizes',
                 hint="leave it out, or leave out --start",
             )
-
-
-def _among(family: str, known: tuple[str, ...]) -> str:
-    close = nearest(family, known)
-    return close if len(known) > 1 else f"it trains {', '.join(known)}"
-
-
-def _list(names: tuple[str, ...]) -> str:
-    return ", ".join(names)

@@ -92,4 +92,4 @@ def test_verbs_are_registered():
     known = (
         "demo run curate tokenize audit plan pretrain generate chat serve runs energy doctor import export inspect keys"
     )
-    assert {*known.split(), "requests", "train", "translate"} == set(verbs())
+    assert {*known.split(), "annotate", "requests", "train", "translate"} == set(verbs())

@@ -176,7 +176,7 @@ def test_the_space_before_an_answer_is_the_answers(tmp_path):
     tokenizer = Tokenizer.load(tmp_path)
     asked, answer = question_and_answer(tokenizer, "What is it?", "face")
     assert [tokenizer.image_id, *asked] == tokenizer.encode("<image>What is it?", allow_special=True)
-    assert tokenizer.decode(answer) == " face" and tokenizer.token_text(answer[0]) == " face"
+    assert tokenizer.decode(answer) == " face" and tokenizer.token_bytes(answer[0]) == b" face"
     # Words of a question do not become special tokens, and a caption stands at the picture itself.
     assert tokenizer.image_id not in question_and_answer(tokenizer, "<image>?", "<image>")[0]
     assert question_and_answer(tokenizer, "", "face") == ([], tokenizer.encode("face"))
