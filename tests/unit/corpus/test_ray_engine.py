@@ -8,8 +8,8 @@ import json
 import random
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import psutil
@@ -131,11 +131,13 @@ def test_what_one_engine_read_the_other_goes_on_from(folder: Path, tmp_path: Pat
     def some(reader: RayReader | ReaderPool, limit: int) -> tuple[list[Record], int]:
         with ReadingLog(tmp_path / "log") as log:
             log.piece_bytes, found, kept = 1, [], log.pieces
-            with closing(reader.batches(source_files(str(folder)), log)) as batches:
-                for batch in batches:
-                    found += batch
-                    if len(found) >= limit:
-                        break
+            batches = reader.batches(source_files(str(folder)), log)
+            for batch in batches:
+                found += batch
+                if len(found) >= limit:
+                    break
+            assert isinstance(batches, Generator)
+            batches.close()
         return found, kept
 
     with ReaderPool(config, 1, tables=tmp_path) as pool:
