@@ -171,7 +171,8 @@ def _kills(root: Path, given: argparse.Namespace, mark: str) -> int:
             return 1
         if process.returncode == -signal.SIGKILL:
             continue
-        if process.returncode or (found := _state(home)) != straight:
+        found = None if process.returncode else _state(home)
+        if found != straight:
             print("different after", kills, "kills:", process.returncode, errors, found[2] if found else "")
             return 1
         ended += 1

@@ -26,7 +26,7 @@ def _records() -> list[Record]:
 
 def test_batches_of_any_size_give_the_same(tmp_path: Path):
     config = CurateConfig(
-        cut_characters=900,
+        cut_characters=400,
         filter=FilterConfig(profile="c4-paper", rules={"c4_language": "off"}),
         personal=PersonalConfig(all="mask"),
     )

@@ -17,11 +17,11 @@ from bloomery.corpus.spill import PARTITIONS
 
 def test_tasks_are_done_one_after_another_and_what_fails_is_said(tmp_path: Path):
     with SplitWriter(tmp_path, "s", shard_bytes=1 << 30) as writer:
-        for text in ("one two three", "One, two: three.", "another"):
+        for text in ("one two three four five six seven", "One, two: three four five six seven.", "another"):
             writer.write(Document.of(text, ""))
     same = {"config": to_dict(DedupConfig(near=True)), "sketches": str(tmp_path / "sketches")}
     sign = {"do": "sign", "folder": str(tmp_path), "name": "s", "first": 0, "out": str(tmp_path / "records"), **same}
-    nowhere = {**sign, "sketches": str(tmp_path / "no" / "where")}
+    nowhere = {**sign, "sketches": str(tmp_path / "no" / "where"), "out": str(tmp_path / "other")}
     lines = "".join(json.dumps(task) + "\n" for task in (sign, nowhere, {**sign, "config": {"bands": 2}}))
     command = [sys.executable, "-m", "bloomery.corpus.near_worker"]
     done = subprocess.run(command, input=lines, capture_output=True, text=True, timeout=60, check=True)

@@ -8,8 +8,8 @@ import json
 import random
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import psutil
@@ -100,9 +100,9 @@ def _hashes(folder: Path) -> dict[str, str]:
 def test_one_worker_four_and_ray_make_the_same_corpus_and_clusters(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    from bloomery.corpus import near
+    from bloomery.corpus import staged
 
-    monkeypatch.setattr(near, "_SHARD_BYTES", 15_000)  # several shards, so that the crew has something to do
+    monkeypatch.setattr(staged, "SHARD_BYTES", 15_000)  # several shards, so that the crew has something to do
     asked = {
         "cut_characters": 2000,
         "filter": FilterConfig(profile="c4-paper", rules={"c4_language": "off"}),
@@ -131,11 +131,13 @@ def test_what_one_engine_read_the_other_goes_on_from(folder: Path, tmp_path: Pat
     def some(reader: RayReader | ReaderPool, limit: int) -> tuple[list[Record], int]:
         with ReadingLog(tmp_path / "log") as log:
             log.piece_bytes, found, kept = 1, [], log.pieces
-            with closing(reader.batches(source_files(str(folder)), log)) as batches:
-                for batch in batches:
-                    found += batch
-                    if len(found) >= limit:
-                        break
+            batches = reader.batches(source_files(str(folder)), log)
+            for batch in batches:
+                found += batch
+                if len(found) >= limit:
+                    break
+            assert isinstance(batches, Generator)
+            batches.close()
         return found, kept
 
     with ReaderPool(config, 1, tables=tmp_path) as pool:
@@ -156,7 +158,7 @@ def test_a_crew_tells_what_fails_as_processes_do(tmp_path: Path):
     same = {"config": to_dict(DedupConfig(near=True)), "out": str(tmp_path / "out"), "folder": str(tmp_path)}
     task = {"do": "sign", "name": "none", "first": 0, "sketches": str(tmp_path / "sketches"), **same}
     assert RayCrew(2).run([task]) == [0]
-    with pytest.raises(OSError, match="No such file"):
+    with pytest.raises(NotADirectoryError):
         (tmp_path / "s-00000.jsonl.zst").write_bytes(b"no shard")
         RayCrew(2).run([{**task, "out": str(tmp_path / "s-00000.jsonl.zst" / "x")}, task])
 
