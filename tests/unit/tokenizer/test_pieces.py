@@ -159,7 +159,7 @@ def test_what_is_not_supported_is_named(published: Callable[[str], bytes]):
     file = read_sentencepiece(published("spm_test_model.model"), "x")
     unused = Piece(text="never", score=0.0, type=PieceType.UNUSED)
     for change, message in (
-        ({"model_type": ModelType.WORD}, "type WORD"),
+        ({"model_type": ModelType.WORD}, "of whole words"),
         ({"treat_whitespace_as_suffix": True}, "ends of pieces"),
         ({"pieces": (*file.pieces, unused)}, "unused"),
         ({"precompiled_charsmap": b"\xff\xff\xff\xff12"}, "character map is damaged"),

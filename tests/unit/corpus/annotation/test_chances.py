@@ -95,8 +95,9 @@ def test_a_token_may_reach_beyond_the_answer():
 
 def test_where_the_tokens_do_not_say_nothing_is_said():
     token = AnswerToken(b"neg", -0.1, (TokenChance(b"neg", -0.1),))
-    longer = AnswerToken(b"negative", -0.1, (TokenChance(b"negative", -0.1), TokenChance(b"neg", -2.5)))
-    assert chances([longer], "negative", ("neg", "negative")).by_choice["negative"] == 1
     assert chances([token], "neg", ("neg", "negative")) is None
-    assert chances([AnswerToken(b"other", -0.1)], "neg", ("neg", "pos")) is None
-    assert chances([], "neg", ("neg", "pos")) is None
+    longer = AnswerToken(b"negative", -0.1, (TokenChance(b"negative", -0.1), TokenChance(b"neg", -2.5)))
+    found = chances([longer], "negative", ("neg", "negative"))
+    both = math.exp(-2.5)  # what follows "neg" is not told: half is each one's
+    assert found is not None and found.shared == pytest.approx(both / (math.exp(-0.1) + both))
+    assert found.by_choice["negative"] == pytest.approx((math.exp(-0.1) + both / 2) / (math.exp(-0.1) + both))
