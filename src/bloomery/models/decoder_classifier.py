@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from bloomery.core.errors import ConfigError
 from bloomery.models.config import ModelConfig
 from bloomery.models.decoder import Decoder
-from bloomery.models.encoder_config import read_labels
+from bloomery.models.encoder_config import check_problem, read_labels
 from bloomery.models.naming import Names, Rule, renamed
 from bloomery.models.weights import load_weights, read_json, save_weights
 
@@ -77,6 +77,7 @@ def load_decoder_classifier(
     folder = Path(folder)
     values = read_json(folder / "config.json")
     names, count = read_labels(values.get("id2label"), values.get("label2id"), values.get("num_labels"))
+    check_problem(values, count)
     config = ModelConfig.from_hf({key: value for key, value in values.items() if key not in _LABEL_KEYS})
     with torch.device("meta"):
         model = DecoderClassifier(

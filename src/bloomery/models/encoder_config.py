@@ -161,6 +161,8 @@ class EncoderConfig:
         )
         if head not in ("sequence", "token"):
             labels, count = None, 2
+        else:
+            check_problem(values, count)
         arguments = {**family.defaults, **{key: value for key, value in given.items() if value is not None}}
         if family.modern:
             rope = read_rope(given, family.defaults["rope_theta"])
@@ -232,6 +234,16 @@ def read_labels(labels: object, numbers: object, count: object) -> tuple[dict[st
     if named and count not in (None, len(named)):
         raise ConfigError(f'"num_labels" is {count!r:.40}, but {len(named)} labels have names')
     return named or None, len(named) or count or 2
+
+
+def check_problem(values: Mapping[str, Any], count: object) -> None:
+    """ConfigError for a `problem_type` whose answers are neither one label of several nor one number."""
+    problem = values.get("problem_type")
+    if problem not in (None, "single_label_classification") and not (problem == "regression" and count == 1):
+        raise ConfigError(
+            f'"problem_type" = {problem!r:.60} with {count} outputs is not supported',
+            hint="supported: single_label_classification, and regression with one output",
+        )
 
 
 def _head(family: EncoderFamily, architectures: object) -> str:

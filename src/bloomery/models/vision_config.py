@@ -13,7 +13,7 @@ from typing import Any
 
 from bloomery.core.config import from_dict, to_dict
 from bloomery.core.errors import ConfigError, nearest
-from bloomery.models.encoder_config import read_labels
+from bloomery.models.encoder_config import check_problem, read_labels
 from bloomery.models.feed_forward import activation
 from bloomery.models.naming import Names
 from bloomery.models.vision_families import VisionFamily, vision_family_of
@@ -171,6 +171,7 @@ class VisionConfig(TowerConfig):
         arguments = read_keys(given, fields, what=family.model_type, ignored={"architectures", "vocab_size"})
         arguments = {**family.defaults, **arguments, "model_type": family.model_type, "head": head}
         if head == "classes":
+            check_problem(values, count)
             arguments |= {"num_labels": count, "id2label": labels}
         return from_dict(cls, arguments, where="config.json")
 

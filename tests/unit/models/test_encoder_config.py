@@ -65,6 +65,26 @@ def test_what_is_not_supported(changed: dict[str, Any], word: str):
         EncoderConfig.from_hf({"model_type": "bert", **SMALL, **changed})
 
 
+@pytest.mark.parametrize(
+    ("labels", "problem", "fits"),
+    [
+        (3, "single_label_classification", True),
+        (1, "regression", True),
+        (2, "regression", False),
+        (3, "multi_label_classification", False),
+    ],
+)
+def test_problems_whose_answers_are_neither_one_label_nor_one_number(labels: int, problem: str, fits: bool):
+    values = {"model_type": "bert", "num_labels": labels, "problem_type": problem}
+    assert EncoderConfig.from_hf({**values, "architectures": ["BertModel"]}).head == "none"
+    written = {**values, "architectures": ["BertForSequenceClassification"]}
+    if fits:
+        assert EncoderConfig.from_hf(written).num_labels == labels
+        return
+    with pytest.raises(ConfigError, match="problem_type"):
+        EncoderConfig.from_hf(written)
+
+
 def test_keys_of_published_files_that_change_nothing():
     """bert-base-multilingual-cased and bert-base-chinese say how they were pooled; transformers reads none of it."""
     sizes = {"model_type": "bert", "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
