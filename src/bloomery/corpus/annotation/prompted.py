@@ -274,7 +274,6 @@ def _keep(
         report.unanswered += kept.value is None
         return
     assert error is not None
-    report.last_error = error.one_line()
     if isinstance(error, RequestError) and error.code == TOO_LONG:
         detail = {"model": model, "options": prompt.options.plain(), "refused": error.message}
         made = Annotation(
@@ -289,3 +288,4 @@ def _keep(
         report.unanswered += 1
     else:
         report.failed += 1
+        report.last_error = error.one_line()
