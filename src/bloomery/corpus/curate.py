@@ -23,6 +23,7 @@ from bloomery.core.artifact import Artifact, write_durably
 from bloomery.core.config import digest
 from bloomery.core.errors import ConfigError, DataError
 from bloomery.core.locks import FileLock
+from bloomery.core.processors import processors
 from bloomery.core.run import Run
 from bloomery.core.stage import StageInputs, reusable
 from bloomery.core.workspace import Workspace, as_workspace
@@ -37,7 +38,7 @@ from bloomery.corpus.near_crew import Crew
 from bloomery.corpus.personal import PersonalTally
 from bloomery.corpus.problems import Problems
 from bloomery.corpus.shards import DROPPED_FILE, LineWriter, SplitWriter, read_folder
-from bloomery.corpus.sources import fingerprint, processors, read_batches
+from bloomery.corpus.sources import fingerprint, read_batches
 from bloomery.corpus.split import SPLITS, hash_split, own_split, position_split, train_characters
 
 STAGE = "curate"

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from bloomery.core.config import digest
 from bloomery.core.errors import ConfigError, DataError
+from bloomery.core.processors import processors
 from bloomery.corpus import hub_datasets, source_trees
 from bloomery.corpus.batch_stages import Batch, batch_stages, cut, through
 from bloomery.corpus.config import CurateConfig
@@ -245,8 +246,3 @@ def _needs_pool(source: str, config: CurateConfig, workers: int, scratch: Path |
         except OSError:
             continue
     return pages or ((workers > 1 or scratch is not None) and size >= (_JUDGED_BYTES if judged else _POOL_BYTES))
-
-
-def processors() -> int:
-    """How many this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

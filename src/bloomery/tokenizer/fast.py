@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+from bloomery.core.processors import processors
 from bloomery.tokenizer.description import byte_level_alphabet
 from bloomery.tokenizer.kinds import PATTERN
 from bloomery.tokenizer.merge_order import Refusal, check_order, merges_of
@@ -84,8 +85,7 @@ def default_threads() -> int:
     if os.environ.get("TOKENIZERS_PARALLELISM", "").lower() in ("false", "0", "off"):
         return 1
     given = os.environ.get("RAYON_NUM_THREADS", "")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return int(given) if given.isdecimal() and int(given) else cores
+    return int(given) if given.isdecimal() and int(given) else processors()
 
 
 def batch_encoder(tokenizer: Tokenizer) -> tuple[FastEncoder | Tokenizer, str]:
