@@ -24,8 +24,8 @@ from bloomery.models.paged import PagedMemory, Rows
 
 SPIN_NANOSECONDS = 2_000_000
 """How long threads wait awake for the next step: longer than what usually lies between two."""
-_SHORT = 64
-"""Tokens: with at most so many nobody waits long."""
+_SHORT = 16
+"""Tokens: with at most so many nobody waits long. Two prompts that are read in one step have 64 each."""
 _BYTES_OF_A_THREAD = 1 << 19
 """Of weights: with fewer for each thread, meeting costs more than sharing the work saves."""
 
