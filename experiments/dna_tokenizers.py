@@ -2,7 +2,7 @@
 
     python experiments/dna_tokenizers.py [--tasks dna,proteins] [--petaflops N] [--seeds N] [--jobs N]
 
-DNA: phage lambda, a chloroplast, a plasmid and HIV in pieces of 960 bases; the last tenth of every genome is held out.
+DNA: phage lambda, a chloroplast, a plasmid and HIV in pieces of 480 bases; the last tenth of every genome is held out.
 Proteins: those of the chloroplast and a few others; every tenth is held out. Every arm trains the same causal model
 (only its rows for tokens differ) with the same arithmetic: 6 operations for each weight and token, head and attention
 counted, so coarser tokens see more sequence. Held-out pieces are scored whole after a BOS token, their length is not
@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 from common import SEEDS, data, keep, over_seeds, run_arms, scratch_home, shown
 
-LENGTH, ROWS, CONTEXT = 960, 16, 1024
-HIDDEN, LAYERS, HEADS = 128, 3, 4
+LENGTH, ROWS, CONTEXT = 480, 8, 512
+HIDDEN, LAYERS, HEADS = 96, 2, 4
 RATE, WARM = 3e-3, 0.1
 ARMS: dict[str, dict[str, dict[str, Any]]] = {
     "dna": {
@@ -189,7 +189,7 @@ def main() -> None:
     """Train, score, print, keep."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", default="dna,proteins")
-    parser.add_argument("--petaflops", type=float, default=0.05, help="arithmetic of every arm")
+    parser.add_argument("--petaflops", type=float, default=0.002, help="arithmetic of every arm")
     parser.add_argument("--seeds", type=int, default=len(SEEDS))
     parser.add_argument("--jobs", type=int, default=2, help="processes at a time, of one thread each")
     parser.add_argument("--home", default="", help="workspace to keep [default: a temporary one]")
@@ -221,7 +221,8 @@ def main() -> None:
             result[task]["arms"][name] = {"bits": bits, **same}
             print(f"{task} {name}: {shown(bits, '.3f')} bits, {same['letters_per_token']:.2f} letters a token")
     if options.seeds == len(SEEDS):
-        keep("dna_tokenizers", {"petaflops": options.petaflops, "tasks": result, "arms": found})
+        settings = {"petaflops": options.petaflops, "hidden": HIDDEN, "layers": LAYERS, "length": LENGTH}
+        keep("dna_tokenizers", {"seeds": options.seeds, **settings, "tasks": result, "arms": found})
 
 
 if __name__ == "__main__":

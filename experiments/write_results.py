@@ -166,6 +166,37 @@ def label_functions(found: Mapping[str, Any]) -> str:
     )
 
 
+def dna(found: Mapping[str, Any]) -> str:
+    """Tokenizers of sequences."""
+    parts = []
+    for task, one in found["tasks"].items():
+        letter = "base" if task == "dna" else "residue"
+        rows = [
+            [
+                name,
+                f"{arm['vocab_size']:,}",
+                f"{arm['letters_per_token']:.2f}",
+                f"{arm['parameters']:,}",
+                f"{arm['steps']:,}",
+                f"{arm['epochs']:.1f}",
+                shown(arm["bits"], ".3f"),
+            ]
+            for name, arm in one["arms"].items()
+        ]
+        head = ["tokens", "vocabulary", f"{letter}s a token", "parameters", "steps", "epochs", f"bits a {letter}"]
+        order, least = min(one["markov"].items(), key=lambda each: each[1])
+        sizes = one["letters"]
+        parts.append(
+            f"{'DNA' if task == 'dna' else 'Proteins'}, {sizes['train']:,} {letter}s to learn from, "
+            f"{sizes['held_out']:,} held out; all alike would be {one['uniform']:.3f}, the best Witten-Bell model, of "
+            f"order {order}, gives {least:.3f}.\n\n{table(head, rows)}"
+        )
+    return (
+        f"Sequences cut in several ways, one causal model ({found['layers']} layers, {found['hidden']} wide) trained "
+        f"with {found['petaflops'] * 1e3:g} TFLOP by each, {_seeds(found)}. Lower is better.\n\n" + "\n\n".join(parts)
+    )
+
+
 def bugs(found: Mapping[str, Any]) -> str:
     """Planted bugs."""
     rows = [
@@ -283,6 +314,7 @@ SECTIONS: tuple[tuple[str, str, Callable[[Mapping[str, Any]], str], str], ...] =
     ("Pictures", "pictures", pictures, "pictures.py"),
     ("Heads", "heads", heads, "heads.py"),
     ("Quality or quantity", "quality", quality, "quality_vs_quantity.py"),
+    ("Tokenizers of sequences", "dna_tokenizers", dna, "dna_tokenizers.py"),
     ("Labels by rules", "label_functions", label_functions, "label_functions.py"),
 )
 
