@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from bloomery.corpus.measured_document import MeasuredDocument
 from bloomery.corpus.rule import Rule
+from bloomery.corpus.sentences import Chunks
 from bloomery.corpus.words import Vocabulary
 
 
@@ -45,14 +46,15 @@ class Judge:
 
     def __init__(self, rules: Sequence[Rule]) -> None:
         self.rules = tuple(rules)
-        self._vocabulary = Vocabulary()
+        self._vocabulary, self._sentence_chunks = Vocabulary(), Chunks()
 
     def judge(
         self, text: str, *, given: Mapping[str, float] | None = None, bad_words: re.Pattern[str] | None = None
     ) -> Verdict:
         """The verdict on a text. `given` holds scores that come from elsewhere: language, karma, classifier, score."""
         self._vocabulary.make_room()
-        document = MeasuredDocument(text, self._vocabulary)
+        self._sentence_chunks.make_room()
+        document = MeasuredDocument(text, self._vocabulary, sentence_chunks=self._sentence_chunks)
         document.given.update(given or {})
         scores: dict[str, float | None] = {}
         taken: dict[str, tuple[int, int]] = {}

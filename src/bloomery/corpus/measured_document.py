@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bloomery.corpus.repetition import WordRuns
+from bloomery.corpus.sentences import Chunks, count_sentences
 from bloomery.corpus.words import Vocabulary
 
 _CITATION = re.compile(r"\[\d*\]|\[edit\]|\[citation needed\]")
@@ -74,7 +75,8 @@ class Text:
 class Lines:
     """The lines of a text, stripped and without Wikipedia's citation marks, and numbers about each of them."""
 
-    def __init__(self, text: str, vocabulary: Vocabulary) -> None:
+    def __init__(self, text: str, vocabulary: Vocabulary, sentence_chunks: Chunks | None = None) -> None:
+        self._sentence_chunks = Chunks() if sentence_chunks is None else sentence_chunks
         self.raw = [line.strip() for line in text.splitlines()]
         self.lines = [_CITATION.sub("", line) if "[" in line else line for line in self.raw]
         self.bad_words: re.Pattern[str] | None = None
@@ -104,30 +106,25 @@ class Lines:
         return [line.split() for line in self.raw]
 
     @cached_property
-    def words(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The vocabulary's numbers of the words of all lines, and of each line how many it has."""
-        chunks_of = [
+    def chunks(self) -> list[list[str]]:
+        """Of each line what stands between white space, without citation marks."""
+        return [
             words if line is raw else line.split()
             for line, raw, words in zip(self.lines, self.raw, self.raw_words, strict=True)
         ]
-        groups = self._vocabulary.groups_of(list(chain.from_iterable(chunks_of)))
+
+    @cached_property
+    def words(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The vocabulary's numbers of the words of all lines, and of each line how many it has."""
+        groups = self._vocabulary.groups_of(list(chain.from_iterable(self.chunks)))
         ends = np.cumsum([0, *map(len, groups)])  # words before each chunk
-        chunks = np.cumsum([0, *map(len, chunks_of)])  # chunks before each line
+        chunks = np.cumsum([0, *map(len, self.chunks)])  # chunks before each line
         return np.array(list(chain.from_iterable(groups)), np.int64), np.diff(ends[chunks])
 
     @cached_property
     def sentences(self) -> NDArray[np.int64]:
-        """(lines,) how many sentences each line has: one more than the places where, after a mark that ends sentences
-        and marks behind it, a word follows."""
-        numbers, counts = self.words
-        ends = self._vocabulary.column("ends")[numbers]
-        plain = np.flatnonzero(~(ends | self._vocabulary.column("marks")[numbers]))
-        line_of = np.repeat(np.arange(len(counts)), counts)
-        ended = np.concatenate([[0], np.cumsum(ends)])
-        begun = ended[np.concatenate([[0], np.cumsum(counts)])[line_of[plain]]]  # ends before the plain word's line
-        before = np.concatenate([[0], ended[plain[:-1]]]) if len(plain) else plain
-        starts = ended[plain] > np.maximum(before, begun)
-        return (counts > 0) + np.bincount(line_of[plain][starts], minlength=len(counts)).astype(np.int64)
+        """(lines,) how many sentences each line has."""
+        return count_sentences(self.chunks, self._sentence_chunks)
 
     def text(self) -> str:
         """What is left, as C4 writes it."""
@@ -147,9 +144,15 @@ class Lines:
 class MeasuredDocument:
     """A document while its rules are applied: `now` is its text after the rules on lines so far."""
 
-    def __init__(self, text: str, vocabulary: Vocabulary, metadata: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        text: str,
+        vocabulary: Vocabulary,
+        metadata: Mapping[str, Any] | None = None,
+        sentence_chunks: Chunks | None = None,
+    ) -> None:
         self.metadata: Mapping[str, Any] = metadata or {}
-        self.vocabulary = vocabulary
+        self.vocabulary, self._sentence_chunks = vocabulary, sentence_chunks
         self.original = self.now = Text(text, vocabulary)
         self.given: dict[str, float] = {}
         self.turn = 0  # how many texts `now` has been
@@ -157,7 +160,7 @@ class MeasuredDocument:
 
     @cached_property
     def lines(self) -> Lines:
-        return Lines(self.original.text, self.vocabulary)
+        return Lines(self.original.text, self.vocabulary, self._sentence_chunks)
 
     def take_lines(self, dropped: NDArray[np.bool_]) -> None:
         """These lines are gone, for every rule that comes after."""
