@@ -2,11 +2,13 @@
 
     python benchmarks/bench_extraction.py f1       # both extractors, and the libraries alone, on pages with gold texts
     python benchmarks/bench_extraction.py speed    # the same pages as a WARC file: ours and datatrove's, in turn
+    python benchmarks/bench_extraction.py filter   # and held to FineWeb's rules, the fast extractor on both sides
 
 F1 counts the segments that a page's text should hold (`with`) and those that it should not (`without`), as
 trafilatura's own evaluation does. Speed is one process each, from the WARC file to documents; ratios are taken in turn.
-datatrove is a peer for this benchmark alone: `pip install datatrove`. The pages are looked for in $BLOOMERY_DATA, or in
-../shared/data.
+datatrove has no fast extractor: for `filter` it is given resiliparse's, in the sandbox that it runs extractors in, and
+everything is kept on one processor; rules as in bench_rules.py. datatrove is a peer for this benchmark alone: `pip
+install datatrove spacy faust-cchardet python-magic`. The pages are looked for in $BLOOMERY_DATA, or in ../shared/data.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
+import peer_datatrove as peer
 from bloomery.corpus.config import CurateConfig
 from bloomery.corpus.guard import Refused
 from bloomery.corpus.html_page import html_page
@@ -121,6 +124,55 @@ def read_datatrove(path: Path) -> int:
     return sum(1 for _ in Trafilatura(timeout=20)(reader()))
 
 
+def filter_ours(path: Path) -> int:
+    from bloomery.corpus.judge import Judge
+
+    judge = Judge(peer.rules_of("fineweb"))
+    read = read_web_archive(path, CurateConfig(extract="fast"), Problems())
+    return sum(judge.judge(one.text).rule is None for one in read)
+
+
+def filter_datatrove(path: Path) -> int:
+    """Its WARC reader, resiliparse as one of its extractors, and its filters of FineWeb."""
+    from datatrove.pipeline.extractors.base import BaseExtractor
+    from datatrove.pipeline.readers import WarcReader
+
+    class Resiliparse(BaseExtractor):
+        name = "resiliparse"
+
+        def __init__(self) -> None:
+            super().__init__(timeout=20)
+
+        def extract(self, text: str) -> str:
+            from resiliparse.extract.html2text import extract_plain_text
+
+            return extract_plain_text(text, main_content=True)
+
+    reader = WarcReader(str(path.parent), glob_pattern=path.name, file_progress=False, doc_progress=False)
+    documents = Resiliparse()(reader())
+    for one in peer.filters("fineweb"):
+        documents = one(documents)
+    return sum(1 for _ in documents)
+
+
+def show_filter() -> None:
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "pages.warc.gz"
+        count, ratios, kept = write_warc(path), [], (0, 0)
+        for turn in range(1 + TURNS):
+            seconds = []
+            for run in (filter_ours, filter_datatrove):
+                began = time.perf_counter()
+                kept = (*kept[-1:], run(path))
+                seconds.append(time.perf_counter() - began)
+            if turn:  # the first one loads what is needed
+                ratios.append(seconds[1] / seconds[0])
+                print(f"ours {count / seconds[0]:.1f} pages/s, datatrove {count / seconds[1]:.1f}", flush=True)
+    print(f"kept: ours {kept[0]}, datatrove {kept[1]} of {count}")
+    print(f"filter, ours over datatrove: {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
+
+
 def show_speed() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "pages.warc.gz"
@@ -152,11 +204,13 @@ def show_speed() -> None:
 def main() -> None:
     print(f"{platform.processor() or platform.machine()}, Python {platform.python_version()}")
     print(f"trafilatura {version('trafilatura')}, resiliparse {version('resiliparse')}")
-    wanted = sys.argv[1:] or ["f1", "speed"]
+    wanted = sys.argv[1:] or ["f1", "speed", "filter"]
     if "f1" in wanted:
         show_f1()
     if "speed" in wanted:
         show_speed()
+    if "filter" in wanted:
+        show_filter()
 
 
 if __name__ == "__main__":
