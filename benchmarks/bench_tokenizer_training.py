@@ -88,7 +88,7 @@ def measure(size: int, arguments: list[str]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--megabytes", default="30,300")
-    parser.add_argument("--max-words", type=int, default=200_000)
+    parser.add_argument("--max-words", type=int, default=100_000)
     parser.add_argument("--vocab-size", type=int, default=8192)
     parser.add_argument("--kind", choices=("bpe", "unigram", "wordpiece", "word"), default="bpe")
     parser.add_argument("--whole", action="store_true", help="learn from the text itself (bpe)")
