@@ -26,9 +26,13 @@ from numpy.typing import NDArray
 
 Words = NDArray[np.uint64]
 
-# Scripts written without spaces: each character is a word, or one sentence would be.
+# Scripts written without spaces: each character is a word, or one sentence would be. In these a line may end between
+# any letters or where a dictionary says (UAX 14: ideographs, kana, South East Asian), and in three between syllables
+# (Tibetan, Javanese, Balinese).
 UNSPACED = (
-    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+    "\u0e00-\u109f\u1780-\u17ff\u1950-\u19ff\u1a20-\u1aaf\u1b00-\u1b7f\u3040-\u312f\u31a0-\u31bf\u31f0-\u31ff"
+    "\u3400-\u4dbf\u4e00-\u9fff\ua000-\ua4cf\ua980-\ua9ff\uaa60-\uaadf\uf900-\ufaff\uff66-\uff9f"
+    "\U00011700-\U0001174f\U00016fe0-\U00018dff\U0001b000-\U0001b2ff\U00020000-\U0003ffff"
 )
 # What stands between words. Combining marks stand in them: \w would cut Hindi at every vowel sign.
 _BETWEEN = (

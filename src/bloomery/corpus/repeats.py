@@ -8,7 +8,9 @@ r"""Repeats: runs of at least N words that a corpus had before, found exactly, i
 Words are what stands between white space (characters, where a script has no spaces), compared as they are. A window of
 N words is repeated if an equal window begins at least N words earlier, in an earlier text or earlier in this one; what
 is cut are the words of all repeated windows, so that the first occurrence of everything stays. Lee et al. (2022,
-"Deduplicating training data makes language models better") find the same windows as neighbours in a suffix array.
+"Deduplicating training data makes language models better") find the same windows as neighbours in a suffix array. They
+count GPT-2's tokens, of which a word or a character of such a script is nearly always one or more: N words are no less
+than N of their tokens, in Chinese and Thai twice as much, and no tokenizer is needed before there is a corpus.
 Of a suffix array only the first N words of each suffix matter for that, so windows are hashed (64 bits), brought
 together by hash on disk (spill.py) and then compared word by word: the corpus need not fit in memory, nor be cut into
 shards between which nothing is found.

@@ -1,9 +1,10 @@
 """More rows for the tokens that a decoder reads and writes, each begun as the mean of the tokens that it is made of.
 
-Where a new token stands for a run of old ones, the mean of their rows is what averaging keeps of the run (as Hewitt,
-2021, "Initializing new word embeddings for pretrained language models", and Gee et al., 2022, arXiv:2210.16200, begin
-theirs): the logits of old tokens do not explode, and a new one begins near its parts. Shapes: V vocabulary, E
-hidden_size. This module does not know tokenizers.
+Gee et al. (2022, "Fast vocabulary transfer for language model compression", arXiv:2402.09977) begin a new token so; a
+token of which no parts are known gets the mean of all rows, as Hewitt has it (2021, "Initializing new word embeddings
+for pretrained language models", nlp.stanford.edu/~johnhew/vocab-expansion.html). Either way its logit is the mean of
+old tokens' logits: it cannot take the probability from them, as a row of small random numbers may, and begins near its
+parts. Shapes: V vocabulary, E hidden_size. This module does not know tokenizers.
 """
 
 from __future__ import annotations

@@ -43,8 +43,8 @@ _SPACE_MARK = "▁"
 _GROUP_CHARACTERS = 1 << 19
 _PIECE_CHARACTERS = 1 << 17
 # After a line break between two characters that are no space, the second a letter or digit: the patterns of GPT-2,
-# GPT-4, Llama 3 and Qwen all end a pre-token there.
-_SAFE_CUT = re.compile(r"(?<=\S)\n(?=[^\W_])")
+# GPT-4, Llama 3 and Qwen all end a pre-token there. It begins with what is looked for, which `re` skips to.
+_SAFE_CUT = re.compile(r"\n(?<=\S\n)(?=[^\W_])")
 
 
 class Tokenizer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lzma
 import random
 from pathlib import Path
 
@@ -119,3 +120,30 @@ def test_characters_are_the_words_of_scripts_without_spaces(tmp_path: Path):
     for text in (*texts, "plain ASCII\x1cwith\x0bodd\tspaces "):
         assert "".join(words_of(text)) == "".join(text.split())
     assert words_of("a\x1cb c") == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("language", ["zh", "ja", "th", "km", "my"])
+def test_a_passage_without_spaces_is_found_wherever_it_stands(language: str, shared_data: Path, tmp_path: Path):
+    with lzma.open(shared_data / "massive" / f"{language}.tsv.xz", "rt", encoding="utf-8") as lines:
+        found = dict.fromkeys("".join(line.rstrip("\n").split("\t")[-1].split()) for line in lines)
+    sentences = iter([sentence for sentence in found if sentence.strip()])
+
+    def passage(characters: int) -> str:
+        text = ""
+        while len(text) < characters:
+            text += next(sentences)
+        return text
+
+    rng, size = random.Random(4), 50
+    planted = [passage(size + 10) for _ in range(12)]
+    plain = [passage(200) for _ in range(24)]
+    texts = []
+    for number, text in enumerate(plain):
+        cut = rng.randrange(10, len(text) - 10)
+        texts.append(text[:cut] + planted[number % 12] + text[cut:])
+    runs = _cut(tmp_path / "index", texts, size)
+    assert runs[:12] == [[]] * 12
+    for number, text in enumerate(texts[12:]):
+        ((start, end),) = spans_of(text, runs[12 + number])
+        assert planted[number] in text[start:end] and end - start < len(planted[number]) + 5  # beside it by chance
+        assert runs[12 + number][0][2] == number

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 import lzma
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import regex
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bloomery.core.errors import RequestError
-from bloomery.tokenizer.fast import FastEncoder, batch_encoder, default_threads
+from bloomery.tokenizer.fast import FastEncoder, batch_encoder, default_threads, grouped
 from bloomery.tokenizer.merge_order import Refusal
+from bloomery.tokenizer.tiktoken_file import known_patterns
 from bloomery.tokenizer.tokenizer import Tokenizer
 from bloomery.tokenizer.train import TokenizerConfig, learn, write_tokenizer
 
@@ -49,8 +50,9 @@ def test_ids_on_every_language(trained: Tokenizer, multilingual: list[str]):
     assert max(max(ids, default=0) for ids in expected) > 1500
 
 
-def test_ids_of_published_ones(published: Callable, folder_of: Callable, multilingual: list[str]):
-    tokenizer = Tokenizer.load(folder_of(cl100k_base__tiktoken=published("cl100k_base.tiktoken.xz")))
+@pytest.mark.parametrize("name", ["cl100k_base.tiktoken.xz", "o200k_base.tiktoken.gz", "r50k_base.tiktoken.xz"])
+def test_ids_of_published_ones(name: str, published: Callable, folder_of: Callable, multilingual: list[str]):
+    tokenizer = Tokenizer.load(folder_of(ranks__tiktoken=published(name)))
     texts = [*multilingual[::9], *ODD]
     assert FastEncoder(tokenizer, threads=2).encode_batch(texts) == tokenizer.encode_batch(texts)
 
@@ -62,6 +64,21 @@ ANY = st.text(alphabet=st.one_of(st.characters(codec="utf-8"), st.sampled_from("
 @given(texts=st.lists(ANY, max_size=6))
 def test_any_text(trained: Tokenizer, texts: list[str]):
     assert fast_encoder_of(trained).encode_batch(texts) == trained.encode_batch(texts)
+
+
+SPACED = st.text(alphabet=st.sampled_from(" \n\r\t\u00a0\u3000\x1c'sſLla9٣.!/<é猫กั"), max_size=30)
+
+
+@settings(max_examples=300, deadline=None)
+@given(text=SPACED, pattern=st.sampled_from(sorted(known_patterns())))
+def test_a_grouped_pattern_splits_as_the_plain_one(text: str, pattern: str):
+    assert grouped(pattern) != pattern
+    assert regex.findall(grouped(pattern), text) == regex.findall(pattern, text)
+
+
+def test_a_pattern_without_those_spaces_stays():
+    for pattern in (r"\s+|\S+", r"\S+|\s+(?!\S)|\s+|x"):
+        assert grouped(pattern) == pattern
 
 
 _MADE: dict[int, FastEncoder] = {}
@@ -121,12 +138,6 @@ def test_refused_with_the_reason(trained: Tokenizer, change: Callable[[dict], No
         FastEncoder(changed)
     encoder, said = batch_encoder(changed)
     assert said and encoder.encode_batch(["a b"]) == changed.encode_batch(["a b"])
-
-
-def test_without_tiktoken(trained: Tokenizer, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(sys.modules, "tiktoken", None)
-    encoder, why = batch_encoder(trained)
-    assert "pip install" in why and encoder.encode_batch(["a"]) == trained.encode_batch(["a"])
 
 
 def test_threads(monkeypatch: pytest.MonkeyPatch):
