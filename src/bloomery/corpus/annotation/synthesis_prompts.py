@@ -27,7 +27,7 @@ import numpy as np
 from bloomery.core.config import from_dict
 from bloomery.core.errors import ConfigError, DataError, nearest
 from bloomery.core.messages import ChatOptions, Message
-from bloomery.corpus.annotation.question import read_toml
+from bloomery.core.toml_file import read_toml
 from bloomery.corpus.document import Document, readable
 
 Kind = Literal["documents", "questions", "instructions"]
