@@ -242,6 +242,12 @@ class _Curation:
             for document in dedup.kept(distinct, self._drop, lambda cut: any(self._distinct([cut], seen))):
                 yield document, content_digest(document.text)
             self.told["dedup"] = dedup.report()
+            if unknown := self.told["dedup"].get("urls", {}).get("documents_without_url"):
+                field = config.url_field
+                self.run.note(
+                    f'dedup.urls: {unknown:,} documents have no URL in "{field}", and stay'
+                    f' (curate.metadata_fields=["{field}"] keeps that of rows)'
+                )
 
     def _distinct(self, documents: Iterable[Document], seen: SeenDigests) -> Iterator[tuple[Document, bytes]]:
         for document in documents:

@@ -170,7 +170,8 @@ def _is_order(value: list[Any], candidates: int) -> bool:
 
 def read_question(path: str | Path) -> Question:
     """A question from its TOML file, which may hold labelling functions too. ConfigError naming the file."""
+    table = read_toml(path)
     try:
-        return Question.of({key: value for key, value in read_toml(path).items() if key != FUNCTIONS})
+        return Question.of({key: value for key, value in table.items() if key != FUNCTIONS})
     except ConfigError as error:
         raise ConfigError(f"{path}: {error.message}", hint=error.hint) from error

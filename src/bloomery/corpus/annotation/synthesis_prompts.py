@@ -125,11 +125,11 @@ class Attempt(NamedTuple):
 
 def read_synthesis(path: str | Path) -> SynthesisConfig:
     """ConfigError naming the file."""
+    table = read_toml(path)
     try:
-        return from_dict(SynthesisConfig, read_toml(path), where="")
+        return from_dict(SynthesisConfig, table, where="")
     except ConfigError as error:
-        where = "" if str(path) in error.message else f"{path}: "
-        raise ConfigError(where + error.message, hint=error.hint) from error
+        raise ConfigError(f"{path}: {error.message}", hint=error.hint) from error
 
 
 def attempt(config: SynthesisConfig, number: int, made: Sequence[Document], documents: Sequence[Document]) -> Attempt:
