@@ -37,6 +37,7 @@ from bloomery.corpus.mix import Mix
 from bloomery.corpus.near_crew import Crew
 from bloomery.corpus.personal import PersonalTally
 from bloomery.corpus.problems import Problems
+from bloomery.corpus.record import Record
 from bloomery.corpus.shards import DROPPED_FILE, LineWriter, SplitWriter, read_folder
 from bloomery.corpus.sources import fingerprint, read_batches
 from bloomery.corpus.split import SPLITS, hash_split, own_split, position_split, train_characters
@@ -149,6 +150,29 @@ class _TooFewDocuments(Exception):
         self.documents, self.cut_characters = documents, cut_characters
 
 
+class _Reading:
+    """Progress of reading: how many documents were looked at, a few times a second, whatever becomes of them."""
+
+    def __init__(self, run: Run) -> None:
+        self._run, self._began = run, time.monotonic()
+        self._shown = self._began
+        self._looked_at = self._kept = self._size = 0
+
+    def add(self, record: Record) -> None:
+        if record.kind not in ("document", "taken", "refused"):
+            return
+        self._looked_at += 1
+        self._kept += record.kind == "document"
+        self._size += len(record.text)
+        if (now := time.monotonic()) - self._shown < _PROGRESS_SECONDS:
+            return
+        self._shown = now
+        # The text of what was taken out is gone: its bytes are not known.
+        rate = {"megabytes_per_second": round(self._size / 1e6 / (now - self._began), 2)}
+        live = rate if self._kept == self._looked_at else {"kept": self._kept}
+        self._run.progress(self._looked_at, None, unit="documents", **live)
+
+
 class _Curation:
     """One run of the stage: the folders, counts and writers that its phases share."""
 
@@ -213,8 +237,7 @@ class _Curation:
                 name: stack.enter_context(SplitWriter(self.staged, name, shard_bytes=_STAGED_SHARD_BYTES, level=1))
                 for name in ("train", "validation", "all")
             }
-            documents = self._shown(self._judged())
-            for document, digest in self._deduplicated(documents, seen):
+            for document, digest in self._deduplicated(self._judged(), seen):
                 if config.split == "position":
                     self.characters += len(document.text)
                     staged["all"].write(document)
@@ -267,10 +290,12 @@ class _Curation:
         if config.personal.active:
             tallies["personal"] = PersonalTally(config.personal)
         scratch = self.run.scratch / f"cut-{config.cut_characters}"
+        progress = _Reading(self.run)
         with closing(read_batches(config, workers=self.workers, scratch=scratch)) as batches:
             for record in chain.from_iterable(batches):
                 for tally in tallies.values():
                     tally.add(record)
+                progress.add(record)
                 if record.kind == "document":
                     yield record.document
                 elif record.kind == "taken":

@@ -225,6 +225,13 @@ def test_progress_and_phases_are_told(tmp_path: Path, paragraphs: list[str], mon
     last = [e for e in events if e.kind == "progress" and e.data["phase"] == "read"][-1]
     assert (last.data["done"], last.data["unit"]) == (len(paragraphs), "documents")
     assert last.data["live"]["megabytes_per_second"] > 0
+    events.clear()
+    filtered = CurateConfig(filter=FilterConfig(profile="c4-paper", rules={"c4_sentences": 2}))
+    corpus = curate(tmp_path / "a.jsonl", config=filtered, workspace=workspace)
+    last = [e for e in events if e.kind == "progress" and e.data["phase"] == "read"][-1]
+    assert last.data["done"] == len(paragraphs) and last.data["live"] == {
+        "kept": len(paragraphs) - sum(n for reason, n in corpus.metrics["dropped"].items() if reason.startswith("c4_"))
+    }
 
 
 def test_an_interrupted_attempt_leaves_nothing_in_the_way(
