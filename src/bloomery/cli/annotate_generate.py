@@ -19,7 +19,9 @@ def generate(
     *,
     held_out: Annotated[
         list[Path] | None,
-        Parameter(negative=(), help="A file (JSON, CSV, text) of which nothing may be in a record. May be repeated."),
+        Parameter(
+            negative=(), help="A file, folder or glob of files of which nothing may be in a record. May be repeated."
+        ),
     ] = None,
     count: Annotated[int | None, Parameter(help="Records to make [default: the file's].")] = None,
     seed: Annotated[int | None, Parameter(help="Of all that is drawn [default: the file's].")] = None,

@@ -100,7 +100,7 @@ class ModelOptions:
         given = {name: value for name, value in {**given, "structure": self.structure}.items() if value}
         if not self.endpoint.endswith(".toml"):
             return from_dict(EndpointConfig, {"url": self.endpoint, "model": "", **given}, where="endpoint")
-        from bloomery.corpus.annotation.question import read_toml
+        from bloomery.core.toml_file import read_toml
 
         return from_dict(EndpointConfig, {**read_toml(self.endpoint), **given}, where="endpoint")
 

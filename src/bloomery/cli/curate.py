@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated, Literal
+from dataclasses import fields
+from typing import TYPE_CHECKING, Annotated, Literal, get_type_hints
 
 from cyclopts import Parameter
 
-from bloomery.cli.options import Common, Fresh, Overrides, RecipeFile, read_recipe, show_artifact
+from bloomery.cli.options import Common, Fresh, RecipeFile, read_recipe, show_artifact
+from bloomery.corpus.config import CurateConfig
 
 if TYPE_CHECKING:
     from bloomery.core.artifact import Artifact
@@ -17,11 +19,26 @@ _MAX_WORKERS = 1024
 Profile = Annotated[
     str, Parameter(help="Rules to hold documents to: c4-tfds, c4-paper, gopher, fineweb, mc4, code, bio or webtext.")
 ]
+_SHORT = ("dedup", "mix", "personal", "filter")  # tables of [curate] that --set takes without "curate." before them
+
+
+def _set_help() -> str:
+    """What --set takes here, from the configs."""
+    hints = get_type_hints(CurateConfig)
+    keys = {table: ", ".join(field.name for field in fields(hints[table])) for table in _SHORT}
+    listed = "; ".join(f"{table}.KEY: {names}" for table, names in keys.items())
+    return f"Override a key: KEY=VALUE. May be repeated. rules.RULE: a threshold, or off; {listed}; curate.KEY and \
+tables of other stages. `bloomery run --keys curate` says what each does."
+
+
+Settings = Annotated[list[str] | None, Parameter(name="--set", negative=(), help=_set_help())]
 Engine = Annotated[Literal["local", "ray"] | None, Parameter(help="Local processes, or Ray Data.")]
 
 
 def curate(
-    *sources: Annotated[str, Parameter(help='Files, folders, globs or "python-docs" [default: the recipe\'s].')],
+    *sources: Annotated[
+        str, Parameter(help="Files, folders, globs, code:FOLDER, hf:FOLDER or python-docs [default: the recipe's].")
+    ],
     pictures: Annotated[
         bool, Parameter(negative=(), help="A corpus of pictures with captions, of the recipe's [pictures].")
     ] = False,
@@ -44,7 +61,7 @@ def curate(
     ] = "",
     tokenizer: Annotated[str, Parameter(help="With --what-if: estimate tokens by this tokenizer, not by bytes.")] = "",
     recipe: RecipeFile = None,
-    set_: Overrides = None,
+    set_: Settings = None,
     fresh: Fresh = False,
     common: Common | None = None,
 ) -> None:
@@ -61,12 +78,13 @@ def curate(
     set_ = filter_overrides(set_ or [], profile=profile, classifier=classifier, scores=scores)
     from bloomery.cli import quality
     from bloomery.cli.what_if import show_what_if
-    from bloomery.corpus import CurateConfig
     from bloomery.corpus import curate as curate_stage
 
     if what_if:
         return show_what_if(what_if, set_, tokenizer, common)
-    settings = read_recipe(recipe, set_ + ([f"curate.engine={engine}"] if engine else []))
+    # Sources that are given come before what --set says of them (mix.weights).
+    given = [f"curate.sources={_toml(sources)}"] if any(sources) and not pictures else []
+    settings = read_recipe(recipe, given + set_ + ([f"curate.engine={engine}"] if engine else []))
     if fit_classifier:
         return quality.fit(sources, fit_classifier, settings, common)
     if pictures:
@@ -79,6 +97,11 @@ def curate(
     where = common.workspace()
     made = curate_stage(sources or config.sources, config=config, workspace=where, fresh=fresh, workers=workers)
     show_artifact(made, common, _said(made))
+
+
+def _toml(names: tuple[str, ...]) -> str:
+    """A list of strings as TOML, which knows JSON's escapes and wants one more of them."""
+    return json.dumps(names, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _said(made: Artifact) -> list[str]:
@@ -119,7 +142,7 @@ def _said_of_dedup(made: Artifact) -> list[str]:
 def filter_overrides(overrides: list[str], *, profile: str = "", classifier: str = "", scores: str = "") -> list[str]:
     """`--set rules.x=` and `--set personal.x=` as the keys of `[curate]` that they stand for; the flags come last."""
     long = {"rules.": "curate.filter.rules."}
-    long |= {f"{table}.": f"curate.{table}." for table in ("personal", "filter", "dedup", "mix")}
+    long |= {f"{table}.": f"curate.{table}." for table in _SHORT}
     found = []
     for override in overrides:
         short = next((prefix for prefix in long if override.strip().startswith(prefix)), "")

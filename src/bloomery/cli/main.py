@@ -126,8 +126,14 @@ def _encoding_line(error: UnicodeError) -> str | None:
 
 
 def _help_for(tokens: Sequence[str]) -> str:
-    verb = tokens[0] if tokens and tokens[0] in _VERBS else ""
-    return f"bloomery {verb} --help".replace("  ", " ")
+    """How to ask for the help of the verb that was called, or of its own verb."""
+    app, words = build_app(), ["bloomery"]
+    for token in tokens[:2]:
+        if token.startswith("-") or token not in app:
+            break
+        app = app[token]
+        words.append(token)
+    return " ".join([*words, "--help"])
 
 
 def run() -> None:

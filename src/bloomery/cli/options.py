@@ -22,10 +22,8 @@ if TYPE_CHECKING:
 
 MODEL_KINDS = ("model", "encoder", "seq2seq", "image-text", "image-encoder", "classifier")
 """Kinds of artifacts that are models."""
-Overrides = Annotated[
-    list[str] | None,
-    Parameter(name="--set", negative=(), help="Override a key of a recipe: table.key=value. May be repeated."),
-]
+SET_HELP = "Override a key of a recipe: table.key=value. May be repeated; `bloomery run --keys all` lists them."
+Overrides = Annotated[list[str] | None, Parameter(name="--set", negative=(), help=SET_HELP)]
 RecipeFile = Annotated[Path | None, Parameter(help="A recipe (TOML) to take the configuration from.")]
 Fresh = Annotated[bool, Parameter(negative=(), help="Do the work again even if nothing has changed.")]
 

@@ -5,6 +5,8 @@ This module does not know how they are fitted, nor what rules make of their scor
 
 from __future__ import annotations
 
+import sys
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -13,19 +15,34 @@ from bloomery.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from bloomery.core.recipe import Recipe
+    from bloomery.corpus.problems import Problems
+
+_SAID_SECONDS = 10.0
+_LABELS = {
+    "0": False,
+    "1": True,
+    "False": False,
+    "True": True,
+    "0.0": False,
+    "1.0": True,
+}  # tables have text, or floats
 
 
 def fit(sources: tuple[str, ...], folder: str, settings: Recipe, common: Common) -> None:
     """Fit a classifier on labelled texts and say how it did on texts it had not seen."""
     from bloomery.corpus import CurateConfig
     from bloomery.corpus.classifier import fit_classifier
+    from bloomery.corpus.problems import Problems
 
     config = settings.table("curate", CurateConfig)
-    labelled = list(_labelled(sources, config))
+    problems = Problems()
+    labelled = list(_labelled(sources, config, problems))
+    if problems.total:
+        print(f"note: {problems.total:,} problems in the labels, the first: {problems.first()}", file=sys.stderr)
     model = fit_classifier([text for text, _ in labelled], [good for _, good in labelled])
     model.save(folder)
     if common.json:
-        print_json({"folder": folder, **model.measured})
+        print_json({"folder": folder, "problems": problems.total, **model.measured})
         return
     said = model.measured
     print(f"{folder}: of {said['texts']:,} texts, {said['good']:,} good; on texts it was not fitted on:")
@@ -49,20 +66,33 @@ def write_scores(sources: tuple[str, ...], config: Any, model: str, label: str, 
         raise ConfigError("--score-with needs a table to write", hint="--scores FILE.jsonl")
     config = replace(config, sources=sources or config.sources)
     loaded = load(model, workspace=common.workspace())
-    score_documents(loaded, read_sources(config, Problems()), config.filter.scores, label=label)
+    told = (lambda count: None) if common.quiet else _Counted()
+    # What is wrong in the sources is told by the stage that reads them next.
+    score_documents(loaded, read_sources(config, Problems()), config.filter.scores, label=label, told=told)
 
 
-def _labelled(sources: tuple[str, ...], config: Any) -> Iterator[tuple[str, bool]]:
+class _Counted:
+    """Says how many documents are scored, one line in ten seconds at most."""
+
+    def __init__(self) -> None:
+        self._said = time.monotonic()
+
+    def __call__(self, count: int) -> None:
+        if time.monotonic() - self._said >= _SAID_SECONDS:
+            self._said = time.monotonic()
+            print(f"score: {count:,} documents", file=sys.stderr, flush=True)
+
+
+def _labelled(sources: tuple[str, ...], config: Any, problems: Problems) -> Iterator[tuple[str, bool]]:
     from dataclasses import replace
 
-    from bloomery.corpus.problems import Problems
     from bloomery.corpus.sources import read_sources
 
     if not sources:
         raise ConfigError("no labelled texts", hint="bloomery curate LABELS.jsonl --fit-classifier FOLDER")
     fields = (*config.metadata_fields, "label")
-    for document in read_sources(replace(config, sources=sources, metadata_fields=fields), Problems()):
+    for document in read_sources(replace(config, sources=sources, metadata_fields=fields), problems):
         label = document.metadata.get("label")
-        if label not in (0, 1):
+        if str(label) not in _LABELS:
             raise ConfigError(f"{document.source}: the label is {label!r}, not 0 or 1", hint="a field called label")
-        yield document.text, bool(label)
+        yield document.text, _LABELS[str(label)]

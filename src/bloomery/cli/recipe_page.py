@@ -1,7 +1,7 @@
 """Writes docs/recipe.md, every key of a recipe: `python -m bloomery.cli.recipe_page > docs/recipe.md`.
 
-What stands there are the docstrings below the fields of the configs. A test checks that the file is up to date. This
-module does not know what a key does.
+`bloomery run --keys TABLE` prints the same (`keys_of`). What stands there are the docstrings below the fields of the
+configs. A test checks that the file is up to date. This module does not know what a key does.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import typing
 from collections.abc import Iterator
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
+
+from bloomery.core.errors import ConfigError, nearest
 
 _HEAD = """\
 # Recipe
@@ -39,6 +41,26 @@ def recipe_page() -> str:
             parts.append(f"\n## [{table}]\n\n{about}| key | default | kind | meaning |\n|---|---|---|---|\n")
             parts += [_row(*row) for row in _keys(cls)]
     return "".join(parts)
+
+
+def keys_of(wanted: str) -> list[dict[str, str]]:
+    """Key (in full), default, kind and meaning of a table ("curate", "curate.dedup", "dedup") and those inside it, or
+    of "all". ConfigError for one that is not there."""
+    from bloomery.cli.chain import SCHEMA
+
+    tables = [table for name, config in SCHEMA.items() for table in _tables(name, config)]
+    found = [
+        {"key": f"{table}.{key}", "default": default, "kind": kind.replace("`", ""), "meaning": meaning}
+        for table, cls in tables
+        if wanted == "all" or f".{table}.".find(f".{wanted}.") >= 0
+        for key, default, kind, meaning in _keys(cls)
+    ]
+    if not found:
+        raise ConfigError(
+            f'no table "{wanted}" in a recipe',
+            hint=nearest(wanted, {part for table, _ in tables for part in (table, table.split(".")[-1])}),
+        )
+    return found
 
 
 def field_docstrings(cls: type) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 from pathlib import Path
 from typing import Annotated
 
@@ -10,11 +11,15 @@ from cyclopts import Parameter
 
 from bloomery.cli.demo import present, run_and_say
 from bloomery.cli.options import Common, Fresh, Overrides, artifact_data, print_json, read_recipe
+from bloomery.core.errors import ConfigError
 
 
 def run(
-    recipe: Annotated[Path, Parameter(help="A recipe (TOML); recipes/ holds some.")],
+    recipe: Annotated[Path | None, Parameter(help="A recipe (TOML); recipes/ holds some.")] = None,
     *,
+    keys: Annotated[
+        str, Parameter(help="Say what a table's keys are and do nothing: curate, curate.dedup, train, ..., or all.")
+    ] = "",
     until: Annotated[str, Parameter(help="Last stage: curate, tokenizer, tokenize, pretrain or measure.")] = "measure",
     dry_run: Annotated[bool, Parameter(negative=(), help="Say what would be done and why, and do nothing.")] = False,
     set_: Overrides = None,
@@ -23,6 +28,10 @@ def run(
 ) -> None:
     """Run a recipe: only what has changed, like make."""
     common = common or Common()
+    if keys:
+        return _show_keys(keys, common)
+    if recipe is None:
+        raise ConfigError("no recipe is given", hint="bloomery run recipe.toml; --keys all lists what may stand in it")
     settings, workspace = read_recipe(recipe, set_), common.workspace()
     if dry_run:
         from bloomery.cli.chain import explain
@@ -43,3 +52,15 @@ def run(
         for name, artifact in made.items():
             print(f"{name:10} {artifact.name}  {artifact.path}")
     sys.stdout.flush()
+
+
+def _show_keys(table: str, common: Common) -> None:
+    from bloomery.cli.recipe_page import keys_of
+
+    found = keys_of(table)
+    if common.json:
+        return print_json(found)
+    for one in found:
+        default = f" = {one['default']}" if one["default"] else ""
+        print(f"{one['key']}{default}  ({one['kind']})")
+        print(textwrap.fill(one["meaning"], 100, initial_indent="    ", subsequent_indent="    "))

@@ -126,4 +126,10 @@ def _coerce_union(value: Any, hint: Any, key: str) -> Any:
 def _mismatch(value: Any, hint: Any, key: str) -> ConfigError:
     table = dataclasses.is_dataclass(hint) or hint is dict or get_origin(hint) is dict
     name = "a table" if table else "a list" if get_origin(hint) is tuple else getattr(hint, "__name__", str(hint))
-    return ConfigError(f'"{key}" should be {name}, not {type(value).__name__} ({value!r:.60})')
+    quoted = json.dumps(str(value)[:60], ensure_ascii=False)
+    remedy = ""
+    if name == "a list" and isinstance(value, str):
+        remedy = f"[{quoted}]"
+    elif name == "str" and isinstance(value, (int, float)):
+        remedy = f"with quotes: {quoted}"
+    return ConfigError(f'"{key}" should be {name}, not {type(value).__name__} ({value!r:.60})', hint=remedy)

@@ -133,6 +133,8 @@ class _Stage:
         self._samples.clear()
 
     def progress(self, data: dict[str, Any]) -> None:
+        if data["unit"] != self._unit:
+            self._samples.clear()  # the speed of other work
         self._done, self._total, self._unit = float(data["done"]), float(data["total"] or 0), data["unit"]
         self._live = data["live"]
         self._samples.append((time.monotonic(), self._done))

@@ -8,7 +8,6 @@ dataclass) is handed to it by the floor that knows every stage.
 from __future__ import annotations
 
 import copy
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +15,8 @@ from typing import Any, TypeVar
 
 from bloomery.core.config import from_dict, parse_scalar
 from bloomery.core.errors import ConfigError, nearest
+from bloomery.core.toml_file import read_toml
 
-_MAX_BYTES = 1024 * 1024
 C = TypeVar("C")
 
 
@@ -47,7 +46,7 @@ def load_recipe(path: str | Path | None, schema: Mapping[str, type], overrides: 
     """
     document: dict[str, Any] = {}
     if path is not None:
-        document = _read(Path(path))
+        document = read_toml(path, missing="no recipe at", hint="recipes/ holds some to begin with")
     name = str(document.pop("name", Path(path).stem if path is not None else "defaults"))
     given = frozenset(document)
     for table in document:
@@ -90,19 +89,6 @@ def _leaves(document: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
             yield from _leaves(value, f"{prefix}{key}.")
         else:
             yield prefix + key
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise ConfigError(f"{path} is too large to be a recipe")
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"no recipe at {path}", hint="recipes/ holds some to begin with") from None
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ConfigError(f"{path} is not TOML: {error}") from error
 
 
 def _apply(document: dict[str, Any], override: str, schema: Mapping[str, type]) -> None:

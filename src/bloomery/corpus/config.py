@@ -28,7 +28,8 @@ class CurateConfig:
     packages: tuple[str, ...] = DEFAULT_PACKAGES
     """Installed packages whose docstrings are part of python-docs, by import name; one not installed is skipped."""
     text_field: str = "text"
-    """Field of a JSONL object or column of a Parquet file that holds the text; dots reach into nested objects."""
+    """Field of a JSONL object, or column of a Parquet, CSV or TSV file, that holds the text; dots reach into nested
+    objects. A number ("2") counts the columns of CSV and TSV files without a header from 1."""
     metadata_fields: tuple[str, ...] = ()
     """Other fields or columns to keep as metadata."""
     encoding: str = "utf-8"

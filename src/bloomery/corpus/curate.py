@@ -37,6 +37,7 @@ from bloomery.corpus.mix import Mix
 from bloomery.corpus.near_crew import Crew
 from bloomery.corpus.personal import PersonalTally
 from bloomery.corpus.problems import Problems
+from bloomery.corpus.record import Record
 from bloomery.corpus.shards import DROPPED_FILE, LineWriter, SplitWriter, read_folder
 from bloomery.corpus.sources import fingerprint, read_batches
 from bloomery.corpus.split import SPLITS, hash_split, own_split, position_split, train_characters
@@ -149,6 +150,29 @@ class _TooFewDocuments(Exception):
         self.documents, self.cut_characters = documents, cut_characters
 
 
+class _Reading:
+    """Progress of reading: how many documents were looked at, a few times a second, whatever becomes of them."""
+
+    def __init__(self, run: Run) -> None:
+        self._run, self._began = run, time.monotonic()
+        self._shown = self._began
+        self._looked_at = self._kept = self._size = 0
+
+    def add(self, record: Record) -> None:
+        if record.kind not in ("document", "taken", "refused"):
+            return
+        self._looked_at += 1
+        self._kept += record.kind == "document"
+        self._size += len(record.text)
+        if (now := time.monotonic()) - self._shown < _PROGRESS_SECONDS:
+            return
+        self._shown = now
+        # The text of what was taken out is gone: its bytes are not known.
+        rate = {"megabytes_per_second": round(self._size / 1e6 / (now - self._began), 2)}
+        live = rate if self._kept == self._looked_at else {"kept": self._kept}
+        self._run.progress(self._looked_at, None, unit="documents", **live)
+
+
 class _Curation:
     """One run of the stage: the folders, counts and writers that its phases share."""
 
@@ -156,12 +180,14 @@ class _Curation:
         self.run, self.config, self.workers = run, config, workers
         self.problems = Problems(strict=config.strict, dropped=self._drop_record)
         self.dropped: Counter[str] = Counter()
+        self.first_drops: dict[str, str] = {}
         self.folder = run.new_folder()
         self.staged = run.new_folder("staged")
         self.decontaminates = config.decontaminate_words > 0 and config.split != "position"
         self.characters = 0
         self.kept, self.kept_characters = 0, 0
         self.told: dict[str, Any] = {}
+        self.told_at = 0.0
 
     def work(self) -> Artifact:
         with ExitStack() as stack:
@@ -211,8 +237,7 @@ class _Curation:
                 name: stack.enter_context(SplitWriter(self.staged, name, shard_bytes=_STAGED_SHARD_BYTES, level=1))
                 for name in ("train", "validation", "all")
             }
-            documents = self._shown(self._judged())
-            for document, digest in self._deduplicated(documents, seen):
+            for document, digest in self._deduplicated(self._judged(), seen):
                 if config.split == "position":
                     self.characters += len(document.text)
                     staged["all"].write(document)
@@ -233,12 +258,19 @@ class _Curation:
             return
         workers = self.workers or processors()
         crew = _ray_crew(workers) if self.config.engine == "ray" else None
-        with Deduplication(config, folder=self.folder, scratch=self.run.scratch, workers=workers, crew=crew) as dedup:
+        given = {"folder": self.folder, "scratch": self.run.scratch, "workers": workers, "crew": crew}
+        with Deduplication(config, **given, tell=self._tell) as dedup:
             distinct = (document for document, _ in self._distinct(documents, seen))
             # Of a text that was cut, what is left may be blank, or what another document is.
             for document in dedup.kept(distinct, self._drop, lambda cut: any(self._distinct([cut], seen))):
                 yield document, content_digest(document.text)
             self.told["dedup"] = dedup.report()
+            if unknown := self.told["dedup"].get("urls", {}).get("documents_without_url"):
+                field = config.url_field
+                self.run.note(
+                    f'dedup.urls: {unknown:,} documents have no URL in "{field}", and stay'
+                    f' (curate.metadata_fields=["{field}"] keeps that of rows)'
+                )
 
     def _distinct(self, documents: Iterable[Document], seen: SeenDigests) -> Iterator[tuple[Document, bytes]]:
         for document in documents:
@@ -258,10 +290,12 @@ class _Curation:
         if config.personal.active:
             tallies["personal"] = PersonalTally(config.personal)
         scratch = self.run.scratch / f"cut-{config.cut_characters}"
+        progress = _Reading(self.run)
         with closing(read_batches(config, workers=self.workers, scratch=scratch)) as batches:
             for record in chain.from_iterable(batches):
                 for tally in tallies.values():
                     tally.add(record)
+                progress.add(record)
                 if record.kind == "document":
                     yield record.document
                 elif record.kind == "taken":
@@ -327,14 +361,19 @@ class _Curation:
                 yield document
 
     def _drop(self, document: Document, reason: str, detail: str = "", more: Mapping[str, Any] | None = None) -> None:
-        self.dropped[reason] += 1
+        self._count_drop(reason, document.source, detail)
         row = {"id": document.id, "source": document.source, "reason": reason, "detail": detail}
         self.drops.write(row | dict(more or {}))
 
     def _drop_record(self, reason: str, where: str, detail: str) -> None:
         """A record of the sources that gave no document, so that every one of them stands somewhere."""
-        self.dropped[reason] += 1
+        self._count_drop(reason, where, detail)
         self.drops.write({"id": "", "source": where, "reason": reason, "detail": detail})
+
+    def _count_drop(self, reason: str, where: str, detail: str) -> None:
+        self.dropped[reason] += 1
+        if reason not in self.first_drops:
+            self.first_drops[reason] = where + (f" ({detail[:200]})" if detail else "")
 
     def _shown(self, documents: Iterable[Document]) -> Iterator[Document]:
         """The documents, with progress a few times a second."""
@@ -348,6 +387,12 @@ class _Curation:
                 rate = size / 1e6 / (now - began)
                 self.run.progress(done, None, unit="documents", megabytes_per_second=round(rate, 2))
 
+    def _tell(self, done: int, total: int, unit: str) -> None:
+        """Progress of what no document comes out of, a few times a second."""
+        if done == total or time.monotonic() - self.told_at >= _PROGRESS_SECONDS:
+            self.told_at = time.monotonic()
+            self.run.progress(done, total, unit=unit)
+
     def _metrics(self) -> dict[str, Any]:
         return {
             "documents": {split: writer.documents for split, writer in self.writers.items()},
@@ -358,22 +403,30 @@ class _Curation:
 
     def _empty(self) -> DataError:
         held_out = self.writers["validation"].documents + self.writers["test"].documents
+        reason, count = next(iter(self.dropped.most_common(1)), ("empty", 0))
+        taken = f"{self.dropped.total():,} taken out, {count:,} of them by {reason}"
+        said = f"; the first problem: {self.problems.first()}" if self.problems.total else ""
         if held_out:
+            taken = f", {taken}" if count else ""
             return DataError(
-                f"no document is left for training: {held_out} went to validation and test",
+                f"no document is left for training: {held_out} went to validation and test{taken}{said}",
                 hint="give more documents, or --set curate.split=position",
             )
-        reason, count = next(iter(self.dropped.most_common(1)), ("empty", 0))
         if reason != "empty":
-            rules = "--set rules.NAME=VALUE moves a threshold, off leaves a rule out"
-            evaluation = "is one of dedup.evaluation the corpus itself?"
-            return DataError(
-                f"no document is left: {self.dropped.total():,} were taken out, {count:,} of them by {reason}",
-                hint=evaluation if reason == "overlaps_evaluation" else rules,
-            )
-        said = f"; the first problem: {self.problems.first()}" if self.problems.total else ""
+            first = self.first_drops[reason]
+            return DataError(f"no document is left: {taken}, the first {first}{said}", hint=self._remedy(reason))
         sources = ", ".join(self.config.sources[:3])
         return DataError(
             f"the sources hold no text: {sources}{said}",
             hint="--set curate.text_field=NAME or curate.encoding=NAME where that is the cause",
         )
+
+    def _remedy(self, reason: str) -> str:
+        """What may be done where most documents were taken out for this."""
+        config = self.config.filter
+        if config.active and reason in {rule.name for rule in config.applied()}:
+            return "--set rules.NAME=VALUE moves a threshold, off leaves a rule out"
+        return {
+            "overlaps_evaluation": "is one of dedup.evaluation the corpus itself?",
+            "personal_data": "--set personal.KIND=mask keeps the document",
+        }.get(reason, "bloomery inspect source FILE shows what is read of it, and what is not")

@@ -20,7 +20,7 @@ from bloomery.corpus.dedup import FirstSeen
 from bloomery.corpus.dedup_config import DedupConfig
 from bloomery.corpus.document import Document, readable, text_digest
 from bloomery.corpus.evaluation_texts import EvaluationTexts
-from bloomery.corpus.near import NearDuplicates
+from bloomery.corpus.near import NearDuplicates, Tell
 from bloomery.corpus.near_crew import Crew
 from bloomery.corpus.removed_texts import Cut, RemovedTexts
 from bloomery.corpus.repeats import RepeatIndex, spans_of
@@ -41,17 +41,26 @@ class Deduplication:
     """
 
     def __init__(
-        self, config: DedupConfig, *, folder: Path, scratch: Path, workers: int = 1, crew: Crew | None = None
+        self,
+        config: DedupConfig,
+        *,
+        folder: Path,
+        scratch: Path,
+        workers: int = 1,
+        crew: Crew | None = None,
+        tell: Tell = lambda done, total, unit: None,
     ) -> None:
         """`folder` gets the list of what was cut; evaluation files are read now, and their errors raised.
 
-        `crew` is who looks for near duplicates, by default `workers` processes of this machine.
+        `crew` is who looks for near duplicates, by default `workers` processes of this machine; `tell` hears how far
+        the work is that no document comes out of.
         """
-        self.config = config
+        self.config, self._tell = config, tell
         self._scratch = scratch
         self._removed = RemovedTexts(folder)
         self._evaluation = EvaluationTexts(config, scratch / "evaluation") if config.evaluation else None
-        self._near = NearDuplicates(config, scratch=scratch, workers=workers, crew=crew) if config.near else None
+        near = {"scratch": scratch, "workers": workers, "crew": crew, "tell": tell}
+        self._near = NearDuplicates(config, **near) if config.near else None
         self._urls = {"documents_without_url": 0, "dropped": 0}
 
     def kept(self, documents: Iterable[Document], drop: Drop, first_time: First) -> Iterator[Document]:
@@ -102,7 +111,9 @@ class Deduplication:
             for document in staged.stage(documents):
                 index.add(document.text)
             index.seal()
-            for document in staged.read():
+            count = staged.starts[-1]
+            for done, document in enumerate(staged.read()):
+                self._tell(done, count, "documents searched for runs")
                 runs = index.cuts()
                 spans = spans_of(document.text, runs) if runs else []
                 firsts = [staged.id_of(first) for _, _, first in runs]

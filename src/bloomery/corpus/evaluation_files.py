@@ -11,7 +11,7 @@ import csv
 import glob
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +27,13 @@ _MAX_EXPANSION = 1000
 _DEPTH = 64
 
 
-def evaluation_files(names: tuple[str, ...]) -> list[Path]:
-    """The files that these name (files, folders, globs), in order. ConfigError for a name that names none."""
+def evaluation_files(names: Sequence[str | Path], *, what: str = "evaluation") -> list[Path]:
+    """The files that these name (files, folders, globs), in order. ConfigError for a name that names none.
+
+    `what` is how errors call the files, here and in `evaluation_texts`.
+    """
     found: list[Path] = []
-    for name in names:
+    for name in map(str, names):
         try:
             path = Path(name).expanduser()
             if path.is_dir():
@@ -40,17 +43,18 @@ def evaluation_files(names: tuple[str, ...]) -> list[Path]:
             else:
                 here = [Path(p) for p in sorted(glob.glob(str(path), recursive=True)) if Path(p).is_file()]  # noqa: PTH207
         except (ValueError, RuntimeError, OSError) as error:
-            raise ConfigError(
-                f"evaluation: {name!r} is not a path: {error}", hint="a file, a folder or a glob"
-            ) from None
+            raise ConfigError(f"{what}: {name!r} is not a path: {error}", hint="a file, a folder or a glob") from None
         if not here:
-            raise ConfigError(f"evaluation: there is no file {name}", hint="a file, a folder or a glob in quotes")
+            raise ConfigError(f"{what}: there is no file {name}", hint="a file, a folder or a glob in quotes")
         found += [p for p in here if p not in found]
     return found
 
 
-def evaluation_texts(path: Path) -> Iterator[str]:
-    """Every text of a file, in order, those without a letter or digit too. DataError for whatever cannot be read."""
+def evaluation_texts(path: Path, *, what: str = "evaluation", else_text: bool = False) -> Iterator[str]:
+    """Every text of a file, in order, those without a letter or digit too. DataError for whatever cannot be read.
+
+    A format that is not known is one of these, or, with `else_text`, read as text.
+    """
     kind = kind_of(path)
     try:
         if kind in _JSONL:
@@ -61,20 +65,20 @@ def evaluation_texts(path: Path) -> Iterator[str]:
             yield from _of_table(path, "\t" if kind == ".tsv" else ",")
         elif kind in _PARQUET:
             yield from _of_parquet(path)
-        elif kind in _TEXTS:
+        elif kind in _TEXTS or else_text:
             yield from _of_text(_whole(path))
         else:
             raise ValueError(f"its format is not known (these are: {' '.join(_KNOWN)})")
     except BrokenStream as error:
-        raise _unreadable(path, f"{error.reason}: {error.detail}") from error
+        raise _unreadable(path, f"{error.reason}: {error.detail}", what) from error
     except (OSError, ValueError, RecursionError, csv.Error) as error:
-        raise _unreadable(path, str(error)) from error
+        raise _unreadable(path, str(error), what) from error
 
 
-def _unreadable(path: Path, why: str) -> DataError:
+def _unreadable(path: Path, why: str, what: str) -> DataError:
     return DataError(
-        f"the evaluation file {path} cannot be read: {' '.join(why.split())[:200]}",
-        hint="mend it, or take it out of dedup.evaluation: documents are not compared with half of it",
+        f"the {what} file {path} cannot be read: {' '.join(why.split())[:200]}",
+        hint="mend it, or do not name it: nothing is compared with half of a file",
     )
 
 
@@ -84,6 +88,8 @@ def _whole(path: Path) -> str:
         data += block
         if len(data) > _MAX_BYTES:
             raise ValueError(f"it has more than {_MAX_BYTES >> 20} MiB; JSONL may be larger")
+    if b"\0" in data:
+        raise ValueError("it is binary: it holds NUL bytes")
     return data.decode("utf-8-sig")
 
 

@@ -6,6 +6,7 @@ on size and depth; `html_page` and `pdf_page` do the work.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,6 +18,9 @@ Extract = Literal["fast", "quality"]
 _HTML = ("text/html", "application/xhtml+xml", "application/xhtml")
 _UNKNOWN = ("", "application/octet-stream", "binary/octet-stream", "no-type", "unknown", "text/plain")
 _FIRST_BYTES = 1024
+_FOREIGN = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f\ufffd]")
+"""What stands where bytes are no text, in whatever encoding: control characters and the mark of replacement."""
+_MAX_FOREIGN_SHARE = 0.1
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,8 @@ def extract_page(source: PageSource, *, how: Extract) -> Page:
         page = Page(text, {"encoding": encoding} if encoding != "utf-8" else {})
     else:
         raise Refused("content_type", (source.media_type or "unknown")[:100])
+    if kind != "pdf" and (foreign := len(_FOREIGN.findall(page.text))) > _MAX_FOREIGN_SHARE * len(page.text):
+        raise Refused("binary", f"{foreign:,} of {len(page.text):,} characters are no text")
     if not page.text.strip():
         raise Refused("no_text", "nothing is left after extraction")
     return page

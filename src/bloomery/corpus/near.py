@@ -36,15 +36,25 @@ from bloomery.corpus.staged import StagedDocuments
 
 REASON = "near_duplicate"
 Drop = Callable[[Document, str, str, Mapping[str, Any]], None]
+Tell = Callable[[int, int, str], None]
+"""Hears how far a long piece of work is: done, of how many, of what."""
 _BLOCK = 1 << 16
 
 
 class NearDuplicates:
     """`kept(documents, drop)` gives the first of each cluster and all that are in none, in order."""
 
-    def __init__(self, config: DedupConfig, *, scratch: Path, workers: int = 1, crew: Crew | None = None) -> None:
+    def __init__(
+        self,
+        config: DedupConfig,
+        *,
+        scratch: Path,
+        workers: int = 1,
+        crew: Crew | None = None,
+        tell: Tell = lambda done, total, unit: None,
+    ) -> None:
         """`crew` does the phases' tasks, on the same files; the default is `workers` processes of this machine."""
-        self.config, self._crew = config, crew or NearCrew(workers)
+        self.config, self._crew, self._tell = config, crew or NearCrew(workers), tell
         self._scratch = scratch / "near"
         self.told = NearReport(config)
 
@@ -72,7 +82,8 @@ class NearDuplicates:
             [
                 {"do": "sign", "folder": str(scratch), "name": staged.shard(n), "first": starts[n], "out": out, **same}
                 for n, out in enumerate(folders)
-            ]
+            ],
+            lambda done: self._tell(done, len(folders), "shards signed"),
         )
         edges = [scratch / f"edges-{partition:02}" for partition in range(PARTITIONS)]
         crew.run(
@@ -86,7 +97,8 @@ class NearDuplicates:
                     **same,
                 }
                 for partition, out in enumerate(edges)
-            ]
+            ],
+            lambda done: self._tell(done, PARTITIONS, "partitions joined"),
         )
         for folder in folders:
             shutil.rmtree(folder)
@@ -111,6 +123,7 @@ class NearDuplicates:
         found = 0
         similarities: NDArray[np.float64] = np.empty(0)
         for number, document in enumerate(staged.read()):
+            self._tell(number, count, "documents compared")
             if number % _BLOCK == 0:
                 block = np.arange(number, min(count, number + _BLOCK), dtype=np.uint64)
                 similarities = sketches.similarity(block, labels[number : number + _BLOCK].astype(np.uint64))

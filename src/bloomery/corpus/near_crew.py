@@ -7,8 +7,8 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from queue import SimpleQueue
 from typing import IO, Any, Protocol
@@ -16,11 +16,14 @@ from typing import IO, Any, Protocol
 from bloomery.core.errors import DataError
 from bloomery.corpus.near_worker import work
 
+Told = Callable[[int], None]
+"""Hears how many tasks are done whenever one more is."""
+
 
 class Crew(Protocol):
     """Who does the tasks: processes of this machine, or an engine that shares its file system."""
 
-    def run(self, tasks: Sequence[dict[str, Any]]) -> list[int]: ...
+    def run(self, tasks: Sequence[dict[str, Any]], told: Told | None = None) -> list[int]: ...
 
 
 class NearCrew:
@@ -29,11 +32,16 @@ class NearCrew:
     def __init__(self, workers: int) -> None:
         self._workers = workers
 
-    def run(self, tasks: Sequence[dict[str, Any]]) -> list[int]:
+    def run(self, tasks: Sequence[dict[str, Any]], told: Told | None = None) -> list[int]:
         """OSError for what the disk refused, DataError for a process that died."""
         count = min(self._workers, len(tasks))
         if count <= 1:
-            return [work(task) for task in tasks]
+            counts = []
+            for task in tasks:
+                counts.append(work(task))
+                if told:
+                    told(len(counts))
+            return counts
         idle: SimpleQueue[_Worker] = SimpleQueue()
         workers = [_Worker() for _ in range(count)]
         try:
@@ -50,6 +58,10 @@ class NearCrew:
             with ThreadPoolExecutor(count) as threads:
                 futures = [threads.submit(do, task) for task in tasks]
                 try:
+                    for done, future in enumerate(as_completed(futures), 1):
+                        future.result()  # what went wrong is raised as soon as it is known
+                        if told:
+                            told(done)
                     return [future.result() for future in futures]
                 except BaseException:
                     threads.shutdown(wait=False, cancel_futures=True)

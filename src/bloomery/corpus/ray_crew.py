@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bloomery.core.errors import BloomeryError, DataError
+from bloomery.corpus.near_crew import Told
 from bloomery.corpus.near_worker import work
 from bloomery.corpus.ray_engine import ray_cluster
 
@@ -16,11 +17,17 @@ class RayCrew:
     def __init__(self, workers: int) -> None:
         self._workers = workers
 
-    def run(self, tasks: Sequence[dict[str, Any]]) -> list[int]:
+    def run(self, tasks: Sequence[dict[str, Any]], told: Told | None = None) -> list[int]:
         """OSError for what the disk refused, DataError for what else goes wrong."""
         with ray_cluster(self._workers) as ray:
             remote = ray.remote(answer)
-            answers = ray.get([remote.remote(task) for task in tasks])
+            asked = [remote.remote(task) for task in tasks]
+            waiting = asked
+            while waiting:
+                _, waiting = ray.wait(waiting)
+                if told:
+                    told(len(asked) - len(waiting))
+            answers = ray.get(asked)
         for said in answers:
             if "errno" in said:
                 raise OSError(said["errno"], said["error"])

@@ -104,7 +104,9 @@ def _decompressed(stream: BinaryIO, suffix: str) -> Iterator[bytes]:
 
     new, step = _decoders(suffix)
     decoder: Any = None
-    data = b""
+    data = stream.read(step)
+    if data.startswith(b"\0"):  # where a disk lost what was written, not an empty file
+        raise BrokenStream("damaged", f"it begins with zeros and is no {suffix[1:]} file")
     try:
         while True:
             if decoder is None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,19 @@ from bloomery.core.errors import ConfigError, nearest
 from bloomery.corpus import Document
 
 
-def score_documents(model: Any, documents: Iterable[Document], path: str | Path, *, label: str = "") -> int:
+def score_documents(
+    model: Any,
+    documents: Iterable[Document],
+    path: str | Path,
+    *,
+    label: str = "",
+    told: Callable[[int], None] = lambda count: None,
+) -> int:
     """Write {id, score} of every document that is not blank as JSONL; how many there were.
 
-    `model` is what `load` gives of a classifier; `label` the class whose probability is the score, "" the last one.
-    The file is whole or not there. ConfigError for a model that does not classify texts, or has no such label.
+    `model` is what `load` gives of a classifier; `label` the class whose probability is the score, "" the last one;
+    `told` hears how many there are so far. The file is whole or not there. ConfigError for a model that does not
+    classify texts, or has no such label.
     """
     if not callable(getattr(model, "classify", None)):
         raise ConfigError(f"{model.name} does not classify texts", hint="bloomery train --set train.objective=classes")
@@ -36,6 +44,7 @@ def score_documents(model: Any, documents: Iterable[Document], path: str | Path,
                 column = _column([one.text for one in found], label)
             stream.write(json.dumps({"id": document.id, "score": math.exp(found[column].logprob)}) + "\n")
             count += 1
+            told(count)
     part.replace(path)
     return count
 

@@ -6,6 +6,12 @@ import json
 from pathlib import Path
 
 
+def test_help_lists_what_set_takes(call):
+    said = " ".join(call("curate", "--help").out.split())
+    for key in ("substring_words", "temperature", "national_id", "paragraph_languages", "run --keys curate"):
+        assert key in said.replace("│ │ ", "")
+
+
 def test_json_has_counts(call, tiny, tmp_path: Path):
     answer = call("curate", str(tiny.texts), "--home", str(tmp_path / "h"), "--json", "--quiet")
     made = json.loads(answer.out)
@@ -47,3 +53,16 @@ def test_deduplication_is_asked_for_and_told(call, tmp_path: Path):
     assert 'did you mean "near"' in call.mistake("curate", source, *home, "--set", "dedup.nearr=true")
     line = call.mistake("curate", source, *home, "--set", 'dedup.evaluation=["nothing.jsonl"]')
     assert "there is no file nothing.jsonl" in line
+
+
+def test_weights_of_sources_that_are_given(call, tmp_path: Path):
+    for name in ("one", 'two "quoted"\x7f'):
+        rows = [json.dumps({"text": f"{name} text number {n}"}) + "\n" for n in range(60)]
+        (tmp_path / f"{name}.jsonl").write_text("".join(rows))
+    sources = [str(tmp_path / "one.jsonl"), str(tmp_path / 'two "quoted"\x7f.jsonl')]
+    weights = f'mix.weights={{"{sources[0]}" = 3, "*" = 1}}'
+    made = json.loads(call("curate", *sources, "--set", weights, "--home", str(tmp_path / "h"), "--json").out)
+    mixed = json.loads((Path(made["path"]) / "report.json").read_text())["mix"]
+    assert mixed["sources"][sources[0]]["asked"] == 0.75
+    refused = call.mistake("curate", sources[0], "--set", 'mix.weights={"no" = 1}', "--home", str(tmp_path / "h"))
+    assert "names no, which is no source" in refused

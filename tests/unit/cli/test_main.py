@@ -34,6 +34,19 @@ def test_a_mistyped_call_is_one_line(call, arguments: tuple[str, ...]):
     assert answer.err.startswith("error: ") and "--help" in answer.err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "help_of"),
+    [
+        (("curate", "a", "--nosuch"), "bloomery curate --help"),
+        (("annotate", "apply", "x", "--join", "no"), "bloomery annotate apply --help"),
+        (("runs", "frobnicate", "x"), "bloomery runs --help"),
+        (("--nosuch",), "bloomery --help"),
+    ],
+)
+def test_a_mistake_names_the_help_of_its_verb(call, arguments: tuple[str, ...], help_of: str):
+    assert f"({help_of})" in call(*arguments).err
+
+
 def test_no_write_permission(call, tmp_path: Path):
     (tmp_path / "file").write_text("in the way")
     answer = call("runs", "--home", str(tmp_path / "file" / "home"))

@@ -22,3 +22,15 @@ def test_a_classifier_is_fitted_and_used(call, tmp_path: Path):
         "curate", str(source), "--classifier", str(tmp_path / "c"), "--set", "rules.classifier=0.0", "--json", *home
     )
     assert json.loads(made.out)["metrics"]["dropped"] == {}
+
+
+def test_labels_of_a_table_and_what_is_wrong_with_them(call, tmp_path: Path):
+    pytest.importorskip("sklearn")
+    rows = [f'"The {WORDS[n % 4]} and the {WORDS[n % 3]} of text {n}.",{n % 2}\n' for n in range(40)]
+    (tmp_path / "a.csv").write_text("text,label\n" + "".join(rows) + "one field\n")
+    answer = call("curate", str(tmp_path / "a.csv"), "--fit-classifier", str(tmp_path / "c"), "--json")
+    measured = json.loads(answer.out)
+    assert measured["texts"] == 40 and measured["problems"] == 1
+    assert "1 problems in the labels, the first: " in answer.err and "a.csv, line 42" in answer.err
+    (tmp_path / "b.csv").write_text("text,label\nwords,good\n")
+    assert "not 0 or 1" in call.mistake("curate", str(tmp_path / "b.csv"), "--fit-classifier", str(tmp_path / "c"))

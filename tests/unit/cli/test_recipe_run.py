@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
+
+from bloomery.corpus import DedupConfig
 
 
 @pytest.fixture
@@ -55,3 +58,15 @@ def test_broken_and_missing_recipes(call, tiny, tmp_path: Path):
     assert "no recipe" in call.mistake("run", str(tmp_path / "none.toml"), "--home", str(tiny.home))
     (tmp_path / "broken.toml").write_text("[pretrain\n")
     assert "line 1" in call.mistake("run", str(tmp_path / "broken.toml"), "--home", str(tiny.home))
+
+
+def test_keys_are_listed_from_the_configs_and_nothing_is_done(call, tmp_path: Path):
+    listed = json.loads(call("run", "--keys", "dedup", "--json", "--home", str(tmp_path / "h")).out)
+    assert {field.name for field in fields(DedupConfig)} == {one["key"].removeprefix("curate.dedup.") for one in listed}
+    assert all(one["meaning"] for one in listed)
+    said = call("run", "--keys", "curate").out
+    assert "curate.mix.temperature = 0.0  (number)" in said and "curate.personal.email" in said
+    assert "train." not in said and "train.fit.epochs" in call("run", "--keys", "all").out
+    assert 'did you mean "dedup"?' in call.mistake("run", "--keys", "dedub")
+    assert "no recipe" in call.mistake("run")
+    assert not (tmp_path / "h").exists()

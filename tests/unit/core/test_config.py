@@ -84,3 +84,15 @@ def test_a_scalar_nested_beyond_reason_is_text() -> None:
 def test_a_name_that_is_not_utf8_has_a_digest_of_its_own() -> None:
     names = ["caf\udce9", "caf\\udce9", "caf\udcea"]
     assert len({digest({"sources": [name]}) for name in names}) == 3
+
+
+def test_a_wrong_kind_says_how_it_is_written():
+    @dataclass(frozen=True, kw_only=True)
+    class Named:
+        names: tuple[str, ...] = ()
+        field: str = ""
+
+    for values, hint in (({"names": 'a"b'}, '["a\\"b"]'), ({"field": 1}, 'with quotes: "1"')):
+        with pytest.raises(ConfigError, match="should be") as caught:
+            from_dict(Named, values)
+        assert caught.value.hint == hint

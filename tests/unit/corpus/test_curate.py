@@ -17,7 +17,7 @@ from bloomery.core.config import from_dict
 from bloomery.core.errors import BloomeryError, ConfigError, DataError
 from bloomery.core.events import Event
 from bloomery.core.workspace import Workspace
-from bloomery.corpus import CurateConfig, curate, curate_inputs, read_documents
+from bloomery.corpus import CurateConfig, FilterConfig, PersonalConfig, curate, curate_inputs, read_documents
 from bloomery.corpus.decontaminate import HeldOutRuns
 from bloomery.corpus.shards import DROPPED_FILE, read_lines
 from bloomery.corpus.split import SPLITS
@@ -190,6 +190,31 @@ def test_what_gives_no_corpus_is_one_clear_line(
     assert list(workspace.artifacts.iterdir()) == []
 
 
+def test_why_nothing_is_left_is_said_with_the_first_of_it_and_what_helps(workspace: Workspace, tmp_path: Path):
+    (tmp_path / "a.warc").write_bytes(b"no record " * 100)
+    with pytest.raises(
+        DataError, match=r"1 taken out, 1 of them by not_a_record, the first .*a\.warc, offset 0"
+    ) as caught:
+        curate(tmp_path / "a.warc", workspace=workspace)
+    assert "inspect source" in caught.value.hint
+    (tmp_path / "b.txt").write_text("too short")
+    filtered = CurateConfig(filter=FilterConfig(profile="gopher"))
+    with pytest.raises(DataError, match=r"by gopher_top_2_words, the first .*b\.txt") as caught:
+        curate(tmp_path / "b.txt", config=filtered, workspace=workspace)
+    assert "rules.NAME" in caught.value.hint
+    (tmp_path / "c.jsonl").write_text('{"text": "mail to jane.doe@gmail.com"}\n')
+    with pytest.raises(DataError, match=r"by personal_data, the first .*c\.jsonl") as caught:
+        curate(tmp_path / "c.jsonl", config=CurateConfig(personal=PersonalConfig(all="drop")), workspace=workspace)
+    assert "mask" in caught.value.hint
+    rows = ['{"text": "the same"}\n'] * 9 + ['{"text": \n']
+    (tmp_path / "d.jsonl").write_text("".join(rows))
+    held_out = CurateConfig(validation_fraction=0.5, test_fraction=0.4)
+    with pytest.raises(DataError, match="1 went to validation and test, 8 taken out, 8 of them by duplicate; the"):
+        for n in range(30):  # until the split of the one text is not training
+            (tmp_path / "d.jsonl").write_text("".join(rows).replace("same", f"same {n}"))
+            curate(tmp_path / "d.jsonl", config=held_out, workspace=workspace)
+
+
 def test_progress_and_phases_are_told(tmp_path: Path, paragraphs: list[str], monkeypatch: pytest.MonkeyPatch):
     # The package shows the function under the name of its module.
     monkeypatch.setattr(sys.modules["bloomery.corpus.curate"], "_PROGRESS_SECONDS", 0.0)
@@ -200,6 +225,13 @@ def test_progress_and_phases_are_told(tmp_path: Path, paragraphs: list[str], mon
     last = [e for e in events if e.kind == "progress" and e.data["phase"] == "read"][-1]
     assert (last.data["done"], last.data["unit"]) == (len(paragraphs), "documents")
     assert last.data["live"]["megabytes_per_second"] > 0
+    events.clear()
+    filtered = CurateConfig(filter=FilterConfig(profile="c4-paper", rules={"c4_sentences": 2}))
+    corpus = curate(tmp_path / "a.jsonl", config=filtered, workspace=workspace)
+    last = [e for e in events if e.kind == "progress" and e.data["phase"] == "read"][-1]
+    assert last.data["done"] == len(paragraphs) and last.data["live"] == {
+        "kept": len(paragraphs) - sum(n for reason, n in corpus.metrics["dropped"].items() if reason.startswith("c4_"))
+    }
 
 
 def test_an_interrupted_attempt_leaves_nothing_in_the_way(

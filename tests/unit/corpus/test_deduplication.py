@@ -53,6 +53,14 @@ def test_of_a_page_the_first_document_is_kept(workspace: Workspace, tmp_path: Pa
     assert report == {"urls": {"documents_without_url": 1, "dropped": 5}}
 
 
+def test_documents_without_a_url_are_told_of(tmp_path: Path):
+    notes: list[str] = []
+    home = Workspace(tmp_path / "h", listeners=[lambda e: notes.append(e.data["text"]) if e.kind == "note" else None])
+    rows = [{"text": text, "url": "https://a.org/"} for text in _texts(1)]
+    _corpus(home, tmp_path / "a.jsonl", rows, DedupConfig(urls=True), metadata_fields=())
+    assert any('20 documents have no URL in "url"' in note and "metadata_fields" in note for note in notes)
+
+
 def test_lines_and_paragraphs_are_cut_with_their_reason(workspace: Workspace, tmp_path: Path):
     texts = _texts(2)
     menu, note = "Home | About | Contact us today", "Read this with good care\nbefore you go, it matters."

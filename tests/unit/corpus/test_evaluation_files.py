@@ -53,6 +53,8 @@ def test_every_string_is_a_text(tmp_path: Path):
         ("a.json", b"[" * 100_000, "depth|nested"),
         ("a.csv", b'"x', "end of data"),
         ("a.parquet", b"PAR1", "arquet|small|footer"),
+        ("a.txt", "question".encode("utf-16-le"), "binary"),
+        ("a.csv", b"q,\0a\n", "binary"),
         ("a.bin", b"question", "format is not known"),
         ("README", b"question", "format is not known"),
     ],

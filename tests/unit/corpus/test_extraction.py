@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from bloomery.corpus.extraction import PageSource, extract_page, kind_of_page
@@ -42,3 +44,17 @@ def test_plain_text_is_decoded_and_nothing_is_refused():
         with pytest.raises(Refused) as caught:
             extract_page(PageSource(data, content_type=content_type), how="fast")
         assert (caught.value.reason, caught.value.broken) == (reason, False)
+
+
+@pytest.mark.parametrize("content_type", ["text/html", "text/html; charset=latin1"])
+@pytest.mark.parametrize("data", [bytes(5000), random.Random(3).randbytes(5000), b"<p>" + bytes(range(32)) * 50])
+def test_a_page_of_bytes_that_are_no_text_is_refused(data: bytes, content_type: str):
+    with pytest.raises(Refused) as caught:
+        extract_page(PageSource(data, content_type=content_type), how="fast")
+    assert caught.value.reason == "binary"
+
+
+def test_a_page_with_a_few_broken_characters_is_kept():
+    data = b"<p>" + b"words of a page " * 20 + b"\xff\0</p>"
+    page = extract_page(PageSource(data, content_type="text/html"), how="fast")
+    assert page.text.count("words of a page") == 20 and "\ufffd" in page.text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import sys
 from collections.abc import Mapping
 from itertools import combinations
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from bloomery.core.events import Event
 from bloomery.core.workspace import Workspace
 from bloomery.corpus import CurateConfig, DedupConfig, curate, read_documents, staged
 from bloomery.corpus.document import Document
@@ -136,3 +138,24 @@ def test_a_corpus_without_near_duplicates_says_why_each_one_went(workspace: Work
     assert report["examples"][0]["least_similar"]["similarity"] == min(
         row["similarity"] for row in rows if row["cluster"] == report["examples"][0]["cluster"]
     )
+
+
+def test_what_takes_long_tells_how_far_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(staged, "SHARD_BYTES", 8000)
+    monkeypatch.setattr(sys.modules["bloomery.corpus.curate"], "_PROGRESS_SECONDS", 0.0)
+    heard: list[tuple[str, float, float | None]] = []
+
+    def hear(event: Event) -> None:
+        if event.kind == "progress":
+            heard.append((event.data["unit"], event.data["done"], event.data["total"]))
+
+    texts = made_texts(2, 60)
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    config = CurateConfig(dedup=DedupConfig(near=True, substring_words=30))
+    workspace = Workspace(tmp_path / "h", listeners=[hear])
+    curate(tmp_path / "a.jsonl", config=config, workspace=workspace, workers=1)
+    totals = {unit: total for unit, _, total in heard}
+    assert totals["partitions joined"] == 64 and totals["shards signed"] == max(
+        done for unit, done, _ in heard if unit == "shards signed"
+    )
+    assert totals["documents compared"] == len(texts) and totals["documents searched for runs"]

@@ -60,3 +60,10 @@ def test_a_process_that_dies_is_an_error_in_one_line(tmp_path: Path):
         worker.do({})
     assert "--workers 1" in caught.value.hint and "\n" not in caught.value.one_line()
     worker.end()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_every_task_done_is_told(tmp_path: Path, workers: int):
+    told: list[int] = []
+    NearCrew(workers).run(_tasks(tmp_path, [3, 1, 4]), told.append)
+    assert told == [1, 2, 3]

@@ -129,3 +129,14 @@ def test_lines_are_those_of_bytes_split(blocks: list[bytes], limit: int):
     got = list(lines(blocks, max_bytes=limit))
     assert [number for number, _ in got] == list(range(1, len(expected) + 1))
     assert [line for _, line in got] == [line if len(line) <= limit else None for line in expected]
+
+
+@pytest.mark.parametrize("suffix", _COMPRESS)
+def test_a_file_of_zeros_is_damaged_and_not_empty(tmp_path: Path, suffix: str):
+    path = tmp_path / f"a.txt{suffix}"
+    path.write_bytes(bytes(100_000))
+    with pytest.raises(BrokenStream, match="begins with zeros") as caught:
+        list(read_blocks(path, max_expansion=200))
+    assert caught.value.reason == "damaged"
+    path.write_bytes(b"")
+    assert list(read_blocks(path, max_expansion=200)) == []

@@ -33,7 +33,9 @@ def loaded(tmp_path):
 
 def test_scores_are_the_models_probabilities_by_id(loaded, tmp_path):
     documents = [Document.of(text, "s") for text in ("some words", "other words here", " \n")]
-    assert score_documents(loaded, documents, tmp_path / "s.jsonl", label="good") == 2
+    told: list[int] = []
+    assert score_documents(loaded, documents, tmp_path / "s.jsonl", label="good", told=told.append) == 2
+    assert told == [1, 2]
     table = documents_with_scores(str(tmp_path / "s.jsonl"), tmp_path)
     for document in documents[:2]:
         expected = next(math.exp(one.logprob) for one in loaded.classify(document.text) if one.text == "good")

@@ -2,28 +2,25 @@
 
 A text overlaps if it shares a run of `num_words` words with a held-out text, or holds one that is shorter than that (5
 words or more) in full, or is one. It fails closed: a file that cannot be read, or of which a line gives no text, is an
-error before anything is made, and so is one without texts. This module does not know what is made.
+error before anything is made, and so is one without texts. This module does not know what is made, nor formats of
+files.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-import lzma
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from bloomery.core.config import digest
 from bloomery.core.errors import ConfigError, DataError
 from bloomery.corpus.decontaminate import Hashes, RunHasher, words_of
+from bloomery.corpus.evaluation_files import evaluation_files, evaluation_texts
 
 _SHORTEST_WORDS = 5
-_MAX_FILE_BYTES = 1 << 30
+_WHAT = "held-out"
 
 
 class HeldOut:
@@ -75,76 +72,22 @@ class HeldOut:
         return self._hashers[length]
 
 
-def read_held_out(paths: Sequence[str | Path], *, num_words: int = 13) -> HeldOut:
-    """The texts of files: JSON (lines or one value: every text in it), CSV and TSV (every field), else each line; .xz
-    too.
+def held_out_files(names: Sequence[str | Path]) -> list[Path]:
+    """The files that these name (files, folders, globs), in order. ConfigError for a name that names none."""
+    return evaluation_files(names, what=_WHAT)
 
-    DataError, naming file and line, for whatever cannot be read; ConfigError for a file that is not there.
+
+def read_held_out(names: Sequence[str | Path], *, num_words: int = 13) -> HeldOut:
+    """The texts of files, folders and globs, read by the rules of `dedup.evaluation`; a format that is not known is
+    read as text.
+
+    DataError, naming the file, for whatever cannot be read whole; ConfigError for a name that names no file.
     """
     held = HeldOut(num_words)
-    for path in paths:
-        path = Path(path).expanduser()
-        if not path.is_file():
-            raise ConfigError(f"no held-out file {path}", hint="without it nothing could be kept out of what is made")
+    for path in held_out_files(names):
         before = held.texts
-        for text in _texts_of(path):
+        for text in evaluation_texts(path, what=_WHAT, else_text=True):
             held.add(text)
         if held.texts == before:
-            raise DataError(f"the held-out file {path} has no text", hint="leave it out, if that is right")
+            raise DataError(f"the {_WHAT} file {path} has no text", hint="leave it out, if that is right")
     return held
-
-
-def _texts_of(path: Path) -> Iterator[str]:
-    text = _read(path)
-    name = path.with_suffix("").name if path.suffix == ".xz" else path.name
-    kind = Path(name).suffix.lower()
-    if kind in (".jsonl", ".ndjson"):
-        for number, line in enumerate(text.split("\n"), 1):
-            if line.strip():
-                yield from _strings(_parsed(line, f"{path}, line {number}"))
-    elif kind == ".json":
-        yield from _strings(_parsed(text, str(path)))
-    elif kind in (".csv", ".tsv"):
-        try:
-            for row in csv.reader(io.StringIO(text), delimiter="," if kind == ".csv" else "\t", strict=kind == ".csv"):
-                yield from row
-        except csv.Error as error:
-            raise DataError(f"{path} cannot be read as {kind[1:].upper()}: {error}") from error
-    else:
-        yield from text.split("\n")
-
-
-def _read(path: Path) -> str:
-    try:
-        with lzma.open(path, "rb") if path.suffix == ".xz" else path.open("rb") as stream:
-            data = stream.read(_MAX_FILE_BYTES + 1)
-        if len(data) > _MAX_FILE_BYTES:
-            raise DataError(f"the held-out file {path} is larger than {_MAX_FILE_BYTES >> 30} GiB")
-        if b"\0" in data:
-            raise DataError(f"the held-out file {path} is binary", hint="give the texts themselves: JSON, CSV or lines")
-        return data.decode("utf-8-sig")
-    except (OSError, EOFError, lzma.LZMAError) as error:
-        raise DataError(f"the held-out file {path} cannot be read: {error}") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"the held-out file {path} is not UTF-8: {error.reason} at byte {error.start}") from error
-
-
-def _parsed(text: str, where: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise DataError(
-            f"{where} is no JSON: {str(error)[:100]}", hint="a held-out file is read whole or not at all"
-        ) from error
-
-
-def _strings(value: Any) -> Iterator[str]:
-    waiting = [value]
-    while waiting:
-        one = waiting.pop()
-        if isinstance(one, str):
-            yield one
-        elif isinstance(one, dict):
-            waiting += one.values()
-        elif isinstance(one, list):
-            waiting += one

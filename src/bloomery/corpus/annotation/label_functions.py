@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 
 from bloomery.core.config import digest, from_dict, to_dict
 from bloomery.core.errors import ConfigError, nearest
-from bloomery.corpus.annotation.question import FUNCTIONS, Question, read_question, read_toml
+from bloomery.core.toml_file import read_toml
+from bloomery.corpus.annotation.question import FUNCTIONS, Question, read_question
 from bloomery.corpus.document import Document
 from bloomery.corpus.rows import field_of
 

@@ -12,7 +12,6 @@ another question. This module does not know who answers.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -21,6 +20,7 @@ from typing import Any, Literal, TypeGuard
 
 from bloomery.core.config import digest, from_dict, to_dict
 from bloomery.core.errors import ConfigError, DataError
+from bloomery.core.toml_file import read_toml
 from bloomery.corpus.document import Document
 
 Kind = Literal["choice", "choices", "rating", "pairwise", "ranking", "text"]
@@ -28,7 +28,6 @@ Level = Literal["nominal", "ordinal", "interval"]
 SIDES = ("left", "right", "tie")
 FUNCTIONS = "function"
 """The tables of a question's file that are labelling functions."""
-_MAX_FILE_BYTES = 1024 * 1024
 _MAX_LABELS = 1000
 _MAX_ANSWER_CHARACTERS = 1_000_000
 _MAX_CANDIDATES = 100
@@ -171,22 +170,8 @@ def _is_order(value: list[Any], candidates: int) -> bool:
 
 def read_question(path: str | Path) -> Question:
     """A question from its TOML file, which may hold labelling functions too. ConfigError naming the file."""
+    table = read_toml(path)
     try:
-        return Question.of({key: value for key, value in read_toml(path).items() if key != FUNCTIONS})
+        return Question.of({key: value for key, value in table.items() if key != FUNCTIONS})
     except ConfigError as error:
         raise ConfigError(f"{path}: {error.message}", hint=error.hint) from error
-
-
-def read_toml(path: str | Path) -> dict[str, Any]:
-    """A small TOML file. ConfigError naming it."""
-    path = Path(path).expanduser()
-    try:
-        if path.stat().st_size > _MAX_FILE_BYTES:
-            raise ConfigError(f"{path} is too large")
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"no such file: {path}", hint="a TOML file") from None
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ConfigError(f"{path} is not TOML: {error}") from error

@@ -26,7 +26,7 @@ from bloomery.core.quantity import Quantity
 from bloomery.core.run import Run
 from bloomery.core.stage import StageInputs, reusable
 from bloomery.core.workspace import Workspace, as_workspace
-from bloomery.corpus.annotation.held_out import HeldOut, read_held_out
+from bloomery.corpus.annotation.held_out import HeldOut, held_out_files, read_held_out
 from bloomery.corpus.annotation.journal import Journal, question_key
 from bloomery.corpus.annotation.self_similarity import TakenTexts
 from bloomery.corpus.annotation.synthesis_prompts import Attempt, SynthesisConfig, attempt, read_record
@@ -68,7 +68,7 @@ def synthesise(
         stage=STAGE,
         config={"synthesis": to_dict(config), "model": model.name, "held_out": [str(path) for path in held_out]},
         parents=[] if corpus is None else [corpus.id],
-        fingerprint=digest([sha256_file(Path(path).expanduser()) for path in held_out]),
+        fingerprint=digest([sha256_file(path) for path in held_out_files(held_out)]),
         seed=config.seed,
         version=_VERSION,
     )

@@ -27,7 +27,7 @@ import numpy as np
 from bloomery.core.config import from_dict
 from bloomery.core.errors import ConfigError, DataError, nearest
 from bloomery.core.messages import ChatOptions, Message
-from bloomery.corpus.annotation.question import read_toml
+from bloomery.core.toml_file import read_toml
 from bloomery.corpus.document import Document, readable
 
 Kind = Literal["documents", "questions", "instructions"]
@@ -125,11 +125,11 @@ class Attempt(NamedTuple):
 
 def read_synthesis(path: str | Path) -> SynthesisConfig:
     """ConfigError naming the file."""
+    table = read_toml(path)
     try:
-        return from_dict(SynthesisConfig, read_toml(path), where="")
+        return from_dict(SynthesisConfig, table, where="")
     except ConfigError as error:
-        where = "" if str(path) in error.message else f"{path}: "
-        raise ConfigError(where + error.message, hint=error.hint) from error
+        raise ConfigError(f"{path}: {error.message}", hint=error.hint) from error
 
 
 def attempt(config: SynthesisConfig, number: int, made: Sequence[Document], documents: Sequence[Document]) -> Attempt:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import lzma
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from bloomery.core.errors import ConfigError, DataError
 from bloomery.corpus.annotation.held_out import HeldOut, read_held_out
+from bloomery.corpus.evaluation_files import evaluation_files, evaluation_texts
 
 LONG = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen"
 
@@ -48,6 +52,8 @@ def test_a_very_short_text_only_as_itself():
         ("a.csv", f'id,text\n1,"{LONG}"\n'),
         ("a.tsv", f'id\ttext\n1\t"{LONG}\n'),
         ("a.txt", f"other\n{LONG}\n"),
+        ("a.unknown", f"other\n{LONG}\n"),
+        ("a", f"other\n\n{LONG}\n"),
     ],
 )
 def test_files(tmp_path: Path, name: str, text: str, compressed: bool):
@@ -78,7 +84,7 @@ def test_what_cannot_be_read_whole_is_an_error(tmp_path: Path, name: str, data: 
 
 
 def test_a_file_that_is_not_there(tmp_path: Path):
-    with pytest.raises(ConfigError, match="no held-out file"):
+    with pytest.raises(ConfigError, match="held-out: there is no file"):
         read_held_out([tmp_path / "none.txt"])
 
 
@@ -94,3 +100,13 @@ def test_real_evaluation_files(shared_data: Path):
     with lzma.open(path, "rt") as stream:
         question = json.loads(next(stream))["question"]
     assert made.texts > 1000 and made.overlap(f"Solve this. {question} Think step by step.")
+
+
+def test_whatever_curate_reads_for_evaluation_is_held_out_too(tmp_path: Path):
+    pq.write_table(pa.Table.from_pylist([{"q": [LONG]}]), tmp_path / "a.parquet")
+    (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(json.dumps({"q": LONG.upper()}).encode()))
+    for name in ("a.parquet", "b.jsonl.gz", "", "*.parquet"):
+        names = (str(tmp_path / name),)
+        held = read_held_out(names)
+        assert held.overlap(LONG)
+        assert held.texts == sum(1 for path in evaluation_files(names) for _ in evaluation_texts(path))

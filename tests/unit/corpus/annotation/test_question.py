@@ -132,7 +132,8 @@ def test_from_a_file(tmp_path: Path):
 @pytest.mark.parametrize("text", ["name = ", 'name = "x"\nkid = "choice"', "\x00"])
 def test_files_that_are_none_are_named(tmp_path: Path, text: str):
     (tmp_path / "q.toml").write_text(text)
-    with pytest.raises(ConfigError, match=r"q\.toml"):
+    with pytest.raises(ConfigError, match=r"q\.toml") as caught:
         read_question(tmp_path / "q.toml")
+    assert caught.value.message.count("q.toml") == 1
     with pytest.raises(ConfigError, match="no such file"):
         read_question(tmp_path / "none.toml")
