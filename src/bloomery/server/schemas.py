@@ -108,6 +108,11 @@ class Body(BaseModel):
     n: Annotated[Whole, Field(ge=1, le=128)] | None = None
     seed: Annotated[Whole, Field(ge=-(2**63), le=2**63 - 1)] | None = None
     stop: StopText | Annotated[list[StopText], Field(max_length=MAX_STOP_STRINGS)] | None = None
+    ignore_eos: Flag | None = None
+    """Go on after an end-of-sequence token, to the limit: for measurements."""
+    use_beam_search: Flag | None = None
+    """As vLLM has it: see `beam_answers`."""
+    length_penalty: Annotated[Real, Field(ge=-100, le=100)] | None = None
     stream: Flag | None = None
     stream_options: StreamOptions | None = None
 

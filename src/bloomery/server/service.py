@@ -19,6 +19,7 @@ from bloomery.engine import LanguageModel, TextEncoder
 from bloomery.engine.language_model import Prompt, SamplingOptions
 from bloomery.server import embeddings
 from bloomery.server.adapters import LoadAdapterBody, UnloadAdapterBody, load_adapter_onto
+from bloomery.server.beam_answers import beams_of
 from bloomery.server.config import ServeConfig
 from bloomery.server.drain import Drain
 from bloomery.server.drift import DriftWatch
@@ -175,6 +176,10 @@ class Service:
         if inspect is not None:
             visit.tenant.require(INSPECT)
             check_inspect(model, inspect, choices=len(prompts) * n)
+        if options.get("ignore_eos") and options.get("constraint") is not None:
+            message = "ignore_eos and a form of the answer exclude each other"
+            raise RequestError(message, param="ignore_eos", code="invalid_value")
+        beams = None if body is None else beams_of(body, options, images=bool(images))
         served = ServedRequest(
             id=new_id(prefix),
             route=route,
@@ -187,6 +192,7 @@ class Service:
             visit=visit,
             continues=continues,
             best_of=body.best_of if isinstance(body, CompletionBody) else None,
+            beams=beams,
             inspect=inspect,
             metrics=self.metrics,
             readers=self.readers,
