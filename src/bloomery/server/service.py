@@ -28,7 +28,8 @@ from bloomery.server.inspection import check_inspect
 from bloomery.server.loading import LoadBody, load_onto
 from bloomery.server.metrics import Metrics
 from bloomery.server.record import Reader, Record, ledger_reader, tell
-from bloomery.server.schemas import ChatBody, CompletionBody
+from bloomery.server.responses import ResponsesBody
+from bloomery.server.schemas import Body, ChatBody, CompletionBody
 from bloomery.server.served import ServedRequest, new_id
 from bloomery.server.shelf import Served, Shelf
 from bloomery.server.store import FILE, RequestStore
@@ -168,7 +169,7 @@ class Service:
         visit: Visit,
         images: Sequence[Any] = (),
         continues: bool = True,
-        body: CompletionBody | ChatBody | None = None,
+        body: CompletionBody | ChatBody | ResponsesBody | None = None,
     ) -> ServedRequest:
         """A request for text, ready to run. LimitReached for more tokens than the visit's key has left; RequestError
         for a look inside without the right to it."""
@@ -179,7 +180,7 @@ class Service:
         if options.get("ignore_eos") and options.get("constraint") is not None:
             message = "ignore_eos and a form of the answer exclude each other"
             raise RequestError(message, param="ignore_eos", code="invalid_value")
-        beams = None if body is None else beams_of(body, options, images=bool(images))
+        beams = beams_of(body, options, images=bool(images)) if isinstance(body, Body) else None
         served = ServedRequest(
             id=new_id(prefix),
             route=route,
