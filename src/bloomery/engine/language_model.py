@@ -109,7 +109,18 @@ class LanguageModel(Asked):
     def set_engine(self, config: EngineConfig | None) -> None:
         """Another engine for the requests that come from now on; memory of keys and values is begun anew."""
         home = self._home
-        home._engine = Engine(self.decoder, self._bench, config, draft_model=self._draft_model)
+        home._engine = Engine(self.decoder, self._bench, config, draft_model=home._draft_model)
+
+    def set_draft_model(self, draft: LanguageModel) -> None:
+        """A smaller model that guesses tokens from now on; texts stay the same. ConfigError if it has other tokens."""
+        mine, its = self.tokenizer, draft.tokenizer
+        size = mine.vocab_size
+        same = its.vocab_size == size and all(mine.token_text(i) == its.token_text(i) for i in range(size))
+        if not same or draft.config.vocab_size < size:
+            what = f"{draft.name} has other tokens than {self.name}, and cannot guess its"
+            raise ConfigError(what, hint="a draft model shares the tokenizer")
+        self._home._draft_model = draft.decoder
+        self.set_engine(self.engine.config)
 
     @property
     def engine(self) -> Engine:

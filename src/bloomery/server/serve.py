@@ -25,7 +25,7 @@ from bloomery.engine import LanguageModel, TextEncoder
 from bloomery.server.adapters import given_adapters
 from bloomery.server.config import ServeConfig
 from bloomery.server.keys import read_keys, reading_keys
-from bloomery.server.loading import open_model
+from bloomery.server.loading import given_draft, open_model
 from bloomery.server.shelf import Served, Shelf
 
 if TYPE_CHECKING:
@@ -80,6 +80,7 @@ def _loaded(models: Reference | Sequence[Reference], workspace: Workspace, confi
         shelf.add(opened, owned=owned)  # type: ignore[arg-type]
     if not len(shelf):
         raise ConfigError("a server needs at least one model")
+    given_draft(shelf, workspace, config)
     given_adapters(shelf, config.adapters)
     return shelf
 
