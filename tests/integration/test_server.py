@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from bloomery.core.workspace import Workspace
+from bloomery.server.store import RequestStore
 
 make_tiny_model = runpy.run_path(str(Path(__file__).parents[1] / "tiny_model.py"))["make_tiny_model"]
 SERVE = """
@@ -26,7 +27,10 @@ import sys
 from bloomery.core.errors import BloomeryError
 from bloomery.server import ServeConfig, serve
 try:
-    config = ServeConfig(host=sys.argv[4], port=int(sys.argv[2]), shutdown_seconds=float(sys.argv[5]))
+    config = ServeConfig(
+        host=sys.argv[4], port=int(sys.argv[2]), shutdown_seconds=float(sys.argv[5]), store="content",
+        audit_log_bytes=4_000, audit_log_files=99,
+    )
     serve(sys.argv[1], config=config, workspace=sys.argv[3])
 except BloomeryError as error:
     print(error.one_line(), file=sys.stderr)
@@ -242,3 +246,19 @@ def test_slow_and_broken_senders_do_no_harm(folder: Path, port: int, tmp_path: P
         assert ask(port, "GET", "/v1/models") == 200
         slow.close()
         assert ask(port, "GET", "/health") == 200
+
+
+def test_two_servers_of_one_workspace_lose_nothing(folder: Path, port: int, tmp_path: Path):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        other = probe.getsockname()[1]
+    with running(folder, port, tmp_path), running(folder, other, tmp_path), ThreadPoolExecutor(8) as pool:
+        asked = [pool.submit(ask, (port, other)[n % 2], "POST", "/v1/completions", BODY | {"max_tokens": 2})
+                 for n in range(60)]  # fmt: skip
+        assert {one.result() for one in asked} == {200}
+    lines = [json.loads(line) for path in tmp_path.glob("audit.jsonl*") for line in path.read_text().splitlines()]
+    kept = RequestStore(tmp_path / "requests.sqlite")
+    with closing(kept), closing(Workspace(tmp_path).ledger) as ledger:
+        rows = ledger.requests(limit=99), kept.find(limit=99), [line for line in lines if line["route"] != "/health"]
+        assert [len(each) for each in rows] == [60, 60, 60]
+        assert {row["id"] for row in rows[1]} == {row["id"] for row in rows[0]}

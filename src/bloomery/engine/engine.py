@@ -21,7 +21,7 @@ from bloomery.engine.blocks import BlockPool, Table
 from bloomery.engine.choices import Choice, choose
 from bloomery.engine.drafts import Drafting
 from bloomery.engine.generation import Generation, StepView
-from bloomery.engine.metering import Bench, Step
+from bloomery.engine.metering import Bench, Phase, Step
 from bloomery.engine.opening import opened
 from bloomery.engine.results import Delta, FinishReason
 from bloomery.engine.runner import Decoding, Runner
@@ -195,8 +195,9 @@ class Engine:
             self._leave(ticket)
 
     @contextmanager
-    def exclusive(self) -> Iterator[tuple[Runner, BlockPool]]:
-        """Between the steps of requests: the runner, and the pool whose blocks may be taken meanwhile."""
+    def exclusive(self, phase: Phase | None = None) -> Iterator[tuple[Runner, BlockPool]]:
+        """Between the steps of requests: the runner, and the pool whose blocks may be taken meanwhile. The step is
+        counted in `phase`."""
         with self._condition:
             pool = self.scheduler.pool
             while self._stepping:
@@ -204,8 +205,10 @@ class Engine:
             self._stepping = True
         try:
             assert self._runner is not None
-            with self._bench.step():
+            with self._bench.step() as step:
                 yield self._runner, pool
+            if phase is not None:
+                phase.add(step.seconds)
         finally:
             with self._condition:
                 self._rest()

@@ -23,7 +23,7 @@ from bloomery.core.run import Meter
 from bloomery.energy import open_meter
 from bloomery.engine.adapters import Adapters
 from bloomery.engine.asked import Asked
-from bloomery.engine.beams import Beam, BeamSteps
+from bloomery.engine.beams import Beam, BeamsCut, BeamSteps, Cut, results_of
 from bloomery.engine.constraint_spec import ConstraintSpec
 from bloomery.engine.engine import Engine, EngineConfig
 from bloomery.engine.generation import Generation
@@ -35,10 +35,10 @@ from bloomery.engine.sequence import Request
 from bloomery.models import Decoder, ModelConfig
 from bloomery.models.adapted import adapted_rows
 from bloomery.models.adapter import Adapter
-from bloomery.models.text_decoding import beam_search
+from bloomery.models.text_decoding import Hypothesis
 from bloomery.tokenizer import Tokenizer
 
-_MAX_BEAMS = 64
+MAX_BEAMS = 64
 Prompt = str | Sequence[int] | Sequence[Mapping[str, Any]]
 
 
@@ -109,7 +109,18 @@ class LanguageModel(Asked):
     def set_engine(self, config: EngineConfig | None) -> None:
         """Another engine for the requests that come from now on; memory of keys and values is begun anew."""
         home = self._home
-        home._engine = Engine(self.decoder, self._bench, config, draft_model=self._draft_model)
+        home._engine = Engine(self.decoder, self._bench, config, draft_model=home._draft_model)
+
+    def set_draft_model(self, draft: LanguageModel) -> None:
+        """A smaller model that guesses tokens from now on; texts stay the same. ConfigError if it has other tokens."""
+        mine, its = self.tokenizer, draft.tokenizer
+        size = mine.vocab_size
+        same = its.vocab_size == size and all(mine.token_text(i) == its.token_text(i) for i in range(size))
+        if not same or draft.config.vocab_size < size:
+            what = f"{draft.name} has other tokens than {self.name}, and cannot guess its"
+            raise ConfigError(what, hint="a draft model shares the tokenizer")
+        self._home._draft_model = draft.decoder
+        self.set_engine(self.engine.config)
 
     @property
     def engine(self) -> Engine:
@@ -296,26 +307,8 @@ class LanguageModel(Asked):
         if adapter is not None:
             how: dict[str, Any] = {"beams": beams, "max_new_tokens": max_new_tokens, "length_penalty": length_penalty}
             return self.adapted(adapter).beam_search(prompt, **how)
-        self._adapters.check(self._adapter)
-        ids = self.encode_prompt(prompt)
-        if isinstance(length_penalty, bool) or not isinstance(length_penalty, (int, float)) or isnan(length_penalty):
-            raise RequestError(f"length_penalty should be a number, not {length_penalty!r:.40}", param="length_penalty")
-        if isinstance(beams, bool) or not isinstance(beams, int) or not 1 <= beams <= _MAX_BEAMS:
-            raise RequestError(f"beams should be from 1 to {_MAX_BEAMS}, not {beams!r:.20}", param="beams")
-        limit = min(SamplingParams(max_new_tokens=max_new_tokens).max_new_tokens, self.context_length - len(ids) + 1)
         steps = BeamSteps(self.engine, self._adapter)
-        try:
-            found = beam_search(
-                steps,
-                steps.begin(ids, len(ids) + limit, beams),
-                torch.tensor(ids[-1:]),
-                eos_token_id=sorted(self.tokenizer.eos_ids),
-                max_new_tokens=limit,
-                num_beams=beams,
-                length_penalty=length_penalty,
-            )[0]
-        finally:
-            steps.close()
+        found = self._searched(steps, self.encode_prompt(prompt), beams, max_new_tokens, length_penalty)
         return [
             Beam(
                 text=self.tokenizer.decode(one.token_ids),
@@ -326,6 +319,38 @@ class LanguageModel(Asked):
             )
             for one in found
         ]
+
+    def beam_results(
+        self,
+        prompt_ids: Sequence[int],
+        *,
+        beams: int,
+        max_new_tokens: int,
+        length_penalty: float = 1.0,
+        cancel: threading.Event | None = None,
+        deadline: float | None = None,
+    ) -> list[GenerationResult]:
+        """`beam_search` of a prompt that was encoded already, as results, the best first: the first has the seconds and
+        joules of all, and none has log-probabilities of its tokens. A search that `cancel` or the `deadline` (in
+        `time.perf_counter()`'s seconds) ends has no text."""
+        steps = BeamSteps(self.engine, self._adapter, cut=Cut(cancel=cancel, deadline=deadline), phase=self.phase)
+        try:
+            found = self._searched(steps, list(prompt_ids), beams, max_new_tokens, length_penalty)
+        except BeamsCut as cut:
+            return results_of([], self.tokenizer, prompt_ids, beams, steps.phases, cut=cut.reason)
+        return results_of(found, self.tokenizer, prompt_ids, beams, steps.phases)
+
+    def _searched(
+        self, steps: BeamSteps, ids: list[int], beams: int, max_new_tokens: int, length_penalty: float
+    ) -> list[Hypothesis]:
+        self._adapters.check(self._adapter)
+        if isinstance(length_penalty, bool) or not isinstance(length_penalty, (int, float)) or isnan(length_penalty):
+            raise RequestError(f"length_penalty should be a number, not {length_penalty!r:.40}", param="length_penalty")
+        if isinstance(beams, bool) or not isinstance(beams, int) or not 1 <= beams <= MAX_BEAMS:
+            raise RequestError(f"beams should be from 1 to {MAX_BEAMS}, not {beams!r:.20}", param="beams")
+        limit = min(SamplingParams(max_new_tokens=max_new_tokens).max_new_tokens, self.context_length - len(ids) + 1)
+        eos = sorted(self.tokenizer.eos_ids)
+        return steps.search(ids, beams=beams, limit=limit, length_penalty=length_penalty, eos=eos)
 
     def request(
         self,

@@ -261,6 +261,7 @@ class _Routes:
                 visit_of(http),
                 asked.images,
                 continues=False,
+                body=body,
             )
             return await respond(http, service.room, served, body, asked, keep)
 

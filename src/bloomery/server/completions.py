@@ -68,6 +68,7 @@ def sampling_options(body: Any) -> SamplingOptions:
         "logit_bias": body.logit_bias or {},
         "seed": body.seed,
         "stop": body.stop,
+        "ignore_eos": bool(body.ignore_eos),
     }
 
 

@@ -38,6 +38,8 @@ class ServeConfig:
     """What the linear layers compute in: "auto", "plain", "float16", "int8", "int4", ...; None: as the file is."""
     drafts: str = "off"
     """"ngram" guesses tokens from the text itself: faster where it repeats, and the same texts."""
+    draft_model: str = ""
+    """A smaller model with the same tokenizer, by name or folder, that guesses tokens of the first language model."""
     cache_tokens: int | None = None
     """Positions of key/value memory of each model; None: see the engine."""
     cache_dtype: str = "auto"
@@ -116,6 +118,8 @@ class ServeConfig:
         for name in _FROM_ONE:
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} should be at least 1, not {getattr(self, name)}")
+        if self.draft_model and self.drafts != "off":
+            raise ConfigError("tokens are guessed by a model or by n-grams", hint="leave drafts or draft_model out")
         if self.store not in STORES:
             raise ConfigError(f"unknown store {self.store!r}", hint=nearest(self.store, STORES))
         if self.drift_window < 0 or 0 < self.drift_window < MIN_DRIFT_WINDOW:

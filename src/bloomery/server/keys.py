@@ -10,11 +10,13 @@
 
 TOML, or JSON where the name ends so. Keys are made here with 256 random bits, which nobody can try out: a slow hash
 would only let strangers keep the server busy. The file is read again when it has changed, so that a key is revoked by
-deleting its table. This module does not know HTTP.
+deleting its table. What a key has used of its limits is known to one process alone: `reading_keys` tells whether there
+are several. This module does not know HTTP.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import hmac
 import json
@@ -25,7 +27,8 @@ import secrets
 import threading
 import time
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -155,6 +158,33 @@ def read_keys(path: Path) -> dict[str, KeyEntry]:
         entries[name] = from_dict(KeyEntry, table, where=name)
         _ = entries[name].limits  # checks them
     return entries
+
+
+@contextmanager
+def reading_keys(path: str | Path) -> Iterator[bool]:
+    """While a server runs: whether another one has this keys file already, as far as the file system can tell."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror or error}") from error
+    try:
+        yield not _alone(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _alone(descriptor: int) -> bool:
+    """Share the file from now on; whether nobody else does (a file system without locks knows of nobody)."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        alone = True
+    except BlockingIOError:
+        alone = False
+    except OSError:
+        return True
+    with suppress(OSError):
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+    return alone
 
 
 def add_key(path: Path, name: str, *, rights: tuple[str, ...] = (), limits: Limits | None = None) -> str:

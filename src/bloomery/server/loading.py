@@ -87,6 +87,21 @@ def open_model(reference: str | Path | Artifact, workspace: Workspace | None, co
     return model
 
 
+def given_draft(shelf: Shelf, workspace: Workspace | None, config: ServeConfig) -> None:
+    """The draft model of the configuration, for the first language model. ConfigError if it cannot be that."""
+    if not config.draft_model:
+        return
+    try:
+        base: LanguageModel = shelf.base(None)
+    except RequestError as error:
+        raise ConfigError(str(error), hint=error.hint) from error
+    draft = load(config.draft_model, weights=config.weights, workspace=workspace)
+    if not isinstance(draft, LanguageModel):
+        raise ConfigError(f"{config.draft_model} writes no text", hint="a draft model is a smaller language model")
+    base.set_draft_model(draft)
+    draft.close()  # its meter: nobody asks it by itself
+
+
 def load_onto(shelf: Shelf, body: LoadBody, workspace: Workspace | None, config: ServeConfig) -> str:
     """Load a model and put it on the shelf; returns its name. RequestError for whatever is in the way."""
     body.refuse_unsupported()

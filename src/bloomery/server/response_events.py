@@ -81,6 +81,8 @@ class ResponseForm:
     asked: ResponseRequest
     keep: Keep | None = None
     reason: str | None = None
+    inspected: dict[str, Any] = field(default_factory=dict)
+    """What was asked with `inspect`: an extension of the whole response, which is not kept."""
     output: OutputItems = field(init=False)
     _reader: AnswerReader = field(init=False)
 
@@ -97,6 +99,7 @@ class ResponseForm:
         """The events of one more delta."""
         if delta.finish_reason is not None:
             self.reason = delta.finish_reason
+            self.inspected = self.served.inspected(delta)
         logprobs = chat_logprobs(self.served.model.tokenizer, delta) if self.body.wants_logprobs else []
         events = self._reader.push(delta)
         if logprobs and not events and not self.asked.names:
@@ -110,7 +113,8 @@ class ResponseForm:
     async def kept(self, answer: dict[str, Any]) -> None:
         """Keep it, where it is to be kept."""
         if self.keep is not None:
-            await asyncio.to_thread(self.keep, answer, [*self.asked.items, *self.output.items])
+            kept = {name: value for name, value in answer.items() if name not in self.inspected}
+            await asyncio.to_thread(self.keep, kept, [*self.asked.items, *self.output.items])
 
     def response(self, status: str) -> dict[str, Any]:
         """OpenAI's response object; usage only at the end, with `energy_joules` and `timings` as extensions."""
@@ -142,6 +146,7 @@ class ResponseForm:
             "top_p": 1.0 if body.top_p is None else body.top_p,
             "truncation": "disabled",
             "usage": self._usage() if done else None,
+            **(self.inspected if done else {}),
         }
 
     def _details(self) -> dict[str, str]:

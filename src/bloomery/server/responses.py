@@ -17,10 +17,10 @@ from bloomery.engine import LanguageModel
 from bloomery.engine.constraint_spec import MAX_TOOLS
 from bloomery.engine.language_model import SamplingOptions
 from bloomery.server.chat import illustrated_prompt
-from bloomery.server.completions import try_constraint
+from bloomery.server.completions import sampling_options, try_constraint
 from bloomery.server.pictures import MAX_IMAGES
 from bloomery.server.response_items import InputItem, item_image_urls, item_messages
-from bloomery.server.schemas import Flag, Logprobs, Priority, Real, Seconds, Text, Whole, refuse_unsupported
+from bloomery.server.schemas import Flag, Logprobs, SamplingFields, Text, Whole, refuse_unsupported
 from bloomery.server.structure import Structure, StructureFields, relabelled, structure_of
 from bloomery.tokenizer import ToolStyle
 
@@ -75,7 +75,7 @@ class StreamOptions(_Open):
     include_obfuscation: Literal[False] | None = None
 
 
-class ResponsesBody(_Open):
+class ResponsesBody(SamplingFields, _Open):
     """See the module; the sampling parameters that OpenAI does not have are those of the other routes."""
 
     model: Text
@@ -85,14 +85,7 @@ class ResponsesBody(_Open):
     store: Flag | None = None
     include: Annotated[list[Text], Field(max_length=16)] | None = None
     max_output_tokens: Annotated[Whole, Field(ge=1, le=2**31 - 1)] | None = None
-    temperature: Annotated[Real, Field(ge=0, le=100)] | None = None
-    top_p: Annotated[Real, Field(ge=0, le=1)] | None = None
-    top_k: Annotated[Whole, Field(ge=-1, le=2**31 - 1)] | None = None
-    min_p: Annotated[Real, Field(ge=0, le=1)] | None = None
     top_logprobs: Logprobs | None = None
-    priority: Priority | None = None
-    timeout_seconds: Seconds | None = None
-    seed: Annotated[Whole, Field(ge=-(2**63), le=2**63 - 1)] | None = None
     text: TextConfig | None = None
     tools: Annotated[list[FunctionTool], Field(max_length=MAX_TOOLS)] | None = None
     tool_choice: Text | dict[str, Any] | None = None
@@ -181,15 +174,10 @@ def read_response(
 
 def response_options(body: ResponsesBody, *, default_tokens: int) -> SamplingOptions:
     """What the engine is asked."""
-    return {
-        "max_new_tokens": default_tokens if body.max_output_tokens is None else body.max_output_tokens,
-        "temperature": 1.0 if body.temperature is None else body.temperature,
-        "top_p": body.top_p,
-        "top_k": None if body.top_k == -1 else body.top_k,
-        "min_p": body.min_p,
-        "seed": body.seed,
-        "logprobs": (body.top_logprobs or 0) if body.wants_logprobs else None,
-    }
+    options = sampling_options(body)
+    options["max_new_tokens"] = default_tokens if body.max_output_tokens is None else body.max_output_tokens
+    options["logprobs"] = (body.top_logprobs or 0) if body.wants_logprobs else None
+    return options
 
 
 def _structure(model: LanguageModel, fields: StructureFields, style: ToolStyle | None) -> Structure:

@@ -86,12 +86,9 @@ class Inspect(BaseModel):
     attention: Annotated[list[AttentionAsk], Field(max_length=MAX_ATTENTION_ROWS)] = []
 
 
-class Body(BaseModel):
-    """What both routes share."""
+class SamplingFields(BaseModel):
+    """What every route of texts takes: how tokens are drawn, when, and what is told of it."""
 
-    model_config = ConfigDict(extra="allow", protected_namespaces=())
-
-    model: Text
     temperature: Annotated[Real, Field(ge=0, le=100)] | None = None
     top_p: Annotated[Real, Field(ge=0, le=1)] | None = None
     top_k: Annotated[Whole, Field(ge=-1, le=2**31 - 1)] | None = None
@@ -105,9 +102,23 @@ class Body(BaseModel):
     """Smaller is sooner, among the requests of one key."""
     timeout_seconds: Seconds | None = None
     """From arrival: then the answer ends as it stands, or with an error if nothing is written."""
-    n: Annotated[Whole, Field(ge=1, le=128)] | None = None
     seed: Annotated[Whole, Field(ge=-(2**63), le=2**63 - 1)] | None = None
     stop: StopText | Annotated[list[StopText], Field(max_length=MAX_STOP_STRINGS)] | None = None
+    ignore_eos: Flag | None = None
+    """Go on after an end-of-sequence token, to the limit: for measurements."""
+    inspect: Inspect | None = None
+
+
+class Body(SamplingFields):
+    """What both routes of OpenAI's older forms share."""
+
+    model_config = ConfigDict(extra="allow", protected_namespaces=())
+
+    model: Text
+    n: Annotated[Whole, Field(ge=1, le=128)] | None = None
+    use_beam_search: Flag | None = None
+    """As vLLM has it: see `beam_answers`."""
+    length_penalty: Annotated[Real, Field(ge=-100, le=100)] | None = None
     stream: Flag | None = None
     stream_options: StreamOptions | None = None
 
@@ -133,7 +144,6 @@ class CompletionBody(AnswerFields, Body):
     logprobs: Logprobs | None = None
     echo: Flag | None = None
     best_of: Annotated[Whole, Field(ge=1, le=128)] | None = None
-    inspect: Inspect | None = None
 
     def refuse_unsupported(self) -> None:
         super().refuse_unsupported()
@@ -232,7 +242,6 @@ class ChatBody(StructureFields, Body):
     max_completion_tokens: Annotated[Whole, Field(ge=1, le=2**31 - 1)] | None = None
     logprobs: Flag | None = None
     top_logprobs: Logprobs | None = None
-    inspect: Inspect | None = None
 
     def refuse_unsupported(self) -> None:
         super().refuse_unsupported()

@@ -13,7 +13,7 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -24,8 +24,8 @@ from bloomery.core.workspace import Workspace, as_workspace
 from bloomery.engine import LanguageModel, TextEncoder
 from bloomery.server.adapters import given_adapters
 from bloomery.server.config import ServeConfig
-from bloomery.server.keys import read_keys
-from bloomery.server.loading import open_model
+from bloomery.server.keys import read_keys, reading_keys
+from bloomery.server.loading import given_draft, open_model
 from bloomery.server.shelf import Served, Shelf
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from bloomery.server.upstream_app import UpstreamService
 
 _BACKLOG = 128
+_SHARED_KEYS = "each counts for itself what a key uses of its limits"
 _LAST_SECONDS = 5
 """For answers that were cut off to be sent."""
 
@@ -79,6 +80,7 @@ def _loaded(models: Reference | Sequence[Reference], workspace: Workspace, confi
         shelf.add(opened, owned=owned)  # type: ignore[arg-type]
     if not len(shelf):
         raise ConfigError("a server needs at least one model")
+    given_draft(shelf, workspace, config)
     given_adapters(shelf, config.adapters)
     return shelf
 
@@ -136,7 +138,9 @@ def run_app(listener: socket.socket, app: FastAPI, config: ServeConfig, models: 
     )
     server = draining_server(settings, app.state.service, config.shutdown_seconds)
     print(_welcome(models, config, port), file=sys.stderr, flush=True)
-    with _quiet_signals(), _settled():
+    with reading_keys(config.keys) if config.keys else nullcontext(False) as shared, _quiet_signals(), _settled():
+        if shared:
+            print(f"note: another server reads {config.keys}: {_SHARED_KEYS}", file=sys.stderr, flush=True)
         server.run(sockets=[listener])
 
 

@@ -17,6 +17,7 @@ from bloomery.engine import Delta, GenerationResult, LanguageModel, VisionLangua
 from bloomery.engine.language_model import SamplingOptions, with_seed_of
 from bloomery.engine.sequence import Request
 from bloomery.models.image_processor import listed
+from bloomery.server.beam_answers import Beams
 from bloomery.server.embedding_drift import mean_embedding
 from bloomery.server.inspection import inspected
 from bloomery.server.metrics import Metrics
@@ -46,6 +47,8 @@ class ServedRequest:
     """Whether the new text goes on from the prompt's; a chat's does not."""
     best_of: int | None = None
     """So many are drawn for each prompt, and the `n` whose tokens are most probable on average are told."""
+    beams: Beams | None = None
+    """Searched, not drawn."""
     inspect: Inspect | None = None
     """What to tell of how each choice came to be."""
     readers: Sequence[Reader] = ()
@@ -64,7 +67,7 @@ class ServedRequest:
         last: dict[int, float] = {}
         self.visit.spend(prompt=sum(map(len, self.prompts)))
         try:
-            for choice, delta in self.model.engine.run_all(self._requests()):
+            for choice, delta in self._deltas():
                 self._observe(choice, delta, last)
                 if self.inspect is not None and delta.result is not None and not self.job.cancel.is_set():
                     told, joules = inspected(self.model, delta.result, self.inspect)
@@ -74,6 +77,11 @@ class ServedRequest:
             status = self.job.cut_status if self.job.cancel.is_set() else 504 if self.told_nothing else 200
         finally:
             self._record(status)
+
+    def _deltas(self) -> Iterator[tuple[int, Delta]]:
+        if self.beams is not None:
+            return self.beams.search(self.model, [list(p) for p in self.prompts], self.options, self.job)
+        return self.model.engine.run_all(self._requests())
 
     def _requests(self) -> list[Request]:
         """One for each prompt, with all of its choices."""
@@ -115,7 +123,7 @@ class ServedRequest:
         kept: list[list[Delta]] = []
         for start in range(0, len(choices), self.drawn):
             mine = choices[start : start + self.drawn]
-            if self.drawn > self.n:
+            if self.drawn > self.n and self.beams is None:
                 mine.sort(key=lambda deltas: -deltas[-1].result.mean_logprob if deltas[-1].result else 0.0)
             kept += mine[: self.n]
         return kept

@@ -19,6 +19,7 @@ from bloomery.engine import LanguageModel, TextEncoder
 from bloomery.engine.language_model import Prompt, SamplingOptions
 from bloomery.server import embeddings
 from bloomery.server.adapters import LoadAdapterBody, UnloadAdapterBody, load_adapter_onto
+from bloomery.server.beam_answers import beams_of
 from bloomery.server.config import ServeConfig
 from bloomery.server.drain import Drain
 from bloomery.server.drift import DriftWatch
@@ -27,7 +28,8 @@ from bloomery.server.inspection import check_inspect
 from bloomery.server.loading import LoadBody, load_onto
 from bloomery.server.metrics import Metrics
 from bloomery.server.record import Reader, Record, ledger_reader, tell
-from bloomery.server.schemas import ChatBody, CompletionBody
+from bloomery.server.responses import ResponsesBody
+from bloomery.server.schemas import Body, ChatBody, CompletionBody
 from bloomery.server.served import ServedRequest, new_id
 from bloomery.server.shelf import Served, Shelf
 from bloomery.server.store import FILE, RequestStore
@@ -167,7 +169,7 @@ class Service:
         visit: Visit,
         images: Sequence[Any] = (),
         continues: bool = True,
-        body: CompletionBody | ChatBody | None = None,
+        body: CompletionBody | ChatBody | ResponsesBody | None = None,
     ) -> ServedRequest:
         """A request for text, ready to run. LimitReached for more tokens than the visit's key has left; RequestError
         for a look inside without the right to it."""
@@ -175,6 +177,10 @@ class Service:
         if inspect is not None:
             visit.tenant.require(INSPECT)
             check_inspect(model, inspect, choices=len(prompts) * n)
+        if options.get("ignore_eos") and options.get("constraint") is not None:
+            message = "ignore_eos and a form of the answer exclude each other"
+            raise RequestError(message, param="ignore_eos", code="invalid_value")
+        beams = beams_of(body, options, images=bool(images)) if isinstance(body, Body) else None
         served = ServedRequest(
             id=new_id(prefix),
             route=route,
@@ -187,6 +193,7 @@ class Service:
             visit=visit,
             continues=continues,
             best_of=body.best_of if isinstance(body, CompletionBody) else None,
+            beams=beams,
             inspect=inspect,
             metrics=self.metrics,
             readers=self.readers,

@@ -3,7 +3,8 @@
 A database beside the ledger, for the ledger never forgets and this one must: rows go when they are too old or too many.
 With "metadata" it holds who asked which model, when, how much and what it took; with "content" also the prompts, as the
 model read them, and the answers, as text and token ids. Only its owner may read the file, and what is deleted is
-overwritten. Rows are never changed. This module does not know HTTP or rights.
+overwritten. Rows are never changed. A clock that jumps ages nothing: while the store is open time goes on as fast as
+it passes, and a row that came after a young one is young. This module does not know HTTP or rights.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ MAX_FEEDBACK = 100
 """Of one request."""
 _DAY_SECONDS = 86_400
 _PRUNE_EVERY = 64
+_SETTLE_SECONDS = 3_600.0
+"""A store of which everything is too old at opening was not used for long, or the clock is wrong: so long nothing is
+deleted, for a clock that was wrong at boot is put right soon after."""
 
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
@@ -69,10 +73,14 @@ class RequestStore(Database):
         self._max_rows = max_rows
         self._max_days = max_days
         self._added = 0
+        self._opened = (time.time(), _elapsed())
+        self._deletes_from = self._opened[1]
         _create_for_owner(path)
         super().__init__(path, MIGRATIONS, name="request store")
         with self._lock:
             self._db.execute("PRAGMA secure_delete=ON")
+        if 0 < self._last() <= self._cut():
+            self._deletes_from += _SETTLE_SECONDS
         self.prune()
 
     def add(self, record: Record) -> None:
@@ -101,8 +109,10 @@ class RequestStore(Database):
 
     def prune(self) -> int:
         """Delete what is too old, and the oldest of what is too many; returns how many."""
+        gone = 0
         with self._writing() as db:
-            gone = db.execute("DELETE FROM requests WHERE time < ?", (self._oldest,)).rowcount
+            if _elapsed() >= self._deletes_from:
+                gone += db.execute("DELETE FROM requests WHERE number <= ?", (self._cut(),)).rowcount
             if self._max_rows is not None:
                 gone += db.execute(
                     "DELETE FROM requests WHERE number <= (SELECT number FROM requests ORDER BY number DESC"
@@ -111,9 +121,26 @@ class RequestStore(Database):
                 ).rowcount
         return gone
 
-    @property
-    def _oldest(self) -> float:
-        return float("-inf") if self._max_days is None else time.time() - self._max_days * _DAY_SECONDS
+    def _now(self) -> float:
+        """Seconds since 1970: the clock, but never further on than what has passed since opening."""
+        wall, elapsed = self._opened
+        return min(time.time(), wall + _elapsed() - elapsed)
+
+    def _cut(self) -> int:
+        """The number up to which rows are past their age: of the last too old one that no young one came before."""
+        if self._max_days is None:
+            return 0
+        now = self._now()
+        oldest = now - self._max_days * _DAY_SECONDS
+        # `+time` keeps the order of numbers, in which the first row mostly answers; a time to come says nothing.
+        young = "SELECT number FROM requests WHERE +time BETWEEN ? AND ? ORDER BY number LIMIT 1"
+        first = self._rows(young, (oldest, now))
+        old = "SELECT number FROM requests WHERE +time < ? AND number < ? ORDER BY number DESC LIMIT 1"
+        last = self._rows(old, (oldest, first[0]["number"] if first else self._last() + 1))
+        return last[0]["number"] if last else 0
+
+    def _last(self) -> int:
+        return self._rows("SELECT coalesce(max(number), 0) AS number FROM requests")[0]["number"]
 
     def find(
         self,
@@ -129,8 +156,8 @@ class RequestStore(Database):
         """Newest first; of one tenant, or of all. `text` stands in a prompt or an answer (large and small letters of
         ASCII are the same). `since` <= time < `until`, seconds since 1970. `after` is the id that the last page ended
         with; RequestError if it is not there."""
-        conditions: list[str] = ["time >= ?"]
-        values: list[Any] = [self._oldest]
+        conditions: list[str] = ["number > ?"]
+        values: list[Any] = [self._cut()]
         plain: dict[str, Any] = {
             "tenant = ?": tenant,
             "model = ?": model or None,
@@ -180,8 +207,8 @@ class RequestStore(Database):
         """A response and the items of its conversation, its own included; None if it is not kept, or another's."""
         rows = self._rows(
             "SELECT response, items FROM responses JOIN requests ON number = request"
-            " WHERE id = ? AND tenant = ? AND time >= ?",
-            (_sound(response), tenant, self._oldest),
+            " WHERE id = ? AND tenant = ? AND number > ?",
+            (_sound(response), tenant, self._cut()),
         )
         return (json.loads(rows[0]["response"]), json.loads(rows[0]["items"])) if rows else None
 
@@ -209,7 +236,7 @@ class RequestStore(Database):
             )
 
     def _numbered(self, request: str, tenant: str | None) -> dict[str, Any]:
-        rows = self._rows(f"{_QUERY} WHERE id = ? AND time >= ?", (_sound(request), self._oldest))
+        rows = self._rows(f"{_QUERY} WHERE id = ? AND number > ?", (_sound(request), self._cut()))
         if not rows or tenant not in (None, rows[0]["tenant"]):
             raise RequestError(f"no request {request!r:.200} is kept", code="request_not_found", status=404)
         return rows[0]
@@ -237,6 +264,11 @@ def _add_texts(
             for place, (text, one) in enumerate(zip(texts, ids, strict=True))
         ],
     )
+
+
+def _elapsed() -> float:
+    """Seconds that pass whatever the clock says; a laptop's sleep counts where the system can tell."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
 def _sound(text: str) -> str:

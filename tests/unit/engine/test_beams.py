@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -75,3 +76,37 @@ def test_samples_and_the_best_of_them(tiny: LanguageModel):
     assert [one.mean_logprob for one in best] == pytest.approx(means[:2])
     with pytest.raises(RequestError):
         tiny.samples("Once", 3, best_of=2)
+
+
+def test_results_have_the_beams_texts_and_the_first_the_cost(tiny: LanguageModel):
+    model = LanguageModel(tiny.decoder, tiny.tokenizer, name="b", engine=EngineConfig(block_size=4))
+    ids = model.encode_prompt("Once upon a time")
+    found = model.beam_search("Once upon a time", beams=3, max_new_tokens=9)
+    results = model.beam_results(ids, beams=3, max_new_tokens=9)
+    assert [(one.text, one.token_ids, one.finish_reason) for one in results] == [
+        (one.text, one.token_ids, one.finish_reason) for one in found
+    ]
+    first, *others = results
+    assert first.timings.prefill_seconds > 0 and first.timings.decode_seconds > first.timings.prefill_seconds
+    assert all(one.timings.decode_seconds == 0 and one.energy.central == 0.0 for one in others)
+
+
+def test_a_search_that_is_cut_has_no_text_and_holds_nothing(tiny: LanguageModel):
+    model = LanguageModel(tiny.decoder, tiny.tokenizer, name="b", engine=EngineConfig(block_size=4))
+    ids, cancel = model.encode_prompt("Once upon a time"), threading.Event()
+    late = model.beam_results(ids, beams=2, max_new_tokens=9, deadline=0.0)
+    assert [(one.token_ids, one.finish_reason) for one in late] == [([], "deadline")] * 2
+    steps = model.engine.exclusive
+    calls = []
+
+    def counted(phase=None):
+        calls.append(1)
+        if len(calls) == 5:  # in the middle
+            cancel.set()
+        return steps(phase)
+
+    model.engine.exclusive = counted  # type: ignore[method-assign]
+    left = model.beam_results(ids, beams=2, max_new_tokens=200, cancel=cancel)
+    assert [one.finish_reason for one in left] == ["cancelled"] * 2 and len(calls) < 10
+    assert left[0].timings.decode_seconds > 0
+    assert model.engine.scheduler.pool.num_used == 0

@@ -83,6 +83,8 @@ def test_a_key_without_the_right_is_refused(tiny: LanguageModel, tmp_path):
             headers = {"authorization": f"Bearer {key}"}
             answer = client.post(COMPLETIONS, json=BODY | {"inspect": {}}, headers=headers)
             assert answer.status_code == status, answer.text
+            response = {"model": "tiny", "input": "Hi", "max_output_tokens": 2, "inspect": {}}
+            assert client.post("/v1/responses", json=response, headers=headers).status_code == status
             assert client.post(COMPLETIONS, json=BODY, headers=headers).status_code == 200
 
 
@@ -117,3 +119,25 @@ def test_penalties_bias_and_best_of_reach_the_engine(client: TestClient, tiny: L
         {"logit_bias": {"9999": 1}},
     ):
         assert client.post(COMPLETIONS, json=body | {"n": 2} | wrong).status_code == 400, wrong
+
+
+def test_a_response_of_the_responses_route_tells_it_too(client: TestClient):
+    body = {"model": "tiny", "input": "Hi", "max_output_tokens": 5, "seed": 3, "inspect": {"probabilities": 2}}
+    answer = client.post("/v1/responses", json=body).json()
+    tokens = answer["inspect"]["tokens"]
+    assert len(tokens) == answer["usage"]["output_tokens"] and len(tokens[0]["candidates"]) == 2
+    lines = client.post("/v1/responses", json=body | {"stream": True}).text.splitlines()
+    events = [json.loads(line[6:]) for line in lines if line.startswith("data: {")]
+    told = events[-1]["response"]["inspect"]["tokens"]
+    assert [one["token_id"] for one in told] == [one["token_id"] for one in tokens]
+    assert all("inspect" not in event.get("response", {}) for event in events[:-1])
+    refused = client.post("/v1/responses", json=body | {"inspect": {"attention": [{"layer": 99}]}})
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "inspect.attention")
+
+
+def test_what_was_looked_at_is_not_kept_with_the_response(tiny: LanguageModel, workspace):
+    app = build_app(tiny, workspace=workspace, config=ServeConfig(api_key="", store="content"))
+    with TestClient(app, base_url="http://localhost") as client:
+        body = {"model": "tiny", "input": "Hi", "max_output_tokens": 5, "inspect": {}}
+        answer = client.post("/v1/responses", json=body).json()
+        assert answer.pop("inspect") and client.get(f"/v1/responses/{answer['id']}").json() == answer

@@ -14,7 +14,7 @@ import pytest
 from bloomery.core.errors import ConfigError
 from bloomery.server import keys as keys_module
 from bloomery.server.allowance import Limits
-from bloomery.server.keys import PREFIX, KeyRing, add_key, read_keys
+from bloomery.server.keys import PREFIX, KeyRing, add_key, read_keys, reading_keys
 
 
 @pytest.fixture
@@ -122,3 +122,18 @@ def test_files_that_are_none(tmp_path: Path, path: Path):
     for name in ("", "a b", "../x", "a]\n[b", "x" * 65, "owner", "é"):
         with pytest.raises(ConfigError):
             add_key(empty, name)
+
+
+def test_a_second_reader_of_a_keys_file_is_known(tmp_path: Path):
+    path = tmp_path / "keys.toml"
+    add_key(path, "a")
+    with reading_keys(path) as first:
+        with reading_keys(path) as second, reading_keys(path) as third:
+            add_key(path, "b")  # nobody waits for anybody
+            assert (first, second, third) == (False, True, True)
+        with reading_keys(path) as again:
+            assert again
+    with reading_keys(path) as later:
+        assert not later
+    with pytest.raises(ConfigError), reading_keys(tmp_path / "none.toml"):
+        pass

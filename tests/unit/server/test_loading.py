@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
-from bloomery.core.errors import RequestError
+from bloomery.core.errors import ConfigError, RequestError
 from bloomery.core.workspace import Workspace
-from bloomery.engine import LanguageModel, import_model
+from bloomery.engine import LanguageModel, import_model, load
 from bloomery.server import ServeConfig, build_app
 from bloomery.server.keys import add_key
-from bloomery.server.loading import find_loadable
+from bloomery.server.loading import find_loadable, given_draft
+from bloomery.server.shelf import Shelf
 
 LOAD = "/v1/models/load"
 
@@ -172,3 +173,22 @@ def test_a_deletion_that_waits_too_long_is_a_conflict_and_the_model_stays(server
     assert answer.status_code == 200 and inner[0].status_code == 409
     assert inner[0].json()["error"]["code"] == "model_in_use" and names(server) == ["tiny"]
     assert server.delete("/v1/models/tiny").json()["deleted"] is True and names(server) == []
+
+
+def test_a_draft_model_of_the_configuration_guesses_for_the_first_language_model(
+    tiny_folder: Path, minilm_folder: Path, minilm, workspace: Workspace
+):
+    config = ServeConfig(api_key="", draft_model=str(tiny_folder))
+    shelf = Shelf([minilm, load(tiny_folder, device="cpu")])
+    given_draft(shelf, workspace, config)
+    with TestClient(build_app(shelf, config=config), base_url="http://localhost") as client:
+        body = {"model": tiny_folder.name, "prompt": "Once upon", "max_tokens": 40, "temperature": 0}
+        assert client.post("/v1/completions", json=body | {"ignore_eos": True}).status_code == 200
+        lines = client.get("/metrics").text.splitlines()
+        (accepted,) = [line for line in lines if line.startswith("bloomery:spec_decode_num_accepted_tokens_total{")]
+        assert float(accepted.split()[-1]) > 20
+    for one, reference in (([minilm], tiny_folder), ([load(tiny_folder, device="cpu")], minilm_folder)):
+        with pytest.raises(ConfigError):
+            given_draft(Shelf(one), workspace, dataclasses.replace(config, draft_model=str(reference)))
+    with pytest.raises(ConfigError, match="n-grams"):
+        ServeConfig(api_key="", draft_model="x", drafts="ngram")

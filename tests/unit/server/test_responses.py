@@ -109,3 +109,16 @@ def test_numbers_that_json_does_not_have_are_not_told(client: TestClient):
     body = b'{"model": "tiny", "input": "x", "max_output_tokens": 1, "metadata": {"a": [NaN, 1e999, 2]}}'
     answer = client.post(ROUTE, content=body, headers={"content-type": "application/json"})
     assert answer.status_code == 200 and answer.json()["metadata"] == {"a": [None, None, 2]}
+
+
+def test_the_sampling_parameters_of_the_other_routes_are_those_of_this_one(client: TestClient):
+    more = {"typical_p": 0.9, "repetition_penalty": 1.3, "presence_penalty": 0.5, "frequency_penalty": 0.4}
+    more |= {"logit_bias": {"80": 3.0}, "stop": ["e"], "temperature": 1.2, "ignore_eos": True}
+    messages = [{"role": "user", "content": "Hello"}]
+    asked = {"model": "tiny", "messages": messages, "max_tokens": 40, "seed": 3}
+    chat = client.post("/v1/chat/completions", json={**asked, **more}).json()["choices"][0]
+    answer = ask(client, **{"max_output_tokens": 40} | more)
+    assert text(answer) == chat["message"]["content"]
+    assert answer["status"] == ("completed" if chat["finish_reason"] == "stop" else "incomplete")
+    refused = client.post(ROUTE, json={**HELLO, "typical_p": 2})
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "typical_p")

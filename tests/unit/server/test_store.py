@@ -155,6 +155,89 @@ def test_bounds_of_number_and_age(tmp_path: Path):
     assert b"text-of-0" not in path.read_bytes()  # overwritten, not only unlinked
 
 
+class Clock:
+    """`time` as the store sees it: what the clock on the wall shows, and what has passed."""
+
+    CLOCK_BOOTTIME = 7
+
+    def __init__(self) -> None:
+        self.wall, self.passed = 1.8e9, 0.0
+
+    def time(self) -> float:
+        return self.wall
+
+    def clock_gettime(self, _: int) -> float:
+        return self.passed
+
+    def pass_(self, seconds: float) -> None:
+        self.wall += seconds
+        self.passed += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr("bloomery.server.store.time", clock)
+    return clock
+
+
+DAY = 86_400.0
+
+
+def aging(tmp_path: Path) -> RequestStore:
+    return RequestStore(tmp_path / "requests.sqlite", max_days=30)
+
+
+def test_a_clock_that_jumps_ahead_while_the_store_is_open_ages_nothing(tmp_path: Path, clock: Clock):
+    store = aging(tmp_path)
+    store.add(record(0, time=clock.wall - 40 * DAY))
+    store.add(record(1, time=clock.wall))
+    clock.wall += 3_650 * DAY
+    store.add(record(2, time=clock.wall))
+    assert store.prune() == 1 and ids(store.find()) == ["cmpl-2", "cmpl-1"]
+    clock.wall -= 3_650 * DAY
+    clock.pass_(31 * DAY)
+    store.add(record(3, time=clock.wall))
+    # What was written while the clock was wrong goes when something after it is too old.
+    assert store.prune() == 1 and ids(store.find()) == ["cmpl-3", "cmpl-2"]
+    clock.pass_(31 * DAY)
+    assert store.prune() == 2 and ids(store.find()) == []
+
+
+def test_a_clock_that_jumps_back_ages_nothing(tmp_path: Path, clock: Clock):
+    store = aging(tmp_path)
+    store.add(record(0, time=clock.wall))
+    clock.wall -= 1.7e9
+    store.add(record(1, time=clock.wall))
+    clock.wall += 1.7e9
+    assert store.prune() == 0 and ids(store.find()) == ["cmpl-1", "cmpl-0"]
+    store.close()
+    store = aging(tmp_path)  # what came after something young is young
+    assert ids(store.find()) == ["cmpl-1", "cmpl-0"] and store.get("cmpl-1")
+    clock.pass_(31 * DAY)
+    assert store.prune() == 2
+
+
+def test_a_store_that_is_all_too_old_when_it_is_opened_is_not_shown_and_deleted_an_hour_later(
+    tmp_path: Path, clock: Clock
+):
+    store = aging(tmp_path)
+    store.add(record(0, time=clock.wall))
+    store.close()
+    clock.wall += 3_650 * DAY  # the machine has started with a wrong clock,
+    store = aging(tmp_path)
+    assert ids(store.find()) == [] and store.prune() == 0
+    clock.pass_(600)
+    clock.wall -= 3_650 * DAY  # which is put right
+    assert ids(store.find()) == ["cmpl-0"]
+    store.close()
+    clock.pass_(40 * DAY)  # it was off for long
+    store = aging(tmp_path)
+    assert ids(store.find()) == [] and store.prune() == 0
+    clock.pass_(3_600)
+    assert store.prune() == 1
+
+
 def test_rows_are_never_changed(store: RequestStore):
     store.add(record())
     with pytest.raises(sqlite3.IntegrityError, match="never changed"):
