@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
@@ -20,7 +20,13 @@ from bloomery.cli.annotate_options import (
     find_question,
     opened_store,
 )
-from bloomery.cli.options import Common, print_json
+from bloomery.cli.options import Common, print_json, shown
+from bloomery.core.errors import RequestError
+
+if TYPE_CHECKING:
+    from bloomery.corpus.annotation.cost import Cost
+    from bloomery.corpus.annotation.prompted import Labelled
+    from bloomery.corpus.annotation.question import Question
 
 
 def model(
@@ -71,9 +77,19 @@ def model(
     told = {"question": asked.id, "name": asked.name, **vars(report), "cost": [one.to_dict() for one in spent]}
     if common.json:
         print_json(told)
-        return
+    else:
+        _show(asked, report, spent)
+    if report.failed and report.failed == report.asked:
+        raise RequestError(
+            f"nothing was answered; the last error: {report.last_error}", hint="the same command goes on"
+        )
+
+
+def _show(asked: Question, report: Labelled, spent: list[Cost]) -> None:
     print(f"{asked.name} ({asked.id}): {report.answered:,} answered, {report.known:,} known before,")
     print(f"  {report.unanswered:,} without an answer that counts, {report.failed:,} failed")
+    if report.last_refused:
+        print(f"  the last that does not count: {shown(' '.join(report.last_refused.split()))}")
     from bloomery.cli.annotate_show import cost_lines
 
     for line in cost_lines(spent):

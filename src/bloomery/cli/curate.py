@@ -65,13 +65,7 @@ def curate(
     fresh: Fresh = False,
     common: Common | None = None,
 ) -> None:
-    """Documents in, a corpus out: filtered, deduplicated, split, decontaminated, with a reason for every drop.
-
-    --set rules.NAME=VALUE moves a rule's threshold ("off" leaves it out); --set personal.KIND=drop, mask or replace
-    deals with personal data; --set dedup.near=true, urls, lines, paragraphs, substring_words=50 or
-    evaluation=["FILE"] takes out what is nearly or partly the same, or in evaluation files; --set mix.temperature=3.3,
-    mix.shuffle=true and the like put training documents in proportion and order.
-    """
+    """Documents in, a corpus out: filtered, deduplicated, split, decontaminated, with a reason for every drop."""
     common = common or Common()
     from bloomery.core.errors import ConfigError
 

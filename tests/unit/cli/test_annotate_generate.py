@@ -32,7 +32,7 @@ def test_mistakes(call, chat_endpoint: str, tmp_path: Path):
     (tmp_path / "g.toml").write_text(FILE)
     command = ("annotate", "generate", str(tmp_path / "g.toml"), "--endpoint", chat_endpoint, "--model", "m")
     home = ("--home", str(tmp_path / "home"))
-    assert "no held-out file" in call.mistake(*command, "--held-out", str(tmp_path / "none"), *home)
+    assert "there is no file" in call.mistake(*command, "--held-out", str(tmp_path / "none"), *home)
     (tmp_path / "g.toml").write_text(FILE.replace("{x}", "{y}"))
     assert "slot {y}" in call.mistake(*command, *home)
     (tmp_path / "g.toml").write_text('kind = "questions"\n')

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
 
 QUESTION = 'name = "by model"\nkind = "choice"\ninstruction = "Is this spam?"\nlabels = ["ham", "spam"]\n'
@@ -77,3 +78,15 @@ def test_mistakes(call, spam_home, tmp_path: Path):
     assert "together" in call.mistake(*base, "--input-price", "1")
     (tmp_path / "e.toml").write_text('url = "http://127.0.0.1:9/v1"\nmax_attempts = 1\nmodel = "m"\n')
     assert "does not answer" in call.mistake(*base, "--endpoint", str(tmp_path / "e.toml"))
+
+
+def test_where_nothing_is_answered_the_command_fails(call, spam_home, tmp_path: Path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    (tmp_path / "q.toml").write_text(QUESTION.replace("by model", "nobody"))
+    (tmp_path / "e.toml").write_text(f'url = "http://127.0.0.1:{port}/v1"\nmodel = "m"\nmax_attempts = 1\n')
+    at = ("--endpoint", str(tmp_path / "e.toml"), "--sample", "2", "--home", str(spam_home.home), "--quiet")
+    answer = call("annotate", "model", str(tmp_path / "q.toml"), *at)
+    assert answer.code == 2 and "0 answered" in answer.out
+    assert "error: nothing was answered; the last error: " in answer.err

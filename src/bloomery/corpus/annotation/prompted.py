@@ -60,13 +60,14 @@ class PromptConfig:
 @dataclass
 class Labelled:
     """What a run did: documents `known` before, asked and `answered`, asked without an answer that counts, `failed`
-    (asked again next time); the last error."""
+    (asked again next time); the last error, and why the last answer does not count."""
 
     known: int = 0
     answered: int = 0
     unanswered: int = 0
     failed: int = 0
     last_error: str = ""
+    last_refused: str = ""
 
     @property
     def asked(self) -> int:
@@ -271,7 +272,9 @@ def _keep(
         kept = annotation_of(question, prompt, asked.answer, model, config)
         store.add(question, prompt.document, kept)
         report.answered += kept.value is not None
-        report.unanswered += kept.value is None
+        if kept.value is None:
+            report.unanswered += 1
+            report.last_refused = str(kept.detail["refused"])
         return
     assert error is not None
     if isinstance(error, RequestError) and error.code == TOO_LONG:
@@ -286,6 +289,7 @@ def _keep(
         )
         store.add(question, prompt.document, made)
         report.unanswered += 1
+        report.last_refused = error.message
     else:
         report.failed += 1
         report.last_error = error.one_line()

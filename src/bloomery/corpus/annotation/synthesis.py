@@ -37,7 +37,7 @@ from bloomery.corpus.split import SPLITS, hash_split
 STAGE = "synthesise"
 PROMPTS_FILE = "prompts.jsonl.zst"
 REPORT_FILE = "report.json"
-_VERSION = 1
+_VERSION = 2  # 2: the last rounds are no larger than what is missing
 _ROUND = 16
 """Questions of a round: what is made in one can be shown from the next on."""
 _SHARD_BYTES = 64 << 20
@@ -120,7 +120,9 @@ class _Synthesis:
             self.asked = stack.enter_context(LineWriter(self.folder / PROMPTS_FILE))
             with self.run.phase("ask"):
                 while len(self.made) < config.count and self.attempts < most:
-                    self._round(min(_ROUND, most - self.attempts))
+                    missing = config.count - len(self.made)
+                    # A few more than are missing: some answers will be left out, and each of them costs.
+                    self._round(min(_ROUND, most - self.attempts, missing + missing // 4 + 1))
             writers = {
                 split: stack.enter_context(SplitWriter(self.folder, split, shard_bytes=_SHARD_BYTES))
                 for split in SPLITS

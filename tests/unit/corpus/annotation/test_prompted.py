@@ -175,6 +175,7 @@ def test_what_makes_no_sense_is_kept_as_no_answer(store: AnnotationStore):
     model = Model(lambda text: "I would say that this is spam")
     report = label_by_model(store, SPAM, DOCUMENTS[:2], model, config=CONFIG)
     assert (report.answered, report.unanswered) == (0, 2)
+    assert "none of the answers" in report.last_refused
     kept = next(store.answers(SPAM))
     assert kept.value is None and kept.detail["said"].startswith("I would say")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -127,3 +128,9 @@ def test_too_few_is_said_and_none_is_an_error(workspace, told_model):
     assert len(records(made)) < 40 and made.metrics["attempts"] == 120
     with pytest.raises(DataError, match="no training record is left"):
         synthesise(told_model(lambda text, options: ""), CONFIG, workspace=workspace, fresh=True)
+
+
+def test_few_records_take_few_answers(workspace, told_model):
+    model = told_model(writes)
+    made = synthesise(model, replace(CONFIG, count=6), workspace=workspace)
+    assert len(records(made)) == 6 and made.metrics["attempts"] == len(model.asked) <= 12
