@@ -10,7 +10,7 @@ import torch
 from scipy.stats import chisquare
 
 from bloomery.core.errors import ConfigError
-from bloomery.engine import LanguageModel, load
+from bloomery.engine import LanguageModel, load_language_model
 from bloomery.engine.drafts import Drafting, NgramDrafter, Pace
 from bloomery.engine.engine import EngineConfig
 from bloomery.engine.sequence import SequenceState
@@ -121,7 +121,7 @@ def test_a_draft_model_that_comes_later_guesses_for_adapters_too_and_has_the_sam
     assert result.token_ids == plain.token_ids
     assert result.timings.accepted_tokens > 20 and plain.timings.drafted_tokens == 0
     make_tiny_model = runpy.run_path(str(Path(__file__).parents[2] / "tiny_model.py"))["make_tiny_model"]
-    other = load(make_tiny_model(tmp_path / "other", vocab_size=300), device="cpu")
+    other = load_language_model(make_tiny_model(tmp_path / "other", vocab_size=300), device="cpu")
     with pytest.raises(ConfigError, match="other has other tokens than m"):
         model.set_draft_model(other)
     assert model.generate("Once", max_new_tokens=9, temperature=0.0, ignore_eos=True).timings.accepted_tokens > 0

@@ -14,7 +14,7 @@ from fastapi.testclient import TestClient
 
 from bloomery.core.errors import ConfigError, RequestError
 from bloomery.core.workspace import Workspace
-from bloomery.engine import LanguageModel, import_model, load
+from bloomery.engine import LanguageModel, import_model, load_language_model
 from bloomery.server import ServeConfig, build_app
 from bloomery.server.keys import add_key
 from bloomery.server.loading import find_loadable, given_draft
@@ -179,7 +179,7 @@ def test_a_draft_model_of_the_configuration_guesses_for_the_first_language_model
     tiny_folder: Path, minilm_folder: Path, minilm, workspace: Workspace
 ):
     config = ServeConfig(api_key="", draft_model=str(tiny_folder))
-    shelf = Shelf([minilm, load(tiny_folder, device="cpu")])
+    shelf = Shelf([minilm, load_language_model(tiny_folder, device="cpu")])
     given_draft(shelf, workspace, config)
     with TestClient(build_app(shelf, config=config), base_url="http://localhost") as client:
         body = {"model": tiny_folder.name, "prompt": "Once upon", "max_tokens": 40, "temperature": 0}
@@ -187,7 +187,7 @@ def test_a_draft_model_of_the_configuration_guesses_for_the_first_language_model
         lines = client.get("/metrics").text.splitlines()
         (accepted,) = [line for line in lines if line.startswith("bloomery:spec_decode_num_accepted_tokens_total{")]
         assert float(accepted.split()[-1]) > 20
-    for one, reference in (([minilm], tiny_folder), ([load(tiny_folder, device="cpu")], minilm_folder)):
+    for one, reference in (([minilm], tiny_folder), ([load_language_model(tiny_folder, device="cpu")], minilm_folder)):
         with pytest.raises(ConfigError):
             given_draft(Shelf(one), workspace, dataclasses.replace(config, draft_model=str(reference)))
     with pytest.raises(ConfigError, match="n-grams"):
