@@ -42,7 +42,7 @@ class TokenizerConfig:
     count_first: bool = False
     """Count words first, in bounded memory (on disk where they are many), then learn from the counts: for text larger
     than memory. The result is the same. Kinds other than bpe always do."""
-    max_words: int = 2_000_000
+    max_words: int = 500_000
     """Different words held in memory at a time where words are counted first; learnt from are the most frequent.
     The library needs 1 to 2 kB for each."""
     lowercase: bool = False

@@ -37,7 +37,7 @@ class ExtendConfig:
     """No new token is longer than this many bytes."""
     sample_bytes: int = 2_000_000_000
     """Learn from at most this many bytes of the training split."""
-    max_words: int = 2_000_000
+    max_words: int = 500_000
     """Different words held in memory at a time; further ones are counted on disk."""
 
     def __post_init__(self) -> None:
