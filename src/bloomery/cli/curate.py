@@ -56,6 +56,10 @@ def curate(
         str, Parameter(help="First write that table: the probability of a label (--label) by this classifier of ours.")
     ] = "",
     label: Annotated[str, Parameter(help="With --score-with: the label that is good [default: the last].")] = "",
+    calibrate: Annotated[
+        str,
+        Parameter(help="With --score-with: texts with label 0 or 1 that it did not learn from, to calibrate it by."),
+    ] = "",
     what_if: Annotated[
         str, Parameter(help="What this corpus would hold with other thresholds (--set rules.NAME=...); reads no text.")
     ] = "",
@@ -87,7 +91,9 @@ def curate(
     if not 0 <= workers <= _MAX_WORKERS:
         raise ConfigError(f"workers should be from 0 to {_MAX_WORKERS}")
     if score_with:
-        quality.write_scores(sources, config, score_with, label, common)
+        quality.write_scores(sources, config, score_with, label, calibrate, common)
+    elif calibrate:
+        raise ConfigError("--calibrate needs a model to calibrate", hint="--score-with MODEL --scores FILE.jsonl")
     where = common.workspace()
     made = curate_stage(sources or config.sources, config=config, workspace=where, fresh=fresh, workers=workers)
     show_artifact(made, common, _said(made))

@@ -1,4 +1,4 @@
-"""`bloomery curate --fit-classifier` and `--score-with`: classifiers of quality, fitted and asked.
+"""`bloomery curate --fit-classifier` and `--score-with`: classifiers of quality, fitted, calibrated and asked.
 
 This module does not know how they are fitted, nor what rules make of their scores.
 """
@@ -37,8 +37,7 @@ def fit(sources: tuple[str, ...], folder: str, settings: Recipe, common: Common)
     config = settings.table("curate", CurateConfig)
     problems = Problems()
     labelled = list(_labelled(sources, config, problems))
-    if problems.total:
-        print(f"note: {problems.total:,} problems in the labels, the first: {problems.first()}", file=sys.stderr)
+    _note(problems)
     model = fit_classifier([text for text, _ in labelled], [good for _, good in labelled])
     model.save(folder)
     if common.json:
@@ -53,22 +52,35 @@ def fit(sources: tuple[str, ...], folder: str, settings: Recipe, common: Common)
         print(f"  {row['from']:.1f} to {row['to']:.1f}: {row['count']:,} texts, {share}")
 
 
-def write_scores(sources: tuple[str, ...], config: Any, model: str, label: str, common: Common) -> None:
-    """Write the table that `config.filter.scores` names, by a classifier of ours."""
+def write_scores(sources: tuple[str, ...], config: Any, model: str, label: str, labelled: str, common: Common) -> None:
+    """Write the table that `config.filter.scores` names, by a classifier of ours, calibrated on `labelled` texts."""
     from dataclasses import replace
 
     from bloomery.corpus.problems import Problems
     from bloomery.corpus.sources import read_sources
     from bloomery.engine import load
-    from bloomery.engine.document_scores import score_documents
+    from bloomery.engine.document_scores import calibrate, score_documents
 
     if not config.filter.scores:
         raise ConfigError("--score-with needs a table to write", hint="--scores FILE.jsonl")
     config = replace(config, sources=sources or config.sources)
     loaded = load(model, workspace=common.workspace())
+    calibration = None
+    if labelled:
+        problems = Problems()
+        calibration, figures = calibrate(loaded, _labelled((labelled,), config, problems), label=label)
+        _note(problems)
+        error, before = (f"{figures[name]:.4f}" for name in ("calibration_error", "calibration_error_before"))
+        print(f"calibrated on {figures['texts']:,} texts: error {error} (before: {before})", file=sys.stderr)
     told = (lambda count: None) if common.quiet else _Counted()
     # What is wrong in the sources is told by the stage that reads them next.
-    score_documents(loaded, read_sources(config, Problems()), config.filter.scores, label=label, told=told)
+    documents = read_sources(config, Problems())
+    score_documents(loaded, documents, config.filter.scores, label=label, calibration=calibration, told=told)
+
+
+def _note(problems: Problems) -> None:
+    if problems.total:
+        print(f"note: {problems.total:,} problems in the labels, the first: {problems.first()}", file=sys.stderr)
 
 
 class _Counted:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import math
 
+import numpy as np
 import pytest
 import torch
 
 import bloomery as bl
-from bloomery.core.errors import ConfigError
+from bloomery.core.errors import ConfigError, DataError
 from bloomery.corpus import Document
 from bloomery.corpus.lists import documents_with_scores
-from bloomery.engine.document_scores import score_documents
+from bloomery.engine.document_scores import calibrate, score_documents
+from bloomery.engine.labelling import Candidate
 from bloomery.tokenizer import Tokenizer, TokenizerConfig
 from bloomery.tokenizer.train import learn, write_tokenizer
 from bloomery.training.building import NetConfig, build
@@ -53,3 +55,35 @@ def test_mistakes(loaded, tmp_path):
 
     with pytest.raises(ConfigError, match="does not classify"):
         score_documents(Silent(), [], tmp_path / "s.jsonl")
+
+
+class Boaster:
+    """Says four times the log-odds that are true of a text, which is a number."""
+
+    name = "boaster"
+
+    def classify(self, text: str, *, top: int) -> list[Candidate]:
+        odds = 4 * float(text)
+        found = {0: -math.log1p(math.exp(odds)), 1: -math.log1p(math.exp(-odds))}
+        return [Candidate(id=i, text=("bad", "good")[i], logprob=found[i]) for i in found][:top]
+
+
+def test_a_model_that_is_too_sure_is_calibrated(tmp_path):
+    rng = np.random.default_rng(3)
+    odds = rng.normal(size=4000)
+    labels = rng.random(4000) < 1 / (1 + np.exp(-odds))
+    labelled = [(repr(float(x)), bool(good)) for x, good in zip(odds, labels, strict=True)]
+    calibration, figures = calibrate(Boaster(), labelled, label="good")
+    slope, offset = calibration.x[0], calibration.y[0]
+    assert slope == pytest.approx(0.25, abs=0.02)  # a standard error is about .01
+    assert offset == pytest.approx(0, abs=0.12)
+    assert figures["calibration_error_before"] > 0.15 > 0.04 > figures["calibration_error"]
+    document = Document.of("1.0", "s")
+    score_documents(Boaster(), [document], tmp_path / "s.jsonl", label="good", calibration=calibration)
+    score = json.loads((tmp_path / "s.jsonl").read_text())["score"]
+    assert score == pytest.approx(1 / (1 + math.exp(-(4 * slope + offset))), abs=1e-9)
+
+
+def test_too_few_labels_calibrate_nothing():
+    with pytest.raises(DataError, match="9 of 100 labels are good"):
+        calibrate(Boaster(), [(str(i), i < 9) for i in range(100)])
