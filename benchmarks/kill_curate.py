@@ -1,12 +1,12 @@
 """SIGKILLs at random instants of a curation: the documents of the resumed run are those of an uninterrupted one.
 
-    python benchmarks/kill_curate.py [--kills 50] [--megabytes 12] [--pages 150] [--engine local]
+    python benchmarks/kill_curate.py [--kills 50] [--each 10] [--megabytes 12] [--pages 150] [--engine local]
 
 Sources are made: lines of JSON with near and exact copies, broken lines, pages in a WARC. They are held to c4's rules,
 scrubbed and deduplicated. A run is killed at an instant drawn from the time that the straight run took, and started
-again until it ends; then a new one begins, until there have been so many kills. Checked each time a run has ended: the
-bytes of the corpus, its multiset of documents, that scratch is empty, and that no process of it is left. Prints how
-many pieces each kill left to go on from, and returns 1 at the first difference.
+again until it ends, undisturbed after `--each` kills; then a new one begins, until there have been so many kills.
+Checked each time a run has ended: the bytes of the corpus, its multiset of documents, that scratch is empty, and that
+no process of it is left. Prints how many pieces each kill left to go on from, and returns 1 at the first difference.
 """
 
 from __future__ import annotations
@@ -126,6 +126,7 @@ def _state(home: Path) -> tuple[dict[str, str], Counter[tuple[str, str]], str]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--each", type=int, default=10, help="kills of one run at most, before it is let end")
     parser.add_argument("--megabytes", type=float, default=12)
     parser.add_argument("--pages", type=int, default=150)
     parser.add_argument("--engine", default="local")
@@ -149,19 +150,19 @@ def _kills(root: Path, given: argparse.Namespace, mark: str) -> int:
     assert not straight[2], straight[2]
     print(f"straight: {lasted:.1f} s, {straight[1].total()} documents in {len(straight[0])} files", flush=True)
     rng = random.Random(given.kills)
-    kills, ended, resumed, pieces, home = 0, 0, 0, Counter[int](), root / "killed-0"
-    while kills < given.kills or not ended:
+    kills, of_this, ended, resumed, pieces, home = 0, 0, 0, 0, Counter[int](), root / "killed-0"
+    while kills < given.kills or of_this:
         process = _start(home, root / "sources", given.engine)
         _wait_until_ready(process)
         try:
-            if kills < given.kills:
+            if kills < given.kills and of_this < given.each:
                 process.communicate(timeout=rng.uniform(0, lasted))
             else:
                 process.communicate()
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
             _, errors = process.communicate()
-            kills += 1
+            kills, of_this = kills + 1, of_this + 1
             kept = len(list(home.glob("scratch/curate-*/cut-0/read-*/*.zst")))
             pieces[kept] += 1
             resumed += kept > 0
@@ -175,7 +176,7 @@ def _kills(root: Path, given: argparse.Namespace, mark: str) -> int:
         if found != straight:
             print("different after", kills, "kills:", process.returncode, errors, found[2] if found else "")
             return 1
-        ended += 1
+        ended, of_this = ended + 1, 0
         home = root / f"killed-{ended}"
     counts = f"{resumed} of them with pieces to go on from (at most {max(pieces, default=0)})"
     print(f"{kills} kills, {counts}; {ended} runs ended, all equal to the straight one; no process left")

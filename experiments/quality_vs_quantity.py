@@ -1,6 +1,6 @@
 """Quality or quantity: the same model on a little that rules and a classifier kept, or on all of it as it came.
 
-    python experiments/quality_vs_quantity.py [--steps 300,1200] [--seeds N] [--jobs 2] [--home FOLDER]
+    python experiments/quality_vs_quantity.py [--steps 150,600] [--seeds N] [--jobs 2] [--home FOLDER]
 
 The pool is web text: 477 pages (trafilatura's evaluation set), 300 pages of C4, and a third of the 499 web texts that
 people labelled. Arms of equal computation (steps of equal batches), a Llama of two layers:
@@ -11,7 +11,8 @@ people labelled. Arms of equal computation (steps of equal batches), a Llama of 
     raw-small        a random part of raw-large with as many bytes as filtered-small: what size alone does
 
 Small pools are read again and again, at the larger number of steps many times. Scored in bits per byte on the last
-third: those of it that people called good, and on WikiText-2's validation articles, prose of which no arm has any.
+third: those of it that people called good, and on every third of WikiText-2's validation articles, prose of
+which no arm has any.
 What shares a run of 13 words with a scored text is out of every arm; the vocabulary is raw-large's for all. What this
 does not know: other sizes, of the model or of the pool.
 """
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 ARMS = ("raw-large", "filtered-small", "raw-small")
 NET: dict[str, Any] = {"hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
 VOCABULARY, CONTEXT, BATCH = 4096, 192, 8
-STEPS = (300, 1200)
+STEPS = (150, 600)
 RUN_WORDS = 13
 LEAST_GOOD = 0.5  # the probability of "good" that the classifier must give
 PROFILES = ("gopher", "fineweb")
@@ -126,7 +127,7 @@ def pools(home: str) -> tuple[dict[str, list[str]], dict[str, list[str]], dict[s
     from bloomery.corpus.classifier import fit_classifier
 
     labelled, pooled, held = thirds(packed_lines("web", "dclm_quality_majority.jsonl.xz"))
-    score = {"good web": [row["text"] for row in held if row["label"] == 1], "articles": articles()}
+    score = {"good web": [row["text"] for row in held if row["label"] == 1], "articles": articles()[::3]}
     scored = [text for texts in score.values() for text in texts]
     pages = unpack_pages(Path(home) / "pages")
     c4 = [row["text"] for row in packed_lines("text", "c4_demo.jsonl.xz")]
@@ -207,7 +208,7 @@ def one(home: str, arm: str, tokens: str, tokenizer: str, seed: int, steps: int,
         seconds = fit(run, objective, config).metrics["training_seconds"]
     epochs = rows.epoch
     scored: dict[str, list[str]] = json.loads(Path(score).read_text(encoding="utf-8"))
-    loaded = LanguageModel(model, codec)  # type: ignore[arg-type]
+    loaded = LanguageModel(model, codec, name=arm)  # type: ignore[arg-type]
     bits = {name: bits_per_byte(loaded, texts).bits_per_byte for name, texts in scored.items()}
     print(arm, f"seed {seed}, {steps} steps:", {name: round(value, 3) for name, value in bits.items()}, flush=True)
     return {"arm": arm, "seed": seed, "steps": steps, "bits": bits, "epochs": epochs, "seconds": seconds}

@@ -170,7 +170,8 @@ def _links(tree: Any, url: str) -> list[str]:
         return []
     own = _host(url)
     links: dict[str, None] = {}
-    for anchor in list(tree.body.get_elements_by_tag_name("a"))[:_MAX_ANCHORS]:
+    # A slice is a tuple; iterating over what is found would search from the beginning for every one.
+    for anchor in tree.body.get_elements_by_tag_name("a")[:_MAX_ANCHORS]:
         target = (anchor.getattr("href") or "").strip()
         if target.startswith("//"):
             target = "https:" + target
