@@ -28,7 +28,7 @@ class State(Protocol):
 
 S = TypeVar("S", bound=State)
 MAX_LENGTH_PENALTY = 10.0
-"""Of either sign: a thousand tokens to the power of a hundred is no number any more, and to that of minus ten still is."""
+"""Of either sign: two thousand tokens to the power of a hundred are no number any more, and one over it is zero."""
 
 
 class Stepping(Protocol[S]):

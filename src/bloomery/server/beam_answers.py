@@ -89,9 +89,10 @@ def beams_of(body: Body, options: Mapping[str, Any], *, images: bool) -> Beams |
         )
     if options["max_new_tokens"] < 1:
         raise _refusal("max_tokens should be at least 1 with use_beam_search", "max_tokens")
-    width = getattr(body, "best_of", None) or body.n or 1
+    best_of = getattr(body, "best_of", None)
+    width = best_of or body.n or 1
     if width > MAX_BEAMS:
-        raise _refusal(f"{width} beams are more than {MAX_BEAMS}", "n")
+        raise _refusal(f"{width} beams are more than {MAX_BEAMS}", "best_of" if best_of else "n")
     return Beams(width=width, length_penalty=1.0 if body.length_penalty is None else body.length_penalty)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ import torch
 
 from bloomery.core.errors import DeviceError, RequestError
 from bloomery.engine import LanguageModel
+from bloomery.engine.beams import BeamSteps
 from bloomery.engine.engine import EngineConfig
 
 
@@ -90,6 +93,22 @@ def test_results_have_the_beams_texts_and_the_first_the_cost(tiny: LanguageModel
     first, *others = results
     assert first.timings.prefill_seconds > 0 and first.timings.decode_seconds > first.timings.prefill_seconds
     assert all(one.timings.decode_seconds == 0 and one.energy.central == 0.0 for one in others)
+
+
+def test_who_finds_no_memory_waits_for_the_beams_that_have_it_without_haste(tiny: LanguageModel):
+    config = EngineConfig(block_size=4, cache_tokens=256)
+    model = LanguageModel(tiny.decoder, tiny.tokenizer, name="b", engine=config)
+    steps, turns, looked = BeamSteps(model.engine), model.engine._step, []
+    state = steps.begin(model.encode_prompt("Once upon a time"), 250, 1)
+    with model.engine.exclusive() as (_, pool):
+        pool.grow(state.tables[0], 256)
+    model.engine._step = lambda told: looked.append(1) or turns(told)  # type: ignore[method-assign]
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(model.generate, "def", max_new_tokens=9, temperature=0.0, ignore_eos=True)
+        time.sleep(0.3)
+        assert not waiting.done() and len(looked) <= 31
+        steps.close()
+        assert len(waiting.result(timeout=60).token_ids) == 9
 
 
 def test_the_pool_is_touched_in_steps_only(tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch):

@@ -57,11 +57,12 @@ def test_chat_and_streams(client: TestClient, tiny: LanguageModel):
 
 @pytest.mark.parametrize(
     ("more", "param"),
-    [({"temperature": 0.5}, "temperature"), ({"top_p": 0.5}, "top_p"), ({"stop": "x"}, "stop"), ({"n": 65}, "n"),
+    [({"best_of": 65}, "best_of"), ({"length_penalty": 10.5}, "length_penalty"),
+     ({"temperature": 0.5}, "temperature"), ({"top_p": 0.5}, "top_p"), ({"stop": "x"}, "stop"), ({"n": 65}, "n"),
      ({"logprobs": 1}, "logprobs"), ({"logit_bias": {"5": 1}}, "logit_bias"), ({"max_tokens": 0}, "max_tokens"),
      ({"guided_regex": "a+"}, "response_format"), ({"presence_penalty": 1}, "presence_penalty"),
      ({"inspect": {}}, "use_beam_search"), ({"use_beam_search": False, "length_penalty": 1}, "length_penalty"),
-     ({"ignore_eos": True}, "ignore_eos"), ({"length_penalty": 10.5}, "length_penalty")],
+     ({"ignore_eos": True}, "ignore_eos")],
 )  # fmt: skip
 def test_what_does_not_go_with_beams_is_refused_by_name(client: TestClient, more: dict, param: str):
     answer = ask(client, **more)
