@@ -60,7 +60,9 @@ class Beams:
                 )
             except DeviceError as error:
                 most = min(len(prompt) + options["max_new_tokens"], model.context_length + 1)
-                status = 400 if self.width * most > model.engine.capacity else 429  # others have it at the moment
+                block = model.engine.config.block_size
+                needed = self.width * -(-most // block) * block
+                status = 400 if needed > model.engine.capacity else 429  # others have it at the moment
                 what: dict[str, Any] = {"hint": "fewer beams or tokens", "param": "n", "code": "no_memory"}
                 raise RequestError(str(error), **what, status=status) from error
             for place, result in enumerate(results):

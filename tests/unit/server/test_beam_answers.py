@@ -78,6 +78,8 @@ def test_time_and_memory_end(tiny: LanguageModel):
         assert (late.status_code, late.json()["error"]["code"]) == (504, "deadline_exceeded")
         many = ask(client, n=32, max_tokens=60)
         assert (many.status_code, many.json()["error"]["code"]) == (400, "no_memory")
+        # Nine blocks of eight will not come free in a moment, though three times 42 are less than 128.
+        assert len(tiny.encode_prompt(ASKED["prompt"])) == 9 and ask(client, n=3, max_tokens=33).status_code == 400
         assert ask(client, n=2).status_code == 200
     assert model.engine.scheduler.pool.num_used == 0
 
