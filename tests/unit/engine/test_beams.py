@@ -104,9 +104,10 @@ def test_who_finds_no_memory_waits_for_the_beams_that_have_it_without_haste(tiny
         pool.grow(state.tables[0], 256)
     model.engine._step = lambda told: looked.append(1) or turns(told)  # type: ignore[method-assign]
     with ThreadPoolExecutor(1) as pool:
+        began = time.perf_counter()
         waiting = pool.submit(model.generate, "def", max_new_tokens=9, temperature=0.0, ignore_eos=True)
         time.sleep(0.3)
-        assert not waiting.done() and len(looked) <= 31
+        assert not waiting.done() and 1 <= len(looked) <= 2 + (time.perf_counter() - began) / 0.01
         steps.close()
         assert len(waiting.result(timeout=60).token_ids) == 9
 
