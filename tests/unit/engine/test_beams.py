@@ -6,6 +6,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -60,8 +61,8 @@ def test_beams_share_memory_and_go_beside_other_requests(tiny: LanguageModel):
 
 
 def test_numbers_out_of_range_and_too_little_memory_are_refused(tiny: LanguageModel):
-    wrong = [{"length_penalty": value} for value in (float("nan"), float("inf"), 100.0, -11, True, "1")]
-    for options in ({"beams": 0}, {"beams": 1000}, {"max_new_tokens": 0}, {"max_new_tokens": -1}, *wrong):
+    wrong: list[Any] = [{"length_penalty": value} for value in (float("nan"), float("inf"), 100.0, -11, True, "1")]
+    for options in [*wrong, {"beams": 0}, {"beams": 1000}, {"max_new_tokens": 0}, {"max_new_tokens": -1}]:
         with pytest.raises(RequestError):
             tiny.beam_search("Once", **options)
     model = LanguageModel(tiny.decoder, tiny.tokenizer, name="b", engine=EngineConfig(block_size=4, cache_tokens=40))
