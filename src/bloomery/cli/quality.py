@@ -106,5 +106,5 @@ def _labelled(sources: tuple[str, ...], config: Any, problems: Problems) -> Iter
     for document in read_sources(replace(config, sources=sources, metadata_fields=fields), problems):
         label = document.metadata.get("label")
         if str(label) not in _LABELS:
-            raise ConfigError(f"{document.source}: the label is {label!r}, not 0 or 1", hint="a field called label")
+            raise ConfigError(f"{document.source}: the label is {label!r:.60}, not 0 or 1", hint="a field called label")
         yield document.text, _LABELS[str(label)]

@@ -52,7 +52,7 @@ def keys_of(wanted: str) -> list[dict[str, str]]:
     found = [
         {"key": f"{table}.{key}", "default": default, "kind": kind.replace("`", ""), "meaning": meaning}
         for table, cls in tables
-        if wanted == "all" or f".{table}.".find(f".{wanted}.") >= 0
+        if wanted == "all" or f".{wanted}." in f".{table}."
         for key, default, kind, meaning in _keys(cls)
     ]
     if not found:

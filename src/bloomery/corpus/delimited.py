@@ -111,9 +111,7 @@ class _Table:
                     self.columns = row.values
                     if self.config.text_field not in row.values:
                         shown = ", ".join(value[:40] for value in row.values[:8])
-                        detail = (
-                            f'no column "{self.config.text_field}" (of no header: "1", "2", ...); there is: {shown}'
-                        )
+                        detail = f'no column "{self.config.text_field}"; there is: {shown}; without a header: 1, 2'
                         self.problems.add("missing_text", f"{self.name}, line {row.number}", detail)
                 elif not headed or self.config.text_field in self.columns:
                     yield from self._document(row)

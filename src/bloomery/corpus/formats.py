@@ -33,6 +33,7 @@ _SIGNS = (
     (re.compile(rb"PAR1"), PARQUET),
 )
 _MAGIC = ((b"\x1f\x8b\x08", ".gz"), (b"\x28\xb5\x2f\xfd", ".zst"), (b"\x5d\x2a\x4d\x18", ".zst"))
+_PAGES_VERSION = "2"  # raised when what is taken from a page changes; 2: pages of bytes that are no text are refused
 _PACKAGES = {WEB: ("fastwarc", "resiliparse"), PAGE: ("resiliparse",)}
 
 
@@ -64,8 +65,8 @@ def extracted(kind: str) -> bool:
 
 
 def web_versions() -> dict[str, str]:
-    """Versions of the libraries that take pages apart: what their texts depend on."""
-    found = {}
+    """Versions of the libraries that take pages apart, and of what we do with them: what their texts depend on."""
+    found = {"bloomery": _PAGES_VERSION}
     for package in ("fastwarc", "pypdfium2", "resiliparse", "trafilatura"):
         try:
             found[package] = metadata.version(package)

@@ -19,13 +19,16 @@ from bloomery.corpus.words import SENTENCE_ENDS, split_chunk
 
 _END = re.compile(f"[{re.escape(''.join(sorted(SENTENCE_ENDS)))}]")
 _KNOWN_CHUNKS = 500_000
+_KNOWN_CHARACTERS = 64
+"""Longer chunks, such as whole lines of a script without spaces, hardly come again and are looked at each time: what is
+remembered needs about 70 MB for English, and 200 MB at most."""
 _ENDS, _IS_WORD, _JOINS, _BEGUN = 1, 2, 4, 3
 """Of a chunk, in bits: its last end has no word behind it; it has a word other than punctuation; such a word stands
 before any of its ends, and begins a sentence if an end came before the chunk; above that, how many begin within it."""
 
 
 class Chunks(dict[str, int]):
-    """What each chunk does, found out when it is first met. `make_room` forgets all if it has become too much."""
+    """What each chunk does; of a short one it is found out once. `make_room` forgets all if it has become too much."""
 
     def __missing__(self, chunk: str) -> int:
         words = split_chunk(chunk) if _END.search(chunk) else (chunk,)
@@ -37,7 +40,9 @@ class Chunks(dict[str, int]):
                 begun += ended
                 joins = joins or not (is_word or ended)
                 is_word, ended = True, False
-        code = self[chunk] = begun << _BEGUN | joins * _JOINS | is_word * _IS_WORD | ended * _ENDS
+        code = begun << _BEGUN | joins * _JOINS | is_word * _IS_WORD | ended * _ENDS
+        if len(chunk) <= _KNOWN_CHARACTERS:
+            self[chunk] = code
         return code
 
     def make_room(self) -> None:

@@ -65,20 +65,28 @@ class Cut:
 
 class BeamState:
     """Where the keys and values of each beam are: a table a row, `read` positions each. There is one of a search: steps
-    and selections change it, for what was before is never asked for again."""
+    and selections change it, for what was before is never asked for again. The pool is touched in steps of the engine
+    only: between them it is others'."""
 
     def __init__(self, pool: BlockPool, tables: list[Table], read: int) -> None:
         self.pool, self.tables, self.read = pool, tables, read
+        self._chosen: list[int] | None = None
 
     def select(self, rows: Tensor) -> BeamState:
-        """These rows, which may repeat."""
-        chosen = [self.pool.fork(self.tables[row]) for row in rows.tolist()]
-        self.release()
-        self.tables = chosen
+        """These rows, which may repeat, from the next step on."""
+        chosen = self._chosen
+        self._chosen = rows.tolist() if chosen is None else [chosen[row] for row in rows.tolist()]
         return self
 
+    def settle(self) -> None:
+        """In a step: the tables become those that were selected."""
+        if self._chosen is not None:
+            chosen, self._chosen = [self.pool.fork(self.tables[row]) for row in self._chosen], None
+            self.release()
+            self.tables = chosen
+
     def release(self) -> None:
-        """Give the memory back; may be called twice."""
+        """In a step: give the memory back; may be called twice."""
         for table in self.tables:
             self.pool.release(table)
         self.tables = []
@@ -172,6 +180,7 @@ class BeamSteps:
         return logits, state, None
 
     def _logits(self, runner: Runner, pool: BlockPool, state: BeamState, token_ids: Tensor) -> Tensor:
+        state.settle()
         copies = []
         for table in state.tables:
             pool.grow(table, state.read + 1)
@@ -200,7 +209,7 @@ def results_of(
     cut: FinishReason | None = None,
 ) -> list[GenerationResult]:
     """As many results as beams; where fewer texts were found, or the search was `cut`, the last are empty. The first
-    has the cost of all of them."""
+    has the cost of all of them, in `timings.steps` too: each made a token of every beam."""
     costs = [(phase.seconds, phase.energy()) for phase in phases]
     costs += [(0.0, Quantity.exact(0.0, "counter"))] * (2 - len(costs))
     results = []
@@ -209,7 +218,11 @@ def results_of(
         (prefill, read), (decode, written) = costs if place == 0 else [(0.0, Quantity.exact(0.0, "counter"))] * 2
         ids = [] if one is None else one.token_ids
         timings = Timings(
-            prefill_seconds=prefill, decode_seconds=decode, prompt_tokens=len(prompt_ids), new_tokens=len(ids)
+            prefill_seconds=prefill,
+            decode_seconds=decode,
+            prompt_tokens=len(prompt_ids),
+            new_tokens=len(ids),
+            steps=phases[1].steps if place == 0 and len(phases) > 1 else 0,
         )
         results.append(
             GenerationResult(

@@ -196,8 +196,7 @@ class Engine:
 
     @contextmanager
     def exclusive(self, phase: Phase | None = None) -> Iterator[tuple[Runner, BlockPool]]:
-        """Between the steps of requests: the runner, and the pool whose blocks may be taken meanwhile. The step is
-        counted in `phase`."""
+        """Between the steps of requests: the runner, and the pool, to take blocks of; `phase` counts the step."""
         with self._condition:
             pool = self.scheduler.pool
             while self._stepping:
@@ -271,13 +270,15 @@ class Engine:
 
     def _lead(self) -> None:
         """Make one step for everybody."""
-        told: list[Told] = []
+        told, idle = list[Told](), False
         try:
-            self._step(told)
+            idle = not self._step(told)
         finally:
             with self._condition:
                 self._deliver(told)
                 self._rest()
+                if idle:  # beams have the memory: after their next step there may be more
+                    self._condition.wait(0.01)
 
     def _deliver(self, told: list[Told]) -> None:
         for one, delta in told:
@@ -306,8 +307,8 @@ class Engine:
             if ticket.has_news:
                 ticket.wake.notify()
 
-    def _step(self, told: list[Told]) -> None:
-        """Compute the next plan; what is to be told is added to `told`, whatever happens later in the step."""
+    def _step(self, told: list[Told]) -> bool:
+        """Compute the next plan; what is told is added to `told`, whatever happens later. Whether it was any."""
         with self._condition:  # requests come and go between steps, never during one
             told += self._ended()
             for one, _ in told:
@@ -326,6 +327,7 @@ class Engine:
                 self._tell(told)
             if plan.decode:
                 self._guarded(plan.decode, lambda: self._decode(plan.decode, told))
+        return bool(told or plan.prefill or plan.decode)
 
     def _tell(self, told: list[Told]) -> None:
         """In the middle of a step: a first token need not wait for what others are read in it."""

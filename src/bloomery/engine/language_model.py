@@ -11,7 +11,6 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from math import isnan
 from pathlib import Path
 from typing import Any, Self, TypedDict, Unpack
 
@@ -35,7 +34,7 @@ from bloomery.engine.sequence import Request
 from bloomery.models import Decoder, ModelConfig
 from bloomery.models.adapted import adapted_rows
 from bloomery.models.adapter import Adapter
-from bloomery.models.text_decoding import Hypothesis
+from bloomery.models.text_decoding import Hypothesis, check_length_penalty
 from bloomery.tokenizer import Tokenizer
 
 MAX_BEAMS = 64
@@ -344,8 +343,7 @@ class LanguageModel(Asked):
         self, steps: BeamSteps, ids: list[int], beams: int, max_new_tokens: int, length_penalty: float
     ) -> list[Hypothesis]:
         self._adapters.check(self._adapter)
-        if isinstance(length_penalty, bool) or not isinstance(length_penalty, (int, float)) or isnan(length_penalty):
-            raise RequestError(f"length_penalty should be a number, not {length_penalty!r:.40}", param="length_penalty")
+        check_length_penalty(length_penalty)
         if isinstance(beams, bool) or not isinstance(beams, int) or not 1 <= beams <= MAX_BEAMS:
             raise RequestError(f"beams should be from 1 to {MAX_BEAMS}, not {beams!r:.20}", param="beams")
         limit = min(SamplingParams(max_new_tokens=max_new_tokens).max_new_tokens, self.context_length - len(ids) + 1)

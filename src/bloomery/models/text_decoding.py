@@ -27,6 +27,8 @@ class State(Protocol):
 
 
 S = TypeVar("S", bound=State)
+MAX_LENGTH_PENALTY = 10.0
+"""Of either sign: two thousand tokens to the power of a hundred are no number any more, and one over it is zero."""
 
 
 class Stepping(Protocol[S]):
@@ -111,11 +113,19 @@ class _History:
         )
 
 
-def _check(first: Tensor, max_new_tokens: int) -> None:
+def check_length_penalty(value: object) -> None:
+    """RequestError for what is no number from -10 to 10."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= MAX_LENGTH_PENALTY:
+        message = f"length_penalty should be a number from -{MAX_LENGTH_PENALTY:g} to {MAX_LENGTH_PENALTY:g}"
+        raise RequestError(f"{message}, not {value!r:.40}", param="length_penalty")
+
+
+def _check(first: Tensor, max_new_tokens: int, length_penalty: float) -> None:
     if first.ndim != 1 or not len(first):
         raise RequestError(f"first tokens should be (B,), not {tuple(first.shape)}", param="first")
     if max_new_tokens < 1:
         raise RequestError("max_new_tokens should be at least 1", param="max_new_tokens")
+    check_length_penalty(length_penalty)
 
 
 def _listed(ids: int | Sequence[int]) -> list[int]:
@@ -134,7 +144,7 @@ def greedy(
     attention: bool = False,
 ) -> list[Hypothesis]:
     """The most probable token at each step, for each text until its end token. Arguments as `beam_search`'s."""
-    _check(first, max_new_tokens)
+    _check(first, max_new_tokens, length_penalty)
     ends_text, history = set(_listed(eos_token_id)), _History()
     rows = torch.arange(first.size(0), device=first.device)
     tokens, total = first, torch.zeros(first.size(0), device=first.device)
@@ -174,9 +184,10 @@ def beam_search(
     `state` is the model's before the first token of B texts, `first` (B,) what they begin with. A score is the log
     probability divided by length ** `length_penalty`, the end token counted: 0 prefers short texts, above 1 long ones.
     A text is done when none of its beams could enter the best `num_beams` by ending now, as transformers does it.
-    `eos_token_id` may be several, any of which ends a text. Raises RequestError for limits below one.
+    `eos_token_id` may be several, any of which ends a text. Raises RequestError for limits below one, and a
+    `length_penalty` that is not from -10 to 10.
     """
-    _check(first, max_new_tokens)
+    _check(first, max_new_tokens, length_penalty)
     if num_beams < 1:
         raise RequestError("num_beams should be at least 1", param="num_beams")
     rows, device = first.size(0), first.device

@@ -60,7 +60,9 @@ class Beams:
                 )
             except DeviceError as error:
                 most = min(len(prompt) + options["max_new_tokens"], model.context_length + 1)
-                status = 400 if self.width * most > model.engine.capacity else 429  # others have it at the moment
+                block = model.engine.config.block_size
+                needed = self.width * -(-most // block) * block
+                status = 400 if needed > model.engine.capacity else 429  # others have it at the moment
                 what: dict[str, Any] = {"hint": "fewer beams or tokens", "param": "n", "code": "no_memory"}
                 raise RequestError(str(error), **what, status=status) from error
             for place, result in enumerate(results):
@@ -89,9 +91,10 @@ def beams_of(body: Body, options: Mapping[str, Any], *, images: bool) -> Beams |
         )
     if options["max_new_tokens"] < 1:
         raise _refusal("max_tokens should be at least 1 with use_beam_search", "max_tokens")
-    width = getattr(body, "best_of", None) or body.n or 1
+    best_of = getattr(body, "best_of", None)
+    width = best_of or body.n or 1
     if width > MAX_BEAMS:
-        raise _refusal(f"{width} beams are more than {MAX_BEAMS}", "n")
+        raise _refusal(f"{width} beams are more than {MAX_BEAMS}", "best_of" if best_of else "n")
     return Beams(width=width, length_penalty=1.0 if body.length_penalty is None else body.length_penalty)
 
 

@@ -39,7 +39,8 @@ class ServeConfig:
     drafts: str = "off"
     """"ngram" guesses tokens from the text itself: faster where it repeats, and the same texts."""
     draft_model: str = ""
-    """A smaller model with the same tokenizer, by name or folder, that guesses tokens of the first language model."""
+    """A smaller model with the same tokenizer, by name or folder, that guesses tokens of the first language model. Its
+    keys and values, of each text that is written, come on top of `cache_tokens`."""
     cache_tokens: int | None = None
     """Positions of key/value memory of each model; None: see the engine."""
     cache_dtype: str = "auto"

@@ -182,8 +182,8 @@ def _alone(descriptor: int) -> bool:
         alone = False
     except OSError:
         return True
-    with suppress(OSError):
-        fcntl.flock(descriptor, fcntl.LOCK_SH)
+    with suppress(OSError):  # a server does not wait for whoever keeps the file to himself
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     return alone
 
 

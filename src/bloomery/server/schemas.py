@@ -13,6 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 
 from bloomery.core.errors import RequestError, nearest
 from bloomery.engine.params import MAX_STOP_CHARACTERS, MAX_STOP_STRINGS, MAX_TOP_LOGPROBS, MAX_TRACED
+from bloomery.models.text_decoding import MAX_LENGTH_PENALTY
 from bloomery.server.structure import AnswerFields, StructureFields
 from bloomery.server.tool_messages import Calls
 
@@ -118,7 +119,7 @@ class Body(SamplingFields):
     n: Annotated[Whole, Field(ge=1, le=128)] | None = None
     use_beam_search: Flag | None = None
     """As vLLM has it: see `beam_answers`."""
-    length_penalty: Annotated[Real, Field(ge=-100, le=100)] | None = None
+    length_penalty: Annotated[Real, Field(ge=-MAX_LENGTH_PENALTY, le=MAX_LENGTH_PENALTY)] | None = None
     stream: Flag | None = None
     stream_options: StreamOptions | None = None
 

@@ -145,6 +145,9 @@ class ServedRequest:
                 self.metrics.next_token(self.model.name, now - last[choice])
             last[choice] = now
         if delta.result is not None:
+            if self.beams is not None and delta.finish_reason in ("cancelled", "deadline"):
+                # Nothing is told of what was computed until then, but it is used.
+                self.visit.spend(completion=self.beams.width * delta.result.timings.steps)
             self.results.append(delta.result)
             self._finished[choice] = delta.result
             self.metrics.choice(self.model.name, delta.result)

@@ -81,7 +81,7 @@ def test_a_missing_column_says_which_there_are(tmp_path: Path):
     path.write_text("body,n\none,1\ntwo,2\n")
     documents, problems = _read(path)
     assert documents == []
-    assert problems.listed[0]["detail"] == 'no column "text" (of no header: "1", "2", ...); there is: body, n'
+    assert problems.listed[0]["detail"] == 'no column "text"; there is: body, n; without a header: 1, 2'
 
 
 def test_a_truncated_gzip_keeps_its_whole_rows(tmp_path: Path):

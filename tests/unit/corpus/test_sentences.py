@@ -47,6 +47,7 @@ def test_what_is_known_is_bounded_and_changes_nothing(monkeypatch: pytest.Monkey
     line = "One two. Three four five."
     first = count_sentences([line.split()], known)
     assert len(known) == 5
+    assert count_sentences([["x" * 60 + "-yyyy.", "Five"]], known).tolist() == [2] and len(known) == 6
     known.make_room()
     assert not known
     assert count_sentences([line.split()], known).tolist() == first.tolist() == [2]

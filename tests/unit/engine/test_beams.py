@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from bloomery.core.errors import DeviceError, RequestError
 from bloomery.engine import LanguageModel
+from bloomery.engine.beams import BeamSteps
 from bloomery.engine.engine import EngineConfig
 
 
@@ -57,7 +61,8 @@ def test_beams_share_memory_and_go_beside_other_requests(tiny: LanguageModel):
 
 
 def test_numbers_out_of_range_and_too_little_memory_are_refused(tiny: LanguageModel):
-    for options in ({"beams": 0}, {"beams": 1000}, {"max_new_tokens": 0}, {"max_new_tokens": -1}):
+    wrong: list[Any] = [{"length_penalty": value} for value in (float("nan"), float("inf"), 100.0, -11, True, "1")]
+    for options in [*wrong, {"beams": 0}, {"beams": 1000}, {"max_new_tokens": 0}, {"max_new_tokens": -1}]:
         with pytest.raises(RequestError):
             tiny.beam_search("Once", **options)
     model = LanguageModel(tiny.decoder, tiny.tokenizer, name="b", engine=EngineConfig(block_size=4, cache_tokens=40))
@@ -91,6 +96,40 @@ def test_results_have_the_beams_texts_and_the_first_the_cost(tiny: LanguageModel
     assert all(one.timings.decode_seconds == 0 and one.energy.central == 0.0 for one in others)
 
 
+def test_who_finds_no_memory_waits_for_the_beams_that_have_it_without_haste(tiny: LanguageModel):
+    config = EngineConfig(block_size=4, cache_tokens=256)
+    model = LanguageModel(tiny.decoder, tiny.tokenizer, name="b", engine=config)
+    steps, turns, looked = BeamSteps(model.engine), model.engine._step, []
+    state = steps.begin(model.encode_prompt("Once upon a time"), 250, 1)
+    with model.engine.exclusive() as (_, pool):
+        pool.grow(state.tables[0], 256)
+    model.engine._step = lambda told: looked.append(1) or turns(told)  # type: ignore[method-assign]
+    with ThreadPoolExecutor(1) as pool:
+        began = time.perf_counter()
+        waiting = pool.submit(model.generate, "def", max_new_tokens=9, temperature=0.0, ignore_eos=True)
+        time.sleep(0.3)
+        assert not waiting.done() and 1 <= len(looked) <= 2 + (time.perf_counter() - began) / 0.01
+        steps.close()
+        assert len(waiting.result(timeout=60).token_ids) == 9
+
+
+def test_the_pool_is_touched_in_steps_only(tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch):
+    """Between them another thread's step may be in the middle of it."""
+    model = LanguageModel(tiny.decoder, tiny.tokenizer, name="b", engine=EngineConfig(block_size=4))
+    pool, touched = model.engine.scheduler.pool, []
+    for name in ("grow", "fork", "writable", "release"):
+        plain = getattr(pool, name)
+
+        def inside(*given, plain=plain, name=name):
+            assert model.engine._stepping, name
+            touched.append(name)
+            return plain(*given)
+
+        monkeypatch.setattr(pool, name, inside)
+    assert len(model.beam_search("Once upon a time", beams=3, max_new_tokens=9)) == 3
+    assert set(touched) == {"grow", "fork", "writable", "release"}
+
+
 def test_a_search_that_is_cut_has_no_text_and_holds_nothing(tiny: LanguageModel):
     model = LanguageModel(tiny.decoder, tiny.tokenizer, name="b", engine=EngineConfig(block_size=4))
     ids, cancel = model.encode_prompt("Once upon a time"), threading.Event()
@@ -108,5 +147,5 @@ def test_a_search_that_is_cut_has_no_text_and_holds_nothing(tiny: LanguageModel)
     model.engine.exclusive = counted  # type: ignore[method-assign]
     left = model.beam_results(ids, beams=2, max_new_tokens=200, cancel=cancel)
     assert [one.finish_reason for one in left] == ["cancelled"] * 2 and len(calls) < 10
-    assert left[0].timings.decode_seconds > 0
+    assert left[0].timings.decode_seconds > 0 and left[0].timings.steps == 3  # of five: the memory, and the prompt
     assert model.engine.scheduler.pool.num_used == 0

@@ -14,7 +14,7 @@ from bloomery.core.errors import RequestError
 from bloomery.models.recurrent import RecurrentConfig, RecurrentSeq2Seq
 from bloomery.models.seq2seq import Seq2Seq, load_seq2seq
 from bloomery.models.seq2seq_config import Seq2SeqConfig
-from bloomery.models.text_decoding import Hypothesis, beam_search, greedy
+from bloomery.models.text_decoding import MAX_LENGTH_PENALTY, Hypothesis, beam_search, greedy
 
 BOS, EOS = 1, 2
 
@@ -219,3 +219,23 @@ def test_mistakes():
         beam_search(model, _Rows(0), first, eos_token_id=EOS, max_new_tokens=3, num_beams=0)
     with pytest.raises(RequestError, match="first"):
         beam_search(model, _Rows(0), first[None], eos_token_id=EOS, max_new_tokens=3)
+    for penalty in (11.0, -100.0, float("nan")):
+        with pytest.raises(RequestError, match="length_penalty"):
+            beam_search(model, _Rows(0), first, eos_token_id=EOS, max_new_tokens=3, length_penalty=penalty)
+
+
+class _NeverEnds:
+    """Always the same token."""
+
+    def step(self, state: _Rows, token_ids: Tensor) -> tuple[Tensor, _Rows, None]:
+        logits = torch.zeros(len(token_ids), 4)
+        logits[:, 3] = 9.0
+        return logits, state, None
+
+
+@pytest.mark.parametrize("penalty", [-MAX_LENGTH_PENALTY, MAX_LENGTH_PENALTY])
+def test_the_strongest_penalties_are_numbers_for_long_texts(penalty: float):
+    """`length ** penalty` and its inverse: of two thousand tokens to the power of a hundred they are not."""
+    options: dict[str, Any] = {"eos_token_id": EOS, "max_new_tokens": 2000, "num_beams": 2, "length_penalty": penalty}
+    ((best, _),) = beam_search(_NeverEnds(), _Rows(0), torch.full((1,), BOS), **options)
+    assert len(best.token_ids) == 2000 and best.score == pytest.approx(best.logprob / 2000**penalty)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
 from fastapi.testclient import TestClient
 
 from bloomery.core.workspace import Workspace
-from bloomery.engine import EngineConfig, LanguageModel
+from bloomery.engine import EngineConfig, LanguageModel, beams
 from bloomery.server import ServeConfig, build_app
 
 ASKED = {"model": "tiny", "prompt": "Once upon a time", "max_tokens": 8, "use_beam_search": True}
@@ -56,11 +57,12 @@ def test_chat_and_streams(client: TestClient, tiny: LanguageModel):
 
 @pytest.mark.parametrize(
     ("more", "param"),
-    [({"temperature": 0.5}, "temperature"), ({"top_p": 0.5}, "top_p"), ({"stop": "x"}, "stop"), ({"n": 65}, "n"),
+    [({"best_of": 65}, "best_of"), ({"length_penalty": 10.5}, "length_penalty"),
+     ({"temperature": 0.5}, "temperature"), ({"top_p": 0.5}, "top_p"), ({"stop": "x"}, "stop"), ({"n": 65}, "n"),
      ({"logprobs": 1}, "logprobs"), ({"logit_bias": {"5": 1}}, "logit_bias"), ({"max_tokens": 0}, "max_tokens"),
      ({"guided_regex": "a+"}, "response_format"), ({"presence_penalty": 1}, "presence_penalty"),
      ({"inspect": {}}, "use_beam_search"), ({"use_beam_search": False, "length_penalty": 1}, "length_penalty"),
-     ({"ignore_eos": True}, "ignore_eos"), ({"length_penalty": 1e9}, "length_penalty")],
+     ({"ignore_eos": True}, "ignore_eos")],
 )  # fmt: skip
 def test_what_does_not_go_with_beams_is_refused_by_name(client: TestClient, more: dict, param: str):
     answer = ask(client, **more)
@@ -76,8 +78,23 @@ def test_time_and_memory_end(tiny: LanguageModel):
         assert (late.status_code, late.json()["error"]["code"]) == (504, "deadline_exceeded")
         many = ask(client, n=32, max_tokens=60)
         assert (many.status_code, many.json()["error"]["code"]) == (400, "no_memory")
+        # Nine blocks of eight will not come free in a moment, though three times 42 are less than 128.
+        assert len(tiny.encode_prompt(ASKED["prompt"])) == 9 and ask(client, n=3, max_tokens=33).status_code == 400
         assert ask(client, n=2).status_code == 200
     assert model.engine.scheduler.pool.num_used == 0
+
+
+def test_what_was_computed_before_the_time_was_over_is_used(
+    client: TestClient, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+):
+    """Else whoever has a limit of tokens could have any number computed, by asking for too little time."""
+    looked = iter([0.0] * 5)
+    clock = SimpleNamespace(perf_counter=lambda: next(looked, float("inf")))
+    monkeypatch.setattr(beams, "time", clock)
+    assert ask(client, n=3, timeout_seconds=600, max_tokens=50).status_code == 504
+    *_, line = (workspace.root / "audit.jsonl").read_text().splitlines()
+    # It looks at the clock before the prompt and before each step.
+    assert json.loads(line)["completion_tokens"] == 3 * 4
 
 
 def test_an_end_token_can_be_passed_over(client: TestClient, tiny: LanguageModel):

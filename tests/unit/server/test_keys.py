@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import hmac
 import json
@@ -135,5 +136,9 @@ def test_a_second_reader_of_a_keys_file_is_known(tmp_path: Path):
             assert again
     with reading_keys(path) as later:
         assert not later
+    with path.open() as kept:
+        fcntl.flock(kept, fcntl.LOCK_EX)
+        with reading_keys(path) as beside:
+            assert beside
     with pytest.raises(ConfigError), reading_keys(tmp_path / "none.toml"):
         pass
