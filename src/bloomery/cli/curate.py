@@ -90,10 +90,8 @@ def curate(
     config = settings.table("curate", CurateConfig)
     if not 0 <= workers <= _MAX_WORKERS:
         raise ConfigError(f"workers should be from 0 to {_MAX_WORKERS}")
-    if score_with:
+    if score_with or calibrate:
         quality.write_scores(sources, config, score_with, label, calibrate, common)
-    elif calibrate:
-        raise ConfigError("--calibrate needs a model to calibrate", hint="--score-with MODEL --scores FILE.jsonl")
     where = common.workspace()
     made = curate_stage(sources or config.sources, config=config, workspace=where, fresh=fresh, workers=workers)
     show_artifact(made, common, _said(made))

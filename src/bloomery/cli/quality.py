@@ -61,6 +61,8 @@ def write_scores(sources: tuple[str, ...], config: Any, model: str, label: str, 
     from bloomery.engine import load
     from bloomery.engine.document_scores import calibrate, score_documents
 
+    if not model:
+        raise ConfigError("--calibrate needs a model to calibrate", hint="--score-with MODEL --scores FILE.jsonl")
     if not config.filter.scores:
         raise ConfigError("--score-with needs a table to write", hint="--scores FILE.jsonl")
     config = replace(config, sources=sources or config.sources)
