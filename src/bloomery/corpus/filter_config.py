@@ -12,6 +12,7 @@ from bloomery.corpus.profiles import CLASSIFIER, GIVEN_SCORE, PROFILES, rules_of
 from bloomery.corpus.rule import Rule, with_thresholds
 
 _VERSION = 1  # raised when what a rule measures changes
+_PARAGRAPHS_VERSION = 2  # 2: kept with the scores, and short ones in scripts without spaces
 
 
 def _holds_classifier(folder: Path) -> bool:
@@ -85,7 +86,8 @@ class FilterConfig:
 
     def stamp(self) -> list[str]:
         """What a result depends on beside the config: the rules as they are in this version of the code."""
-        return [f"rules {_VERSION}", *(rule.says() for rule in self.applied())] if self.active else []
+        said = [f"rules {_VERSION}", *(rule.says() for rule in self.applied())] if self.active else []
+        return [*said, f"paragraphs {_PARAGRAPHS_VERSION}"] if self.paragraph_languages else said
 
     def files(self) -> list[Path]:
         """The files that the result depends on. ConfigError, naming the key, for what is not there."""
