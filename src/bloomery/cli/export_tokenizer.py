@@ -27,8 +27,8 @@ _FORMS = {".model": "SentencePiece", ".tiktoken": "tiktoken"}
 
 
 def export_tokenizer(target: Path, reference: str, workspace: Workspace) -> dict[str, Any]:
-    """Write the tokenizer of an artifact, folder or file: TARGET.model for SentencePiece, TARGET.tiktoken (and a JSON file
-    beside it) for tiktoken, else a new Hugging Face folder. Returns what was written."""
+    """Write the tokenizer of an artifact, folder or file: TARGET.model for SentencePiece, TARGET.tiktoken (and a JSON
+    file beside it) for tiktoken, else a new Hugging Face folder. Returns what was written."""
     from bloomery.tokenizer import Tokenizer
     from bloomery.tokenizer.forms import as_sentencepiece, as_tiktoken
     from bloomery.tokenizer.opening import open_tokenizer

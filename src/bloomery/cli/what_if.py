@@ -107,7 +107,9 @@ def _paragraphs(rows: Mapping[str, Sequence[ParagraphTally]]) -> None:
 
     table = _table("language of paragraphs", ["documents now", "then", "characters now", "then"])
     for name, (now, then) in rows.items():
-        table.add_row(name, *(f"{count:,}" for count in (now.documents, then.documents, now.characters, then.characters)))
+        table.add_row(
+            name, *(f"{count:,}" for count in (now.documents, then.documents, now.characters, then.characters))
+        )
     Console().print(table)
 
 

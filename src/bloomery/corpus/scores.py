@@ -2,9 +2,10 @@
 
 `scores.parquet` has a row for each document that was read and not blank: what it is, the rule that dropped it ("" if
 none did), the beginning of its text, a column of scores for each rule on documents, and the lines and characters that
-each rule on lines took; where the languages of paragraphs were asked for, two lists of them and their characters. `lines.parquet` has a row a line: the row of its document, its characters, and what each rule
-that looks at lines measured. The n-th row group of one file belongs to the n-th of the other. This module does not know
-what the scores mean.
+each rule on lines took; where they were asked for, the languages of its paragraphs and the characters of each, as two
+lists. `lines.parquet` has a row a line: the row of its document, its characters, and what each rule that looks at lines
+measured. The n-th row group of one file belongs to the n-th of the other. This module does not know what the scores
+mean.
 """
 
 from __future__ import annotations

@@ -16,7 +16,9 @@ from bloomery.corpus import decontaminate
 from bloomery.corpus.decontaminate import HeldOutRuns, RunHasher, in_batches, length_of, overlaps, words_of
 from bloomery.corpus.document import Document
 
-_TEXTS = st.lists(st.lists(st.sampled_from(["a", "B", "c,", "d.\n", "今", "天天"]), max_size=12).map(" ".join), max_size=6)
+_TEXTS = st.lists(
+    st.lists(st.sampled_from(["a", "B", "c,", "d.\n", "今", "天天"]), max_size=12).map(" ".join), max_size=6
+)
 
 
 def _runs(text: str, length: int) -> set[tuple[str, ...]]:
@@ -95,7 +97,11 @@ def test_words_are_casefolded_and_of_any_script():
 
 def test_words_of_ascii_are_those_of_a_regular_expression(shared_data: Path):
     text = lzma.decompress((shared_data / "text" / "gatsby.txt.xz").read_bytes()).decode()
-    text = text.encode("ascii", "ignore").decode() + "".join(map(chr, range(128))) + Path(__file__).read_text("ascii", "ignore")
+    text = (
+        text.encode("ascii", "ignore").decode()
+        + "".join(map(chr, range(128)))
+        + Path(__file__).read_text("ascii", "ignore")
+    )
     assert words_of(text) == re.findall(r"\w+", text.casefold())
 
 

@@ -110,7 +110,9 @@ def test_languages_of_paragraphs(workspace: Workspace, tmp_path: Path):
         assert {name: counts for name, counts in now.items() if counts[0]} == kept
         assert 0 < kept["de"][0] <= 6
         then = sum(then.characters for _, then in answer.paragraph_languages.values())
-        assert then > sum(count for _, count in now.values()) if moved else then == sum(count for _, count in now.values())
+        assert (
+            then > sum(count for _, count in now.values()) if moved else then == sum(count for _, count in now.values())
+        )
     assert not what_if(_curated(workspace, path, "gopher"), {}).paragraph_languages
 
 
