@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import hashlib
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from itertools import accumulate
 from pathlib import Path
 
@@ -19,11 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bloomery.corpus.document import Document
-from bloomery.corpus.minhash import BETWEEN, UNSPACED
+from bloomery.corpus.minhash import UNSPACED
 
 Hashes = NDArray[np.uint64]
-_BETWEEN = BETWEEN.replace(r"\x5b-\x60", r"\x5b-\x5e\x60")  # all of it but _, which \w has
-_WORD = re.compile(rf"[{UNSPACED}]|[^{_BETWEEN}{UNSPACED}]+")
 _UNSPACED = re.compile(f"[{UNSPACED}]")
 _BUCKETS = 64
 _BUFFER_RUNS = 1 << 20
@@ -33,7 +33,15 @@ _BATCH_CHARACTERS = 1 << 20
 
 def words_of(text: str) -> list[str]:
     """The words that decontamination compares."""
-    return _WORD.findall(text.casefold())
+    return _word().findall(text.casefold())
+
+
+@cache
+def _word() -> re.Pattern[str]:
+    r"""`\w` has no combining marks: it would cut Hindi at every vowel sign."""
+    marks = (one for one in map(chr, range(0x300, 0x20000)) if unicodedata.category(one) in ("Mn", "Mc"))
+    inside = "".join(one for one in marks if not _UNSPACED.match(one))
+    return re.compile(rf"[{UNSPACED}]|(?:[^\W{UNSPACED}]+[{inside}]*)+")
 
 
 def length_of(words: Sequence[str]) -> float:

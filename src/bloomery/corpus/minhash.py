@@ -35,11 +35,11 @@ UNSPACED = (
     "\U00011700-\U0001174f\U00016fe0-\U00018dff\U0001b000-\U0001b2ff\U00020000-\U0003ffff"
 )
 # What stands between words. Combining marks stand in them: \w would cut Hindi at every vowel sign.
-BETWEEN = (
+_BETWEEN = (
     r"\s\x00-\x2f\x3a-\x40\x5b-\x60\x7b-\xa9\xab-\xb4\xb6-\xb9\xbb-\xbf\u0964\u0965\u2000-\u206f\u2190-\u2bff"
     r"\u3000-\u303f\ufe10-\ufe6f\uff00-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff65"
 )
-_WORD = re.compile(rf"[{UNSPACED}]|[^{BETWEEN}{UNSPACED}]+")
+_WORD = re.compile(rf"[{UNSPACED}]|[^{_BETWEEN}{UNSPACED}]+")
 _PADDING = ""  # no word: a text of fewer words than a run has is one run, filled up
 _KNOWN_WORDS = 1 << 18
 _BLOCK_SHINGLES = 1 << 14  # what fits a processor's second cache

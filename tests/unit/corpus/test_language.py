@@ -60,12 +60,12 @@ def test_a_short_paragraph_of_a_script_without_spaces_says_enough(identifier: La
 
 
 def test_paragraphs_of_published_translations(identifier: LanguageIdentifier, shared_data: Path):
-    """Three requests of MASSIVE a paragraph, in eight languages that no neighbour is close to."""
-    languages = ("de", "ja", "th", "hi", "my", "fr", "ko", "el")
+    """Three requests of MASSIVE a paragraph, in languages that no neighbour is close to."""
+    languages = ("de", "ja", "th", "hi", "my", "fr", "el")
     texts = []
     for language in languages:
         with lzma.open(shared_data / "massive" / f"{language}.tsv.xz", "rt", encoding="utf-8") as lines:
-            rows = [line.rstrip("\n").split("\t")[3] for line in islice(lines, 12)]
+            rows = [line.rstrip("\n").split("\t")[3] for line in islice(lines, 1, 13)]
         texts += [" ".join(rows[place : place + 3]) for place in range(0, 12, 3)]
     found = identifier.of_paragraphs("\n\n".join(texts))
     assert [language for language, _, _ in found] == list(languages)

@@ -165,7 +165,7 @@ def test_the_longest_white_space_is_short(tiny: LanguageModel):
         text += pieces[token]
         constraint.advance(token)
         assert len(text) < 200
-    assert json.loads(text) == {"answer": []}
+    assert set(json.loads(text)["answer"]) <= {"yes", "no"}
 
 
 def test_what_may_take_long():
