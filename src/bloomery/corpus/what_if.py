@@ -193,7 +193,7 @@ def _count(answer: WhatIf, pairs: list[tuple[Rule, Rule | None]], group: _Group,
             for name in np.unique(names.astype(str)):
                 inside = keeps & (names == name)
                 tallies.setdefault(str(name), [Tally(), Tally()])[side].add(text_bytes[inside], tokens[inside])
-        _count_paragraphs(answer, group, keeps, side)
+        _count_paragraphs(answer, group, np.atleast_1d(keeps), side)
         if not pairs:
             continue
         first, only = fails.argmax(axis=1), fails.sum(axis=1) == 1

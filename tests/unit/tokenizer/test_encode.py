@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -103,7 +104,7 @@ DNA = "ATGAAAACCGCGTATATTGCGAAACAGCGTCAGATTAGCTTTGTGAAA" * 9
     [("codon", PROTEIN, True), ("codon", DNA.lower(), True), ("codon", DNA, False), ("residue", PROTEIN, False)],
 )
 def test_text_without_the_words_of_a_tokenizer_is_noted(
-    workspace, fake_corpus, monkeypatch: pytest.MonkeyPatch, kind: str, text: str, said: bool
+    workspace, fake_corpus, monkeypatch: pytest.MonkeyPatch, kind: Any, text: str, said: bool
 ):
     corpus = fake_corpus({"train": [text], "validation": [], "test": []})
     codec = train_tokenizer(corpus, config=TokenizerConfig(kind=kind), workspace=workspace)
