@@ -126,7 +126,7 @@ def test_a_model_that_knows_nothing_answers_in_the_form_asked_for(
     (tmp_path / "d.jsonl").write_text("\n".join(lines))
     corpus = curate(tmp_path / "d.jsonl", config=CurateConfig(decontaminate_words=0), workspace=workspace, workers=1)
     documents = [one for split in ("train", "validation", "test") for one in read_documents(corpus, split)]
-    config = PromptConfig(concurrency=8, temperature=1.0, max_new_tokens=200)
+    config = PromptConfig(concurrency=8, temperature=1.0, max_new_tokens=48)
     with Endpoint(EndpointConfig(url=url, model="tiny")) as endpoint, AnnotationStore(workspace.root / FILE) as store:
         report = model_labels(store, asked, corpus, documents, endpoint, config=config, workspace=workspace)
         values = [one.value for one in store.answers(asked)]
