@@ -109,6 +109,31 @@ def test_a_wrong_key_and_a_wrong_model(url: str, monkeypatch: pytest.MonkeyPatch
     assert caught.value.status == 404
 
 
+@pytest.mark.parametrize(
+    "asked",
+    [
+        Question(name="kinds", kind="choices", instruction="Which?", labels=("iron", "tin", "gold", "none of them")),
+        Question(name="stars", kind="rating", instruction="How good is it?", low=1, high=5),
+    ],
+    ids=lambda one: one.kind,
+)
+def test_a_model_that_knows_nothing_answers_in_the_form_asked_for(
+    url: str, workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: Question
+):
+    """Drawn from random weights, most of an answer would be white space if the form allowed it."""
+    monkeypatch.setenv("BLOOMERY_ENDPOINT_KEY", KEY)
+    lines = [json.dumps({"text": f"The furnace number {n} smelted iron."}) for n in range(30)]
+    (tmp_path / "d.jsonl").write_text("\n".join(lines))
+    corpus = curate(tmp_path / "d.jsonl", config=CurateConfig(decontaminate_words=0), workspace=workspace, workers=1)
+    documents = [one for split in ("train", "validation", "test") for one in read_documents(corpus, split)]
+    config = PromptConfig(concurrency=8, temperature=1.0, max_new_tokens=48)
+    with Endpoint(EndpointConfig(url=url, model="tiny")) as endpoint, AnnotationStore(workspace.root / FILE) as store:
+        report = model_labels(store, asked, corpus, documents, endpoint, config=config, workspace=workspace)
+        values = [one.value for one in store.answers(asked)]
+    assert (report.answered, report.unanswered, report.failed) == (30, 0, 0), report
+    assert len({json.dumps(one) for one in values}) > 1
+
+
 def test_from_documents_to_labels_to_a_corpus(
     endpoint: Endpoint, model: LanguageModel, workspace: Workspace, tmp_path: Path
 ):

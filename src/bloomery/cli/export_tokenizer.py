@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 TokenizerName = Annotated[
     str,
     Parameter(
-        help="Write this tokenizer (an artifact or folder) and no model: TARGET.model is SentencePiece's file, "
+        help="Write this tokenizer (an artifact, folder or file) and no model: TARGET.model is SentencePiece's file, "
         "TARGET.tiktoken tiktoken's, anything else a folder."
     ),
 ]
@@ -27,15 +27,16 @@ _FORMS = {".model": "SentencePiece", ".tiktoken": "tiktoken"}
 
 
 def export_tokenizer(target: Path, reference: str, workspace: Workspace) -> dict[str, Any]:
-    """Write the tokenizer of an artifact or folder: TARGET.model for SentencePiece, TARGET.tiktoken (and a JSON file
-    beside it) for tiktoken, else a new Hugging Face folder. Returns what was written."""
+    """Write the tokenizer of an artifact, folder or file: TARGET.model for SentencePiece, TARGET.tiktoken (and a JSON
+    file beside it) for tiktoken, else a new Hugging Face folder. Returns what was written."""
     from bloomery.tokenizer import Tokenizer
     from bloomery.tokenizer.forms import as_sentencepiece, as_tiktoken
+    from bloomery.tokenizer.opening import open_tokenizer
 
     if target.exists():
         raise ConfigError(f"{target} already exists", hint="name a new file or folder")
     folder = Path(reference)
-    tokenizer = Tokenizer.load(folder if folder.is_dir() else workspace.find(reference).path)
+    tokenizer = Tokenizer.load(folder) if folder.is_dir() else open_tokenizer(reference, workspace).tokenizer
     files: dict[Path, bytes] = {}
     if target.suffix == ".model":
         files[target] = as_sentencepiece(tokenizer)

@@ -11,7 +11,7 @@ from bloomery.core.errors import ConfigError
 if TYPE_CHECKING:
     from bloomery.core.artifact import Artifact
     from bloomery.core.workspace import Workspace
-    from bloomery.corpus.what_if import RuleTally, Tally, WhatIf
+    from bloomery.corpus.what_if import ParagraphTally, RuleTally, Tally, WhatIf
 
 _EXCERPTS_A_LANGUAGE = 200
 _SHOWN = 12
@@ -66,9 +66,12 @@ def _print(answer: WhatIf) -> None:
     print(f"{answer.corpus}, profile {answer.profile or '(none)'}: {moved}")
     print(f"documents scored: {answer.documents:,}; kept, before duplicates and held-out overlaps are taken out:")
     _tallies("", {"all": [answer.now, answer.then]})
-    _rules(answer.rules)
+    if answer.rules:
+        _rules(answer.rules)
     if set(answer.languages) - {""}:
         _tallies("language", answer.languages)
+    if answer.paragraph_languages:
+        _paragraphs(answer.paragraph_languages)
     if set(answer.sites) - {""}:
         _tallies("site", dict(list(answer.sites.items())[:_SHOWN]))
     for rule in answer.rules:
@@ -96,6 +99,17 @@ def _tallies(title: str, rows: Mapping[str, Sequence[Tally]]) -> None:
     for name, (now, then) in rows.items():
         cells = [f"{now.documents:,}", f"{then.documents:,}", f"{now.tokens:,.0f}", f"{then.tokens:,.0f}"]
         table.add_row(name or "unknown", *cells)
+    Console().print(table)
+
+
+def _paragraphs(rows: Mapping[str, Sequence[ParagraphTally]]) -> None:
+    from rich.console import Console
+
+    table = _table("language of paragraphs", ["documents now", "then", "characters now", "then"])
+    for name, (now, then) in rows.items():
+        table.add_row(
+            name, *(f"{count:,}" for count in (now.documents, then.documents, now.characters, then.characters))
+        )
     Console().print(table)
 
 

@@ -7,6 +7,7 @@ know rules or corpora.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +18,10 @@ from numpy.typing import NDArray
 
 from bloomery.core.errors import ConfigError, DataError, MissingExtraError
 from bloomery.corpus.calibration import Calibration, Method, calibration_error, reliability
-from bloomery.corpus.decontaminate import RunHasher, words_of
+from bloomery.corpus.decontaminate import RunHasher
 
 WEIGHTS_FILE, CONFIG_FILE = "classifier.safetensors", "classifier.json"
+_WORD = re.compile(r"\w+")  # as those who have fitted one counted them
 _BITS = 18
 _SIZES = (1, 2)
 _MOST_WORDS = 4000
@@ -32,10 +34,10 @@ class _Features:
 
     def __init__(self, bits: int, sizes: Sequence[int]) -> None:
         self._shift = np.uint64(64 - bits)
-        self._hashers = [RunHasher(size) for size in sizes]
+        self._hashers = [RunHasher(size, halves=False) for size in sizes]
 
     def of(self, text: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        words = words_of(text)[:_MOST_WORDS]
+        words = _WORD.findall(text.casefold())[:_MOST_WORDS]
         hashes = np.concatenate([hasher.hashes(words) for hasher in self._hashers])
         buckets, counts = np.unique((hashes >> self._shift).astype(np.int64), return_counts=True)
         values = np.log1p(counts)

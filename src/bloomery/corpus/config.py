@@ -42,8 +42,8 @@ class CurateConfig:
     test_fraction: float = 0.05
     """Share of the test split; with position, where there is no test split, it goes to validation."""
     decontaminate_words: int = 13
-    """Training documents that share a run of this many words with held-out ones are taken out; 0 is off. Off with
-    position, where one text's two parts share words at will."""
+    """Training documents that share a run of this many words (twice as many characters, where a script has no spaces)
+    with held-out ones are taken out; 0 is off. Off with position, where one text's two parts share words at will."""
     cut_characters: int = 0
     """Cut longer texts at blank lines into documents of about this many characters; 0: a file or row is a document."""
     max_document_bytes: int = 16 * _MIB

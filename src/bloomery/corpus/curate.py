@@ -28,7 +28,7 @@ from bloomery.core.run import Run
 from bloomery.core.stage import StageInputs, reusable
 from bloomery.core.workspace import Workspace, as_workspace
 from bloomery.corpus.config import CurateConfig, plain_config
-from bloomery.corpus.decontaminate import HeldOutRuns, RunHasher, overlaps
+from bloomery.corpus.decontaminate import HeldOutRuns, RunHasher, overlaps, words_of
 from bloomery.corpus.dedup import SeenDigests
 from bloomery.corpus.deduplication import Deduplication
 from bloomery.corpus.document import Document, content_digest
@@ -45,7 +45,8 @@ from bloomery.corpus.split import SPLITS, hash_split, own_split, position_split,
 STAGE = "curate"
 REPORT_FILE = "report.json"
 _CONFIG_FILE = "config.digest"
-_VERSION = 3  # 2: duplicates and splits by content_digest; 3: a few long documents are cut
+# 2: duplicates and splits by content_digest; 3: a few long documents are cut; 4: words of scripts without spaces
+_VERSION = 4
 _PROGRESS_SECONDS = 0.25
 _STAGED_SHARD_BYTES = 256 * 1024 * 1024
 
@@ -324,12 +325,12 @@ class _Curation:
         test = HeldOutRuns(self.run.scratch / "test-runs", hasher)
         self.writers["test"].close()
         for document in read_folder(self.folder, "test"):
-            test.add(document.text)
+            test.add(words_of(document.text))
         test.seal()
         held_out = {"overlaps_test": test}
         validation = HeldOutRuns(self.run.scratch / "validation-runs", hasher)
         for document in self._kept(overlaps(read_folder(self.staged, "validation"), hasher, held_out)):
-            validation.add(document.text)
+            validation.add(words_of(document.text))
             self.writers["validation"].write(document)
         validation.seal()
         held_out["overlaps_validation"] = validation

@@ -1,24 +1,30 @@
 r"""Decontamination: does a document share a run of n words with held-out text?
 
-Words are `\w+` of the case-folded text. Every run of n words is a 64-bit hash; those of the held-out text lie sorted
-in a file that is searched through a memory map, so memory does not grow with it. Two different runs have equal hashes
-with a chance of about 2**-64. This module does not know splits or shards.
+Words are `\w+` of the case-folded text, with their combining marks; where a script has no spaces each character is one,
+and counts half: 13 characters of Chinese are eight words or nine, and more texts share those by chance. Every run of n
+words is a 64-bit hash; those of the held-out text lie sorted in a file that is searched through a memory map, so memory
+does not grow with it. Two different runs have equal hashes with a chance of about 2**-64. This module does not know
+splits or shards.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bloomery.corpus.document import Document
+from bloomery.corpus.minhash import UNSPACED
 
 Hashes = NDArray[np.uint64]
-_WORD = re.compile(r"\w+")
+_UNSPACED = re.compile(f"[{UNSPACED}]")
 _BUCKETS = 64
 _BUFFER_RUNS = 1 << 20
 _KNOWN_WORDS = 1 << 18
@@ -27,34 +33,78 @@ _BATCH_CHARACTERS = 1 << 20
 
 def words_of(text: str) -> list[str]:
     """The words that decontamination compares."""
-    return _WORD.findall(text.casefold())
+    return _word().findall(text.casefold())
+
+
+@cache
+def _word() -> re.Pattern[str]:
+    r"""`\w` has no combining marks: it would cut Hindi at every vowel sign."""
+    marks = (one for one in map(chr, range(0x300, 0x20000)) if unicodedata.category(one) in ("Mn", "Mc"))
+    inside = "".join(one for one in marks if not _UNSPACED.match(one))
+    return re.compile(rf"[{UNSPACED}]|(?:[^\W{UNSPACED}]+[{inside}]*)+")
+
+
+def length_of(words: Sequence[str]) -> float:
+    """How many words these count as: a character of a script without spaces is half a word."""
+    return sum(map(_halves, words)) / 2
+
+
+def _halves(word: str) -> int:
+    return 1 if _UNSPACED.match(word) else 2
 
 
 class RunHasher:
-    """Hashes of all runs of `length` words of a text; `words` says what its words are."""
+    """Hashes of all runs of `length` words of a text.
 
-    def __init__(self, length: int, words: Callable[[str], list[str]] = words_of) -> None:
-        self.length, self.words = length, words
+    From each word on a run goes as far as makes `length` words, by `length_of`, or, without `halves`, by their number.
+    """
+
+    def __init__(self, length: float, *, halves: bool = True) -> None:
+        self.length, self._halves = length, halves
         self._known: dict[str, int] = {}
+        self._unspaced: set[str] = set()  # of the known ones
         # Fixed odd multipliers, one per place in the run: the hash depends on the order of words.
         rng = np.random.Generator(np.random.PCG64(13))
-        self._multipliers = rng.integers(0, 1 << 63, size=length, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
+        places = round(length * 2)
+        self._multipliers = rng.integers(0, 1 << 63, size=places, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
 
     def hashes(self, words: list[str]) -> Hashes:
-        """(max(0, words - length + 1),) uint64, in the order of the text."""
-        count = len(words) - self.length + 1
-        if count <= 0:
-            return np.empty(0, np.uint64)
+        """(runs,) uint64, in the order of the text: of the words from which on there are enough."""
         known = self._known
         if len(known) > _KNOWN_WORDS:
             known.clear()
-        for word in set(words).difference(known):
+            self._unspaced.clear()
+        new = set(words).difference(known)
+        for word in new:
             known[word] = int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8).digest(), "little")
+        if self._halves:
+            self._unspaced.update(filter(_UNSPACED.match, new))
         each = np.fromiter(map(known.__getitem__, words), np.uint64, len(words))
+        if not self._unspaced.isdisjoint(words):
+            return self._of_any_script(words, each)
+        count = max(0, len(words) - int(self.length) + 1)
         total = np.zeros(count, np.uint64)
-        for place, multiplier in enumerate(self._multipliers):
+        for place, multiplier in enumerate(self._multipliers[: int(self.length)]):
             total += each[place : place + count] * multiplier
         return total
+
+    def _of_any_script(self, words: list[str], each: Hashes) -> Hashes:
+        halves = np.fromiter((2 - (word in self._unspaced) for word in words), np.int64, len(words))
+        before = np.concatenate([np.zeros(1, np.int64), np.cumsum(halves)])
+        ends = np.searchsorted(before, before[:-1] + round(self.length * 2))
+        ends = ends[ends <= len(words)]
+        sizes = ends - np.arange(len(ends))
+        total = np.zeros(len(ends), np.uint64)
+        for place, multiplier in enumerate(self._multipliers[: sizes.max(initial=0)]):
+            longer = np.flatnonzero(sizes > place)
+            total[longer] += each[longer + place] * multiplier
+        return total
+
+    def run(self, words: list[str], start: int) -> str:
+        """The run that begins with the word at `start`, as one can read it."""
+        halves = accumulate(map(_halves, words[start:])) if self._halves else range(2, 2 * len(words) + 2, 2)
+        size = 1 + next(place for place, count in enumerate(halves) if count >= self.length * 2)
+        return " ".join(words[start : start + size])
 
 
 class HeldOutRuns:
@@ -72,8 +122,9 @@ class HeldOutRuns:
         self._buffered = 0
         self._sorted: Hashes = np.empty(0, np.uint64)
 
-    def add(self, text: str) -> None:
-        hashes = self._hasher.hashes(self._hasher.words(text))
+    def add(self, words: list[str]) -> None:
+        """A text, as words."""
+        hashes = self._hasher.hashes(words)
         self._buffer.append(hashes)
         self._buffered += len(hashes)
         if self._buffered >= _BUFFER_RUNS:
@@ -129,7 +180,7 @@ def overlaps(
     Both are "" for a document that shares none.
     """
     for batch in in_batches(documents):
-        words = [hasher.words(document.text) for document in batch]
+        words = [words_of(document.text) for document in batch]
         for document, found in zip(batch, first_shared(words, hasher, held_out), strict=True):
             yield document, *found
 
@@ -161,8 +212,7 @@ def first_shared(
         reason = run = ""
         for name, flags in shared.items():
             if flags[start:end].any():
-                first = int(flags[start:end].argmax())
-                reason, run = name, " ".join(each[first : first + hasher.length])
+                reason, run = name, hasher.run(each, int(flags[start:end].argmax()))
                 break
         yield reason, run
         start = end

@@ -53,7 +53,7 @@ class EvaluationTexts:
         own = self._files.setdefault(name, {})
         count = short = 0
         for text in evaluation_texts(path):
-            words = words_of(text := readable(text))
+            words = words_of(readable(text))
             if not words:
                 continue
             count += 1
@@ -63,12 +63,12 @@ class EvaluationTexts:
                 short += 1
                 continue
             if length not in self._hashers:
-                self._hashers[length] = RunHasher(length, words_of)
+                self._hashers[length] = RunHasher(length, halves=False)
                 self._runs[length] = HeldOutRuns(self._scratch / f"all-{length}", self._hashers[length])
             if length not in own:
                 own[length] = HeldOutRuns(self._scratch / f"file-{number}-{length}", self._hashers[length])
             for runs in (self._runs[length], own[length]):
-                runs.add(text)
+                runs.add(words)
         if not count:
             raise DataError(
                 f"the evaluation file {name} holds no text",

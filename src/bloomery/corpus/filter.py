@@ -19,7 +19,7 @@ from bloomery.corpus.judge import Judge, Verdict
 from bloomery.corpus.language import LanguageIdentifier
 from bloomery.corpus.lists import BadWords, ScoreTable, documents_with_scores, links_with_scores, normal_url
 from bloomery.corpus.record import Record
-from bloomery.corpus.scores import ScoreColumns, ScoreWriter, excerpt_of
+from bloomery.corpus.scores import PARAGRAPHS, ScoreColumns, ScoreWriter, excerpt_of
 
 
 class Filter:
@@ -38,7 +38,7 @@ class Filter:
         self._links = links_with_scores(config.links, tables) if config.links else None
         self._scores: ScoreTable | None = documents_with_scores(config.scores, tables) if config.scores else None
         self._classifier = QualityClassifier.load(config.classifier) if config.classifier else None
-        self._columns = ScoreColumns(rules)
+        self._columns = ScoreColumns(rules, paragraphs=config.paragraph_languages)
         self._clean = clean
 
     def judged(self, record: Record) -> Record:
@@ -86,7 +86,7 @@ class Filter:
         if best := _best(language):
             metadata["language"], metadata["language_probability"] = best[0], round(best[1], 4)
         if self.config.paragraph_languages and self._identifier:
-            metadata["paragraph_languages"] = self._identifier.of_paragraphs(verdict.text)
+            metadata[PARAGRAPHS] = self._identifier.of_paragraphs(verdict.text)
         if verdict.text == document.text:
             return replace(document, metadata=metadata)
         return Document.of(verdict.text, document.source, metadata)
@@ -98,7 +98,7 @@ class FilterTally:
     def __init__(self, config: FilterConfig, folder: Path) -> None:
         self.config = config
         self._rules = config.applied()
-        self._writer = ScoreWriter(folder, self._rules)
+        self._writer = ScoreWriter(folder, self._rules, paragraphs=config.paragraph_languages)
         self._dropped: Counter[str] = Counter()
         self._taken: dict[str, list[int]] = {rule.name: [0, 0] for rule in self._rules if rule.drops == "line"}
 

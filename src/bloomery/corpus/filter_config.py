@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,22 @@ from bloomery.corpus.profiles import CLASSIFIER, GIVEN_SCORE, PROFILES, rules_of
 from bloomery.corpus.rule import Rule, with_thresholds
 
 _VERSION = 1  # raised when what a rule measures changes
+_PARAGRAPHS_VERSION = 2  # 2: kept with the scores, and short ones in scripts without spaces
+
+
+def _holds_classifier(folder: Path) -> bool:
+    from bloomery.corpus.classifier import CONFIG_FILE  # which imports more than a config should
+
+    return (folder / CONFIG_FILE).is_file()
+
+
+_TABLE = "a table with {} and score: CSV, TSV, JSONL or Parquet"
+_GIVEN: dict[str, tuple[Callable[[Path], bool], str]] = {
+    "bad_words": (Path.exists, "a folder with a list a language (en, de, ...), or one file for all"),
+    "links": (Path.is_file, _TABLE.format("url")),
+    "classifier": (_holds_classifier, "bloomery curate LABELS --fit-classifier FOLDER makes one"),
+    "scores": (Path.is_file, f"{_TABLE.format('id')}; --score-with MODEL writes one"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,15 +86,23 @@ class FilterConfig:
 
     def stamp(self) -> list[str]:
         """What a result depends on beside the config: the rules as they are in this version of the code."""
-        return [f"rules {_VERSION}", *(rule.says() for rule in self.applied())] if self.active else []
+        said = [f"rules {_VERSION}", *(rule.says() for rule in self.applied())] if self.active else []
+        return [*said, f"paragraphs {_PARAGRAPHS_VERSION}"] if self.paragraph_languages else said
 
     def files(self) -> list[Path]:
-        """The files that the result depends on."""
+        """The files that the result depends on. ConfigError, naming the key, for what is not there."""
         found: list[Path] = []
-        for given in (self.bad_words, self.links, self.classifier, self.scores):
-            path = Path(given).expanduser() if given else None
-            if path is not None:
-                found += sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+        for key, (is_there, hint) in _GIVEN.items():
+            if not (given := getattr(self, key)):
+                continue
+            try:
+                path = Path(given).expanduser()
+                wrong = "" if is_there(path) else "is no such thing" if path.exists() else "is not there"
+            except (OSError, ValueError, RuntimeError) as error:  # a name too long, no such user
+                raise ConfigError(f"filter.{key}: {given!r:.200} is no path: {error}", hint=hint) from error
+            if wrong:
+                raise ConfigError(f"filter.{key}: {given} {wrong}", hint=hint)
+            found += sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
         return found
 
 

@@ -6,14 +6,19 @@ input is truncated, for the time grows with it and the answer hardly changes. Th
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from typing import Any
 
 from bloomery.core.errors import ConfigError, MissingExtraError, nearest
+from bloomery.corpus.minhash import UNSPACED
 
 CHARACTERS = 2000
 _PARAGRAPH_CHARACTERS = 400
 _LEAST_PARAGRAPH_CHARACTERS = 20
+_BLANK_LINES = re.compile(r"\n(?:[^\S\n]*\n)+")
+_UNSPACED = re.compile(f"[{UNSPACED}]")
+_UNSPACED_COUNTS = 3  # a character of a script without spaces says as much as three letters, or more
 
 
 class LanguageIdentifier:
@@ -51,11 +56,12 @@ class LanguageIdentifier:
 
     def of_paragraphs(self, text: str) -> list[list[Any]]:
         """[language, probability, characters] of each paragraph (what blank lines part, else lines) that is long enough
-        to tell; neighbours in one language are one entry, with the mean of their probabilities by characters."""
-        border = "\n\n" if "\n\n" in text else "\n"
+        to tell: 20 characters, 7 where a script has no spaces. Neighbours in one language are one entry, with the mean
+        of their probabilities by characters."""
+        paragraphs = _BLANK_LINES.split(text)
         found: list[list[Any]] = []
-        for paragraph in text.split(border):
-            if len(paragraph.strip()) < _LEAST_PARAGRAPH_CHARACTERS:
+        for paragraph in map(str.strip, paragraphs if len(paragraphs) > 1 else text.split("\n")):
+            if not _is_long_enough(paragraph):
                 continue
             language, probability = self.identify(paragraph[:_PARAGRAPH_CHARACTERS])
             size = len(paragraph)
@@ -66,3 +72,10 @@ class LanguageIdentifier:
             else:
                 found.append([language, round(probability, 4), size])
         return found
+
+
+def _is_long_enough(paragraph: str) -> bool:
+    least = _LEAST_PARAGRAPH_CHARACTERS
+    if len(paragraph) >= least or len(paragraph) * _UNSPACED_COUNTS < least:
+        return len(paragraph) >= least
+    return len(paragraph) + (_UNSPACED_COUNTS - 1) * len(_UNSPACED.findall(paragraph)) >= least

@@ -2,13 +2,15 @@
 
 `scores.parquet` has a row for each document that was read and not blank: what it is, the rule that dropped it ("" if
 none did), the beginning of its text, a column of scores for each rule on documents, and the lines and characters that
-each rule on lines took. `lines.parquet` has a row a line: the row of its document, its characters, and what each rule
-that looks at lines measured. The n-th row group of one file belongs to the n-th of the other. This module does not know
-what the scores mean.
+each rule on lines took; where they were asked for, the languages of its paragraphs and the characters of each, as two
+lists. `lines.parquet` has a row a line: the row of its document, its characters, and what each rule that looks at lines
+measured. The n-th row group of one file belongs to the n-th of the other. This module does not know what the scores
+mean.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,7 @@ EXCERPT_CHARACTERS = 240
 _CLEANED_CHARACTERS = 24_000  # a private key that begins in the excerpt ends in these
 _GROUP_DOCUMENTS = 4096
 _GROUP_LINES = 1 << 19
+PARAGRAPHS, PARAGRAPH_CHARACTERS = "paragraph_languages", "paragraph_characters"
 _TEXTS = ("id", "source", "site", "language", "rule", "excerpt")
 _COUNTS = ("text_bytes", "characters", "original_characters")
 
@@ -50,7 +53,9 @@ def excerpt_of(text: str, clean: Callable[[str], str] = str) -> str:
 class ScoreColumns:
     """The columns of SCORES_FILE and LINES_FILE for some rules, and their values for one document, as plain data."""
 
-    def __init__(self, rules: Sequence[Rule]) -> None:
+    def __init__(self, rules: Sequence[Rule], *, paragraphs: bool = False) -> None:
+        """`paragraphs`: with the languages of paragraphs, which a document's metadata has under PARAGRAPHS."""
+        self.paragraphs = paragraphs
         self.documents = [rule.name for rule in rules if rule.drops == "document"]
         self.takers = [rule.name for rule in rules if rule.drops == "line"]
         self.lined = [rule.name for rule in rules if rule.drops == "line" or rule.reads == "lines"]
@@ -83,6 +88,11 @@ class ScoreColumns:
             row[name] = None if score is None else float(score)
         for name in self.takers:
             row[f"{name}.lines"], row[f"{name}.characters"] = verdict.taken[name]
+        if self.paragraphs:
+            found: Counter[str] = Counter()
+            for name, _, size in document.metadata.get(PARAGRAPHS, ()):
+                found[name] += size
+            row[PARAGRAPHS], row[PARAGRAPH_CHARACTERS] = list(found), list(found.values())
         return row
 
     def lines(self, verdict: Verdict) -> dict[str, list[int] | None] | None:
@@ -97,16 +107,19 @@ class ScoreWriter:
     """Writes rows of scores, a row group at a time. `folder` gets SCORES_FILE and, where rules look at lines,
     LINES_FILE."""
 
-    def __init__(self, folder: Path, rules: Sequence[Rule]) -> None:
+    def __init__(self, folder: Path, rules: Sequence[Rule], *, paragraphs: bool = False) -> None:
         import pyarrow as pa
 
-        columns = ScoreColumns(rules)
+        columns = ScoreColumns(rules, paragraphs=paragraphs)
         self._lined = columns.lined
         fields = [pa.field(name, pa.string()) for name in _TEXTS]
         fields += [pa.field(name, pa.int64()) for name in _COUNTS]
         fields.append(pa.field("language_probability", pa.float32()))
         fields += [pa.field(name, pa.float64()) for name in columns.documents]
         fields += [pa.field(f"{name}.{of}", pa.int64()) for name in columns.takers for of in ("lines", "characters")]
+        if paragraphs:
+            kinds = {PARAGRAPHS: pa.string(), PARAGRAPH_CHARACTERS: pa.int64()}
+            fields += [pa.field(name, pa.list_(kind)) for name, kind in kinds.items()]
         self._schema = pa.schema(fields)
         self._line_schema = pa.schema([pa.field(name, pa.int32()) for name in ("characters", *self._lined)])
         self._line_schema = self._line_schema.insert(0, pa.field("document", pa.int64()))

@@ -18,7 +18,7 @@ from bloomery.core.config import from_dict
 from bloomery.core.errors import ConfigError
 from bloomery.corpus.filter_config import FilterConfig
 from bloomery.corpus.rule import Rule, with_thresholds
-from bloomery.corpus.scores import read_scores, require_scores
+from bloomery.corpus.scores import PARAGRAPH_CHARACTERS, PARAGRAPHS, read_scores, require_scores
 
 BYTES_PER_TOKEN = 4.0  # of English text by most vocabularies: an estimate where no tokenizer is given
 _LISTED = 20
@@ -40,6 +40,14 @@ class Tally:
 
 
 @dataclass
+class ParagraphTally:
+    """Documents with paragraphs in a language, and the characters of these."""
+
+    documents: int = 0
+    characters: int = 0
+
+
+@dataclass
 class RuleTally:
     """What one rule does now and would do then: documents that it is the first to drop, that it drops if asked alone,
     and that it alone drops; of a rule on lines the lines that it takes."""
@@ -56,7 +64,9 @@ class RuleTally:
 
 @dataclass
 class WhatIf:
-    """The answer: totals, and by language, site and rule, now and then."""
+    """The answer: totals, and by language, site and rule, now and then.
+
+    `paragraph_languages` is empty where they were not asked for; they are those of the texts as they are now."""
 
     corpus: str
     profile: str
@@ -65,6 +75,7 @@ class WhatIf:
     now: Tally = field(default_factory=Tally)
     then: Tally = field(default_factory=Tally)
     languages: dict[str, list[Tally]] = field(default_factory=dict)
+    paragraph_languages: dict[str, list[ParagraphTally]] = field(default_factory=dict)
     sites: dict[str, list[Tally]] = field(default_factory=dict)
     rules: list[RuleTally] = field(default_factory=list)
 
@@ -100,6 +111,9 @@ def what_if(
     answer.sites = dict(order)
     order = sorted(answer.languages.items(), key=lambda item: (-item[1][0].documents - item[1][1].documents, item[0]))
     answer.languages = dict(order)
+    by_size = answer.paragraph_languages.items()
+    in_order = sorted(by_size, key=lambda item: (-item[1][0].characters - item[1][1].characters, item[0]))
+    answer.paragraph_languages = dict(in_order)
     return answer
 
 
@@ -179,6 +193,9 @@ def _count(answer: WhatIf, pairs: list[tuple[Rule, Rule | None]], group: _Group,
             for name in np.unique(names.astype(str)):
                 inside = keeps & (names == name)
                 tallies.setdefault(str(name), [Tally(), Tally()])[side].add(text_bytes[inside], tokens[inside])
+        _count_paragraphs(answer, group, np.atleast_1d(keeps), side)
+        if not pairs:
+            continue
         first, only = fails.argmax(axis=1), fails.sum(axis=1) == 1
         for place, rule in enumerate(answer.rules):
             rule.first[side] += int(((first == place) & ~keeps).sum())
@@ -186,6 +203,18 @@ def _count(answer: WhatIf, pairs: list[tuple[Rule, Rule | None]], group: _Group,
             rule.only[side] += int((fails[:, place] & only).sum())
             rule.lines[side] += taken[place]
     _sample(answer, pairs, group, sides[0][0], sides[1][0])
+
+
+def _count_paragraphs(answer: WhatIf, group: _Group, keeps: NDArray[np.bool_], side: int) -> None:
+    if PARAGRAPHS not in group.table.column_names:
+        return
+    languages, sizes = (group.table.column(name).to_pylist() for name in (PARAGRAPHS, PARAGRAPH_CHARACTERS))
+    for row in range(group.size):
+        for language, size in zip(languages[row], sizes[row], strict=True):
+            tallies = answer.paragraph_languages.setdefault(language, [ParagraphTally(), ParagraphTally()])
+            if keeps[row]:
+                tallies[side].documents += 1
+                tallies[side].characters += size
 
 
 def _sample(

@@ -1,8 +1,9 @@
 """Grammars: what llguidance compiles, written from a ConstraintSpec for one tokenizer.
 
-JSON may hold whitespace anywhere, at most 32 characters of it in a row: a model cannot stay in it for ever. Nothing
-is forced: among the tokens that go on towards an allowed text the model chooses as it would without a grammar. This
-module does not compile or match.
+Between the parts of JSON stands what people write there: nothing, one space, or one line end and an indentation that
+the schema's nesting gives reason for. A small model with more freedom spends an answer's tokens on white space. Nothing
+else is forced: among the tokens that go on towards an allowed text the model chooses as it would without a grammar.
+This module does not compile or match.
 """
 
 from __future__ import annotations
@@ -11,13 +12,13 @@ import json
 from typing import Any
 
 from bloomery.engine.constraint_spec import ConstraintSpec, ToolChoice
-from bloomery.engine.json_schema import costly, embedded
+from bloomery.engine.json_schema import costly, embedded, nesting
 from bloomery.tokenizer import STYLES, Tokenizer, ToolStyle
 
 _OPTIONS = '%llguidance {"no_forcing": true}\n'
-_JSON_OPTIONS = {"whitespace_pattern": r"[ \n\r\t]{1,32}", "json_allow_general_unicode_escapes": True}
+_MAX_LEVELS = 5  # of indentation, each up to four spaces, or a tab; deeper parts may stand further to the left
 _MAX_SHORT_PATTERN = 500
-_WORDS = "TEXT: /(.|\\n)*/\nWS: /[ \\t\\r\\n]{1,32}/\n"
+_WORDS = "TEXT: /(.|\\n)*/\nWS: /[ \\n]{1,2}/\n"
 # Llama's calls begin as JSON does, so a text may not.
 _PLAIN = "PLAIN: /[ \\t\\r\\n]*[^{ \\t\\r\\n](.|\\n)*/\n"
 
@@ -51,8 +52,14 @@ def _joined(lark: str, schemas: dict[str, Any]) -> str:
     parts: list[dict[str, Any]] = [{"lark_grammar": f"{lark}\n{_OPTIONS}"}]
     for name, schema in schemas.items():
         plain = {} if schema is True else schema
-        parts.append({"name": name, "json_schema": plain if plain is False else {"x-guidance": _JSON_OPTIONS, **plain}})
+        parts.append({"name": name, "json_schema": plain if plain is False else _with_options(plain)})
     return json.dumps({"grammars": parts})
+
+
+def _with_options(schema: dict[str, Any]) -> dict[str, Any]:
+    levels = int(min(nesting(schema), _MAX_LEVELS))
+    white = rf" |\n( {{0,{4 * levels}}}|\t{{0,{levels}}})"
+    return {"x-guidance": {"whitespace_pattern": white, "json_allow_general_unicode_escapes": True}, **schema}
 
 
 def _tools(choice: ToolChoice, style: ToolStyle, tokenizer: Tokenizer) -> tuple[str, dict[str, Any]]:

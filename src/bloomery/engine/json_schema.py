@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
+from urllib.parse import unquote
 
 from bloomery.core.errors import RequestError
 
@@ -72,6 +73,55 @@ def costly(schema: Any) -> bool:
     text = json.dumps(schema)
     formats_meet = '"format":' in text and '"allOf":' in text
     return len(text) > 20_000 or formats_meet or any(keyword in text for keyword in _COSTLY)
+
+
+def nesting(schema: Any) -> float:
+    """How many objects and lists within each other a normalised schema speaks of; infinity where it sets no end."""
+    return _Nesting(schema).of(schema, MAX_SCHEMA_DEPTH)
+
+
+class _Nesting:
+    def __init__(self, root: Any) -> None:
+        self._root = root
+        self._known: dict[str, float] = {}
+
+    def of(self, schema: Any, left: int) -> float:
+        """`left`: so many schemas deep are looked at, through references too."""
+        if not isinstance(schema, Mapping) or not left:
+            return 0 if schema is False else math.inf
+        # All that a schema says holds at once, so the least of these does.
+        bounds = self._each(schema.get("allOf", ()), left)
+        bounds += [max(self._each(schema[key], left)) for key in ("anyOf", "oneOf") if key in schema]
+        if "const" in schema or "enum" in schema:
+            bounds.append(0)
+        if "$ref" in schema:
+            bounds.append(self._at(schema["$ref"], left))
+        inner = {
+            "object": [one for key in ("properties", "patternProperties") for one in schema.get(key, {}).values()]
+            + [schema[key] for key in ("additionalProperties",) if key in schema],
+            "array": [*schema.get("prefixItems", ()), *(schema[key] for key in ("items",) if key in schema)],
+        }
+        named = schema.get("type", [kind for kind, parts in inner.items() if parts])
+        if named:
+            kinds = [parts for kind, parts in inner.items() if kind in named]
+            bounds.append(max((1 + max(self._each(parts, left), default=math.inf) for parts in kinds), default=0))
+        return min(bounds, default=math.inf)
+
+    def _each(self, schemas: Iterable[Any], left: int) -> list[float]:
+        return [self.of(one, left - 1) for one in schemas]
+
+    def _at(self, place: str, left: int) -> float:
+        if place not in self._known:
+            self._known[place] = math.inf  # of what refers to itself
+            found = self._root
+            for name in place.split("/")[1:]:
+                name = unquote(name).replace("~1", "/").replace("~0", "~")
+                try:
+                    found = found[int(name)] if isinstance(found, list) else found[name]
+                except (KeyError, IndexError, ValueError, TypeError):
+                    return math.inf  # the compiler says that it is not there
+            self._known[place] = self.of(found, left - 1)
+        return self._known[place]
 
 
 def _relocated(value: Any, place: str) -> Any:

@@ -28,6 +28,7 @@ _VERSION = 1
 _BATCH_CHARACTERS = 1 << 20
 _BATCH_DOCUMENTS = 4096
 _PROGRESS_SECONDS = 0.25
+_HARDLY_USED = 1.1  # bytes a token
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +97,8 @@ def tokenize(
             counts = writer.close()
         if left := getattr(encoder, "left_to_library", ()):
             run.note(f"tiktoken's engine failed on {len(left)} pieces of text, encoded by the library: {left[0]}")
+        if slower and (unused := _hardly_used(codec, counts)):
+            run.note(unused)
         with run.phase("pack"):
             metrics = _report(counts, folder, config.context_length)
             metrics["encoder"] = "tokenizers" if slower else "tiktoken"
@@ -145,6 +148,21 @@ def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
             batch, characters = [], 0
     if batch:
         yield batch
+
+
+def _hardly_used(codec: Tokenizer, counts: dict[str, dict[str, int]]) -> str:
+    """What to say where a tokenizer of whole words (codons, k-mers) meets text that has none of them, or ""."""
+    model, special = codec.description.get("model", {}), codec.special_ids
+    if model.get("type") != "BPE" or model.get("merges"):
+        return ""
+    words = [text for text, index in model["vocab"].items() if len(text) > 1 and index not in special]
+    text_bytes, tokens = (sum(count[key] for count in counts.values()) for key in ("text_bytes", "tokens"))
+    if not words or not tokens or text_bytes >= _HARDLY_USED * tokens:
+        return ""
+    return (
+        f"{text_bytes / tokens:.2f} bytes a token: this text has hardly any of the tokenizer's {len(words):,} words"
+        f" ({words[0]}, {words[-1]}); is it of another kind, or in small letters?"
+    )
 
 
 def _report(counts: dict[str, dict[str, int]], folder: Path, context_length: int) -> dict[str, Any]:

@@ -2,12 +2,13 @@
 
 A folder is one of ours or any that `Tokenizer.load` reads; a file is a tokenizer.json, a rank file of tiktoken, a
 SentencePiece model or a WordPiece vocabulary, told apart by what is in it and not by its name, compressed or not
-(gzip, xz, zstd, bzip2). This module does not know what any of them looks like inside.
+(gzip, xz, zstd, bzip2). Beside a rank file the JSON file that `export` writes is read too. This module does not know
+what any of them looks like inside.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,8 +41,7 @@ def open_tokenizer(reference: str | Path, workspace: Workspace | None = None) ->
     path = Path(reference).expanduser()
     try:
         if path.is_file():
-            tokenizer = Tokenizer(_as_files(path), source=str(path))
-            return _opened(_stem(path), str(path), tokenizer)
+            return _opened(_stem(path), str(path), _of_file(path))
         if path.is_dir() and not (path / "manifest.json").is_file():
             return _opened(path.resolve().name, str(path), Tokenizer.load(path))
     except OSError as error:
@@ -78,22 +78,45 @@ def _opened(name: str, source: str, tokenizer: Tokenizer, *, artifact: str = "")
 
 def _stem(path: Path) -> str:
     """A file's name without the endings of its form; its folder's, if what is left says nothing."""
-    name = path.name
-    for suffix in (*COMPRESSIONS, ".tiktoken", ".model", ".json", ".txt"):
+    name = _unpacked_name(path)
+    for suffix in (".tiktoken", ".model", ".json", ".txt"):
         name = name.removesuffix(suffix)
     said = name not in ("tokenizer", "vocab", "spiece", "sentencepiece.bpe", "")
     return name if said else (path.resolve().parent.name or name)
 
 
+def _unpacked_name(path: Path) -> str:
+    return path.name.removesuffix(path.suffix) if path.suffix in COMPRESSIONS else path.name
+
+
+def _beside(path: Path, names: Iterable[str]) -> dict[str, bytes]:
+    """Those of the names that are files beside `path`."""
+    sides = {name: path.with_name(name) for name in names}
+    return {name: _content(side) for name, side in sides.items() if side.is_file() and side != path}
+
+
+def _of_file(path: Path) -> Tokenizer:
+    files = _as_files(path)
+    try:
+        return Tokenizer(files, source=str(path))
+    except DataError as error:  # which speaks of files in a folder: here the first file is `path` itself
+        main, *sides = files
+        said = error.message
+        for name in sides:
+            said = said.replace(f"{path}/{name}", str(path.with_name(name)))
+        raise DataError(said.replace(f"{path}/{main}", str(path)), hint=error.hint) from error
+
+
 def _as_files(path: Path) -> Mapping[str, bytes]:
-    """The file under the name that its form has in a folder, with the JSON files beside a tokenizer.json."""
+    """The file under the name that its form has in a folder, and after it the JSON files that belong to it."""
     data = _content(path)
     if data[:512].lstrip().startswith(b"{") and data[-512:].rstrip().endswith(b"}"):
-        sides = {name: path.with_name(name) for name in TOKENIZER_FILES if name.endswith(".json")}
-        found = {name: side.read_bytes() for name, side in sides.items() if side.is_file() and side != path}
-        return {**found, "tokenizer.json": data}
+        names = [name for name in TOKENIZER_FILES if name.endswith(".json") and name != "tokenizer.json"]
+        return {"tokenizer.json": data, **_beside(path, names)}
     if looks_like_tiktoken(data):
-        return {f"{_stem(path)}.tiktoken": data}
+        name = _unpacked_name(path)
+        name += "" if name.endswith(".tiktoken") else ".tiktoken"
+        return {name: data, **_beside(path, [f"{name}.json"])}
     if b"[UNK]" in data and b"\0" not in data:
         return {"vocab.txt": data}
     if data.startswith(b"\n"):  # protobuf: field 1, the first piece

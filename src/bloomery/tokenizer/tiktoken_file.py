@@ -4,8 +4,8 @@ A rank file holds one token a line: its bytes in base64 and its rank, which is i
 bytes together are a token, the lowest rank first. The library asks for pairs instead, so every way to cut a token
 into two tokens becomes a merge of its rank. The file names neither the pattern that splits text nor the special
 tokens: both are published with each encoding, which is recognised by its number of ranks, unless a file beside it says
-them, as `export` writes one. The patterns are written
-for the regex engine of `tokenizers` and split as tiktoken's do. This module does not know other forms.
+them, as `export` writes one. The patterns are written for the regex engine of `tokenizers` and split as tiktoken's do.
+This module does not know other forms.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import binascii
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import Any
 
 from bloomery.core.errors import DataError
@@ -145,7 +146,11 @@ def from_tiktoken(data: bytes, where: str, beside: bytes | None = None) -> tuple
     encoding = ENCODINGS.get(len(ranks)) if beside is None else read_encoding(beside, f"{where}.json")
     if encoding is None:
         known = ", ".join(f"{one.name} ({count:,})" for count, one in ENCODINGS.items())
-        raise DataError(f"{where} holds {len(ranks):,} ranks, which is no known encoding", hint=f"known: {known}")
+        raise DataError(
+            f"{where} holds {len(ranks):,} ranks, which is no known encoding, and no file beside it says more",
+            hint=f"{PurePath(where).name}.json should name pat_str, special_tokens and eos_token, as bloomery export "
+            f"writes it; known without: {known}",
+        )
     taken = set(ranks.values())
     if taken & set(encoding.special.values()):
         raise DataError(f"{where} gives ranks to the special tokens of {encoding.name}")

@@ -37,6 +37,15 @@ def test_nothing_there(call, tmp_path: Path):
     assert "*.md" in call.mistake("curate", str(tmp_path / "*.md"), "--home", str(tmp_path / "h"))
 
 
+def test_files_of_rules_that_are_not_there_are_refused_before_a_run(call, tmp_path: Path):
+    source, home = tmp_path / "a.txt", tmp_path / "h"
+    source.write_text("A text.\n" * 50)
+    for flags in (["--classifier", "no-such"], ["--scores", "no-such"], ["--set", "filter.links=no-such"]):
+        line = call.mistake("curate", str(source), *flags, "--home", str(home))
+        assert "no-such is not there (" in line and "filter." in line
+    assert not list(home.glob("scratch/*")) and not list(home.glob("runs/*"))
+
+
 def test_deduplication_is_asked_for_and_told(call, tmp_path: Path):
     texts = [" ".join(f"word{n}x{i}" for i in range(40)) for n in range(12)]
     rows = [*texts, texts[3] + " Yes."]

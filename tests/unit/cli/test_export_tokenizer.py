@@ -28,6 +28,17 @@ def test_files_and_folders(call, tiny, tmp_path):
     call("export", str(tmp_path / "folder"), "--tokenizer", str(made["path"]), *home)
     again = call("export", str(tmp_path / "b.tiktoken"), "--tokenizer", str(tmp_path / "folder"), *home).out
     assert "b.tiktoken" in again and (tmp_path / "b.tiktoken").read_bytes() == ranks.read_bytes()
+    (tmp_path / "texts").mkdir()
+    for language, text in (("en", "one two\n"), ("de", "eins zwei\n")):
+        (tmp_path / "texts" / f"{language}.txt").write_text(text)
+    call("export", str(tmp_path / "again"), "--tokenizer", str(ranks), *home)
+    named = [str(tmp_path / "folder"), str(ranks), str(tmp_path / "again")]
+    rows = json.loads(call("audit", *named, "--texts", str(tmp_path / "texts"), "--json", *home).out)["audit"]
+    assert [one["name"] for one in rows["tokenizers"]] == ["folder", "own", "again"]
+    assert len({json.dumps(one["languages"]) for one in rows["tokenizers"]}) == 1
+    (ranks.parent / "own.tiktoken.json").unlink()
+    said = call.mistake("audit", str(ranks), "--texts", str(tmp_path / "texts"), *home)
+    assert said.count("own.tiktoken holds") == 1 and "own.tiktoken.json should name" in said
 
 
 def test_sentencepiece(call, tiny, tmp_path):

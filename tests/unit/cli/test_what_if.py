@@ -53,6 +53,17 @@ def test_a_profile_then_what_if(call, source: Path, tmp_path: Path):
     assert "gopher_min_words" in shown and ">= 50" in shown and "estimated" in shown and "kept then" in shown
 
 
+def test_languages_without_a_profile(call, source: Path, tmp_path: Path):
+    pytest.importorskip("py3langid")
+    home = ("--home", str(tmp_path / "h"), "--quiet")
+    asked = ("--set", "filter.paragraph_languages=true")
+    made = json.loads(call("curate", str(source), *asked, "--json", *home).out)
+    shown = call("curate", "--what-if", made["name"], *home).out
+    assert "language of paragraphs" in shown and "a rule" not in shown
+    answer = json.loads(call("curate", "--what-if", made["name"], "--json", *home).out)
+    assert answer["paragraph_languages"] and answer["languages"]
+
+
 def test_mistakes_are_one_line(call, source: Path, tmp_path: Path):
     home = ("--home", str(tmp_path / "h"))
     assert "fineweb" in call.mistake("curate", str(source), "--profile", "finweb", *home)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import lzma
 import re
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -11,21 +13,30 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bloomery.corpus import decontaminate
-from bloomery.corpus.decontaminate import HeldOutRuns, RunHasher, in_batches, overlaps, words_of
+from bloomery.corpus.decontaminate import HeldOutRuns, RunHasher, in_batches, length_of, overlaps, words_of
 from bloomery.corpus.document import Document
 
-_TEXTS = st.lists(st.lists(st.sampled_from(["a", "B", "c,", "d.\n"]), max_size=12).map(" ".join), max_size=6)
+_TEXTS = st.lists(
+    st.lists(st.sampled_from(["a", "B", "c,", "d.\n", "今", "天天"]), max_size=12).map(" ".join), max_size=6
+)
 
 
 def _runs(text: str, length: int) -> set[tuple[str, ...]]:
-    words = re.findall(r"\w+", text.casefold())
-    return {tuple(words[i : i + length]) for i in range(len(words) - length + 1)}
+    """By brute force; a character of Chinese is half a word."""
+    words = [w for run in re.findall(r"\w+", text.casefold()) for w in (run if run[0] in "今天" else [run])]
+    found = set()
+    for start in range(len(words)):
+        for end in range(start + 1, len(words) + 1):
+            if sum(0.5 if word in "今天" else 1 for word in words[start:end]) >= length:
+                found.add(tuple(words[start:end]))
+                break
+    return found
 
 
 def _sealed(folder: Path, texts: list[str], hasher: RunHasher) -> HeldOutRuns:
     runs = HeldOutRuns(folder, hasher)
     for text in texts:
-        runs.add(text)
+        runs.add(words_of(text))
     runs.seal()
     return runs
 
@@ -52,8 +63,6 @@ def test_it_finds_what_brute_force_finds(
 
 
 def test_real_text_in_small_batches_and_buckets(tmp_path: Path, shared_data: Path, monkeypatch: pytest.MonkeyPatch):
-    import lzma
-
     monkeypatch.setattr(decontaminate, "_BATCH_CHARACTERS", 3000)
     monkeypatch.setattr(decontaminate, "_BUFFER_RUNS", 5000)
     monkeypatch.setattr(decontaminate, "_KNOWN_WORDS", 500)
@@ -81,7 +90,32 @@ def test_hashes_depend_on_the_order_of_words_and_on_nothing_else():
 
 
 def test_words_are_casefolded_and_of_any_script():
-    assert words_of("Straße, naïve—吾輩は猫 x_1") == ["strasse", "naïve", "吾輩は猫", "x_1"]
+    assert words_of("Straße, naïve—吾輩 x_1") == ["strasse", "naïve", "吾", "輩", "x_1"]
+    assert words_of("नमस्ते दुनिया") == ["नमस्ते", "दुनिया"]  # \w would cut at every vowel sign
+    assert length_of(words_of("one 今天天气 two")) == 4.0
+
+
+def test_words_of_ascii_are_those_of_a_regular_expression(shared_data: Path):
+    text = lzma.decompress((shared_data / "text" / "gatsby.txt.xz").read_bytes()).decode()
+    text = (
+        text.encode("ascii", "ignore").decode()
+        + "".join(map(chr, range(128)))
+        + Path(__file__).read_text("ascii", "ignore")
+    )
+    assert words_of(text) == re.findall(r"\w+", text.casefold())
+
+
+def test_clauses_of_scripts_without_spaces_are_found(tmp_path: Path, shared_data: Path):
+    """A sentence of MASSIVE within another text, without anything between them; a third of it is not enough."""
+    for language in ("zh", "ja", "th", "km"):
+        with lzma.open(shared_data / "massive" / f"{language}.tsv.xz", "rt", encoding="utf-8") as lines:
+            texts = [line.rstrip("\n").split("\t")[3] for line in islice(lines, 2000)]
+        sentence, first, last = max(texts, key=len), texts[0], texts[1]
+        hasher = RunHasher(13)
+        held_out = {"held": _sealed(tmp_path / language, [sentence], hasher)}
+        third = sentence[: len(sentence) // 3]
+        given = [Document.of(first + part + last, "s") for part in (sentence, third[:24])]
+        assert [reason for _, reason, _ in overlaps(given, hasher, held_out)] == ["held", ""], language
 
 
 def test_batches_are_of_about_a_megabyte():
@@ -90,11 +124,8 @@ def test_batches_are_of_about_a_megabyte():
     assert list(in_batches([])) == []
 
 
-def test_a_hasher_may_have_other_words(tmp_path: Path):
-    hasher = RunHasher(2, lambda text: list(text))
-    assert [
-        bool(r)
-        for _, r, _ in overlaps(
-            [Document.of(t, "") for t in ("xbc", "xcb")], hasher, {"r": _sealed(tmp_path, ["abc"], hasher)}
-        )
-    ] == [True, False]
+def test_words_may_count_alike(tmp_path: Path):
+    hasher = RunHasher(2, halves=False)
+    given = [Document.of(text, "") for text in ("x今天", "天今x")]
+    judged = overlaps(given, hasher, {"r": _sealed(tmp_path, ["a今天"], hasher)})
+    assert [shared for _, _, shared in judged] == ["今 天", ""]

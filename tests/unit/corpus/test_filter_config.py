@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -49,3 +50,17 @@ def test_files_that_the_result_depends_on(tmp_path: Path):
     (tmp_path / "l.csv").write_text("url,score\n")
     config = FilterConfig(bad_words=str(tmp_path / "words"), links=str(tmp_path / "l.csv"), profile="webtext")
     assert config.files() == [tmp_path / "words" / "en", tmp_path / "l.csv"]
+
+
+@pytest.mark.parametrize("key", ["bad_words", "links", "classifier", "scores"])
+def test_what_is_not_there_is_named_with_its_key(key: str, tmp_path: Path):
+    given: dict[str, Any]
+    for name in (str(tmp_path / "none"), "x" * 300, "~no-such-user-here/x", "a\0b"):
+        given = {key: name}
+        with pytest.raises(ConfigError, match=rf"filter\.{key}: ") as caught:
+            FilterConfig(**given).files()
+        assert "\n" not in caught.value.one_line() and caught.value.hint
+    if key != "bad_words":  # a folder with lists of other languages says nothing, and is no mistake
+        given = {key: str(tmp_path)}
+        with pytest.raises(ConfigError, match="is no such thing"):
+            FilterConfig(**given).files()

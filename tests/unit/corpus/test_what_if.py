@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from bloomery.core.artifact import Artifact
 from bloomery.core.errors import ConfigError
 from bloomery.core.workspace import Workspace
-from bloomery.corpus import CurateConfig, FilterConfig, curate
+from bloomery.corpus import CurateConfig, FilterConfig, curate, read_documents
 from bloomery.corpus.what_if import what_if
 
 
@@ -84,6 +85,35 @@ def test_languages_sites_and_samples(workspace: Workspace, source: Path):
     assert rule.samples and all(s["fate"] == "kept then" and 30 <= s["score"] < 50 for s in rule.samples)
     data = json.loads(json.dumps(answer.to_dict()))
     assert data["tokens_are"] == "estimated" and data["then"]["documents"] == answer.then.documents
+
+
+def test_languages_of_paragraphs(workspace: Workspace, tmp_path: Path):
+    pytest.importorskip("py3langid")
+    german = "Das Wetter war schön, und alle gingen nach der langen Sitzung gemeinsam an den Fluss, Nummer {}."
+    rows = [_made(n, n % 3 + 1) + (f"\n\n{german.format(n)}" if n % 4 == 0 else "") for n in range(24)]
+    path = tmp_path / "a.jsonl"
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in rows))
+    for profile, moved in (("", {}), ("gopher", {"gopher_min_words": 30})):
+        config = CurateConfig(filter=FilterConfig(profile=profile, paragraph_languages=True), decontaminate_words=0)
+        corpus = curate(path, config=config, workspace=workspace)
+        kept: dict[str, list[int]] = {}
+        for split in ("train", "validation", "test"):
+            for document in read_documents(corpus, split):
+                sizes: Counter[str] = Counter()
+                for language, _, size in document.metadata["paragraph_languages"]:
+                    sizes[language] += size
+                for language, size in sizes.items():
+                    kept.setdefault(language, [0, 0])
+                    kept[language] = [kept[language][0] + 1, kept[language][1] + size]
+        answer = what_if(corpus, moved)
+        now = {name: [now.documents, now.characters] for name, (now, _) in answer.paragraph_languages.items()}
+        assert {name: counts for name, counts in now.items() if counts[0]} == kept
+        assert 0 < kept["de"][0] <= 6
+        then = sum(then.characters for _, then in answer.paragraph_languages.values())
+        assert (
+            then > sum(count for _, count in now.values()) if moved else then == sum(count for _, count in now.values())
+        )
+    assert not what_if(_curated(workspace, path, "gopher"), {}).paragraph_languages
 
 
 def test_what_cannot_be_asked(workspace: Workspace, source: Path):

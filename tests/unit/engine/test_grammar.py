@@ -135,6 +135,39 @@ def test_equal_constraints_have_equal_grammars(tiny: LanguageModel):
     assert json.loads(grammar_of(tools("hermes"), tiny.tokenizer))["grammars"][1]["name"] == "call"
 
 
+def test_white_space_is_what_people_write(tiny: LanguageModel):
+    """Python's json writes the texts; what is added to them is no JSON less, and only spends tokens."""
+    value = {"at": [{"x": 1}, {"x": 2}], "to": "b"}
+    inner = {"type": "object", "properties": {"x": {"type": "integer"}}, "required": ["x"]}
+    schema = {"type": "object", "properties": {"at": {"type": "array", "items": inner}, "to": {"enum": ["a", "b"]}}}
+    for spec in (spec_of({"json_schema": schema}), spec_of({"json_object": True})):
+        for indent in (None, 0, 1, 2, 4, "\t"):
+            assert accepted(tiny, spec, json.dumps(value, indent=indent)), indent
+        assert accepted(tiny, spec, json.dumps(value, separators=(",", ":")))
+        assert accepted(tiny, spec, '{ "at": [ { "x" : 1 } ], "to": "b" }')
+        for wasteful in ('{  "at": []}', '{"at":\n\n[]}', '{"at": \n[]}', '{"at":\r[]}', '{"at":\n' + " " * 22 + "[]}"):
+            assert not accepted(tiny, spec, wasteful)
+    for style, mark, wasteful in (("hermes", "\n{", "\n\n\n{"), ("mistral", " [", "   [")):
+        assert not accepted(tiny, tools(style, required=True), GOOD[style].replace(mark, wasteful))
+
+
+def test_the_longest_white_space_is_short(tiny: LanguageModel):
+    """A model that always writes white space where it may still answers: the form of a question with two labels."""
+    listed = {"type": "array", "items": {"enum": ["yes", "no"]}, "minItems": 0, "maxItems": 2}
+    schema = {"type": "object", "properties": {"answer": listed}, "required": ["answer"], "additionalProperties": False}
+    constraint = constraint_for(spec_of({"json_schema": schema}), tiny.tokenizer)
+    text = b""
+    while not constraint.may_stop:
+        allowed = constraint.allowed().nonzero().flatten().tolist()
+        pieces = {token: tiny.tokenizer.token_bytes(token) for token in allowed}
+        # One character at a time, white before all else.
+        token = min(allowed, key=lambda one: (pieces[one].strip() != b"", len(pieces[one]), pieces[one] == b"]"))
+        text += pieces[token]
+        constraint.advance(token)
+        assert len(text) < 200
+    assert set(json.loads(text)["answer"]) <= {"yes", "no"}
+
+
 def test_what_may_take_long():
     assert takes_long(spec_of({"grammar": 'start: "a"'})) and takes_long(spec_of({"json_schema": {"pattern": "a"}}))
     assert takes_long(spec_of({"regex": "a" * 600})) and not takes_long(spec_of({"regex": "a+"}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import jsonschema
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bloomery.core.errors import RequestError
-from bloomery.engine.json_schema import MAX_PROPERTIES, costly, embedded, normalised
+from bloomery.engine.json_schema import MAX_PROPERTIES, costly, embedded, nesting, normalised
 
 DRAFT_7 = "http://json-schema.org/draft-07/schema#"
 VALUES: list[Any] = [
@@ -213,6 +214,32 @@ def test_references_hold_where_a_schema_is_embedded():
     assert outer.is_valid([{"a": 1, "next": {"next": {}}}])
     assert not outer.is_valid([{"a": "x"}]) and not outer.is_valid([{"next": {"b": 1}}])
     assert embedded(True, "#/x") is True
+
+
+@pytest.mark.parametrize(
+    ("schema", "levels"),
+    [
+        ({"type": "string"}, 0),
+        ({"enum": ["a", 1]}, 0),
+        ({"type": ["object", "null"], "properties": {"a": {"type": "integer"}}}, 1),
+        ({"type": "object", "properties": {"a": {"type": "array", "items": {"enum": [1]}}}}, 2),
+        ({"prefixItems": [{"$ref": "#/$defs/a~1b"}], "$defs": {"a/b": {"type": "array", "items": False}}}, 2),
+        ({"anyOf": [{"type": "integer"}, {"type": "array", "items": {"type": "null"}}]}, 1),
+        ({"type": "object", "additionalProperties": False}, 1),
+        ({"type": "object"}, math.inf),
+        ({}, math.inf),
+        ({"type": "array", "items": {"$ref": "#"}}, math.inf),
+        ({"$ref": "#/$defs/no"}, math.inf),
+        ({"allOf": [{"type": "object"}, {"properties": {"a": {"type": "integer"}}}]}, 1),
+    ],
+)
+def test_nesting(schema: Any, levels: float):
+    assert nesting(normalised(schema)) == levels
+
+
+def test_nesting_of_a_long_chain_of_references():
+    chain = {f"n{i}": {"allOf": [{"$ref": f"#/$defs/n{i + 1}"}]} for i in range(3000)}
+    assert nesting(normalised({"$ref": "#/$defs/n0", "$defs": chain})) == math.inf
 
 
 def test_patterns_are_tried_first():

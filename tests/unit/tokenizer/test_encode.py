@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -92,6 +93,26 @@ def test_text_that_the_fast_engine_fails_on_is_noted(workspace, made, monkeypatc
     assert TokenShards(tokens, "train").document(0).tolist() == TokenShards(expected, "train").document(0).tolist()
     (note,) = [event.data["text"] for event in events if event.kind == "note"]
     assert "failed on 5 pieces" in note and "stack overflow" in note
+
+
+PROTEIN = "MKTAYIAKQRQISFVKSHFSRQLEERLGLIEVQAPILSRVGDGTQDNLSGAEKAVQ" * 9
+DNA = "ATGAAAACCGCGTATATTGCGAAACAGCGTCAGATTAGCTTTGTGAAA" * 9
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "said"),
+    [("codon", PROTEIN, True), ("codon", DNA.lower(), True), ("codon", DNA, False), ("residue", PROTEIN, False)],
+)
+def test_text_without_the_words_of_a_tokenizer_is_noted(
+    workspace, fake_corpus, monkeypatch: pytest.MonkeyPatch, kind: Any, text: str, said: bool
+):
+    corpus = fake_corpus({"train": [text], "validation": [], "test": []})
+    codec = train_tokenizer(corpus, config=TokenizerConfig(kind=kind), workspace=workspace)
+    events = []
+    monkeypatch.setattr(workspace, "listeners", (events.append,))
+    tokenize(corpus, codec, workspace=workspace)
+    notes = [event.data["text"] for event in events if event.kind == "note"]
+    assert any("bytes a token" in note and "64 words (AAA, TTT)" in note for note in notes) is said
 
 
 @pytest.mark.parametrize("bad", [{"context_length": 7}, {"shard_bytes": 1}])

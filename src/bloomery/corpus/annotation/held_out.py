@@ -1,9 +1,9 @@
 """Held out: texts of evaluation files that nothing made here may contain.
 
 A text overlaps if it shares a run of `num_words` words with a held-out text, or holds one that is shorter than that (5
-words or more) in full, or is one. It fails closed: a file that cannot be read, or of which a line gives no text, is an
-error before anything is made, and so is one without texts. This module does not know what is made, nor formats of
-files.
+words or more) in full, or is one; a character of a script without spaces is half a word. It fails closed: a file that
+cannot be read, or of which a line gives no text, is an error before anything is made, and so is one without texts. This
+module does not know what is made, nor formats of files.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 
 from bloomery.core.config import digest
 from bloomery.core.errors import ConfigError, DataError
-from bloomery.corpus.decontaminate import Hashes, RunHasher, words_of
+from bloomery.corpus.decontaminate import Hashes, RunHasher, length_of, words_of
 from bloomery.corpus.evaluation_files import evaluation_files, evaluation_texts
 
 _SHORTEST_WORDS = 5
@@ -32,9 +32,9 @@ class HeldOut:
         self.num_words = num_words
         self.texts = 0
         self._whole: set[str] = set()
-        self._hashers = {num_words: RunHasher(num_words)}
-        self._added: dict[int, list[Hashes]] = defaultdict(list)
-        self._runs: dict[int, Hashes] = {}
+        self._hashers: dict[float, RunHasher] = {}
+        self._added: dict[float, list[Hashes]] = defaultdict(list)
+        self._runs: dict[float, Hashes] = {}
 
     def add(self, text: str) -> None:
         words = words_of(text)
@@ -42,7 +42,7 @@ class HeldOut:
             return
         self.texts += 1
         self._whole.add(digest(words))
-        length = min(len(words), self.num_words)
+        length = min(length_of(words), self.num_words)
         if length >= _SHORTEST_WORDS:
             self._added[length].append(self._hasher(length).hashes(words))
 
@@ -57,7 +57,7 @@ class HeldOut:
             places = np.minimum(np.searchsorted(runs, hashes), len(runs) - 1)
             found = np.flatnonzero(runs[places] == hashes)
             if len(found):
-                return " ".join(words[found[0] : found[0] + length])
+                return self._hasher(length).run(words, int(found[0]))
         return ""
 
     def _seal(self) -> None:
@@ -66,7 +66,7 @@ class HeldOut:
             self._runs[length] = np.unique(np.concatenate([self._runs.get(length, added[0][:0]), *added]))
         self._added.clear()
 
-    def _hasher(self, length: int) -> RunHasher:
+    def _hasher(self, length: float) -> RunHasher:
         if length not in self._hashers:
             self._hashers[length] = RunHasher(length)
         return self._hashers[length]

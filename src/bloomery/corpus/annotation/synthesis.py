@@ -37,7 +37,7 @@ from bloomery.corpus.split import SPLITS, hash_split
 STAGE = "synthesise"
 PROMPTS_FILE = "prompts.jsonl.zst"
 REPORT_FILE = "report.json"
-_VERSION = 2  # 2: the last rounds are no larger than what is missing
+_VERSION = 3  # 2: the last rounds are no larger than what is missing; 3: held-out words of scripts without spaces
 _ROUND = 16
 """Questions of a round: what is made in one can be shown from the next on."""
 _SHARD_BYTES = 64 << 20

@@ -37,6 +37,15 @@ def test_a_shorter_text_is_found_in_full():
     assert not held("What is the tallest mountain?").overlap("What is the tallest building?")
 
 
+def test_a_character_of_a_script_without_spaces_is_half_a_word():
+    text = "北京故宫在哪里下雨"  # nine: four words and a half
+    assert not held(text).overlap(f"请问{text}吗") and held(text).overlap(text)
+    assert held(text + "了").overlap(f"请问{text}了吗") == " ".join(text + "了")
+    long = "今天上午我们在北京大学图书馆里看了三个小时的书然后去吃饭"
+    assert held(long).overlap("他说" + long[:26]) == " ".join(long[:26])
+    assert not held(long).overlap("他说" + long[:25])
+
+
 def test_a_very_short_text_only_as_itself():
     assert held("Who? Me!").overlap(" who me ")
     assert not held("Who? Me!").overlap("who me and you")
