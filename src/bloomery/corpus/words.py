@@ -37,6 +37,7 @@ _DASHES = "(?:-|–|—|--|---|——|~)"
 _LETTER = r"[^\W\d_]"
 # Most chunks that are not letters alone: a word with an opener or a closer. A full stop after a capital is no closer.
 _SIMPLE = re.compile(r"""(["(]?)([A-Za-z]+)([,;:!?)"]|(?<=[a-z])\.)?\Z""")
+_DIGIT = re.compile("[0-9]")
 _KNOWN_CHUNKS = 1 << 17  # the memory of a vocabulary: about 100 MB at most
 _KNOWN_WORDS = 1 << 17
 
@@ -69,8 +70,7 @@ def _letters(test: str) -> str:
 @lru_cache(maxsize=1)
 def _patterns() -> tuple[re.Pattern[str], re.Pattern[str], re.Pattern[str], re.Pattern[str]]:
     """(prefix, suffix, infix, address): compiled when the first text is read, for they hold all pictographs."""
-    places = chain(range(0xA6, 0x10000), range(0x1F000, 0x1FB00))
-    signs = "".join(re.escape(chr(c)) for c in places if unicodedata.category(chr(c)) == "So")
+    signs = _signs()
     marks = "".join(map(re.escape, dict.fromkeys(_PUNCTUATION + _QUOTES)))
     quotes = "".join(map(re.escape, _QUOTES))
     money = "|".join(map(re.escape, _CURRENCY))
@@ -91,6 +91,17 @@ def _patterns() -> tuple[re.Pattern[str], re.Pattern[str], re.Pattern[str], re.P
         rf"[a-z{lower}]{{2,63}})(?::\d{{2,5}})?(?:[/?#]\S*)?\Z"
     )
     return tuple(re.compile(one) for one in (prefix, suffix, infix, address))  # type: ignore[return-value]
+
+
+def _signs() -> str:
+    places = chain(range(0xA6, 0x10000), range(0x1F000, 0x1FB00))
+    return "".join(re.escape(chr(c)) for c in places if unicodedata.category(chr(c)) == "So")
+
+
+@lru_cache(maxsize=1)
+def _may_part() -> re.Pattern[str]:
+    """A character of which some infix has one: one look for all of them."""
+    return re.compile(rf"[.…,:<>=/+*^~–—\-{_signs()}]")
 
 
 def _contractions() -> dict[str, tuple[str, ...]]:
@@ -164,6 +175,7 @@ def _special() -> dict[str, tuple[str, ...]]:
 _SPECIAL = _special()
 
 
+@lru_cache(1 << 12)  # of one text, words are asked for and sentences counted
 def split_chunk(chunk: str) -> tuple[str, ...]:
     """The words of one run of characters without white space; joined they are the chunk."""
     if chunk.isalpha() and chunk not in _SPECIAL and not _has_sign(chunk):
@@ -181,7 +193,7 @@ def split_chunk(chunk: str) -> tuple[str, ...]:
             before.append(rest[:start])
             rest = rest[start:]
             break
-        last = suffix.search(rest, start)
+        last = suffix.search(rest, start) if _may_end(rest) else None
         end = last.start() if last else len(rest)
         if last and rest[:end] in _SPECIAL:
             after.append(rest[end:])
@@ -202,6 +214,14 @@ def split_chunk(chunk: str) -> tuple[str, ...]:
     elif rest:
         middle.extend(_at_infixes(rest, infix))
     return _rejoined([*before, *middle, *reversed(after)])
+
+
+def _may_end(text: str) -> bool:
+    """Whether a suffix may stand at its end: none ends in a digit, nor in a letter but for 's and units of numbers."""
+    last = text[-1]
+    if last.isalpha():
+        return text[-2:-1] in ("'", "’") or _DIGIT.search(text) is not None
+    return not "0" <= last <= "9"
 
 
 def _rejoined(words: list[str]) -> tuple[str, ...]:
@@ -233,6 +253,8 @@ def _has_sign(chunk: str) -> bool:
 
 
 def _at_infixes(text: str, infix: re.Pattern[str]) -> list[str]:
+    if not _may_part().search(text):
+        return [text]
     words, start = [], 0
     for found in infix.finditer(text):
         if found.start() == start:
@@ -315,6 +337,7 @@ class Vocabulary:
         return array
 
 
+@lru_cache(1 << 16)
 def _mixed(code: int) -> int:
     """64 bits that depend on all bits of a code point (splitmix64's finaliser, Steele et al. 2014)."""
     code = (code + 0x9E3779B97F4A7C15) & _MASK
