@@ -7,6 +7,7 @@ module does not know the model, nor what becomes of the tokens.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -29,13 +30,13 @@ class Choice:
     """Tokens that the text took, up to its end."""
 
 
-def choose(one: SequenceState, logits: Tensor, logprobs: Tensor) -> Choice:
+def choose(one: SequenceState, logits: Tensor, logprobs: Sequence[Tensor]) -> Choice:
     """The next token, and those after it for as long as the guesses are what would have been chosen: a guess changes
     how soon a token comes, never which."""
     choice = Choice(one)
     generation = one.generation
     # One logit that is no number makes all log-probabilities of its row none.
-    if any(math.isnan(first) for first in logprobs[:, 0].tolist()):
+    if any(math.isnan(float(row[0])) for row in logprobs):
         hint = "the weights are damaged, or overflow in this dtype"
         choice.error = DataError("the model's output is not a number", hint=hint)
     elif generation.max_new_tokens > 0:
@@ -46,7 +47,7 @@ def choose(one: SequenceState, logits: Tensor, logprobs: Tensor) -> Choice:
     return choice
 
 
-def _draw(choice: Choice, logits: Tensor, logprobs: Tensor) -> None:
+def _draw(choice: Choice, logits: Tensor, logprobs: Sequence[Tensor]) -> None:
     one, generation = choice.sequence, choice.sequence.generation
     sampler = generation.sampler
     for place in range(len(logits)):

@@ -399,7 +399,7 @@ class Engine:
             if rows is not None and one.request.scores_prompt and one.scored < one.num_prompt:
                 self._score(family, rows, start)
             if logits is not None and rows is not None and whole:
-                choices += [choose(member, logits[-1:], rows[-1:]) for member in family]
+                choices += [choose(member, logits[-1:], [rows[-1]]) for member in family]
         for member in family:
             member.generation.spend(step.seconds, 1 / len(family))
         with self._condition:
@@ -427,9 +427,9 @@ class Engine:
             self._steps += 1
             self._native_steps += self._runner.native is not None and not all(one.request.adapter for one in batch)
             sizes = [1 + len(one.draft) for one in batch]
-            # Text by text: for a single row PyTorch wakes no thread, which would stay awake where the next step's are.
+            # Row by row: for a single one PyTorch wakes no thread, which would stay awake where the next step's are.
             parts = zip(batch, logits.split(sizes), strict=True)
-            choices = [choose(one, rows, rows.log_softmax(dim=-1)) for one, rows in parts]
+            choices = [choose(one, rows, [row.log_softmax(dim=-1) for row in rows]) for one, rows in parts]
         tokens = sum(sizes)
         for one, size in zip(batch, sizes, strict=True):
             one.generation.begin()
