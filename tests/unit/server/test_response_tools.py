@@ -88,8 +88,9 @@ def test_a_required_call_is_an_item_and_its_events_are_in_openais_order(client: 
 
 def test_parallel_calls_are_items_one_after_the_other(client: TestClient):
     for seed in range(12):
-        calls = ask(client, tool_choice="required", seed=seed)["output"]
-        if len(calls) > 1:
+        answer = ask(client, tool_choice="required", seed=seed)
+        calls = answer["output"]
+        if len(calls) > 1 and answer["status"] == "completed":  # a call that is cut may come as text
             assert len({call["call_id"] for call in calls}) == len(calls)
             found = events(client, tool_choice="required", seed=seed)
             places = [e["output_index"] for e in found if e["type"] == "response.output_item.added"]

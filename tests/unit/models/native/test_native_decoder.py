@@ -275,10 +275,10 @@ def test_nothing_to_read_gives_no_rows(calls: ctypes.CDLL):
 def test_other_steps_may_be_made_between_the_layers_of_a_prompt(calls: ctypes.CDLL):
     model = decoder(num_hidden_layers=3, max_position_embeddings=100)
     native, texts = NativeDecoder(model, threads=2), Texts(model, 2, 4)
-    first, second, ids, others = texts.rows(0, 80), texts.rows(1, 20), texts.ids(80), texts.ids(20)
-    expected = native.prefill(texts.memories[0], first, ids, 80), native.prefill(texts.memories[0], second, others, 20)
+    first, second, ids, others = texts.rows(0, 80), texts.rows(1, 16), texts.ids(80), texts.ids(16)
+    expected = native.prefill(texts.memories[0], first, ids, 80), native.prefill(texts.memories[0], second, others, 16)
     made = []
-    between = lambda: made.append(native.prefill(texts.memories[1], second, others, 20))  # noqa: E731
+    between = lambda: made.append(native.prefill(texts.memories[1], second, others, 16))  # noqa: E731
     assert torch.equal(native.prefill(texts.memories[1], first, ids, 80, between), expected[0])
     assert native.prefill(texts.memories[0], second, others, 1, between).shape == (1, 50)  # short: at once
     assert len(made) == 2 and all(torch.equal(one, expected[1]) for one in made)
