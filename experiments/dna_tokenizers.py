@@ -189,7 +189,7 @@ def main() -> None:
     """Train, score, print, keep."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", default="dna,proteins")
-    parser.add_argument("--petaflops", type=float, default=0.002, help="arithmetic of every arm")
+    parser.add_argument("--petaflops", type=float, default=0.0008, help="arithmetic of every arm")
     parser.add_argument("--seeds", type=int, default=len(SEEDS))
     parser.add_argument("--jobs", type=int, default=2, help="processes at a time, of one thread each")
     parser.add_argument("--home", default="", help="workspace to keep [default: a temporary one]")
