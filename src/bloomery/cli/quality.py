@@ -18,14 +18,8 @@ if TYPE_CHECKING:
     from bloomery.corpus.problems import Problems
 
 _SAID_SECONDS = 10.0
-_LABELS = {
-    "0": False,
-    "1": True,
-    "False": False,
-    "True": True,
-    "0.0": False,
-    "1.0": True,
-}  # tables have text, or floats
+# Tables have text, or floats.
+_LABELS = {"0": False, "1": True, "False": False, "True": True, "0.0": False, "1.0": True}
 
 
 def fit(sources: tuple[str, ...], folder: str, settings: Recipe, common: Common) -> None:

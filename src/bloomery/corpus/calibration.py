@@ -45,6 +45,25 @@ class Calibration:
         return {"method": self.method, "x": list(self.x), "y": list(self.y)}
 
 
+def folds(labels: NDArray[np.bool_], count: int) -> NDArray[np.int64]:
+    """(N,) the fold of each: every fold has its share of both kinds, in the order in which they came."""
+    fold = np.empty(len(labels), np.int64)
+    for kind in (labels, ~labels):
+        fold[kind] = np.arange(int(kind.sum())) % count
+    return fold
+
+
+def held_out_probabilities(
+    scores: Floats, labels: NDArray[np.bool_], fold: NDArray[np.int64], method: Method = "platt"
+) -> Floats:
+    """(N,) probabilities, those of each fold by a calibration that is fitted on the others."""
+    found = np.empty(len(labels))
+    for number in np.unique(fold):
+        inside = fold == number
+        found[inside] = Calibration.fit(scores[~inside], labels[~inside], method)(scores[inside])
+    return found
+
+
 def _platt(scores: Floats, labels: NDArray[np.bool_]) -> tuple[float, float]:
     """(slope, offset) that minimise the cross-entropy with targets (n+1)/(n+2) and 1/(m+2) instead of 1 and 0."""
     good, bad = int(labels.sum()), int((~labels).sum())

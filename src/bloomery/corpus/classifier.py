@@ -17,7 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bloomery.core.errors import ConfigError, DataError, MissingExtraError
-from bloomery.corpus.calibration import Calibration, Method, calibration_error, reliability
+from bloomery.corpus.calibration import (
+    Calibration,
+    Method,
+    calibration_error,
+    folds,
+    held_out_probabilities,
+    reliability,
+)
 from bloomery.corpus.decontaminate import RunHasher
 
 WEIGHTS_FILE, CONFIG_FILE = "classifier.safetensors", "classifier.json"
@@ -137,17 +144,11 @@ def fit_classifier(
             matrix[which], good[which]
         )
 
-    # Every fold has its share of both kinds, in the order in which they came.
-    fold = np.empty(len(good), int)
-    for kind in (good, ~good):
-        fold[kind] = np.arange(int(kind.sum())) % _FOLDS
+    fold = folds(good, _FOLDS)
     scores = np.empty(len(good))
     for number in range(_FOLDS):
         scores[fold == number] = fitted(fold != number).decision_function(matrix[fold == number])
-    held_out = np.empty(len(good))
-    for number in range(_FOLDS):
-        inside = fold == number
-        held_out[inside] = Calibration.fit(scores[~inside], good[~inside], calibration)(scores[inside])
+    held_out = held_out_probabilities(scores, good, fold, calibration)
     plain = 1 / (1 + np.exp(-scores))
     measured = {
         "texts": len(good),

@@ -21,10 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bloomery.corpus.document import Document
-from bloomery.corpus.minhash import UNSPACED
+from bloomery.corpus.unspaced import UNSPACED, UNSPACED_CHARACTER
 
 Hashes = NDArray[np.uint64]
-_UNSPACED = re.compile(f"[{UNSPACED}]")
 _BUCKETS = 64
 _BUFFER_RUNS = 1 << 20
 _KNOWN_WORDS = 1 << 18
@@ -40,7 +39,7 @@ def words_of(text: str) -> list[str]:
 def _word() -> re.Pattern[str]:
     r"""`\w` has no combining marks: it would cut Hindi at every vowel sign."""
     marks = (one for one in map(chr, range(0x300, 0x20000)) if unicodedata.category(one) in ("Mn", "Mc"))
-    inside = "".join(one for one in marks if not _UNSPACED.match(one))
+    inside = "".join(one for one in marks if not UNSPACED_CHARACTER.match(one))
     return re.compile(rf"[{UNSPACED}]|(?:[^\W{UNSPACED}]+[{inside}]*)+")
 
 
@@ -50,7 +49,7 @@ def length_of(words: Sequence[str]) -> float:
 
 
 def _halves(word: str) -> int:
-    return 1 if _UNSPACED.match(word) else 2
+    return 1 if UNSPACED_CHARACTER.match(word) else 2
 
 
 class RunHasher:
@@ -78,7 +77,7 @@ class RunHasher:
         for word in new:
             known[word] = int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8).digest(), "little")
         if self._halves:
-            self._unspaced.update(filter(_UNSPACED.match, new))
+            self._unspaced.update(filter(UNSPACED_CHARACTER.match, new))
         each = np.fromiter(map(known.__getitem__, words), np.uint64, len(words))
         if not self._unspaced.isdisjoint(words):
             return self._of_any_script(words, each)

@@ -112,7 +112,7 @@ class Deduplication:
                 index.add(document.text)
             index.seal()
             count = staged.starts[-1]
-            for done, document in enumerate(staged.read()):
+            for done, document in enumerate(staged.read(), 1):
                 self._tell(done, count, "documents searched for runs")
                 runs = index.cuts()
                 spans = spans_of(document.text, runs) if runs else []

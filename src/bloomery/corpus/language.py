@@ -11,13 +11,12 @@ from collections.abc import Collection
 from typing import Any
 
 from bloomery.core.errors import ConfigError, MissingExtraError, nearest
-from bloomery.corpus.minhash import UNSPACED
+from bloomery.corpus.unspaced import UNSPACED_CHARACTER
 
 CHARACTERS = 2000
 _PARAGRAPH_CHARACTERS = 400
 _LEAST_PARAGRAPH_CHARACTERS = 20
 _BLANK_LINES = re.compile(r"\n(?:[^\S\n]*\n)+")
-_UNSPACED = re.compile(f"[{UNSPACED}]")
 _UNSPACED_COUNTS = 3  # a character of a script without spaces says as much as three letters, or more
 
 
@@ -78,4 +77,4 @@ def _is_long_enough(paragraph: str) -> bool:
     least = _LEAST_PARAGRAPH_CHARACTERS
     if len(paragraph) >= least or len(paragraph) * _UNSPACED_COUNTS < least:
         return len(paragraph) >= least
-    return len(paragraph) + (_UNSPACED_COUNTS - 1) * len(_UNSPACED.findall(paragraph)) >= least
+    return len(paragraph) + (_UNSPACED_COUNTS - 1) * len(UNSPACED_CHARACTER.findall(paragraph)) >= least

@@ -24,16 +24,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from bloomery.corpus.unspaced import UNSPACED
+
 Words = NDArray[np.uint64]
 
-# Scripts written without spaces: each character is a word, or one sentence would be. In these a line may end between
-# any letters or where a dictionary says (UAX 14: ideographs, kana, South East Asian), and in three between syllables
-# (Tibetan, Javanese, Balinese).
-UNSPACED = (
-    "\u0e00-\u109f\u1780-\u17ff\u1950-\u19ff\u1a20-\u1aaf\u1b00-\u1b7f\u3040-\u312f\u31a0-\u31bf\u31f0-\u31ff"
-    "\u3400-\u4dbf\u4e00-\u9fff\ua000-\ua4cf\ua980-\ua9ff\uaa60-\uaadf\uf900-\ufaff\uff66-\uff9f"
-    "\U00011700-\U0001174f\U00016fe0-\U00018dff\U0001b000-\U0001b2ff\U00020000-\U0003ffff"
-)
 # What stands between words. Combining marks stand in them: \w would cut Hindi at every vowel sign.
 _BETWEEN = (
     r"\s\x00-\x2f\x3a-\x40\x5b-\x60\x7b-\xa9\xab-\xb4\xb6-\xb9\xbb-\xbf\u0964\u0965\u2000-\u206f\u2190-\u2bff"

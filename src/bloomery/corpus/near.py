@@ -123,7 +123,7 @@ class NearDuplicates:
         found = 0
         similarities: NDArray[np.float64] = np.empty(0)
         for number, document in enumerate(staged.read()):
-            self._tell(number, count, "documents compared")
+            self._tell(number + 1, count, "documents compared")
             if number % _BLOCK == 0:
                 block = np.arange(number, min(count, number + _BLOCK), dtype=np.uint64)
                 similarities = sketches.similarity(block, labels[number : number + _BLOCK].astype(np.uint64))

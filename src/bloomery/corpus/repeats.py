@@ -29,7 +29,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bloomery.corpus.minhash import UNSPACED, WordHasher, mix
+from bloomery.corpus.minhash import WordHasher, mix
 from bloomery.corpus.spill import (
     PARTITIONS,
     Numbers,
@@ -40,6 +40,7 @@ from bloomery.corpus.spill import (
     partition_file,
     records_of,
 )
+from bloomery.corpus.unspaced import UNSPACED
 
 _WORD = re.compile(rf"[{UNSPACED}]|[^\s{UNSPACED}]+")
 _BATCH_WORDS = 1 << 18

@@ -280,7 +280,7 @@ class Vocabulary:
         """Start anew with no word known."""
         self._chunks: dict[str, tuple[int, ...]] = {}
         self._numbers: dict[str, int] = {}
-        self._columns: dict[str, list[Any]] = {"lengths": [], "symbols": [], "letters": [], "ends": [], "marks": []}
+        self._columns: dict[str, list[Any]] = {"lengths": [], "symbols": [], "letters": []}
         self._columns |= {"common": [], "hashes": [], "shifts": []}
         self._arrays: dict[str, NDArray[Any]] = {}
         self._filled: dict[str, int] = {}
@@ -312,8 +312,6 @@ class Vocabulary:
             columns["lengths"].append(len(word))
             columns["symbols"].append(all(c in SYMBOLS for c in word))
             columns["letters"].append(any(map(str.isalpha, word)))
-            columns["ends"].append(word in SENTENCE_ENDS)
-            columns["marks"].append(all(unicodedata.category(c)[0] == "P" for c in word))
             columns["common"].append(_COMMON.get(word, 0))
             polynomial, shift = 0, 1
             for c in word:
@@ -324,8 +322,8 @@ class Vocabulary:
         return number
 
     def column(self, name: str) -> NDArray[Any]:
-        """What is known of every word: lengths (int64), symbols, letters, ends, marks (bool), common (uint8, one bit a
-        word), hashes and shifts (uint64, see `repetition`)."""
+        """What is known of every word: lengths (int64), symbols, letters (bool), common (uint8, one bit a word),
+        hashes and shifts (uint64, see `repetition`)."""
         values, filled = self._columns[name], self._filled.get(name, 0)
         array = self._arrays.get(name)
         if array is None or len(array) < len(values):

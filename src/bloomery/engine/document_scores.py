@@ -17,7 +17,7 @@ import numpy as np
 
 from bloomery.core.errors import ConfigError, DataError, nearest
 from bloomery.corpus import Document
-from bloomery.corpus.calibration import Calibration, calibration_error
+from bloomery.corpus.calibration import Calibration, calibration_error, folds, held_out_probabilities
 
 _LEAST_OF_A_KIND = 10
 _MOST_LOG_ODDS = 50.0
@@ -39,11 +39,7 @@ def calibrate(
     probability = _probabilities(model, label)
     said = np.array([probability(text) for text, _ in labelled])
     odds = _log_odds(said)
-    fold = np.random.default_rng(0).permutation(len(labels)) % _FOLDS
-    after = np.empty(len(labels))
-    for number in range(_FOLDS):
-        inside = fold == number
-        after[inside] = Calibration.fit(odds[~inside], labels[~inside])(odds[inside])
+    after = held_out_probabilities(odds, labels, folds(labels, _FOLDS))
     figures = {
         "texts": len(labels),
         "good": int(labels.sum()),

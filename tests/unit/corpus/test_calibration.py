@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bloomery.corpus.calibration import Calibration, calibration_error, reliability
+from bloomery.corpus.calibration import Calibration, calibration_error, folds, held_out_probabilities, reliability
 
 RNG = np.random.default_rng(0)
 SCORES = RNG.normal(size=400)
@@ -42,3 +42,12 @@ def test_errors_by_hand():
 def test_calibrating_makes_the_error_smaller():
     off = 1 / (1 + np.exp(-8 * SCORES))
     assert calibration_error(Calibration.fit(SCORES, LABELS)(SCORES), LABELS) < calibration_error(off, LABELS) / 2
+
+
+def test_held_out_probabilities_are_scikit_learns_cross_predictions():
+    isotonic = pytest.importorskip("sklearn.isotonic").IsotonicRegression(out_of_bounds="clip")
+    selection = pytest.importorskip("sklearn.model_selection")
+    fold = folds(LABELS, 5)
+    assert all(abs(int((fold[kind] == n).sum()) - kind.sum() / 5) < 1 for kind in (LABELS, ~LABELS) for n in range(5))
+    expected = selection.cross_val_predict(isotonic, SCORES, LABELS, cv=selection.PredefinedSplit(fold))
+    assert np.allclose(held_out_probabilities(SCORES, LABELS, fold, "isotonic"), expected, atol=1e-12)

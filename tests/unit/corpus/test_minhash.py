@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import unicodedata
-
 import numpy as np
 import pytest
-import regex
 from scipy import stats
 
 from bloomery.corpus.minhash import Signer, WordHasher, agreement, mix, s_curve, threshold, words_of
@@ -106,22 +103,6 @@ def test_words_of_scripts_without_spaces_are_characters_and_marks_are_parts_of_w
     assert words_of("हिन्दी भाषा।") == ["हिन्दी", "भाषा"]
     assert words_of("naïve café’s") == ["naïve", "café", "s"]
     assert words_of(" —!?\n") == []
-
-
-def test_scripts_without_spaces_are_those_that_unicode_breaks_without_them():
-    """Letters of the line-break classes SA (a dictionary says where), ID and CJ (anywhere), as the library `regex` has
-    them; not Korean, nor the wide forms of Latin, which have spaces. Tibetan and Javanese have classes of their own."""
-    broken = regex.compile(r"[\p{lb=SA}\p{lb=ID}\p{lb=CJ}]")
-    spaced = regex.compile(r"[\p{Script=Hangul}\p{Script=Latin}]")
-    marks = "\u3006\u3031\u3032\u3033\u3034"  # that stand for letters, between letters
-    letters = [c for c in map(chr, range(0x110000)) if unicodedata.category(c)[0] in "LM" and c not in marks]
-    wanted = [c for c in letters if broken.match(c) and not spaced.match(c)]
-    assert len(wanted) > 90_000
-    assert [c for c in wanted if words_of(c * 2) != [c, c]] == []
-    for text in ("བོད་སྐད", "ꦧꦱꦗꦮ", "ﾊﾝｶｸ"):
-        assert words_of(text) == list(text)
-    for text in ("한국어", "ελληνικά", "Ｗｉｄｅ".casefold(), "አማርኛ"):
-        assert words_of(text) == [text]
 
 
 def test_mixing_is_one_to_one_and_hashes_are_the_same_on_every_machine():
