@@ -40,7 +40,7 @@ def bootstrap_mean(
     found = numbers(values, least=2)
     check_level(level)
     codes = cluster_codes(clusters, len(found))
-    sums = found if codes is None else np.bincount(codes, found)
+    sums = found if codes is None else np.bincount(codes, found).astype(np.float64)
     sizes = np.ones(len(found)) if codes is None else np.bincount(codes).astype(np.float64)
     if len(sums) < 2:
         raise DataError("one cluster says nothing about spread", hint="clusters are what was sampled: two or more")
@@ -103,7 +103,9 @@ def _ends(
         ratios = np.divide(means - value, errors, out=np.full_like(means, np.nan), where=errors > 0)
         known = ratios[np.isfinite(ratios)]
         if len(known) < 0.999 * len(ratios):
-            raise DataError("the items differ too seldom for a studentised bootstrap", hint='way="bca", or Student\'s t')
+            raise DataError(
+                "the items differ too seldom for a studentised bootstrap", hint='way="bca", or Student\'s t'
+            )
         low, high = np.quantile(known, tails[::-1])
         return value - float(low) * own, value - float(high) * own
     if way == "bca":
