@@ -156,13 +156,13 @@ def kappas(resamples: int) -> Iterator[tuple[str, float, Draw]]:
     """Two who know the truth with some chance and guess by its shares otherwise: kappa is the chance squared."""
     for shares in ((0.5, 0.5), (0.85, 0.15), (0.4, 0.3, 0.2, 0.1)):
         for truth in (0.2, 0.6, 0.85):
-            for n in (50, 100, 200, 400):
+            for n in (30, 50, 100, 200, 400):
 
                 def draw(rng: np.random.Generator, n: int = n, p: Any = shares, k: float = truth) -> dict[str, Any]:
                     one = rng.choice(len(p), n, p=p)
                     other = np.where(rng.random(n) < k, one, rng.choice(len(p), n, p=p))
                     said = one.tolist(), other.tolist()
-                    ways: dict[str, Any] = {"Fisher's scale": "analytic", "plain": "plain"}
+                    ways: dict[str, Any] = {"posterior": "posterior", "analytic": "analytic"}
                     ways |= {"bootstrap": "bootstrap"} if n <= 50 else {}
                     found = {}
                     for name, way in ways.items():
