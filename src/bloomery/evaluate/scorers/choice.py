@@ -19,11 +19,12 @@ from bloomery.evaluate.scorers.given import MAX_CHARACTERS, nothing
 _LETTERS = string.ascii_uppercase
 _SAYS = re.compile(
     r"(?:\banswer|\bchoice|\boption|antwort|réponse|respuesta)\b[\s*_]*"
-    r"(?:is|was|ist|est|es|should be|would be|must be)?[\s*_:=\"'`]*(?:(?:option|choice|letter)[\s*_]+)?",
+    r"(?:(?:ist|is|was|est|es|should be|would be|must be)\b)?[\s*_:=\"'`]*(?:(?:option|choice|letter)[\s*_]+)?",
     re.IGNORECASE,
 )
 _BOXED = re.compile(r"\\boxed\{(?:\\text\{)?([^{}]*)\}")
 _BEGINS = re.compile(r"[\s*_\"'`(\[]*([A-Za-z]|\d{1,2})[*_\"'`]*(?:[)\].:,]|\s*$|\s*\n|\s+[-–—])")
+_OTHER = re.compile(r"\s*(?:or|and|oder|und|ou|et|/|&)\b", re.IGNORECASE)
 _BRACKETS = re.compile(r"[(\[]\s*\*{0,2}([A-Z])\*{0,2}\s*[)\]]")
 
 
@@ -52,6 +53,8 @@ class Choice:
 def find_choice(text: str, choices: Sequence[str], *, numbers: bool = False) -> int | None:
     """The place of the choice that a text takes; None where it takes none, or it cannot be told which."""
     text = unicodedata.normalize("NFKC", text[-MAX_CHARACTERS:]).strip()
+    if not text:
+        return None
     finder = _Finder(choices, numbers)
     if (place := finder.whole(text)) is not None:
         return place
@@ -103,7 +106,7 @@ class _Finder:
 
     def label_first(self, text: str) -> int | None:
         found = _BEGINS.match(text)
-        if found is None:
+        if found is None or _OTHER.match(text, found.end()):
             return None
         if found[1].islower() and text.strip(" *_\"'`([").startswith(found[1] + ","):
             return None
