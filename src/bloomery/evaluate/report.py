@@ -116,52 +116,51 @@ def build_report(
     alpha: float = 0.05,
     seed: int = 0,
 ) -> EvaluationReport:
-    """From what arms answered and scorers said, by arm's name; scorers of all arms together, in any order.
+    """From what arms answered and what scorers said of it, by arm; all scorers of an arm together, in any order.
 
     Intervals and verdicts keep clusters whole (`Sample.cluster`). `main` None is the first scorer; `against` compares
-    all with that arm alone, None each with each. `contamination["ids"]` marks samples. What an answer cost is added up
-    from the answers where `costs` does not say.
-
-    DataError where a sample lacks an answer or a main score of an arm: arms are compared on the same samples only.
+    with that arm alone, None each with each; `contamination["ids"]` marks samples; costs are added up from the answers
+    where `costs` does not say. DataError where a sample lacks an arm's answer or main score.
     """
     if not samples or not answers:
         raise DataError("a report needs samples and an arm that answered them")
     order = [one.id for one in samples]
     said = {arm: _by_id(listed, order, f"answers of {arm}") for arm, listed in answers.items()}
     worth = {arm: _by_scorer(scores.get(arm, ())) for arm in answers}
-    names = list(dict.fromkeys(name for found in worth.values() for name in found))
-    first = main or (names[0] if names else "")
+    first = main or next((name for found in worth.values() for name in found), "")
     clusters = [one.cluster or f"\0{one.id}" for one in samples]
-    values = {}
-    for arm, found in worth.items():
-        if first not in found or set(found[first]) < set(order):
-            raise DataError(f"the arm {arm!r:.60} has no {first!r:.60} score for every sample")
-        values[arm] = [found[first][one].value for one in order]
-    verdicts = ()
-    if len(values) > 1 and len(samples) > 1:
-        verdicts = compare_all(values, against=against, clusters=clusters, alpha=alpha, seed=seed)
+    values = {arm: _main_values(arm, found, first, order) for arm, found in worth.items()}
+    several = len(values) > 1 and len(samples) > 1
     tainted = set((contamination or {}).get("ids", ()))
+
+    def arm_of(arm: str) -> ReportArm:
+        listed = list(said[arm].values())
+        return ReportArm(
+            name=arm,
+            scores=_intervals(worth[arm], order, clusters, 1 - alpha),
+            corpus=(corpus or {}).get(arm, {}),
+            judged=(judged or {}).get(arm, {}),
+            costs=(costs or {}).get(arm) or costs_of(listed),
+            notes=_failures(listed),
+        )
+
     return EvaluationReport(
         task=task,
-        arms=tuple(
-            ReportArm(
-                name=arm,
-                scores=_intervals(worth[arm], order, clusters, 1 - alpha),
-                corpus=(corpus or {}).get(arm, {}),
-                judged=(judged or {}).get(arm, {}),
-                costs=(costs or {}).get(arm) or costs_of(list(said[arm].values())),
-                notes=_failures(list(said[arm].values())),
-            )
-            for arm in answers
-        ),
+        arms=tuple(arm_of(arm) for arm in answers),
         samples=tuple(_sample(one, said, worth, one.id in tainted) for one in samples),
         main=first,
-        verdicts=verdicts,
+        verdicts=compare_all(values, against=against, clusters=clusters, alpha=alpha, seed=seed) if several else (),
         detectable=_detectable(values, len(samples), alpha),
         contamination=contamination,
         notes=tuple(notes),
         made=made or {},
     )
+
+
+def _main_values(arm: str, found: Mapping[str, Mapping[str, Score]], main: str, order: Sequence[str]) -> list[float]:
+    if set(found.get(main, ())) < set(order):
+        raise DataError(f"the arm {arm!r:.60} has no {main!r:.60} score for every sample")
+    return [found[main][one].value for one in order]
 
 
 def costs_of(answers: Sequence[Answered]) -> dict[str, Any]:
