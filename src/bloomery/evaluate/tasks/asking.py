@@ -33,8 +33,8 @@ class Subject:
     """Free answers that are under way at once."""
 
 
-def ask(task: Task, questions: Sequence[Question], subject: Subject, *, seed: int = 0) -> Iterator[Record]:
-    """A record for each question, as they are ready. ConfigError if the model cannot be asked in the task's way;
+def ask(task: Task, questions: Sequence[Question], subject: Subject, *, seed: int = 0) -> Iterator[tuple[int, Record]]:
+    """(place, record) of each question, as they are ready. ConfigError if the model cannot be asked in the task's way;
     what one question alone has to blame stands in its record."""
     if not task.scored:
         yield from _written(task, questions, subject, seed)
@@ -44,13 +44,14 @@ def ask(task: Task, questions: Sequence[Question], subject: Subject, *, seed: in
         raise ConfigError(f"{task.name} needs likelihoods, which {subject.name} does not tell")
     if task.kind == "text":
         for place, found in model.rolling([one.sample.targets[0] for one in questions]):
-            yield of_likelihoods(task, questions[place], [found])
+            yield place, of_likelihoods(task, questions[place], [found])
         return
     for start in range(0, len(questions), _QUESTIONS_AT_ONCE):
-        yield from _compared(task, questions[start : start + _QUESTIONS_AT_ONCE], model)
+        for place, record in _compared(task, questions[start : start + _QUESTIONS_AT_ONCE], model):
+            yield start + place, record
 
 
-def _compared(task: Task, questions: Sequence[Question], model: LikelihoodModel) -> Iterator[Record]:
+def _compared(task: Task, questions: Sequence[Question], model: LikelihoodModel) -> Iterator[tuple[int, Record]]:
     owners = [(place, nth) for place, one in enumerate(questions) for nth in range(len(one.pairs))]
     pairs = [questions[place].pairs[nth] for place, nth in owners]
     found: list[dict[int, Likelihood]] = [{} for _ in questions]
@@ -59,10 +60,10 @@ def _compared(task: Task, questions: Sequence[Question], model: LikelihoodModel)
         found[place][nth] = likelihood
         question = questions[place]
         if len(found[place]) == len(question.pairs):
-            yield of_likelihoods(task, question, [found[place][n] for n in range(len(question.pairs))])
+            yield place, of_likelihoods(task, question, [found[place][n] for n in range(len(question.pairs))])
 
 
-def _written(task: Task, questions: Sequence[Question], subject: Subject, seed: int) -> Iterator[Record]:
+def _written(task: Task, questions: Sequence[Question], subject: Subject, seed: int) -> Iterator[tuple[int, Record]]:
     if subject.chat is None:
         raise ConfigError(f"{task.name} needs free answers, which {subject.name} does not give")
     judging = Judging(task)
@@ -73,9 +74,9 @@ def _written(task: Task, questions: Sequence[Question], subject: Subject, seed: 
         if told.answer is None:
             error = told.error.message if told.error is not None else "no answer"
             zero = dict.fromkeys(task.measured, 0.0)
-            yield Record(**begun(question), scores=zero, error=error)
+            yield told.key, Record(**begun(question), scores=zero, error=error)
             continue
         text = judging.extracted(told.answer.text)
         answered = Answered(sample_id=question.sample.id, text=text)
         scores, details = judging.scores(question.sample, answered)
-        yield of_answer(question, told.answer, scores, details)
+        yield told.key, of_answer(question, told.answer, scores, details)

@@ -14,13 +14,14 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from bloomery.core.likelihood import Likelihood
+from bloomery.evaluate.statistics import Interval, estimate
 from bloomery.evaluate.tasks.question import Question
 from bloomery.evaluate.tasks.task import Task
 
 if TYPE_CHECKING:
     from bloomery.evaluate.tasks.record import Record
 
-Z = 1.959964
+_Z = 1.959964
 LOWER_IS_BETTER = frozenset({"perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte"})
 _OVER = {"perplexity": "answers", "word_perplexity": "words", "byte_perplexity": "bytes", "bits_per_byte": "bytes"}
 
@@ -99,26 +100,22 @@ def _figure(task: Task, records: Sequence[Record], metric: str, *, whole: bool =
 
 
 def of_values(values: Sequence[float], clusters: Sequence[str] | None = None) -> Figure:
-    """A mean with its interval: Wilson's for shares, clustered where samples hang together, else of the normal
-    distribution."""
-    n = len(values)
-    mean = sum(values) / n
-    if clusters is not None:
-        sums: dict[Any, float] = defaultdict(float)
-        for place, (value, cluster) in enumerate(zip(values, clusters, strict=True)):
-            sums[cluster or place] += value - mean
-        error = math.sqrt(sum(one * one for one in sums.values())) / n
-        return Figure(value=mean, low=mean - Z * error, high=mean + Z * error, samples=n, method="clustered")
-    if set(values) <= {0.0, 1.0}:
-        square = Z * Z / n
-        middle = (mean + square / 2) / (1 + square)
-        half = Z * math.sqrt(mean * (1 - mean) / n + square / (4 * n)) / (1 + square)
-        return Figure(
-            value=mean, low=max(0.0, middle - half), high=min(1.0, middle + half), samples=n, method="wilson"
-        )
-    spread = sum((value - mean) ** 2 for value in values) / max(1, n - 1)
-    half = Z * math.sqrt(spread / n)
-    return Figure(value=mean, low=mean - half, high=mean + half, samples=n, method="normal")
+    """A mean with its interval: Wilson's for shares, clustered where samples hang together, else Student's t."""
+    binary = set(values) <= {0.0, 1.0}
+    named = None if clusters is None else [cluster or f"\0{place}" for place, cluster in enumerate(clusters)]
+    if named is not None and len(set(named)) < 2:
+        return Figure(value=_mean(values), low=None, high=None, samples=len(values), method="one cluster")
+    if not binary and len(values) < 2:
+        return Figure(value=_mean(values), low=None, high=None, samples=len(values), method="one sample")
+    return _of(estimate(values, clusters=named))
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _of(found: Interval) -> Figure:
+    return Figure(value=found.value, low=found.low, high=found.high, samples=found.n, method=found.method)
 
 
 def _mean_of_groups(task: Task, records: Sequence[Record], metric: str) -> Figure:
@@ -126,12 +123,12 @@ def _mean_of_groups(task: Task, records: Sequence[Record], metric: str) -> Figur
     grouped: dict[str, list[float]] = defaultdict(list)
     for record in records:
         grouped[record.group].append(record.scores.get(metric, 0.0))
-    means = [sum(own) / len(own) for own in grouped.values()]
-    mean = sum(means) / len(means)
+    means = [_mean(own) for own in grouped.values()]
+    mean = _mean(means)
     variance = 0.0
     for own, middle in zip(grouped.values(), means, strict=True):
         variance += sum((v - middle) ** 2 for v in own) / max(1, len(own) - 1) / len(own)
-    half = Z * math.sqrt(variance) / len(means)
+    half = _Z * math.sqrt(variance) / len(means)
     return Figure(value=mean, low=mean - half, high=mean + half, samples=len(records), method="mean of groups")
 
 
@@ -142,7 +139,7 @@ def _per(records: Sequence[Record], metric: str) -> Figure:
     n, total = len(records), sum(units)
     rate = -sum(nats) / total
     spread = sum((-a - rate * b) ** 2 for a, b in zip(nats, units, strict=True)) / max(1, n - 1)
-    half = Z * math.sqrt(spread * n) / total
+    half = _Z * math.sqrt(spread * n) / total
     bounds = (rate, rate - half, rate + half)
     if metric == "bits_per_byte":
         value, low, high = (one / math.log(2) for one in bounds)

@@ -51,7 +51,7 @@ class Record:
         """As JSON data, empty fields left out."""
         plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
         plain["energy_joules"] = self.energy_joules.to_dict() if self.energy_joules.known else None
-        kept = {name: value for name, value in plain.items() if value not in (None, "", (), {}, False)}
+        kept = {name: value for name, value in plain.items() if value is not False and value not in (None, "", (), {})}
         return {name: list(value) if isinstance(value, tuple) else value for name, value in kept.items()}
 
     @classmethod
