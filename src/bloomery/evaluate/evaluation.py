@@ -27,7 +27,18 @@ from bloomery.energy import open_meter
 from bloomery.engine import LanguageModel
 from bloomery.evaluate.statistics import detectable_paired_binary
 from bloomery.evaluate.subject import ANSWERS, Opened, open_subject
-from bloomery.evaluate.tasks import Question, Record, Subject, Task, ask, by_group, figures, find_task, questions
+from bloomery.evaluate.tasks import (
+    Question,
+    Record,
+    Subject,
+    Task,
+    ask,
+    by_group,
+    figures,
+    find_task,
+    limited,
+    questions,
+)
 from bloomery.evaluate.tasks import places as task_places
 
 KIND = "evaluation"
@@ -40,7 +51,7 @@ class EvaluateConfig:
     """What of the tasks is asked, and how."""
 
     limit: int | None = None
-    """Samples of each task, from its beginning; None: all."""
+    """Samples of each task, or of each of its groups, from its beginning; None: all."""
     few_shot: int | None = None
     """Examples before each question; None: as many as each task says."""
     seed: int = 0
@@ -92,7 +103,7 @@ def _prepared(task: Task, config: EvaluateConfig, data: str | Path | None) -> Pr
     shots = task_places.examples(task, where, download=download) if few_shot else None
     made = questions(
         task,
-        found.rows(config.limit),
+        limited(task, found.rows(), config.limit),
         examples=list(shots.rows()) if shots is not None else (),
         few_shot=few_shot,
         seed=config.seed,

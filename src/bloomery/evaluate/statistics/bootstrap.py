@@ -103,7 +103,9 @@ def _ends(
         ratios = np.divide(means - value, errors, out=np.full_like(means, np.nan), where=errors > 0)
         known = ratios[np.isfinite(ratios)]
         if len(known) < 0.999 * len(ratios):
-            raise DataError("the items differ too seldom for a studentised bootstrap", hint='way="bca", or Student\'s t')
+            raise DataError(
+                "the items differ too seldom for a studentised bootstrap", hint='way="bca", or Student\'s t'
+            )
         low, high = np.quantile(known, tails[::-1])
         return value - float(low) * own, value - float(high) * own
     if way == "bca":

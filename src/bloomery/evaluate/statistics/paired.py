@@ -102,14 +102,14 @@ def _interval(
     return mean(one - other, clusters=clusters, level=level)
 
 
-def _test(
-    test: Test, one: Real, other: Real, codes: Any, binary: bool, resamples: int, seed: int
-) -> tuple[float, str]:
+def _test(test: Test, one: Real, other: Real, codes: Any, binary: bool, resamples: int, seed: int) -> tuple[float, str]:
     """The two-sided p-value, and the test's name."""
     chosen = test if test != "auto" else ("mcnemar" if binary and codes is None else "permutation")
     if chosen in ("mcnemar", "mcnemar mid-p"):
         if codes is not None:
-            raise DataError("McNemar's test takes items for independent", hint='test="permutation" keeps clusters whole')
+            raise DataError(
+                "McNemar's test takes items for independent", hint='test="permutation" keeps clusters whole'
+            )
         found = mcnemar(one, other, mid_p=chosen == "mcnemar mid-p")
         return found.p_value, "exact McNemar" if chosen == "mcnemar" else "McNemar, mid-p"
     apart = one - other

@@ -55,11 +55,19 @@ def detectable_paired(
     _check(n, alpha, power, design_effect)
     items = n / design_effect
     found = _smallest(lambda d: _t_power(d / sd * math.sqrt(items), items - 1, alpha), power, 0.0, 100 * sd)
-    return Detectable(difference=found, n=n, design="paired", assumed=f"sd of differences {sd:.3g}", alpha=alpha, power=power)
+    return Detectable(
+        difference=found, n=n, design="paired", assumed=f"sd of differences {sd:.3g}", alpha=alpha, power=power
+    )
 
 
 def detectable_unpaired(
-    n: int, sd: float, *, n_other: int | None = None, alpha: float = ALPHA, power: float = POWER, design_effect: float = 1.0
+    n: int,
+    sd: float,
+    *,
+    n_other: int | None = None,
+    alpha: float = ALPHA,
+    power: float = POWER,
+    design_effect: float = 1.0,
 ) -> Detectable:
     """Of two means over different items, `n` and `n_other` (None: as many); `sd` is that of the items."""
     _check(n, alpha, power, design_effect)
@@ -96,7 +104,9 @@ def detectable_unpaired_binary(
     one, other = n / design_effect, (n_other or n) / design_effect
     found = _smallest(lambda d: _rates_power(rate, rate + d, one, other, alpha), power, 0.0, 1 - rate)
     assumed = f"from a rate of {rate:.3g}"
-    return Detectable(difference=found, n=n, design="unpaired, right or wrong", assumed=assumed, alpha=alpha, power=power)
+    return Detectable(
+        difference=found, n=n, design="unpaired, right or wrong", assumed=assumed, alpha=alpha, power=power
+    )
 
 
 def needed_paired(

@@ -143,5 +143,3 @@ def _needed(found: PairedDifference, alpha: float, power: float) -> int | None:
     if found.binary:
         return needed_paired_binary(value, found.discordance, **how)
     return needed_paired(value, found.sd, **how)
-
-

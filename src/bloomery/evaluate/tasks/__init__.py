@@ -2,7 +2,7 @@
 
 from bloomery.evaluate.tasks.asking import Subject, ask
 from bloomery.evaluate.tasks.metrics import Figure, by_group, figures
-from bloomery.evaluate.tasks.question import Question, questions
+from bloomery.evaluate.tasks.question import Question, limited, questions
 from bloomery.evaluate.tasks.record import Record
 from bloomery.evaluate.tasks.task import Task, built_in, find_task, read_task
 
@@ -17,6 +17,7 @@ __all__ = [
     "by_group",
     "figures",
     "find_task",
+    "limited",
     "questions",
     "read_task",
 ]

@@ -76,7 +76,6 @@ def _written(task: Task, questions: Sequence[Question], subject: Subject, seed: 
             zero = dict.fromkeys(task.measured, 0.0)
             yield told.key, Record(**begun(question), scores=zero, error=error)
             continue
-        text = judging.extracted(told.answer.text)
-        answered = Answered(sample_id=question.sample.id, text=text)
+        answered = Answered(sample_id=question.sample.id, text=told.answer.text)
         scores, details = judging.scores(question.sample, answered)
         yield told.key, of_answer(question, told.answer, scores, details)

@@ -52,7 +52,7 @@ def likelihood_scores(task: Task, question: Question, found: Sequence[Likelihood
 
 
 def _choice_scores(task: Task, question: Question, nats: Sequence[float]) -> dict[str, float]:
-    choices = question.sample.choices
+    choices = question.choices
     lengths = {
         "accuracy": [1.0] * len(nats),
         "accuracy_by_characters": [float(len(choice)) for choice in choices],

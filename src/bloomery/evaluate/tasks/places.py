@@ -9,7 +9,6 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from itertools import islice
 from pathlib import Path
 
 from bloomery.core.errors import ConfigError, DataError, MissingExtraError
@@ -40,10 +39,9 @@ class Found:
     places: tuple[Place, ...]
     note: str = ""
 
-    def rows(self, limit: int | None = None) -> Iterator[Row]:
-        """In order; at most `limit`."""
-        every = (row for place in self.places for row in read_rows(place.path, member=place.member))
-        return every if limit is None else islice(every, limit)
+    def rows(self) -> Iterator[Row]:
+        """Of all files, in order."""
+        return (row for place in self.places for row in read_rows(place.path, member=place.member))
 
 
 def folders(given: str | Path | None = None) -> tuple[Path, ...]:

@@ -6,10 +6,12 @@ alone. This module does not know files or models.
 
 from __future__ import annotations
 
+import hashlib
 import random
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from bloomery.core.errors import ConfigError, DataError
@@ -20,6 +22,7 @@ from bloomery.evaluate.tasks.task import Layout, Task
 from bloomery.evaluate.tasks.template import text_of, value_of
 
 MAX_CHOICES = 256
+_MAX_CLUSTER = 40
 OWN_LAYOUTS: Mapping[str, tuple[Layout, ...]] = {
     "choice": (
         Layout(needs=("query", "choices", "gold"), prompt="{{ query }}", choices="choices", answer="gold"),
@@ -50,6 +53,8 @@ class Question:
     prompt: str
     """Examples included; of a choice between contexts the text that follows them."""
     pairs: tuple[Pair, ...] = ()
+    choices: tuple[str, ...] = ()
+    """As the row has them, equal ones too."""
     golds: tuple[int, ...] = ()
     """The places of right choices."""
     group: str = ""
@@ -69,15 +74,36 @@ def questions(
         yield _question(task, row, number, shots)
 
 
+def limited(task: Task, rows: Iterable[Row], limit: int | None) -> Iterator[Row]:
+    """The first rows; of a task with groups, the first of each."""
+    if limit is None or not task.groups:
+        yield from islice(rows, limit)
+        return
+    seen: Counter[str] = Counter()
+    for row in rows:
+        group = _named(layout_of(task, row).group, row)
+        seen[group] += 1
+        if seen[group] <= limit:
+            yield row
+
+
 def _question(task: Task, row: Row, number: int, shots: _Shots) -> Question:
     layout = layout_of(task, row)
     group = _named(layout.group, row)
     identity = _named(layout.id, row) or f"{number}"
     before = shots.before(row, group, identity)
     prompt = before + text_of(layout.prompt, _fields(row), where=row.where)
-    sample = _sample(task, layout, row, identity, prompt)
-    pairs, golds = _pairs(task, layout, row, before, prompt, sample)
-    return Question(sample=sample, prompt=prompt, pairs=pairs, golds=golds, group=group)
+    chosen = task.kind in ("choice", "context")
+    choices = _choices(layout, row) if chosen else ()
+    golds = _golds(layout, row, choices) if chosen else ()
+    return Question(
+        sample=_sample(task, layout, row, identity, prompt, choices, golds),
+        prompt=prompt,
+        pairs=_pairs(task, layout, row, before, prompt, choices),
+        choices=choices,
+        golds=golds,
+        group=group,
+    )
 
 
 def layout_of(task: Task, row: Row) -> Layout:
@@ -122,7 +148,7 @@ def _golds(layout: Layout, row: Row, choices: Sequence[str]) -> tuple[int, ...]:
     return tuple(listed)
 
 
-def _target(task: Task, layout: Layout, row: Row) -> str:
+def _target(layout: Layout, row: Row) -> str:
     return text_of(layout.target, _fields(row), where=row.where)
 
 
@@ -134,33 +160,45 @@ def _texts(value: Any, where: str) -> tuple[str, ...]:
     return texts
 
 
-def _sample(task: Task, layout: Layout, row: Row, identity: str, prompt: str) -> Sample:
+def _sample(
+    task: Task,
+    layout: Layout,
+    row: Row,
+    identity: str,
+    prompt: str,
+    choices: tuple[str, ...],
+    golds: tuple[int, ...],
+) -> Sample:
     cluster = _named(layout.cluster, row)
+    if len(cluster) > _MAX_CLUSTER:  # a passage
+        cluster = hashlib.sha256(cluster.encode("utf-8", "surrogatepass")).hexdigest()[:16]
     metadata = {name: row.values.get(name) for name in layout.keep} | {"where": row.where}
-    choices: tuple[str, ...] = ()
-    if task.kind in ("choice", "context"):
-        choices = _choices(layout, row)
-        targets = tuple(choices[place] for place in _golds(layout, row, choices))
+    if choices:
+        targets = tuple(dict.fromkeys(choices[place] for place in golds))
     elif layout.answer:
         targets = _texts(value_of(layout.answer, _fields(row), where=row.where), row.where)
     else:
-        targets = (_target(task, layout, row),) if layout.target else ()
-    return Sample(id=identity, input=prompt, targets=targets, choices=choices, cluster=cluster, metadata=metadata)
+        targets = (_target(layout, row),) if layout.target else ()
+    different = tuple(dict.fromkeys(choices))
+    return Sample(
+        id=identity,
+        input=prompt,
+        targets=targets,
+        choices=different if len(different) > 1 else (),
+        cluster=cluster,
+        metadata=metadata,
+    )
 
 
 def _pairs(
-    task: Task, layout: Layout, row: Row, before: str, prompt: str, sample: Sample
-) -> tuple[tuple[Pair, ...], tuple[int, ...]]:
-    choices = sample.choices
+    task: Task, layout: Layout, row: Row, before: str, prompt: str, choices: tuple[str, ...]
+) -> tuple[Pair, ...]:
     if task.kind == "choice":
-        pairs = tuple(Pair(prompt, task.between + choice) for choice in choices)
-        return pairs, _golds(layout, row, choices)
+        return tuple(Pair(prompt, task.between + choice) for choice in choices)
     if task.kind == "context":
-        ending = task.between + _target(task, layout, row)
-        return tuple(Pair(before + context, ending) for context in choices), _golds(layout, row, choices)
-    if task.kind == "last_word":
-        return (Pair(prompt, _target(task, layout, row)),), ()
-    return (), ()
+        ending = task.between + _target(layout, row)
+        return tuple(Pair(before + context, ending) for context in choices)
+    return (Pair(prompt, _target(layout, row)),) if task.kind == "last_word" else ()
 
 
 class _Shots:
@@ -192,10 +230,10 @@ class _Shots:
     def _drawn(self, rows: list[Row], row: Row, identity: str) -> list[Row]:
         """Never the question itself."""
         if self._task.examples == "first":
-            return rows[: self._count]
-        others = [one for one in rows if one.values != row.values] if len(rows) < 10_000 else rows
-        generator = random.Random(f"{self._seed}/{self._task.name}/{identity}")
-        drawn = generator.sample(others, min(len(others), self._count + 1))
+            drawn = rows[: self._count + 1]
+        else:
+            generator = random.Random(f"{self._seed}/{self._task.name}/{identity}")
+            drawn = generator.sample(rows, min(len(rows), self._count + 1))
         return [one for one in drawn if one.values != row.values][: self._count]
 
     def _shown(self, row: Row) -> str:
@@ -214,11 +252,13 @@ class _Shots:
         else:
             right = ""
         if task.kind == "context":
-            return f"{right}{task.between}{_target(task, layout, row)}{task.between_examples}"
+            return f"{right}{task.between}{_target(layout, row)}{task.between_examples}"
         if task.kind == "choice":
             return f"{prompt}{task.between}{right}{task.between_examples}"
-        shown = _target(task, layout, row) if layout.target else _texts(
-            value_of(layout.answer, _fields(row), where=row.where), row.where
-        )[0]
+        shown = (
+            _target(layout, row)
+            if layout.target
+            else _texts(value_of(layout.answer, _fields(row), where=row.where), row.where)[0]
+        )
         space = "" if task.kind == "last_word" else task.between
         return f"{prompt}{space}{shown}{task.between_examples}"

@@ -75,7 +75,7 @@ def begun(question: Question) -> dict[str, Any]:
         "cluster": sample.cluster,
         "where": str(sample.metadata.get("where", "")),
         "input": sample.input,
-        "choices": sample.choices,
+        "choices": question.choices,
         "targets": sample.targets,
         "golds": question.golds,
     }
@@ -87,7 +87,7 @@ def of_likelihoods(task: Task, question: Question, found: Sequence[Likelihood]) 
 
     nats = tuple(one.nats for one in found)
     scores = likelihood_scores(task, question, found)
-    answer = question.sample.choices[nats.index(max(nats))] if question.sample.choices else ""
+    answer = question.choices[nats.index(max(nats))] if question.choices else ""
     return Record(
         **begun(question),
         answer=answer,

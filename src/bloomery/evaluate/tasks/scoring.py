@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from bloomery.core.errors import ConfigError, nearest
@@ -29,36 +30,56 @@ def scorer(name: str, options: Mapping[str, Any] | None = None) -> Scorer:
 
 
 class Judging:
-    """The scorers of a task, and how its answers are found in what models write."""
+    """The scorers of a task's metrics, and how answers are found in what models write.
+
+    A metric's table of options may name its `scorer` (else it is the metric's own name), a `pattern` that finds the
+    answer and which match to `take`; the rest is what the scorer is made with.
+    """
 
     def __init__(self, task: Task) -> None:
-        self._scorers = [(name, scorer(name, task.options.get(name))) for name in task.measured]
-        try:
-            self._pattern = re.compile(task.answer_pattern) if task.answer_pattern else None
-        except re.error as error:
-            raise ConfigError(f"{task.name}: answer_pattern is none: {error}") from None
+        self._task = task
+        self._metrics = [(name, *self._made(name)) for name in task.measured]
 
-    def extracted(self, text: str) -> str:
-        """The answer within a text: the pattern's last match; the text itself without white space around it."""
-        if self._pattern is None:
-            return text
-        *_, last = [None, *self._pattern.finditer(text)]
-        if last is None:
-            return ""
-        return next((group for group in last.groups() if group is not None), last[0])
+    def _made(self, metric: str) -> tuple[Scorer, re.Pattern[str] | None, str]:
+        options = dict(self._task.options.get(metric, {}))
+        pattern, take = options.pop("pattern", self._task.answer_pattern), options.pop("take", "last")
+        if take not in ("first", "last"):
+            raise ConfigError(f'{self._task.name}: take is "first" or "last", not {take!r:.40}')
+        try:
+            compiled = re.compile(pattern) if pattern else None
+        except (re.error, TypeError) as error:
+            raise ConfigError(f"{self._task.name}: the pattern of {metric} is none: {error}") from None
+        return scorer(options.pop("scorer", metric), options), compiled, take
 
     def scores(self, sample: Sample, answered: Answered) -> tuple[dict[str, float], dict[str, Any]]:
         """By metric, and what the scorers say beside it."""
-        each: list[tuple[str, Score]] = [(name, one.score(sample, answered)) for name, one in self._scorers]
-        details = {name: {"answer": s.answer, "why": s.why, **s.details} for name, s in each if s.answer or s.why}
-        return {name: score.value for name, score in each}, details
+        values: dict[str, float] = {}
+        details: dict[str, Any] = {}
+        for name, judge, pattern, take in self._metrics:
+            found = replace(answered, text=extracted(answered.text, pattern, take))
+            score = judge.score(sample, found)
+            values[name] = score.value
+            if score.answer or score.why or score.details:
+                details[name] = {"answer": score.answer, "why": score.why, **score.details}
+        return values, details
+
+
+def extracted(text: str, pattern: re.Pattern[str] | None, take: str) -> str:
+    """The answer within a text: a match of the pattern, its first group that matched; "" where there is none."""
+    if pattern is None:
+        return text
+    found = list(pattern.finditer(text))
+    if not found:
+        return ""
+    match = found[0] if take == "first" else found[-1]
+    return next((group for group in match.groups() if group is not None), match[0]).strip()
 
 
 class ExactMatch:
     """1 for an answer that is one of the targets, white space around both aside. `ignore` are regular expressions that
     are taken out of both first."""
 
-    def __init__(self, *, case: bool = True, punctuation: bool = True, ignore: tuple[str, ...] = ()) -> None:
+    def __init__(self, *, case: bool = True, punctuation: bool = True, ignore: Sequence[str] = ()) -> None:
         self._case, self._punctuation = case, punctuation
         self._ignore = [re.compile(one) for one in ignore]
 

@@ -6,7 +6,8 @@ This module does not know what the row is of.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -14,10 +15,24 @@ from bloomery.core.errors import ConfigError, DataError
 from bloomery.tokenizer.sandbox import RefusedError, TemplateSandbox
 
 
+def _of_wikihow(text: str) -> str:
+    """What HellaSwag's texts are without WikiHow's marks."""
+    text = text.strip().replace(" [title]", ". ")
+    return re.sub(r"\[[^\n]*?\]", "", text).replace("  ", " ")
+
+
+def _places_of(values: Sequence[Any], wanted: Any) -> list[int]:
+    """Where a list has a value."""
+    return [place for place, value in enumerate(values) if value == wanted]
+
+
+_FILTERS = {"of_wikihow": _of_wikihow, "places_of": _places_of}
+
+
 @lru_cache(maxsize=1024)
 def _compiled(source: str) -> TemplateSandbox:
     try:
-        return TemplateSandbox(source, exact=True)
+        return TemplateSandbox(source, exact=True, filters=_FILTERS)
     except RefusedError as error:
         raise ConfigError(f"{source!r:.80} is no template: {error}") from None
 
