@@ -128,7 +128,8 @@ def accuracy(right: Sequence[bool]) -> dict[str, Any]:
 
 def compare_choices(before: LanguageModel, after: LanguageModel, items: Sequence[Item]) -> dict[str, Any]:
     """Plain data: each model's accuracies with intervals, `change` with the 95% interval of the paired difference (the
-    items are the same, so that most of their spread cancels; Bonett and Price), and the share of items in which both take the same."""
+    items are the same, so that most of their spread cancels; Bonett and Price), and the share of items in which both
+    take the same."""
     one, other = score_items(before, items), score_items(after, items)
     report: dict[str, Any] = {"items": len(items)}
     for name, scores in (("before", one), ("after", other)):

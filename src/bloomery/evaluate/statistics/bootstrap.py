@@ -40,7 +40,7 @@ def bootstrap_mean(
     found = numbers(values, least=2)
     check_level(level)
     codes = cluster_codes(clusters, len(found))
-    sums = found if codes is None else np.bincount(codes, found)
+    sums = found if codes is None else np.bincount(codes, found).astype(np.float64)
     sizes = np.ones(len(found)) if codes is None else np.bincount(codes).astype(np.float64)
     if len(sums) < 2:
         raise DataError("one cluster says nothing about spread", hint="clusters are what was sampled: two or more")

@@ -1,10 +1,10 @@
 """Kappa: how far a judge agrees with people beyond chance, with an interval.
 
-Cohen's kappa (Educational and Psychological Measurement 20, 1960), weighted (Psychological Bulletin 70, 1968). The value
-and the bootstrap are those of the annotators' agreement; the interval in closed form is by Fleiss, Cohen and Everitt's
-large-sample variance (Psychological Bulletin 72, 1969), on Fisher's scale, so that it stays below 1 and leans as it
-should. Fleiss' kappa and Krippendorff's alpha of several annotators come from there too. This module does not know
-judges.
+Cohen's kappa (Educational and Psychological Measurement 20, 1960), weighted (Psychological Bulletin 70, 1968). The
+value and the bootstrap are those of the annotators' agreement; the interval in closed form is by Fleiss, Cohen and
+Everitt's large-sample variance (Psychological Bulletin 72, 1969), on Fisher's scale, so that it stays below 1 and leans
+as it should. Fleiss' kappa and Krippendorff's alpha of several annotators come from there too. This module does not
+know judges.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ Way = Literal["analytic", "plain", "bootstrap"]
 
 @dataclass(frozen=True, kw_only=True)
 class Kappa:
-    """`value` None: everything is one category, and chance explains all. `low` and `high` are None where `value` is, and
-    where too few resamples define it."""
+    """`value` None: everything is one category, and chance explains all. `low` and `high` are None where `value` is,
+    and where too few resamples define it."""
 
     value: float | None
     low: float | None

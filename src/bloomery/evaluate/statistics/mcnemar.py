@@ -1,9 +1,9 @@
 """McNemar: whether two answerers that are right or wrong on the same items are right equally often.
 
 Only the items count on which they differ: were both equally good, each would win half of those, so the p-value is the
-binomial's (McNemar, Psychometrika 12, 1947; exact: Mosteller 1952). The mid-p counts the observed outcome half (Fagerland
-and others, BMC Medical Research Methodology 13:91, 2013): the exact test rejects less often than it says. The interval of
-the difference is Bonett and Price's (Journal of Educational and Behavioral Statistics 37, 2012).
+binomial's (McNemar, Psychometrika 12, 1947; exact: Mosteller 1952). The mid-p counts the observed outcome half
+(Fagerland and others, BMC Medical Research Methodology 13:91, 2013): the exact test rejects less often than it says.
+The interval of the difference is Bonett and Price's (Journal of Educational and Behavioral Statistics 37, 2012).
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ def mcnemar(a: ArrayLike, b: ArrayLike, *, mid_p: bool = False) -> McNemar:
 
 
 def binary_difference(a: ArrayLike, b: ArrayLike, *, level: float = LEVEL) -> Interval:
-    """Share that A has right less that of B, with Bonett and Price's interval: Wald's, once an item more has gone to each
-    of the two. Holds its confidence from some twenty items on, also where the two hardly ever differ."""
+    """Share that A has right less that of B, with Bonett and Price's interval: Wald's, once an item more has gone to
+    each of the two. Holds its confidence from some twenty items on, also where the two hardly ever differ."""
     right_a, right_b = binary_pair(a, b)
     z = float(special.ndtri((1 + check_level(level)) / 2))
     n = len(right_a)

@@ -54,8 +54,9 @@ def mean(values: ArrayLike, *, clusters: Sequence[Hashable] | None = None, level
 
 
 def rate(right: ArrayLike, *, clusters: Sequence[Hashable] | None = None, level: float = LEVEL) -> Interval:
-    """A share of items that are 0 or 1, by Wilson's interval; with clusters, Wilson's at the number of independent items
-    that would have the clustered standard error (Korn and Graubard, Survey Methodology 24, 1998), with Student's t."""
+    """A share of items that are 0 or 1, by Wilson's interval; with clusters, Wilson's at the number of independent
+    items that would have the clustered standard error (Korn and Graubard, Survey Methodology 24, 1998), with Student's
+    t."""
     found = numbers(right)
     if not np.isin(found, (0.0, 1.0)).all():
         raise DataError("a rate is of items that are 0 or 1", hint="mean() takes any number")
@@ -102,7 +103,7 @@ def mean_spread(values: Real, codes: NDArray[np.int64] | None) -> Spread:
     if len(sizes) < 2:
         raise DataError("one cluster says nothing about spread", hint="clusters are what was sampled: two or more")
     residuals = values - values.mean()
-    sums = np.bincount(codes, residuals)
+    sums = np.bincount(codes, residuals).astype(np.float64)
     weights = 1 / (n * np.sqrt(1 - sizes / n))
     error = math.sqrt(float(((weights * sums) ** 2).sum()))
     return Spread(error, _freedom(sizes, weights, _intraclass(residuals, sums, sizes)))

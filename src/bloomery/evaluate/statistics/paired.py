@@ -1,9 +1,10 @@
 """Paired: the difference between two answerers on the same items, which is known better than either score.
 
 Most of what makes an item easy or hard is the same for both and cancels in the difference (Miller, arXiv 2411.00640,
-section 4.1). `ways` of the interval: "t" (Student's t, clustered where clusters are given), "bca" and "studentised" (bootstrap
-of items or of whole clusters), "score" (right and wrong without clusters only). "auto" takes "score" where it can and
-"t" elsewhere: experiments/intervals.py shows which of them hold their confidence, and from how many items on.
+section 4.1). `ways` of the interval: "t" (Student's t, clustered where clusters are given), "bca" and "studentised"
+(bootstrap of items or of whole clusters), "score" (right and wrong without clusters only). "auto" takes "score" where
+it can and "t" elsewhere: experiments/intervals.py shows which of them hold their confidence, and from how many items
+on.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ Test = Literal["auto", "mcnemar", "mcnemar mid-p", "t", "permutation"]
 
 @dataclass(frozen=True, kw_only=True)
 class PairedDifference:
-    """A less B on the same items. `sd` and `correlation` are of items; `correlation` is None where one of them is the same
-    everywhere. `design_effect`: variance of the mean by its clusters over that of as many independent items."""
+    """A less B on the same items. `sd` and `correlation` are of items; `correlation` is None where one of them is the
+    same everywhere. `design_effect`: variance of the mean by its clusters over that of as many independent items."""
 
     difference: Interval
     mean_a: float
@@ -118,7 +119,7 @@ def _test(test: Test, one: Real, other: Real, codes: Any, binary: bool, resample
         if spread.standard_error == 0:
             return 1.0 if not apart.any() else 0.0, "paired t"
         return student_p(float(apart.mean()) / spread.standard_error, spread.freedom), "paired t"
-    sums = apart if codes is None else np.bincount(codes, apart)
+    sums = apart if codes is None else np.bincount(codes, apart).astype(np.float64)
     return sign_flip_p(sums, resamples=resamples, seed=seed), "sign-flip permutation"
 
 

@@ -1,9 +1,10 @@
 """Power: what difference a number of items can show, before anything is asked, and how many items a difference needs.
 
-Miller, arXiv 2411.00640, section 5: a run that cannot show the difference that matters need not begin. Continuous scores:
-Student's t with its noncentral distribution (Cohen 1988). Right and wrong: paired by McNemar's test (Connor, Biometrics
-43, 1987), unpaired by two proportions (Fleiss, Levin and Paik 2003, section 4.2, no continuity correction). All two-sided.
-`design_effect` is what clusters multiply the variance with: n items in clusters count as n / design_effect.
+Miller, arXiv 2411.00640, section 5: a run that cannot show the difference that matters need not begin. Continuous
+scores: Student's t with its noncentral distribution (Cohen 1988). Right and wrong: paired by McNemar's test (Connor,
+Biometrics 43, 1987), unpaired by two proportions (Fleiss, Levin and Paik 2003, section 4.2, no continuity correction).
+All two-sided. `design_effect` is what clusters multiply the variance with: n items in clusters count as n /
+design_effect.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from scipy import optimize, special, stats
+from scipy import optimize, special
 
 from bloomery.core.errors import DataError
 from bloomery.evaluate.statistics.interval import check_level
@@ -25,7 +26,8 @@ MOST = 10**12
 
 @dataclass(frozen=True, kw_only=True)
 class Detectable:
-    """The smallest true difference that a test finds with probability `power`; None: not even the largest there can be."""
+    """The smallest true difference that a test finds with probability `power`; None: not even the largest there can
+    be."""
 
     difference: float | None
     n: int
@@ -153,7 +155,8 @@ def _t_power(noncentrality: float, freedom: float, alpha: float) -> float:
     if freedom > 1e6 or noncentrality > 30:  # the noncentral t is not computed there, nor told from the normal
         return float(special.ndtr(noncentrality - special.ndtri(1 - alpha / 2)))
     edge = float(special.stdtrit(freedom, 1 - alpha / 2))
-    return float(stats.nct.sf(edge, freedom, noncentrality) + stats.nct.cdf(-edge, freedom, noncentrality))
+    other = float(special.nctdtr(freedom, noncentrality, -edge)) if noncentrality < 5 else 0.0  # below 1e-10, or nan
+    return 1 - float(special.nctdtr(freedom, noncentrality, edge)) + other
 
 
 def _mcnemar_power(difference: float, discordance: float, n: float, alpha: float) -> float:
@@ -174,7 +177,11 @@ def _rates_power(one: float, other: float, n: float, n_other: float, alpha: floa
 def _smallest(chance: Callable[[float], float], power: float, low: float, high: float) -> float | None:
     if high <= low or not chance(high) >= power:
         return None
-    return float(optimize.brentq(lambda d: chance(d) - power, low, high, xtol=1e-10))
+    return _root(lambda d: chance(d) - power, low, high, 1e-10)
+
+
+def _root(function: Callable[[float], float], low: float, high: float, exact: float) -> float:
+    return float(optimize.root_scalar(function, bracket=(low, high), method="brentq", xtol=exact).root)
 
 
 def _items(chance: Callable[[float], float], power: float, size: float, design_effect: float) -> int | None:
@@ -187,7 +194,7 @@ def _items(chance: Callable[[float], float], power: float, size: float, design_e
         if high > MOST:
             return None
     low = max(2.0, high / 2)
-    exact = low if chance(low) >= power else float(optimize.brentq(lambda n: chance(n) - power, low, high, xtol=1e-6))
+    exact = low if chance(low) >= power else _root(lambda n: chance(n) - power, low, high, 1e-6)
     return math.ceil(exact * design_effect - 1e-6)
 
 
@@ -201,5 +208,5 @@ def _check(n: int, alpha: float, power: float, design_effect: float) -> None:
 
 
 def _check_share(value: float, what: str, *, zero: bool = False) -> None:
-    if not (0 <= value if zero else 0 < value) or value > 1:
+    if not (value >= 0 if zero else value > 0) or value > 1:
         raise DataError(f"{what} is a share of items, not {value}")

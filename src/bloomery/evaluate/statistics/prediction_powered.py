@@ -2,9 +2,10 @@
 
 What the judge says of everything is corrected by how far it is off where people have spoken; a judge that is off always
 by the same leaves a short interval, and a useless one leaves that of the labels alone (Angelopoulos and others, Science
-382, 2023, arXiv 2301.09633). How much the judge is trusted is tuned on the labelled items (PPI++, Angelopoulos, Duchi and
-Zrnic, arXiv 2311.01453). Intervals are by Student's t with Satterthwaite's degrees of freedom: the papers' normal ones are
-too short for a few dozen labels. The labelled items must be drawn at random from all. This module does not know judges.
+382, 2023, arXiv 2301.09633). How much the judge is trusted is tuned on the labelled items (PPI++, Angelopoulos, Duchi
+and Zrnic, arXiv 2311.01453). Intervals are by Student's t with Satterthwaite's degrees of freedom: the papers' normal
+ones are too short for a few dozen labels. The labelled items must be drawn at random from all. This module does not
+know judges.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Verdict: what a comparison has shown, in one sentence: A is better, B is better, or how many items would tell.
 
-"Not distinguishable" is no "equal": the sentence says how many items the difference that was seen would need, were it the
-true one. This module does not know where scores come from.
+"Not distinguishable" is no "equal": the sentence says how many items the difference that was seen would need, were it
+the true one. This module does not know where scores come from.
 """
 
 from __future__ import annotations
