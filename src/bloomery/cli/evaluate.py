@@ -1,4 +1,4 @@
-"""`bloomery evaluate`: put a model to tasks, with intervals and cost. This module does not know how tasks are scored."""
+"""`bloomery evaluate`: put a model to tasks, with intervals and cost. This module does not know how they are scored."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def evaluate(
     chat: Annotated[
         bool, Parameter(negative=(), help="Free answers go through the chat template, instead of on from the prompt.")
     ] = False,
-    list: Annotated[bool, Parameter(name="--list", negative=(), help="Say which tasks there are.")] = False,
+    list_: Annotated[bool, Parameter(name="--list", negative=(), help="Say which tasks there are.")] = False,
     fresh: Fresh = False,
     common: Common | None = None,
 ) -> None:
     """Put a model to tasks: scores with 95% intervals, tokens, joules and seconds, every answer kept to be read."""
     common = common or Common()
-    if list:
+    if list_:
         _list_tasks(common)
         return
     if not model:
