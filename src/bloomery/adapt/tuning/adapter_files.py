@@ -41,8 +41,8 @@ def save_adapter(model: nn.Module, folder: str | Path, *, name: str = "default",
         tensors |= {f"{_PREFIX}{theirs}.{key}": value.detach() for key, value in _parts(layer).items()}
     heads = _heads(model)
     tensors |= {f"{_PREFIX}{theirs}": value for theirs, value in heads.items()}
-    saved = sorted({key.rpartition(".")[0].rpartition(".")[2] for key in heads})
-    document = held.configs[name].document(list(layers), list(layout.layers), base=base, task=layout.task, saved=saved)
+    saved = sorted({_module(key) for key in heads})
+    document = held.configs[name].document(list(layers), layout.available, base=base, task=layout.task, saved=saved)
     write_tensors({key: value.cpu().contiguous().clone() for key, value in tensors.items()}, folder / WEIGHTS)
     write_durably(folder / FILE, as_json(document))
 
@@ -98,6 +98,12 @@ def _heads(model: nn.Module) -> Mapping[str, Tensor]:
         return {}
     ours = {key: value.detach() for key, value in model.named_parameters() if key.startswith(layout.heads)}
     return layout.names.write(ours)
+
+
+def _module(tensor: str) -> str:
+    """The module that PEFT keeps whole for a tensor of a head: what it calls a classifier is kept as one."""
+    first = tensor.partition(".")[0]
+    return first if first in ("classifier", "score", "head") else tensor.rpartition(".")[0]
 
 
 def _take(where: str, name: str, parameter: Tensor, value: Tensor | None) -> None:

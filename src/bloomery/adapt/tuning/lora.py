@@ -41,10 +41,12 @@ _EXPERTS = re.compile(r"\.experts\.\d|\.mlp\.gate$|block_sparse_moe\.gate$")
 @dataclass(frozen=True)
 class Layout:
     """What of a model can be adapted: `modules` by our names, `layers` by published ones, `ends` of the latter that
-    "all-linear" leaves out, and `heads`, prefixes of our parameters that are trained whole."""
+    "all-linear" leaves out, and `heads`, prefixes of our parameters that are trained whole; `available` are the names
+    of all linear layers, heads too."""
 
     modules: dict[str, nn.Module]
     layers: dict[str, PublishedLayer]
+    available: tuple[str, ...]
     ends: frozenset[str]
     heads: tuple[str, ...]
     names: Names
@@ -65,8 +67,7 @@ def layout_of(model: nn.Module) -> Layout:
     elif isinstance(model, Encoder):
         linear = (nn.Linear, FourBitLinear)
         modules = {path: module for path, module in model.named_modules() if isinstance(module, linear)}
-        heads = () if model.config.head == "masked" else ("head.",)
-        modules = {path: module for path, module in modules.items() if not path.startswith("head.")}
+        heads = () if model.config.head == "masked" else ("head.", "classifier.")
         names, ends = model.config.names(), set[str]()
         task = {"sequence": "SEQ_CLS", "token": "TOKEN_CLS"}.get(str(model.config.head), "FEATURE_EXTRACTION")
     else:
@@ -74,8 +75,10 @@ def layout_of(model: nn.Module) -> Layout:
     layers = published_layers(modules, names)
     # Released transformers keep experts in one tensor, which is no layer: an adapter of them would fit nowhere else.
     layers = {theirs: one for theirs, one in layers.items() if not _EXPERTS.search(theirs)}
+    available = tuple(layers)
+    layers = {theirs: one for theirs, one in layers.items() if not f"{one.ours[0]}.".startswith(heads)}
     outer = frozenset(theirs for theirs, one in layers.items() if ends.intersection(one.ours))
-    return Layout(modules, layers, outer, heads, names, task)
+    return Layout(modules, layers, available, outer, heads, names, task)
 
 
 class LoraLayer(nn.Module):
