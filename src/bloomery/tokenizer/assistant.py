@@ -87,7 +87,8 @@ def _spans(
         high = min((first for other, (first, _) in places.items() if other > number), default=len(text))
         first, last = places.get(number, (None, None))
         low = max(low, spans[-1][1] if spans else 0)
-        start = _start(template, messages[:number], tools, text, low, high if first is None else first, bool(places))
+        within = (low, high if first is None else first, high if last is None else last)
+        start = _start(template, messages[:number], tools, text, within, bool(places))
         start = first if start is None else start
         end = None if start is None else _end(text, ends, max(start, last or start), high)
         end = last if end is None else end
@@ -104,12 +105,12 @@ def _start(
     before: Sequence[dict[str, Any]],
     tools: Sequence[Mapping[str, Any]] | None,
     text: str,
-    low: int,
-    high: int,
+    within: tuple[int, int, int],
     searches: bool,
 ) -> int | None:
-    """Where the generation prompt before a turn ends, which begins between `low` and `high`; None: it is not there.
-    Without `searches` the text has to begin as it did when the turn was asked for."""
+    """Where the generation prompt before a turn ends; None: it is not there. `within`: where the text before the turn
+    ends, and where its own begins and ends. Without `searches` all has to begin as it did when the turn was asked."""
+    low, first, last = within
     if not before:
         return None
     try:
@@ -117,16 +118,15 @@ def _start(
         bare = template.written(before, tools, False)
     except RequestError:  # a template may refuse a conversation that ends there
         return None
-    if text.startswith(prompt) and low <= len(prompt) <= high:
+    if text.startswith(prompt) and low <= len(prompt) <= last:
         return len(prompt)
     # Earlier turns may be written otherwise once there are later ones; the prompt itself stays, or its beginning does
     # (one that goes on with "<think>" is followed by no such thing in turns that have been).
     asked = prompt.removeprefix(bare) if prompt.startswith(bare) else ""
-    while searches and len(asked.strip()) > 1:
-        at = text.rfind(asked, low, high)
+    for size in range(len(asked) if searches else 0, 1, -1):
+        at = text.rfind(asked[:size], low, first)
         if at >= 0:
-            return at + len(asked)
-        asked = asked[: asked.rstrip().rfind("\n") + 1] if "\n" in asked.rstrip() else ""
+            return at + size
     return None
 
 
