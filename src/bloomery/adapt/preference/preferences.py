@@ -91,11 +91,11 @@ def _pair(row: Mapping[str, Any], where: str) -> Preference:
     for key in ("chosen", "rejected"):
         if row.get(key) in (None, "", []):
             raise DataError(f'{where} has no "{key}"', hint="a pair is {prompt, chosen, rejected}")
-    chosen, rejected = (_conversation(row[key], where) for key in ("chosen", "rejected"))
-    prompt = _prompt_of(row, where)
+    chosen, rejected = (conversation(row[key], where) for key in ("chosen", "rejected"))
+    prompt = prompt_of(row, where)
     if prompt is None:
         prompt, chosen, rejected = _parted(chosen, rejected, where)
-    return Preference(prompt, _answer(chosen, where), _answer(rejected, where))
+    return Preference(prompt, answer(chosen, where), answer(rejected, where))
 
 
 def _judged(row: Mapping[str, Any], where: str) -> Judged:
@@ -103,23 +103,24 @@ def _judged(row: Mapping[str, Any], where: str) -> Judged:
     if key is None or not isinstance(row[key], (bool, int)) or row[key] not in (0, 1):
         raise DataError(f'{where} has no "label" of true or false', hint="a row is {prompt, completion, label}")
     if "completion" in row or "output" in row:
-        prompt = _prompt_of(row, where)
+        prompt = prompt_of(row, where)
         if prompt is None:
             raise DataError(f'{where} has no "prompt"')
-        answer = _conversation(row.get("completion", row.get("output")), where)
-        return Judged(prompt, _answer(answer, where), bool(row[key]))
-    messages = _conversation(row.get("messages", row.get("conversations")), where)
+        told = conversation(row.get("completion", row.get("output")), where)
+        return Judged(prompt, answer(told, where), bool(row[key]))
+    messages = conversation(row.get("messages", row.get("conversations")), where)
     if len(messages) < 2:
         raise DataError(f'{where} has neither "completion" nor messages that end with an answer')
-    return Judged(messages[:-1], _answer(messages[-1:], where), bool(row[key]))
+    return Judged(messages[:-1], answer(messages[-1:], where), bool(row[key]))
 
 
-def _prompt_of(row: Mapping[str, Any], where: str) -> Prompt | None:
+def prompt_of(row: Mapping[str, Any], where: str) -> Prompt | None:
+    """What a row asks, in any of the spellings; None where it asks nothing."""
     if isinstance(row.get("prompt"), str):
         return row["prompt"]
     for key in ("prompt", "conversations", "messages"):
         if key in row and not (key == "messages" and "completion" not in row and "chosen" not in row):
-            return _conversation(row[key], where)
+            return conversation(row[key], where)
     if isinstance(row.get("instruction"), str):
         more = row.get("input")
         text = f"{row['instruction']}\n\n{more}" if isinstance(more, str) and more.strip() else row["instruction"]
@@ -129,7 +130,7 @@ def _prompt_of(row: Mapping[str, Any], where: str) -> Prompt | None:
     return None
 
 
-def _conversation(value: Any, where: str) -> tuple[dict[str, str], ...]:
+def conversation(value: Any, where: str) -> tuple[dict[str, str], ...]:
     """Text as one message of the assistant's; messages in either spelling."""
     if isinstance(value, str):
         return ({"role": "assistant", "content": value},)
@@ -159,7 +160,8 @@ def _parted(
     return chosen[:same], chosen[same:], rejected[same:]
 
 
-def _answer(messages: tuple[dict[str, str], ...], where: str) -> str:
+def answer(messages: tuple[dict[str, str], ...], where: str) -> str:
+    """The text of a completion that is one message of the assistant's. DataError for any other."""
     if len(messages) != 1 or messages[0]["role"] != "assistant":
         raise DataError(f"{where}: a completion is one message of the assistant's")
     return messages[0]["content"]
