@@ -147,7 +147,7 @@ def test_dpo_and_ipo_equal_trl(folders, trl, kind, options):
     logps = trainer._metrics["eval"]["logps/chosen"][-1]
     if smoothing:
         theirs = theirs + smoothing * trainer.compute_loss(trainer.model, batch("rejected", "chosen"))
-    assert float(loss) == pytest.approx(float(theirs), abs=TOLERANCE)
+    assert float(loss) == pytest.approx(theirs.item(), abs=TOLERANCE)
     theirs.backward()
     _same_gradients(objective.decoder, trainer.model)
     with torch.no_grad():
@@ -188,7 +188,7 @@ def test_kto_equals_trl(folders, trl, weights):
         "label": torch.tensor(labels),
     }
     theirs = trainer.compute_loss(trainer.model, batch)
-    assert float(loss) == pytest.approx(float(theirs), abs=TOLERANCE)
+    assert float(loss) == pytest.approx(theirs.item(), abs=TOLERANCE)
     theirs.backward()
     _same_gradients(objective.decoder, trainer.model)
     with torch.no_grad():
@@ -212,6 +212,6 @@ def test_orpo_equals_trl(folders, trl):
         batch |= {f"{side}_input_ids": ids, f"{side}_attention_mask": mask}
         batch[f"{side}_labels"] = ids.masked_fill(answered == 0, -100)
     theirs = trainer.compute_loss(trainer.model, batch)
-    assert float(loss) == pytest.approx(float(theirs), abs=TOLERANCE)
+    assert float(loss) == pytest.approx(theirs.item(), abs=TOLERANCE)
     theirs.backward()
     _same_gradients(objective.decoder, trainer.model)

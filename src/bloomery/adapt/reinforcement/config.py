@@ -42,6 +42,9 @@ class ReinforceConfig:
     """How far above."""
     kl_weight: float = 0.0
     """Of the distance from the model that was begun with; above 0 a copy of it is kept in memory."""
+    kl_weighted: bool = True
+    """Whether its estimate is weighed by the ratio of probabilities, so that the gradient is the distance's own; false
+    is the loss of GRPO's paper."""
     iterations: int = 1
     """Steps that are taken with each batch of answers."""
     learn_from_cut: bool = True

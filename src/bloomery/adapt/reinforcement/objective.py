@@ -87,6 +87,7 @@ class PolicyObjective:
             clip_high=config.clip_high,
             reference=arrays.get("reference"),
             kl_weight=config.kl_weight,
+            kl_weighted=config.kl_weighted,
         )
         counts = labels != IGNORED
         told = self._curve[-1]

@@ -36,11 +36,13 @@ def token_losses(
     clip_high: float,
     reference: Tensor | None = None,
     kl_weight: float = 0.0,
+    kl_weighted: bool = True,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(losses, which are clipped, distance from the reference in nats), each (B, T).
 
     -min(r A, clip(r, 1 - low, 1 + high) A) + kl_weight KL with r = exp(logprobs - old), A (B,), and the estimate
-    exp(reference - logprobs) - (reference - logprobs) - 1 of KL, which is never negative (Schulman 2020; eq. 4).
+    exp(reference - logprobs) - (reference - logprobs) - 1 of KL, which is never negative (Schulman 2020; eq. 4). Its own
+    gradient is not that of KL; multiplied by r (`kl_weighted`) it is, without bias (DeepSeek-V3.2, arXiv 2512.02556).
     """
     ratio, weight = torch.exp(logprobs - old), advantage.unsqueeze(1)
     bounded = ratio.clamp(1 - clip_low, 1 + clip_high)
@@ -50,7 +52,7 @@ def token_losses(
         return losses, clipped, torch.zeros_like(losses)
     gap = reference - logprobs
     distance = torch.exp(gap) - gap - 1
-    return losses + kl_weight * distance, clipped, distance
+    return losses + kl_weight * (ratio * distance if kl_weighted else distance), clipped, distance
 
 
 def token_weights(lengths: Tensor, average: Literal["sequence", "tokens", "constant"], longest: int) -> Tensor:
