@@ -56,7 +56,9 @@ def kto_losses(
 
 
 def log_odds(mean_logprobs: Tensor) -> Tensor:
-    """log(p / (1 - p)) of p = exp(mean log-probability of a completion's tokens)."""
+    """log(p / (1 - p)) of p = exp(mean log-probability of a completion's tokens); of a certain text, which rounds to
+    p = 1, a large number without a gradient."""
+    mean_logprobs = mean_logprobs.clamp_max(-1e-6)
     # log(1 - e^x) without cancellation on either side of -ln 2 (Maechler 2012, "Accurately computing log(1 - exp(-|a|))").
     near = torch.log(-torch.expm1(mean_logprobs))
     far = torch.log1p(-torch.exp(mean_logprobs.clamp_max(-0.5)))
