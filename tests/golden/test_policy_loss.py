@@ -136,12 +136,12 @@ def test_the_loss_equals_trl(folders, tmp_path, case):
     rng = np.random.default_rng(1)
     told: dict[str, list[list[float]]] = {}
     if config.iterations > 1:  # what they were drawn by was a little different
-        now = objective._said(decoder, pending, config.temperature)
+        now = objective._said(pending, config.temperature)
         pending["old"] = [[value + rng.normal(0, 0.3) for value in row] for row in now]
         told["old_per_token_logps"] = pending["old"]
     if config.kl_weight:
         assert objective.reference is not None
-        pending["reference"] = objective._said(objective.reference, pending, config.temperature)
+        pending["reference"] = objective._said(pending, config.temperature, reference=True)
         told["ref_per_token_logps"] = pending["reference"]
     objective._curve.append({"tokens": 0.0, "clipped": 0.0, "kl": 0.0})
     batch = objective._batch(pending)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from bloomery.adapt.starting import Weights
+from bloomery.adapt.tuning.lora_config import LoraConfig
 from bloomery.core.errors import ConfigError
 from bloomery.training.fit import FitConfig
 
 
 def _fit() -> FitConfig:
-    return FitConfig(epochs=1.0, batch_rows=16, optimizer="adamw", learning_rate=3e-4, weight_decay=0.0, max_norm=1.0)
+    return FitConfig(epochs=1.0, batch_rows=16, optimizer="adamw", weight_decay=0.0, max_norm=1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,8 +39,12 @@ class DistilConfig:
     """Examples that are longer are left out, and counted; never more than the models read."""
     validation_fraction: float = 0.1
     """Share of the examples that is held out."""
+    weights: Weights = "full"
+    """All weights of the student, or adapters over weights that stay as they are."""
+    lora: LoraConfig = field(default_factory=LoraConfig)
+    """The adapters."""
     fit: FitConfig = field(default_factory=_fit)
-    """How long and how fast."""
+    """How long and how fast; a learning rate of 0 is the one that examples are learnt with."""
 
     def __post_init__(self) -> None:
         for name in ("beta", "label_weight"):

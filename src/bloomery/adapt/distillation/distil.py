@@ -10,7 +10,6 @@ know any one loss.
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,9 +21,8 @@ from bloomery.adapt.distillation.student import StudentObjective, Taught
 from bloomery.adapt.distillation.teacher import CANDIDATES, TEXTS, ask_once, check_tokens, cost_of, write_texts
 from bloomery.adapt.distillation.texts import Text, read_texts, windows
 from bloomery.adapt.preference.encoded import Completion, encode_completion
-from bloomery.adapt.preference.prefer import STAGE, split
 from bloomery.adapt.preference.preferences import Prompt
-from bloomery.adapt.starting import Start
+from bloomery.adapt.starting import STAGE, Start, begin_anew, split
 from bloomery.core.artifact import Artifact, sha256_file
 from bloomery.core.config import to_dict
 from bloomery.core.errors import DataError
@@ -70,10 +68,9 @@ def distil(
         return made
     with Run(workspace, inputs, meter=open_meter()) as run:
         if fresh:
-            shutil.rmtree(run.scratch / "checkpoints", ignore_errors=True)
-            for name in ("fit.json", TEXTS, CANDIDATES):
-                (run.scratch / name).unlink(missing_ok=True)
-        return _Distilling(run, config, Start.of(student), teacher).publish(data)
+            begin_anew(run, TEXTS, CANDIDATES)
+        lora = config.lora if config.weights == "lora" else None
+        return _Distilling(run, config, Start.of(student, lora, seed=config.fit.seed), teacher).publish(data)
 
 
 class _Distilling:
@@ -90,8 +87,8 @@ class _Distilling:
         self.start.decoder.to(self.device)
         before = self.run.energy_joules
         with self.run.phase("teach"):
-            texts = read_texts(data)
-            taught, teacher = self._written(texts) if config.way == "texts" else self._shown(texts)
+            found = read_texts(data)
+            taught, teacher = self._written(found) if config.way == "texts" else self._shown(found)
         self.cost["teaching_energy_joules"] = (self.run.energy_joules - before).to_dict()
         held, kept = split([one.text.prompt + one.text.completion for one in taught], config.validation_fraction, 0)
         loader = ExampleLoader(
@@ -112,12 +109,19 @@ class _Distilling:
             pad_id=self.start.pad_id,
         )
         steps_an_epoch = len(loader.train) // loader.rows
-        fitted = fit(self.run, objective, config.fit, steps_an_epoch=steps_an_epoch, stage=STAGE)
-        folder = self.start.save(self.run)
-        if (self.run.scratch / TEXTS).is_file():
-            shutil.copyfile(self.run.scratch / TEXTS, folder / TEXTS)
-        metrics = {"method": "distil", "way": config.way, "left_out": self.left_out, **self.cost, **fitted.metrics}
-        return self.run.publish(folder, kind="model", metrics=metrics)
+        fitting = self.start.rated(config.fit)
+        fitted = fit(self.run, objective, fitting, steps_an_epoch=steps_an_epoch, stage=STAGE)
+        metrics = {
+            "method": "distil",
+            "way": config.way,
+            "weights": config.weights,
+            "learning_rate": fitting.learning_rate,
+            "left_out": self.left_out,
+            **self.cost,
+            **fitted.metrics,
+        }
+        texts = self.run.scratch / TEXTS
+        return self.start.publish(self.run, metrics, files=[texts] if texts.is_file() else [])
 
     def _shown(self, texts: Sequence[Text]) -> tuple[list[Taught], Decoder | None]:
         """Given texts, and the teacher to be asked at every step, or what it said once."""

@@ -8,7 +8,6 @@ Killed at any instant, the same call goes on from its last checkpoint. This modu
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,8 +17,7 @@ import torch
 from bloomery.adapt.domain.config import DomainConfig
 from bloomery.adapt.domain.forgetting import Change, change, document_bits
 from bloomery.adapt.domain.replay import ReplayObjective
-from bloomery.adapt.preference.prefer import STAGE
-from bloomery.adapt.starting import Start
+from bloomery.adapt.starting import STAGE, Start, begin_anew
 from bloomery.core.artifact import Artifact, write_durably
 from bloomery.core.config import to_dict
 from bloomery.core.errors import ConfigError
@@ -47,7 +45,8 @@ def adapt_domain(
     workspace: Workspace | str | Path | None = None,
     fresh: bool = False,
 ) -> Artifact:
-    """Train a model on a domain's corpus with general text replayed; returns a "model" artifact with `forgetting.json`.
+    """Train a model on a domain's corpus with general text replayed; returns a "model" (or "adapter") artifact with
+    `forgetting.json`.
 
     `general` is a corpus like what the model was trained on; `controls` are corpora of something else, by name. Bits per
     byte before and after are of documents that are held out (of a control, of any). An equal call returns the same
@@ -67,7 +66,8 @@ def adapt_domain(
     )
     if not fresh and (made := reusable(workspace, inputs)):
         return made
-    start = Start.of(model)
+    lora = config.lora if config.weights == "lora" else None
+    start = Start.of(model, lora, seed=config.fit.seed)
     length = config.context_length or min(_LONGEST_ROW, start.decoder.context_length)
     if length > start.decoder.context_length:
         raise ConfigError(f"{model.name} reads {start.decoder.context_length:,} tokens at most, not {length:,}")
@@ -75,8 +75,7 @@ def adapt_domain(
     tokens = [tokenize(c, model, config=how, workspace=workspace) for c in (domain, general) if c is not None]
     with Run(workspace, inputs, meter=open_meter()) as run:
         if fresh:
-            shutil.rmtree(run.scratch / "checkpoints", ignore_errors=True)
-            (run.scratch / "fit.json").unlink(missing_ok=True)
+            begin_anew(run)
         corpora = {"in-domain": domain, **({"out-of-domain": general} if general else {}), **controls}
         return _Adapting(run, config, start, corpora, length).publish(tokens)
 
@@ -110,10 +109,10 @@ class _Adapting:
         )
         rows = int(TokenShards(domain, "train").num_labels().sum()) / self.length
         steps_an_epoch = rows / max(1e-9, config.fit.batch_rows * (1 - config.replay))
-        fitted = fit(self.run, objective, config.fit, steps_an_epoch=steps_an_epoch, stage=STAGE)
+        fitting = self.start.rated(config.fit)
+        fitted = fit(self.run, objective, fitting, steps_an_epoch=steps_an_epoch, stage=STAGE)
         after = self._bits("score after")
         changes = self._changes(before, after)
-        folder = self.start.save(self.run)
         report = {
             "changes": [one.to_dict() for one in changes],
             "bits": {
@@ -124,9 +123,16 @@ class _Adapting:
                 for kind in self.texts
             },
         }
-        write_durably(folder / REPORT, json.dumps(report, indent=1).encode())
-        metrics = {"method": "domain", "forgetting": report["changes"], **fitted.metrics}
-        return self.run.publish(folder, kind="model", metrics=metrics)
+        path = self.run.scratch / REPORT
+        write_durably(path, json.dumps(report, indent=1).encode())
+        metrics = {
+            "method": "domain",
+            "weights": config.weights,
+            "learning_rate": fitting.learning_rate,
+            "forgetting": report["changes"],
+            **fitted.metrics,
+        }
+        return self.start.publish(self.run, metrics, files=[path])
 
     def _rows(self, tokens: Artifact) -> PackedRows:
         return PackedRows(TokenShards(tokens, "train"), context_length=self.length, seed=self.config.fit.seed)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from bloomery.adapt.starting import Weights
+from bloomery.adapt.tuning.lora_config import LoraConfig
 from bloomery.core.errors import ConfigError
 from bloomery.training.fit import FitConfig
 
 
 def _fit() -> FitConfig:
     return FitConfig(
-        epochs=1.0, batch_rows=16, optimizer="adamw", learning_rate=3e-4, max_norm=1.0, decay_fraction=0.9, validations=4
+        epochs=1.0, batch_rows=16, optimizer="adamw", max_norm=1.0, decay_fraction=0.9, validations=4
     )
 
 
@@ -26,8 +28,13 @@ class DomainConfig:
     """Documents of each kind that the forgetting report is made of, at most."""
     resamples: int = 2000
     """Of the bootstrap that its intervals are made by."""
+    weights: Weights = "full"
+    """All weights, or adapters over weights that stay as they are."""
+    lora: LoraConfig = field(default_factory=LoraConfig)
+    """The adapters."""
     fit: FitConfig = field(default_factory=_fit)
-    """How long and how fast; an epoch is one pass over the domain."""
+    """How long and how fast; an epoch is one pass over the domain, a learning rate of 0 the one that examples are
+    learnt with."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.replay < 1:

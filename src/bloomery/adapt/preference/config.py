@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from bloomery.adapt.starting import Weights
+from bloomery.adapt.tuning.lora_config import LoraConfig
 from bloomery.core.errors import ConfigError
 from bloomery.training.fit import FitConfig
 
@@ -14,7 +16,7 @@ Method = Literal["dpo", "ipo", "kto", "orpo"]
 def _gentle() -> FitConfig:
     """A tuned model is near where it should be: one pass, a low rate, no decay, gradients bounded."""
     return FitConfig(
-        epochs=1.0, batch_rows=16, optimizer="adamw", learning_rate=1e-5, weight_decay=0.0, max_norm=1.0, validations=4
+        epochs=1.0, batch_rows=16, optimizer="adamw", weight_decay=0.0, max_norm=1.0, validations=4
     )
 
 
@@ -40,8 +42,12 @@ class PreferenceConfig:
     """Examples that are longer are left out, and counted; never more than the model reads."""
     validation_fraction: float = 0.1
     """Share of the examples that is held out."""
+    weights: Weights = "lora"
+    """Adapters over weights that stay as they are, or all weights."""
+    lora: LoraConfig = field(default_factory=LoraConfig)
+    """The adapters."""
     fit: FitConfig = field(default_factory=_gentle)
-    """How long and how fast."""
+    """How long and how fast; a learning rate of 0 is a tenth of the one that examples are learnt with."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.validation_fraction < 1:

@@ -7,12 +7,10 @@ Killed at any instant, the same call goes on from its last checkpoint. This modu
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
 
 from bloomery.adapt.preference.config import PreferenceConfig
@@ -21,7 +19,7 @@ from bloomery.adapt.preference.judged import JudgedAnswer, JudgedObjective, othe
 from bloomery.adapt.preference.pairs import Pair, PairLoss, PairObjective
 from bloomery.adapt.preference.preferences import Judged, Preference, read_judged, read_preferences
 from bloomery.adapt.preference.reference import FILE, reference_logprobs
-from bloomery.adapt.starting import Start
+from bloomery.adapt.starting import STAGE, Start, begin_anew, split
 from bloomery.core.artifact import Artifact, sha256_file
 from bloomery.core.config import to_dict
 from bloomery.core.errors import DataError
@@ -33,8 +31,9 @@ from bloomery.training.fit import fit
 from bloomery.training.loader import ExampleLoader
 from bloomery.training.speed import choose_device
 
-STAGE = "adapt"
 _LOSSES: dict[str, PairLoss] = {"dpo": "sigmoid", "ipo": "ipo", "orpo": "orpo"}
+_RATE = 0.1
+"""Of the learning rate of examples: preferences are learnt about ten times as slowly."""
 T = TypeVar("T")
 
 
@@ -46,7 +45,8 @@ def prefer(
     workspace: Workspace | str | Path | None = None,
     fresh: bool = False,
 ) -> Artifact:
-    """Tune a model by preferences; returns a "model" artifact whose parent is the model that it began with.
+    """Tune a model by preferences; returns an "adapter", or a "model" where all weights are trained, whose parent is the
+    model that it began with.
 
     `data` is a file as `read_preferences` or, for KTO, `read_judged` takes it. An equal call returns the same artifact
     without training, unless `fresh`. Raises ConfigError, DataError, TrainingError.
@@ -66,10 +66,9 @@ def prefer(
         return made
     with Run(workspace, inputs, meter=open_meter()) as run:
         if fresh:
-            shutil.rmtree(run.scratch / "checkpoints", ignore_errors=True)
-            for name in ("fit.json", FILE):
-                (run.scratch / name).unlink(missing_ok=True)
-        return _Preferring(run, config, Start.of(model)).publish(data)
+            begin_anew(run, FILE)
+        lora = config.lora if config.weights == "lora" else None
+        return _Preferring(run, config, Start.of(model, lora, seed=config.fit.seed)).publish(data)
 
 
 class _Preferring:
@@ -85,9 +84,16 @@ class _Preferring:
         with self.run.phase("prepare"):
             objective, loader = self._judged(data) if config.method == "kto" else self._pairs(data)
         steps_an_epoch = len(loader.train) // loader.rows
-        fitted = fit(self.run, objective, config.fit, steps_an_epoch=steps_an_epoch, stage=STAGE)
-        metrics = {"method": config.method, "left_out": self.left_out, **fitted.metrics}
-        return self.run.publish(self.start.save(self.run), kind="model", metrics=metrics)
+        fitting = self.start.rated(config.fit, _RATE)
+        fitted = fit(self.run, objective, fitting, steps_an_epoch=steps_an_epoch, stage=STAGE)
+        metrics = {
+            "method": config.method,
+            "weights": config.weights,
+            "learning_rate": fitting.learning_rate,
+            "left_out": self.left_out,
+            **fitted.metrics,
+        }
+        return self.start.publish(self.run, metrics)
 
     def _pairs(self, data: Path) -> tuple[PairObjective, ExampleLoader[Pair]]:
         config = self.config
@@ -162,19 +168,6 @@ class _Preferring:
             seed=seed,
             lengths=None if lengths is None else [lengths[number] for number in kept],
         )
-
-
-def split(prompts: Sequence[Any], fraction: float, seed: int) -> tuple[list[int], list[int]]:
-    """(numbers that are held out, the others), drawn from the seed; examples of one prompt stay together, and one
-    prompt at least is left to train on."""
-    groups: dict[Any, list[int]] = {}
-    for number, prompt in enumerate(prompts):
-        groups.setdefault(prompt, []).append(number)
-    families = list(groups.values())
-    order = np.random.default_rng([seed, len(families)]).permutation(len(families)).tolist()
-    held = min(len(families) - 1, round(len(families) * fraction))
-    chosen, rest = ([n for place in part for n in families[place]] for part in (order[:held], order[held:]))
-    return sorted(chosen), sorted(rest)
 
 
 def described(metrics: dict[str, Any]) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from bloomery.adapt.starting import Weights
+from bloomery.adapt.tuning.lora_config import LoraConfig
 from bloomery.core.errors import ConfigError
 from bloomery.training.fit import FitConfig
 
@@ -13,7 +15,7 @@ Averaging = Literal["sequence", "tokens", "constant"]
 
 def _fit() -> FitConfig:
     return FitConfig(
-        steps=100, batch_rows=64, optimizer="adamw", learning_rate=1e-5, weight_decay=0.0, max_norm=1.0, validations=4
+        steps=100, batch_rows=64, optimizer="adamw", weight_decay=0.0, max_norm=1.0, validations=4
     )
 
 
@@ -41,7 +43,8 @@ class ReinforceConfig:
     clip_high: float = 0.2
     """How far above."""
     kl_weight: float = 0.0
-    """Of the distance from the model that was begun with; above 0 a copy of it is kept in memory."""
+    """Of the distance from the model that was begun with; above 0, where all weights are trained, a copy of it is kept
+    in memory."""
     kl_weighted: bool = True
     """Whether its estimate is weighed by the ratio of probabilities, so that the gradient is the distance's own; false
     is the loss of GRPO's paper."""
@@ -53,8 +56,12 @@ class ReinforceConfig:
     """Share of the prompts that is held out: answered greedily."""
     validation_prompts: int = 200
     """Of which so many are asked at most."""
+    weights: Weights = "lora"
+    """Adapters over weights that stay as they are, or all weights."""
+    lora: LoraConfig = field(default_factory=LoraConfig)
+    """The adapters."""
     fit: FitConfig = field(default_factory=_fit)
-    """How long and how fast."""
+    """How long and how fast; a learning rate of 0 is a tenth of the one that examples are learnt with."""
 
     def __post_init__(self) -> None:
         if self.group < 2:

@@ -7,6 +7,7 @@ Shapes: B answers, T tokens.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,7 @@ from bloomery.adapt.reinforcement.config import ReinforceConfig
 from bloomery.adapt.reinforcement.policy import advantages, token_losses, token_weights
 from bloomery.adapt.reinforcement.rewards import Weighted
 from bloomery.adapt.reinforcement.rollouts import Drawer, Rollout
+from bloomery.adapt.starting import as_begun
 from bloomery.models import Decoder
 from bloomery.training.linear_cross_entropy import IGNORED
 from bloomery.training.loader import ExampleLoader
@@ -40,7 +42,8 @@ class Question:
 
 
 class PolicyObjective:
-    """See the module. `reference` is a model that stays as it is, needed where the config has a `kl_weight`."""
+    """See the module. `reference` is a model that stays as it is, needed where the config has a `kl_weight`; the trained
+    one itself, if it has adapters, is computed without them."""
 
     unit = "tok"
     divisible = True
@@ -186,9 +189,9 @@ class PolicyObjective:
         if self._draws % _CHECK_EVERY == 0:
             self._compare(pending, drawn)
         if config.iterations > 1:
-            pending["old"] = self._said(self.model, pending, config.temperature)
+            pending["old"] = self._said(pending, config.temperature)
         if self.reference is not None and config.kl_weight:
-            pending["reference"] = self._said(self.reference, pending, config.temperature)
+            pending["reference"] = self._said(pending, config.temperature, reference=True)
         self._draws += 1
         return pending
 
@@ -218,11 +221,14 @@ class PolicyObjective:
                 arrays[name] = _placed(pending[name], answers, input_ids.shape)
         return Batch(arrays=arrays, weight=len(answers), items=sum(len(one) for one in answers))
 
-    def _said(self, model: Decoder, pending: Mapping[str, Any], temperature: float) -> list[list[float]]:
-        """Log-probabilities of completions' tokens under a model, some rows at a time, in the trainer's precision."""
+    def _said(self, pending: Mapping[str, Any], temperature: float, *, reference: bool = False) -> list[list[float]]:
+        """Log-probabilities of completions' tokens under the model as it is, or the reference, some rows at a time, in
+        the trainer's precision."""
+        model = self.reference if reference and self.reference is not None else self.model
         answers, found = _answers(pending), []
         device = next(model.parameters()).device
-        with evaluating(model), precision_context(device, self._precision(device)):
+        begun = as_begun(self.model) if reference and model is self.model else contextlib.nullcontext()
+        with evaluating(model), precision_context(device, self._precision(device)), begun:
             for start in range(0, len(answers), self.micro_rows):
                 part = answers[start : start + self.micro_rows]
                 input_ids, labels = (torch.from_numpy(array).to(device) for array in rows_of(part, self.pad_id))
@@ -238,7 +244,7 @@ class PolicyObjective:
 
     def _compare(self, pending: Mapping[str, Any], drawn: Sequence[Rollout]) -> None:
         """The engine's log-probabilities beside the trainer's, of the unmodified distribution."""
-        trainer = np.concatenate(self._said(self.model, pending, 1.0))
+        trainer = np.concatenate(self._said(pending, 1.0))
         engine = np.concatenate([one.logprobs for one in drawn])
         gaps = np.abs(trainer - engine)
         self._gap = [max(self._gap[0], float(gaps.mean())), max(self._gap[1], float(gaps.max()))]

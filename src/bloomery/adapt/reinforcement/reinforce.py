@@ -8,7 +8,6 @@ from __future__ import annotations
 import copy
 import hashlib
 import inspect
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,13 +15,12 @@ from typing import Any
 import torch
 
 from bloomery.adapt.preference.encoded import encode_prompt
-from bloomery.adapt.preference.prefer import STAGE, split
 from bloomery.adapt.preference.preferences import prompt_of, read_rows
 from bloomery.adapt.reinforcement.config import ReinforceConfig
 from bloomery.adapt.reinforcement.objective import PolicyObjective, Question
 from bloomery.adapt.reinforcement.rewards import Reward, Weighted, all_rewards
 from bloomery.adapt.reinforcement.rollouts import Drawer
-from bloomery.adapt.starting import Start
+from bloomery.adapt.starting import STAGE, Start, begin_anew, split
 from bloomery.core.artifact import Artifact, sha256_file
 from bloomery.core.config import digest, to_dict
 from bloomery.core.errors import ConfigError, DataError
@@ -30,9 +28,13 @@ from bloomery.core.run import Run
 from bloomery.core.stage import StageInputs, reusable
 from bloomery.core.workspace import Workspace, as_workspace
 from bloomery.energy import open_meter
+from bloomery.models import Decoder
 from bloomery.training.fit import fit
 from bloomery.training.loader import ExampleLoader
 from bloomery.training.speed import choose_device
+
+_RATE = 0.1
+"""Of the learning rate of examples."""
 
 
 def reinforce(
@@ -44,7 +46,8 @@ def reinforce(
     workspace: Workspace | str | Path | None = None,
     fresh: bool = False,
 ) -> Artifact:
-    """Train a model by what its answers are worth; returns a "model" artifact whose parent is the model that it began with.
+    """Train a model by what its answers are worth; returns an "adapter", or a "model" where all weights are
+    trained, whose parent is the model that it began with.
 
     `data` are rows, or a JSON or JSONL file of rows, with `prompt` (or `instruction`, `messages`) and what rewards look
     for: `answer`, `schema`. `rewards` are a user's own functions, beside those that the config names; their source text
@@ -70,9 +73,9 @@ def reinforce(
         return made
     with Run(workspace, inputs, meter=open_meter()) as run:
         if fresh:
-            shutil.rmtree(run.scratch / "checkpoints", ignore_errors=True)
-            (run.scratch / "fit.json").unlink(missing_ok=True)
-        return _published(run, config, Start.of(model), rows, weighted)
+            begin_anew(run)
+        lora = config.lora if config.weights == "lora" else None
+        return _published(run, config, Start.of(model, lora, seed=config.fit.seed), rows, weighted)
 
 
 def _published(
@@ -105,17 +108,30 @@ def _published(
             drawer,
             rewards,
             config,
-            reference=copy.deepcopy(decoder).requires_grad_(False).eval() if config.kl_weight else None,
+            reference=_reference(start) if config.kl_weight else None,
             pad_id=start.pad_id,
         )
         before = objective.validate(None, decoder.output_weight.device, "float32") if loader else None
         steps_an_epoch = len(kept) / loader.rows * config.iterations
-        fitted = fit(run, objective, config.fit, steps_an_epoch=steps_an_epoch, stage=STAGE)
+        fitting = start.rated(config.fit, _RATE)
+        fitted = fit(run, objective, fitting, steps_an_epoch=steps_an_epoch, stage=STAGE)
     finally:
         drawer.close()
     first = {} if before is None else {f"before_{name}": value for name, value in before.values.items()}
-    metrics = {"method": "grpo", "left_out": left_out, **first, **fitted.metrics}
-    return run.publish(start.save(run), kind="model", metrics=metrics)
+    metrics = {
+        "method": "grpo",
+        "weights": config.weights,
+        "learning_rate": fitting.learning_rate,
+        "left_out": left_out,
+        **first,
+        **fitted.metrics,
+    }
+    return start.publish(run, metrics)
+
+
+def _reference(start: Start) -> Decoder:
+    """The model as it is now: with adapters the same one, which switches them off, else a copy."""
+    return start.decoder if start.adapted else copy.deepcopy(start.decoder).requires_grad_(False).eval()
 
 
 def _questions(
