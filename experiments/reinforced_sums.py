@@ -25,7 +25,7 @@ from common import SEEDS, keep, over_seeds, run_arms, scratch_home, shown
 BELOW, EXAMPLES, ASKED, BRACKETED = 100, 4000, 1600, 5
 """What both numbers are below, sums that are worked, sums that are asked (a quarter of which is held out), and every
 how many worked ones has brackets."""
-HELD, TOKENS, LEARNT_STEPS, GROUP, ROWS = 0.25, 8, 700, 8, 128
+HELD, TOKENS, LEARNT_STEPS, GROUP, ROWS = 0.25, 8, 1000, 8, 128
 ARMS: dict[str, dict[str, Any]] = {
     "GRPO": {},
     "Dr. GRPO": {"scale": "none", "average": "constant"},
@@ -153,7 +153,7 @@ def one(home: str, seed: int, names: str, steps: int) -> list[dict[str, Any]]:
     found = []
     for arm in names.split(","):
         if arm == EXAMPLES_ARM:
-            more = taught(root, base, worked, seed + 100, steps, 3e-4)
+            more = taught(root, base, worked, seed + 100, steps, 1e-3)
             result: dict[str, Any] = {"before": accuracy(base, asked, seed), "after": accuracy(more, asked, seed)}
         else:
             settings: dict[str, Any] = {"rewards": ("exact",), "weights": "full", **ARMS[arm]}
@@ -162,7 +162,7 @@ def one(home: str, seed: int, names: str, steps: int) -> list[dict[str, Any]]:
                 max_new_tokens=TOKENS,
                 validation_fraction=HELD,
                 validation_prompts=1000,
-                fit=fitting(steps, ROWS, 3e-4, seed, validations=7),
+                fit=fitting(steps, ROWS, 1e-3, seed, validations=7),
                 **settings,
             )
             own = [Chance()] if arm == "random rewards" else []
