@@ -62,8 +62,6 @@ class AdaptConfig:
     of a GPU. What is computed is the same: without it a batch has no padding either."""
     recompute: bool = False
     """Layers are computed again in backward: less memory, a third more time."""
-    chat: bool = True
-    """Conversations and instructions are written in the model's chat template, if it has one."""
     validation_fraction: float = 0.1
     """Share of the examples that is held out, where no file of them is given."""
     validation_examples: int = 256
