@@ -1,7 +1,7 @@
 """Answer rule: where in what a model said its answer stands.
 
-The thinking before it is left out, a choice is told as the task tells it, and what names no answer is no answer: nothing
-is guessed. This module does not know models or prompts.
+The thinking before it is left out, a choice is told as the task tells it, and what names no answer is no answer:
+nothing is guessed. This module does not know models or prompts.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ class AnswerRule:
     """How an answer is read. ConfigError for a rule that cannot be meant."""
 
     take: Take = "text"
-    """text: all of it; line: its first line; choice: the one of the sample's choices that it names, the first line where
-    the sample has none; number: the last number; json: an object, or a key of one; pattern: the first group, or the
-    whole, of a regular expression's last match."""
+    """text: all of it; line: its first line; choice: the one of the sample's choices that it names, or the first line
+    where the sample has none; number: the last number; json: an object, or a key of one; pattern: the first group, or
+    the whole, of a regular expression's last match."""
     marker: str = ""
     """What stands before the answer ("Answer:"); its last place counts, in any case. Without it there is no answer."""
     choices_as: Literal["texts", "letters"] = "texts"

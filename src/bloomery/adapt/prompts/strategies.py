@@ -2,7 +2,7 @@
 
     direct        one question, with or without examples
     thought       the model thinks first, the answer is read behind it (Wei et al., 2022; Kojima et al., 2022)
-    votes         several thoughts, drawn with seeds; the answer most of them end in (self-consistency, Wang et al., 2023)
+    votes         several thoughts, drawn with seeds; the answer most end in (self-consistency, Wang et al., 2023)
     routed        votes where enough agree, the greedy thought elsewhere (Gemini report, 2023, appendix)
     parts         smaller questions first, each answered with the answers before it (least-to-most, Zhou et al., 2023)
 
