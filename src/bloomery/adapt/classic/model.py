@@ -93,7 +93,9 @@ class ClassicModel:
             found = self.probabilities([sample])[0]
         except BloomeryError as error:
             if isinstance(error, DataError):
-                return Answered(sample_id=sample.id, text="", error=error.one_line(), seconds=time.perf_counter() - began)
+                return Answered(
+                    sample_id=sample.id, text="", error=error.one_line(), seconds=time.perf_counter() - began
+                )
             raise
         best = max(allowed, key=lambda n: found[n])
         return Answered(
@@ -114,7 +116,9 @@ class ClassicModel:
         folder.mkdir(parents=True, exist_ok=True)
         parts = {"features": self.features.arrays, "estimator": self.estimator.arrays}
         arrays = {
-            f"{part}.{name}": np.ascontiguousarray(array) for part, named in parts.items() for name, array in named.items()
+            f"{part}.{name}": np.ascontiguousarray(array)
+            for part, named in parts.items()
+            for name, array in named.items()
         }
         save_file(arrays, folder / ARRAYS_FILE)
         told = {
