@@ -43,7 +43,7 @@ class AnswerConfig:
     """0 is greedy."""
     seed: int = 0
     """Makes sampling repeatable."""
-    least_support: float = 0.5
+    least_support: float = 0.6
     """Share of a statement's words that its source should have."""
     strict: bool = False
     """Leave out what is not supported; an answer of which nothing is left is none."""
@@ -146,13 +146,16 @@ class Answering:
         form = "extract" if self.model is None else self.config.form
         return f"{self.retriever.name}, {form}" + (f", {self.model.name}" if self.model and form != "extract" else "")
 
-    def answer(self, question: str, filters: Filters | None = None) -> Answer:
-        """The whole answer. RequestError for an empty question, and for what the model refuses."""
-        *_, last = self.stream(question, filters)
+    def answer(self, question: str, filters: Filters | None = None, *, instruction: str = "") -> Answer:
+        """The whole answer. `instruction` is said after the question, and not searched for. RequestError for an empty
+        question, and for what the model refuses."""
+        *_, last = self.stream(question, filters, instruction=instruction)
         assert last.answer is not None
         return last.answer
 
-    def stream(self, question: str, filters: Filters | None = None) -> Iterator[AnswerDelta]:
+    def stream(
+        self, question: str, filters: Filters | None = None, *, instruction: str = ""
+    ) -> Iterator[AnswerDelta]:
         """The answer as it comes, then the whole with its citations, which may differ: `strict` takes back what was
         not supported. With quotes, JSON is written, and nothing is shown before its end."""
         if not question.strip():
@@ -166,15 +169,16 @@ class Answering:
         elif self.model is None or self.config.form == "extract":
             yield self._last(self._extracted(question, passages, probability), began, shown=False)
         else:
-            yield from self._told(question, passages, probability, began)
+            yield from self._told(question, instruction, passages, probability, began)
 
     def _told(
-        self, question: str, passages: list[Passage], probability: float | None, began: float
+        self, question: str, instruction: str, passages: list[Passage], probability: float | None, began: float
     ) -> Iterator[AnswerDelta]:
         assert self.model is not None
         config = self.config
         special = _special_texts(self.model)
-        asked = messages(question, passages, config.form, defended=config.defended, special_texts=special)
+        whole = f"{question}\n{instruction}" if instruction else question
+        asked = messages(whole, passages, config.form, defended=config.defended, special_texts=special)
         options = ChatOptions(
             max_new_tokens=config.max_new_tokens,
             temperature=config.temperature,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from bloomery.core.errors import RequestError
 from bloomery.core.asking import TOO_LONG
+from bloomery.core.errors import RequestError
 from bloomery.evaluate.sample import Answered, Call, Sample
 from bloomery.retrieve.answers.answer import Answering, passage_data
 from bloomery.retrieve.chunk import Filters
@@ -11,7 +11,7 @@ from bloomery.retrieve.chunk import Filters
 
 class RagAnswerer:
     """An `evaluate.sample.Answerer`. Choices are listed under the question. `details` has `passages`, `statements`
-    with their citations, `found` and `why`. Where the documents do not answer, `text` is "Not in the documents."."""
+    with their citations, `found` and `why`; `text` has no numbers of passages. Where the documents do not answer, `text` is "Not in the documents."."""
 
     def __init__(self, answering: Answering, *, name: str = "", filters: Filters | None = None) -> None:
         self.answering, self.filters = answering, filters
@@ -23,11 +23,9 @@ class RagAnswerer:
 
     def answer(self, sample: Sample) -> Answered:
         """As the protocol says; a question that is too long for the model is this sample's alone to blame."""
-        question = sample.input
-        if sample.choices:
-            question += "\nAnswer with one of: " + "; ".join(sample.choices)
+        choose = "Answer with one of: " + "; ".join(sample.choices) if sample.choices else ""
         try:
-            found = self.answering.answer(question, self.filters)
+            found = self.answering.answer(sample.input, self.filters, instruction=choose)
         except RequestError as error:
             if error.code != TOO_LONG and error.param != "question":
                 raise
@@ -35,7 +33,7 @@ class RagAnswerer:
         usage = found.usage
         return Answered(
             sample_id=sample.id,
-            text=found.text,
+            text=" ".join(one.text for one in found.statements) if found.statements else found.text,
             prompt_tokens=usage.prompt_tokens,
             completion_tokens=usage.completion_tokens,
             seconds=found.seconds,

@@ -36,6 +36,8 @@ _DATA = re.compile(r"\b(?:data|javascript|vbscript|file|mailto):[^\s<>()\[\]\"'`
 _IMAGE = re.compile(r"!\[([^\[\]]{0,500})\](?:\([^()\s]*(?:\s[^()]*)?\)|\[[^\[\]]{0,200}\])?")
 _LINK = re.compile(r"\[([^\[\]]{0,500})\]\(\s*<?([^()\s<>]*)>?(?:\s[^()]*)?\)")
 _TAG = re.compile(r"<(?=[a-zA-Z/!?])([^<>]{0,2000})>?")
+_TARGET = re.compile(r"\]\(([^()\s]*)")
+_DEFINITION = re.compile(r"^([ \t>*-]*\[[^\]\n]*\]):", re.MULTILINE)
 _UNFINISHED = re.compile(r"(?:!?\[[^\n]*|<[^>\n]*|\S+)\Z")
 IMAGE_REMOVED = "(image not shown)"
 
@@ -98,7 +100,10 @@ def harmless(text: str, *, allowed_hosts: Iterable[str] = ()) -> str:
     text = _LINK.sub(lambda found: found[0] if _is_allowed(found[2], allowed) else f"{found[1]} ({found[2]})", text)
     text = _TAG.sub(lambda found: f"‹{found[1]}{'›' if found[0].endswith('>') else ''}", text)
     text = _URL.sub(lambda found: found[0] if _is_allowed(found[0], allowed) else _dead(found[0]), text)
-    return _DATA.sub(lambda found: found[0].replace(":", "[:]", 1), text)
+    text = _DATA.sub(lambda found: found[0].replace(":", "[:]", 1), text)
+    # Whatever was spelt in a way that the above does not know is no link either, not even to a place of this page.
+    text = _DEFINITION.sub(r"\1 :", text)
+    return _TARGET.sub(lambda found: found[0] if _is_allowed(found[1], allowed) else f"] ({found[1]}", text)
 
 
 def _is_allowed(address: str, allowed: frozenset[str]) -> bool:
