@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from bloomery.core.workspace import Workspace as Workspace
     from bloomery.corpus import curate as curate
     from bloomery.engine import load as load
+    from bloomery.retrieve import index as index
+    from bloomery.retrieve import open_index as open_index
     from bloomery.server import serve as serve
     from bloomery.tokenizer import tokenize as tokenize
     from bloomery.tokenizer import train_tokenizer as train_tokenizer
@@ -32,7 +34,9 @@ _HOMES = {
     "BloomeryError": "bloomery.core.errors",
     "Workspace": "bloomery.core.workspace",
     "curate": "bloomery.corpus",
+    "index": "bloomery.retrieve",
     "load": "bloomery.engine",
+    "open_index": "bloomery.retrieve",
     "pretrain": "bloomery.training",
     "serve": "bloomery.server",
     "tokenize": "bloomery.tokenizer",
@@ -45,7 +49,9 @@ __all__ = [
     "Workspace",
     "__version__",
     "curate",
+    "index",
     "load",
+    "open_index",
     "pretrain",
     "serve",
     "tokenize",

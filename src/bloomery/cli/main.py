@@ -31,6 +31,7 @@ _VERBS = {
     "chat": "Talk with a model.",
     "serve": "Serve a model over OpenAI's HTTP routes.",
     "keys": "API keys for the server: make one, or say which there are.",
+    "index": "Documents into an index, searched by words and by meaning.",
     "requests": "What the server was asked: list, search, show, judge, export.",
     "annotate": "Labels by rules, models and people; texts by models; agreement and cost.",
     "inspect": "Look into a model: attention, tokens, layers, embeddings; and into batches and sources.",
@@ -41,6 +42,7 @@ _VERBS = {
 _TARGETS = {
     "run": "recipe_run:run",
     "annotate": "annotate:app",
+    "index": "index:app",
     "inspect": "inspect:app",
     "runs": "runs:app",
     "requests": "requests:app",
