@@ -54,9 +54,12 @@ def mean(values: ArrayLike, *, clusters: Sequence[Hashable] | None = None, level
 
 
 def rate(right: ArrayLike, *, clusters: Sequence[Hashable] | None = None, level: float = LEVEL) -> Interval:
-    """A share of items that are 0 or 1, by Wilson's interval; with clusters, Wilson's at the number of independent
-    items that would have the clustered standard error (Korn and Graubard, Survey Methodology 24, 1998), with Student's
-    t."""
+    """A share of items that are 0 or 1, by Wilson's interval; with clusters, Wilson's at the number of independent items
+    that would have the clustered standard error (Korn and Graubard, Survey Methodology 24, 1998), with Student's t.
+
+    With clusters it covers what it says from some 20 of them on for rates from .2 to .8; nearer to 0 or 1, where most
+    clusters say the same, 91 to 94 of 100 where it says 95.
+    """
     found = numbers(right)
     if not np.isin(found, (0.0, 1.0)).all():
         raise DataError("a rate is of items that are 0 or 1", hint="mean() takes any number")
