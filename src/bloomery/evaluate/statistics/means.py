@@ -54,8 +54,9 @@ def mean(values: ArrayLike, *, clusters: Sequence[Hashable] | None = None, level
 
 
 def rate(right: ArrayLike, *, clusters: Sequence[Hashable] | None = None, level: float = LEVEL) -> Interval:
-    """A share of items that are 0 or 1, by Wilson's interval; with clusters, Wilson's at the number of independent items
-    that would have the clustered standard error (Korn and Graubard, Survey Methodology 24, 1998), with Student's t.
+    """A share of items that are 0 or 1, by Wilson's interval; with clusters, Wilson's at the number of independent
+    items that would have the clustered standard error (Korn and Graubard, Survey Methodology 24, 1998), with Student's
+    t.
 
     With clusters it covers what it says from some 20 of them on for rates from .2 to .8; nearer to 0 or 1, where most
     clusters say the same, 91 to 94 of 100 where it says 95.
