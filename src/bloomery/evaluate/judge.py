@@ -115,8 +115,8 @@ class Judge:
 
 
 def make_judge(table: Mapping[str, Any], model: ChatModel) -> Judge:
-    """From a task file's table, `{name = "judge", rubric = "...", scale = ["poor", "fair", "good"]}`, and the model that
-    judges. ConfigError for a key that is not one of `JudgeConfig`'s."""
+    """From a task file's table, `{name = "judge", rubric = "...", scale = ["poor", "fair", "good"]}`, and the model
+    that judges. ConfigError for a key that is not one of `JudgeConfig`'s."""
     given = dict(table)
     name = str(given.pop("name", "judge"))
     return Judge(model, from_dict(JudgeConfig, given, where="judge"), name=name)
