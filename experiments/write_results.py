@@ -319,7 +319,7 @@ def covered(found: Mapping[str, Any]) -> str:
     parts = [
         f"How many of 100 intervals of {100 * found['level']:g}% hold the truth that {found['draws']:,} data sets were "
         f"drawn around (bootstraps of {found['resamples']:,} resamples); * is more than 1.5 points off. For shares "
-        "every outcome is enumerated: the mean over true shares, the worst, and how many of them are within 1.5 points.",
+        "every outcome is enumerated: the mean over true shares, the worst, and how many are within 1.5 points.",
         table(["shares", *next(iter(found["rates"].values()))], rows),
     ]
     for part, cells in found["cells"].items():
