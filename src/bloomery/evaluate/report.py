@@ -130,7 +130,7 @@ def build_report(
     first = main or next((name for found in worth.values() for name in found), "")
     clusters = [one.cluster or f"\0{one.id}" for one in samples]
     values = {arm: _main_values(arm, found, first, order) for arm, found in worth.items()}
-    several = len(values) > 1 and len(samples) > 1
+    several = len(values) > 1 and len(set(clusters)) > 1
     tainted = set((contamination or {}).get("ids", ()))
 
     def arm_of(arm: str) -> ReportArm:
@@ -152,7 +152,7 @@ def build_report(
         verdicts=compare_all(values, against=against, clusters=clusters, alpha=alpha, seed=seed) if several else (),
         detectable=_detectable(values, len(samples), alpha),
         contamination=contamination,
-        notes=tuple(notes),
+        notes=(*notes, *(() if several or len(values) < 2 else ("one item or cluster alone: arms are not compared",))),
         made=made or {},
     )
 

@@ -64,6 +64,14 @@ def test_one_arm_needs_no_verdict_and_alone_no_interval():
     assert found.contamination is None
 
 
+def test_one_cluster_is_no_comparison():
+    samples = [Sample(id=str(n), input="?", cluster="the same") for n in range(40)]
+    found = build_report(
+        {"name": "t"}, samples, {"a": answers(3), "b": answers(9)}, {"a": scores(3), "b": scores(9)}, notes=["x"]
+    )
+    assert found.verdicts == () and found.notes == ("x", "one item or cluster alone: arms are not compared")
+
+
 def test_arms_are_compared_on_the_same_samples_only():
     for given in (
         (SAMPLES, {"a": answers(0)[1:]}, {"a": scores(0)}),

@@ -20,7 +20,7 @@ HOSTILE = [
     "<script>alert(1)</script>",
     '"><img src=x onerror=alert(1)>',
     "</pre></details></body><iframe src='https://evil.example/'></iframe>",
-    "{{ 7*7 }}{% raw %}<%= 1 %>",
+    "{{ 7777*7777 }}{% raw %}<%= 1 %>",
     "' onmouseover='alert(1)",
     "javascript:alert(1)",
     "</style><style>body{display:none}</style>",
@@ -153,7 +153,7 @@ def test_hostile_text_stays_text(tmp_path: Path):
     text = "".join(seen.words)
     for evil in HOSTILE[:8]:
         assert evil in text
-    assert "49" not in re.findall(r"\{\{ 7\*7 \}\}|49", text)
+    assert "60481729" not in text
     assert "\u202e" not in page and "\x00" not in page and "\x1b" not in page
     assert page.count("<style>") == 1 and "<script" not in page
 
