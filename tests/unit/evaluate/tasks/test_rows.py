@@ -15,7 +15,7 @@ import pytest
 from bloomery.core.errors import DataError
 from bloomery.evaluate.tasks.rows import members, read_rows, split_archive
 
-ROWS = [{"question": "Why?\nSo.", "n": 1}, {"question": "é, \"x\"", "n": 2}]
+ROWS = [{"question": "Why?\nSo.", "n": 1}, {"question": 'é, "x"', "n": 2}]
 LINES = "".join(json.dumps(row) + "\n" for row in ROWS).encode()
 
 

@@ -12,8 +12,26 @@ from bloomery.evaluate.tasks import built_in, find_task, read_task
 from bloomery.evaluate.tasks import scoring as _scoring  # noqa: F401 - registers what tasks name
 from bloomery.evaluate.tasks.task import METRICS
 
-WANTED = """arc_challenge arc_easy blimp boolq copa gsm8k hellaswag humaneval ifeval lambada mmlu piqa squad svamp triviaqa
-truthfulqa_mc1 truthfulqa_mc2 winogrande""".split()
+WANTED = [
+    "arc_challenge",
+    "arc_easy",
+    "blimp",
+    "boolq",
+    "copa",
+    "gsm8k",
+    "hellaswag",
+    "humaneval",
+    "ifeval",
+    "lambada",
+    "mmlu",
+    "piqa",
+    "squad",
+    "svamp",
+    "triviaqa",
+    "truthfulqa_mc1",
+    "truthfulqa_mc2",
+    "winogrande",
+]
 
 
 @pytest.mark.parametrize("name", sorted(built_in()))
