@@ -1,4 +1,4 @@
-"""Two evaluations beside each other: the paired tests are scipy's, adjusted over all metrics, on the same samples only."""
+"""Two evaluations beside each other: the paired tests are scipy's, adjusted over all metrics, on the same samples."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from bloomery.evaluate.against import compare_records
 from bloomery.evaluate.tasks import Record
 
 
-def records(right: list[bool], **more: str) -> list[Record]:
+def records(right: list[bool]) -> list[Record]:
     return [
-        Record(id=str(n), input=f"q{n}", answer="ab"[one], scores={"accuracy": float(one)}, **more)
+        Record(id=str(n), input=f"q{n}", answer="ab"[one], scores={"accuracy": float(one)})
         for n, one in enumerate(right)
     ]
 

@@ -1,4 +1,4 @@
-"""The evaluation stage on a model that was trained here: artifact, reuse, kill and resume, comparison, contamination."""
+"""The evaluation stage on a model that was trained here: artifact, reuse, kill, comparison, contamination."""
 
 from __future__ import annotations
 
@@ -142,9 +142,10 @@ def test_mistakes(made: Any, data: Path, tmp_path: Path):
         evaluate(made.model, ["arc_easy", "arc_easy"], **how)
     with pytest.raises(DataError):
         evaluate(made.model, ["piqa"], **how)
-    for bad in ({"limit": 0}, {"few_shot": -1}):
-        with pytest.raises(ConfigError):
-            EvaluateConfig(**bad)
+    with pytest.raises(ConfigError):
+        EvaluateConfig(limit=0)
+    with pytest.raises(ConfigError):
+        EvaluateConfig(few_shot=-1)
     (tmp_path / "empty.jsonl").write_text("")
     with pytest.raises(ConfigError, match="no samples"):
         evaluate(made.model, [tmp_path / "empty.jsonl"], **how)

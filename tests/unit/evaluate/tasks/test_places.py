@@ -1,4 +1,4 @@
-"""Where a task's files are found: a person's, Hugging Face's layout, a stand-in that is said, or an error that tells."""
+"""Where a task's files are found: a person's, Hugging Face's layout, a stand-in that is said, or an error."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ def test_gsm8k_as_lm_eval_scores_it(text: str, target: str):
     sample = Sample(id="1", input="q", targets=(target,))
     found, _ = Judging(find_task("gsm8k")).scores(sample, Answered(sample_id="1", text=text))
     for name, one in filters.items():
-        filtered = list(one.apply([[text]], [{}]))[0][0]
+        filtered = next(iter(one.apply([[text]], [{}])))[0]
         expected = exact_match_hf_evaluate([filtered], [target], regexes_to_ignore=ignore, ignore_case=True)
         assert found[name] == expected["exact_match"], name
 
