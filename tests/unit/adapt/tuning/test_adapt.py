@@ -116,6 +116,17 @@ def test_packed_rows(tmp_path: Path, base: Path, talks: Path):
     assert made.metrics["validation_nats_per_token"] < made.metrics["validation_nats_per_token_before"]
 
 
+@pytest.mark.parametrize("method", ["lora", "qlora", "full"])
+def test_bfloat16(tmp_path: Path, base: Path, talks: Path, method: str):
+    """A frozen base lies in bfloat16, whatever is trained in float32."""
+    config = replace(CONFIG, method=method, fit=replace(FIT, precision="bfloat16"), samples=1)
+    made = adapt(base, talks, config=config, workspace=tmp_path / "home")
+    assert made.metrics["validation_nats_per_token"] < made.metrics["validation_nats_per_token_before"]
+    if method == "lora":
+        plain = adapt(base, talks, config=CONFIG, workspace=tmp_path / "home")
+        assert made.metrics["model_bytes"] < 0.7 * plain.metrics["model_bytes"]
+
+
 @pytest.mark.parametrize("method", ["lora", "full"])
 def test_labels(tmp_path: Path, base: Path, labelled: Path, method: str):
     fit = replace(FIT, steps=30, learning_rate=1e-2)
@@ -128,6 +139,8 @@ def test_the_package_is_the_stage(tmp_path: Path, base: Path, talks: Path):
     config = replace(CONFIG, fit=replace(FIT, steps=0, epochs=1.0), samples=0)
     made = bl.adapt(base, [talks], validation=talks, epochs=0.5, config=config, workspace=tmp_path / "home")
     assert made.metrics["steps"] == 4
+    timed = bl.adapt(base, talks, minutes=0.005, config=config, workspace=tmp_path / "home")
+    assert timed.metrics["steps"] >= 1
     assert paths_of("a") == [Path("a")] and paths_of(["a", Path("b")]) == [Path("a"), Path("b")]
 
 

@@ -8,12 +8,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from bloomery.adapt.tuning.answerer import TunedClassifier, TunedWriter, open_tuned, tune
 from bloomery.adapt.tuning.config import AdaptConfig, TuningFitConfig
 from bloomery.adapt.tuning.lora_config import LoraConfig
 from bloomery.core.errors import DataError
 from bloomery.evaluate.sample import Sample
+from bloomery.models.encoder import Encoder
+from bloomery.models.encoder_config import EncoderConfig
+from bloomery.tokenizer import Tokenizer
+from bloomery.training.publishing import save_model
 
 make_tiny_model = runpy.run_path(str(Path(__file__).parents[3] / "tiny_model.py"))["make_tiny_model"]
 FIT = TuningFitConfig(steps=40, batch_rows=8, device="cpu", learning_rate=1e-2, validations=2)
@@ -26,6 +31,19 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
 
 
+@pytest.fixture(scope="module")
+def encoder(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models") / "encoder"
+    tokenizer = Tokenizer.load(base)
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    biases = {"attention_bias": True, "mlp_bias": True, "type_vocab_size": 2}
+    ids = {"pad_token_id": 0, "vocab_size": tokenizer.vocab_size, "max_position_embeddings": 64}
+    save_model(Encoder(EncoderConfig(model_type="bert", head="masked", **sizes, **biases, **ids)), folder)
+    tokenizer.save(folder)
+    return folder
+
+
 def _samples(count: int, seed: int, **more: object) -> list[Sample]:
     rng = random.Random(seed)
     made = []
@@ -35,9 +53,12 @@ def _samples(count: int, seed: int, **more: object) -> list[Sample]:
     return made
 
 
-@pytest.mark.parametrize("method", ["lora", "full"])
-def test_labels(tmp_path: Path, base: Path, method: str):
+@pytest.mark.parametrize(
+    ("method", "which"), [("lora", "base"), ("full", "base"), ("lora", "encoder"), ("full", "encoder")]
+)
+def test_labels(tmp_path: Path, base: Path, encoder: Path, method: str, which: str):
     config = replace(CONFIG, method=method)
+    base = encoder if which == "encoder" else base
     given = _samples(60, 0), _samples(20, 1)
     made = tune(base, *given, labels=METALS, config=config, workspace=tmp_path / "home")
     assert isinstance(made, TunedClassifier)
