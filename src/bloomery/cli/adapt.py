@@ -82,10 +82,11 @@ def merge(
 def adapted_lines(metrics: Any, samples: list[dict[str, str]]) -> list[str]:
     """What came of it, for people."""
     unit = next(name for name in metrics if name.endswith("_per_second"))
+    pace = f"{metrics[unit]:,.0f} {unit.removesuffix('_per_second')}/s, rate {metrics['learning_rate']:.2g}"
     lines = [
         f"{metrics['method']} on {metrics['objective']}: {metrics['trained_parameters']:,} of "
-        f"{metrics['parameters']:,} parameters trained, {metrics['steps']:,} steps in {metrics['training_seconds']:.0f} s at "
-        f"{metrics[unit]:,.0f} {unit.removesuffix('_per_second')}/s, rate {metrics['learning_rate']:.2g}"
+        f"{metrics['parameters']:,} parameters trained",
+        f"{metrics['steps']:,} steps in {metrics['training_seconds']:.0f} s at {pace}",
     ]
     for name, value in metrics.items():
         if name.startswith("validation_") and name.endswith("_before"):

@@ -31,7 +31,7 @@ from bloomery.engine import import_model
 from bloomery.engine.loading import LABELS
 from bloomery.models.adapter import TEMPLATE
 from bloomery.tokenizer import Tokenizer
-from bloomery.training.fit import fit
+from bloomery.training.fit import fit, precision_of
 from bloomery.training.publishing import save_model
 from bloomery.training.speed import choose_device
 
@@ -148,7 +148,8 @@ def _publish(
         device = choose_device(fitting.device)
         material.objective.model.to(device)
         with run.phase("before"):
-            before = material.objective.validate(None, device, "float32") if material.objective.can_validate() else None
+            precision = precision_of(fitting, device)
+            before = material.objective.validate(None, device, precision) if material.objective.can_validate() else None
             asked = answers(material, config)
         fitted = fit(run, material.objective, fitting, steps_an_epoch=material.steps_an_epoch, stage=f"{STAGE}.fit")
         with run.phase("after"):

@@ -143,6 +143,8 @@ def prepared(config: AdaptConfig, model: nn.Module) -> tuple[nn.Module, dict[str
         if config.method == "qlora":
             before, after = to_four_bits(model, config.base, double=config.double and config.base == "nf4")
             metrics |= {"base": config.base, "base_linear_bytes_plain": before, "base_linear_bytes": after}
+        if config.fit.precision == "bfloat16":
+            model.bfloat16()  # what is frozen needs no more
         add_lora(model, config.adapter())
     parts = trainable(model)
     buffers = {id(one): one for one in (*model.parameters(), *model.buffers())}
