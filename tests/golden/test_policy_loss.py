@@ -14,12 +14,11 @@ import pytest
 import torch
 
 from bloomery.adapt.preference.encoded import Completion
-from bloomery.adapt.reinforcement.config import ReinforceConfig
+from bloomery.adapt.reinforcement.config import ReinforceConfig, ReinforceFitConfig
 from bloomery.adapt.reinforcement.objective import PolicyObjective
 from bloomery.adapt.reinforcement.policy import advantages
 from bloomery.models import Decoder, load_pretrained
 from bloomery.training.building import thawed
-from bloomery.training.fit import FitConfig
 from bloomery.training.loader import ExampleLoader
 from bloomery.training.objective import to_device
 
@@ -113,7 +112,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 @pytest.mark.parametrize("case", CASES)
 def test_the_loss_equals_trl(folders, tmp_path, case):
     ours, theirs = CASES[case]
-    fit = FitConfig(steps=1, batch_rows=2 * GROUP, precision="float32")
+    fit = ReinforceFitConfig(steps=1, batch_rows=2 * GROUP, precision="float32")
     config = ReinforceConfig(group=GROUP, max_new_tokens=LONGEST, fit=fit, **ours)
     decoder = thawed(load_pretrained(folders[0]))
     assert isinstance(decoder, Decoder)
