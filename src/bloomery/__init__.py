@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from bloomery.core.workspace import Workspace as Workspace
     from bloomery.corpus import curate as curate
     from bloomery.engine import load as load
+    from bloomery.evaluate import evaluate as evaluate
     from bloomery.server import serve as serve
     from bloomery.tokenizer import tokenize as tokenize
     from bloomery.tokenizer import train_tokenizer as train_tokenizer
@@ -32,6 +33,7 @@ _HOMES = {
     "BloomeryError": "bloomery.core.errors",
     "Workspace": "bloomery.core.workspace",
     "curate": "bloomery.corpus",
+    "evaluate": "bloomery.evaluate",
     "load": "bloomery.engine",
     "pretrain": "bloomery.training",
     "serve": "bloomery.server",
@@ -45,6 +47,7 @@ __all__ = [
     "Workspace",
     "__version__",
     "curate",
+    "evaluate",
     "load",
     "pretrain",
     "serve",

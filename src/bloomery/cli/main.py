@@ -26,6 +26,7 @@ _VERBS = {
     "train": "Train for any objective: blanks, spans, translations, classes, tags; or go on with a model.",
     "import": "Take in open weights: a Hugging Face folder or hub id becomes a model here.",
     "export": "Write a model as a folder or GGUF file that others read.",
+    "evaluate": "Put a model to tasks: scores with intervals, and what they cost.",
     "generate": "Complete a prompt.",
     "translate": "Texts for texts, by a model that was trained on pairs.",
     "chat": "Talk with a model.",

@@ -10,20 +10,19 @@ from __future__ import annotations
 
 import json
 import lzma
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bloomery.core.errors import DataError
+from bloomery.core.wilson import wilson
 from bloomery.engine import LanguageModel
+from bloomery.evaluate.statistics import binary_difference
 
 MAX_ITEMS = 1000
 """Of a file, from its beginning; more changes little but how long it takes."""
 _MAX_LINE, _MAX_CHOICES = 1 << 20, 64
-_Z = 1.959964
-"""The normal distribution's quantile of 95% intervals."""
 
 
 @dataclass(frozen=True)
@@ -123,16 +122,14 @@ def _ids(model: LanguageModel, query: str, choice: str) -> tuple[list[int], int]
 
 def accuracy(right: Sequence[bool]) -> dict[str, Any]:
     """The share that is right, and Wilson's 95% interval of it (Wilson, 1927)."""
-    n, k = len(right), sum(right)
-    share, square = k / n, _Z * _Z / n
-    middle = (share + square / 2) / (1 + square)
-    half = _Z * math.sqrt(share * (1 - share) / n + square / (4 * n)) / (1 + square)
-    return {"accuracy": share, "low": max(0.0, middle - half), "high": min(1.0, middle + half)}
+    low, high = wilson(sum(right), len(right))
+    return {"accuracy": sum(right) / len(right), "low": low, "high": high}
 
 
 def compare_choices(before: LanguageModel, after: LanguageModel, items: Sequence[Item]) -> dict[str, Any]:
     """Plain data: each model's accuracies with intervals, `change` with the 95% interval of the paired difference (the
-    items are the same, so that most of their spread cancels), and the share of items in which both take the same."""
+    items are the same, so that most of their spread cancels; Bonett and Price), and the share of items in which both
+    take the same."""
     one, other = score_items(before, items), score_items(after, items)
     report: dict[str, Any] = {"items": len(items)}
     for name, scores in (("before", one), ("after", other)):
@@ -140,11 +137,8 @@ def compare_choices(before: LanguageModel, after: LanguageModel, items: Sequence
             **accuracy([score.right for score in scores]),
             "by_bytes": accuracy([score.right_by_bytes for score in scores]),
         }
-    differences = [float(b.right) - float(a.right) for a, b in zip(one, other, strict=True)]
-    mean = sum(differences) / len(differences)
-    spread = sum((d - mean) ** 2 for d in differences) / max(1, len(differences) - 1)
-    half = _Z * math.sqrt(spread / len(differences))
-    report["change"] = {"accuracy": mean, "low": mean - half, "high": mean + half}
+    change = binary_difference([score.right for score in other], [score.right for score in one])
+    report["change"] = {"accuracy": change.value, "low": change.low, "high": change.high}
     same = [a.nats.index(max(a.nats)) == b.nats.index(max(b.nats)) for a, b in zip(one, other, strict=True)]
     report["same_choice"] = sum(same) / len(same)
     return report

@@ -1,0 +1,79 @@
+"""Subject: a model that is to be measured, opened from whatever names it, its answers kept as they come.
+
+This module does not know tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from bloomery.core.answer_cache import AnswerCache, CachedChat, CachedLikelihoods
+from bloomery.core.artifact import Artifact
+from bloomery.core.errors import ArtifactError, BloomeryError
+from bloomery.core.workspace import Workspace
+from bloomery.engine import LanguageModel, load_language_model
+from bloomery.engine.chat_model import EngineChat
+from bloomery.engine.identity import identity_of
+from bloomery.engine.likelihoods import EngineLikelihoods
+from bloomery.evaluate.tasks import Subject
+
+ANSWERS = "answers.sqlite"
+"""The file of kept answers within a workspace."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opened:
+    """A subject, what its answers are kept under, and the artifacts that it comes from."""
+
+    subject: Subject
+    identity: str
+    parents: tuple[str, ...] = ()
+    lasting: bool = True
+    """Whether the identity tells weights: a server may have others tomorrow, and is asked anew then."""
+    close: Callable[[], None] = lambda: None
+
+    def kept(self, cache: AnswerCache, *, identity: str = "", fresh: bool = False) -> Subject:
+        """The subject, with its answers kept, and taken from there unless `fresh`."""
+        how: dict[str, Any] = {"identity": identity or self.identity, "fresh": fresh}
+        subject = self.subject
+        likelihoods = None if subject.likelihoods is None else CachedLikelihoods(subject.likelihoods, cache, **how)
+        chat = None if subject.chat is None else CachedChat(subject.chat, cache, **how)
+        return replace(subject, likelihoods=likelihoods, chat=chat)
+
+
+def open_subject(
+    model: str | Path | Artifact | LanguageModel,
+    *,
+    workspace: Workspace,
+    chat: bool = False,
+    weights: str | None = None,
+) -> Opened:
+    """A model by whatever `bl.load` takes, or one that is loaded. `chat`: free answers go through its chat template,
+    else they go on from the prompt. Errors are those of loading."""
+    if isinstance(model, LanguageModel):
+        return _of_loaded(model, (), chat, lambda: None)
+    loaded = load_language_model(model, weights=weights, workspace=workspace)
+    return _of_loaded(loaded, _parents(model, workspace), chat, loaded.close)
+
+
+def _of_loaded(model: LanguageModel, parents: tuple[str, ...], chat: bool, close: Callable[[], None]) -> Opened:
+    subject = Subject(
+        name=model.name,
+        likelihoods=EngineLikelihoods(model),
+        chat=EngineChat(model, plain=not chat),
+        concurrency=8,
+    )
+    identity = identity_of(model) + (" chat" if chat else "")
+    return Opened(subject=subject, identity=identity, parents=parents, close=close)
+
+
+def _parents(model: str | Path | Artifact, workspace: Workspace) -> tuple[str, ...]:
+    if isinstance(model, Artifact):
+        return (model.id,)
+    try:
+        return (workspace.find(model, verify=False).id,)
+    except (ArtifactError, BloomeryError):
+        return ()  # a folder or a hub id
