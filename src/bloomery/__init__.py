@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from bloomery.adapt.tuning.adapt import adapt as adapt
     from bloomery.core.artifact import Artifact as Artifact
     from bloomery.core.errors import BloomeryError as BloomeryError
     from bloomery.core.workspace import Workspace as Workspace
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from bloomery.training import pretrain as pretrain
 
 _HOMES = {
+    "adapt": "bloomery.adapt",
     "Artifact": "bloomery.core.artifact",
     "BloomeryError": "bloomery.core.errors",
     "Workspace": "bloomery.core.workspace",
@@ -46,6 +48,7 @@ __all__ = [
     "BloomeryError",
     "Workspace",
     "__version__",
+    "adapt",
     "curate",
     "evaluate",
     "load",
@@ -61,7 +64,8 @@ def __getattr__(name: str) -> Any:
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(home), name)
+    module = import_module(home)
+    return module if home == f"{__name__}.{name}" else getattr(module, name)  # a floor that can be called
 
 
 def __dir__() -> list[str]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from bloomery.adapt.tuning.config import AdaptConfig
 from bloomery.core.artifact import Artifact
 from bloomery.core.errors import ConfigError, nearest
 from bloomery.core.recipe import Recipe
@@ -41,6 +42,7 @@ SCHEMA: Mapping[str, type] = {
     "audit": AuditConfig,
     "pretrain": PretrainConfig,
     "train": TrainConfig,
+    "adapt": AdaptConfig,
     "measure": MeasureConfig,
     "energy": EnergyConfig,
     "serve": ServeConfig,

@@ -32,6 +32,10 @@ def evaluate(
     chat: Annotated[
         bool, Parameter(negative=(), help="Free answers go through the chat template, instead of on from the prompt.")
     ] = False,
+    bos: Annotated[
+        bool | None,
+        Parameter(help="Begin scored contexts with BOS, or not [default: as the tokenizer has it]."),
+    ] = None,
     list_: Annotated[bool, Parameter(name="--list", negative=(), help="Say which tasks there are.")] = False,
     fresh: Fresh = False,
     common: Common | None = None,
@@ -47,8 +51,8 @@ def evaluate(
     from bloomery.evaluate import evaluate as measured
 
     workspace = common.workspace()
-    config = EvaluateConfig(limit=limit, few_shot=few_shot, seed=seed, chat=chat)
-    opened = open_subject(model, workspace=workspace, chat=chat)
+    config = EvaluateConfig(limit=limit, few_shot=few_shot, seed=seed, chat=chat, bos=bos)
+    opened = open_subject(model, workspace=workspace, chat=chat, bos=bos)
     try:
         made = measured(opened, [*tasks, *(task or ())], config=config, data=data, workspace=workspace, fresh=fresh)
     finally:

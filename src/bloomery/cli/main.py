@@ -24,6 +24,7 @@ _VERBS = {
     "plan": "What a model for this corpus and budget would be, take and reach.",
     "pretrain": "Train a model from random weights within a budget.",
     "train": "Train for any objective: blanks, spans, translations, classes, tags; or go on with a model.",
+    "adapt": "Tune a model on examples: LoRA, QLoRA, DoRA, or all weights; merge an adapter.",
     "import": "Take in open weights: a Hugging Face folder or hub id becomes a model here.",
     "export": "Write a model as a folder or GGUF file that others read.",
     "evaluate": "Put a model to tasks: scores with intervals, and what they cost.",
@@ -41,6 +42,7 @@ _VERBS = {
 }
 _TARGETS = {
     "run": "recipe_run:run",
+    "adapt": "adapt:app",
     "annotate": "annotate:app",
     "inspect": "inspect:app",
     "runs": "runs:app",

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ _MIGRATIONS = [
         "CREATE INDEX answers_of ON answers (model, kind)",
     ]
 ]
+_Found = Iterator[tuple[int, Likelihood]]
 _AT_ONCE = 500
 """Parameters of one SQL statement."""
 
@@ -212,7 +213,7 @@ class CachedLikelihoods:
         keys = [digest({"kind": "rolling", "model": self.identity, "text": text}) for text in texts]
         yield from self._asked(keys, lambda places: self.model.rolling([texts[place] for place in places]))
 
-    def _asked(self, keys: Sequence[str], ask: Any) -> Iterator[tuple[int, Likelihood]]:
+    def _asked(self, keys: Sequence[str], ask: Callable[[list[int]], _Found]) -> _Found:
         kept = {} if self._fresh else self.cache.find(list(dict.fromkeys(keys)))
         missing: dict[str, list[int]] = {}
         for place, key in enumerate(keys):

@@ -9,10 +9,11 @@ can be compared. This module does not know tokenizers, models or tasks.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol
 
+from bloomery.core.errors import RequestError
 from bloomery.core.messages import Usage
 
 
@@ -81,3 +82,44 @@ def windows(ids: Sequence[int], prefix: int, length: int) -> Iterator[tuple[list
         start = at - 1 if end < len(whole) or at == 1 else max(0, end - length - 1)
         yield whole[start:end], end - at
         at = end
+
+
+def pair_ids(
+    encode: Callable[..., list[int]], pair: Pair, prefix: int, *, adds_bos: bool = False
+) -> tuple[list[int], int]:
+    """The ids of a pair, and how many of the last are the continuation's: one at least.
+
+    The whole is encoded, and what the context alone gives is counted off, as lm-evaluation-harness does it. `prefix`
+    begins a text that has no context. RequestError for an empty continuation.
+    """
+    context, continuation = moved(pair)
+    if not pair.continuation:
+        raise RequestError("an empty continuation has no likelihood", param="continuation")
+    if not context:
+        rest = encode(continuation)
+        ids = rest if rest[:1] == [prefix] else [prefix, *rest]
+        return ids, max(1, len(ids) - 1)
+    before, whole = encode(context, add_bos=adds_bos), encode(context + continuation, add_bos=adds_bos)
+    return whole, min(max(1, len(whole) - len(before)), len(whole))
+
+
+def together(parts: Sequence[Likelihood]) -> Likelihood:
+    """Windows of one text as one; nothing is as probable as it can be."""
+    if not parts:
+        return Likelihood(nats=0.0, tokens=0, greedy=True)
+    first = parts[0]
+    for one in parts[1:]:
+        usage = Usage(
+            prompt_tokens=(first.usage.prompt_tokens or 0) + (one.usage.prompt_tokens or 0),
+            completion_tokens=0,
+            energy_joules=first.usage.energy_joules + one.usage.energy_joules,
+        )
+        first = replace(
+            first,
+            nats=first.nats + one.nats,
+            tokens=first.tokens + one.tokens,
+            greedy=first.greedy and one.greedy,
+            usage=usage,
+            seconds=first.seconds + one.seconds,
+        )
+    return first

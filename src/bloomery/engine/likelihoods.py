@@ -1,19 +1,18 @@
 """Likelihoods: how probable a language model in process finds texts (`core.likelihood`).
 
 Each text goes through the engine as a prompt that is scored, in the parts that every scored prompt is read in, so that
-the numbers are those that this model's server tells, to the last bit. Texts are taken in the order of their tokens. This
-module does not know tasks.
+the numbers are those that this model's server tells, to the last bit. This module does not know tasks.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from bloomery.core.errors import RequestError
-from bloomery.core.likelihood import Likelihood, Pair, moved, windows
+from bloomery.core.likelihood import Likelihood, Pair, pair_ids, together, windows
 from bloomery.core.messages import Usage
 from bloomery.engine.language_model import LanguageModel
 from bloomery.engine.results import GenerationResult
@@ -29,10 +28,13 @@ class _Scored:
 
 
 class EngineLikelihoods:
-    """Meets `LikelihoodModel`. `identity` tells the weights apart where the name does not: an artifact's id, say."""
+    """Meets `LikelihoodModel`."""
 
-    def __init__(self, model: LanguageModel, *, identity: str = "") -> None:
+    def __init__(self, model: LanguageModel, *, identity: str = "", bos: bool | None = None) -> None:
+        """`identity` tells the weights apart where the name does not: an artifact's id, say. `bos`: whether contexts
+        begin with BOS; None: as the tokenizer has it."""
         self.model = model
+        self._bos = model.tokenizer.adds_bos if bos is None else bos
         self._identity = identity
         self._prefix = model.tokenizer.separator_id
 
@@ -51,16 +53,15 @@ class EngineLikelihoods:
         tokenizer = self.model.tokenizer
         for place, text in enumerate(texts):
             ids = tokenizer.encode(text)
-            total = Likelihood(nats=0.0, tokens=0, greedy=True)
             parts = [self._score(_Scored(*part, place)) for part in windows(ids, self._prefix, self._readable)]
-            yield place, _together(parts) if parts else total
+            yield place, together(parts)
 
     @property
     def _readable(self) -> int:
         return min(self.model.context_length, self.model.engine.capacity)
 
     def _scored(self, pair: Pair, place: int) -> _Scored:
-        ids, count = pair_ids(self.model.tokenizer.encode, pair, self._prefix, adds_bos=self.model.tokenizer.adds_bos)
+        ids, count = pair_ids(self.model.tokenizer.encode, pair, self._prefix, adds_bos=self._bos)
         ids = ids[-(self._readable + 1) :]
         return _Scored(ids, min(count, len(ids) - 1), place)
 
@@ -94,42 +95,3 @@ class EngineLikelihoods:
         *_, (_, last) = self.model.engine.run(request)
         assert last.result is not None
         return last.result
-
-
-def pair_ids(
-    encode: Callable[..., list[int]], pair: Pair, prefix: int, *, adds_bos: bool = False
-) -> tuple[list[int], int]:
-    """The ids of a pair, and how many of the last are the continuation's: one at least.
-
-    The whole is encoded, and what the context alone gives is counted off, as lm-evaluation-harness does it. `prefix`
-    begins a text that has no context. RequestError for an empty continuation.
-    """
-    context, continuation = moved(pair)
-    if not pair.continuation:
-        raise RequestError("an empty continuation has no likelihood", param="continuation")
-    if not context:
-        rest = encode(continuation)
-        ids = rest if rest[:1] == [prefix] else [prefix, *rest]
-        return ids, max(1, len(ids) - 1)
-    before, whole = encode(context, add_bos=adds_bos), encode(context + continuation, add_bos=adds_bos)
-    return whole, min(max(1, len(whole) - len(before)), len(whole))
-
-
-def _together(parts: Sequence[Likelihood]) -> Likelihood:
-    """Windows of one text."""
-    first = parts[0]
-    for one in parts[1:]:
-        usage = Usage(
-            prompt_tokens=(first.usage.prompt_tokens or 0) + (one.usage.prompt_tokens or 0),
-            completion_tokens=0,
-            energy_joules=first.usage.energy_joules + one.usage.energy_joules,
-        )
-        first = replace(
-            first,
-            nats=first.nats + one.nats,
-            tokens=first.tokens + one.tokens,
-            greedy=first.greedy and one.greedy,
-            usage=usage,
-            seconds=first.seconds + one.seconds,
-        )
-    return first

@@ -19,7 +19,6 @@ from typing import Any
 from bloomery.core.answer_cache import AnswerCache
 from bloomery.core.artifact import Artifact, write_durably
 from bloomery.core.errors import ConfigError
-from bloomery.core.quantity import Quantity
 from bloomery.core.run import Run
 from bloomery.core.stage import StageInputs, reusable
 from bloomery.core.workspace import Workspace, as_workspace
@@ -58,6 +57,8 @@ class EvaluateConfig:
     """Draws the examples."""
     chat: bool = False
     """Free answers go through the model's chat template."""
+    bos: bool | None = None
+    """Whether scored contexts begin with BOS; None: as the tokenizer has it."""
 
     def __post_init__(self) -> None:
         if self.limit is not None and self.limit < 1:
@@ -140,7 +141,11 @@ def evaluate(
     config = config or EvaluateConfig()
     prepared = prepare(tasks, config, data=data)
     own = not isinstance(model, Opened)
-    opened = model if isinstance(model, Opened) else open_subject(model, workspace=workspace, chat=config.chat)
+    opened = (
+        model
+        if isinstance(model, Opened)
+        else open_subject(model, workspace=workspace, chat=config.chat, bos=config.bos)
+    )
     try:
         return _evaluated(opened, prepared, config, workspace, fresh)
     finally:

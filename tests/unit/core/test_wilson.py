@@ -10,7 +10,12 @@ from bloomery.core.wilson import wilson
 
 def test_as_printed():
     """Table I, method 3: 81 of 263, 15 of 148, 0 of 20 and 1 of 29."""
-    printed = {(81, 263): (0.2553, 0.3662), (15, 148): (0.0624, 0.1605), (0, 20): (0.0, 0.1611), (1, 29): (0.0061, 0.1718)}
+    printed = {
+        (81, 263): (0.2553, 0.3662),
+        (15, 148): (0.0624, 0.1605),
+        (0, 20): (0.0, 0.1611),
+        (1, 29): (0.0061, 0.1718),
+    }
     for (hits, of), wanted in printed.items():
         assert wilson(hits, of) == pytest.approx(wanted, abs=5e-5)
 

@@ -67,7 +67,8 @@ def test_a_model_beside_itself(model: LanguageModel):
     report = compare_choices(model, model, ITEMS)
     assert report["before"] == report["after"] and report["same_choice"] == 1.0 and report["items"] == 4
     change = report["change"]
-    # Bonett and Price: 1.959964 * sqrt(2 / 6 / 6) about 0, since four items that do not differ do not say that none would
+    # Bonett and Price: 1.959964 * sqrt(2 / 6 / 6) about 0, since four items that do not differ do not say that none
+    # would
     assert change["accuracy"] == 0.0 and (change["low"], change["high"]) == pytest.approx((-0.46197, 0.46197), abs=1e-5)
 
 

@@ -5,7 +5,7 @@ This module does not know tensors.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,9 +30,9 @@ class LoraConfig:
     """Ends of the names of layers that are left out."""
     layers_to_transform: tuple[int, ...] = ()
     """Numbers of the layers that are changed; none: all."""
-    rank_pattern: Mapping[str, int] = field(default_factory=dict)
+    rank_pattern: dict[str, int] = field(default_factory=dict)
     """Ranks of their own, by the end of a name."""
-    alpha_pattern: Mapping[str, float] = field(default_factory=dict)
+    alpha_pattern: dict[str, float] = field(default_factory=dict)
     """Alphas of their own, by the end of a name."""
     use_rslora: bool = False
     """Scale by the root of the rank (Kalajdzievski, arXiv 2312.03732)."""
@@ -83,8 +83,8 @@ class LoraConfig:
             target_modules=targets,
             exclude_modules=config.exclude_modules,
             layers_to_transform=config.layers_to_transform or (),
-            rank_pattern=config.rank_pattern,
-            alpha_pattern=config.alpha_pattern,
+            rank_pattern=dict(config.rank_pattern),
+            alpha_pattern=dict(config.alpha_pattern),
             use_rslora=config.use_rslora,
             use_dora=config.use_dora,
         )

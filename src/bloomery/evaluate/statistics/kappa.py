@@ -1,10 +1,13 @@
 """Kappa: how far a judge agrees with people beyond chance, with an interval.
 
 Cohen's kappa (Educational and Psychological Measurement 20, 1960), weighted (Psychological Bulletin 70, 1968). The
-value and the bootstrap are those of the annotators' agreement; the interval in closed form is by Fleiss, Cohen and
-Everitt's large-sample variance (Psychological Bulletin 72, 1969), on Fisher's scale, so that it stays below 1 and leans
-as it should. Fleiss' kappa and Krippendorff's alpha of several annotators come from there too. This module does not
-know judges.
+value and the bootstrap are those of the annotators' agreement. Of three intervals the usual two are too short for the
+few dozen labels that a judge is held against: the bootstrap, and Fleiss, Cohen and Everitt's in closed form
+(Psychological Bulletin 72, 1969); a judge that agrees on all of fifty would be known for certain. The one that is taken
+where nothing is said is that of the table of answers drawn from its Dirichlet posterior, two items more in it than were
+seen: one spread evenly over agreement, one over disagreement (for two values that is Jeffreys' prior).
+experiments/intervals.py counts what each covers. Fleiss' kappa and Krippendorff's alpha of several annotators are in
+corpus/annotation. This module does not know judges.
 """
 
 from __future__ import annotations
@@ -21,7 +24,13 @@ from bloomery.core.errors import DataError
 from bloomery.corpus.annotation.agreement import Weights, cohen_kappa
 from bloomery.evaluate.statistics.interval import LEVEL, Real, check_level
 
-Way = Literal["analytic", "plain", "bootstrap"]
+Way = Literal["posterior", "analytic", "bootstrap"]
+DRAWS = 4000
+METHODS = {
+    "posterior": "Dirichlet posterior",
+    "analytic": "Fleiss, Cohen and Everitt",
+    "bootstrap": "bootstrap, percentile",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,14 +66,14 @@ def kappa(
     *,
     weights: Weights = "none",
     order: Sequence[Hashable] = (),
-    way: Way = "analytic",
+    way: Way = "posterior",
     level: float = LEVEL,
-    resamples: int = 2000,
+    resamples: int = DRAWS,
     seed: int = 0,
 ) -> Kappa:
     """Of two who say something of each item, in the same order. With weights `order` names all values that may occur.
 
-    `way` "analytic" is on Fisher's scale, "plain" the same variance without it, "bootstrap" percentiles over items.
+    `way` "posterior" and "bootstrap" draw `resamples` tables, "analytic" is Fleiss, Cohen and Everitt's.
     """
     check_level(level)
     if len(one) != len(other) or not one:
@@ -75,37 +84,46 @@ def kappa(
     )
     low, high, error = found.low, found.high, None
     if found.value is not None and not boot:
-        error = standard_error(_shares(one, other, order), weights) / math.sqrt(len(one))
-        low, high = _ends(found.value, error, level, fisher=way == "analytic")
-    names = {"analytic": "Fleiss, Cohen and Everitt on Fisher's scale", "plain": "Fleiss, Cohen and Everitt"}
+        counts = _counts(one, other, order)
+        error = standard_error(counts / len(one), weights) / math.sqrt(len(one))
+        if way == "analytic":
+            half = float(special.ndtri((1 + level) / 2)) * error
+            low, high = max(-1.0, found.value - half), min(1.0, found.value + half)
+        else:
+            low, high = _posterior(counts, weights, level, resamples, seed)
     return Kappa(
         value=found.value,
         low=low,
         high=high,
         same=sum(a == b for a, b in zip(one, other, strict=True)) / len(one),
         n=len(one),
-        method=names.get(way, "bootstrap, percentile"),
+        method=METHODS[way],
         weights=weights,
         level=level,
         standard_error=error,
     )
 
 
-def _ends(value: float, error: float, level: float, *, fisher: bool) -> tuple[float, float]:
-    z = float(special.ndtri((1 + level) / 2))
-    if not fisher:
-        return max(-1.0, value - z * error), min(1.0, value + z * error)
-    if abs(value) >= 1 - 1e-12:
-        return value, value
-    middle, half = math.atanh(value), z * error / (1 - value * value)
-    return math.tanh(middle - half), math.tanh(middle + half)
+def _posterior(counts: Real, weights: Weights, level: float, draws: int, seed: int) -> tuple[float, float]:
+    size = len(counts)
+    prior = np.where(np.eye(size, dtype=bool), 1 / size, 1 / (size * max(1, size - 1)))
+    rng = np.random.Generator(np.random.PCG64(seed))
+    tables = rng.dirichlet((counts + prior).ravel(), draws).reshape(draws, size, size)
+    far = _distance(size, weights)
+    apart = (far * tables).sum((1, 2))
+    chance = np.einsum("dj,jk,dk->d", tables.sum(2), far, tables.sum(1))
+    low, high = np.quantile(1 - apart / chance, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def _distance(size: int, weights: Weights) -> Real:
+    apart = np.abs(np.subtract.outer(np.arange(size), np.arange(size))).astype(np.float64)
+    return {"none": (apart > 0).astype(np.float64), "linear": apart, "quadratic": apart**2}[weights]
 
 
 def standard_error(shares: Real, weights: Weights = "none") -> float:
     """Of kappa from one item, so that n items divide it by sqrt(n); `shares` (V, V) add up to 1."""
-    size = len(shares)
-    distance = np.abs(np.subtract.outer(np.arange(size), np.arange(size))).astype(np.float64)
-    distance = {"none": (distance > 0).astype(np.float64), "linear": distance, "quadratic": distance**2}[weights]
+    distance = _distance(len(shares), weights)
     worth = 1 - distance / max(1.0, float(distance.max()))
     rows, columns = shares.sum(1), shares.sum(0)
     same, chance = float((worth * shares).sum()), float((worth * np.outer(rows, columns)).sum())
@@ -115,9 +133,13 @@ def standard_error(shares: Real, weights: Weights = "none") -> float:
     return math.sqrt(max(0.0, variance))
 
 
-def _shares(one: Sequence[Hashable], other: Sequence[Hashable], order: Sequence[Hashable]) -> Real:
-    """(V, V): share of items with each pair of values."""
-    values = list(order) or sorted({*one, *other}, key=repr)
+def _counts(one: Sequence[Hashable], other: Sequence[Hashable], order: Sequence[Hashable]) -> Real:
+    """(V, V): how many items have each pair of values."""
+    distinct: list[Any] = list({*one, *other})
+    try:
+        values = list(order) or sorted(distinct)
+    except TypeError:
+        values = sorted(distinct, key=repr)
     places = {value: place for place, value in enumerate(values)}
     cells = [places[a] * len(values) + places[b] for a, b in zip(one, other, strict=True)]
-    return np.bincount(cells, minlength=len(values) ** 2).reshape(len(values), -1) / len(cells)
+    return np.bincount(cells, minlength=len(values) ** 2).reshape(len(values), -1).astype(np.float64)

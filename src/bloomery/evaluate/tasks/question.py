@@ -139,7 +139,7 @@ def _golds(layout: Layout, row: Row, choices: Sequence[str]) -> tuple[int, ...]:
     value = value_of(layout.answer, _fields(row), where=row.where)
     if isinstance(value, str):
         value = choices.index(value) if value in choices else int(value) if value.isdecimal() else value
-    listed = value if isinstance(value, list) else [value]
+    listed: list[Any] = value if isinstance(value, list) else [value]
     for one in listed:
         if isinstance(one, bool) or not isinstance(one, int) or not 0 <= one < len(choices):
             raise DataError(f"{row.where}: the answer is {one!r:.40}, not the place of a choice")

@@ -25,7 +25,7 @@ class Record:
     cluster: str = ""
     where: str = ""
     """File and line of the row."""
-    input: str
+    input: str = ""
     choices: tuple[str, ...] = ()
     targets: tuple[str, ...] = ()
     golds: tuple[int, ...] = ()

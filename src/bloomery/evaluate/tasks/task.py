@@ -5,7 +5,7 @@
     [data]
     files = ["mine.jsonl"]
 
-Built-in tasks lie beside this module, one file each; prompts and metrics are those of lm-evaluation-harness 0.4, so that
+Built-in tasks lie beside this module, one file each; prompts and metrics are lm-evaluation-harness 0.4's, so that
 numbers can be compared. This module does not know how data is read or models are asked.
 """
 
