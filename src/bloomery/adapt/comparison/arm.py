@@ -15,9 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from bloomery.adapt.comparison.models import OpenModel
 from bloomery.adapt.comparison.spending import Spending
-from bloomery.adapt.comparison.task import ModelConfig, TaskConfig
-from bloomery.core.messages import ChatModel
+from bloomery.adapt.comparison.task import TaskConfig
+from bloomery.core.answer_cache import AnswerCache
 from bloomery.core.workspace import Workspace
 from bloomery.evaluate.sample import Answerer, Sample, Scorer
 
@@ -31,11 +32,12 @@ class Setting:
     dev: Sequence[Sample]
     scorer: Scorer
     workspace: Workspace
-    chat: ChatModel | None = None
+    model: OpenModel | None = None
     """The model, its answers kept; None for arms that need none."""
-    model: ModelConfig | None = None
-    loaded: Any = None
-    """The model as our engine has it (`engine.LanguageModel`); None for one that is asked over HTTP."""
+    cache: AnswerCache | None = None
+    """Where answers of models that an arm makes are kept."""
+    fresh: bool = False
+    """Nothing that was kept is taken."""
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -46,7 +48,7 @@ class Setting:
         if self.config.choices_column or any(len(one.targets) != 1 for one in self.train):
             return ()
         found = sorted({one.targets[0] for one in self.train})
-        return tuple(found) if 2 <= len(found) and len(found) * 10 <= len(self.train) else ()
+        return tuple(found) if len(found) >= 2 and len(found) * 10 <= len(self.train) else ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,8 +95,6 @@ class Arm(Protocol):
         """Choose on dev, within the budget; files that are needed later go into the folder."""
         ...
 
-    def opened(
-        self, setting: Setting, settings: Mapping[str, Any], folder: Path
-    ) -> AbstractContextManager[Answerer]:
+    def opened(self, setting: Setting, settings: Mapping[str, Any], folder: Path) -> AbstractContextManager[Answerer]:
         """The frozen answerer; closed afterwards."""
         ...

@@ -92,10 +92,11 @@ def _sample(row: Mapping[str, Any], config: TaskConfig, where: str) -> Sample:
     if config.rubric:
         metadata["rubric"] = _text(row, config.rubric, where)
     if config.context:
-        metadata["context"] = _text(row, config.context, where)
+        metadata["question"] = text
+        text = f"{_text(row, config.context, where)}\n\n{text}"
     try:
         return Sample(
-            id=content_hash(text + metadata.get("context", ""), choices if config.choices_column else ()),
+            id=content_hash(text, choices if config.choices_column else ()),
             input=text,
             targets=targets,
             choices=choices,

@@ -15,7 +15,7 @@ from typing import Any
 
 from bloomery.adapt.comparison.task import BudgetConfig
 from bloomery.core.errors import ConfigError
-from bloomery.core.messages import ChatAnswer, ChatDelta, ChatModel, ChatOptions, Message
+from bloomery.core.messages import ChatAnswer, ChatDelta, ChatModel, ChatOptions, Message, gathered
 from bloomery.core.quantity import Quantity
 from bloomery.core.run import Meter
 
@@ -68,16 +68,25 @@ class Spending:
         self._meter = meter
         self._before = before or Spent(joules=Quantity.exact(0.0, "counter"))
         self._began = (processor_seconds(), time.perf_counter(), meter.read())
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._prompt = self._completion = 0
         if limits.joules is not None and not self._began[2].known:
             raise ConfigError("joules are unknown on this machine", hint="[budget] processor_seconds = 300")
 
-    def count(self, prompt_tokens: int, completion_tokens: int) -> None:
-        """Tokens that were asked of a model."""
+    def count(self, answer: ChatAnswer, seconds: float | None = None) -> None:
+        """An answer of a model: its tokens, and what asking for it took where it was kept from an earlier time."""
+        usage = answer.usage
         with self._lock:
-            self._prompt += prompt_tokens
-            self._completion += completion_tokens
+            self._prompt += usage.prompt_tokens or 0
+            self._completion += usage.completion_tokens or 0
+        if answer.cached:
+            took = answer.seconds if seconds is None else seconds
+            self.add(Spent(processor_seconds=took, seconds=took, joules=usage.energy_joules))
+
+    def add(self, spent: Spent) -> None:
+        """What was paid for before, and is used again."""
+        with self._lock:
+            self._before = self._before.plus(spent)
 
     @property
     def spent(self) -> Spent:
@@ -139,11 +148,12 @@ class _Counted:
 
     def answer(self, messages: Sequence[Message], options: ChatOptions) -> ChatAnswer:
         found = self.model.answer(messages, options)
-        self._spending.count(found.usage.prompt_tokens or 0, found.usage.completion_tokens or 0)
+        self._spending.count(found)
         return found
 
     def stream(self, messages: Sequence[Message], options: ChatOptions) -> Iterator[ChatDelta]:
+        deltas = []
         for delta in self.model.stream(messages, options):
-            if delta.usage is not None:
-                self._spending.count(delta.usage.prompt_tokens or 0, delta.usage.completion_tokens or 0)
+            deltas.append(delta)
             yield delta
+        self._spending.count(gathered(deltas))

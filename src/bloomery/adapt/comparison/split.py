@@ -110,7 +110,9 @@ def split_inputs(config: TaskConfig) -> StageInputs:
     try:
         fingerprint = sha256_file(Path(config.samples))
     except OSError as error:
-        raise DataError(f"no samples at {config.samples}: {error.strerror}", hint="a path beside the task file") from None
+        raise DataError(
+            f"no samples at {config.samples}: {error.strerror}", hint="a path beside the task file"
+        ) from None
     names = ("input", "target", "choices", "choices_column", "cluster", "rubric", "context")
     plain = to_dict(config)
     return StageInputs(
@@ -163,5 +165,3 @@ def read_part(split: Artifact, name: str) -> list[Sample]:
 
 def _line(sample: Sample) -> str:
     return json.dumps(asdict(sample), ensure_ascii=False, sort_keys=True) + "\n"
-
-

@@ -143,7 +143,7 @@ class TaskConfig:
     rubric: str = ""
     """Column of what a good answer does, for metrics that judge."""
     context: str = ""
-    """Column of a text that goes with the question and is shown to every arm."""
+    """Column of a text that stands before the question and is shown to every arm; retrieval looks for the question."""
     documents: str = ""
     """A folder or JSON lines of documents for the arms that read; "": those are left out."""
     instruction: str = ""
@@ -166,6 +166,8 @@ class TaskConfig:
     """Of every price."""
     max_new_tokens: int = 64
     """Of an answer."""
+    frozen: str = ""
+    """In the recipe of a winner: the digest of what it was frozen with, so that rebuilding says whether it is the same."""
     split: SplitConfig = field(default_factory=SplitConfig)
     budget: BudgetConfig = field(default_factory=BudgetConfig)
 
