@@ -25,6 +25,7 @@ _VERBS = {
     "pretrain": "Train a model from random weights within a budget.",
     "train": "Train for any objective: blanks, spans, translations, classes, tags; or go on with a model.",
     "adapt": "Tune a model on examples: LoRA, QLoRA, DoRA, or all weights; merge an adapter.",
+    "compare": "Prompt, retrieve, fine-tune or a classic model? One task, one locked test, a verdict.",
     "import": "Take in open weights: a Hugging Face folder or hub id becomes a model here.",
     "export": "Write a model as a folder or GGUF file that others read.",
     "evaluate": "Put a model to tasks: scores with intervals, and what they cost.",
