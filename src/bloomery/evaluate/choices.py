@@ -39,7 +39,7 @@ def read_choices(path: Path, limit: int = MAX_ITEMS) -> list[Question]:
 
 def compare_choices(before: LanguageModel, after: LanguageModel, items: Sequence[Question]) -> dict[str, Any]:
     """Plain data: each model's accuracies with intervals, `change` with the 95% interval of the paired difference (the
-    items are the same, so that most of their spread cancels; Bonett and Price), and the share of items in which both
+    items are the same, so that most of their spread cancels; Tango, 1998), and the share of items in which both
     take the same."""
     one, other = _records(before, items), _records(after, items)
     report: dict[str, Any] = {"items": len(items)}
