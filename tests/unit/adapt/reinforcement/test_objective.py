@@ -42,7 +42,9 @@ def test_answers_are_used_as_often_as_was_said_and_go_on_from_a_state(make_model
     first = objective.next_batch(8)
     state = json.loads(json.dumps(objective.state_dict()))
     second, third = objective.next_batch(8), objective.next_batch(8)
-    assert first.arrays["input_ids"].tolist() == second.arrays["input_ids"].tolist() != third.arrays["input_ids"].tolist()
+    assert (
+        first.arrays["input_ids"].tolist() == second.arrays["input_ids"].tolist() != third.arrays["input_ids"].tolist()
+    )
     other.load_state_dict(state)
     for expected in (second, third):
         found = other.next_batch(8)

@@ -57,5 +57,11 @@ def test_the_weighted_distance_s_gradient_is_kl_s_own():
 def test_weights_make_the_mean_that_is_meant():
     lengths = torch.tensor([2, 6])
     sums = torch.tensor([2 * 1.0, 6 * 3.0])  # tokens of loss 1 and of loss 3
-    means = {name: float((token_weights(lengths, name, 10) * sums).sum() / 2) for name in ("sequence", "tokens", "constant")}  # type: ignore[arg-type]
-    assert means == {"sequence": pytest.approx(2.0), "tokens": pytest.approx(20 / 8), "constant": pytest.approx(20 / 20)}
+    means = {
+        name: float((token_weights(lengths, name, 10) * sums).sum() / 2) for name in ("sequence", "tokens", "constant")
+    }  # type: ignore[arg-type]
+    assert means == {
+        "sequence": pytest.approx(2.0),
+        "tokens": pytest.approx(20 / 8),
+        "constant": pytest.approx(20 / 20),
+    }
