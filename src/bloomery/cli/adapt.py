@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from cyclopts import App, Parameter
 
 from bloomery.cli.options import Common, Fresh, Overrides, RecipeFile, read_recipe, show_artifact, shown
-from bloomery.core.errors import ConfigError
+from bloomery.core.errors import ConfigError, nearest
 
 app = App(name="adapt", help_format="plaintext")
 
@@ -60,6 +60,7 @@ def adapt(
     common = common or Common()
     from bloomery.adapt.methods import METHODS, method_lines, run_method
     from bloomery.adapt.tuning.adapt import adapt as adapt_stage
+    from bloomery.adapt.tuning.config import METHODS as TUNING
     from bloomery.adapt.tuning.config import AdaptConfig
 
     if not data:
@@ -83,6 +84,8 @@ def adapt(
         )
         show_artifact(made, common, method_lines(made.metrics))
         return
+    if method and method not in TUNING:
+        raise ConfigError(f"unknown method {method!r:.40}", hint=nearest(method, (*TUNING, *METHODS)))
     if teacher or general or control:
         raise ConfigError("--teacher, --general and --control are of distil and domain", hint="--method domain")
     made = adapt_stage(
