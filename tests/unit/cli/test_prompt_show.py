@@ -43,7 +43,7 @@ def test_messages_of_a_sample_and_its_tokens(capsys, tmp_path, samples):
     told = json.loads(capsys.readouterr().out)
     text = told["messages"][0]["content"]
     assert text.endswith("Text: film 0\nAnswer:")
-    assert [one["id"] for one in told["tokens"]] == Tokenizer.load(folder).encode(text)
+    assert [one["id"] for one in told["tokens"]] == Tokenizer.load(folder).encode(text, add_bos=True)
 
 
 @pytest.mark.parametrize(

@@ -72,9 +72,9 @@ def test_an_engine_of_our_own(tmp_path):
     model = load(make_tiny_model(tmp_path / "tiny", context=1024), device="cpu")
     arm = ByLikelihood(read_prompt("classify"), EngineLikelihoods(model), FixedExamples(()))
     found = arm.answer(QUESTION)
-    context = arm.asked(QUESTION)[0]["content"]
+    context, encode = arm.asked(QUESTION)[0]["content"], model.tokenizer.encode
     for choice, nats in found.details["nats"].items():
-        start, whole = model.tokenizer.encode(context), model.tokenizer.encode(f"{context} {choice}")
+        start, whole = (encode(text, add_bos=True) for text in (context, f"{context} {choice}"))
         rows = torch.as_tensor(model.logits([whole]))[0].log_softmax(-1)
         wanted = sum(float(rows[place - 1, whole[place]]) for place in range(len(start), len(whole)))
         assert nats == pytest.approx(wanted, abs=1e-4)

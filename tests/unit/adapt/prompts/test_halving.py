@@ -38,6 +38,8 @@ def test_where_the_budget_ends_the_last_whole_rung_stands():
     standings, whole = halve(range(4), 64, lambda c, items: None if (c, items) == (2, 32) else (c, 1.0), first=16)
     assert not whole and {one.items for one in last_rung(standings)} == {16}
     assert halve(range(4), 64, lambda c, items: None, first=16) == ([], False)
+    standings, whole = halve(range(4), 64, lambda c, items: None if c == 2 else (c, 1.0), first=16)
+    assert not whole and [one.candidate for one in standings] == [1, 0]  # those that were looked at
 
 
 def test_the_best_is_found_with_a_fraction_of_the_questions():
