@@ -24,6 +24,8 @@ _VERBS = {
     "plan": "What a model for this corpus and budget would be, take and reach.",
     "pretrain": "Train a model from random weights within a budget.",
     "train": "Train for any objective: blanks, spans, translations, classes, tags; or go on with a model.",
+    "adapt": "Tune a model on examples: LoRA, QLoRA, DoRA, or all weights; merge an adapter.",
+    "compare": "Prompt, retrieve, fine-tune or a classic model? One task, one locked test, a verdict.",
     "import": "Take in open weights: a Hugging Face folder or hub id becomes a model here.",
     "export": "Write a model as a folder or GGUF file that others read.",
     "evaluate": "Put a model to tasks: scores with intervals, and what they cost.",
@@ -32,6 +34,7 @@ _VERBS = {
     "chat": "Talk with a model.",
     "serve": "Serve a model over OpenAI's HTTP routes.",
     "keys": "API keys for the server: make one, or say which there are.",
+    "index": "Documents into an index, searched by words and by meaning.",
     "requests": "What the server was asked: list, search, show, judge, export.",
     "annotate": "Labels by rules, models and people; texts by models; agreement and cost.",
     "prompt": "Prompts as versioned files: see, try, make better.",
@@ -42,7 +45,9 @@ _VERBS = {
 }
 _TARGETS = {
     "run": "recipe_run:run",
+    "adapt": "adapt:app",
     "annotate": "annotate:app",
+    "index": "index:app",
     "inspect": "inspect:app",
     "prompt": "prompt:app",
     "runs": "runs:app",

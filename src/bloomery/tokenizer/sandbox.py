@@ -26,6 +26,8 @@ _MAX_SECONDS = 2.0
 _MAX_CHARACTERS = 16 * 1024 * 1024
 _MAX_REPEAT = 1 << 16
 _CLOCK = "_bloomery_clock"
+BEGIN, END = "_bloomery_begin", "_bloomery_end"
+"""Variables that a template writes where what it marks as the assistant's begins and ends."""
 _PADDING = frozenset({"center", "ljust", "rjust", "zfill", "expandtabs", "format_map"})
 _WIDE_PERCENT = re.compile(r"%[-+ #0]*(?:\d*\.)?(?:\d{4,}|\*)")
 _WIDE_BRACES = re.compile(r"\{[^{}]*:[^{}]*\d{4,}|\{[^{}]+\{")
@@ -60,7 +62,7 @@ class TemplateSandbox:
         environment.globals.pop("joiner", None)
         environment.globals["raise_exception"] = _raise
         environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
-        environment.globals[_CLOCK] = lambda: None
+        environment.globals |= {_CLOCK: lambda: None, BEGIN: "", END: ""}
         try:
             tree = environment.parse(source)
             self.constants = frozenset(_strings(tree, (nodes.Template,)))
@@ -131,13 +133,16 @@ class _Environment(ImmutableSandboxedEnvironment):
 
 
 class _Generation(Extension):
-    """`{% generation %}` marks the assistant's text for training masks; for rendering it is transparent."""
+    """`{% generation %}` marks the assistant's text for training masks; what `BEGIN` and `END` are is written around
+    it, usually nothing."""
 
     tags = {"generation"}  # noqa: RUF012 - Jinja's own interface
 
     def parse(self, parser: Parser) -> list[nodes.Node]:
-        next(parser.stream)
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        line = next(parser.stream).lineno
+        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        before, after = (nodes.Output([nodes.Name(name, "load")]).set_lineno(line) for name in (BEGIN, END))
+        return [before, *body, after]
 
 
 def _is_number(value: Any) -> bool:

@@ -206,6 +206,14 @@ class Tokenizer:
             raise not_text(texts) from error
         return encoded
 
+    def token_starts(self, text: str) -> list[int]:
+        """The character of the text at which each token of `encode` begins, ascending. RequestError as there."""
+        try:
+            found = _guarded(self.source, self._plain.encode, text, add_special_tokens=False)
+        except (UnicodeEncodeError, TypeError) as error:
+            raise not_text([text]) from error
+        return sorted(start for start, _ in found.offsets)
+
     def encode_with_special(
         self, text: str, pair: str | None = None, *, max_length: int | None = None, allow_special: bool = False
     ) -> tuple[list[int], list[int]]:
@@ -231,6 +239,15 @@ class Tokenizer:
             return [i for part in parts for i in part.ids], [kind for kind, part in enumerate(parts) for _ in part.ids]
         whole = self._plain.post_process(parts[0], parts[1] if pair is not None else None, add_special_tokens=True)
         return whole.ids, whole.type_ids
+
+    def encode_offsets(self, text: str, *, allow_special: bool = False) -> tuple[list[int], list[tuple[int, int]]]:
+        """The ids of a text, and which of its characters, from and up to, each stands for."""
+        backend = self._special if allow_special else self._plain
+        try:
+            found = _guarded(self.source, backend.encode, text, add_special_tokens=False)
+        except (UnicodeEncodeError, TypeError) as error:
+            raise not_text([text]) from error
+        return found.ids, found.offsets
 
     def decode(self, ids: Iterable[int], *, skip_special: bool = True) -> str:
         """The text of ids; bytes that are not valid UTF-8 become U+FFFD. IndexError for an id out of range."""
@@ -280,6 +297,10 @@ class Tokenizer:
         if rendered.forged:
             return self._encode_pieces(rendered.pieces())
         return self.encode(rendered.text, allow_special=True)
+
+    def special_id(self, text: str) -> int:
+        """The id of a special token by its spelling. KeyError for another text."""
+        return self._special_texts[text]
 
     def _encode_pieces(self, pieces: Iterable[tuple[str, bool]]) -> list[int]:
         ids: list[int] = []
