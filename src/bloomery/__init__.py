@@ -17,11 +17,13 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from bloomery.adapt.tuning.adapt import adapt as adapt
     from bloomery.core.artifact import Artifact as Artifact
     from bloomery.core.errors import BloomeryError as BloomeryError
     from bloomery.core.workspace import Workspace as Workspace
     from bloomery.corpus import curate as curate
     from bloomery.engine import load as load
+    from bloomery.evaluate import evaluate as evaluate
     from bloomery.retrieve import index as index
     from bloomery.retrieve import open_index as open_index
     from bloomery.server import serve as serve
@@ -30,10 +32,12 @@ if TYPE_CHECKING:
     from bloomery.training import pretrain as pretrain
 
 _HOMES = {
+    "adapt": "bloomery.adapt",
     "Artifact": "bloomery.core.artifact",
     "BloomeryError": "bloomery.core.errors",
     "Workspace": "bloomery.core.workspace",
     "curate": "bloomery.corpus",
+    "evaluate": "bloomery.evaluate",
     "index": "bloomery.retrieve",
     "load": "bloomery.engine",
     "open_index": "bloomery.retrieve",
@@ -48,7 +52,9 @@ __all__ = [
     "BloomeryError",
     "Workspace",
     "__version__",
+    "adapt",
     "curate",
+    "evaluate",
     "index",
     "load",
     "open_index",
@@ -64,7 +70,8 @@ def __getattr__(name: str) -> Any:
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(home), name)
+    module = import_module(home)
+    return module if home == f"{__name__}.{name}" else getattr(module, name)  # a floor that can be called
 
 
 def __dir__() -> list[str]:

@@ -11,6 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from bloomery.adapt.distillation.config import DistilConfig
+from bloomery.adapt.domain.config import DomainConfig
+from bloomery.adapt.preference.config import PreferenceConfig
+from bloomery.adapt.reinforcement.config import ReinforceConfig
+from bloomery.adapt.tuning.config import AdaptConfig
 from bloomery.core.artifact import Artifact
 from bloomery.core.errors import ConfigError, nearest
 from bloomery.core.recipe import Recipe
@@ -41,6 +46,11 @@ SCHEMA: Mapping[str, type] = {
     "audit": AuditConfig,
     "pretrain": PretrainConfig,
     "train": TrainConfig,
+    "adapt": AdaptConfig,
+    "prefer": PreferenceConfig,
+    "reinforce": ReinforceConfig,
+    "distil": DistilConfig,
+    "domain": DomainConfig,
     "measure": MeasureConfig,
     "energy": EnergyConfig,
     "serve": ServeConfig,

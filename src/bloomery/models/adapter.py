@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,12 +26,15 @@ from torch import Tensor, nn
 from bloomery.core.errors import ConfigError, DataError
 from bloomery.models.adapter_config import ALL_LINEAR, AdapterConfig
 from bloomery.models.decoder import Decoder
+from bloomery.models.four_bit import FourBitLinear
 from bloomery.models.naming import Names, Rule
 from bloomery.models.packed import PackedLinear
 from bloomery.models.packing import Part
 from bloomery.models.weights import read_tensors
 
 WEIGHTS = "adapter_model.safetensors"
+TEMPLATE = "chat_template.jinja"
+_MAX_TEMPLATE_BYTES = 1 << 20
 HEAD = "lm_head"
 """The output head's name here, tied to the embedding or not."""
 _PREFIX = "base_model.model."
@@ -47,6 +50,7 @@ _PARTS = {
 """What a part is here, and how its name may end."""
 _ONLY = "only LoRA on linear layers and embeddings is read; whole layers are left out by save_embedding_layers=False"
 _INSIDE = ("", "model.language_model.", "language_model.model.")
+_LAYERS = (nn.Linear, PackedLinear, Part, FourBitLinear)
 _MAX_NAME = 200
 _numbers = itertools.count(1)
 
@@ -71,6 +75,8 @@ class Adapter:
     digest: str
     layers: Mapping[str, LowRank]
     config: AdapterConfig
+    chat_template: str = ""
+    """What the folder says that conversations with it look like; "": as the base says."""
     number: int = field(default_factory=lambda: next(_numbers))
     """Its own, never given again in this process."""
 
@@ -91,7 +97,7 @@ class Adapter:
 
 
 @dataclass(frozen=True)
-class _Published:
+class PublishedLayer:
     """A linear layer as the family's files have it: which of ours it holds, and how it is taken apart."""
 
     ours: tuple[str, ...]
@@ -103,6 +109,13 @@ class _Published:
             return [tensor]
         return list(self.rule.read(tensor.t() if self.rule.transposes else tensor))
 
+    def whole(self, parts: Sequence[Tensor]) -> Tensor:
+        """One for each of ours -> (O, n) of theirs."""
+        if self.rule is None:
+            return parts[0]
+        made = self.rule.write(parts)
+        return made.t() if self.rule.transposes else made
+
 
 def linear_modules(decoder: Decoder) -> dict[str, nn.Module]:
     """Every layer that an adapter may change, by its name here, the embedding too; the output head is there even where
@@ -110,7 +123,9 @@ def linear_modules(decoder: Decoder) -> dict[str, nn.Module]:
     found: dict[str, nn.Module] = {
         path: module
         for path, module in decoder.named_modules()
-        if isinstance(module, (nn.Linear, PackedLinear, Part)) and ".joint." not in path and "packed_head" not in path
+        if isinstance(module, (nn.Linear, PackedLinear, Part, FourBitLinear))
+        and ".joint." not in path
+        and "packed_head" not in path
     }
     return {**found, EMBEDDING: decoder.model.embed_tokens, HEAD: decoder}
 
@@ -129,7 +144,7 @@ def read_adapter(folder: str | Path, decoder: Decoder, name: str, *, inside: boo
         hint = "adapter_model.bin is a pickle, which is never read: save it with safe_serialization=True"
         raise DataError(f"{folder} has no {WEIGHTS}", hint=hint if pickled else "is this the folder of an adapter?")
     modules, names = linear_modules(decoder), decoder.config.names()
-    published = _published(modules, names)
+    published = published_layers(modules, names)
     grouped, digest = _grouped(path, published, decoder.config.family.base_prefix)
     ends = {theirs for theirs, one in published.items() if HEAD in one.ours or EMBEDDING in one.ours}
     wanted = _wanted(config, list(published), ends, _INSIDE if inside else ("",))
@@ -142,7 +157,14 @@ def read_adapter(folder: str | Path, decoder: Decoder, name: str, *, inside: boo
         parts = _layers(path, theirs, tensors, published[theirs], rank, config.use_dora)
         for ours, (down, up, magnitude) in zip(published[theirs].ours, parts, strict=True):
             layers[ours] = _made(f"{path}: {theirs}", decoder, modules[ours], down, up * scale, magnitude)
-    return Adapter(name, digest.hexdigest(), layers, config)
+    return Adapter(name, digest.hexdigest(), layers, config, _template(folder))
+
+
+def _template(folder: Path) -> str:
+    path = folder / TEMPLATE
+    if not path.is_file() or path.stat().st_size > _MAX_TEMPLATE_BYTES:
+        return ""
+    return path.read_bytes().decode("utf-8", errors="replace")
 
 
 def _wanted(config: AdapterConfig, published: list[str], ends: set[str], prefixes: tuple[str, ...]) -> list[str]:
@@ -158,19 +180,20 @@ def _under(prefix: str, name: str) -> str:
     return name if not prefix or name == HEAD else prefix + name.removeprefix("model.")
 
 
-def _published(modules: Mapping[str, nn.Module], names: Names) -> dict[str, _Published]:
-    found: dict[str, _Published] = {}
+def published_layers(modules: Mapping[str, nn.Module], names: Names) -> dict[str, PublishedLayer]:
+    """The layers among `modules` (ours, by name) by the names that the family's files give them."""
+    found: dict[str, PublishedLayer] = {}
     taken: set[str] = set()
     for rule in names.rules:
         ours = tuple(one.removesuffix(".weight") for one in rule.ours)
         if rule.theirs.endswith(".weight") and all(one in modules for one in ours):
-            found[rule.theirs.removesuffix(".weight")] = _Published(ours, rule)
+            found[rule.theirs.removesuffix(".weight")] = PublishedLayer(ours, rule)
             taken.update(ours)
-    return {**{path: _Published((path,)) for path in modules if path not in taken}, **found}
+    return {**{path: PublishedLayer((path,)) for path in modules if path not in taken}, **found}
 
 
 def _grouped(
-    path: Path, published: Mapping[str, _Published], base_prefix: str
+    path: Path, published: Mapping[str, PublishedLayer], base_prefix: str
 ) -> tuple[dict[str, dict[str, Tensor]], Any]:
     """The tensors of a file by layer and part, and the hash of their content so far."""
     grouped: dict[str, dict[str, Tensor]] = {}
@@ -213,7 +236,7 @@ def _compare(path: Path, config: AdapterConfig, wanted: list[str], grouped: Mapp
 
 
 def _layers(
-    path: Path, theirs: str, tensors: Mapping[str, Tensor], layer: _Published, rank: int, dora: bool
+    path: Path, theirs: str, tensors: Mapping[str, Tensor], layer: PublishedLayer, rank: int, dora: bool
 ) -> list[tuple[Tensor, Tensor, Tensor | None]]:
     """A, B and DoRA's magnitudes for each of our layers that a published one holds; float32."""
     for part in ("lora_A", "lora_B", *(["lora_magnitude_vector"] if dora else [])):

@@ -57,9 +57,9 @@ class Mask:
 
     `tensor` (T, S), or broadcastable to (B, H, T, S): bool (True: seen), or float (added to the scores before the
     softmax, which is also how relative positions come in); None: all. `lengths` are those of texts that lie one after
-    the other in a single row: each sees itself only, `tensor` (longest, longest) counts from its start, and `causal`
-    is false. `window` and `slopes` are for a `RaggedCache`, which makes its masks itself: how many positions back a
-    query sees, its own included, and by what a score falls with each of them, (H).
+    the other in a single row: each sees itself only, and `tensor` (..., longest, longest) counts from its start.
+    `window` and `slopes` are for a `RaggedCache`, which makes its masks itself: how many positions back a query sees,
+    its own included, and by what a score falls with each of them, (H).
     """
 
     tensor: Tensor | None = None
@@ -171,7 +171,7 @@ def _attend_texts(
     for start, stop, length in _runs(mask.lengths or ()):
         # (1, H, n length, D) -> (n, H, length, D)
         q, k, v = (x[0, :, start:stop].unflatten(1, (-1, length)).transpose(0, 1) for x in (query, key, value))
-        own = Mask(None if mask.tensor is None else mask.tensor[:length, :length])
+        own = Mask(None if mask.tensor is None else mask.tensor[..., :length, :length], causal=mask.causal)
         out = attend(q, k, v, own, scale=scale, softcap=softcap)
         parts.append(out.transpose(0, 1).flatten(1, 2))
     return torch.cat(parts, dim=1)[None]
@@ -187,15 +187,18 @@ def _runs(lengths: tuple[int, ...]) -> Iterator[tuple[int, int, int]]:
 
 
 def block_diagonal(mask: Mask, device: torch.device) -> Mask:
-    """The mask with its `lengths` written out, bool (N, N); itself if it has none."""
+    """The mask with its `lengths` written out, (..., N, N), float where the mask's tensor is; itself if it has none."""
     if mask.lengths is None or "block_diagonal" in mask.memo:
         return mask.memo.get("block_diagonal", mask)
     lengths = torch.tensor(mask.lengths, device=device)
     texts = torch.repeat_interleave(torch.arange(len(lengths), device=device), lengths)
     seen = texts[:, None] == texts[None, :]
+    places = torch.cat([torch.arange(length, device=device) for length in mask.lengths])
+    if mask.causal:
+        seen &= places[:, None] >= places[None, :]
     if mask.tensor is not None:
-        places = torch.cat([torch.arange(length, device=device) for length in mask.lengths])
-        seen &= mask.tensor[places[:, None], places[None, :]]
+        own = mask.tensor[..., places[:, None], places[None, :]]
+        seen = own.masked_fill(~seen, -torch.inf) if own.is_floating_point() else seen & own
     return mask.memo.setdefault("block_diagonal", Mask(seen))
 
 
@@ -212,7 +215,8 @@ def weights(query: Tensor, key: Tensor, mask: Mask, *, scale: float, softcap: fl
 
 def masked(scores: Tensor, mask: Mask) -> Tensor:
     """Scores (B, H, T, S) with what a mask adds, and -inf where it hides."""
-    tensor = block_diagonal(mask, scores.device).tensor
+    mask = block_diagonal(mask, scores.device)
+    tensor = mask.tensor
     if mask.causal:
         tensor = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
     if tensor is None:

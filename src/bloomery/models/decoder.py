@@ -8,11 +8,13 @@ length, E hidden_size, V vocabulary. This module does not know files, losses or 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from bloomery.core.errors import RequestError
 from bloomery.models.alibi import slopes, with_alibi
@@ -113,6 +115,9 @@ class Decoder(nn.Module):
         """The output head in another layout (see `packing`), for inference."""
         self.on_logits: Callable[[Tensor, Tensor], Tensor] | None = None
         """What becomes of (hidden, logits) before they are capped: a tied head is no module of its own."""
+        self.recomputes = False
+        """Whether a layer's inside is computed again in backward instead of being kept: less memory, a third more time
+        (gradient checkpointing; Chen et al., arXiv 1604.06174)."""
         self._tables: dict[tuple[str, int], Tables] = {}
         self.reset_parameters()
 
@@ -176,12 +181,18 @@ class Decoder(nn.Module):
         return x
 
     def hidden_states(
-        self, input_ids: Tensor, *, cache: KVCache | RaggedCache | None = None, inputs_embeds: Tensor | None = None
+        self,
+        input_ids: Tensor,
+        *,
+        cache: KVCache | RaggedCache | None = None,
+        inputs_embeds: Tensor | None = None,
+        lengths: tuple[int, ...] | None = None,
     ) -> Tensor:
         """(B, T, E) after the last norm, before the output head. See `forward`. `inputs_embeds` (B, T, E) is read in
         place of what `embed` makes of the ids. With a `RaggedCache`, `input_ids` (1, N) are the new tokens of several
-        sequences at their own positions."""
-        places = self._places(input_ids, cache)
+        sequences at their own positions; with `lengths`, and no cache, whole texts one after the other, each of which
+        is computed as if it stood alone."""
+        places = self._places(input_ids, cache, lengths)
         model = self.model
         x = self.embed(input_ids) if inputs_embeds is None else inputs_embeds
         if model.embed_norm is not None:
@@ -189,11 +200,17 @@ class Decoder(nn.Module):
         if model.embed_positions is not None:
             x = x + model.embed_positions.weight[places.rows]
         if model.embed_bigrams is not None:
-            x = x + model.embed_bigrams(input_ids, self._previous(input_ids, cache))
+            previous = self._previous(input_ids, cache)
+            if lengths is not None:
+                previous[0, places.rows == 0] = self.config.vocab_size
+            x = x + model.embed_bigrams(input_ids, previous)
         for number, layer in enumerate(model.layers):
             values = model.embed_values[str(number)](input_ids) if str(number) in model.embed_values else None
             mask, tables = places.mask(number), places.tables(number)
-            x = layer(x, mask=mask, tables=tables, cache=cache, value_embeds=values)
+            if self.recomputes and cache is None and torch.is_grad_enabled():
+                x = checkpoint(layer, x, mask=mask, tables=tables, value_embeds=values, use_reentrant=False)
+            else:
+                x = layer(x, mask=mask, tables=tables, cache=cache, value_embeds=values)
         if isinstance(cache, KVCache):
             cache.length += input_ids.size(1)
         return model.norm(x)
@@ -205,9 +222,11 @@ class Decoder(nn.Module):
             return cache.previous(input_ids, none)
         return torch.cat((torch.full_like(input_ids[:, :1], none), input_ids[:, :-1]), dim=1)
 
-    def _places(self, input_ids: Tensor, cache: KVCache | RaggedCache | None) -> _Places:
+    def _places(
+        self, input_ids: Tensor, cache: KVCache | RaggedCache | None, lengths: tuple[int, ...] | None = None
+    ) -> _Places:
         """Where new tokens stand. RequestError if that is beyond the context or the cache."""
-        length = input_ids.size(1)
+        length = input_ids.size(1) if lengths is None else max(lengths)
         start = cache.length if isinstance(cache, KVCache) else 0
         end = cache.longest if isinstance(cache, RaggedCache) else start + length
         if end > self.config.context_length:
@@ -219,6 +238,10 @@ class Decoder(nn.Module):
             cache.reserve(length)
         if isinstance(cache, RaggedCache):
             return _Places(self, cache.positions, end, cache.reaches)
+        if lengths is not None:
+            rows = torch.cat([torch.arange(one) for one in lengths]).to(input_ids.device)
+            reaches = torch.tensor([self.config.reach(one) for one in lengths])
+            return _Places(self, rows, end, reaches.repeat_interleave(torch.tensor(lengths)), lengths)
         return _Places(self, slice(start, end), end, self.config.reach(end if cache is None else cache.max_length))
 
     def rope(self, layer: int, end: int, reach: int, device: torch.device) -> Tables | None:
@@ -256,11 +279,18 @@ class _Places:
     """Where the tokens of one forward stand: what each layer needs to know of it, made once for layers of a kind.
 
     `rows` are their positions, a slice if they follow one another, else a tensor (N,); `end` is above them all;
-    `reach` is their text's, or (N,) that of each.
+    `reach` is their text's, or (N,) that of each; `lengths` are those of whole texts.
     """
 
-    def __init__(self, decoder: Decoder, rows: slice | Tensor, end: int, reach: int | Tensor) -> None:
-        self.rows, self._end, self._reach = rows, end, reach
+    def __init__(
+        self,
+        decoder: Decoder,
+        rows: slice | Tensor,
+        end: int,
+        reach: int | Tensor,
+        lengths: tuple[int, ...] | None = None,
+    ) -> None:
+        self.rows, self._end, self._reach, self._lengths = rows, end, reach, lengths
         self._decoder, self._device = decoder, decoder.model.embed_tokens.weight.device
         self._masks: dict[str, Mask] = {}
         self._tables: dict[str, Tables | None] = {}
@@ -273,12 +303,14 @@ class _Places:
             slope = None
             if config.family.positions == "alibi":
                 slope = torch.tensor(slopes(config.num_attention_heads), device=self._device)
-            if isinstance(rows, Tensor):
+            if isinstance(rows, Tensor) and self._lengths is None:
                 self._masks[kind] = Mask(window=window, slopes=slope)
             else:
-                length = rows.stop - rows.start
-                mask = causal_mask(rows.start, length, window, self._device)
-                self._masks[kind] = mask if slope is None else with_alibi(mask, slope, rows.start, length)
+                start = rows.start if isinstance(rows, slice) else 0
+                length = self._end - start
+                mask = causal_mask(start, length, window, self._device)
+                mask = mask if slope is None else with_alibi(mask, slope, start, length)
+                self._masks[kind] = mask if self._lengths is None else replace(mask, lengths=self._lengths)
         return self._masks[kind]
 
     def tables(self, layer: int) -> Tables | None:

@@ -6,8 +6,8 @@ This module does not know tokenizers or losses.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -17,7 +17,7 @@ from bloomery.core.errors import ConfigError
 from bloomery.models.config import ModelConfig
 from bloomery.models.decoder import Decoder
 from bloomery.models.encoder_config import check_problem, read_labels
-from bloomery.models.naming import Names, Rule, renamed
+from bloomery.models.naming import Names, renamed
 from bloomery.models.weights import load_weights, read_json, save_weights
 
 SUFFIX = "ForSequenceClassification"
@@ -36,7 +36,7 @@ class DecoderClassifier(nn.Module):
         if num_labels < 1:
             raise ConfigError(f'"num_labels" should be at least 1, not {num_labels}')
         # No head over the vocabulary: it would be trained on nothing.
-        self.config = dataclasses.replace(config, tie_word_embeddings=True)
+        self.config = replace(config, tie_word_embeddings=True)
         self.num_labels, self.pad_token_id, self.labels = num_labels, pad_token_id, tuple(labels)
         self.decoder = Decoder(self.config)
         self.classifier = nn.Linear(config.hidden_size, num_labels, bias=False)
@@ -61,8 +61,7 @@ class DecoderClassifier(nn.Module):
     def names(self) -> Names:
         """How published files name the tensors."""
         rules = [
-            Rule(rule.theirs, tuple(f"decoder.{name}" for name in rule.ours), rule.read, rule.write)
-            for rule in self.config.names().rules
+            replace(rule, ours=tuple(f"decoder.{name}" for name in rule.ours)) for rule in self.config.names().rules
         ]
         covered = {name for rule in rules for name in rule.ours}
         plain = [name for name, _ in self.decoder.named_parameters(prefix="decoder") if name not in covered]

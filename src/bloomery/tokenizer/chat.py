@@ -79,9 +79,8 @@ class ChatTemplate:
     ) -> Rendered:
         """Render a conversation. `tools` are functions as OpenAI describes them. RequestError (param "messages") if it
         is malformed or the template refuses it."""
-        messages = self._checked(messages)
-        plain_tools = [_plain(tool, "tools", 0) for tool in tools] if tools else None
-        text = self._run(messages, plain_tools, add_generation_prompt)
+        messages, plain_tools = self.plain(messages, tools)
+        text = self.written(messages, plain_tools, add_generation_prompt)
         veils = self._veils([*messages, *(plain_tools or [])])
         hidden, hidden_tools = (
             None if one is None else [_map_strings(part, lambda value: self._veil(value, veils)) for part in one]
@@ -90,17 +89,29 @@ class ChatTemplate:
         assert hidden is not None
         if hidden == messages and hidden_tools == plain_tools:
             return Rendered(text, text, {}, self._special, forged=False)
-        veiled = self._run(hidden, hidden_tools, add_generation_prompt)
+        veiled = self.written(hidden, hidden_tools, add_generation_prompt)
         forged = self._found(text) != self._found(veiled)
         unveil = {veil: chr(code) for code, veil in veils.items()}
         return Rendered(text, veiled, unveil, self._special, forged=forged)
 
-    def _run(
-        self, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None, add_generation_prompt: bool
+    def plain(
+        self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] | None
+    ) -> tuple[list[dict[str, Any]], list[dict[str, Any]] | None]:
+        """Copies of both as plain data, checked. RequestError as `render`."""
+        return self._checked(messages), [_plain(tool, "tools", 0) for tool in tools] if tools else None
+
+    def written(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        tools: Sequence[Mapping[str, Any]] | None,
+        add_generation_prompt: bool,
+        **variables: str,
     ) -> str:
+        """The text alone, of messages and tools that are plain data already; `variables` join those of the template."""
         try:
             return self._sandbox.render(
                 **self._variables,
+                **variables,
                 messages=messages,
                 tools=tools,
                 documents=None,

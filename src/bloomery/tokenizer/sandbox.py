@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from types import BuiltinMethodType
 from typing import Any
@@ -25,6 +26,8 @@ _MAX_SECONDS = 2.0
 _MAX_CHARACTERS = 16 * 1024 * 1024
 _MAX_REPEAT = 1 << 16
 _CLOCK = "_bloomery_clock"
+BEGIN, END = "_bloomery_begin", "_bloomery_end"
+"""Variables that a template writes where what it marks as the assistant's begins and ends."""
 _PADDING = frozenset({"center", "ljust", "rjust", "zfill", "expandtabs", "format_map"})
 _WIDE_PERCENT = re.compile(r"%[-+ #0]*(?:\d*\.)?(?:\d{4,}|\*)")
 _WIDE_BRACES = re.compile(r"\{[^{}]*:[^{}]*\d{4,}|\{[^{}]+\{")
@@ -35,13 +38,23 @@ class RefusedError(Exception):
 
 
 class TemplateSandbox:
-    """A compiled template. `constants` are all strings in its code, `compared` those that it looks for in values."""
+    """A compiled template. `constants` are all strings in its code, `compared` those that it looks for in values.
 
-    def __init__(self, source: str) -> None:
+    `exact`: white space stays as it stands in the source, and a name that is not there is an error; chat templates
+    expect neither. `filters` are further ones, by name.
+    """
+
+    def __init__(
+        self, source: str, *, exact: bool = False, filters: Mapping[str, Callable[..., Any]] | None = None
+    ) -> None:
         environment = _Environment(
-            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols", _Generation]
+            trim_blocks=not exact,
+            lstrip_blocks=not exact,
+            keep_trailing_newline=exact,
+            undefined=jinja2.StrictUndefined if exact else jinja2.Undefined,
+            extensions=["jinja2.ext.loopcontrols", _Generation],
         )
-        environment.filters["tojson"] = _tojson
+        environment.filters |= {"tojson": _tojson, **(filters or {})}
         for name in ("center", "format", "wordwrap", "pprint", "filesizeformat", "xmlattr", "random"):
             environment.filters.pop(name, None)
         environment.globals.pop("lipsum", None)
@@ -49,7 +62,7 @@ class TemplateSandbox:
         environment.globals.pop("joiner", None)
         environment.globals["raise_exception"] = _raise
         environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
-        environment.globals[_CLOCK] = lambda: None
+        environment.globals |= {_CLOCK: lambda: None, BEGIN: "", END: ""}
         try:
             tree = environment.parse(source)
             self.constants = frozenset(_strings(tree, (nodes.Template,)))
@@ -120,13 +133,16 @@ class _Environment(ImmutableSandboxedEnvironment):
 
 
 class _Generation(Extension):
-    """`{% generation %}` marks the assistant's text for training masks; for rendering it is transparent."""
+    """`{% generation %}` marks the assistant's text for training masks; what `BEGIN` and `END` are is written around
+    it, usually nothing."""
 
     tags = {"generation"}  # noqa: RUF012 - Jinja's own interface
 
     def parse(self, parser: Parser) -> list[nodes.Node]:
-        next(parser.stream)
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        line = next(parser.stream).lineno
+        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        before, after = (nodes.Output([nodes.Name(name, "load")]).set_lineno(line) for name in (BEGIN, END))
+        return [before, *body, after]
 
 
 def _is_number(value: Any) -> bool:

@@ -240,6 +240,15 @@ class Tokenizer:
         whole = self._plain.post_process(parts[0], parts[1] if pair is not None else None, add_special_tokens=True)
         return whole.ids, whole.type_ids
 
+    def encode_offsets(self, text: str, *, allow_special: bool = False) -> tuple[list[int], list[tuple[int, int]]]:
+        """The ids of a text, and which of its characters, from and up to, each stands for."""
+        backend = self._special if allow_special else self._plain
+        try:
+            found = _guarded(self.source, backend.encode, text, add_special_tokens=False)
+        except (UnicodeEncodeError, TypeError) as error:
+            raise not_text([text]) from error
+        return found.ids, found.offsets
+
     def decode(self, ids: Iterable[int], *, skip_special: bool = True) -> str:
         """The text of ids; bytes that are not valid UTF-8 become U+FFFD. IndexError for an id out of range."""
         ids = [int(index) for index in ids]
@@ -288,6 +297,10 @@ class Tokenizer:
         if rendered.forged:
             return self._encode_pieces(rendered.pieces())
         return self.encode(rendered.text, allow_special=True)
+
+    def special_id(self, text: str) -> int:
+        """The id of a special token by its spelling. KeyError for another text."""
+        return self._special_texts[text]
 
     def _encode_pieces(self, pieces: Iterable[tuple[str, bool]]) -> list[int]:
         ids: list[int] = []

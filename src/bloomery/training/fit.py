@@ -68,6 +68,9 @@ class FitConfig:
     """Validations during the run."""
     validation_batches: int = 8
     """Batches of each of them; the last one takes all."""
+    keep_best: bool = False
+    """The weights of the best validation are what comes out, not the last ones; validations then cover all that is held
+    out."""
     checkpoint_seconds: float = 30.0
     """Seconds between checkpoints."""
     checkpoint_every_steps: int = 0
@@ -119,7 +122,7 @@ def fit(run: Run, objective: Objective, config: FitConfig, *, steps_an_epoch: fl
     `steps_an_epoch` turns epochs into steps. Raises ConfigError, TrainingError.
     """
     device = choose_device(config.device)
-    precision = _precision(config, device)
+    precision = precision_of(config, device)
     objective.model.to(device).train()
     optimizers = _optimizers(objective, config, precision)
     steps = _steps(run, objective, config, steps_an_epoch, device, precision)
@@ -139,6 +142,7 @@ def fit(run: Run, objective: Objective, config: FitConfig, *, steps_an_epoch: fl
             checkpoint_seconds=config.checkpoint_seconds,
             checkpoint_every_steps=config.checkpoint_every_steps,
             max_norm=config.max_norm,
+            keep_best=config.keep_best,
         ),
         batch_rows=config.batch_rows,
         micro_rows=config.micro_rows or config.batch_rows,
@@ -165,6 +169,7 @@ def fit(run: Run, objective: Objective, config: FitConfig, *, steps_an_epoch: fl
             "precision": precision,
             "device": str(device),
             "resumed": resumed,
+            **({"best_step": progress.best["step"]} if progress.best else {}),
             **figures,
             **objective.stats(),
             "loss_curve": progress.losses,
@@ -179,7 +184,8 @@ def _optimizers(objective: Objective, config: FitConfig, precision: str) -> Opti
     )
 
 
-def _precision(config: FitConfig, device: torch.device) -> str:
+def precision_of(config: FitConfig, device: torch.device) -> str:
+    """"float32" or "bfloat16": what "auto" is on a device."""
     if config.precision != "auto":
         return config.precision
     return "bfloat16" if device.type == "cuda" and bfloat16_is_fast(device) else "float32"
@@ -224,13 +230,14 @@ def seconds_a_step(objective: Objective, config: FitConfig, device: torch.device
 
 @contextlib.contextmanager
 def _taken_back(objective: Objective, device: torch.device) -> Iterator[None]:
-    weights = {name: value.detach().clone() for name, value in objective.model.state_dict().items()}
+    frozen = {name for name, value in objective.model.named_parameters() if not value.requires_grad}
+    weights = {name: value.clone() for name, value in objective.model.state_dict().items() if name not in frozen}
     place, random = objective.state_dict(), torch.get_rng_state()
     cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
     try:
         yield
     finally:
-        objective.model.load_state_dict(weights)
+        objective.model.load_state_dict(weights, strict=not frozen)
         objective.model.zero_grad(set_to_none=True)
         objective.load_state_dict(place)
         torch.set_rng_state(random)

@@ -33,7 +33,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
         head = weight.to(compute_dtype)
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         grad_hidden = torch.empty_like(hidden) if needs_gradient else None
-        grad_weight = torch.zeros_like(weight, dtype=torch.float32) if needs_gradient else None
+        trains_head = needs_gradient and weight.requires_grad
+        grad_weight = torch.zeros_like(weight, dtype=torch.float32) if trains_head else None
         limit = _GPU_CHUNK_BYTES if hidden.is_cuda else _CPU_CHUNK_BYTES
         rows = max(16, limit // (4 * weight.size(0)))
         for start in range(0, hidden.size(0), rows):
@@ -47,7 +48,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             normaliser = logits.logsumexp(dim=-1, keepdim=True)
             losses = (normaliser - logits.gather(1, target)).masked_fill_(ignored, 0.0)
             total += losses.sum()
-            if grad_hidden is None or grad_weight is None:
+            if grad_hidden is None:
                 continue
             probabilities = logits.sub_(normaliser).exp_()
             probabilities.scatter_add_(1, target, torch.full_like(losses, -1.0))
@@ -55,16 +56,18 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 probabilities.mul_(1 - capped.square())
             gradient = probabilities.masked_fill_(ignored, 0.0).to(compute_dtype)
             grad_hidden[start : start + rows] = gradient @ head
-            grad_weight += gradient.T @ part
-        if grad_hidden is not None and grad_weight is not None:
-            ctx.save_for_backward(grad_hidden, grad_weight.to(weight.dtype))
+            if grad_weight is not None:
+                grad_weight += gradient.T @ part
+        if grad_hidden is not None:
+            ctx.save_for_backward(grad_hidden, None if grad_weight is None else grad_weight.to(weight.dtype))
         return total
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         (scale,) = grad_outputs
         grad_hidden, grad_weight = ctx.saved_tensors
-        return grad_hidden * scale.to(grad_hidden.dtype), grad_weight * scale.to(grad_weight.dtype), *(None,) * 4
+        of_weight = None if grad_weight is None else grad_weight * scale.to(grad_weight.dtype)
+        return grad_hidden * scale.to(grad_hidden.dtype), of_weight, *(None,) * 4
 
 
 def linear_cross_entropy(hidden: Tensor, weight: Tensor, labels: Tensor, *, softcap: float | None = None) -> Tensor:

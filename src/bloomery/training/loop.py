@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import contextlib
 import math
+import shutil
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ from bloomery.training.optimizers import Optimizers
 from bloomery.training.schedule import Schedule
 
 _SMOOTHING = 0.95
+HIGHER_IS_BETTER = frozenset({"accuracy", "r_squared", "reward"})
+"""Headlines of validations of which more is better; of others, losses, less is."""
 _SHORT = {"bits_per_byte": "val bpb"}
 
 
@@ -45,6 +48,9 @@ class LoopConfig:
     """Steps between checkpoints, beside the seconds; 0 leaves it to the seconds."""
     max_norm: float = 0.0
     """Gradients of a larger norm are scaled down to it (Pascanu et al., arXiv 1211.5063); 0: never."""
+    keep_best: bool = False
+    """Whether the weights of the best validation are what is left at the end; each validation then covers the whole
+    split, for only then can they be compared."""
 
 
 @dataclass
@@ -58,6 +64,8 @@ class Progress:
     smooth_loss: float = 0.0
     losses: list[list[float]] = field(default_factory=list)
     validations: list[list[float]] = field(default_factory=list)
+    best: dict[str, Any] = field(default_factory=dict)
+    """Step, figures and headline of the best validation, where that is kept."""
 
 
 class Loop:
@@ -89,7 +97,7 @@ class Loop:
         self.batch_rows, self.micro_rows = batch_rows, micro_rows
         self.precision, self.device, self.stage = precision, device, stage
         self.progress = Progress()
-        self.checkpoints = run.scratch / "checkpoints"
+        self.checkpoints, self.kept = run.scratch / "checkpoints", run.scratch / "best"
         self._last_save = time.perf_counter()
         self._last_said = 0.0
         self._saved_step = 0
@@ -102,12 +110,15 @@ class Loop:
         found = checkpoint.latest(self.checkpoints, warn=self.run.note)
         if found is None:
             return False
-        self.model.load_state_dict(found.model)
+        self._take(found.model)
         self.optimizers.load_state_tensors(found.optimizer)
         state = found.state
         self.objective.load_state_dict(state["objective"])
         self.progress = Progress(**state["progress"])
         self._saved_step = found.step
+        for path in self.kept.glob("step-*"):  # of steps that are to be taken again
+            if int(path.name.removeprefix("step-")) > found.step:
+                shutil.rmtree(path, ignore_errors=True)
         _set_random_state(state["random"], self.device)
         if state["threads"] != torch.get_num_threads():
             self.run.note(
@@ -126,7 +137,7 @@ class Loop:
                 step = self.progress.step
                 every = self.config.validate_every_steps
                 if validates and every and step % every == 0 and step < self.schedule.total_steps:
-                    self._validate(self.config.validation_batches)
+                    self._validate(None if self.config.keep_best else self.config.validation_batches)
                 if self._interrupted.is_set():
                     self.save()
                     raise KeyboardInterrupt
@@ -137,11 +148,11 @@ class Loop:
             final = self._validate(None) if validates else None
             if final is not None and not math.isfinite(final.value):
                 self._stop_before_harm(final.value, math.nan)
-            return final
+            return final if final is None or not self.config.keep_best else self._best()
 
     def save(self) -> Path:
         """Write a checkpoint of the present state; TrainingError if a weight is not finite: the last one is kept."""
-        if not all(bool(p.isfinite().all()) for p in self.model.parameters()):
+        if not all(bool(p.isfinite().all()) for p in self.optimizers.named.values()):
             self._stop_before_harm(math.nan, math.nan)
         state: dict[str, Any] = {
             "objective": self.objective.state_dict(),
@@ -152,12 +163,41 @@ class Loop:
         path = checkpoint.save(
             self.checkpoints,
             self.progress.step,
-            model=dict(self.model.named_parameters()),
+            model=self.optimizers.named,
             optimizer=self.optimizers.state_tensors(),
             state=state,
         )
         self._last_save, self._saved_step = time.perf_counter(), self.progress.step
         return path
+
+    def _take(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        """The weights of a checkpoint; what is frozen is not in it."""
+        missing, unexpected = self.model.load_state_dict(tensors, strict=False)
+        if unexpected or self.optimizers.named.keys() & set(missing):
+            raise ConfigError("the checkpoint belongs to another model", hint="--fresh")
+
+    def _keep_if_best(self, result: Validation) -> None:
+        """Write the weights down if no validation was better."""
+        best = self.progress.best
+        sign = -1 if result.headline in HIGHER_IS_BETTER else 1
+        if best and sign * result.value >= sign * best["values"][best["headline"]]:
+            return
+        step = self.progress.step
+        checkpoint.save(self.kept, step, model=self.optimizers.named, optimizer={}, state={})
+        self.progress.best = {"step": step, "values": dict(result.values), "headline": result.headline}
+
+    def _best(self) -> Validation:
+        """Take up the weights of the best validation; what it gave."""
+        best = self.progress.best
+        if best["step"] != self.progress.step:
+            found = checkpoint.latest(self.kept, warn=self.run.note)
+            if found is None or found.step != best["step"]:
+                raise TrainingError(
+                    "the weights of the best validation cannot be read", hint="run it again with --fresh"
+                )
+            self._take(found.model)
+            self.run.note(f"the weights of step {best['step']:,} are kept: the best validation of all")
+        return Validation(best["values"], best["headline"])
 
     def _step(self) -> None:
         started = time.perf_counter()
@@ -204,6 +244,8 @@ class Loop:
         progress.validation_seconds += time.perf_counter() - started
         progress.validations.append([progress.step, progress.tokens, result.value])
         self.run.metrics({f"validation_{name}": value for name, value in result.values.items()}, step=progress.step)
+        if self.config.keep_best and math.isfinite(result.value):
+            self._keep_if_best(result)
         return result
 
     def _say(self, loss: float) -> None:

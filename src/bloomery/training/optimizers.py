@@ -52,7 +52,8 @@ class OptimizerConfig:
 class Optimizers:
     """Both optimisers of one model, stepped together; without `muon`, AdamW alone.
 
-    `multiplier` scales every learning rate (the schedule). Names are those of `model.named_parameters()`.
+    `multiplier` scales every learning rate (the schedule). Names are those of `model.named_parameters()`; what is
+    frozen is left alone.
     """
 
     def __init__(
@@ -63,7 +64,9 @@ class Optimizers:
         muon_dtype: torch.dtype = torch.float32,
         muon: bool = True,
     ) -> None:
-        named = dict(model.named_parameters())
+        named = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+        if not named:
+            raise ConfigError("every parameter of the model is frozen: there is nothing to train")
         tables = {id(part.weight) for part in model.modules() if isinstance(part, nn.Embedding)}
         matrices = {n: p for n, p in named.items() if muon and p.ndim == 2 and id(p) not in tables and not _is_head(n)}
         chosen: dict[tuple[float, float], list[tuple[str, Tensor]]] = {}

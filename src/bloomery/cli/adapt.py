@@ -1,0 +1,147 @@
+"""`bloomery adapt`: tune a model on examples, and write an adapter into its base. This module does not know how."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import App, Parameter
+
+from bloomery.cli.options import Common, Fresh, Overrides, RecipeFile, read_recipe, show_artifact, shown
+from bloomery.core.errors import ConfigError
+
+app = App(name="adapt", help_format="plaintext")
+
+DataFiles = Annotated[
+    list[Path],
+    Parameter(
+        negative=(),
+        help="Files of examples: JSON Lines, JSON, CSV or TSV, packed or not: messages; prompt and completion; "
+        "instruction and output; text and label; text.",
+    ),
+]
+Held = Annotated[
+    list[Path] | None,
+    Parameter(name="--validation", negative=(), help="Files of what is held out [default: a share of the data]."),
+]
+
+
+@app.default
+def adapt(
+    model: Annotated[str, Parameter(help="The model to tune: artifact name or id, a folder, or a hub id.")],
+    data: DataFiles,
+    *,
+    method: Annotated[
+        str,
+        Parameter(
+            help="Of examples: lora, qlora, dora or full [default: the recipe's, or lora]. Of preferences: dpo, ipo, kto "
+            "or orpo. Of answers that can be checked: grpo. Of a teacher: distil. Of a domain's texts: domain."
+        ),
+    ] = "",
+    teacher: Annotated[str, Parameter(help="distil: the model to learn from.")] = "",
+    general: Annotated[str, Parameter(help="domain: a corpus or file of general text, to replay.")] = "",
+    control: Annotated[
+        list[str] | None,
+        Parameter(negative=(), help="domain: corpora or files of something else, to see what is forgotten."),
+    ] = None,
+    minutes: Annotated[float | None, Parameter(help="Minutes of training.")] = None,
+    epochs: Annotated[float | None, Parameter(help="Passes over the data [default: the recipe's, or 3].")] = None,
+    validation: Held = None,
+    recipe: RecipeFile = None,
+    set_: Overrides = None,
+    fresh: Fresh = False,
+    common: Common | None = None,
+) -> None:
+    """Tune a model on examples: an adapter in PEFT's format, or with --method full a model. Killed, the same command
+    goes on."""
+    common = common or Common()
+    from bloomery.adapt.methods import METHODS, method_lines, run_method
+    from bloomery.adapt.tuning.adapt import adapt as adapt_stage
+    from bloomery.adapt.tuning.config import AdaptConfig
+
+    if not data:
+        raise ConfigError("no data is given", hint="bloomery adapt MODEL examples.jsonl")
+    settings = read_recipe(recipe, set_)
+    if method in METHODS:
+        if validation:
+            raise ConfigError(f"{method} holds out a share of its data", hint="leave --validation out")
+        made = run_method(
+            method,
+            model,
+            data,
+            config=settings.table(METHODS[method].table, METHODS[method].config),
+            teacher=teacher or None,
+            general=general or None,
+            controls=control or (),
+            minutes=minutes,
+            epochs=epochs,
+            workspace=common.workspace(),
+            fresh=fresh,
+        )
+        show_artifact(made, common, method_lines(made.metrics))
+        return
+    if teacher or general or control:
+        raise ConfigError("--teacher, --general and --control are of distil and domain", hint="--method domain")
+    made = adapt_stage(
+        model,
+        data,
+        method=method,
+        config=settings.table("adapt", AdaptConfig),
+        validation=validation or (),
+        minutes=minutes,
+        epochs=epochs,
+        workspace=common.workspace(),
+        fresh=fresh,
+    )
+    show_artifact(made, common, adapted_lines(made.metrics, _samples(made.path)))
+
+
+@app.command
+def merge(
+    adapter: Annotated[str, Parameter(help="An adapter: artifact name or id, or a folder in PEFT's format.")],
+    *,
+    model: Annotated[str, Parameter(help="Its base [default: the one that the artifact was trained on].")] = "",
+    fresh: Fresh = False,
+    common: Common | None = None,
+) -> None:
+    """Write an adapter into its base: a model of its own, that costs nothing more to compute."""
+    common = common or Common()
+    from bloomery.adapt.tuning.merging import merge_adapter
+
+    made = merge_adapter(adapter, model=model or None, workspace=common.workspace(), fresh=fresh)
+    show_artifact(made, common, [f"{made.metrics['parameters']:,} parameters"])
+
+
+def adapted_lines(metrics: Any, samples: list[dict[str, str]]) -> list[str]:
+    """What came of it, for people."""
+    unit = next(name for name in metrics if name.endswith("_per_second"))
+    pace = f"{metrics[unit]:,.0f} {unit.removesuffix('_per_second')}/s, rate {metrics['learning_rate']:.2g}"
+    lines = [
+        f"{metrics['method']} on {metrics['objective']}: {metrics['trained_parameters']:,} of "
+        f"{metrics['parameters']:,} parameters trained",
+        f"{metrics['steps']:,} steps in {metrics['training_seconds']:.0f} s at {pace}",
+    ]
+    for name, value in metrics.items():
+        if name.startswith("validation_") and name.endswith("_before"):
+            after = metrics.get(name.removesuffix("_before"))
+            what = name.removeprefix("validation_").removesuffix("_before").replace("_", " ")
+            lines.append(f"validation {what}: {value:.4f} before, {after:.4f} after")
+    for sample in samples:
+        lines += [
+            f"asked    {_short(sample['prompt'])}",
+            f"expected {_short(sample['expected'])}",
+            f"before   {_short(sample['before'])}",
+            f"after    {_short(sample['after'])}",
+        ]
+    return lines
+
+
+def _samples(folder: Path) -> list[dict[str, str]]:
+    import json
+
+    return json.loads((folder / "samples.json").read_text(encoding="utf-8"))
+
+
+def _short(text: str) -> str:
+    one = " ".join(shown(text).split())
+    return one if len(one) <= 160 else one[:80] + " ... " + one[-75:]
