@@ -1,19 +1,16 @@
 """Evaluation: rankings of documents held to judgements: nDCG@10, recall, MRR and MAP, with intervals over queries.
 
 Measures are those of ir-measures (trec_eval's); a query without a judged answer is left out, as trec_eval does, and one
-for which nothing was found counts 0. Intervals are 95% of a bootstrap over queries, and differences of two systems are
+for which nothing was found counts 0. Intervals are 95%, by a BCa bootstrap over queries; differences of two systems are
 paired by query. A document is ranked where the best of its chunks is. This module does not know how anything is found.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
 
 from bloomery.core.errors import DataError, MissingExtraError, nearest
+from bloomery.evaluate.statistics import Interval, bootstrap_mean
 from bloomery.retrieve.chunk import Hit
 from bloomery.retrieve.measures.judgements import Judgements
 
@@ -21,25 +18,6 @@ Ranked = Mapping[str, Sequence[tuple[str, float]]]
 """A query's id to (document, score), best first."""
 MEASURES = ("nDCG@10", "R@10", "R@100", "RR", "AP")
 """By ir-measures' names: recall is R, MRR is RR, MAP is AP."""
-_SAMPLES = 10_000
-_BLOCK = 500
-
-
-@dataclass(frozen=True, kw_only=True)
-class Measured:
-    """A mean over queries with its 95% interval."""
-
-    name: str
-    mean: float
-    low: float
-    high: float
-    queries: int
-
-    def to_dict(self) -> dict[str, Any]:
-        return dict(vars(self))
-
-    def text(self) -> str:
-        return f"{self.name} {self.mean:.4f} [{self.low:.4f}, {self.high:.4f}]"
 
 
 def by_document(hits: Sequence[Hit], k: int) -> list[tuple[str, float]]:
@@ -66,7 +44,8 @@ def per_query(
             parsed[name] = ir_measures.parse_measure(name)
         except (NameError, ValueError, SyntaxError):
             raise DataError(f"unknown measure {name!r}", hint=nearest(name, MEASURES)) from None
-    answered = {query for query, grades in judgements.items() if query in ranked and any(g > 0 for g in grades.values())}
+    judged = {query for query, grades in judgements.items() if any(grade > 0 for grade in grades.values())}
+    answered = judged & ranked.keys()
     if not answered:
         raise DataError("no query has both a ranking and a judged answer", hint="are the ids those of the same set?")
     qrels = {query: dict(judgements[query]) for query in sorted(answered)}
@@ -81,37 +60,17 @@ def per_query(
 
 def evaluate(
     ranked: Ranked, judgements: Judgements, measures: Sequence[str] = MEASURES, *, seed: int = 0
-) -> list[Measured]:
-    """Means with intervals, in the order of `measures`. Raises as `per_query`."""
+) -> dict[str, Interval]:
+    """Means with their intervals, by measure. Raises as `per_query`, and for a single query."""
     found = per_query(ranked, judgements, measures)
-    return [_measured(name, np.array(list(found[name].values())), seed) for name in measures]
+    return {name: bootstrap_mean(list(found[name].values()), seed=seed) for name in measures}
 
 
 def difference(
     one: Ranked, other: Ranked, judgements: Judgements, measure: str = "nDCG@10", *, seed: int = 0
-) -> Measured:
+) -> Interval:
     """`one` minus `other` by one measure, paired by query. DataError where they are not of the same queries."""
     first, second = (per_query(ranked, judgements, (measure,))[measure] for ranked in (one, other))
     if first.keys() != second.keys():
         raise DataError("the two rankings are of different queries", hint="search both for the same ones")
-    paired = np.array([first[query] - second[query] for query in first])
-    return _measured(f"{measure} difference", paired, seed)
-
-
-def _measured(name: str, values: np.ndarray, seed: int) -> Measured:
-    low, high = interval(values, seed=seed)
-    return Measured(name=name, mean=float(values.mean()), low=low, high=high, queries=len(values))
-
-
-def interval(values: np.ndarray, *, confidence: float = 0.95, seed: int = 0) -> tuple[float, float]:
-    """The percentile bootstrap's interval of a mean (Efron, 1979), of values (N,) that are drawn again together."""
-    if len(values) < 2:
-        return float("-inf"), float("inf")
-    generator = np.random.default_rng(seed)
-    means = [
-        values[generator.integers(0, len(values), (_BLOCK, len(values)))].mean(axis=1)
-        for _ in range(0, _SAMPLES, _BLOCK)
-    ]
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(np.concatenate(means), (tail, 1 - tail))
-    return float(low), float(high)
+    return bootstrap_mean([first[query] - second[query] for query in first], seed=seed)

@@ -52,7 +52,7 @@ def read_judgements(path: str | Path) -> dict[str, dict[str, int]]:
         if number == 1 and parts[-1].strip().lower() in ("score", "grade", "relevance", "rel"):
             continue
         try:
-            query, document, grade = (parts[0], parts[2], parts[3]) if len(parts) == 4 else (parts[0], parts[1], parts[2])
+            query, document, grade = [parts[at] for at in ((0, 2, 3) if len(parts) == 4 else (0, 1, 2))]
             found.setdefault(query.strip(), {})[document.strip()] = int(float(grade))
         except (IndexError, ValueError, OverflowError):
             said = f"{path}, line {number}: no judgement"
@@ -67,8 +67,8 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
     try:
         if path.stat().st_size > _MAX_BYTES:
             raise DataError(f"{path} is larger than {_MAX_BYTES >> 30} GiB")
-        opened = gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8")
-        with opened as stream:
+        opened = gzip.open if path.suffix == ".gz" else open
+        with opened(path, "rt", encoding="utf-8") as stream:
             for number, line in enumerate(stream, start=1):
                 if line.strip():
                     yield number, line.strip("\r\n")
