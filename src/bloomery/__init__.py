@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from bloomery.engine import load as load
     from bloomery.retrieve import index as index
     from bloomery.retrieve import open_index as open_index
+    from bloomery.retrieve.answers import ask as ask
     from bloomery.server import serve as serve
     from bloomery.tokenizer import tokenize as tokenize
     from bloomery.tokenizer import train_tokenizer as train_tokenizer
@@ -33,6 +34,7 @@ _HOMES = {
     "Artifact": "bloomery.core.artifact",
     "BloomeryError": "bloomery.core.errors",
     "Workspace": "bloomery.core.workspace",
+    "ask": "bloomery.retrieve.answers",
     "curate": "bloomery.corpus",
     "index": "bloomery.retrieve",
     "load": "bloomery.engine",
@@ -48,6 +50,7 @@ __all__ = [
     "BloomeryError",
     "Workspace",
     "__version__",
+    "ask",
     "curate",
     "index",
     "load",
