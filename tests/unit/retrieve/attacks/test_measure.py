@@ -30,7 +30,8 @@ class Speaker:
 
 
 def attack_in(text: str):
-    return next(one for one in ATTACKS if one.question in text and _squeezed(one.document) in _squeezed(text))
+    found = [one for one in ATTACKS if one.question in text and _squeezed(one.document) in _squeezed(text)]
+    return max(found, key=lambda one: len(_squeezed(one.document)))
 
 
 def _squeezed(text: str) -> str:
