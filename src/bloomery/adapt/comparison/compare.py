@@ -102,7 +102,8 @@ def opened_settings(
     split = split_task(config, workspace)
     train, dev = read_part(split, "train"), read_part(split, "dev")
     with ExitStack() as stack:
-        cache = stack.enter_context(AnswerCache(workspace.root / ANSWERS))
+        cache = AnswerCache(workspace.root / ANSWERS)
+        stack.callback(cache.close)
         plain = Setting(
             config=config, train=train, dev=dev, scorer=scorer, workspace=workspace, cache=cache, fresh=fresh
         )

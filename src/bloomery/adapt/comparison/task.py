@@ -167,7 +167,7 @@ class TaskConfig:
     max_new_tokens: int = 64
     """Of an answer."""
     frozen: str = ""
-    """In the recipe of a winner: the digest of what it was frozen with, so that rebuilding says whether it is the same."""
+    """In the recipe of a winner: the digest of what it was frozen with; rebuilding says whether it came out again."""
     split: SplitConfig = field(default_factory=SplitConfig)
     budget: BudgetConfig = field(default_factory=BudgetConfig)
 
