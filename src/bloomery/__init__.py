@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from bloomery.corpus import curate as curate
     from bloomery.engine import load as load
     from bloomery.evaluate import evaluate as evaluate
+    from bloomery.retrieve import index as index
+    from bloomery.retrieve import open_index as open_index
     from bloomery.server import serve as serve
     from bloomery.tokenizer import tokenize as tokenize
     from bloomery.tokenizer import train_tokenizer as train_tokenizer
@@ -36,7 +38,9 @@ _HOMES = {
     "Workspace": "bloomery.core.workspace",
     "curate": "bloomery.corpus",
     "evaluate": "bloomery.evaluate",
+    "index": "bloomery.retrieve",
     "load": "bloomery.engine",
+    "open_index": "bloomery.retrieve",
     "pretrain": "bloomery.training",
     "serve": "bloomery.server",
     "tokenize": "bloomery.tokenizer",
@@ -51,7 +55,9 @@ __all__ = [
     "adapt",
     "curate",
     "evaluate",
+    "index",
     "load",
+    "open_index",
     "pretrain",
     "serve",
     "tokenize",

@@ -101,7 +101,7 @@ def test_log_probabilities_of_every_item(
     ours = evaluate(str(tiny_folder), list(STOCK), **how)
     remote = evaluate(f"{server}/v1#tiny", list(STOCK), **how)
     # With the server's own tokenizer lm-eval never begins a context with BOS, whatever the tokenizer does.
-    bare = evaluate(str(tiny_folder), list(STOCK), **how | {"config": EvaluateConfig(few_shot=0, bos=False)})
+    bare = evaluate(str(tiny_folder), list(STOCK), **{**how, "config": EvaluateConfig(few_shot=0, bos=False)})
     for name in STOCK:
         found, over_http = nats(ours, name), nats(remote, name)
         without = [[pair[0] for pair in item] for item in told["bare"][name]["samples"]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +14,7 @@ from bloomery.core.quantity import Quantity
 
 if TYPE_CHECKING:
     from bloomery.core.artifact import Artifact
+    from bloomery.core.workspace import Workspace
 
 _MODEL = "A model: artifact name or id, a Hugging Face folder, a hub id, or a server's address up to /v1."
 _DATA = 'Folder where the tasks\' files lie, or "hub" to download what is missing [default: $BLOOMERY_DATA].'
@@ -29,6 +31,12 @@ def evaluate(
     few_shot: Annotated[int | None, Parameter(help="Examples before each question [default: the task's].")] = None,
     seed: Annotated[int, Parameter(help="Draws the examples.")] = 0,
     data: Annotated[str | None, Parameter(help=_DATA)] = None,
+    corpus: Annotated[
+        str, Parameter(help="A corpus artifact that samples are sought in [default: what the model was trained on].")
+    ] = "",
+    against: Annotated[
+        str, Parameter(help="Another model, or an evaluation of one: compared sample by sample on the same tasks.")
+    ] = "",
     chat: Annotated[
         bool, Parameter(negative=(), help="Free answers go through the chat template, instead of on from the prompt.")
     ] = False,
@@ -52,12 +60,28 @@ def evaluate(
 
     workspace = common.workspace()
     config = EvaluateConfig(limit=limit, few_shot=few_shot, seed=seed, chat=chat, bos=bos)
+    named = [*tasks, *(task or ())]
+    how: dict[str, Any] = {"config": config, "data": data, "workspace": workspace, "fresh": fresh}
+    how["corpus"] = workspace.find(corpus, kind="corpus") if corpus else None
+    how["against"] = _other(against, named, workspace, how) if against else None
     opened = open_subject(model, workspace=workspace, chat=chat, bos=bos)
     try:
-        made = measured(opened, [*tasks, *(task or ())], config=config, data=data, workspace=workspace, fresh=fresh)
+        made = measured(opened, named, **how)
     finally:
         opened.close()
     _show(made, common)
+
+
+def _other(reference: str, tasks: Sequence[str | Path], workspace: Workspace, how: dict[str, Any]) -> Artifact:
+    """The evaluation that is compared with: of that name, or made now of the model of that name."""
+    from bloomery.evaluate import KIND
+    from bloomery.evaluate import evaluate as measured
+
+    if not reference.startswith(("http://", "https://")) and workspace.matching(reference, kind=KIND):
+        found = workspace.find(reference)
+        if found.kind == KIND:
+            return found
+    return measured(reference, tasks, **how)
 
 
 def _list_tasks(common: Common) -> None:
@@ -83,6 +107,10 @@ def _show(artifact: Artifact, common: Common) -> None:
     _table(found["tasks"])
     for one in found["tasks"]:
         print(f"  {one['task']}: {_cost(one)}")
+        if "contamination" in one:
+            print(f"  {one['task']}: {_contamination(one)}")
+    for one in found.get("against", {}).get("comparisons", ()):
+        print(f"  {one['task']}, {one['metric']}: {one['sentence']}")
 
 
 def _table(results: list[dict[str, Any]]) -> None:
@@ -99,6 +127,15 @@ def _table(results: list[dict[str, Any]]) -> None:
             interval = "unknown" if figure["low"] is None else f"{figure['low']:.4g} to {figure['high']:.4g}"
             table.add_row(one["task"], metric, f"{figure['value']:.4g}", interval, f"{figure['samples']:,}")
     Console().print(table)
+
+
+def _contamination(one: dict[str, Any]) -> str:
+    told = one["contamination"]
+    clean = ", ".join(f"{name} {figure['value']:.4g}" for name, figure in told["clean_metrics"].items())
+    return (
+        f"{told['contaminated']:,} of {one['samples']:,} samples stand in the training corpus "
+        f"({told['documents']:,} documents); without them {clean or 'nothing is left'}"
+    )
 
 
 def _cost(one: dict[str, Any]) -> str:

@@ -3,8 +3,8 @@
     budget = Budget(BudgetConfig(tokens=100_000, money=2.0, prompt_price=0.5, completion_price=1.5))
     model = BudgetedChat(model, budget)
 
-A request is let out only if what it can take at most is left beside what is under way: tokens and money by the length of
-its messages and its limit of new tokens, joules and seconds by the dearest request so far. Money is counted only by
+A request is let out only if what it can take at most is left beside what is under way: tokens and money by the length
+of its messages and its limit of new tokens, joules and seconds by the dearest request so far. Money is counted only by
 prices that the user gives. A limit of something that nobody tells is an error, not zero. Several models, and threads,
 may share a budget. This module does not know what is asked or why.
 """
@@ -26,6 +26,7 @@ from bloomery.core.quantity import Quantity
 NAMES = ("requests", "tokens", "joules", "seconds", "money")
 _TOKENS_A_MESSAGE = 16
 """What a chat template may put around one."""
+_Tell = Callable[[Usage, float], None]
 _MARGIN = 1.25
 """Tokens a byte vary between prompts: by so much more than the most so far."""
 
@@ -95,8 +96,8 @@ class Budget:
         self.config = config
         self._lock = threading.Lock()
         self._spent = Spent()
-        self._reserved = dict.fromkeys(NAMES, 0.0)
-        self._dearest = {"joules": 0.0, "seconds": 0.0}
+        self._reserved: dict[str, float] = dict.fromkeys(NAMES, 0.0)
+        self._dearest: dict[str, float] = {"joules": 0.0, "seconds": 0.0}
         self._tokens_a_byte = 0.0
 
     @property
@@ -120,7 +121,9 @@ class Budget:
         return max(0.0, limit - spent - self._reserved[name])
 
     @contextmanager
-    def request(self, prompt_bytes: int, messages: int, max_new_tokens: int) -> Iterator[Callable[[Usage, float], None]]:
+    def request(
+        self, prompt_bytes: int, messages: int, max_new_tokens: int
+    ) -> Iterator[Callable[[Usage, float], None]]:
         """Within, a request may go out; what is yielded is told its usage and seconds. BudgetError before, if what it
         may take is not left."""
         with self._lock:

@@ -38,8 +38,8 @@ class EndpointText:
     """Meets `LikelihoodModel`, and `ChatModel` by going on from the messages' texts, without a chat template."""
 
     def __init__(self, endpoint: Endpoint, *, concurrency: int = 4, batch: int = 8, bos: bool | None = None) -> None:
-        """`batch` prompts go in one request, `concurrency` requests at once. `bos`: whether contexts begin with what the
-        tokenizer has before a text; None: they do."""
+        """`batch` prompts go in one request, `concurrency` requests at once. `bos`: whether contexts begin with what
+        the tokenizer has before a text; None: they do."""
         if not 1 <= concurrency <= 256 or not 1 <= batch <= 256:
             raise ConfigError("concurrency and batch are from 1 to 256")
         self._endpoint = endpoint

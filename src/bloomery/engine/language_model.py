@@ -158,10 +158,12 @@ class LanguageModel(Asked):
         self._adapters.unmerge(self.engine)
 
     def adapted(self, name: str) -> Self:
-        """This model with an adapter, under the adapter's name: the same weights, memory and engine. RequestError if
-        there is none of that name."""
+        """This model with an adapter, under the adapter's name: the same weights, memory and engine; a model without a
+        chat template has the adapter's. RequestError if there is none of that name."""
         view = copy.copy(self)
-        view._adapter, view.name = self._adapters.get(name), name
+        view._adapter, view.name = adapter, name = self._adapters.get(name), name
+        if self.tokenizer.chat_template is None and adapter.chat_template:
+            view.tokenizer = self.tokenizer.with_chat_template(adapter.chat_template)
         return view
 
     @property

@@ -1,7 +1,8 @@
 """Likelihoods: how probable a language model in process finds texts (`core.likelihood`).
 
 Each text goes through the engine as a prompt that is scored, in the parts that every scored prompt is read in, so that
-the numbers are those that this model's server tells, to the last bit. This module does not know tasks.
+the numbers are those that this model's server tells, to the last bit. Whole parts that texts begin alike with are read
+once. This module does not know tasks.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from bloomery.core.likelihood import Likelihood, Pair, pair_ids, together, windo
 from bloomery.core.messages import Usage
 from bloomery.engine.language_model import LanguageModel
 from bloomery.engine.results import GenerationResult
+
+_TENANT = "likelihoods"
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,7 @@ class EngineLikelihoods:
         if len(ids) > self._readable:
             ids, last = ids[:-1], ids[-1]
             options |= {"max_new_tokens": 1, "temperature": 0.0, "logprobs": 1, "logit_bias": {last: 100.0}}
-        result = self._run(ids, options)
+        result = self._run(ids, options, len(one.ids) - one.count)
         scores = result.prompt_logprobs or []
         count = one.count - (last is not None)
         told = [(t.logprob, t.top[0].logprob) for t in (scores[-count:] if count else []) if t is not None]
@@ -90,8 +93,9 @@ class EngineLikelihoods:
             seconds=time.perf_counter() - began,
         )
 
-    def _run(self, ids: list[int], options: dict[str, Any]) -> GenerationResult:
-        request = self.model.request(ids, [options])  # type: ignore[list-item]
+    def _run(self, ids: list[int], options: dict[str, Any], scores_from: int) -> GenerationResult:
+        how = {"tenant": _TENANT, "scores_from": scores_from - 1}  # the first is told where the one before it is read
+        request = self.model.request(ids, [options], **how)  # type: ignore[list-item]
         *_, (_, last) = self.model.engine.run(request)
         assert last.result is not None
         return last.result

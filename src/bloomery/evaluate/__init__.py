@@ -9,11 +9,12 @@ from types import ModuleType
 from typing import Any
 
 from bloomery.evaluate.bits_per_byte import BitsPerByte, bits_per_byte
-from bloomery.evaluate.evaluation import EvaluateConfig, evaluate, prepare, read_evaluation, read_records
+from bloomery.evaluate.evaluation import KIND, EvaluateConfig, evaluate, prepare, read_evaluation, read_records
 from bloomery.evaluate.measure import MeasureConfig, measure, measure_inputs, read_scores
 from bloomery.evaluate.subject import open_subject
 
 __all__ = [
+    "KIND",
     "BitsPerByte",
     "EvaluateConfig",
     "MeasureConfig",

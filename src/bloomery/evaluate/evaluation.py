@@ -12,7 +12,7 @@ import hashlib
 import json
 import secrets
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,11 @@ from bloomery.core.errors import ConfigError
 from bloomery.core.run import Run
 from bloomery.core.stage import StageInputs, reusable
 from bloomery.core.workspace import Workspace, as_workspace
+from bloomery.corpus import read_documents
 from bloomery.energy import open_meter
 from bloomery.engine import LanguageModel
+from bloomery.evaluate.against import compare_records
+from bloomery.evaluate.contamination import Contamination, Sought
 from bloomery.evaluate.statistics import detectable_paired_binary
 from bloomery.evaluate.subject import ANSWERS, Opened, open_subject
 from bloomery.evaluate.tasks import (
@@ -129,13 +132,17 @@ def evaluate(
     *,
     config: EvaluateConfig | None = None,
     data: str | Path | None = None,
+    corpus: Artifact | None = None,
+    against: Artifact | None = None,
     workspace: Workspace | str | Path | None = None,
     fresh: bool = False,
 ) -> Artifact:
     """Measure a model on tasks; returns an "evaluation" artifact, which `read_evaluation` reads.
 
     `model` is what `bl.load` takes, a model that is loaded, or what `open_subject` opened; `data` is the folder where
-    the tasks' files lie, or "hub"; None takes $BLOOMERY_DATA. With `fresh` nothing is taken from earlier answers.
+    the tasks' files lie, or "hub"; None takes $BLOOMERY_DATA. Samples are sought in `corpus`; None is what the model's
+    own lineage says it was trained on. `against` is an evaluation of the same tasks that this one is compared with,
+    sample by sample. With `fresh` nothing is taken from earlier answers.
     """
     workspace = as_workspace(workspace)
     config = config or EvaluateConfig()
@@ -147,17 +154,40 @@ def evaluate(
         else open_subject(model, workspace=workspace, chat=config.chat, bos=config.bos)
     )
     try:
-        return _evaluated(opened, prepared, config, workspace, fresh)
+        corpora = [corpus] if corpus is not None else _trained_on(opened, workspace)
+        return _evaluated(opened, prepared, config, workspace, fresh, corpora, against)
     finally:
         if own:
             opened.close()
 
 
+def _trained_on(opened: Opened, workspace: Workspace) -> list[Artifact]:
+    """The corpora among a model's ancestors."""
+    found: dict[str, Artifact] = {}
+    for parent in opened.parents:
+        artifact = workspace.published(parent)
+        if artifact is not None:
+            found |= {
+                identity: one
+                for _, identity, one in workspace.lineage(artifact)
+                if one is not None and one.kind == "corpus"
+            }
+    return list(found.values())
+
+
 def _evaluated(
-    opened: Opened, prepared: Sequence[Prepared], config: EvaluateConfig, workspace: Workspace, fresh: bool
+    opened: Opened,
+    prepared: Sequence[Prepared],
+    config: EvaluateConfig,
+    workspace: Workspace,
+    fresh: bool,
+    corpora: Sequence[Artifact],
+    against: Artifact | None,
 ) -> Artifact:
     plain = asdict(config) | {"tasks": {one.task.name: one.digest for one in prepared}, "model": opened.identity}
-    inputs = StageInputs(stage="evaluate", config=plain, parents=opened.parents, seed=config.seed)
+    beside = [*corpora, *([against] if against is not None else [])]
+    parents = tuple(dict.fromkeys((*opened.parents, *(one.id for one in beside))))
+    inputs = StageInputs(stage="evaluate", config=plain, parents=parents, seed=config.seed)
     if not fresh and opened.lasting and (made := reusable(workspace, inputs)):
         return made
     with Run(workspace, inputs, meter=open_meter()) as run:
@@ -167,10 +197,16 @@ def _evaluated(
             subject = opened.kept(cache, identity=identity, fresh=fresh)
             folder = run.new_folder()
             (folder / "samples").mkdir()
-            results = [_measured(run, one, subject, config, folder) for one in prepared]
+            found = sought(run, prepared, corpora) if corpora else {}
+            results, records = [], {}
+            for one in prepared:
+                records[one.task.name] = _asked(run, one, subject, config, found.get(one.task.name))
+                results.append(_written(one, records[one.task.name], folder, found.get(one.task.name)))
         finally:
             cache.close()
         document = {"model": {"name": opened.subject.name, "identity": opened.identity}, "tasks": results}
+        if against is not None:
+            document["against"] = _compared(against, records, opened.subject.name, config)
         write_durably(folder / "results.json", _json(document, indent=1))
         return run.publish(folder, kind=KIND, metrics=headline(results))
 
@@ -183,7 +219,23 @@ def _attempt(scratch: Path) -> str:
     return path.read_text(encoding="ascii")
 
 
-def _measured(run: Run, one: Prepared, subject: Subject, config: EvaluateConfig, folder: Path) -> dict[str, Any]:
+def sought(run: Run, prepared: Sequence[Prepared], corpora: Sequence[Artifact]) -> dict[str, Contamination]:
+    """By task, which of its questions stand in the corpora's training split."""
+    names = [(one.task.name, place) for one in prepared for place in range(len(one.questions))]
+    wanted = Sought([question.texts for one in prepared for question in one.questions])
+    with run.phase("contamination"):
+        documents = (document for corpus in corpora for document in read_documents(corpus, "train"))
+        found = wanted.found(documents, lambda done: run.progress(done, None, unit="documents"))
+    each: dict[str, dict[int, tuple[str, str]]] = {one.task.name: {} for one in prepared}
+    for number, shared in found.shared.items():
+        name, place = names[number]
+        each[name][place] = shared
+    return {name: replace(found, shared=own) for name, own in each.items()}
+
+
+def _asked(
+    run: Run, one: Prepared, subject: Subject, config: EvaluateConfig, found: Contamination | None
+) -> list[Record]:
     task, total = one.task, len(one.questions)
     if one.note:
         run.note(one.note)
@@ -194,10 +246,33 @@ def _measured(run: Run, one: Prepared, subject: Subject, config: EvaluateConfig,
         for place, record in ask(task, one.questions, subject, seed=config.seed):
             records[place] = record
             run.progress(len(records), total, unit="samples", **_live(task, record))
-    ordered = [records[place] for place in range(total)]
-    lines = b"".join(_json(record.to_dict()) + b"\n" for record in ordered)
-    write_durably(folder / "samples" / f"{task.name}.jsonl", lines)
-    return result_of(one, ordered)
+    for place, (words, _) in (found.shared if found is not None else {}).items():
+        records[place] = replace(records[place], contaminated=words)
+    return [records[place] for place in range(total)]
+
+
+def _written(one: Prepared, records: Sequence[Record], folder: Path, found: Contamination | None) -> dict[str, Any]:
+    lines = b"".join(_json(record.to_dict()) + b"\n" for record in records)
+    write_durably(folder / "samples" / f"{one.task.name}.jsonl", lines)
+    result = result_of(one, records)
+    if found is not None:
+        clean = [record for record in records if not record.contaminated]
+        scored = figures(one.task, clean, one.task.measured) if clean else {}
+        result["contamination"] = {
+            "documents": found.documents,
+            "contaminated": len(records) - len(clean),
+            "clean_metrics": {name: figure.to_dict() for name, figure in scored.items()},
+        }
+    return result
+
+
+def _compared(against: Artifact, records: dict[str, list[Record]], name: str, config: EvaluateConfig) -> dict[str, Any]:
+    document = read_evaluation(against)
+    others = {one["task"]: read_records(against, one["task"]) for one in document["tasks"]}
+    other = document["model"]["name"]
+    names = (name, other) if name != other else (f"{name} (this)", f"{other} (against)")
+    compared = compare_records(records, others, names=names, seed=config.seed)
+    return {"artifact": against.name, "model": document["model"], "comparisons": compared}
 
 
 def _live(task: Task, record: Record) -> dict[str, float | str]:

@@ -59,8 +59,8 @@ def open_subject(
     there where it has several: http://127.0.0.1:8000/v1#NAME.
 
     `chat`: free answers go through its chat template, else they go on from the prompt; `concurrency` requests are under
-    way at once; `bos`: whether scored contexts begin with BOS, None: as the tokenizer has it. Errors are those of loading,
-    or of the server.
+    way at once; `bos`: whether scored contexts begin with BOS, None: as the tokenizer has it. Errors are those of
+    loading, or of the server.
     """
     if isinstance(model, str) and model.startswith(("http://", "https://")):
         return _of_server(model, chat, concurrency, bos)

@@ -33,6 +33,8 @@ from bloomery.models.packing import Part
 from bloomery.models.weights import read_tensors
 
 WEIGHTS = "adapter_model.safetensors"
+TEMPLATE = "chat_template.jinja"
+_MAX_TEMPLATE_BYTES = 1 << 20
 HEAD = "lm_head"
 """The output head's name here, tied to the embedding or not."""
 _PREFIX = "base_model.model."
@@ -73,6 +75,8 @@ class Adapter:
     digest: str
     layers: Mapping[str, LowRank]
     config: AdapterConfig
+    chat_template: str = ""
+    """What the folder says that conversations with it look like; "": as the base says."""
     number: int = field(default_factory=lambda: next(_numbers))
     """Its own, never given again in this process."""
 
@@ -153,7 +157,14 @@ def read_adapter(folder: str | Path, decoder: Decoder, name: str, *, inside: boo
         parts = _layers(path, theirs, tensors, published[theirs], rank, config.use_dora)
         for ours, (down, up, magnitude) in zip(published[theirs].ours, parts, strict=True):
             layers[ours] = _made(f"{path}: {theirs}", decoder, modules[ours], down, up * scale, magnitude)
-    return Adapter(name, digest.hexdigest(), layers, config)
+    return Adapter(name, digest.hexdigest(), layers, config, _template(folder))
+
+
+def _template(folder: Path) -> str:
+    path = folder / TEMPLATE
+    if not path.is_file() or path.stat().st_size > _MAX_TEMPLATE_BYTES:
+        return ""
+    return path.read_bytes().decode("utf-8", errors="replace")
 
 
 def _wanted(config: AdapterConfig, published: list[str], ends: set[str], prefixes: tuple[str, ...]) -> list[str]:

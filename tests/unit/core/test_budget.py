@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -120,8 +121,8 @@ def test_streams_and_failures_are_counted():
     budget = Budget(BudgetConfig(requests=3))
     assert "".join(delta.text for delta in BudgetedChat(Counting(), budget).stream(ASKED, OPTIONS)) == "so"
     assert budget.spent.tokens == 10
-    next(stream := BudgetedChat(Counting(), budget).stream(ASKED, OPTIONS))
-    stream.close()
+    with contextlib.closing(BudgetedChat(Counting(), budget).stream(ASKED, OPTIONS)) as stream:  # type: ignore[type-var]
+        next(stream)
     with pytest.raises(RuntimeError):
         BudgetedChat(Failing(), budget).answer(ASKED, OPTIONS)
     assert budget.spent.requests == 3 and budget.spent.tokens == 10

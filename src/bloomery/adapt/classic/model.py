@@ -22,7 +22,7 @@ from bloomery.adapt.classic.estimators import Estimator, Kind
 from bloomery.adapt.classic.features import FeatureConfig, Features, count
 from bloomery.adapt.classic.probabilities import Probabilities
 from bloomery.core.config import from_dict, to_dict
-from bloomery.core.errors import BloomeryError, ConfigError, DataError
+from bloomery.core.errors import ConfigError, DataError
 from bloomery.core.quantity import Quantity
 from bloomery.evaluate.sample import Answered, Sample
 
@@ -91,10 +91,9 @@ class ClassicModel:
             if not allowed:
                 raise DataError("this model knows none of the sample's choices")
             found = self.probabilities([sample])[0]
-        except BloomeryError as error:
-            if isinstance(error, DataError):
-                return Answered(sample_id=sample.id, text="", error=error.one_line(), seconds=time.perf_counter() - began)
-            raise
+        except DataError as error:
+            seconds = time.perf_counter() - began
+            return Answered(sample_id=sample.id, text="", error=error.one_line(), seconds=seconds)
         best = max(allowed, key=lambda n: found[n])
         return Answered(
             sample_id=sample.id,
@@ -113,9 +112,8 @@ class ClassicModel:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         parts = {"features": self.features.arrays, "estimator": self.estimator.arrays}
-        arrays = {
-            f"{part}.{name}": np.ascontiguousarray(array) for part, named in parts.items() for name, array in named.items()
-        }
+        arrays = {f"{part}.{name}": one for part, named in parts.items() for name, one in named.items()}
+        arrays = {name: np.ascontiguousarray(one) for name, one in arrays.items()}
         save_file(arrays, folder / ARRAYS_FILE)
         told = {
             "format": _FORMAT,

@@ -32,9 +32,7 @@ class Probabilities:
         if method == "none":
             return cls()
         positive = [1] if scores.shape[1] == 1 else list(range(scores.shape[1]))
-        return cls(
-            tuple(Calibration.fit(scores[:, n], labels == label, method) for n, label in enumerate(positive))
-        )
+        return cls(tuple(Calibration.fit(scores[:, n], labels == label, method) for n, label in enumerate(positive)))
 
     def __call__(self, scores: Floats) -> Floats:
         """(N, C) probabilities; rows sum to 1."""
@@ -42,7 +40,7 @@ class Probabilities:
             shifted = np.exp(scores - scores.max(1, keepdims=True))
             return shifted / shifted.sum(1, keepdims=True)
         if scores.shape[1] == 1:
-            second = self.curves[0](scores[:, 0]) if self.curves else 1 / (1 + np.exp(-np.clip(scores[:, 0], -500, 500)))
+            second = self.curves[0](scores[:, 0]) if self.curves else _sigmoid(scores[:, 0])
             return np.stack([1 - second, second], axis=1)
         each = np.stack([curve(scores[:, n]) for n, curve in enumerate(self.curves)], axis=1)
         total = each.sum(1, keepdims=True)
@@ -63,3 +61,7 @@ class Probabilities:
             )
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"these are no calibration curves: {error}") from error
+
+
+def _sigmoid(scores: Floats) -> Floats:
+    return 1 / (1 + np.exp(-np.clip(scores, -500, 500)))

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bloomery.core.asking import ask_all, for_all
+from bloomery.core.budget import BudgetError
 from bloomery.core.errors import BloomeryError
 from bloomery.core.messages import ChatAnswer, ChatModel, ChatOptions, Message
 from bloomery.core.quantity import Quantity
@@ -36,7 +37,7 @@ class Tally:
         try:
             answer = self.model.answer(messages, options)
         except BloomeryError as error:
-            if for_all(error):
+            if _ends_all(error):
                 raise
             raise SampleError(error.one_line()) from error
         self._keep(messages, answer)
@@ -55,12 +56,14 @@ class Tally:
         questions = ((number, messages, options) for number, options in enumerate(several))
         try:
             for asked in ask_all(self.model, questions, concurrency=concurrency):
+                if isinstance(asked.error, BudgetError):
+                    raise asked.error
                 if asked.answer is None:
                     failed = asked.error.one_line() if asked.error else "no answer"
                 else:
                     found[asked.key] = asked.answer
         except BloomeryError as error:
-            if for_all(error):
+            if _ends_all(error):
                 raise
             failed = error.one_line()
         for number in sorted(found):
@@ -71,8 +74,8 @@ class Tally:
         return [found[number] for number in range(len(several))]
 
     def _keep(self, messages: Sequence[Message], answer: ChatAnswer) -> None:
-        cached = bool(getattr(answer, "cached", False))
-        self._calls.append(Call(messages=[dict(one) for one in messages], text=answer.text, cached=cached))
+        kept = Call(messages=[dict(one) for one in messages], text=answer.text, cached=answer.cached)
+        self._calls.append(kept)
         self._answers.append(answer)
 
     def answered(
@@ -101,6 +104,10 @@ class Tally:
             error=error,
             details=details or {},
         )
+
+
+def _ends_all(error: BloomeryError) -> bool:
+    return for_all(error) or isinstance(error, BudgetError)
 
 
 def _sum(numbers: Sequence[int | None]) -> int | None:

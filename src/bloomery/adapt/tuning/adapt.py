@@ -21,7 +21,7 @@ from bloomery.adapt.tuning.instruct_data import Example, read_examples
 from bloomery.adapt.tuning.material import Material, chat_material, label_material
 from bloomery.adapt.tuning.samples import answers
 from bloomery.core.artifact import Artifact, sha256_file, write_durably
-from bloomery.core.config import digest, to_dict
+from bloomery.core.config import digest, from_dict, to_dict
 from bloomery.core.errors import ArtifactError, ConfigError, DataError
 from bloomery.core.run import Run
 from bloomery.core.stage import StageInputs, reusable
@@ -29,7 +29,9 @@ from bloomery.core.workspace import Workspace, as_workspace
 from bloomery.energy import open_meter
 from bloomery.engine import import_model
 from bloomery.engine.loading import LABELS
-from bloomery.training.fit import fit
+from bloomery.models.adapter import TEMPLATE
+from bloomery.tokenizer import Tokenizer
+from bloomery.training.fit import fit, precision_of
 from bloomery.training.publishing import save_model
 from bloomery.training.speed import choose_device
 
@@ -42,9 +44,8 @@ _BASES = ("model", "encoder")
 Data = str | Path | Sequence[str | Path]
 
 
-def adapt_inputs(config: AdaptConfig, base: str, files: Sequence[Path], validation: Sequence[Path]) -> StageInputs:
-    """What the stage depends on: the base's artifact id, and what the files hold."""
-    held = [[sha256_file(path) for path in paths] for paths in (files, validation)]
+def adapt_inputs(config: AdaptConfig, base: str, held: object) -> StageInputs:
+    """What the stage depends on: the base's artifact id, and what stands for the data, as JSON data."""
     return StageInputs(
         stage=STAGE, config=to_dict(config), parents=(base,), seed=config.fit.seed, fingerprint=digest(held)
     )
@@ -73,8 +74,23 @@ def adapt(
     if not files:
         raise DataError("no data is given to learn from")
     examples, others = ([one for path in paths for one in read_examples(path)] for paths in (files, held))
+    read = [[sha256_file(path) for path in paths] for paths in (files, held)]
+    return adapt_examples(model, examples, others, read, config=config, workspace=workspace, fresh=fresh)
+
+
+def adapt_examples(
+    model: str | Path | Artifact,
+    examples: list[Example],
+    validation: list[Example],
+    identity: object,
+    *,
+    config: AdaptConfig,
+    workspace: Workspace,
+    fresh: bool = False,
+) -> Artifact:
+    """As `adapt`, of examples that are there already; `identity` is JSON data that stands for them all."""
     base = base_of(model, workspace)
-    inputs = adapt_inputs(config, base.id, files, held)
+    inputs = adapt_inputs(config, base.id, identity)
     if not fresh and (made := reusable(workspace, inputs)):
         return made
     with Run(workspace, inputs, meter=open_meter()) as run:
@@ -82,7 +98,7 @@ def adapt(
             for name in ("checkpoints", "best"):
                 shutil.rmtree(run.scratch / name, ignore_errors=True)
             (run.scratch / "fit.json").unlink(missing_ok=True)
-        return _publish(run, config, base, examples, others)
+        return _publish(run, config, base, examples, validation)
 
 
 def base_of(model: str | Path | Artifact, workspace: Workspace) -> Artifact:
@@ -110,8 +126,6 @@ def _chosen(config: AdaptConfig, method: str, minutes: float | None, epochs: flo
         fitting = replace(fitting, minutes=float(minutes), epochs=0.0, steps=0)
     if epochs is not None:
         fitting = replace(fitting, epochs=float(epochs), steps=0)
-    from bloomery.core.config import from_dict
-
     chosen = replace(config, fit=fitting)
     return chosen if not method else from_dict(AdaptConfig, {**to_dict(chosen), "method": method}, where=STAGE)
 
@@ -134,7 +148,8 @@ def _publish(
         device = choose_device(fitting.device)
         material.objective.model.to(device)
         with run.phase("before"):
-            before = material.objective.validate(None, device, "float32") if material.objective.can_validate() else None
+            precision = precision_of(fitting, device)
+            before = material.objective.validate(None, device, precision) if material.objective.can_validate() else None
             asked = answers(material, config)
         fitted = fit(run, material.objective, fitting, steps_an_epoch=material.steps_an_epoch, stage=f"{STAGE}.fit")
         with run.phase("after"):
@@ -163,6 +178,9 @@ def _write(folder: Path, config: AdaptConfig, base: Artifact, material: Material
         write_durably(folder / LABELS, json.dumps(material.labels, ensure_ascii=False).encode())
     if config.method != "full":
         save_adapter(model, folder, base=base.name)
+        template = material.tokenizer.chat_template
+        if template is not None and Tokenizer.load(base.path).chat_template is None:
+            write_durably(folder / TEMPLATE, template.source.encode())
         return ADAPTER
     kind = save_model(model, folder, labels=material.labels)
     material.tokenizer.save(folder)

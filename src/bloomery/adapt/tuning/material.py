@@ -17,7 +17,7 @@ from bloomery.adapt.tuning.config import AdaptConfig
 from bloomery.adapt.tuning.instruct_data import Example
 from bloomery.adapt.tuning.lora import add_lora, trainable
 from bloomery.adapt.tuning.sft import SftObjective
-from bloomery.adapt.tuning.sft_tokens import Encoder, Row, held_out, packed
+from bloomery.adapt.tuning.sft_tokens import Encoder, Row, held_out, packed, with_template
 from bloomery.core.errors import ConfigError, DataError
 from bloomery.engine.loading import kind_of_folder
 from bloomery.models import Decoder, load_pretrained
@@ -54,8 +54,8 @@ def chat_material(
     """Answers to learn, by a decoder. ConfigError for another model, DataError where nothing is left to learn."""
     if kind_of_folder(folder).name != "decoder":
         raise ConfigError(f"{folder.name} is no language model: it cannot learn answers", hint="give texts with labels")
-    decoder, tokenizer = load_pretrained(folder, dtype=torch.float32), Tokenizer.load(folder)
-    encoder = Encoder(tokenizer, min(config.context_length, decoder.context_length), config.chat)
+    decoder, tokenizer = load_pretrained(folder, dtype=torch.float32), with_template(Tokenizer.load(folder))
+    encoder = Encoder(tokenizer, min(config.context_length, decoder.context_length))
     train, held, equal = _split(config, examples, validation)
     texts, others = encoder(train), encoder(held)
     if not texts:
@@ -143,6 +143,8 @@ def prepared(config: AdaptConfig, model: nn.Module) -> tuple[nn.Module, dict[str
         if config.method == "qlora":
             before, after = to_four_bits(model, config.base, double=config.double and config.base == "nf4")
             metrics |= {"base": config.base, "base_linear_bytes_plain": before, "base_linear_bytes": after}
+        if config.fit.precision == "bfloat16":
+            model.bfloat16()  # what is frozen needs no more
         add_lora(model, config.adapter())
     parts = trainable(model)
     buffers = {id(one): one for one in (*model.parameters(), *model.buffers())}

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import cast
 
-import torch
+from torch import nn
 
 from bloomery.adapt.tuning.adapt import ADAPTER, SAMPLES, base_of
 from bloomery.adapt.tuning.adapter_files import load_adapter
@@ -20,7 +20,7 @@ from bloomery.core.workspace import Workspace, as_workspace
 from bloomery.energy import open_meter
 from bloomery.engine.loading import LABELS, read_label_names
 from bloomery.models import load_pretrained
-from bloomery.models.adapter import WEIGHTS
+from bloomery.models.adapter import TEMPLATE, WEIGHTS
 from bloomery.models.adapter_config import FILE
 from bloomery.tokenizer import Tokenizer
 from bloomery.training.building import rebuild
@@ -54,17 +54,10 @@ def merge_adapter(
     if not fresh and (made := reusable(workspace, inputs)):
         return made
     with Run(workspace, inputs, meter=open_meter()) as run:
-        tokenizer, labels = Tokenizer.load(base.path), read_label_names(folder)
-        if labels:
-            tuned = rebuild("classes", base.path, tokenizer, num_labels=len(labels))
-        else:
-            tuned = load_pretrained(base.path)
-        with torch.no_grad():
-            load_adapter(tuned, folder)
-        merge(tuned)
-        remove_lora(tuned)
+        labels = read_label_names(folder)
+        tuned, tokenizer = merged(base.path, folder)
         out = run.new_folder("merged")
-        kind = save_model(tuned.eval(), out, labels=labels)
+        kind = save_model(tuned, out, labels=labels)
         tokenizer.save(out)
         if labels:
             write_durably(out / LABELS, json.dumps(labels, ensure_ascii=False).encode())
@@ -72,6 +65,18 @@ def merge_adapter(
             write_durably(out / SAMPLES, (folder / SAMPLES).read_bytes())
         parameters = sum(p.numel() for p in tuned.parameters())
         return run.publish(out, kind=kind, metrics={"parameters": parameters, "adapter": found.name if found else ""})
+
+
+def merged(base: Path, folder: Path) -> tuple[nn.Module, Tokenizer]:
+    """The model in `base` with the adapter of a folder in its weights, in evaluation mode, and how texts are read."""
+    tokenizer, labels = Tokenizer.load(base), read_label_names(folder)
+    tuned = rebuild("classes", base, tokenizer, num_labels=len(labels)) if labels else load_pretrained(base)
+    load_adapter(tuned, folder)
+    merge(tuned)
+    remove_lora(tuned)
+    if not labels and tokenizer.chat_template is None and (folder / TEMPLATE).is_file():
+        tokenizer = tokenizer.with_chat_template((folder / TEMPLATE).read_text(encoding="utf-8"))
+    return tuned.requires_grad_(False).eval(), tokenizer
 
 
 def adapter_folder(adapter: str | Path | Artifact, workspace: Workspace) -> tuple[Path, Artifact | None]:

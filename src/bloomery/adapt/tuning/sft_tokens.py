@@ -7,17 +7,37 @@ and one of which nothing is left to learn is left out; both are counted. This mo
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from bloomery.adapt.tuning.instruct_data import Example
 from bloomery.core.errors import ConfigError, DataError, RequestError
 from bloomery.tokenizer import Tokenizer
 from bloomery.tokenizer.assistant import learnt_tokens
 
-INSTRUCTION = "### Instruction:\n{}\n\n### Response:\n"
-"""How an instruction is written for a model without a chat template, as Alpaca's authors did."""
+_INSTRUCTION_TEMPLATE = """\
+BEGIN{%- for message in messages %}
+    {%- if message['role'] == 'user' %}
+        {{- '### Instruction:\\n' + message['content'] + '\\n\\n' }}
+    {%- elif message['role'] == 'assistant' %}
+        {{- '### Response:\\n' + message['content'] + eos_token + '\\n\\n' }}
+    {%- else %}
+        {{- message['content'] + '\\n\\n' }}
+    {%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- '### Response:\\n' }}
+{%- endif %}
+"""
+"""How conversations are written for a model without a chat template: the headings that Alpaca's authors took."""
+
+
+def with_template(tokenizer: Tokenizer) -> Tokenizer:
+    """The tokenizer itself, or if it has no chat template with one of plain headings."""
+    if tokenizer.chat_template is not None:
+        return tokenizer
+    begin = "{{- bos_token }}\n" if tokenizer.adds_bos else ""
+    return tokenizer.with_chat_template(_INSTRUCTION_TEMPLATE.replace("BEGIN", begin))
 
 
 @dataclass(frozen=True)
@@ -47,11 +67,10 @@ class Row:
 
 @dataclass
 class Encoder:
-    """How examples become ids: by the tokenizer's chat template where it has one and `chats`, else as plain text."""
+    """How examples become ids: conversations by the tokenizer's chat template."""
 
     tokenizer: Tokenizer
     context_length: int
-    chats: bool = True
     cut: int = 0
     """Examples that were longer than the context."""
     left_out: int = 0
@@ -83,50 +102,24 @@ class Encoder:
         if last["role"] not in ("assistant", "model") or not before:
             return None
         answer = last.get("content")
-        expected = answer if isinstance(answer, str) else ""
-        if self._templated:
-            tools = list(example.tools) or None
-            return self.tokenizer.encode_chat(list(before), add_generation_prompt=True, tools=tools), expected
-        return self._start(self._written(before, example.where)), expected
-
-    @property
-    def _templated(self) -> bool:
-        return self.chats and self.tokenizer.chat_template is not None
+        ids = self.tokenizer.encode_chat(list(before), add_generation_prompt=True, tools=list(example.tools) or None)
+        return ids, answer if isinstance(answer, str) else ""
 
     def _encoded(self, example: Example) -> TokenizedExample:
-        if example.messages and self._templated:
+        if example.messages:
             try:
                 found = learnt_tokens(self.tokenizer, example.messages, example.tools or None)
             except RequestError as error:
                 raise DataError(f"{example.where}: {error.message}", hint=error.hint) from error
             self.open_ended += not found.ended
             return TokenizedExample(tuple(found.ids), tuple(found.learnt))
-        if example.messages:
-            if example.messages[-1]["role"] not in ("assistant", "model"):
-                raise DataError(f"{example.where}: the last message is not the assistant's")
-            prompt, answer = self._written(example.messages[:-1], example.where), example.messages[-1].get("content")
-            if not isinstance(answer, str):
-                raise DataError(f"{example.where}: a model without a chat template learns texts only")
-        else:
-            prompt, answer = example.prompt, example.answer
-        before = self._start(prompt or "")
-        after = [*self.tokenizer.encode(answer), self.tokenizer.end_id]
+        before = self._start(example.prompt or "")
+        after = [*self.tokenizer.encode(example.answer), self.tokenizer.end_id]
         return TokenizedExample((*before, *after), (*[False] * len(before), *[True] * len(after)))
 
     def _start(self, prompt: str) -> list[int]:
         """A text to go on from, as the engine encodes it."""
         return self.tokenizer.encode(prompt, add_bos=self.tokenizer.adds_bos)
-
-    def _written(self, messages: Sequence[Mapping[str, Any]], where: str) -> str:
-        """Messages for a model without a chat template: a single instruction, or turns of such."""
-        texts = []
-        for message in messages:
-            content = message.get("content")
-            if not isinstance(content, str) or message["role"] not in ("system", "user", "assistant", "model"):
-                raise DataError(f"{where}: a model without a chat template reads system, user and assistant texts only")
-            said = {"system": f"{content}\n\n", "user": INSTRUCTION.format(content)}
-            texts.append(said.get(message["role"], f"{content}\n\n"))
-        return "".join(texts)
 
 
 def held_out(examples: Sequence[Example], fraction: float, most: int) -> tuple[list[Example], list[Example], int]:

@@ -3,7 +3,8 @@
 Only the items count on which they differ: were both equally good, each would win half of those, so the p-value is the
 binomial's (McNemar, Psychometrika 12, 1947; exact: Mosteller 1952). The mid-p counts the observed outcome half
 (Fagerland and others, BMC Medical Research Methodology 13:91, 2013): the exact test rejects less often than it says.
-The interval of the difference is Bonett and Price's (Journal of Educational and Behavioral Statistics 37, 2012).
+The interval of the difference is Tango's (Statistics in Medicine 17, 1998): the differences that McNemar's statistic
+does not reject. It holds its confidence where some five items or more differ, and is longer than it need be below that.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import special, stats
+from scipy import optimize, special, stats
 
 from bloomery.core.errors import DataError
 from bloomery.evaluate.statistics.interval import LEVEL, Interval, Real, check_level, numbers
@@ -47,22 +48,35 @@ def mcnemar(a: ArrayLike, b: ArrayLike, *, mid_p: bool = False) -> McNemar:
 
 
 def binary_difference(a: ArrayLike, b: ArrayLike, *, level: float = LEVEL) -> Interval:
-    """Share that A has right less that of B, with Bonett and Price's interval: Wald's, once an item more has gone to
-    each of the two. Holds its confidence from some twenty items on, also where the two hardly ever differ."""
+    """Share that A has right less that of B, with Tango's score interval."""
     right_a, right_b = binary_pair(a, b)
     z = float(special.ndtri((1 + check_level(level)) / 2))
     n = len(right_a)
-    more, less = (int((right_a > right_b).sum()) + 1) / (n + 2), (int((right_b > right_a).sum()) + 1) / (n + 2)
-    middle = more - less
-    half = z * math.sqrt((more + less - middle**2) / (n + 2))
-    return Interval(
-        value=float((right_a - right_b).mean()),
-        low=max(-1.0, middle - half),
-        high=min(1.0, middle + half),
-        n=n,
-        method="Bonett and Price",
-        level=level,
+    more, less = int((right_a > right_b).sum()), int((right_b > right_a).sum())
+    low, high = -_upper(less, more, n, z), _upper(more, less, n, z)
+    return Interval(value=(more - less) / n, low=low, high=high, n=n, method="Tango's score", level=level)
+
+
+def _upper(more: int, less: int, n: int, z: float) -> float:
+    """The largest difference whose score is no lower than -z."""
+    seen, top = (more - less) / n, 1 - 1e-12
+    if seen >= top or score(top, more, less, n) >= -z:
+        return 1.0
+    found = optimize.root_scalar(
+        lambda difference: score(difference, more, less, n) + z, bracket=(seen, top), method="brentq", xtol=1e-12
     )
+    return float(found.root)
+
+
+def score(difference: float, more: int, less: int, n: int) -> float:
+    """Tango's statistic: how many standard errors what was seen is from `difference`, were it the true one. With that,
+    the most likely share of items on which only B is right is the root of a square (his equation 8); where the
+    difference is 0 it is McNemar's."""
+    linear = (2 * n - more + less) * difference - more - less
+    only_b = (math.sqrt(max(0.0, linear**2 + 8 * n * less * difference * (1 - difference))) - linear) / (4 * n)
+    variance = n * (2 * only_b + difference * (1 - difference))
+    off = more - less - n * difference
+    return off / math.sqrt(variance) if variance > 0 else 0.0 if off == 0 else math.copysign(math.inf, off)
 
 
 def binary_pair(a: ArrayLike, b: ArrayLike) -> tuple[Real, Real]:

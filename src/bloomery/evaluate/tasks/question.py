@@ -58,6 +58,8 @@ class Question:
     golds: tuple[int, ...] = ()
     """The places of right choices."""
     group: str = ""
+    texts: tuple[str, ...] = ()
+    """Every text of the row, which a training corpus should not hold."""
 
 
 def questions(
@@ -87,6 +89,18 @@ def limited(task: Task, rows: Iterable[Row], limit: int | None) -> Iterator[Row]
             yield row
 
 
+def strings(value: Any) -> Iterator[str]:
+    """Every text within plain data."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for inner in value.values():
+            yield from strings(inner)
+    elif isinstance(value, (list, tuple)):
+        for inner in value:
+            yield from strings(inner)
+
+
 def _question(task: Task, row: Row, number: int, shots: _Shots) -> Question:
     layout = layout_of(task, row)
     group = _named(layout.group, row)
@@ -103,6 +117,7 @@ def _question(task: Task, row: Row, number: int, shots: _Shots) -> Question:
         choices=choices,
         golds=golds,
         group=group,
+        texts=tuple(strings(row.values)),
     )
 
 
@@ -172,7 +187,9 @@ def _sample(
     cluster = _named(layout.cluster, row)
     if len(cluster) > _MAX_CLUSTER:  # a passage
         cluster = hashlib.sha256(cluster.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-    metadata = {name: row.values.get(name) for name in layout.keep} | {"where": row.where}
+    fields = _fields(row)
+    kept = {name: value_of(expression, fields, where=row.where) for name, expression in layout.keep.items()}
+    metadata = {**kept, "where": row.where}
     if choices:
         targets = tuple(dict.fromkeys(choices[place] for place in golds))
     elif layout.answer:

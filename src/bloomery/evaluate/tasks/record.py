@@ -43,6 +43,8 @@ class Record:
     completion_tokens: int | None = None
     seconds: float = 0.0
     energy_joules: Quantity = field(default_factory=Quantity.unknown)
+    contaminated: str = ""
+    """Words that it shares with the training corpus."""
     cached: bool = False
     error: str = ""
     """Why there is no answer; it is worth 0."""

@@ -3,30 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
-from bloomery.core.errors import ConfigError, nearest
+from bloomery.core.config import from_dict
+from bloomery.core.errors import ConfigError
+from bloomery.evaluate.instructions import Instructions
 from bloomery.evaluate.sample import Answered, Sample, Score, Scorer
+from bloomery.evaluate.scorers import add_scorer, make_scorer
 from bloomery.evaluate.tasks.task import Task
-
-_SCORERS: dict[str, Callable[..., Scorer]] = {}
-
-
-def register(name: str, make: Callable[..., Scorer]) -> None:
-    """Make a scorer known to tasks: `make(**options)` gives one."""
-    _SCORERS[name] = make
-
-
-def scorer(name: str, options: Mapping[str, Any] | None = None) -> Scorer:
-    """The scorer of that name. ConfigError, with the nearest, if there is none, or for options that it has not."""
-    if name not in _SCORERS:
-        raise ConfigError(f"no scorer {name!r:.60}", hint=nearest(name, _SCORERS))
-    try:
-        return _SCORERS[name](**(options or {}))
-    except TypeError as error:
-        raise ConfigError(f"scorer {name}: {error}") from None
 
 
 class Judging:
@@ -49,7 +34,8 @@ class Judging:
             compiled = re.compile(pattern) if pattern else None
         except (re.error, TypeError) as error:
             raise ConfigError(f"{self._task.name}: the pattern of {metric} is none: {error}") from None
-        return scorer(options.pop("scorer", metric), options), compiled, take
+        name = options.pop("scorer", metric)
+        return make_scorer({"name": name, **options}, where=f"{self._task.name}.options.{metric}"), compiled, take
 
     def scores(self, sample: Sample, answered: Answered) -> tuple[dict[str, float], dict[str, Any]]:
         """By metric, and what the scorers say beside it."""
@@ -75,13 +61,16 @@ def extracted(text: str, pattern: re.Pattern[str] | None, take: str) -> str:
     return next((group for group in match.groups() if group is not None), match[0]).strip()
 
 
+@dataclass(frozen=True, kw_only=True)
 class ExactMatch:
-    """1 for an answer that is one of the targets, white space around both aside. `ignore` are regular expressions that
-    are taken out of both first."""
+    """1 for an answer that is one of the targets, white space around both aside, as lm-evaluation-harness compares."""
 
-    def __init__(self, *, case: bool = True, punctuation: bool = True, ignore: Sequence[str] = ()) -> None:
-        self._case, self._punctuation = case, punctuation
-        self._ignore = [re.compile(one) for one in ignore]
+    case: bool = True
+    """Whether upper and lower case differ."""
+    punctuation: bool = True
+    """Whether ASCII's punctuation counts."""
+    ignore: tuple[str, ...] = ()
+    """Regular expressions of what is taken out of both first."""
 
     @property
     def name(self) -> str:
@@ -93,11 +82,12 @@ class ExactMatch:
         return Score(sample_id=sample.id, scorer=self.name, value=float(right), answer=given)
 
     def _plain(self, text: str) -> str:
-        for pattern in self._ignore:
-            text = pattern.sub("", text)
-        text = text if self._case else text.lower()
-        text = text if self._punctuation else re.sub(r"[!-/:-@\[-`{-~]", "", text)
+        for pattern in self.ignore:
+            text = re.sub(pattern, "", text)
+        text = text if self.case else text.lower()
+        text = text if self.punctuation else re.sub(r"[!-/:-@\[-`{-~]", "", text)
         return text.strip()
 
 
-register("exact_match", ExactMatch)
+add_scorer("instructions", lambda options: from_dict(Instructions, options))
+add_scorer("exact_match", lambda options: from_dict(ExactMatch, options))

@@ -52,8 +52,8 @@ class Layout:
     """Expression: what it is scored together with beside the whole (a subject, a phenomenon)."""
     cluster: str = ""
     """Expression: rows that share it are not independent of each other (questions about one passage)."""
-    keep: tuple[str, ...] = ()
-    """Fields that scorers want to see."""
+    keep: dict[str, str] = field(default_factory=dict)
+    """What scorers want to see, by their names for it: expressions."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -59,7 +59,7 @@ def test_clusters_are_kept_whole():
 def test_right_and_wrong():
     a, b = (A > 0.4).astype(float), (B > 0.5).astype(float)
     found = paired_difference(a, b)
-    assert found.binary and found.test == "exact McNemar" and found.difference.method == "Bonett and Price"
+    assert found.binary and found.test == "exact McNemar" and found.difference.method == "Tango's score"
     assert found.discordance == np.mean(a != b)
     assert paired_difference(a, b, way="bca", resamples=499).difference.method == "bootstrap, BCa"
     assert paired_difference(a, b, test="mcnemar mid-p").p_value < found.p_value

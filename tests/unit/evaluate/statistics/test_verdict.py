@@ -19,8 +19,8 @@ def test_sentences():
     a, b = [1.0] * 30 + [0.0] * 70, [0.0] * 30 + [0.0] * 70
     better = compare_pair(a, b, names=("tuned", "prompted"))
     assert better.better == "tuned" and better.outcome == "A better" and better.needed is None
-    # Bonett and Price: 31/102 - 1/102, half 1.959964 sqrt((32/102 - (30/102)^2) / 102)
-    assert better.sentence() == "tuned is better than prompted by 0.300 (0.202 to 0.387; n = 100, p = 1.9e-09)."
+    # where B alone is never right, Tango's interval is Wilson's of 30 in 100
+    assert better.sentence() == "tuned is better than prompted by 0.300 (0.219 to 0.396; n = 100, p = 1.9e-09)."
     worse = compare_pair(b, a, names=("prompted", "tuned"))
     assert worse.outcome == "B better" and worse.sentence() == better.sentence()
     same = compare_pair(a, a)

@@ -1,0 +1,64 @@
+"""Distillation as a stage: the student comes nearer, candidates do as well as the teacher, texts have their cost."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from bloomery.adapt.distillation import DistilConfig, distil
+from bloomery.adapt.distillation.config import DistilFitConfig
+from bloomery.core.errors import DataError
+
+ROWS = [{"prompt": f"Say {n}", "completion": "yes it is" if n % 2 else "no, not"} for n in range(24)]
+FIT = DistilFitConfig(
+    steps=12, batch_rows=8, optimizer="adamw", learning_rate=1e-2, weight_decay=0.0, device="cpu", validations=2
+)
+CONFIG = DistilConfig(validation_fraction=0.25, fit=FIT)
+
+
+def test_the_student_comes_nearer_and_resumes_exactly(make_model, rows_file, tmp_path, interrupted):
+    student, teacher, data = make_model(), make_model(1, hidden=24), rows_file(ROWS)
+    made = distil(student, teacher, data, config=CONFIG, workspace=tmp_path / "a")
+    assert made.parents == (student.id, teacher.id) and made.kind == "model"
+    interrupted(lambda: distil(student, teacher, data, config=CONFIG, workspace=tmp_path / "b"), 5)
+    resumed = distil(student, teacher, data, config=CONFIG, workspace=tmp_path / "b")
+    assert resumed.metrics["resumed"]
+    assert (resumed.path / "model.safetensors").read_bytes() == (made.path / "model.safetensors").read_bytes()
+    whole = replace(CONFIG, candidates=300)  # as many as there are tokens: the same figures without the teacher
+    kept = distil(student, teacher, data, config=whole, workspace=tmp_path / "a")
+    few = distil(student, teacher, data, config=replace(CONFIG, candidates=20), workspace=tmp_path / "a")
+    for name in ("validation_divergence", "validation_nats_per_token"):
+        assert kept.metrics[name] == pytest.approx(made.metrics[name], rel=1e-3)
+    assert few.metrics["validation_divergence"] <= made.metrics["validation_divergence"] * 1.05
+    untouched = distil(
+        student, teacher, data, config=replace(CONFIG, fit=replace(FIT, learning_rate=1e-12)), workspace=tmp_path / "a"
+    )
+    assert made.metrics["validation_divergence"] < 0.8 * untouched.metrics["validation_divergence"]
+
+
+def test_texts_that_the_teacher_writes_are_kept_and_counted(make_model, rows_file, tmp_path):
+    config = replace(CONFIG, way="texts", max_new_tokens=30, samples=3)
+    made = distil(make_model(), make_model(1), rows_file(ROWS), config=config, workspace=tmp_path)
+    rows = [json.loads(line) for line in (made.path / "texts.jsonl").read_text().splitlines()]
+    cost = made.metrics["writing"]
+    assert cost["texts"] == len(rows) == 72
+    assert cost["completion_tokens"] == sum(row["completion_tokens"] for row in rows)
+    assert made.metrics["texts_without_an_end"] == sum(not (r["ended"] and r["completion"].strip()) for r in rows)
+
+
+def test_plain_texts_teach_too(make_model, rows_file, tmp_path):
+    data = rows_file([{"text": "Once upon a time there was a small furnace. " * 5}] * 6)
+    made = distil(make_model(), make_model(1), data, config=CONFIG, workspace=tmp_path)
+    assert made.metrics["examples"] >= 1 and "validation_divergence" in made.metrics or made.metrics["held_out"] == 0
+
+
+def test_mistakes(make_model, rows_file, tmp_path):
+    with pytest.raises(DataError, match="no file"):
+        distil(make_model(), make_model(1), tmp_path / "none", workspace=tmp_path)
+    with pytest.raises(DataError, match="no answer"):
+        distil(make_model(), make_model(1), rows_file([{"prompt": "a"}]), workspace=tmp_path)
+    with pytest.raises(DataError, match="no prompt"):
+        texts = replace(CONFIG, way="texts")
+        distil(make_model(), make_model(1), rows_file([{"text": "a"}]), config=texts, workspace=tmp_path)
