@@ -141,7 +141,7 @@ def build_report(
             corpus=(corpus or {}).get(arm, {}),
             judged=(judged or {}).get(arm, {}),
             costs=(costs or {}).get(arm) or costs_of(listed),
-            notes=_failures(listed),
+            notes=(*_failures(listed), *_untainted(values[arm], order, clusters, tainted, 1 - alpha)),
         )
 
     return EvaluationReport(
@@ -218,6 +218,18 @@ def _detectable(values: Mapping[str, Sequence[float]], n: int, alpha: float) -> 
 def _failures(answers: Sequence[Answered]) -> tuple[str, ...]:
     failed = sum(bool(one.error) for one in answers)
     return (f"{failed:,} of {len(answers):,} samples have no answer: they are worth 0",) if failed else ()
+
+
+def _untainted(
+    values: Sequence[float], order: Sequence[str], clusters: Sequence[str], tainted: set[str], level: float
+) -> tuple[str, ...]:
+    """The main score without the samples that were found in training data."""
+    kept = [place for place, one in enumerate(order) if one not in tainted]
+    groups = [clusters[place] for place in kept]
+    if len(kept) == len(order) or len(set(groups)) < 2:
+        return ()
+    found = estimate([values[place] for place in kept], clusters=groups, level=level)
+    return (f"without the {len(order) - len(kept):,} contaminated samples: {found.text()}",)
 
 
 def _sample(

@@ -91,9 +91,11 @@ def words(value: Any) -> str:
 
 def classes(sample: ReportSample, arms: Sequence[str], main: str) -> str:
     """What the filters go by: r0 (the first arm is right) or w0, and all-right, all-wrong or differ."""
-    right = [sample.answers[arm].values.get(main, 0.0) >= 1 for arm in arms if arm in sample.answers]
-    whole = "all-right" if all(right) else "differ" if any(right) else "all-wrong"
-    each = [f"{'r' if one else 'w'}{place}" for place, one in enumerate(right)]
+    right = {
+        place: sample.answers[arm].values.get(main, 0.0) >= 1 for place, arm in enumerate(arms) if arm in sample.answers
+    }
+    whole = "all-right" if all(right.values()) else "differ" if any(right.values()) else "all-wrong"
+    each = [f"{'r' if one else 'w'}{place}" for place, one in right.items()]
     return " ".join([whole, *each, *(["contaminated"] if sample.contaminated else [])])
 
 

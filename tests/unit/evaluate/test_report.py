@@ -50,6 +50,7 @@ def test_a_report():
     assert base.scores["exact"].value == 0.6 and base.scores["exact"].clusters == 10 and found.main == "exact"
     assert base.scores["length"].n == 3 and tuned.costs["joules per answer"]["central"] == 2
     assert len(found.verdicts) == 1 and found.verdicts[0].difference.difference.clusters == 10
+    assert base.notes[0].startswith("without the 1 contaminated samples: 0.615 (")  # 24 of 39
     assert found.samples[3].contaminated and not found.samples[4].contaminated
     assert found.samples[0].answers["base"].why == {"exact": "took x", "length": "half"}
     plain = json.loads(json.dumps(found.to_dict(), allow_nan=False))

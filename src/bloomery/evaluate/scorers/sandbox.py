@@ -188,7 +188,8 @@ def _run_process(program: str, seconds: float, memory_mebibytes: int) -> Outcome
         feeding.start()
         feeding.join(seconds)
         result = running.wait(timeout=max(0.1, seconds - (time.perf_counter() - began)))
-        out.join(), err.join()
+        out.join()
+        err.join()
     took = time.perf_counter() - began
     passed = out.text.endswith("\n" + word) and not out.cut
     return Outcome(
