@@ -47,6 +47,9 @@ def adapt(
     minutes: Annotated[float | None, Parameter(help="Minutes of training.")] = None,
     epochs: Annotated[float | None, Parameter(help="Passes over the data [default: the recipe's, or 3].")] = None,
     validation: Held = None,
+    adapter: Annotated[
+        str | None, Parameter(help="An adapter of this model to go on with: artifact or folder.")
+    ] = None,
     recipe: RecipeFile = None,
     set_: Overrides = None,
     fresh: Fresh = False,
@@ -88,6 +91,7 @@ def adapt(
         method=method,
         config=settings.table("adapt", AdaptConfig),
         validation=validation or (),
+        adapter=adapter,
         minutes=minutes,
         epochs=epochs,
         workspace=common.workspace(),

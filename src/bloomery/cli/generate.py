@@ -47,7 +47,8 @@ def open_model(
 
     if adapter is None:
         return load_language_model(reference or workspace.latest("model"), weights=weights, workspace=workspace)
-    from bloomery.adapt.tuning.merging import adapter_folder, base_id
+    from bloomery.adapt.tuning.adapt import adapter_folder
+    from bloomery.adapt.tuning.merging import base_id
 
     folder, artifact = adapter_folder(adapter, workspace)
     base = reference or (base_id(artifact) if artifact is not None else workspace.latest("model"))

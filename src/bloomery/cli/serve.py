@@ -72,7 +72,7 @@ def _found(given: str, workspace: Workspace) -> str:
     name, equals, reference = given.rpartition("=")
     if not reference or Path(reference).is_dir() or not workspace.matching(reference):
         return given
-    from bloomery.adapt.tuning.merging import adapter_folder
+    from bloomery.adapt.tuning.adapt import adapter_folder
 
     folder, artifact = adapter_folder(reference, workspace)
     return f"{name if equals or artifact is None else artifact.name}={folder}"

@@ -110,6 +110,22 @@ def test_peft_and_the_engine_read_it(tmp_path: Path, base: Path, talks: Path):
     torch.testing.assert_close(torch.as_tensor(adapted.logits(ids)), expected, atol=1e-5, rtol=1e-5)
 
 
+def test_an_adapter_is_trained_further(tmp_path: Path, base: Path, talks: Path):
+    """It begins where the first one ended, with its rank, from an artifact or a folder; both are parents."""
+    home = tmp_path / "home"
+    first = adapt(base, talks, config=CONFIG, workspace=home)
+    other = replace(CONFIG, lora=LoraConfig(r=7))
+    again = adapt(base, talks, adapter=first, config=other, workspace=home)
+    ended = first.metrics["validation_nats_per_token"]
+    assert again.metrics["validation_nats_per_token_before"] == pytest.approx(ended, abs=1e-5)
+    assert again.metrics["trained_parameters"] == first.metrics["trained_parameters"]
+    assert again.manifest["parents"] == [*first.manifest["parents"], first.id]
+    with pytest.raises(ConfigError, match="without an adapter"):
+        adapt(base, talks, adapter=first, method="full", config=CONFIG, workspace=home)
+    with pytest.raises(BloomeryError, match="is an adapter, which is computed with a model"):
+        bl.load(first)
+
+
 def test_packed_rows(tmp_path: Path, base: Path, talks: Path):
     made = adapt(base, talks, config=replace(CONFIG, packing=True, recompute=True), workspace=tmp_path / "home")
     assert made.metrics["rows"] < 40

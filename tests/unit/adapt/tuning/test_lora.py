@@ -134,6 +134,24 @@ def _served(tmp_path: Path, logits: torch.Tensor) -> None:
         torch.testing.assert_close(decoder(_batch(9)), logits, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("dora", [False, True])
+def test_dropout_is_peft_s(tmp_path: Path, dora: bool):
+    """In training, the same generator drops the same inputs: where nothing is fused it is asked in the same order."""
+    from peft import LoraConfig as PeftConfig
+    from peft import get_peft_model
+
+    options: dict[str, Any] = {"r": 4, "lora_dropout": 0.3, "use_dora": dora, "target_modules": ["q_proj", "up_proj"]}
+    theirs = get_peft_model(_base("llama", tmp_path / "base"), PeftConfig(task_type="CAUSAL_LM", **options)).train()
+    theirs.save_pretrained(tmp_path / "first")
+    decoder = load_pretrained(tmp_path / "base", dtype=torch.float32)
+    load_adapter(decoder, tmp_path / "first", lora_dropout=0.3)
+    losses = []
+    for model, logits in ((theirs, lambda ids: theirs(ids).logits), (decoder.train(), decoder)):
+        torch.manual_seed(5)
+        losses.append(_trained(model, [p for p in model.parameters() if p.requires_grad], logits))
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+
+
 @pytest.fixture
 def decoder(tmp_path: Path) -> Decoder:
     _base("llama", tmp_path / "base")
