@@ -16,6 +16,7 @@ _VERBS = {
     "search": "The best chunks for a query.",
     "show": "The indexes there are, or one's documents and chunks.",
     "delete": "Documents out of an index, by id or metadata, or the whole index.",
+    "evaluate": "How good an index's rankings are, by judged queries.",
     "compact": "What was deleted out of an index's files.",
 }
 app = App(

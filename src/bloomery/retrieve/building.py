@@ -36,7 +36,7 @@ from bloomery.retrieve.embedding.embedder import Embedder
 from bloomery.retrieve.embedding.opening import open_embedder
 from bloomery.retrieve.naming import document_id, text_digest, title_of, with_title
 from bloomery.retrieve.places import index_folder, remove_index
-from bloomery.retrieve.store.config import IndexConfig, kept_config
+from bloomery.retrieve.store.config import IndexConfig, SearchConfig, kept_config
 from bloomery.retrieve.store.schema import NewChunk, NewDocument
 from bloomery.retrieve.store.writer import Writer
 from bloomery.tokenizer import Tokenizer
@@ -113,6 +113,7 @@ def index(
         if given is not None:
             builder.take(_GIVEN, given, None)
         builder.flush()
+        writer.grow_graph(SearchConfig().exact_rows)
         report = builder.report
         report.seconds, report.energy_joules = time.perf_counter() - began, run.energy_joules
         counts = {name: getattr(report, name) for name in ("added", "changed", "unchanged", "deleted", "chunks")}

@@ -25,6 +25,7 @@ from bloomery.retrieve.embedding.embedder import Embedder
 from bloomery.retrieve.store.config import IndexConfig, SearchConfig
 from bloomery.retrieve.store.filters import allowed, matching
 from bloomery.retrieve.store.fusion import Ranking, fuse
+from bloomery.retrieve.store.graph import Graph, can_graph, graph_path
 from bloomery.retrieve.store.lexical import bm25
 from bloomery.retrieve.store.schema import Tables, read_counters, read_fact
 from bloomery.retrieve.store.snapshot import Snapshot, read_snapshot
@@ -49,6 +50,7 @@ class Index:
         self._opened: list[Tables] = []
         self._lock = threading.Lock()
         self._snapshot: Snapshot | None = None
+        self._opened_graph: tuple[tuple[str, int], Graph] | None = None
         with self._reading() as (db, _):
             told = read_fact(db, "config")
         if told is None:
@@ -161,12 +163,29 @@ class Index:
         mapped = file.rows(snapshot.counters.rows)
         query = np.ascontiguousarray(vector, np.float32)
         chosen = np.flatnonzero(rows)
+        # A filter leaves holes that a graph cannot jump over: then what it leaves is searched in full.
+        graph = self._graph(snapshot, dimension) if len(chosen) > settings.exact_rows else None
+        if graph is not None and len(chosen) == snapshot.num_live:
+            near = graph.nearest(query, depth + snapshot.counters.rows - len(chosen))
+            chosen = np.concatenate([np.sort(near[rows[near]]), chosen[chosen >= graph.rows]])
         if len(chosen) * 4 < len(rows):  # few: only they are read
             scores = np.full(len(rows), -np.inf, np.float32)
             scores[chosen] = products(mapped[chosen], query)
         else:
             scores = np.where(rows, products(mapped, query), -np.inf)
         return best(scores, depth, above=-np.inf)
+
+    def _graph(self, snapshot: Snapshot, dimension: int) -> Graph | None:
+        """The graph of the snapshot's generation, opened once for as long as its file stays; None without one."""
+        path = graph_path(self.folder, snapshot.counters)
+        try:
+            stamp = (path.name, path.stat().st_mtime_ns)
+        except FileNotFoundError:
+            return None
+        with self._lock:
+            if can_graph() and (self._opened_graph is None or self._opened_graph[0] != stamp):
+                self._opened_graph = (stamp, Graph(path, dimension))
+            return self._opened_graph[1] if self._opened_graph else None
 
     def document(self, document_id: str) -> Document | None:
         """A document as it was indexed, its metadata with it; None for one that is not there."""

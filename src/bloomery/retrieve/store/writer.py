@@ -22,6 +22,7 @@ from bloomery.core.locks import FileLock
 from bloomery.retrieve.chunk import Filters
 from bloomery.retrieve.store.config import IndexConfig
 from bloomery.retrieve.store.filters import DOCUMENT, SOURCE, matching
+from bloomery.retrieve.store.graph import can_graph, graph_path, grow
 from bloomery.retrieve.store.lexical import rewrite_segments, write_segment
 from bloomery.retrieve.store.schema import (
     Counters,
@@ -205,6 +206,18 @@ class Writer:
                 path.unlink(missing_ok=True)
         self._tables.vacuum()
         return len(dead)
+
+    def grow_graph(self, least_rows: int) -> int:
+        """The graph of vectors, where there are as many and usearch is installed, brought up to the last commit.
+        Returns how many vectors it took in."""
+        with self._tables.reading() as db:
+            counters, dimension = read_counters(db), read_fact(db, "dimension")
+            if not dimension or counters.rows < least_rows or not can_graph():
+                return 0
+            dead = np.fromiter((row[0] for row in db.execute("SELECT row FROM dead")), np.int64)
+        live = np.ones(counters.rows, bool)
+        live[dead] = False
+        return grow(graph_path(self.folder, counters), self._vectors(counters, dimension).rows(counters.rows), live)
 
     def _rewrite_vectors(self, counters: Counters, later: Counters, dimension: int, rows: np.ndarray) -> None:
         old, new = self._vectors(counters, dimension), self._vectors(later, dimension)
