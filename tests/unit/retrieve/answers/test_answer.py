@@ -14,7 +14,7 @@ from bloomery.retrieve.answers.answer import Answer, AnswerConfig, Answering, hi
 from bloomery.retrieve.answers.gate import Gate
 from bloomery.retrieve.answers.prompt import NOT_FOUND
 
-QUESTION = "What did the furnace at Alderley burn?"
+QUESTION = "What was it that the furnace at Alderley burned: charcoal?"
 
 
 def number_of(messages, words: str) -> int:
@@ -92,7 +92,7 @@ def test_a_gate_spares_the_model(retriever, scripted):
     asked = len(model.asked)
     shut = Answering(retriever, model, gate=gate(0.99)).answer("furnace of whales and gulls in Peru")
     assert (shut.found, shut.why) == (False, "search") and len(model.asked) == asked and shut.probability is not None
-    with pytest.raises(ConfigError, match="fit it anew"):
+    with pytest.raises(ConfigError, match="this gate is of others"):
         Answering(retriever, model, gate=gate(0.5, "others"))
 
 
