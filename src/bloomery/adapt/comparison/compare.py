@@ -70,8 +70,6 @@ def compare(
         before = what_it_can_show(config, split, len(found))
         for line in before:
             say(line)
-        for name, why in out.items():
-            say(f"left out: {name}: {why}")
         arms = {}
         for entry in found:
             setting, identity = settings[entry.model], identities[entry.model]
