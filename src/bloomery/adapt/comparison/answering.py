@@ -1,5 +1,4 @@
-"""Answering: an answerer over samples, every answer kept as it comes, so that a killed process goes on (a cut of power may
-lose the last ones).
+"""Answering: an answerer over samples, every answer kept as it comes, so that a killed process goes on.
 
 The file of answers is JSON lines in the order in which they came; a line that a crash cut off is dropped. Energy that
 an answer does not tell is the machine's, metered while it was made. This module does not know what is compared.
