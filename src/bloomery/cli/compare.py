@@ -63,11 +63,11 @@ def _show(made: Artifact, common: Common) -> None:
     if common.json:
         print_json({**artifact_data(made), "result": result})
         return
-    from rich.console import Console
-
-    Console(soft_wrap=True).print(_table(result))
-    for name, why in result["left_out"].items():
-        print(f"left out: {shown(name)}: {shown(why)}")
+    for line in table_lines(result):
+        print(line)
+    for why in dict.fromkeys(result["left_out"].values()):
+        names = ", ".join(name for name, reason in result["left_out"].items() if reason == why)
+        print(f"left out: {shown(names)}: {shown(why)}")
     for one in result["break_evens"][:8]:
         print(
             f"from {one['requests']:,.0f} requests on {shown(one['dear_to_make'])} has cost less than "
@@ -80,44 +80,37 @@ def _show(made: Artifact, common: Common) -> None:
         print(f"  {made.path / name}")
 
 
-def _table(result: dict[str, Any]) -> Any:
-    from rich.table import Table
-
+def table_lines(result: dict[str, Any]) -> list[str]:
+    """The arms, best first, in columns; the recommended one has a star."""
     unit = result["unit"]
-    table = Table(box=None, pad_edge=False)
-    columns = (
-        result["metric"],
-        "95%",
-        "dev",
-        f"{_UNITS[unit]}/answer",
-        "p50 s",
-        "p95 s",
-        "tokens",
-        "to make",
-        "budget",
-    )
-    table.add_column("arm")
-    for name in columns:
-        table.add_column(name, justify="right", no_wrap=True)
+    rows = [["arm", result["metric"], "95%", "dev", f"{_UNITS[unit]}/answer", "p50 s", "p95 s", "tokens"]]
+    rows[0] += [f"{_UNITS[unit]} to make", "budget"]
     for one in sorted(result["arms"], key=lambda arm: -arm["quality"]["value"]):
         quality, cost = one["quality"], one["cost"]
         tokens = [cost["prompt_tokens"], cost["completion_tokens"]]
         made = {"money": cost["training_money"], "joules": cost["training"]["joules"]["central"]}
         made["seconds"] = cost["training"]["seconds"]
         each = {"money": cost["money"], "joules": cost["joules"]["central"], "seconds": cost["seconds"]}[unit]
-        table.add_row(
-            shown(one["name"]) + (" *" if one["name"] == result["recommended"] else ""),
-            f"{quality['value']:.3f}",
-            f"{quality['low']:.3f} to {quality['high']:.3f}",
-            f"{one['dev_score']:.3f}",
-            _figure(each),
-            _figure(cost["seconds_p50"]),
-            _figure(cost["seconds_p95"]),
-            "unknown" if None in tokens else f"{sum(tokens):.0f}",
-            f"{_figure(made[unit])} {_UNITS[unit]}",
-            f"{one['budget_used']:.0%}",
+        rows.append(
+            [
+                shown(one["name"]) + (" *" if one["name"] == result["recommended"] else ""),
+                f"{quality['value']:.3f}",
+                f"{quality['low']:.3f} to {quality['high']:.3f}",
+                f"{one['dev_score']:.3f}",
+                _figure(each),
+                _figure(cost["seconds_p50"]),
+                _figure(cost["seconds_p95"]),
+                "unknown" if None in tokens else f"{sum(tokens):.0f}",
+                _figure(made[unit]),
+                f"{one['budget_used']:.0%}",
+            ]
         )
-    return table
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    told = []
+    for row in rows:
+        cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+        told.append("  ".join(cells))
+    return told
 
 
 def _figure(value: float | None) -> str:

@@ -7,7 +7,6 @@ an answer does not tell is the machine's, metered while it was made. This module
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
@@ -100,8 +99,6 @@ def _keep(path: Path, one: Answered) -> None:
     line = json.dumps(plain(one), ensure_ascii=False) + "\n"
     with path.open("ab") as file:
         file.write(line.encode("utf-8", "backslashreplace"))
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def plain(one: Answered) -> dict[str, Any]:

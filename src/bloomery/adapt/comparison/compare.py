@@ -70,8 +70,6 @@ def compare(
         before = what_it_can_show(config, split, len(found))
         for line in before:
             say(line)
-        for name, why in out.items():
-            say(f"left out: {name}: {why}")
         arms = {}
         for entry in found:
             setting, identity = settings[entry.model], identities[entry.model]
@@ -102,7 +100,8 @@ def opened_settings(
     split = split_task(config, workspace)
     train, dev = read_part(split, "train"), read_part(split, "dev")
     with ExitStack() as stack:
-        cache = stack.enter_context(AnswerCache(workspace.root / ANSWERS))
+        cache = AnswerCache(workspace.root / ANSWERS)
+        stack.callback(cache.close)
         plain = Setting(
             config=config, train=train, dev=dev, scorer=scorer, workspace=workspace, cache=cache, fresh=fresh
         )

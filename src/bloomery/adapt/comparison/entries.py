@@ -39,7 +39,9 @@ def entries(config: TaskConfig, settings: Mapping[str, Setting]) -> tuple[list[E
             out[name] = "the task names no model"
         for model in models:
             entry = Entry(name=name if len(models) == 1 else f"{name} ({model})", arm=arm, model=model)
-            if why := arm.unfit(settings[model]):
+            if arm.asks and settings[model].model is None:
+                out[entry.name] = "the task names no model"
+            elif why := arm.unfit(settings[model]):
                 out[entry.name] = why
             else:
                 found.append(entry)

@@ -1,6 +1,6 @@
 """Models: those that a task names, opened once for all arms, their answers kept in the workspace.
 
-A model without a chat template is asked in one plain text that it continues. This module does not know arms.
+A model that knows no chat is asked in one plain text that it continues. This module does not know arms.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from bloomery.adapt.comparison.task import ModelConfig
 from bloomery.core.answer_cache import AnswerCache, CachedChat
 from bloomery.core.endpoint import Endpoint, EndpointConfig
+from bloomery.core.errors import BloomeryError
 from bloomery.core.messages import ChatModel
 from bloomery.core.workspace import Workspace
 from bloomery.engine import LanguageModel, load_language_model
@@ -50,12 +51,7 @@ def opened_model(config: ModelConfig, workspace: Workspace, cache: AnswerCache, 
             close=endpoint.close,
         )
     loaded = load_language_model(config.name, workspace=workspace)
-    return of_loaded(config, loaded, cache, fresh=fresh)
-
-
-def of_loaded(config: ModelConfig, loaded: LanguageModel, cache: AnswerCache, *, fresh: bool = False) -> OpenModel:
-    """A model of the engine, adapted or not."""
-    plain = loaded.tokenizer.chat_template is None
+    plain = config.ask == "plain" or (config.ask == "auto" and _knows_no_chat(config.name, loaded, workspace))
     identity = identity_of(loaded) + (" plain" if plain else "")
     chat = EngineChat(loaded, identity=config.called, plain=plain)
     return OpenModel(
@@ -66,3 +62,12 @@ def of_loaded(config: ModelConfig, loaded: LanguageModel, cache: AnswerCache, *,
         loaded=loaded,
         close=loaded.close,
     )
+
+
+def _knows_no_chat(name: str, loaded: LanguageModel, workspace: Workspace) -> bool:
+    if loaded.tokenizer.chat_template is None:
+        return True
+    try:
+        return workspace.find(name, verify=False).manifest.get("stage") == "pretrain"
+    except BloomeryError:
+        return False  # a folder or hub id with a template of its own

@@ -1,4 +1,4 @@
-"""Plot: quality with its interval against the cost of an answer, and the Pareto front. This module does not know arms."""
+"""Plot: quality with its interval against an answer's cost, and the Pareto front. This module does not know arms."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Spending: what an arm's tuning took so far, against limits that are the same for every arm.
 
 Processor seconds are those of this process and its children; joules are the machine's meter's; tokens are those that
-the model was asked for. An arm asks `left` before each step and ends when there is none. This module does not know arms.
+the model was asked for. An arm asks `left` before each step and ends when there is none. This module does not know
+arms.
 """
 
 from __future__ import annotations

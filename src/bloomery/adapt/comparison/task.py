@@ -53,6 +53,9 @@ class ModelConfig:
     """File with the endpoint's key."""
     structure: Literal["json_schema", "structured_outputs", "prompt"] = "json_schema"
     """How the endpoint is held to choices; "prompt": by words alone."""
+    ask: Literal["auto", "chat", "plain"] = "auto"
+    """Through its chat template, or as one text that it continues; auto: plain where there is no template, or where the
+    model is one of ours that was pretrained and nothing else."""
     input_price: float | None = None
     """Money for a million tokens that it reads; None: not counted in money."""
     output_price: float | None = None
@@ -167,7 +170,7 @@ class TaskConfig:
     max_new_tokens: int = 64
     """Of an answer."""
     frozen: str = ""
-    """In the recipe of a winner: the digest of what it was frozen with, so that rebuilding says whether it is the same."""
+    """In the recipe of a winner: the digest of what it was frozen with; rebuilding says whether it came out again."""
     split: SplitConfig = field(default_factory=SplitConfig)
     budget: BudgetConfig = field(default_factory=BudgetConfig)
 
