@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from common import RESULTS, data, keep, over_seeds, paired_bootstrap, share_interval, shown
@@ -191,7 +191,7 @@ def _beside(right: Mapping[str, np.ndarray]) -> dict[str, Any]:
 def _curves(
     arms: Sequence[str],
     train: Sequence[Sample],
-    measured: Callable[[str], Callable[[ClassicModel], Mapping[str, float]]],
+    measured: Callable[[str], Callable[[Any], Mapping[str, float]]],
     columns: tuple[str, ...],
     args: argparse.Namespace,
     measure: Any,
@@ -241,7 +241,7 @@ def fraud_task(args: argparse.Namespace, told: Callable[[CurvePoint], None]) -> 
     for arm in arms:
         for name, columns, labels in (("behaviour", free, len(train)), ("with terminal risk", every, used)):
             config = ClassicConfig(
-                kind=arm, columns=columns, trials=args.trials, folds=args.folds, measure="average_precision"
+                kind=cast(Any, arm), columns=columns, trials=args.trials, folds=args.folds, measure="average_precision"
             )
             model = fit_classic(train, config)
             scores = model.probabilities(test)[:, model.labels.index("fraud")]
