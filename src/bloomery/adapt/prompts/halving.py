@@ -44,8 +44,8 @@ def halve(
     """Standings, rung by rung, best first; and whether it went to its end.
 
     `evaluate(candidate, items)` gives the mean score and the mean tokens of an answer over the first `items`, or None
-    where the budget does not reach: then the last whole rung stands, or of the first what was looked at. Of equal scores the one with fewer tokens is
-    better, then the one that came first. The first candidate is the baseline.
+    where the budget does not reach: then the last whole rung stands, or of the first what was looked at. Of equal
+    scores the one with fewer tokens is better, then the one that came first. The first candidate is the baseline.
     """
     left = list(candidates)
     standings: list[Standing] = []
