@@ -34,8 +34,8 @@ def adapt(
     method: Annotated[
         str,
         Parameter(
-            help="Of examples: lora, qlora, dora or full [default: the recipe's, or lora]. Of preferences: dpo, ipo, kto "
-            "or orpo. Of answers that can be checked: grpo. Of a teacher: distil. Of a domain's texts: domain."
+            help="Of examples: lora, qlora, dora or full [default: the recipe's, or lora]. Of preferences: dpo, ipo, "
+            "kto or orpo. Of answers that can be checked: grpo. Of a teacher: distil. Of a domain's texts: domain."
         ),
     ] = "",
     teacher: Annotated[str, Parameter(help="distil: the model to learn from.")] = "",
@@ -120,8 +120,8 @@ def adapted_lines(metrics: Any, samples: list[dict[str, str]]) -> list[str]:
     unit = next(name for name in metrics if name.endswith("_per_second"))
     lines = [
         f"{metrics['method']} on {metrics['objective']}: {metrics['trained_parameters']:,} of "
-        f"{metrics['parameters']:,} parameters trained, {metrics['steps']:,} steps in {metrics['training_seconds']:.0f} s at "
-        f"{metrics[unit]:,.0f} {unit.removesuffix('_per_second')}/s, rate {metrics['learning_rate']:.2g}"
+        f"{metrics['parameters']:,} parameters trained, {metrics['steps']:,} steps in {metrics['training_seconds']:.0f} s "
+        f"at {metrics[unit]:,.0f} {unit.removesuffix('_per_second')}/s, rate {metrics['learning_rate']:.2g}"
     ]
     for name, value in metrics.items():
         if name.startswith("validation_") and name.endswith("_before"):
