@@ -306,6 +306,63 @@ def quality(found: Mapping[str, Any]) -> str:
     )
 
 
+def covered(found: Mapping[str, Any]) -> str:
+    """What intervals cover."""
+
+    def said(share: float) -> str:
+        return f"{100 * share:.1f}" + ("" if abs(share - found["level"]) <= 0.015 else " *")
+
+    rows = [
+        [name, *(f"{said(one['mean'])} (worst {100 * one['worst']:.1f}, {one['within']:.0%})" for one in ways.values())]
+        for name, ways in found["rates"].items()
+    ]
+    parts = [
+        f"How many of 100 intervals of {100 * found['level']:g}% hold the truth that {found['draws']:,} data sets were "
+        f"drawn around (bootstraps of {found['resamples']:,} resamples); * is more than 1.5 points off. For shares "
+        "every outcome is enumerated: the mean over true shares, the worst, and how many are within 1.5 points.",
+        table(["shares", *next(iter(found["rates"].values()))], rows),
+    ]
+    for part, cells in found["cells"].items():
+        ways = list(dict.fromkeys(way for one in cells.values() for way in one))
+        lines = [
+            [name, *(said(one[way]["covered"]) if way in one else "" for way in ways)] for name, one in cells.items()
+        ]
+        parts.append(table([part, *ways], lines))
+    parts.append("Tests: 100 less the false findings, where A and B are equally good and 5 are allowed.")
+    return "\n\n".join(parts)
+
+
+def reinforced(found: Mapping[str, Any]) -> str:
+    """Reinforced sums."""
+    rows = [
+        [arm, *(shown(one[name], ".2f") for name in ("before", "after")), shown(one["gain"], "+.2f")]
+        for arm, one in found["table"].items()
+    ]
+    text = table(["arm", "right and in brackets, before", "after", "gain"], rows)
+    gap = max(one.get("engine_gap_max_nats", 0.0) for one in found["arms"])
+    return (
+        f"Greedy answers to sums that were never rewarded; {found['steps']} steps of {found['rows']} answers, "
+        f"{found['group']} for each sum. The engine's log-probabilities were within {gap:.1g} nats of the trainer's."
+        f"\n\n{text}"
+    )
+
+
+def replay(found: Mapping[str, Any]) -> str:
+    """Domain and replay."""
+    kinds = list(next(iter(found["table"].values())))
+    rows = [
+        [f"{float(share):.0%}", *(shown(one[kind]["difference"], "+.3f") for kind in kinds)]
+        for share, one in found["table"].items()
+    ]
+    before = next(iter(found["table"].values()))
+    text = table(["stories read again", *kinds], rows)
+    said = ", ".join(f"{kind} {before[kind]['before']['mean']:.3f}" for kind in kinds)
+    return (
+        "Change of bits per byte of held-out documents after one pass over 240 web pages (in-domain); out-of-domain are "
+        f"stories, which the model was made of. Before: {said}. Below zero is better; over seeds.\n\n{text}"
+    )
+
+
 SECTIONS: tuple[tuple[str, str, Callable[[Mapping[str, Any]], str], str], ...] = (
     ("Bottleneck: translation", "translation", translation, "translation_bottleneck.py"),
     ("Bottleneck: sequences", "sequences", sequences, "sequence_bottleneck.py"),
@@ -316,6 +373,9 @@ SECTIONS: tuple[tuple[str, str, Callable[[Mapping[str, Any]], str], str], ...] =
     ("Quality or quantity", "quality", quality, "quality_vs_quantity.py"),
     ("Tokenizers of sequences", "dna_tokenizers", dna, "dna_tokenizers.py"),
     ("Labels by rules", "label_functions", label_functions, "label_functions.py"),
+    ("Rewards that can be checked", "reinforced_sums", reinforced, "reinforced_sums.py"),
+    ("A domain, and what is forgotten", "domain_replay", replay, "domain_replay.py"),
+    ("What intervals cover", "intervals", covered, "intervals.py"),
 )
 
 

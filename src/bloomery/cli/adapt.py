@@ -47,6 +47,9 @@ def adapt(
     minutes: Annotated[float | None, Parameter(help="Minutes of training.")] = None,
     epochs: Annotated[float | None, Parameter(help="Passes over the data [default: the recipe's, or 3].")] = None,
     validation: Held = None,
+    adapter: Annotated[
+        str | None, Parameter(help="An adapter of this model to go on with: artifact or folder.")
+    ] = None,
     recipe: RecipeFile = None,
     set_: Overrides = None,
     fresh: Fresh = False,
@@ -66,6 +69,8 @@ def adapt(
     if method in METHODS:
         if validation:
             raise ConfigError(f"{method} holds out a share of its data", hint="leave --validation out")
+        if adapter:
+            raise ConfigError(f"{method} begins with a model", hint="bloomery adapt merge ADAPTER makes one")
         made = run_method(
             method,
             model,
@@ -91,6 +96,7 @@ def adapt(
         method=method,
         config=settings.table("adapt", AdaptConfig),
         validation=validation or (),
+        adapter=adapter,
         minutes=minutes,
         epochs=epochs,
         workspace=common.workspace(),
@@ -118,10 +124,11 @@ def merge(
 def adapted_lines(metrics: Any, samples: list[dict[str, str]]) -> list[str]:
     """What came of it, for people."""
     unit = next(name for name in metrics if name.endswith("_per_second"))
+    pace = f"{metrics[unit]:,.0f} {unit.removesuffix('_per_second')}/s, rate {metrics['learning_rate']:.2g}"
     lines = [
         f"{metrics['method']} on {metrics['objective']}: {metrics['trained_parameters']:,} of "
-        f"{metrics['parameters']:,} parameters trained, {metrics['steps']:,} steps in {metrics['training_seconds']:.0f} s "
-        f"at {metrics[unit]:,.0f} {unit.removesuffix('_per_second')}/s, rate {metrics['learning_rate']:.2g}"
+        f"{metrics['parameters']:,} parameters trained",
+        f"{metrics['steps']:,} steps in {metrics['training_seconds']:.0f} s at {pace}",
     ]
     for name, value in metrics.items():
         if name.startswith("validation_") and name.endswith("_before"):

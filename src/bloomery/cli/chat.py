@@ -8,7 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from bloomery.cli.generate import AdapterFolder, ModelName, open_model
+from bloomery.cli.generate import AdapterName, ModelName, open_model
 from bloomery.cli.options import Common
 from bloomery.core.errors import ConfigError, RequestError
 
@@ -16,7 +16,7 @@ from bloomery.core.errors import ConfigError, RequestError
 def chat(
     *,
     model: ModelName = "",
-    adapter: AdapterFolder = None,
+    adapter: AdapterName = None,
     system: Annotated[str, Parameter(help="A system message.")] = "",
     max_new_tokens: Annotated[int, Parameter(help="Tokens of an answer, at most.")] = 256,
     temperature: Annotated[float, Parameter(help="0 is greedy.")] = 0.7,

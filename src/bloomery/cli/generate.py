@@ -31,20 +31,29 @@ Weights = Annotated[
     ),
 ]
 
-AdapterFolder = Annotated[Path | None, Parameter(help="The folder of a LoRA adapter in PEFT's format.")]
+AdapterName = Annotated[
+    str | None, Parameter(help="A LoRA adapter: an artifact's name or id, or a folder in PEFT's format.")
+]
 
 _MAX_PROMPT_CHARACTERS = 10_000_000
 
 
 def open_model(
-    reference: str, workspace: Workspace, weights: str | None = None, adapter: Path | None = None
+    reference: str, workspace: Workspace, weights: str | None = None, adapter: str | None = None
 ) -> LanguageModel:
     """The model of that name, or the newest one of the workspace; `weights` as `bl.load` takes it; with an adapter if
-    one is given."""
+    one is given, and then by default the model that the adapter's artifact was trained on."""
     from bloomery.engine import load_language_model
 
-    loaded = load_language_model(reference or workspace.latest("model"), weights=weights, workspace=workspace)
-    return loaded if adapter is None else loaded.adapted(loaded.load_adapter(adapter).name)
+    if adapter is None:
+        return load_language_model(reference or workspace.latest("model"), weights=weights, workspace=workspace)
+    from bloomery.adapt.tuning.adapt import adapter_folder
+    from bloomery.adapt.tuning.merging import base_id
+
+    folder, artifact = adapter_folder(adapter, workspace)
+    base = reference or (base_id(artifact) if artifact is not None else workspace.latest("model"))
+    loaded = load_language_model(base, weights=weights, workspace=workspace)
+    return loaded.adapted(loaded.load_adapter(folder).name)
 
 
 def generate(
@@ -62,7 +71,7 @@ def generate(
         list[Path] | None, Parameter(negative=(), help="A picture that the model is shown. May be repeated.")
     ] = None,
     logprobs: Annotated[int | None, Parameter(help="With --json: this many alternatives for each token.")] = None,
-    adapter: AdapterFolder = None,
+    adapter: AdapterName = None,
     weights: Weights = None,
     drafts: Annotated[
         bool, Parameter(negative=(), help="Guess tokens from the text: faster where it repeats.")

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from bloomery.cli.generate import Weights
 from bloomery.cli.options import Common, Overrides, RecipeFile, read_recipe
+
+if TYPE_CHECKING:
+    from bloomery.core.workspace import Workspace
 
 
 def serve(
@@ -18,7 +21,8 @@ def serve(
     host: Annotated[str | None, Parameter(help="Anything but loopback needs BLOOMERY_API_KEY or --keys.")] = None,
     keys: Annotated[Path | None, Parameter(help="A file of API keys with names and limits: see bloomery keys.")] = None,
     adapter: Annotated[
-        list[str] | None, Parameter(help="name=folder: a LoRA adapter, served as a model; may be given again.")
+        list[str] | None,
+        Parameter(help="name=adapter: a LoRA adapter (artifact or folder), served as a model; may be repeated."),
     ] = None,
     engine: Annotated[
         Literal["bloomery", "vllm"],
@@ -41,10 +45,11 @@ def serve(
 
     config = read_recipe(recipe, set_).table("serve", ServeConfig)
     given: dict[str, Any] = {"port": port, "host": host, "weights": weights}
-    given |= {"keys": None if keys is None else str(keys), "adapters": tuple(adapter) if adapter else None}
+    workspace = common.workspace()
+    adapters = tuple(_found(one, workspace) for one in adapter or ()) or None
+    given |= {"keys": None if keys is None else str(keys), "adapters": adapters}
     given["upstream"] = upstream
     config = replace(config, **{name: value for name, value in given.items() if value is not None})
-    workspace = common.workspace()
     if engine == "vllm" or config.upstream:
         from bloomery.core.errors import ConfigError
         from bloomery.server.upstream_serve import serve_vllm
@@ -60,3 +65,14 @@ def serve(
         serve_vllm(model, workspace=workspace, config=config)
         return
     serve_model(models or workspace.latest("model"), workspace=workspace, config=config)
+
+
+def _found(given: str, workspace: Workspace) -> str:
+    """name=folder of an adapter that may be given by the name of its artifact, which is its own name then."""
+    name, equals, reference = given.rpartition("=")
+    if not reference or Path(reference).is_dir() or not workspace.matching(reference):
+        return given
+    from bloomery.adapt.tuning.adapt import adapter_folder
+
+    folder, artifact = adapter_folder(reference, workspace)
+    return f"{name if equals or artifact is None else artifact.name}={folder}"

@@ -61,7 +61,7 @@ def ask_all(
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 asked = _asked(running.pop(future), future)
                 failed = _failures(failed, asked.error)
-                if fatal is None and asked.error is not None and (failed >= failures_in_a_row or _for_all(asked.error)):
+                if fatal is None and asked.error is not None and (failed >= failures_in_a_row or for_all(asked.error)):
                     fatal = asked.error  # what is under way is still waited for, and told: it was paid for
                 else:
                     yield asked
@@ -78,7 +78,8 @@ def _asked(key: K, future: Future[ChatAnswer]) -> Asked[K]:
         return Asked(key, None, error)
 
 
-def _for_all(error: BloomeryError) -> bool:
+def for_all(error: BloomeryError) -> bool:
+    """Whether every other question would meet it too."""
     return isinstance(error, RequestError) and error.status in _FOR_ALL
 
 

@@ -42,7 +42,7 @@ def from_dict(cls: type[C], values: Mapping[str, Any], *, where: str = "") -> C:
     `where` prefixes key names in errors (a recipe's table). Raises ConfigError for an unknown key, a missing
     required key, a value of the wrong type, or whatever ConfigError the class's own `__post_init__` raises.
     """
-    fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    fields = {f.name: f for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
     prefix = f"{where}." if where else ""
     for key in values:
         if key not in fields:
@@ -86,7 +86,7 @@ def _coerce(value: Any, hint: Any, key: str) -> Any:
         if not isinstance(value, Mapping):
             raise _mismatch(value, hint, key)
         return from_dict(typing.cast(type, hint), value, where=key)
-    if origin is dict or hint is dict:
+    if origin in (dict, Mapping) or hint is dict:
         if not isinstance(value, Mapping):
             raise _mismatch(value, hint, key)
         return dict(value)

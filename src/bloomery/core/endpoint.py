@@ -11,9 +11,11 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from ipaddress import ip_address
@@ -39,6 +41,7 @@ from bloomery.core.quantity import Quantity
 KEY_VARIABLE = "BLOOMERY_ENDPOINT_KEY"
 INTERRUPTED = "interrupted"
 _ROUTE = "/chat/completions"
+_VERSION = re.compile(r"/v\d+$")
 _AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 _MAX_ERROR_BYTES = 64 * 1024
 _MAX_ANSWER_BYTES = 64 * 1024 * 1024
@@ -181,21 +184,55 @@ class Endpoint:
         if self._closed.wait(min(wait, config.max_wait_seconds)):
             raise RequestError("the endpoint was closed", code="closed", status=503)
 
+    def post(self, route: str, body: Mapping[str, Any], *, root: bool = False) -> tuple[dict[str, Any], int]:
+        """(a JSON object, requests that it took) for one that is sent; `root`: the route is beside the version, not
+        under it. What can pass is tried again; RequestError for the rest."""
+        return self._object("POST", route, json.dumps(body).encode(), root)
+
+    def get(self, route: str, *, root: bool = False) -> tuple[dict[str, Any], int]:
+        """The same for what is only asked for."""
+        return self._object("GET", route, None, root)
+
+    def _object(self, method: str, route: str, body: bytes | None, root: bool) -> tuple[dict[str, Any], int]:
+        url = self.config.url.rstrip("/")
+        url = (url.rpartition("/")[0] if root and _VERSION.search(url) else url) + route
+        for attempt in range(1, self.config.max_attempts + 1):
+            try:
+                with self._responding(), self._requested(method, url, body, "application/json") as response:
+                    text = b"".join(self._bytes(response)).decode("utf-8", "replace")
+                    found = _object(text)
+                    if found is None:
+                        raise _Passing(self._error(f"sent no JSON: {text[:80]!r}", INTERRUPTED))
+                    return found, attempt
+            except _Passing as passing:
+                self._wait_or_give_up(attempt, passing)
+        raise AssertionError("the last attempt gives up")
+
     def _once(self, messages: Sequence[Message], options: ChatOptions) -> Iterator[ChatDelta]:
         """One request; _Passing for what another may mend."""
-        httpx = self._httpx
         url = self.config.url.rstrip("/") + _ROUTE
         body = json.dumps(request_body(self.config, messages, options)).encode()
+        with self._responding(), self._requested("POST", url, body, "text/event-stream") as response:
+            if "json" in response.headers.get("content-type", ""):  # a server that does not stream
+                yield from self._deltas(iter([b"".join(self._bytes(response)).decode("utf-8", "replace")]))
+            else:
+                yield from self._deltas(events(self._bytes(response)))
+
+    @contextmanager
+    def _requested(self, method: str, url: str, body: bytes | None, accept: str) -> Iterator[Any]:
+        """A response that is no refusal."""
+        headers = {"accept": accept} | ({} if body is None else {"content-type": "application/json"})
+        with self._client.stream(method, url, content=body, headers=headers) as response:
+            if response.status_code != 200:
+                raise self._refused(response.status_code, response.headers, self._error_text(response))
+            yield response
+
+    @contextmanager
+    def _responding(self) -> Iterator[None]:
+        """What goes wrong on the way as _Passing, or as the error that it is."""
+        httpx = self._httpx
         try:
-            with self._client.stream(
-                "POST", url, content=body, headers={"content-type": "application/json", "accept": "text/event-stream"}
-            ) as response:
-                if response.status_code != 200:
-                    raise self._refused(response.status_code, response.headers, self._error_text(response))
-                if "json" in response.headers.get("content-type", ""):  # a server that does not stream
-                    yield from self._deltas(iter([b"".join(self._bytes(response)).decode("utf-8", "replace")]))
-                else:
-                    yield from self._deltas(events(self._bytes(response)))
+            yield
         except DataError as error:
             raise _Passing(self._error(f"sent what makes no sense: {error.message}", INTERRUPTED)) from error
         except httpx.TimeoutException as error:
@@ -315,7 +352,7 @@ def deltas_of(chunk: Mapping[str, Any]) -> Iterator[ChatDelta]:
     try:
         choice = next(iter(chunk.get("choices") or ()), None)
         usage = chunk.get("usage")
-        found = None if usage is None else _usage(usage)
+        found = None if usage is None else usage_of(usage)
         if choice is None:
             if found is not None:
                 yield ChatDelta(usage=found)
@@ -342,8 +379,8 @@ def _chance(told: Mapping[str, Any]) -> TokenChance:
     return TokenChance(data, float(told["logprob"]))
 
 
-def _usage(told: Mapping[str, Any]) -> Usage:
-    """`energy_joules` is our own server's extension."""
+def usage_of(told: Mapping[str, Any]) -> Usage:
+    """Of a server's `usage` object; `energy_joules` is our own server's extension."""
     energy = told.get("energy_joules")
     try:
         joules = Quantity.unknown() if energy is None else Quantity.from_dict(energy)

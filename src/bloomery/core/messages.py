@@ -109,6 +109,8 @@ class ChatAnswer:
     tokens: tuple[AnswerToken, ...] | None = None
     seed: int | None = None
     attempts: int = 1
+    cached: bool = False
+    """Whether it was kept from an earlier time (`core.answer_cache`); usage and seconds are those of then."""
 
 
 class ChatModel(Protocol):

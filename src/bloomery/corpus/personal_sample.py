@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import base64
 import json
-import math
 import random
 import re
 import string
@@ -23,11 +22,11 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from bloomery.core.wilson import wilson
 from bloomery.corpus.identifiers import IBAN_LENGTHS, NATIONAL, luhn, mod97
 from bloomery.corpus.personal import Found, find_personal
 
 _EACH = 60
-_Z = 1.959964  # of a two-sided interval of 95%
 _NAMES = [
     "anna",
     "bruno",
@@ -260,15 +259,6 @@ def _negatives(rng: random.Random) -> list[str]:
     ]
 
 
-def interval(hits: int, of: int) -> tuple[float, float]:
-    """Wilson's interval of a share (1927), 95%."""
-    if not of:
-        return 0.0, 1.0
-    p, z2 = hits / of, _Z * _Z
-    middle, half = (p + z2 / (2 * of)), _Z * math.sqrt(p * (1 - p) / of + z2 / (4 * of * of))
-    return max(0.0, (middle - half) / (1 + z2 / of)), min(1.0, (middle + half) / (1 + z2 / of))
-
-
 def measure(texts: Sequence[tuple[str, list[Found]]]) -> dict[str, dict[str, int]]:
     """Of each kind, and of "all": values found at exactly their place (hits), those that are there, those reported."""
     counts: dict[str, Counter[str]] = {}
@@ -295,7 +285,7 @@ def main() -> int:
             said = []
             for name, of in (("precision", count.get("reported", 0)), ("recall", count.get("there", 0))):
                 hits = count.get("hits", 0)
-                low, high = interval(hits, of)
+                low, high = wilson(hits, of)
                 share = f"{hits / of:.4f} ({low:.4f} to {high:.4f})" if of else "unknown"
                 said.append(f"{name} {share} of {of:,}")
             print(f"  {kind:12} {', '.join(said)}")

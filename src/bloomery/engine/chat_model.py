@@ -19,17 +19,19 @@ from bloomery.core.messages import (
     Usage,
     gathered,
 )
-from bloomery.engine.language_model import LanguageModel, SamplingOptions
+from bloomery.engine.language_model import LanguageModel, Prompt, SamplingOptions
 from bloomery.engine.results import Delta, TokenLogprob
 
 
 class EngineChat:
     """A language model as a `ChatModel`. Questions asked from several threads are computed together."""
 
-    def __init__(self, model: LanguageModel, *, identity: str = "") -> None:
-        """`identity` tells the weights apart where the name does not: an artifact's id, for example."""
+    def __init__(self, model: LanguageModel, *, identity: str = "", plain: bool = False) -> None:
+        """`identity` tells the weights apart where the name does not: an artifact's id, for example. `plain`: the
+        messages' texts are one prompt, which the model goes on from; no chat template is asked for."""
         self.model = model
         self._identity = identity
+        self._plain = plain
 
     @property
     def name(self) -> str:
@@ -41,7 +43,9 @@ class EngineChat:
 
     def stream(self, messages: Sequence[Message], options: ChatOptions) -> Iterator[ChatDelta]:
         """RequestErrors of the engine; one that has no chat template cannot be asked."""
-        asked = [{"role": message["role"], "content": message["content"]} for message in messages]
+        asked: Prompt = [{"role": message["role"], "content": message["content"]} for message in messages]
+        if self._plain:
+            asked = "".join(message["content"] for message in messages)
         for delta in self.model.stream(asked, **sampling_options(options)):
             yield self._told(delta, options.top_logprobs is not None)
 

@@ -110,6 +110,10 @@ class Generation:
                 self._encode.close()
             self._decode = Phase(self._bench)
 
+    def unscored(self, count: int) -> None:
+        """So many of the prompt's tokens, from the second on, are not scored: they were read before."""
+        self._prompt_logprobs += [None] * count
+
     def score(self, rows: Tensor, targets: Sequence[int]) -> None:
         """Record the prompt's tokens: rows (t, V) of log-probabilities, row i predicts targets[i]."""
         count = self.params.prompt_logprobs or 0

@@ -96,7 +96,7 @@ class Scheduler:
         for sequence, count in self._parts(reading, room):
             if sequence.request.scores_prompt:
                 # The same parts whoever else is there: what is told depends on them in its last bit.
-                part = min(config.prefill_tokens, config.prefill_tokens_beside_others)
+                part = self.scored_part
                 count = min(part - sequence.read % part, sequence.unread)
             if sequence not in self.running:
                 continue
@@ -171,11 +171,20 @@ class Scheduler:
         return not self.running or needed + len(self.running) <= self.pool.num_available
 
     def _prefix(self, sequence: SequenceState) -> list[bytes]:
-        """Hashes of blocks that could be taken over: never the last token, for it has to be computed."""
-        if not sequence.request.shares or sequence.request.scores_prompt:
+        """Hashes of blocks that could be taken over: never the last token, for it has to be computed; of a prompt that
+        is scored, whole parts of what is not, read as they would be read again."""
+        request, size = sequence.request, self.pool.block_size
+        most = len(sequence.ids) - 1
+        if request.scores_prompt:
+            most = request.scores_from // self.scored_part * self.scored_part
+        if not request.shares or most < size or (request.scores_prompt and most % size):
             return []
-        size = self.pool.block_size
-        return sequence.hashes(size, (len(sequence.ids) - 1) // size)
+        return sequence.hashes(size, most // size)
+
+    @property
+    def scored_part(self) -> int:
+        """Tokens of a part of a prompt that is scored: the same whoever else is there."""
+        return min(self.config.prefill_tokens, self.config.prefill_tokens_beside_others)
 
     def _begin(self, sequence: SequenceState) -> None:
         sequence.table.room = self.pool.blocks_for(sequence.num_prompt + sequence.generation.max_new_tokens)
@@ -192,6 +201,10 @@ class Scheduler:
             self.hit_tokens += sequence.read
         if not sequence.begun:  # read again after it was put out, it would find its own
             sequence.generation.cached_tokens = sequence.read
+            if sequence.request.scores_prompt and sequence.read:
+                sequence.scored = sequence.read
+                for one in sequence.family():
+                    one.generation.unscored(sequence.read)
         sequence.begun = True
         self.running.append(sequence)
 

@@ -36,8 +36,9 @@ _AT_ONCE = 1 << 22
 
 @dataclass(frozen=True)
 class FourBitWeight:
-    """`codes` uint8 (O I / 2), two to a byte, the first in the upper half; `scale` one number a block: float32, or with
-    `double` uint8 places in the dynamic table, whose blocks have `scale_of_scales`, and what was taken off, `mean`."""
+    """`codes` uint8 (O I / 2), two to a byte, the first in the upper half; `scale` one number a block: float32 (int4:
+    bfloat16), or with `double` uint8 places in the dynamic table, whose blocks have `scale_of_scales`, and what was
+    taken off, `mean`."""
 
     codes: Tensor
     scale: Tensor
@@ -56,7 +57,7 @@ class FourBitWeight:
     def scales(self) -> Tensor:
         """One float32 a block."""
         if self.scale_of_scales is None or self.mean is None:
-            return self.scale
+            return self.scale.float()
         levels = dynamic_table(self.scale.device)[self.scale.long()]
         factors = self.scale_of_scales.repeat_interleave(SCALE_BLOCK)[: len(levels)]
         return levels * factors + self.mean
@@ -109,7 +110,8 @@ def quantize_int4(weight: Tensor, group_size: int = BLOCK) -> FourBitWeight:
     made = quantize(weight, 4, fitting[0])
     codes = (made.codes + 8).to(torch.uint8).flatten()
     packed = (codes[0::2] << 4) | codes[1::2]
-    return FourBitWeight(packed, made.scale.flatten(), (weight.size(0), weight.size(1)), "int4", fitting[0])
+    scale = made.scale.flatten().bfloat16()  # which holds them exactly
+    return FourBitWeight(packed, scale, (weight.size(0), weight.size(1)), "int4", fitting[0])
 
 
 @cache

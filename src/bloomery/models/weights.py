@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from bloomery.core.artifact import fsync, write_durably
-from bloomery.core.errors import BloomeryError, DataError
+from bloomery.core.errors import BloomeryError, ConfigError, DataError
 from bloomery.models.naming import Names
 
 SINGLE = "model.safetensors"
@@ -135,8 +135,10 @@ def save_weights(
     """Write a model's parameters under their published names, and `document` with the dtype as config.json.
 
     Every file is flushed to disk. Weights that the folder held before are replaced once the new ones are complete:
-    a full disk leaves them as they were.
+    a full disk leaves them as they were. ConfigError for a model that adapters are on: they have files of their own.
     """
+    if any(name.startswith("lora.") for name, _ in model.named_parameters()):
+        raise ConfigError("the model has adapters on it", hint="merge them and take them off, or save them alone")
     tensors = names.write({name: p.detach().cpu() for name, p in model.named_parameters()})
     dtype = next(iter(tensors.values())).dtype
     write_folder(tensors, folder, document, dtype=dtype, max_shard_bytes=max_shard_bytes)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from types import BuiltinMethodType
 from typing import Any
@@ -37,13 +38,23 @@ class RefusedError(Exception):
 
 
 class TemplateSandbox:
-    """A compiled template. `constants` are all strings in its code, `compared` those that it looks for in values."""
+    """A compiled template. `constants` are all strings in its code, `compared` those that it looks for in values.
 
-    def __init__(self, source: str) -> None:
+    `exact`: white space stays as it stands in the source, and a name that is not there is an error; chat templates
+    expect neither. `filters` are further ones, by name.
+    """
+
+    def __init__(
+        self, source: str, *, exact: bool = False, filters: Mapping[str, Callable[..., Any]] | None = None
+    ) -> None:
         environment = _Environment(
-            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols", _Generation]
+            trim_blocks=not exact,
+            lstrip_blocks=not exact,
+            keep_trailing_newline=exact,
+            undefined=jinja2.StrictUndefined if exact else jinja2.Undefined,
+            extensions=["jinja2.ext.loopcontrols", _Generation],
         )
-        environment.filters["tojson"] = _tojson
+        environment.filters |= {"tojson": _tojson, **(filters or {})}
         for name in ("center", "format", "wordwrap", "pprint", "filesizeformat", "xmlattr", "random"):
             environment.filters.pop(name, None)
         environment.globals.pop("lipsum", None)

@@ -122,7 +122,7 @@ def fit(run: Run, objective: Objective, config: FitConfig, *, steps_an_epoch: fl
     `steps_an_epoch` turns epochs into steps. Raises ConfigError, TrainingError.
     """
     device = choose_device(config.device)
-    precision = _precision(config, device)
+    precision = precision_of(config, device)
     objective.model.to(device).train()
     optimizers = _optimizers(objective, config, precision)
     steps = _steps(run, objective, config, steps_an_epoch, device, precision)
@@ -184,7 +184,8 @@ def _optimizers(objective: Objective, config: FitConfig, precision: str) -> Opti
     )
 
 
-def _precision(config: FitConfig, device: torch.device) -> str:
+def precision_of(config: FitConfig, device: torch.device) -> str:
+    """"float32" or "bfloat16": what "auto" is on a device."""
     if config.precision != "auto":
         return config.precision
     return "bfloat16" if device.type == "cuda" and bfloat16_is_fast(device) else "float32"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bloomery.corpus.identifiers import NATIONAL
-from bloomery.corpus.personal_sample import build, interval, main, measure
+from bloomery.corpus.personal_sample import build, main, measure
 
 
 def test_spans_hold_valid_values_and_the_same_seed_gives_the_same():
@@ -23,12 +23,6 @@ def test_spans_hold_valid_values_and_the_same_seed_gives_the_same():
 def test_precision_and_recall_on_forms_stay_high():
     counts = measure(build(11, each=10).texts)["all"]
     assert counts["hits"] / counts["reported"] > 0.98 and counts["hits"] / counts["there"] > 0.98
-
-
-def test_wilsons_interval():
-    """Newcombe 1998, table I, method 3: 81 of 263 and 0 of 20."""
-    assert interval(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
-    assert interval(0, 20) == pytest.approx((0.0, 0.1611), abs=5e-5)
 
 
 def test_the_command_prints_both_parts(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):

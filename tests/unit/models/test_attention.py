@@ -114,17 +114,18 @@ def test_norms_of_queries_and_keys(kind: str, sizes: tuple[int, int]):
 
 
 @pytest.mark.parametrize("softcap", [None, 1.5])
-@pytest.mark.parametrize("near", [None, 2])
+@pytest.mark.parametrize("near", [None, 2, "before"])
 @pytest.mark.parametrize("backend", ["sdpa", "flex_eager"])
-def test_texts_of_one_row_see_themselves_only(backend: str, near: int | None, softcap: float | None):
+def test_texts_of_one_row_see_themselves_only(backend: str, near: int | str | None, softcap: float | None):
+    causal, near = near == "before", None if isinstance(near, str) else near
     query, key, value = (x[:1] for x in _qkv(queries=16, keys=16))
     lengths = (3, 3, 1, 5, 4)
     window = None if near is None else window_mask(5, near, CPU)
-    mask = Mask(window, lengths=lengths)
+    mask = Mask(window, lengths=lengths, causal=causal)
     found = attend(query, key, value, mask, scale=0.3, softcap=softcap, backend=backend)
     parts = []
     for q, k, v in zip(*(x.split(lengths, dim=2) for x in (query, key, value)), strict=True):
-        own = Mask(None if window is None else window[: q.size(2), : q.size(2)])
+        own = Mask(None if window is None else window[: q.size(2), : q.size(2)], causal=causal)
         parts.append(attend(q, k, v, own, scale=0.3, softcap=softcap))
     torch.testing.assert_close(found, torch.cat(parts, dim=2), rtol=1e-4, atol=1e-5)
     rows = weights(query, key, mask, scale=0.3, softcap=softcap)

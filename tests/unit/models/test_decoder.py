@@ -11,6 +11,7 @@ import torch
 
 from bloomery.core.errors import RequestError
 from bloomery.models import Decoder, KVCache, ModelConfig, RopeScaling, load_pretrained, save_pretrained
+from bloomery.models.attention import use_backend
 from bloomery.models.paged import PagedMemory, PagedStep, Rows
 
 CONFIG = ModelConfig(
@@ -109,6 +110,33 @@ def test_several_texts_in_one_paged_step_are_each_by_itself(kind: str):
 
 
 @torch.inference_mode()
+@pytest.mark.parametrize("backend", ["sdpa", "flex_eager"])
+@pytest.mark.parametrize("kind", [*KINDS, "windows"])
+def test_whole_texts_in_one_row_are_each_by_itself(kind: str, backend: str):
+    """What a text gets is what it gets alone, with every kind of position, reach and neighbour."""
+    windows = {"model_type": "gemma2", "sliding_window": 4, "query_pre_attn_scalar": 8.0}
+    decoder = _decoder(**{**KINDS, "windows": windows}[kind])
+    lengths = (7, 3, 11, 11, 1, 5)
+    texts = [torch.randint(0, 67, (1, length)) for length in lengths]
+    expected = torch.cat([decoder.hidden_states(text) for text in texts], dim=1)
+    use_backend(decoder, backend)
+    found = decoder.hidden_states(torch.cat(texts, dim=1), lengths=lengths)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+
+
+def test_recomputed_layers_give_the_same_gradients():
+    decoder, ids = _decoder(), torch.randint(0, 67, (2, 9))
+    gradients = []
+    for recomputes in (False, True):
+        decoder.recomputes = recomputes
+        decoder.zero_grad()
+        decoder(ids).square().mean().backward()
+        gradients.append([p.grad.clone() for p in decoder.parameters() if p.grad is not None])
+    assert len(gradients[0]) == len(gradients[1]) > 10
+    for one, two in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, two)
+
+
 def test_last_only_and_batches():
     decoder = _decoder()
     ids = torch.randint(0, 67, (4, 9))

@@ -96,7 +96,8 @@ def test_forward_and_backward(form: str):
     torch.testing.assert_close(out, expected)
     torch.testing.assert_close(x.grad, other.grad)
     assert not any(p.requires_grad for p in layer.parameters())
-    assert layer.bfloat16().scale.dtype == torch.float32
+    kind = layer.scale.dtype
+    assert layer.half().scale.dtype == kind and layer.codes.dtype == torch.uint8
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert layer(x).dtype == torch.bfloat16
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from bloomery.models.classifiers import MeanTextClassifier, MeanTextConfig
 from bloomery.training.fit import FitConfig, fit, seconds_a_step
 from bloomery.training.labels import ClassificationObjective, LabelledText, TextReader
 from bloomery.training.loader import ExampleLoader
+from bloomery.training.loop import Loop
 
 CONFIG = FitConfig(steps=40, batch_rows=8, optimizer="adamw", learning_rate=0.01, device="cpu", validations=1)
 
@@ -89,3 +91,46 @@ def test_rates():
 def test_settings_are_checked(options):
     with pytest.raises(ConfigError):
         FitConfig(**options)
+
+
+def test_the_best_validation_is_kept(tmp_path, monkeypatch):
+    """Of validations that get worse after the second, the second's weights are what is left, also after a kill."""
+    figures = {"a": [1.0, 0.5, 0.9, 0.7], "b": [1.0, 0.5], "c": [0.9, 0.7]}
+    seen = []
+
+    def validate(which):
+        from bloomery.training.objective import Validation
+
+        def one(self, batches, device, precision):
+            assert batches is None
+            value = figures[which].pop(0)
+            seen.append((value, {name: p.detach().clone() for name, p in self.model.named_parameters()}))
+            return Validation({"nats_per_example": value}, "nats_per_example")
+
+        return one
+
+    def run(home, which, *, stop=0):
+        config = replace(CONFIG, keep_best=True, validations=3, checkpoint_every_steps=5)
+        monkeypatch.setattr(ClassificationObjective, "validate", validate(which))
+        step = Loop._step
+
+        def counted(self):
+            step(self)
+            if self.progress.step == stop:
+                self._interrupted.set()
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Loop, "_step", counted)
+            objective = _objective()
+            with Run(Workspace(home), StageInputs(stage="test", config={})) as one:
+                return objective, fit(one, objective, config)
+
+    objective, done = run(tmp_path / "a", "a")
+    best = seen[1][1]
+    assert done.metrics["best_step"] == 20 and done.validation is not None and done.validation.value == 0.5
+    assert all(torch.equal(p, best[name]) for name, p in objective.model.named_parameters())
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "b", "b", stop=25)
+    objective, done = run(tmp_path / "b", "c")
+    assert done.metrics["best_step"] == 20
+    assert all(torch.equal(p, best[name]) for name, p in objective.model.named_parameters())

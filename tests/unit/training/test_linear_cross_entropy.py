@@ -38,6 +38,15 @@ def test_loss_and_gradients(monkeypatch: pytest.MonkeyPatch, chunk_bytes: int, s
     assert got[0][::7].abs().max() == 0
 
 
+def test_a_frozen_head_gets_no_gradient():
+    x, weight, labels = _case()
+    whole = linear_cross_entropy(x, weight, labels)
+    whole.backward()
+    expected, x.grad = x.grad, None
+    linear_cross_entropy(x, weight.detach(), labels).backward()
+    assert x.grad is not None and expected is not None and torch.equal(x.grad, expected)
+
+
 def test_autocast_is_close():
     x, weight, labels = _case()
     with torch.autocast("cpu", dtype=torch.bfloat16):

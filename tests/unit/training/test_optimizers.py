@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from bloomery.core.errors import DataError
+from bloomery.core.errors import ConfigError, DataError
 from bloomery.training.optimizers import OptimizerConfig, Optimizers
 
 
@@ -49,6 +49,19 @@ def test_without_muon_everything_goes_to_adamw_and_matrices_alone_decay():
     assert set(optimizers.parts) == {"adamw"}
     decayed = {id(p) for g in optimizers.parts["adamw"].param_groups if g["weight_decay"] for p in g["params"]}
     assert decayed == {id(net.q_proj.weight), id(net.lm_head.weight)}
+
+
+def test_what_is_frozen_is_left_alone():
+    net = _net()
+    net.requires_grad_(False)
+    net.norm.requires_grad_(True)
+    optimizers = Optimizers(net, OptimizerConfig())
+    before = net.q_proj.weight.clone()
+    _train(net, optimizers, range(2))
+    assert list(optimizers.named) == ["norm.weight"] and torch.equal(net.q_proj.weight, before)
+    assert all(key.startswith("adamw.norm.weight") for key in optimizers.state_tensors())
+    with pytest.raises(ConfigError, match="every parameter of the model is frozen"):
+        Optimizers(net.requires_grad_(False), OptimizerConfig())
 
 
 def test_rates_follow_the_multiplier():

@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -20,7 +21,7 @@ from bloomery.adapt.tuning.config import AdaptConfig
 from bloomery.adapt.tuning.instruct_data import Example, read_examples
 from bloomery.adapt.tuning.material import Material, chat_material, label_material
 from bloomery.adapt.tuning.samples import answers
-from bloomery.core.artifact import Artifact, sha256_file, write_durably
+from bloomery.core.artifact import MANIFEST, Artifact, sha256_file, write_durably
 from bloomery.core.config import digest, from_dict, to_dict
 from bloomery.core.errors import ArtifactError, ConfigError, DataError
 from bloomery.core.run import Run
@@ -29,9 +30,10 @@ from bloomery.core.workspace import Workspace, as_workspace
 from bloomery.energy import open_meter
 from bloomery.engine import import_model
 from bloomery.engine.loading import LABELS
-from bloomery.models.adapter import TEMPLATE
+from bloomery.models.adapter import TEMPLATE, WEIGHTS
+from bloomery.models.adapter_config import FILE
 from bloomery.tokenizer import Tokenizer
-from bloomery.training.fit import fit
+from bloomery.training.fit import fit, precision_of
 from bloomery.training.publishing import save_model
 from bloomery.training.speed import choose_device
 
@@ -44,10 +46,11 @@ _BASES = ("model", "encoder")
 Data = str | Path | Sequence[str | Path]
 
 
-def adapt_inputs(config: AdaptConfig, base: str, held: object) -> StageInputs:
-    """What the stage depends on: the base's artifact id, and what stands for the data, as JSON data."""
+def adapt_inputs(config: AdaptConfig, parents: tuple[str, ...], held: object) -> StageInputs:
+    """What the stage depends on: the base's artifact id and that of an adapter to go on with, and what stands for the
+    data, as JSON data."""
     return StageInputs(
-        stage=STAGE, config=to_dict(config), parents=(base,), seed=config.fit.seed, fingerprint=digest(held)
+        stage=STAGE, config=to_dict(config), parents=parents, seed=config.fit.seed, fingerprint=digest(held)
     )
 
 
@@ -58,6 +61,7 @@ def adapt(
     method: str = "",
     config: AdaptConfig | None = None,
     validation: Data = (),
+    adapter: str | Path | Artifact | None = None,
     minutes: float | None = None,
     epochs: float | None = None,
     workspace: Workspace | str | Path | None = None,
@@ -66,8 +70,8 @@ def adapt(
     """Tune a model (artifact, name, folder or hub id) on files of examples (see `instruct_data`).
 
     Returns an artifact of kind "adapter", or with method "full" of the model's own kind. `validation` are files of what
-    is held out; otherwise a share of the data is. An equal call returns the same artifact without training, unless
-    `fresh`. Raises ConfigError, DataError, TrainingError.
+    is held out; otherwise a share of the data is. `adapter` is one of this model (artifact or folder) to go on with. An
+    equal call returns the same artifact without training, unless `fresh`. Raises ConfigError, DataError, TrainingError.
     """
     workspace, config = as_workspace(workspace), _chosen(config or AdaptConfig(), method, minutes, epochs)
     files, held = paths_of(data), paths_of(validation)
@@ -75,7 +79,8 @@ def adapt(
         raise DataError("no data is given to learn from")
     examples, others = ([one for path in paths for one in read_examples(path)] for paths in (files, held))
     read = [[sha256_file(path) for path in paths] for paths in (files, held)]
-    return adapt_examples(model, examples, others, read, config=config, workspace=workspace, fresh=fresh)
+    options: dict[str, Any] = {"adapter": adapter, "config": config, "workspace": workspace, "fresh": fresh}
+    return adapt_examples(model, examples, others, read, **options)
 
 
 def adapt_examples(
@@ -86,11 +91,16 @@ def adapt_examples(
     *,
     config: AdaptConfig,
     workspace: Workspace,
+    adapter: str | Path | Artifact | None = None,
     fresh: bool = False,
 ) -> Artifact:
     """As `adapt`, of examples that are there already; `identity` is JSON data that stands for them all."""
     base = base_of(model, workspace)
-    inputs = adapt_inputs(config, base.id, identity)
+    folder, found = (None, None) if adapter is None else adapter_folder(adapter, workspace)
+    parents = (base.id,) if found is None else (base.id, found.id)
+    if folder is not None:
+        identity = [identity, [sha256_file(folder / name) for name in (FILE, WEIGHTS)]]
+    inputs = adapt_inputs(config, parents, identity)
     if not fresh and (made := reusable(workspace, inputs)):
         return made
     with Run(workspace, inputs, meter=open_meter()) as run:
@@ -98,7 +108,7 @@ def adapt_examples(
             for name in ("checkpoints", "best"):
                 shutil.rmtree(run.scratch / name, ignore_errors=True)
             (run.scratch / "fit.json").unlink(missing_ok=True)
-        return _publish(run, config, base, examples, validation)
+        return _publish(run, config, base, folder, examples, validation)
 
 
 def base_of(model: str | Path | Artifact, workspace: Workspace) -> Artifact:
@@ -111,6 +121,18 @@ def base_of(model: str | Path | Artifact, workspace: Workspace) -> Artifact:
     if found.kind not in _BASES:
         raise ArtifactError(f"{found.name} is a {found.kind}, which is not tuned here", hint="give a language model")
     return found
+
+
+def adapter_folder(adapter: str | Path | Artifact, workspace: Workspace) -> tuple[Path, Artifact | None]:
+    """The folder of an adapter, and its artifact if it is one."""
+    if not isinstance(adapter, Artifact):
+        path = Path(adapter).expanduser()
+        if (path / FILE).is_file() and not (path / MANIFEST).is_file():
+            return path, None
+        adapter = Artifact.open(path) if (path / MANIFEST).is_file() else workspace.find(str(adapter))
+    if adapter.kind != ADAPTER:
+        raise ArtifactError(f"{adapter.name} is a {adapter.kind}, not an adapter", hint="bloomery adapt makes one")
+    return adapter.path, adapter
 
 
 def paths_of(data: Data) -> list[Path]:
@@ -131,7 +153,12 @@ def _chosen(config: AdaptConfig, method: str, minutes: float | None, epochs: flo
 
 
 def _publish(
-    run: Run, config: AdaptConfig, base: Artifact, examples: list[Example], validation: list[Example]
+    run: Run,
+    config: AdaptConfig,
+    base: Artifact,
+    adapter: Path | None,
+    examples: list[Example],
+    validation: list[Example],
 ) -> Artifact:
     labelled = {example.label is not None for example in [*examples, *validation]}
     if len(labelled) > 1:
@@ -141,14 +168,15 @@ def _publish(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.fit.seed)
         with run.phase("read"):
-            material = make(config, base.path, examples, validation)
+            material = make(config, base.path, examples, validation, adapter)
         for note in material.notes:
             run.note(note)
         fitting = config.rated(material.hidden_size)
         device = choose_device(fitting.device)
         material.objective.model.to(device)
         with run.phase("before"):
-            before = material.objective.validate(None, device, "float32") if material.objective.can_validate() else None
+            precision = precision_of(fitting, device)
+            before = material.objective.validate(None, device, precision) if material.objective.can_validate() else None
             asked = answers(material, config)
         fitted = fit(run, material.objective, fitting, steps_an_epoch=material.steps_an_epoch, stage=f"{STAGE}.fit")
         with run.phase("after"):

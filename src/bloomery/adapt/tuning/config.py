@@ -15,7 +15,7 @@ from bloomery.training.fit import FitConfig
 METHODS = ("lora", "qlora", "dora", "full")
 _WIDTH = 2048
 _FULL_RATE = 5e-5
-_LORA_TIMES = 10.0
+_LORA_RATE = 5e-4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,9 +88,12 @@ class AdaptConfig:
 
 
 def usual_rate(method: str, hidden_size: int) -> float:
-    """The learning rate of AdamW where none is given: 5e-5 for all weights of a model of width 2048, and more for
-    narrower ones, by the power .75 of how much narrower; ten times as much for adapters of any rank, whose update
-    alpha / r keeps alike (Biderman et al., arXiv 2405.09673, find rates of LoRA an order of magnitude above full ones).
+    """The learning rate of AdamW where none is given, for a model of that width.
+
+    At width 2048 5e-5 for all weights, and ten times as much for adapters of any rank (Biderman et al., arXiv
+    2405.09673, find rates of LoRA an order of magnitude above full ones; alpha / r keeps ranks alike). Narrower models
+    bear more: all weights by the power 3/4 of how much narrower, adapters by the root. What a task's best rate is, only
+    its validation knows: give others where it matters.
     """
-    rate = _FULL_RATE * (_WIDTH / hidden_size) ** 0.75
-    return rate if method == "full" else rate * _LORA_TIMES
+    narrower = _WIDTH / hidden_size
+    return _FULL_RATE * narrower**0.75 if method == "full" else _LORA_RATE * narrower**0.5

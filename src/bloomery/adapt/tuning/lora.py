@@ -56,6 +56,7 @@ class Layout:
 def layout_of(model: nn.Module) -> Layout:
     """Of a decoder, a decoder that gives labels, or an encoder. ConfigError for another model."""
     heads: tuple[str, ...] = ()
+    modules: dict[str, nn.Module]
     if isinstance(model, Decoder):
         modules, names, task = linear_modules(model), model.config.names(), "CAUSAL_LM"
         ends = {HEAD, EMBEDDING}
@@ -250,7 +251,7 @@ def merge(model: nn.Module) -> None:
                 changes[path] = layer.merged(part, module)
     for path, made in changes.items():
         module = _plain(layout.modules[path])
-        held.kept[path] = module.weight
+        held.kept[path] = cast(nn.Parameter, module.weight)
         if isinstance(module, nn.Embedding):
             made = made.t().contiguous()
         module.weight = nn.Parameter(made, requires_grad=False)

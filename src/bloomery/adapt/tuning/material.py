@@ -13,13 +13,14 @@ from typing import Any, cast
 import torch
 from torch import nn
 
+from bloomery.adapt.tuning.adapter_files import load_adapter
 from bloomery.adapt.tuning.config import AdaptConfig
 from bloomery.adapt.tuning.instruct_data import Example
 from bloomery.adapt.tuning.lora import add_lora, trainable
 from bloomery.adapt.tuning.sft import SftObjective
 from bloomery.adapt.tuning.sft_tokens import Encoder, Row, held_out, packed, with_template
 from bloomery.core.errors import ConfigError, DataError
-from bloomery.engine.loading import kind_of_folder
+from bloomery.engine.loading import kind_of_folder, read_label_names
 from bloomery.models import Decoder, load_pretrained
 from bloomery.models.four_bit import to_four_bits
 from bloomery.tokenizer import Tokenizer
@@ -49,9 +50,14 @@ class Material:
 
 
 def chat_material(
-    config: AdaptConfig, folder: Path, examples: Sequence[Example], validation: Sequence[Example]
+    config: AdaptConfig,
+    folder: Path,
+    examples: Sequence[Example],
+    validation: Sequence[Example],
+    adapter: Path | None = None,
 ) -> Material:
-    """Answers to learn, by a decoder. ConfigError for another model, DataError where nothing is left to learn."""
+    """Answers to learn, by a decoder, with an adapter to go on with or a new one. ConfigError for another model,
+    DataError where nothing is left to learn."""
     if kind_of_folder(folder).name != "decoder":
         raise ConfigError(f"{folder.name} is no language model: it cannot learn answers", hint="give texts with labels")
     decoder, tokenizer = load_pretrained(folder, dtype=torch.float32), with_template(Tokenizer.load(folder))
@@ -63,7 +69,7 @@ def chat_material(
             f"of {len(examples):,} examples nothing is left to learn", hint="--set adapt.context_length=..."
         )
     rows = packed(texts, encoder.context_length) if config.packing else [Row((text,)) for text in texts]
-    model, metrics = prepared(config, decoder)
+    model, metrics = prepared(config, decoder, adapter)
     lengths = None if config.packing else [row.length for row in rows]
     loader = ExampleLoader(
         rows, [Row((text,)) for text in others], rows=config.fit.batch_rows, seed=config.fit.seed, lengths=lengths
@@ -91,12 +97,17 @@ def chat_material(
 
 
 def label_material(
-    config: AdaptConfig, folder: Path, examples: Sequence[Example], validation: Sequence[Example]
+    config: AdaptConfig,
+    folder: Path,
+    examples: Sequence[Example],
+    validation: Sequence[Example],
+    adapter: Path | None = None,
 ) -> Material:
-    """Labels to learn, by a decoder or an encoder with a new head."""
+    """Labels to learn, by a decoder or an encoder with a new head, or with an adapter's, whose labels they then are."""
     tokenizer = Tokenizer.load(folder)
     train, held, equal = _split(config, examples, validation)
-    names = sorted_labels({str(one.label) for one in train}, "label")
+    known = read_label_names(adapter) if adapter is not None else []
+    names = known or sorted_labels({str(one.label) for one in train}, "label")
     model = rebuild("classes", folder, tokenizer, num_labels=len(names))
     context = int(getattr(model, "context_length", 0) or getattr(model.config, "context_length", config.context_length))
     most = min(config.context_length, context)
@@ -107,7 +118,7 @@ def label_material(
         return [LabelledText(i, place(str(one.label), one.where)) for i, one in zip(ids, parts, strict=True)]
 
     texts, others = labelled(train), labelled(held)
-    model, metrics = prepared(config, model)
+    model, metrics = prepared(config, model, adapter)
     lengths = [len(text.input_ids) for text in texts]
     loader = ExampleLoader(texts, others, rows=config.fit.batch_rows, seed=config.fit.seed, lengths=lengths)
     cut = sum(length == most for length in lengths)
@@ -129,8 +140,9 @@ def label_material(
     )
 
 
-def prepared(config: AdaptConfig, model: nn.Module) -> tuple[nn.Module, dict[str, Any]]:
-    """The model with what the method trains, and how much that is and holds."""
+def prepared(config: AdaptConfig, model: nn.Module, adapter: Path | None = None) -> tuple[nn.Module, dict[str, Any]]:
+    """The model with what the method trains, and how much that is and holds. `adapter`: a folder to go on with, whose
+    own settings count."""
     metrics: dict[str, Any] = {}
     decoder = model if isinstance(model, Decoder) else getattr(model, "decoder", None)
     if config.recompute:
@@ -138,12 +150,19 @@ def prepared(config: AdaptConfig, model: nn.Module) -> tuple[nn.Module, dict[str
             raise ConfigError('"adapt.recompute" is for decoders')
         decoder.recomputes = True
     if config.method == "full":
+        if adapter is not None:
+            raise ConfigError("all weights are trained without an adapter", hint="bloomery adapt merge, and tune that")
         model.requires_grad_(True)
     else:
         if config.method == "qlora":
             before, after = to_four_bits(model, config.base, double=config.double and config.base == "nf4")
             metrics |= {"base": config.base, "base_linear_bytes_plain": before, "base_linear_bytes": after}
-        add_lora(model, config.adapter())
+        if config.fit.precision == "bfloat16":
+            model.bfloat16()  # what is frozen needs no more
+        if adapter is not None:
+            load_adapter(model, adapter, lora_dropout=config.lora.lora_dropout)
+        else:
+            add_lora(model, config.adapter())
     parts = trainable(model)
     buffers = {id(one): one for one in (*model.parameters(), *model.buffers())}
     return model.train(), {

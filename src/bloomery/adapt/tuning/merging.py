@@ -8,12 +8,12 @@ from typing import cast
 
 from torch import nn
 
-from bloomery.adapt.tuning.adapt import ADAPTER, SAMPLES, base_of
+from bloomery.adapt.tuning.adapt import SAMPLES, adapter_folder, base_of
 from bloomery.adapt.tuning.adapter_files import load_adapter
 from bloomery.adapt.tuning.lora import merge, remove_lora
 from bloomery.core.artifact import Artifact, sha256_file, write_durably
 from bloomery.core.config import digest
-from bloomery.core.errors import ArtifactError, ConfigError
+from bloomery.core.errors import ConfigError
 from bloomery.core.run import Run
 from bloomery.core.stage import StageInputs, reusable
 from bloomery.core.workspace import Workspace, as_workspace
@@ -77,18 +77,6 @@ def merged(base: Path, folder: Path) -> tuple[nn.Module, Tokenizer]:
     if not labels and tokenizer.chat_template is None and (folder / TEMPLATE).is_file():
         tokenizer = tokenizer.with_chat_template((folder / TEMPLATE).read_text(encoding="utf-8"))
     return tuned.requires_grad_(False).eval(), tokenizer
-
-
-def adapter_folder(adapter: str | Path | Artifact, workspace: Workspace) -> tuple[Path, Artifact | None]:
-    """The folder of an adapter, and its artifact if it is one."""
-    if not isinstance(adapter, Artifact):
-        path = Path(adapter).expanduser()
-        if (path / FILE).is_file() and not (path / "manifest.json").is_file():
-            return path, None
-        adapter = Artifact.open(path) if (path / "manifest.json").is_file() else workspace.find(str(adapter))
-    if adapter.kind != ADAPTER:
-        raise ArtifactError(f"{adapter.name} is a {adapter.kind}, not an adapter", hint="bloomery adapt makes one")
-    return adapter.path, adapter
 
 
 def base_id(adapter: Artifact) -> str:

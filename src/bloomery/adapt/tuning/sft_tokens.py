@@ -19,6 +19,8 @@ _INSTRUCTION_TEMPLATE = """\
 BEGIN{%- for message in messages %}
     {%- if message['role'] == 'user' %}
         {{- '### Instruction:\\n' + message['content'] + '\\n\\n' }}
+    {%- elif message['tool_calls'] or message['role'] == 'tool' %}
+        {{- raise_exception('a model without a chat template calls no tools') }}
     {%- elif message['role'] == 'assistant' %}
         {{- '### Response:\\n' + message['content'] + eos_token + '\\n\\n' }}
     {%- else %}

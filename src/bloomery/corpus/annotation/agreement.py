@@ -48,6 +48,7 @@ def cohen_kappa(
     order: Sequence[Hashable] = (),
     resamples: int = RESAMPLES,
     seed: int = 0,
+    level: float = 0.95,
 ) -> Agreement:
     """Of two annotators' answers to the same documents; where either is None the document does not count.
 
@@ -71,7 +72,7 @@ def cohen_kappa(
         chance = (distance * expected).sum()
         return None if chance <= 1e-12 * total else float(1 - (distance * table).sum() / chance)
 
-    return _interval(kappa, len(pairs), 2 * len(pairs), resamples, seed)
+    return _interval(kappa, len(pairs), 2 * len(pairs), resamples, seed, level)
 
 
 def fleiss_kappa(ratings: Sequence[Sequence[Hashable]], *, resamples: int = RESAMPLES, seed: int = 0) -> Agreement:

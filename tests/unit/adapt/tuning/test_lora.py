@@ -13,9 +13,10 @@ from bloomery.adapt.tuning.adapter_files import load_adapter, save_adapter
 from bloomery.adapt.tuning.lora import add_lora, layout_of, merge, remove_lora, sets_of, trainable, unmerge, use
 from bloomery.adapt.tuning.lora_config import LoraConfig
 from bloomery.core.errors import ConfigError
-from bloomery.models import Decoder, load_pretrained
+from bloomery.models import Decoder, load_pretrained, save_pretrained
 from bloomery.models.adapted import AdaptedDecoder, adapted_rows
 from bloomery.models.adapter import read_adapter
+from bloomery.models.four_bit import to_four_bits
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning"),  # peft asks transformers so
@@ -133,6 +134,24 @@ def _served(tmp_path: Path, logits: torch.Tensor) -> None:
         torch.testing.assert_close(decoder(_batch(9)), logits, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("dora", [False, True])
+def test_dropout_is_peft_s(tmp_path: Path, dora: bool):
+    """In training, the same generator drops the same inputs: where nothing is fused it is asked in the same order."""
+    from peft import LoraConfig as PeftConfig
+    from peft import get_peft_model
+
+    options: dict[str, Any] = {"r": 4, "lora_dropout": 0.3, "use_dora": dora, "target_modules": ["q_proj", "up_proj"]}
+    theirs = get_peft_model(_base("llama", tmp_path / "base"), PeftConfig(task_type="CAUSAL_LM", **options)).train()
+    theirs.save_pretrained(tmp_path / "first")
+    decoder = load_pretrained(tmp_path / "base", dtype=torch.float32)
+    load_adapter(decoder, tmp_path / "first", lora_dropout=0.3)
+    losses = []
+    for model, logits in ((theirs, lambda ids: theirs(ids).logits), (decoder.train(), decoder)):
+        torch.manual_seed(5)
+        losses.append(_trained(model, [p for p in model.parameters() if p.requires_grad], logits))
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+
+
 @pytest.fixture
 def decoder(tmp_path: Path) -> Decoder:
     _base("llama", tmp_path / "base")
@@ -217,3 +236,73 @@ def test_a_tied_head_is_not_merged(tmp_path: Path):
     add_lora(decoder, LoraConfig(target_modules=("lm_head",)))
     with pytest.raises(ConfigError, match="the output head is the embedding"):
         merge(decoder)
+
+
+@pytest.mark.parametrize("family", ["mixtral", "qwen3_moe"])
+def test_sparse_models_are_adapted_where_others_can_be(tmp_path: Path, family: str):
+    """Experts lie in one tensor in transformers: "all-linear" leaves them out here, and PEFT computes the same."""
+    from peft import PeftModel
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    sparse = {"mixtral": {"num_local_experts": 3}, "qwen3_moe": {"num_experts": 4, "moe_intermediate_size": 24}}
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(family, **{**BASE, "head_dim": 8, "num_experts_per_tok": 2, **sparse[family]})
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
+    model.save_pretrained(tmp_path / "base")
+    decoder = load_pretrained(tmp_path / "base", dtype=torch.float32)
+    _fuzzed(add_lora(decoder, LoraConfig(r=3)))
+    logits = decoder(_batch(9)).detach()
+    save_adapter(decoder, tmp_path / "ours")
+    theirs = PeftModel.from_pretrained(model, tmp_path / "ours").eval()
+    with torch.no_grad():
+        torch.testing.assert_close(theirs(_batch(9)).logits, logits, atol=1e-5, rtol=1e-5)
+    _served(tmp_path, logits)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+def test_over_four_bits_as_bitsandbytes_does(tmp_path: Path):
+    """QLoRA: PEFT's layers over bitsandbytes' on a CPU, the same adapter, batches and AdamW: the same losses."""
+    from peft import LoraConfig as PeftConfig
+    from peft import get_peft_model
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+    _base("llama", tmp_path / "base")
+    how = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.float32)
+    packed = AutoModelForCausalLM.from_pretrained(
+        tmp_path / "base", quantization_config=how, device_map="cpu", dtype=torch.float32
+    )
+    torch.manual_seed(1)
+    theirs = get_peft_model(packed, PeftConfig(task_type="CAUSAL_LM", target_modules="all-linear", r=4)).eval()
+    theirs.save_pretrained(tmp_path / "first", save_embedding_layers=False)
+    decoder = load_pretrained(tmp_path / "base", dtype=torch.float32)
+    to_four_bits(decoder, "nf4")
+    parameters = load_adapter(decoder, tmp_path / "first")
+    expected = _trained(theirs, [p for p in theirs.parameters() if p.requires_grad], lambda ids: theirs(ids).logits)
+    assert _trained(decoder, parameters, decoder) == pytest.approx(expected, abs=1e-5)
+    with pytest.raises(ConfigError, match="packed weights"):
+        merge(decoder)
+
+
+def test_bfloat16(decoder: Decoder):
+    """Adapters stay in float32, under autocast and over a base in bfloat16, and their gradients are near float32's."""
+    gradients = []
+    for kind in ("float32", "autocast", "base"):
+        torch.manual_seed(4)
+        if kind == "base":
+            decoder.bfloat16()
+        parameters = add_lora(decoder, LoraConfig(r=2, use_dora=True), name=kind)
+        _fuzzed(parameters)
+        with torch.autocast("cpu", torch.bfloat16, enabled=kind == "autocast"):
+            _loss(decoder(_batch(0)), _batch(0)).backward()
+        assert all(p.dtype == torch.float32 for p in parameters)
+        gradients.append(torch.cat([p.grad.flatten() for p in parameters if p.grad is not None]))
+    for other in gradients[1:]:
+        assert F.cosine_similarity(gradients[0], other, dim=0) > 0.98  # 8 bits a product, some hundred products
+
+
+def test_a_model_with_adapters_is_not_written_as_a_whole(decoder: Decoder, tmp_path: Path):
+    add_lora(decoder, LoraConfig())
+    with pytest.raises(ConfigError, match="has adapters on it"):
+        save_pretrained(decoder, tmp_path / "out")
+    remove_lora(decoder)
+    save_pretrained(decoder, tmp_path / "out")
