@@ -96,13 +96,16 @@ def taught(home: Path, start: Any, rows: list[dict[str, str]], seed: int, steps:
     from bloomery.adapt.preference.encoded import encode_completion
     from bloomery.adapt.starting import Start
     from bloomery.core.run import Run
-    from bloomery.core.stage import StageInputs
+    from bloomery.core.stage import StageInputs, reusable
     from bloomery.core.workspace import Workspace
     from bloomery.training.fit import fit
     from bloomery.training.loader import ExampleLoader
 
     inputs = StageInputs(stage="examples", config={"steps": steps, "rate": rate}, parents=(start.id,), seed=seed)
-    with Run(Workspace(home / "home"), inputs) as run:
+    workspace = Workspace(home / "home")
+    if made := reusable(workspace, inputs):
+        return made
+    with Run(workspace, inputs) as run:
         begun = Start.of(start)
         texts = [Taught(encode_completion(begun.tokenizer, row["prompt"], row["completion"])) for row in rows]
         objective = StudentObjective(begun.decoder, ExampleLoader(texts, [], rows=64, seed=seed), seed=seed)
