@@ -358,8 +358,8 @@ def replay(found: Mapping[str, Any]) -> str:
     text = table(["stories read again", *kinds], rows)
     said = ", ".join(f"{kind} {before[kind]['before']['mean']:.3f}" for kind in kinds)
     return (
-        "Change of bits per byte of held-out documents after one pass over 240 web pages (in-domain); out-of-domain are "
-        f"stories, which the model was made of. Before: {said}. Below zero is better; over seeds.\n\n{text}"
+        "Change of bits per byte of held-out documents after one pass over 240 web pages (in-domain); out-of-domain "
+        f"are stories, which the model was made of. Before: {said}. Below zero is better; over seeds.\n\n{text}"
     )
 
 
