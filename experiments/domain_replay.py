@@ -1,13 +1,14 @@
-"""Domain and replay: what a model learns from web pages, what it forgets of stories, by the share of stories read again.
+"""Domain and replay: what a model learns from web pages, what it forgets of stories, by the share of stories read
+again.
 
     python experiments/domain_replay.py [--seeds N] [--shares 0,.1,.3]
 
 A published model (stories260K of llama2.c: 260,000 parameters, trained on TinyStories) reads 240 pages of C4 once, with
-no stories among them, a tenth, or three tenths. Bits per byte of the same held-out documents before and after: of pages,
-of stories, and of two controls that no training had, Shakespeare and Japanese. All of the pages are read in every arm,
-so replay costs steps. Intervals are BCa over documents, paired, for each seed, and Student's t over seeds. What this
-does not know: larger models and longer training; and the stories that are replayed may be of those that the model was
-trained on, as they would be for anybody who kept the data.
+no stories among them, a tenth, or three tenths. Bits per byte of the same held-out documents before and after: of
+pages, of stories, and of two controls that no training had, Shakespeare and Japanese. All of the pages are read in
+every arm, so replay costs steps. Intervals are BCa over documents, paired, for each seed, and Student's t over seeds.
+What this does not know: larger models and longer training; and the stories that are replayed may be of those that the
+model was trained on, as they would be for anybody who kept the data.
 """
 
 from __future__ import annotations

@@ -34,8 +34,8 @@ def adapt(
     method: Annotated[
         str,
         Parameter(
-            help="Of examples: lora, qlora, dora or full [default: the recipe's, or lora]. Of preferences: dpo, ipo, kto "
-            "or orpo. Of answers that can be checked: grpo. Of a teacher: distil. Of a domain's texts: domain."
+            help="Of examples: lora, qlora, dora or full [default: the recipe's, or lora]. Of preferences: dpo, ipo, "
+            "kto or orpo. Of answers that can be checked: grpo. Of a teacher: distil. Of a domain's texts: domain."
         ),
     ] = "",
     teacher: Annotated[str, Parameter(help="distil: the model to learn from.")] = "",
@@ -69,6 +69,8 @@ def adapt(
     if method in METHODS:
         if validation:
             raise ConfigError(f"{method} holds out a share of its data", hint="leave --validation out")
+        if adapter:
+            raise ConfigError(f"{method} begins with a model", hint="bloomery adapt merge ADAPTER makes one")
         made = run_method(
             method,
             model,

@@ -59,7 +59,8 @@ class Change:
 def document_bits(
     model: Decoder, tokenizer: Tokenizer, texts: Sequence[str], *, told: Callable[[int], None] = lambda done: None
 ) -> np.ndarray:
-    """(documents,) bits of each text and its end mark, every token scored once with at least half a window before it."""
+    """(documents,) bits of each text and its end mark, every token scored once with at least half a window before
+    it."""
     length, pieces = model.context_length, []
     for number, text in enumerate(texts):
         ids = [tokenizer.separator_id, *tokenizer.encode(text), tokenizer.end_id]

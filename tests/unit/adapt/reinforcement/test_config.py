@@ -11,8 +11,16 @@ from bloomery.core.errors import ConfigError
 
 @pytest.mark.parametrize(
     "change",
-    [{"group": 1}, {"group": 7}, {"rewards": ()}, {"iterations": 0}, {"temperature": 0.0}, {"clip_low": -0.1}]
-    + [{"validation_fraction": 1.0}, {"max_new_tokens": 0}],
+    [
+        {"group": 1},
+        {"group": 7},
+        {"rewards": ()},
+        {"iterations": 0},
+        {"temperature": 0.0},
+        {"clip_low": -0.1},
+        {"validation_fraction": 1.0},
+        {"max_new_tokens": 0},
+    ],
 )
 def test_out_of_range(change):
     with pytest.raises(ConfigError):

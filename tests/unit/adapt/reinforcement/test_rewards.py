@@ -61,8 +61,12 @@ def test_json_of_a_schema_of_the_config_or_of_the_row(tmp_path):
 
 @pytest.mark.parametrize(
     ("spec", "name", "weight"),
-    [("number", "number", 1.0), ("exact*0.5", "exact", 0.5), ("pattern:a*", "pattern:a*", 1.0)]
-    + [("pattern:a**2", "pattern:a*", 2.0)],
+    [
+        ("number", "number", 1.0),
+        ("exact*0.5", "exact", 0.5),
+        ("pattern:a*", "pattern:a*", 1.0),
+        ("pattern:a**2", "pattern:a*", 2.0),
+    ],
 )
 def test_how_a_config_spells_them(spec, name, weight):
     made = reward_named(spec)
