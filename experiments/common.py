@@ -23,6 +23,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from bloomery.core.wilson import wilson
+
 T = TypeVar("T")
 PROJECT = Path(__file__).resolve().parents[1]
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -75,10 +77,8 @@ def paired_bootstrap(differences: np.ndarray, *, resamples: int = 10_000, seed: 
 
 def share_interval(right: int, total: int) -> dict[str, float]:
     """A share with Wilson's 95% interval."""
-    z, p = 1.959964, right / total
-    middle = (p + z * z / (2 * total)) / (1 + z * z / total)
-    half = z * math.sqrt(p * (1 - p) / total + z * z / (4 * total * total)) / (1 + z * z / total)
-    return {"mean": p, "low": middle - half, "high": middle + half, "n": total}
+    low, high = wilson(right, total)
+    return {"mean": right / total, "low": low, "high": high, "n": total}
 
 
 def shown(value: Mapping[str, float], form: str = ".2f") -> str:

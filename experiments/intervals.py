@@ -242,7 +242,7 @@ def cover(truth: float, draw: Draw, draws: int, seed: int) -> dict[str, dict[str
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--draws", type=int, default=4000)
+    parser.add_argument("--draws", type=int, default=2000)
     parser.add_argument("--resamples", type=int, default=999)
     parser.add_argument("--only", default="", help="parts of it, by comma: rate, " + ", ".join(CELLS))
     asked = parser.parse_args()

@@ -2,30 +2,29 @@
 
     python experiments/reinforced_sums.py [--seeds N] [--steps N]
 
-A decoder (Qwen3's architecture, 2 layers, 96 wide) learns sums of two numbers below 100 from 4,000 worked examples, one
-in five of which has its result in angle brackets. Then it sees other sums, without results: eight answers are drawn for
-each, and only a right one in brackets is worth something. GRPO (Shao et al. 2024) and Dr. GRPO (Liu et al. 2025); as a
-control rewards drawn at random, which must not help; and the same worked examples for as many steps more. Every seed has
-its own weights, examples and draws, and its arms begin with the same model; the score is the share of greedy answers
-that are right and in brackets, on sums that no training had. What this does not know: larger models, and rewards that
-can be gamed.
+A decoder (Qwen3's architecture, 2 layers, 64 wide) learns sums of two numbers below 20 from worked examples, one in five
+of which has its result in angle brackets. Then it sees sums without results: eight answers are drawn for each, and only
+a right one in brackets is worth something. GRPO (Shao et al. 2024) and Dr. GRPO (Liu et al. 2025); as a control rewards
+drawn at random, which must not help; and the worked examples for as many steps more. Every seed has its own weights,
+examples and draws, and its arms begin with the same model; the score is the share of greedy answers that are right and
+in brackets, on sums that were worked before but never rewarded. What this does not know: larger models, sums that were
+never worked, and rewards that can be gamed.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
-import random
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from common import SEEDS, keep, over_seeds, run_arms, scratch_home, shown
 
-BELOW, EXAMPLES, ASKED, BRACKETED = 100, 4000, 1600, 5
-"""What both numbers are below, sums that are worked, sums that are asked (a quarter of which is held out), and every
-how many worked ones has brackets."""
-HELD, TOKENS, LEARNT_STEPS, GROUP, ROWS = 0.25, 8, 1000, 8, 128
+BELOW, TIMES, BRACKETED = 20, 10, 5
+"""What both numbers are below, how often each sum is worked, and once in how many times with brackets."""
+HELD, TOKENS, LEARNT_STEPS, GROUP, ROWS = 0.25, 6, 400, 8, 128
+"""Share of the sums that is never rewarded, tokens of an answer, steps on worked examples, answers of a sum and step."""
 ARMS: dict[str, dict[str, Any]] = {
     "GRPO": {},
     "Dr. GRPO": {"scale": "none", "average": "constant"},
@@ -43,16 +42,17 @@ class Chance:
         return float(hashlib.sha256(f"{row['prompt']} {answer}".encode()).digest()[0] % 2)
 
 
-def problems(seed: int) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
-    """Sums that are worked, and others that are asked."""
-    pairs = [(a, b) for a in range(BELOW) for b in range(BELOW)]
-    random.Random(seed).shuffle(pairs)
-    rows = []
-    for number, (a, b) in enumerate(pairs[: EXAMPLES + ASKED]):
-        answer = f"<{a + b}>"
-        plain = number < EXAMPLES and number % BRACKETED
-        rows.append({"prompt": f"{a}+{b}=", "answer": answer, "completion": str(a + b) if plain else answer})
-    return rows[:EXAMPLES], rows[EXAMPLES:]
+def problems() -> tuple[list[dict[str, str]], list[dict[str, str]]]:
+    """Worked examples, and all sums to be asked."""
+    asked = [
+        {"prompt": f"{a}+{b}=", "answer": f"<{a + b}>", "plain": str(a + b)} for a in range(BELOW) for b in range(BELOW)
+    ]
+    worked = [
+        {"prompt": row["prompt"], "completion": row["plain"] if time % BRACKETED else row["answer"]}
+        for time in range(TIMES)
+        for row in asked
+    ]
+    return worked, asked
 
 
 def beginner(home: Path, seed: int) -> Any:
@@ -73,12 +73,12 @@ def beginner(home: Path, seed: int) -> Any:
     config = ModelConfig(
         model_type="qwen3",
         vocab_size=tokenizer.vocab_size,
-        hidden_size=96,
+        hidden_size=64,
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=4,
-        intermediate_size=256,
-        head_dim=24,
+        intermediate_size=172,
+        head_dim=16,
         max_position_embeddings=48,
         tie_word_embeddings=True,
         bos_token_id=tokenizer.bos_id,
@@ -148,12 +148,12 @@ def one(home: str, seed: int, names: str, steps: int) -> list[dict[str, Any]]:
     from bloomery.adapt.reinforcement import ReinforceConfig, reinforce
 
     root = Path(home) / f"seed-{seed}"
-    worked, asked = problems(seed)
-    base = taught(root, beginner(root, seed), worked, seed, LEARNT_STEPS, 2e-3)
+    worked, asked = problems()
+    base = taught(root, beginner(root, seed), worked, seed, LEARNT_STEPS, 3e-3)
     found = []
     for arm in names.split(","):
         if arm == EXAMPLES_ARM:
-            more = taught(root, base, worked, seed + 100, steps, 1e-3)
+            more = taught(root, base, worked, seed + 100, steps, 5e-4)
             result: dict[str, Any] = {"before": accuracy(base, asked, seed), "after": accuracy(more, asked, seed)}
         else:
             settings: dict[str, Any] = {"rewards": ("exact",), "weights": "full", **ARMS[arm]}
@@ -162,7 +162,7 @@ def one(home: str, seed: int, names: str, steps: int) -> list[dict[str, Any]]:
                 max_new_tokens=TOKENS,
                 validation_fraction=HELD,
                 validation_prompts=1000,
-                fit=fitting(steps, ROWS, 1e-3, seed, validations=7),
+                fit=fitting(steps, ROWS, 5e-4, seed, validations=9),
                 **settings,
             )
             own = [Chance()] if arm == "random rewards" else []
@@ -184,7 +184,7 @@ def one(home: str, seed: int, names: str, steps: int) -> list[dict[str, Any]]:
 def main() -> None:
     """Train, test, print, keep."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=80)
+    parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--seeds", type=int, default=len(SEEDS))
     parser.add_argument("--jobs", type=int, default=2, help="processes at a time, of one thread each")
     parser.add_argument("--home", default="", help="workspace to keep [default: a temporary one]")

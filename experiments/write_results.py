@@ -306,6 +306,32 @@ def quality(found: Mapping[str, Any]) -> str:
     )
 
 
+def covered(found: Mapping[str, Any]) -> str:
+    """What intervals cover."""
+
+    def said(share: float) -> str:
+        return f"{100 * share:.1f}" + ("" if abs(share - found["level"]) <= 0.015 else " *")
+
+    rows = [
+        [name, *(f"{said(one['mean'])} (worst {100 * one['worst']:.1f}, {one['within']:.0%})" for one in ways.values())]
+        for name, ways in found["rates"].items()
+    ]
+    parts = [
+        f"How many of 100 intervals of {100 * found['level']:g}% hold the truth that {found['draws']:,} data sets were "
+        f"drawn around (bootstraps of {found['resamples']:,} resamples); * is more than 1.5 points off. For shares "
+        "every outcome is enumerated: the mean over true shares, the worst, and how many are within 1.5 points.",
+        table(["shares", *next(iter(found["rates"].values()))], rows),
+    ]
+    for part, cells in found["cells"].items():
+        ways = list(dict.fromkeys(way for one in cells.values() for way in one))
+        lines = [
+            [name, *(said(one[way]["covered"]) if way in one else "" for way in ways)] for name, one in cells.items()
+        ]
+        parts.append(table([part, *ways], lines))
+    parts.append("Tests: 100 less the false findings, where A and B are equally good and 5 are allowed.")
+    return "\n\n".join(parts)
+
+
 SECTIONS: tuple[tuple[str, str, Callable[[Mapping[str, Any]], str], str], ...] = (
     ("Bottleneck: translation", "translation", translation, "translation_bottleneck.py"),
     ("Bottleneck: sequences", "sequences", sequences, "sequence_bottleneck.py"),
@@ -316,6 +342,7 @@ SECTIONS: tuple[tuple[str, str, Callable[[Mapping[str, Any]], str], str], ...] =
     ("Quality or quantity", "quality", quality, "quality_vs_quantity.py"),
     ("Tokenizers of sequences", "dna_tokenizers", dna, "dna_tokenizers.py"),
     ("Labels by rules", "label_functions", label_functions, "label_functions.py"),
+    ("What intervals cover", "intervals", covered, "intervals.py"),
 )
 
 

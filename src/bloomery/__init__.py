@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from bloomery.corpus import curate as curate
     from bloomery.engine import load as load
     from bloomery.evaluate import evaluate as evaluate
+    from bloomery.retrieve import index as index
+    from bloomery.retrieve import open_index as open_index
+    from bloomery.retrieve.answers import ask as ask
     from bloomery.server import serve as serve
     from bloomery.tokenizer import tokenize as tokenize
     from bloomery.tokenizer import train_tokenizer as train_tokenizer
@@ -34,9 +37,12 @@ _HOMES = {
     "Artifact": "bloomery.core.artifact",
     "BloomeryError": "bloomery.core.errors",
     "Workspace": "bloomery.core.workspace",
+    "ask": "bloomery.retrieve.answers",
     "curate": "bloomery.corpus",
     "evaluate": "bloomery.evaluate",
+    "index": "bloomery.retrieve",
     "load": "bloomery.engine",
+    "open_index": "bloomery.retrieve",
     "pretrain": "bloomery.training",
     "serve": "bloomery.server",
     "tokenize": "bloomery.tokenizer",
@@ -49,9 +55,12 @@ __all__ = [
     "Workspace",
     "__version__",
     "adapt",
+    "ask",
     "curate",
     "evaluate",
+    "index",
     "load",
+    "open_index",
     "pretrain",
     "serve",
     "tokenize",

@@ -14,12 +14,11 @@ import pytest
 import torch
 
 from bloomery.adapt.preference.encoded import Completion
-from bloomery.adapt.reinforcement.config import ReinforceConfig
+from bloomery.adapt.reinforcement.config import ReinforceConfig, ReinforceFitConfig
 from bloomery.adapt.reinforcement.objective import PolicyObjective
 from bloomery.adapt.reinforcement.policy import advantages
 from bloomery.models import Decoder, load_pretrained
 from bloomery.training.building import thawed
-from bloomery.training.fit import FitConfig
 from bloomery.training.loader import ExampleLoader
 from bloomery.training.objective import to_device
 
@@ -76,8 +75,15 @@ def _answers() -> list[Completion]:
 def _their_batch(answers: list[Completion], values: dict[str, list[list[float]]]) -> dict[str, torch.Tensor]:
     """Prompts padded at the left, completions at the right."""
     before, after = max(len(a.prompt) for a in answers), max(len(a.completion) for a in answers)
-    made = {name: torch.zeros(len(answers), width, dtype=torch.long) for name, width in
-            (("prompt_ids", before), ("prompt_mask", before), ("completion_ids", after), ("completion_mask", after))}
+    made = {
+        name: torch.zeros(len(answers), width, dtype=torch.long)
+        for name, width in (
+            ("prompt_ids", before),
+            ("prompt_mask", before),
+            ("completion_ids", after),
+            ("completion_mask", after),
+        )
+    }
     told = {name: torch.zeros(len(answers), after) for name in values}
     for row, one in enumerate(answers):
         made["prompt_ids"][row, before - len(one.prompt) :] = torch.tensor(one.prompt)
@@ -113,7 +119,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 @pytest.mark.parametrize("case", CASES)
 def test_the_loss_equals_trl(folders, tmp_path, case):
     ours, theirs = CASES[case]
-    fit = FitConfig(steps=1, batch_rows=2 * GROUP, precision="float32")
+    fit = ReinforceFitConfig(steps=1, batch_rows=2 * GROUP, precision="float32")
     config = ReinforceConfig(group=GROUP, max_new_tokens=LONGEST, fit=fit, **ours)
     decoder = thawed(load_pretrained(folders[0]))
     assert isinstance(decoder, Decoder)

@@ -15,6 +15,9 @@ class _Stage(ModuleType):
     """The floor and its most usual stage have one name."""
 
     def __call__(self, *args: Any, **options: Any) -> Any:
+        methods = import_module("bloomery.adapt.methods")
+        if options.get("method") in methods.METHODS:
+            return methods.run_method(options.pop("method"), *args, **options)
         return import_module("bloomery.adapt.tuning.adapt").adapt(*args, **options)
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from bloomery.adapt.tuning.adapter_files import save_adapter
+from bloomery.adapt.tuning.config import usual_rate
 from bloomery.adapt.tuning.lora import add_lora, sets_of, use
 from bloomery.adapt.tuning.lora_config import LoraConfig
 from bloomery.core.artifact import Artifact
@@ -33,7 +34,6 @@ STAGE = "adapt"
 ADAPTER = "adapter"
 """The kind of an artifact whose folder is one of PEFT's."""
 Weights = Literal["lora", "full"]
-_WIDTH, _FULL_RATE, _LORA_TIMES = 2048, 5e-5, 10.0
 
 
 @dataclass(frozen=True)
@@ -68,12 +68,11 @@ class Start:
         return self.tokenizer.end_id
 
     def rated(self, fit: FitConfig, share: float = 1.0) -> FitConfig:
-        """`fit` with a learning rate, where it has none: `share` of what examples are learnt with (see
-        `tuning.config.usual_rate`)."""
+        """`fit` with a learning rate, where it has none: `share` of what examples are learnt with (`usual_rate`)."""
         if fit.learning_rate:
             return fit
-        rate = _FULL_RATE * (_WIDTH / self.decoder.config.hidden_size) ** 0.75 * share
-        return replace(fit, learning_rate=rate * (_LORA_TIMES if self.adapted else 1.0))
+        rate = usual_rate("lora" if self.adapted else "full", self.decoder.config.hidden_size)
+        return replace(fit, learning_rate=rate * share)
 
     def publish(self, run: Run, metrics: dict[str, Any], *, files: Sequence[Path] = ()) -> Artifact:
         """A model, or an adapter in PEFT's format, with `files` copied beside it."""

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from cyclopts import App, Parameter
 
 from bloomery.cli.options import Common, Fresh, Overrides, RecipeFile, read_recipe, show_artifact, shown
-from bloomery.core.errors import ConfigError
+from bloomery.core.errors import ConfigError, nearest
 
 app = App(name="adapt", help_format="plaintext")
 
@@ -31,7 +31,19 @@ def adapt(
     model: Annotated[str, Parameter(help="The model to tune: artifact name or id, a folder, or a hub id.")],
     data: DataFiles,
     *,
-    method: Annotated[str, Parameter(help="lora, qlora, dora or full [default: the recipe's, or lora].")] = "",
+    method: Annotated[
+        str,
+        Parameter(
+            help="Of examples: lora, qlora, dora or full [default: the recipe's, or lora]. Of preferences: dpo, ipo, kto "
+            "or orpo. Of answers that can be checked: grpo. Of a teacher: distil. Of a domain's texts: domain."
+        ),
+    ] = "",
+    teacher: Annotated[str, Parameter(help="distil: the model to learn from.")] = "",
+    general: Annotated[str, Parameter(help="domain: a corpus or file of general text, to replay.")] = "",
+    control: Annotated[
+        list[str] | None,
+        Parameter(negative=(), help="domain: corpora or files of something else, to see what is forgotten."),
+    ] = None,
     minutes: Annotated[float | None, Parameter(help="Minutes of training.")] = None,
     epochs: Annotated[float | None, Parameter(help="Passes over the data [default: the recipe's, or 3].")] = None,
     validation: Held = None,
@@ -46,12 +58,36 @@ def adapt(
     """Tune a model on examples: an adapter in PEFT's format, or with --method full a model. Killed, the same command
     goes on."""
     common = common or Common()
+    from bloomery.adapt.methods import METHODS, method_lines, run_method
     from bloomery.adapt.tuning.adapt import adapt as adapt_stage
+    from bloomery.adapt.tuning.config import METHODS as TUNING
     from bloomery.adapt.tuning.config import AdaptConfig
 
     if not data:
         raise ConfigError("no data is given", hint="bloomery adapt MODEL examples.jsonl")
     settings = read_recipe(recipe, set_)
+    if method in METHODS:
+        if validation:
+            raise ConfigError(f"{method} holds out a share of its data", hint="leave --validation out")
+        made = run_method(
+            method,
+            model,
+            data,
+            config=settings.table(METHODS[method].table, METHODS[method].config),
+            teacher=teacher or None,
+            general=general or None,
+            controls=control or (),
+            minutes=minutes,
+            epochs=epochs,
+            workspace=common.workspace(),
+            fresh=fresh,
+        )
+        show_artifact(made, common, method_lines(made.metrics))
+        return
+    if method and method not in TUNING:
+        raise ConfigError(f"unknown method {method!r:.40}", hint=nearest(method, (*TUNING, *METHODS)))
+    if teacher or general or control:
+        raise ConfigError("--teacher, --general and --control are of distil and domain", hint="--method domain")
     made = adapt_stage(
         model,
         data,

@@ -11,6 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from bloomery.adapt.distillation.config import DistilConfig
+from bloomery.adapt.domain.config import DomainConfig
+from bloomery.adapt.preference.config import PreferenceConfig
+from bloomery.adapt.reinforcement.config import ReinforceConfig
 from bloomery.adapt.tuning.config import AdaptConfig
 from bloomery.core.artifact import Artifact
 from bloomery.core.errors import ConfigError, nearest
@@ -43,6 +47,10 @@ SCHEMA: Mapping[str, type] = {
     "pretrain": PretrainConfig,
     "train": TrainConfig,
     "adapt": AdaptConfig,
+    "prefer": PreferenceConfig,
+    "reinforce": ReinforceConfig,
+    "distil": DistilConfig,
+    "domain": DomainConfig,
     "measure": MeasureConfig,
     "energy": EnergyConfig,
     "serve": ServeConfig,

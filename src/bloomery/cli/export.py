@@ -17,7 +17,7 @@ from bloomery.core.errors import BloomeryError, ConfigError, DataError
 if TYPE_CHECKING:
     from bloomery.core.artifact import Artifact
     from bloomery.core.workspace import Workspace
-    from bloomery.evaluate.choices import Item
+    from bloomery.evaluate.tasks import Question
 
 _MAX_TEXT_BYTES = 1 << 30
 
@@ -123,13 +123,13 @@ def _check(
         raise ConfigError("--choices compares quantised weights with the model's own", hint="add --quantize int8")
 
 
-def _items(path: Path, texts: list[str]) -> list[Item]:
+def _items(path: Path, texts: list[str]) -> list[Question]:
     """The questions of a file, before the model is written: a mistake in it should show now."""
-    from bloomery.evaluate.choices import read_items
+    from bloomery.evaluate.choices import read_choices
 
     if not any(texts):
         raise ConfigError("--choices needs a text to compare on too", hint="add --measure FILE")
-    return read_items(path)
+    return read_choices(path)
 
 
 def _texts(reference: str | Artifact, measure: Path | None, workspace: Workspace) -> list[str]:
@@ -155,7 +155,7 @@ def _texts(reference: str | Artifact, measure: Path | None, workspace: Workspace
 
 
 def _compared(
-    reference: str | Artifact, made: Path, texts: list[str], items: list[Item], quantize: str, workspace: Workspace
+    reference: str | Artifact, made: Path, texts: list[str], items: list[Question], quantize: str, workspace: Workspace
 ) -> dict[str, Any] | None:
     """Before and after; None where there is no text."""
     if not texts:

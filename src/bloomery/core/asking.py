@@ -79,7 +79,7 @@ def _asked(key: K, future: Future[ChatAnswer]) -> Asked[K]:
 
 
 def for_all(error: BloomeryError) -> bool:
-    """Every other question would meet this error too: a wrong key, no such model."""
+    """Whether every other question would meet it too."""
     return isinstance(error, RequestError) and error.status in _FOR_ALL
 
 

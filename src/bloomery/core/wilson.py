@@ -1,7 +1,8 @@
 """Wilson: the interval of a share, with which everything here that counts right and wrong reports it.
 
 Wilson, Journal of the American Statistical Association 22 (1927); the method 3 of Newcombe, Statistics in Medicine 17
-(1998). This module does not know what is counted.
+(1998). Right on average from ten on; within 1.5 points of 95% for every share from .2 to .8 from 100 on, from .05 to
+.95 from 400 on (experiments/intervals.py). This module does not know what is counted.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from bloomery.core.asking import for_all
+from bloomery.core.config import from_dict
 from bloomery.core.errors import ConfigError, RequestError
 from bloomery.core.messages import ChatAnswer, ChatModel, ChatOptions, chosen
 from bloomery.core.quantity import Quantity
@@ -111,6 +112,14 @@ class Judge:
             rubric_of(sample, config.rubric),
         ]
         return asked(parts, config.scale, reason=config.reason)
+
+
+def make_judge(table: Mapping[str, Any], model: ChatModel) -> Judge:
+    """From a task file's table, `{name = "judge", rubric = "...", scale = ["poor", "fair", "good"]}`, and the model
+    that judges. ConfigError for a key that is not one of `JudgeConfig`'s."""
+    given = dict(table)
+    name = str(given.pop("name", "judge"))
+    return Judge(model, from_dict(JudgeConfig, given, where="judge"), name=name)
 
 
 def rubric_of(sample: Sample, rubric: str) -> str:

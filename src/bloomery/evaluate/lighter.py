@@ -20,7 +20,8 @@ from bloomery.core.errors import DataError
 from bloomery.core.quantity import Quantity
 from bloomery.engine import GenerationResult, LanguageModel
 from bloomery.evaluate.bits_per_byte import bits_per_byte
-from bloomery.evaluate.choices import Item, compare_choices
+from bloomery.evaluate.choices import compare_choices
+from bloomery.evaluate.tasks import Question
 from bloomery.models.packing import packing_of
 
 
@@ -44,7 +45,7 @@ def compare_weights(
     texts: Sequence[str],
     *,
     config: LighterConfig | None = None,
-    choices: Sequence[Item] = (),
+    choices: Sequence[Question] = (),
 ) -> dict[str, Any]:
     """A report of plain data: `before` and `after` (bits_per_byte, file_bytes left to the caller, weight_bytes,
     prefill and decode tokens per second, joules per token), `top1_agreement` and `divergence_nats` between the two;

@@ -130,7 +130,7 @@ def build_report(
     first = main or next((name for found in worth.values() for name in found), "")
     clusters = [one.cluster or f"\0{one.id}" for one in samples]
     values = {arm: _main_values(arm, found, first, order) for arm, found in worth.items()}
-    several = len(values) > 1 and len(samples) > 1
+    several = len(values) > 1 and len(set(clusters)) > 1
     tainted = set((contamination or {}).get("ids", ()))
 
     def arm_of(arm: str) -> ReportArm:
@@ -141,7 +141,7 @@ def build_report(
             corpus=(corpus or {}).get(arm, {}),
             judged=(judged or {}).get(arm, {}),
             costs=(costs or {}).get(arm) or costs_of(listed),
-            notes=_failures(listed),
+            notes=(*_failures(listed), *_untainted(values[arm], order, clusters, tainted, 1 - alpha)),
         )
 
     return EvaluationReport(
@@ -152,7 +152,7 @@ def build_report(
         verdicts=compare_all(values, against=against, clusters=clusters, alpha=alpha, seed=seed) if several else (),
         detectable=_detectable(values, len(samples), alpha),
         contamination=contamination,
-        notes=tuple(notes),
+        notes=(*notes, *(() if several or len(values) < 2 else ("one item or cluster alone: arms are not compared",))),
         made=made or {},
     )
 
@@ -218,6 +218,18 @@ def _detectable(values: Mapping[str, Sequence[float]], n: int, alpha: float) -> 
 def _failures(answers: Sequence[Answered]) -> tuple[str, ...]:
     failed = sum(bool(one.error) for one in answers)
     return (f"{failed:,} of {len(answers):,} samples have no answer: they are worth 0",) if failed else ()
+
+
+def _untainted(
+    values: Sequence[float], order: Sequence[str], clusters: Sequence[str], tainted: set[str], level: float
+) -> tuple[str, ...]:
+    """The main score without the samples that were found in training data."""
+    kept = [place for place, one in enumerate(order) if one not in tainted]
+    groups = [clusters[place] for place in kept]
+    if len(kept) == len(order) or len(set(groups)) < 2:
+        return ()
+    found = estimate([values[place] for place in kept], clusters=groups, level=level)
+    return (f"without the {len(order) - len(kept):,} contaminated samples: {found.text()}",)
 
 
 def _sample(

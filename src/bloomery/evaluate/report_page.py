@@ -91,9 +91,11 @@ def words(value: Any) -> str:
 
 def classes(sample: ReportSample, arms: Sequence[str], main: str) -> str:
     """What the filters go by: r0 (the first arm is right) or w0, and all-right, all-wrong or differ."""
-    right = [sample.answers[arm].values.get(main, 0.0) >= 1 for arm in arms if arm in sample.answers]
-    whole = "all-right" if all(right) else "differ" if any(right) else "all-wrong"
-    each = [f"{'r' if one else 'w'}{place}" for place, one in enumerate(right)]
+    right = {
+        place: sample.answers[arm].values.get(main, 0.0) >= 1 for place, arm in enumerate(arms) if arm in sample.answers
+    }
+    whole = "all-right" if all(right.values()) else "differ" if any(right.values()) else "all-wrong"
+    each = [f"{'r' if one else 'w'}{place}" for place, one in right.items()]
     return " ".join([whole, *each, *(["contaminated"] if sample.contaminated else [])])
 
 
@@ -144,23 +146,31 @@ def chart(rows: Sequence[tuple[str, Interval]], *, zero: bool = False) -> dict[s
 def print_tables(report: EvaluationReport) -> None:
     """Scores with intervals, costs, verdicts, on standard output."""
     from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
     console = Console()
-    scorers = list(dict.fromkeys(name for arm in report.arms for name in arm.scores))
-    costs = list(dict.fromkeys(name for arm in report.arms for name in arm.costs))
     title = f"{report.task.get('name', 'evaluation')}, {len(report.samples):,} samples"
-    table = Table(title=Text(printable(title)), title_justify="left", box=None, pad_edge=False)
-    for name in ("arm", *scorers, *costs):
-        table.add_column(Text(printable(name)), justify="left" if name == "arm" else "right")
-    for arm in report.arms:
-        scores = [arm.scores[name].text() if name in arm.scores else "" for name in scorers]
-        cells = [arm.name, *scores, *(shown(arm.costs.get(name)) for name in costs)]
-        table.add_row(*(Text(printable(cell)) for cell in cells))
-    console.print(table)
+    scores = {arm.name: {name: one.text() for name, one in arm.scores.items()} for arm in report.arms}
+    console.print(_table(title, scores))
+    costs = {arm.name: {name: shown(one) for name, one in arm.costs.items()} for arm in report.arms}
+    if any(costs.values()):
+        console.print(_table("", costs))
     for line in _lines(report):
-        console.print(Text(printable(line)))
+        console.print(Text(printable(line)), soft_wrap=True)
+
+
+def _table(title: str, rows: Mapping[str, Mapping[str, str]]) -> Any:
+    """Arms down, what is known of them across."""
+    from rich.table import Table
+    from rich.text import Text
+
+    columns = list(dict.fromkeys(name for cells in rows.values() for name in cells))
+    table = Table(title=Text(printable(title)) if title else None, title_justify="left", box=None, pad_edge=False)
+    for name in ("arm", *columns):
+        table.add_column(Text(printable(name)), justify="left" if name == "arm" else "right")
+    for arm, cells in rows.items():
+        table.add_row(*(Text(printable(cell)) for cell in (arm, *(cells.get(name, "") for name in columns))))
+    return table
 
 
 def _lines(report: EvaluationReport) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from bloomery.core.errors import RequestError
@@ -26,7 +28,7 @@ def test_windows_are_those_of_lm_eval(length: int, count: int):
 def words(text: str, *, add_bos: bool = False) -> list[int]:
     """A tokenizer in which " a" is another token than "a": each text up to a space is one."""
     starts = [0, *(place for place, c in enumerate(text) if c == " " and place), len(text)]
-    pieces = [text[a:b] for a, b in zip(starts, starts[1:], strict=False)] if text else []
+    pieces = [text[a:b] for a, b in itertools.pairwise(starts)] if text else []
     return ([1] if add_bos else []) + [sum(map(ord, piece)) + 10 for piece in pieces]
 
 

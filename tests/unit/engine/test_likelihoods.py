@@ -99,6 +99,23 @@ def test_without_bos(model: LanguageModel, reference):
     assert found.nats == pytest.approx(scored(reference, ids, count)[0], abs=1e-4)
 
 
+def test_batches_are_the_same_but_for_rounding(model: LanguageModel):
+    single, together = EngineLikelihoods(model), EngineLikelihoods(model, batches=True)
+    pairs = [
+        *PAIRS,
+        *(Pair("The answer is", f" {letter}") for letter in "ABCD"),
+        *(Pair("x " * n, "y") for n in range(60)),
+    ]
+    one, other = dict(single.likelihoods(pairs)), dict(together.likelihoods(pairs))
+    for place in range(len(pairs)):
+        assert other[place].nats == pytest.approx(one[place].nats, abs=1e-4)
+        assert (other[place].tokens, other[place].greedy) == (one[place].tokens, one[place].greedy)
+        assert other[place].usage.energy_joules.known == one[place].usage.energy_joules.known
+    texts = ["Once upon a time", LONG, ""]
+    for (_, a), (_, b) in zip(single.rolling(texts), together.rolling(texts), strict=True):
+        assert b.nats == pytest.approx(a.nats, rel=1e-6) and a.tokens == b.tokens
+
+
 def test_an_empty_continuation_is_refused(model: LanguageModel):
     with pytest.raises(RequestError):
         list(EngineLikelihoods(model).likelihoods([Pair("a", "")]))

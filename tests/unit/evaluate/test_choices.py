@@ -1,4 +1,4 @@
-"""Choices by likelihood: scores as transformers' logits give them, intervals as in the textbook, files of others."""
+"""Choices of two models: accuracies from transformers' logits, a model beside itself, files of others."""
 
 from __future__ import annotations
 
@@ -6,20 +6,21 @@ import json
 import lzma
 import runpy
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from bloomery.core.errors import DataError
+from bloomery.core.errors import BloomeryError
 from bloomery.engine import LanguageModel, load
-from bloomery.evaluate.choices import Item, accuracy, compare_choices, read_items, score_items
+from bloomery.evaluate.choices import compare_choices, read_choices
 
 make_tiny_model = runpy.run_path(str(Path(__file__).parents[2] / "tiny_model.py"))["make_tiny_model"]
-ITEMS = [
-    Item("Once upon a time there was a small", ("furnace that", "oven", "火 炉"), 1),
-    Item("", ("def smelt(ore):", "ore smelt def"), 0),
-    Item("iron " * 200, ("ore", "charcoal"), 0),  # longer than the context
-    Item("Ends with a space ", ("so", "no gap"), 1),
+ROWS: list[dict[str, Any]] = [
+    {"query": "Once upon a time there was a small", "choices": ["furnace that", "oven", "火 炉"], "gold": 1},
+    {"sentence_good": "def smelt(ore):", "sentence_bad": "ore smelt def"},
+    {"query": "iron " * 200 + "and", "choices": ["ore", "charcoal"], "gold": 0},  # longer than the context
+    {"query": "Ein Ofen,", "choices": ["klein", "und heiß", "Ça va?"], "gold": 2},
 ]
 
 
@@ -35,36 +36,38 @@ def model(folder: Path) -> LanguageModel:
     return found
 
 
-def test_scores_are_those_of_transformers(model: LanguageModel, folder: Path):
-    from transformers import AutoModelForCausalLM
+def lines(path: Path) -> Path:
+    text = "\n".join(map(json.dumps, ROWS)) + "\n\n"
+    path.write_bytes(lzma.compress(text.encode()) if path.suffix == ".xz" else text.encode())
+    return path
+
+
+def test_accuracies_are_those_of_transformers(model: LanguageModel, folder: Path, tmp_path: Path):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
 
     reference = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-    tokenizer = model.tokenizer
-    start = tokenizer.encode("", add_bos=tokenizer.adds_bos) or [tokenizer.separator_id]
-    for item, score in zip(ITEMS, score_items(model, ITEMS), strict=True):
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    right, by_bytes = 0, 0
+    for row in ROWS:
+        choices = row.get("choices") or [row["sentence_good"], row["sentence_bad"]]
+        query, gold = row.get("query", ""), row.get("gold", 0)
         sums = []
-        for choice in item.choices:
-            gap = " " if item.query and not item.query.endswith(" ") else ""
-            whole = start + tokenizer.encode(item.query + gap + choice)
-            count = len(whole) - len(start) - len(tokenizer.encode(item.query))
-            ids = torch.tensor([whole[-model.context_length :]])
+        for choice in choices:
+            ids = tokenizer.encode(f"{query} {choice}")
+            count = len(ids) - len(tokenizer.encode(query))
+            ids = torch.tensor([ids[-(model.context_length + 1) :]])
             with torch.inference_mode():
-                logprobs = reference(ids).logits[0].log_softmax(-1)
-            sums.append(sum(float(logprobs[-1 - n, ids[0, -n]]) for n in range(1, max(1, count) + 1)))
-        assert score.nats == pytest.approx(sums, abs=1e-3)
-        assert score.right == (sums.index(max(sums)) == item.gold)
+                logprobs = reference(ids[:, :-1]).logits[0].log_softmax(-1)
+            sums.append(float(logprobs[-count:].gather(1, ids[0, -count:, None]).sum()))
+        per_byte = [nats / len(choice.encode()) for nats, choice in zip(sums, choices, strict=True)]
+        right += sums.index(max(sums)) == gold
+        by_bytes += per_byte.index(max(per_byte)) == gold
+    report = compare_choices(model, model, read_choices(lines(tmp_path / "a.jsonl")))
+    assert report["before"]["accuracy"] == right / 4 and report["before"]["by_bytes"]["accuracy"] == by_bytes / 4
 
 
-def test_intervals():
-    # Newcombe, Statistics in Medicine 17 (1998), table I: Wilson's interval of 81/263 and of 0/20.
-    found = accuracy([True] * 81 + [False] * 182)
-    assert (found["low"], found["high"]) == pytest.approx((0.2553, 0.3662), abs=1e-4)
-    none = accuracy([False] * 20)
-    assert (none["low"], none["high"]) == pytest.approx((0.0, 0.1611), abs=1e-4)
-
-
-def test_a_model_beside_itself(model: LanguageModel):
-    report = compare_choices(model, model, ITEMS)
+def test_a_model_beside_itself(model: LanguageModel, tmp_path: Path):
+    report = compare_choices(model, model, read_choices(lines(tmp_path / "a.jsonl")))
     assert report["before"] == report["after"] and report["same_choice"] == 1.0 and report["items"] == 4
     change = report["change"]
     # Tango 1998: z^2 / (n + z^2) either side: four items that do not differ do not say that none would
@@ -72,13 +75,10 @@ def test_a_model_beside_itself(model: LanguageModel):
 
 
 def test_files(tmp_path: Path):
-    lines = [{"query": "a", "choices": ["b", "c"], "gold": 1}, {"sentence_good": "d", "sentence_bad": "e"}]
-    text = "\n".join(map(json.dumps, lines)) + "\n\n"
-    plain, packed = tmp_path / "a.jsonl", tmp_path / "a.jsonl.xz"
-    plain.write_text(text)
-    packed.write_bytes(lzma.compress(text.encode()))
-    assert read_items(plain) == read_items(packed) == [Item("a", ("b", "c"), 1), Item("", ("d", "e"), 0)]
-    assert len(read_items(plain, limit=1)) == 1
+    plain, packed = read_choices(lines(tmp_path / "a.jsonl")), read_choices(lines(tmp_path / "a.jsonl.xz"))
+    assert [one.pairs for one in plain] == [one.pairs for one in packed]
+    assert [one.golds for one in plain] == [(1,), (0,), (0,), (2,)]
+    assert len(read_choices(tmp_path / "a.jsonl", limit=1)) == 1
 
 
 @pytest.mark.parametrize(
@@ -86,14 +86,14 @@ def test_files(tmp_path: Path):
     [
         *("", "[", "[1]", '{"query": "a"}', '{"query": "a", "choices": ["b"], "gold": 0}', '{"sentence_good": "a"}'),
         *('{"query": "a", "choices": ["b", "c"], "gold": 2}', '{"query": "a", "choices": ["b", ""], "gold": 0}'),
-        *("[" * 100_000, "x" * (1 << 21), "\udcff"),
+        *("[" * 100_000, "x" * (1 << 25), "\udcff"),
     ],
 )
 def test_what_is_no_question(tmp_path: Path, line: str):
     path = tmp_path / "a.jsonl"
     path.write_bytes(line.encode(errors="surrogateescape"))
-    with pytest.raises(DataError) as caught:
-        read_items(path)
+    with pytest.raises(BloomeryError) as caught:
+        read_choices(path)
     assert "\n" not in caught.value.one_line()
-    with pytest.raises(DataError):
-        read_items(tmp_path / "nowhere.jsonl")
+    with pytest.raises(BloomeryError):
+        read_choices(tmp_path / "nowhere.jsonl")

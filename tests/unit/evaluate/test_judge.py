@@ -10,7 +10,7 @@ import pytest
 
 from bloomery.core.errors import ConfigError, RequestError
 from bloomery.core.messages import ChatAnswer, ChatDelta, ChatOptions, Message, Usage
-from bloomery.evaluate.judge import Judge, JudgeConfig, marked, read_verdict
+from bloomery.evaluate.judge import Judge, JudgeConfig, make_judge, marked, read_verdict
 from bloomery.evaluate.sample import Answered, Sample
 
 SAMPLE = Sample(id="s", input="What melts at 1538 °C?", targets=("iron",), metadata={"rubric": "Names the metal."})
@@ -57,6 +57,15 @@ def test_a_scale_and_a_reason():
     found = judge.score(SAMPLE, Answered(sample_id="s", text="iron"))
     assert found.value == 0.75 and found.why == "It names it."
     assert model.asked[0][1].schema is not None and not model.asked[0][1].choices
+
+
+def test_from_a_task_file():
+    model = Scripted(lambda question, options: "fair")
+    judge = make_judge({"name": "style", "scale": ["poor", "fair", "good"], "reason": False}, model)
+    found = judge.score(SAMPLE, Answered(sample_id="s", text="iron"))
+    assert judge.name == "style (scripted)" and found.value == 0.5
+    with pytest.raises(ConfigError, match="rubrik"):
+        make_judge({"rubrik": "?"}, model)
 
 
 def test_what_has_no_form_is_counted_and_never_nan():

@@ -50,6 +50,7 @@ def test_a_report():
     assert base.scores["exact"].value == 0.6 and base.scores["exact"].clusters == 10 and found.main == "exact"
     assert base.scores["length"].n == 3 and tuned.costs["joules per answer"]["central"] == 2
     assert len(found.verdicts) == 1 and found.verdicts[0].difference.difference.clusters == 10
+    assert base.notes[0].startswith("without the 1 contaminated samples: 0.615 (")  # 24 of 39
     assert found.samples[3].contaminated and not found.samples[4].contaminated
     assert found.samples[0].answers["base"].why == {"exact": "took x", "length": "half"}
     plain = json.loads(json.dumps(found.to_dict(), allow_nan=False))
@@ -62,6 +63,14 @@ def test_one_arm_needs_no_verdict_and_alone_no_interval():
     found = build_report({"name": "t"}, SAMPLES[:1], {"a": answers(0)[:1]}, {"a": scores(0)[:1]})
     assert found.verdicts == () and (found.arms[0].scores["exact"].low, found.arms[0].scores["exact"].high) == (0, 1)
     assert found.contamination is None
+
+
+def test_one_cluster_is_no_comparison():
+    samples = [Sample(id=str(n), input="?", cluster="the same") for n in range(40)]
+    found = build_report(
+        {"name": "t"}, samples, {"a": answers(3), "b": answers(9)}, {"a": scores(3), "b": scores(9)}, notes=["x"]
+    )
+    assert found.verdicts == () and found.notes == ("x", "one item or cluster alone: arms are not compared")
 
 
 def test_arms_are_compared_on_the_same_samples_only():

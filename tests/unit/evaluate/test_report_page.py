@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from bloomery.evaluate.judge_calibration import judged_score
-from bloomery.evaluate.report import EvaluationReport, build_report
-from bloomery.evaluate.report_page import MAX_CHARACTERS, chart, clean, print_tables, render, shown, write_html
+from bloomery.evaluate.report import EvaluationReport, ReportAnswer, ReportSample, build_report
+from bloomery.evaluate.report_page import MAX_CHARACTERS, chart, classes, clean, print_tables, render, shown, write_html
 from bloomery.evaluate.sample import Answered, Sample, Score
 from bloomery.evaluate.statistics import Interval
 
@@ -20,7 +20,7 @@ HOSTILE = [
     "<script>alert(1)</script>",
     '"><img src=x onerror=alert(1)>',
     "</pre></details></body><iframe src='https://evil.example/'></iframe>",
-    "{{ 7*7 }}{% raw %}<%= 1 %>",
+    "{{ 7777*7777 }}{% raw %}<%= 1 %>",
     "' onmouseover='alert(1)",
     "javascript:alert(1)",
     "</style><style>body{display:none}</style>",
@@ -153,7 +153,7 @@ def test_hostile_text_stays_text(tmp_path: Path):
     text = "".join(seen.words)
     for evil in HOSTILE[:8]:
         assert evil in text
-    assert "49" not in re.findall(r"\{\{ 7\*7 \}\}|49", text)
+    assert "60481729" not in text
     assert "\u202e" not in page and "\x00" not in page and "\x1b" not in page
     assert page.count("<style>") == 1 and "<script" not in page
 
@@ -178,6 +178,11 @@ def test_filters_hide_what_they_say():
         number = int(re.findall(rf'for="f-{name}">[^<]* ([\d,]+)</label>', page)[0])
         assert number == sum(name in kind.split() for kind in kinds) > 0
         assert f"#f-{name}:checked ~ .samples > details:not(.{name})" in page
+
+
+def test_an_arm_that_did_not_answer_keeps_the_places_of_the_others():
+    sample = ReportSample(id="s", input="?", answers={"b": ReportAnswer(text="x", values={"exact": 1.0})})
+    assert classes(sample, ["a", "b"], "exact") == "all-right r1"
 
 
 def test_drawings_say_what_the_numbers_say():

@@ -6,13 +6,17 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from bloomery.adapt.starting import Weights
+from bloomery.adapt.tuning.config import TuningFitConfig
 from bloomery.adapt.tuning.lora_config import LoraConfig
 from bloomery.core.errors import ConfigError
-from bloomery.training.fit import FitConfig
 
 
-def _fit() -> FitConfig:
-    return FitConfig(epochs=1.0, batch_rows=16, optimizer="adamw", weight_decay=0.0, max_norm=1.0)
+@dataclass(frozen=True, kw_only=True)
+class DistilFitConfig(TuningFitConfig):
+    """How long and how fast a student learns."""
+
+    epochs: float = 1.0
+    """Passes over the texts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,8 +47,8 @@ class DistilConfig:
     """All weights of the student, or adapters over weights that stay as they are."""
     lora: LoraConfig = field(default_factory=LoraConfig)
     """The adapters."""
-    fit: FitConfig = field(default_factory=_fit)
-    """How long and how fast; a learning rate of 0 is the one that examples are learnt with."""
+    fit: DistilFitConfig = field(default_factory=DistilFitConfig)
+    """How long and how fast."""
 
     def __post_init__(self) -> None:
         for name in ("beta", "label_weight"):

@@ -5,15 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from bloomery.adapt.starting import Weights
+from bloomery.adapt.tuning.config import TuningFitConfig
 from bloomery.adapt.tuning.lora_config import LoraConfig
 from bloomery.core.errors import ConfigError
-from bloomery.training.fit import FitConfig
 
 
-def _fit() -> FitConfig:
-    return FitConfig(
-        epochs=1.0, batch_rows=16, optimizer="adamw", max_norm=1.0, decay_fraction=0.9, validations=4
-    )
+@dataclass(frozen=True, kw_only=True)
+class DomainFitConfig(TuningFitConfig):
+    """How long and how fast a domain is read."""
+
+    epochs: float = 1.0
+    """Passes over the domain's corpus."""
+    weight_decay: float = 0.05
+    """Decoupled, of matrices."""
+    keep_best: bool = False
+    """The weights of the best validation on the domain are what comes out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,9 +38,8 @@ class DomainConfig:
     """All weights, or adapters over weights that stay as they are."""
     lora: LoraConfig = field(default_factory=LoraConfig)
     """The adapters."""
-    fit: FitConfig = field(default_factory=_fit)
-    """How long and how fast; an epoch is one pass over the domain, a learning rate of 0 the one that examples are
-    learnt with."""
+    fit: DomainFitConfig = field(default_factory=DomainFitConfig)
+    """How long and how fast."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.replay < 1:

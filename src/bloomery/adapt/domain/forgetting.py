@@ -17,7 +17,7 @@ import torch
 
 from bloomery.adapt.log_probabilities import token_logprobs
 from bloomery.core.errors import DataError
-from bloomery.evaluate.bits_per_byte import windows
+from bloomery.evaluate.bits_per_byte import scored_windows
 from bloomery.models import Decoder
 from bloomery.tokenizer import Tokenizer
 from bloomery.training.batches import padded
@@ -63,7 +63,7 @@ def document_bits(
     length, pieces = model.context_length, []
     for number, text in enumerate(texts):
         ids = [tokenizer.separator_id, *tokenizer.encode(text), tokenizer.end_id]
-        pieces += [(number, window, scored) for window, scored in windows(ids, length) if len(window) > 1]
+        pieces += [(number, window, scored) for window, scored in scored_windows(ids, length) if len(window) > 1]
     pieces.sort(key=lambda piece: len(piece[1]))
     bits, done = np.zeros(len(texts)), 0
     device = next(model.parameters()).device
@@ -82,7 +82,9 @@ def document_bits(
     return bits
 
 
-def change(kind: str, texts: Sequence[str], before: np.ndarray, after: np.ndarray, *, resamples: int, seed: int) -> Change:
+def change(
+    kind: str, texts: Sequence[str], before: np.ndarray, after: np.ndarray, *, resamples: int, seed: int
+) -> Change:
     """The change of one kind of text, of bits by document. DataError without any text."""
     sizes = np.array([len(text.encode()) for text in texts], dtype=float)
     if not len(sizes) or not sizes.sum():

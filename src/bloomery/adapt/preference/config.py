@@ -6,18 +6,21 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from bloomery.adapt.starting import Weights
+from bloomery.adapt.tuning.config import TuningFitConfig
 from bloomery.adapt.tuning.lora_config import LoraConfig
 from bloomery.core.errors import ConfigError
-from bloomery.training.fit import FitConfig
 
 Method = Literal["dpo", "ipo", "kto", "orpo"]
 
 
-def _gentle() -> FitConfig:
-    """A tuned model is near where it should be: one pass, a low rate, no decay, gradients bounded."""
-    return FitConfig(
-        epochs=1.0, batch_rows=16, optimizer="adamw", weight_decay=0.0, max_norm=1.0, validations=4
-    )
+@dataclass(frozen=True, kw_only=True)
+class PreferenceFitConfig(TuningFitConfig):
+    """How long and how fast preferences are learnt: a tuned model is near where it should be."""
+
+    epochs: float = 1.0
+    """Passes over the examples."""
+    learning_rate: float = 0.0
+    """0: a tenth of the one that examples are learnt with (`usual_rate`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,8 +49,8 @@ class PreferenceConfig:
     """Adapters over weights that stay as they are, or all weights."""
     lora: LoraConfig = field(default_factory=LoraConfig)
     """The adapters."""
-    fit: FitConfig = field(default_factory=_gentle)
-    """How long and how fast; a learning rate of 0 is a tenth of the one that examples are learnt with."""
+    fit: PreferenceFitConfig = field(default_factory=PreferenceFitConfig)
+    """How long and how fast."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.validation_fraction < 1:

@@ -6,17 +6,23 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from bloomery.adapt.starting import Weights
+from bloomery.adapt.tuning.config import TuningFitConfig
 from bloomery.adapt.tuning.lora_config import LoraConfig
 from bloomery.core.errors import ConfigError
-from bloomery.training.fit import FitConfig
 
 Averaging = Literal["sequence", "tokens", "constant"]
 
 
-def _fit() -> FitConfig:
-    return FitConfig(
-        steps=100, batch_rows=64, optimizer="adamw", weight_decay=0.0, max_norm=1.0, validations=4
-    )
+@dataclass(frozen=True, kw_only=True)
+class ReinforceFitConfig(TuningFitConfig):
+    """How long and how fast a model learns from rewards."""
+
+    steps: int = 100
+    """Optimiser steps; with 0, `epochs` of the prompts."""
+    batch_rows: int = 64
+    """Answers of a step: prompts times `group`."""
+    learning_rate: float = 0.0
+    """0: a tenth of the one that examples are learnt with (`usual_rate`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,8 +66,8 @@ class ReinforceConfig:
     """Adapters over weights that stay as they are, or all weights."""
     lora: LoraConfig = field(default_factory=LoraConfig)
     """The adapters."""
-    fit: FitConfig = field(default_factory=_fit)
-    """How long and how fast; a learning rate of 0 is a tenth of the one that examples are learnt with."""
+    fit: ReinforceFitConfig = field(default_factory=ReinforceFitConfig)
+    """How long and how fast."""
 
     def __post_init__(self) -> None:
         if self.group < 2:

@@ -24,6 +24,9 @@ _SAYS = re.compile(
 )
 _BOXED = re.compile(r"\\boxed\{(?:\\text\{)?([^{}]*)\}")
 _BEGINS = re.compile(r"[\s*_\"'`(\[]*([A-Za-z]|\d{1,2})[*_\"'`]*(?:[)\].:,]|\s*$|\s*\n|\s+[-–—])")
+_LABEL = re.compile(r"([A-Za-z]|\d{1,2})(?![\w'’])[*_\"'`]*([)\].:,;!])?")
+_SINCE = re.compile(r"\s*(?:because|since|as|for|[-–—(])", re.IGNORECASE)
+_OPENING = " *_\"'`([:$\\"
 _OTHER = re.compile(r"\s*(?:or|and|oder|und|ou|et|/|&)\b", re.IGNORECASE)
 _BRACKETS = re.compile(r"[(\[]\s*\*{0,2}([A-Z])\*{0,2}\s*[)\]]")
 
@@ -96,13 +99,18 @@ class _Finder:
         return place if place is not None and _strip(rest) == _strip(self.words[place]) else None
 
     def at(self, text: str) -> int | None:
-        """The text begins with a label or a choice."""
-        rest = _alike(text[:2000]).lstrip(" *_\"'`([:$\\")
-        starting = [place for place, word in enumerate(self.words) if _starts(rest, word)]
+        """The text begins with a label or a choice. "a" and "A" before another word are articles, "I" is a person."""
+        rest = " ".join(unicodedata.normalize("NFKC", text[:2000]).split()).lstrip(_OPENING)
+        starting = [place for place, word in enumerate(self.words) if _starts(rest.casefold(), word)]
         if starting:
             return max(starting, key=lambda place: len(self.words[place]))
-        found = re.match(r"([a-z]|\d{1,2})(?![\w'’])(?!\s+[a-z]+\s)", rest) or re.match(r"([b-hj-z])(?![\w'’])", rest)
-        return self.labels.get(found[1].upper()) if found else None
+        found = _LABEL.match(rest)
+        if found is None:
+            return None
+        alone = found[2] is not None or not rest[found.end() :].strip(_OPENING + ".)]}")
+        if not alone and (found[1].islower() or (found[1] in "AI" and not _SINCE.match(rest[found.end() :]))):
+            return None
+        return self.labels.get(found[1].upper())
 
     def label_first(self, text: str) -> int | None:
         found = _BEGINS.match(text)

@@ -7,6 +7,7 @@ and seccomp (sandlock, Linux 6.12 or newer): one process, no sockets, no file bu
 to write, memory, processor time and output bounded. Where a wall is missing nothing is run: there is no unprotected
 way.
 
+What is not hidden: that a file is there, and its size (Landlock guards contents); the time; that it is in a sandbox.
 A program counts as passed if it reaches its own end, where it has to print a word that it was not told before. It
 shares a process with its tests: one that searches its own memory for the word can cheat, as it can everywhere. This
 module does not know what is being tested.
@@ -187,7 +188,8 @@ def _run_process(program: str, seconds: float, memory_mebibytes: int) -> Outcome
         feeding.start()
         feeding.join(seconds)
         result = running.wait(timeout=max(0.1, seconds - (time.perf_counter() - began)))
-        out.join(), err.join()
+        out.join()
+        err.join()
     took = time.perf_counter() - began
     passed = out.text.endswith("\n" + word) and not out.cut
     return Outcome(

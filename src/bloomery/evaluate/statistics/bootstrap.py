@@ -3,7 +3,9 @@
 Efron, Journal of the American Statistical Association 82 (1987); Efron and Tibshirani 1993, chapters 12 and 14.
 Resamples whole clusters where items depend on each other. scipy.stats.bootstrap makes an n x n jackknife of an n-item
 mean and resamples no ratios: here the jackknife is in closed form and equal items are drawn as counts, the rest is the
-same to the last digits. This module does not know what is compared.
+same to the last digits. With some 20 items or clusters BCa covers 90 to 93 of 100 where it says 95, and t 95: it is
+here to be compared with. The studentised one is the nearest for heavily skewed items. This module does not know what is
+compared.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """McNemar: whether two answerers that are right or wrong on the same items are right equally often.
 
-Only the items count on which they differ: were both equally good, each would win half of those, so the p-value is
-the binomial's (McNemar, Psychometrika 12, 1947; exact: Mosteller 1952). The mid-p counts the observed outcome half
-(Fagerland and others, BMC Medical Research Methodology 13:91, 2013): the exact test rejects less often than it says. The
-interval of the difference is Tango's (Statistics in Medicine 17, 1998): the differences that McNemar's statistic does
-not reject. It holds its confidence where some five items or more differ, and is longer than it need be below that.
+Only the items count on which they differ: were both equally good, each would win half of those, so the p-value is the
+binomial's (McNemar, Psychometrika 12, 1947; exact: Mosteller 1952). The mid-p counts the observed outcome half
+(Fagerland and others, BMC Medical Research Methodology 13:91, 2013): the exact test rejects less often than it says.
+The interval of the difference is Tango's (Statistics in Medicine 17, 1998): the differences that McNemar's statistic
+does not reject. It holds its confidence where some five items or more differ, and is longer than it need be below that.
 """
 
 from __future__ import annotations

@@ -56,7 +56,11 @@ def mean(values: ArrayLike, *, clusters: Sequence[Hashable] | None = None, level
 def rate(right: ArrayLike, *, clusters: Sequence[Hashable] | None = None, level: float = LEVEL) -> Interval:
     """A share of items that are 0 or 1, by Wilson's interval; with clusters, Wilson's at the number of independent
     items that would have the clustered standard error (Korn and Graubard, Survey Methodology 24, 1998), with Student's
-    t."""
+    t.
+
+    With clusters it covers what it says from some 20 of them on for rates from .2 to .8; nearer to 0 or 1, where most
+    clusters say the same, 91 to 94 of 100 where it says 95.
+    """
     found = numbers(right)
     if not np.isin(found, (0.0, 1.0)).all():
         raise DataError("a rate is of items that are 0 or 1", hint="mean() takes any number")
@@ -110,11 +114,19 @@ def mean_spread(values: Real, codes: NDArray[np.int64] | None) -> Spread:
 
 
 def _freedom(sizes: Real, weights: Real, correlation: float) -> float:
-    """Satterthwaite's degrees of freedom: (trace M)^2 / trace M^2, with M the covariance of the clusters' scores."""
-    n = sizes.sum()
-    design = weights[:, None] * (np.diag(sizes) - np.outer(sizes, sizes) / n)  # what each cluster's mean adds to each
-    covariance = (1 - correlation) * (design * weights[None, :]) + correlation * design @ design.T
-    return float(np.trace(covariance) ** 2 / (covariance**2).sum())
+    """Satterthwaite's degrees of freedom: (trace M)^2 / trace M^2, with M the covariance of the clusters' scores.
+
+    M is diagonal less u_g u_h (c + e (s_g + s_h)) with u = weights * sizes, so that sums over clusters are enough.
+    """
+    n, squares = sizes.sum(), float((sizes**2).sum())
+    diagonal = weights**2 * ((1 - correlation) * sizes + correlation * sizes**2)
+    c, e = (1 - correlation) / n - correlation * squares / n**2, correlation / n
+    u = (weights * sizes) ** 2
+    total, first, second = float(u.sum()), float((u * sizes).sum()), float((u * sizes**2).sum())
+    own = u * (c + 2 * e * sizes)
+    trace = float((diagonal - own).sum())
+    pairs = c**2 * total**2 + 4 * c * e * total * first + 2 * e**2 * (total * second + first**2)
+    return trace**2 / (float((diagonal**2).sum()) - 2 * float((diagonal * own).sum()) + pairs)
 
 
 def _intraclass(residuals: Real, sums: Real, sizes: Real) -> float:

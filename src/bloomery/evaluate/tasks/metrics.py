@@ -10,7 +10,7 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from bloomery.core.likelihood import Likelihood
@@ -95,8 +95,21 @@ def _figure(task: Task, records: Sequence[Record], metric: str, *, whole: bool =
     values = [record.scores.get(metric, 0.0) for record in records]
     if whole and task.groups == "mean" and any(record.group for record in records):
         return _mean_of_groups(task, records, metric)
+    if any("parts" in record.details.get(metric, {}) for record in records):
+        return _of_parts(records, metric)
     clusters = [record.cluster for record in records]
     return of_values(values, clusters if any(clusters) else None)
+
+
+def _of_parts(records: Sequence[Record], metric: str) -> Figure:
+    """Of samples that are several questions: each of these counts once, and those of one sample hang together."""
+    values: list[float] = []
+    clusters: list[str] = []
+    for place, record in enumerate(records):
+        parts = record.details.get(metric, {}).get("parts", [0.0])
+        values += parts
+        clusters += [record.cluster or f"\0{place}"] * len(parts)
+    return replace(of_values(values, clusters), samples=len(records))
 
 
 def of_values(values: Sequence[float], clusters: Sequence[str] | None = None) -> Figure:

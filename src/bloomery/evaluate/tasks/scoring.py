@@ -8,6 +8,7 @@ from typing import Any
 
 from bloomery.core.config import from_dict
 from bloomery.core.errors import ConfigError
+from bloomery.evaluate.instructions import Instructions
 from bloomery.evaluate.sample import Answered, Sample, Score, Scorer
 from bloomery.evaluate.scorers import add_scorer, make_scorer
 from bloomery.evaluate.tasks.task import Task
@@ -88,4 +89,5 @@ class ExactMatch:
         return text.strip()
 
 
+add_scorer("instructions", lambda options: from_dict(Instructions, options))
 add_scorer("exact_match", lambda options: from_dict(ExactMatch, options))

@@ -8,11 +8,11 @@ from dataclasses import replace
 import pytest
 
 from bloomery.adapt.distillation import DistilConfig, distil
+from bloomery.adapt.distillation.config import DistilFitConfig
 from bloomery.core.errors import DataError
-from bloomery.training.fit import FitConfig
 
 ROWS = [{"prompt": f"Say {n}", "completion": "yes it is" if n % 2 else "no, not"} for n in range(24)]
-FIT = FitConfig(
+FIT = DistilFitConfig(
     steps=12, batch_rows=8, optimizer="adamw", learning_rate=1e-2, weight_decay=0.0, device="cpu", validations=2
 )
 CONFIG = DistilConfig(validation_fraction=0.25, fit=FIT)

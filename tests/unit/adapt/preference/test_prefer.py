@@ -7,14 +7,14 @@ import json
 import pytest
 
 from bloomery.adapt.preference import PreferenceConfig, prefer
+from bloomery.adapt.preference.config import PreferenceFitConfig
 from bloomery.adapt.tuning.lora_config import LoraConfig
 from bloomery.core.errors import ConfigError, DataError
 from bloomery.models.adapter import read_adapter
 from bloomery.models.pretrained import load_pretrained
-from bloomery.training.fit import FitConfig
 
 ROWS = [{"prompt": f"Say {n}", "chosen": "yes", "rejected": "no it is not"} for n in range(30)]
-FIT = FitConfig(
+FIT = PreferenceFitConfig(
     steps=12, batch_rows=8, optimizer="adamw", learning_rate=5e-3, weight_decay=0.0, device="cpu", validations=2
 )
 

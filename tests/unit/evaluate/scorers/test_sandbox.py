@@ -77,8 +77,14 @@ def test_a_fork_bomb_is_none(process: Sandbox):
 
 
 def test_memory_is_bounded(process: Sandbox):
-    for program in ("x = bytearray(1 << 30)", "x = []\nwhile True: x.append(bytearray(1 << 20))"):
-        assert not process.run(program).passed
+    for program in (
+        "x = bytearray(1 << 30)",
+        "x = []\nwhile True: x.append(bytearray(1 << 20))",
+        "import mmap\nm = mmap.mmap(-1, 1 << 29)\nfor n in range(0, 1 << 29, 4096): m[n] = 1",
+        "import os\nfd = os.memfd_create('x')\nfor _ in range(300): os.write(fd, b'x' * (1 << 20))",
+        "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (1 << 30, 1 << 30))",
+    ):
+        assert not process.run(program).passed, program
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert process.run("import sys\nwhile True: sys.stdout.write('x' * 1000000)").why == "printed too much"
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < before + 100_000  # KiB

@@ -60,6 +60,13 @@ def test_freedom_is_that_of_a_quadratic_form():
     assert found.freedom == pytest.approx(np.trace(middle) ** 2 / np.trace(middle @ middle), rel=1e-9)
 
 
+def test_many_clusters_take_no_matrix():
+    """200,000 items in 100,000 clusters: a matrix of clusters would have 80 GB."""
+    codes = np.repeat(np.arange(100_000), 2)
+    found = mean_spread(RNG.normal(size=200_000), codes)
+    assert found.freedom == pytest.approx(99_999, rel=1e-6)  # equal sizes: one less than there are clusters
+
+
 def test_clusters_of_one_size_are_students_t_on_their_means():
     values, codes = RNG.normal(size=(12, 5)), np.repeat(np.arange(12), 5)
     wanted = stats.ttest_1samp(values.mean(1), 0.0).confidence_interval()

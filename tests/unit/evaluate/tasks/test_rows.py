@@ -15,7 +15,7 @@ import pytest
 from bloomery.core.errors import DataError
 from bloomery.evaluate.tasks.rows import members, read_rows, split_archive
 
-ROWS = [{"question": "Why?\nSo.", "n": 1}, {"question": "é, \"x\"", "n": 2}]
+ROWS = [{"question": "Why?\nSo.", "n": 1}, {"question": 'é, "x"', "n": 2}]
 LINES = "".join(json.dumps(row) + "\n" for row in ROWS).encode()
 
 
@@ -62,7 +62,7 @@ def test_lines_by_another_name(tmp_path: Path):
 @pytest.mark.parametrize("kind", ["xz", "gz"])
 def test_archives(tmp_path: Path, kind: str):
     path = tmp_path / f"set.tar.{kind}"
-    with tarfile.open(path, f"w:{kind}") as tar:
+    with tarfile.open(path, f"w:{kind}") as tar:  # type: ignore[call-overload]
         info = tarfile.TarInfo("inner/a.jsonl")
         info.size = len(LINES)
         tar.addfile(info, io.BytesIO(LINES))

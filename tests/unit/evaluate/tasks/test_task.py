@@ -1,4 +1,4 @@
-"""Tasks as files: every built-in one is sound, a person's own is a line, and mistakes are told with the nearest name."""
+"""Tasks as files: every built-in one is sound, a person's own is a line, mistakes are told with the nearest name."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from bloomery.evaluate.tasks import built_in, find_task, read_task
 from bloomery.evaluate.tasks import scoring as _scoring  # noqa: F401 - registers what tasks name
 from bloomery.evaluate.tasks.task import METRICS
 
-WANTED = """arc_challenge arc_easy blimp boolq copa gsm8k hellaswag humaneval ifeval lambada mmlu piqa squad svamp triviaqa
-truthfulqa_mc1 truthfulqa_mc2 winogrande""".split()
+WANTED = {
+    *("arc_challenge", "arc_easy", "blimp", "boolq", "copa", "gsm8k", "hellaswag", "humaneval", "ifeval", "lambada"),
+    *("mmlu", "piqa", "squad", "svamp", "triviaqa", "truthfulqa_mc1", "truthfulqa_mc2", "winogrande"),
+}
 
 
 @pytest.mark.parametrize("name", sorted(built_in()))
@@ -34,7 +36,7 @@ def test_built_in_tasks_are_whole(name: str):
 
 
 def test_there_are_the_tasks_that_people_ask_for():
-    assert set(WANTED) <= set(built_in())
+    assert set(built_in()) >= WANTED
 
 
 def test_a_task_of_ones_own_is_a_line(tmp_path: Path):

@@ -16,7 +16,7 @@ ROW = {"question": "Why?", "choices": {"text": ["a", "b"], "label": ["A", "B"]},
     ["Question: {{ question }}\nAnswer:\n", "  {% if question %}\n x{% endif %}\n", "{{ choices.text | join(', ') }}"],
 )
 def test_texts_are_those_of_jinja(source: str):
-    expected = jinja2.Environment(keep_trailing_newline=True).from_string(source).render(**ROW)
+    expected = jinja2.Environment(keep_trailing_newline=True, autoescape=False).from_string(source).render(**ROW)  # noqa: S701
     assert text_of(source, ROW, where="here") == expected
 
 
@@ -29,7 +29,7 @@ def test_values():
 
 def test_a_row_that_does_not_fit_is_told_with_its_place():
     for expression in ("nothing", "choices.label.index('C')", "question.nothing.at.all"):
-        with pytest.raises(DataError, match="mine.jsonl:3") as caught:
+        with pytest.raises(DataError, match=r"mine\.jsonl:3") as caught:
             value_of(expression, ROW, where="mine.jsonl:3")
         assert "\n" not in caught.value.one_line()
 

@@ -1,0 +1,111 @@
+"""Answering: an answerer over samples, every answer kept as it comes, so that a killed process goes on.
+
+The file of answers is JSON lines in the order in which they came; a line that a crash cut off is dropped. Energy that
+an answer does not tell is the machine's, metered while it was made. This module does not know what is compared.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from bloomery.core.quantity import Quantity
+from bloomery.core.run import Meter, NoMeter
+from bloomery.evaluate.sample import Answered, Answerer, Call, Sample, Scorer
+
+
+def answered_all(
+    answerer: Answerer,
+    samples: Sequence[Sample],
+    path: Path | None = None,
+    *,
+    concurrency: int = 1,
+    meter: Meter | None = None,
+    going_on: Callable[[], bool] = lambda: True,
+    progress: Callable[[int], None] = lambda done: None,
+) -> list[Answered]:
+    """An answer for each sample, in their order; those that the file has are taken from it.
+
+    Where `going_on` says no, no more are asked, and those without an answer are missing from what comes back.
+    """
+    found = {one.sample_id: one for one in read_answers(path)} if path is not None else {}
+    waiting = [sample for sample in samples if sample.id not in found]
+    progress(len(samples) - len(waiting))
+    for one in _asked(answerer, waiting, concurrency, meter or NoMeter(), going_on):
+        found[one.sample_id] = one
+        if path is not None:
+            _keep(path, one)
+        progress(len(found))
+    return [found[sample.id] for sample in samples if sample.id in found]
+
+
+def _asked(
+    answerer: Answerer, samples: Sequence[Sample], concurrency: int, meter: Meter, going_on: Callable[[], bool]
+) -> Iterator[Answered]:
+    if concurrency == 1:
+        for sample in samples:
+            if not going_on():
+                return
+            yield _metered(answerer, sample, meter)
+        return
+    queue = iter(samples)
+    with ThreadPoolExecutor(concurrency, thread_name_prefix="answer") as pool:
+        running = set()
+        while True:
+            while len(running) < concurrency and going_on() and (sample := next(queue, None)) is not None:
+                running.add(pool.submit(answerer.answer, sample))
+            if not running:
+                return
+            done = wait(running, return_when=FIRST_COMPLETED).done
+            running -= done
+            for future in done:
+                yield future.result()
+
+
+def _metered(answerer: Answerer, sample: Sample, meter: Meter) -> Answered:
+    before, began = meter.read(), time.perf_counter()
+    one = answerer.answer(sample)
+    seconds = one.seconds or time.perf_counter() - began
+    kept = any(call.cached for call in one.calls)
+    energy = one.energy_joules if one.energy_joules.known or kept else meter.read() - before
+    return replace(one, seconds=seconds, energy_joules=energy)
+
+
+def mean_score(samples: Sequence[Sample], answers: Sequence[Answered], scorer: Scorer) -> float:
+    """The metric's mean over the samples; one without an answer is worth 0."""
+    by_id = {one.sample_id: one for one in answers}
+    values = [scorer.score(one, by_id[one.id]).value if one.id in by_id else 0.0 for one in samples]
+    return sum(values) / len(values)
+
+
+def read_answers(path: Path) -> list[Answered]:
+    """Answers of a file; a last line without an end, which a crash left, is none."""
+    if not path.is_file():
+        return []
+    data = path.read_bytes()
+    whole = data[: data.rfind(b"\n") + 1]
+    if len(whole) != len(data):
+        with path.open("r+b") as file:
+            file.truncate(len(whole))
+    return [_answered(json.loads(line)) for line in whole.splitlines() if line.strip()]
+
+
+def _keep(path: Path, one: Answered) -> None:
+    line = json.dumps(plain(one), ensure_ascii=False) + "\n"
+    with path.open("ab") as file:
+        file.write(line.encode("utf-8", "backslashreplace"))
+
+
+def plain(one: Answered) -> dict[str, Any]:
+    """As JSON data."""
+    return json.loads(json.dumps(asdict(one), default=str))
+
+
+def _answered(value: dict[str, Any]) -> Answered:
+    calls = tuple(Call(**call) for call in value["calls"])
+    return Answered(**{**value, "calls": calls, "energy_joules": Quantity.from_dict(value["energy_joules"])})

@@ -1,0 +1,198 @@
+"""Comparing: from a task to a verdict: split, tune every arm on train and dev, then open the test once.
+
+Killed at any instant, the same call goes on: finished arms are artifacts, answers are kept as they come. This module
+does not know how an arm works.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from bloomery.adapt.comparison.arm import Setting
+from bloomery.adapt.comparison.documents import documents_digest
+from bloomery.adapt.comparison.entries import Entry, entries
+from bloomery.adapt.comparison.models import OpenModel, opened_model
+from bloomery.adapt.comparison.page import page
+from bloomery.adapt.comparison.plot import plotted
+from bloomery.adapt.comparison.ranking import detectable
+from bloomery.adapt.comparison.recipe import winner_recipe
+from bloomery.adapt.comparison.split import read_part, split_task
+from bloomery.adapt.comparison.task import Task, TaskConfig, read_task
+from bloomery.adapt.comparison.testing import (
+    KIND,
+    RESULT,
+    Tested,
+    arm_data,
+    opened_before,
+    read_comparison,
+    test_inputs,
+    tested,
+    verdict,
+    write_answers,
+)
+from bloomery.adapt.comparison.tuning import tune_inputs, tuned_arm
+from bloomery.core.answer_cache import AnswerCache
+from bloomery.core.artifact import Artifact, write_durably
+from bloomery.core.config import to_dict
+from bloomery.core.run import Run
+from bloomery.core.stage import reusable
+from bloomery.core.workspace import Workspace, as_workspace
+from bloomery.energy import open_meter
+from bloomery.evaluate.scorers.registry import make_scorer
+from bloomery.evaluate.subject import ANSWERS
+
+Say = Callable[[str], None]
+_RIGHT_OR_WRONG = {"exact", "includes", "choice", "numeric", "squad_exact", "json_schema", "pattern", "code"}
+
+
+def compare(
+    task: Task | str | Path,
+    *,
+    workspace: Workspace | str | Path | None = None,
+    fresh: bool = False,
+    say: Say = lambda line: None,
+) -> Artifact:
+    """Compare every arm that fits; returns a "comparison" artifact (`read_comparison` gives its content).
+
+    `say` is told, before anything is spent, what the test can show. `fresh`: everything is tuned and answered anew.
+    Errors are those of the task's file, its samples, its models and its arms.
+    """
+    workspace = as_workspace(workspace)
+    task = task if isinstance(task, Task) else read_task(task)
+    config = task.config
+    with opened_settings(config, workspace, fresh=fresh) as (split, settings, identities):
+        found, out = entries(config, settings)
+        before = what_it_can_show(config, split, len(found))
+        for line in before:
+            say(line)
+        arms = {}
+        for entry in found:
+            setting, identity = settings[entry.model], identities[entry.model]
+            inputs = tune_inputs(entry.arm, config, split, identity, documents_digest(config.documents))
+            arms[entry.name] = tuned_arm(entry.arm, setting, inputs, workspace, fresh=fresh)
+        final = test_inputs(config, split, arms)
+        if not fresh and (made := reusable(workspace, final)):
+            return made
+        opened = opened_before(workspace, final)
+        if opened:
+            say(f"this test was opened {opened} {'time' if opened == 1 else 'times'} before: it is not new any more")
+        meter = open_meter()
+        with Run(workspace, final, meter=meter) as run:
+            if fresh:
+                for path in run.scratch.glob("*.jsonl"):
+                    path.unlink()
+            answered = tested(run, found, arms, settings, split, meter)
+            told = result_of(config, split, answered, out, before, opened)
+            return _published(run, config, split, answered, told)
+
+
+@contextmanager
+def opened_settings(
+    config: TaskConfig, workspace: Workspace, *, fresh: bool = False
+) -> Iterator[tuple[Artifact, dict[str, Setting], dict[str, str]]]:
+    """(split, what arms are given by model, identities of models by model); "" is for arms that ask none."""
+    scorer = make_scorer(config.metric, where="metric")
+    split = split_task(config, workspace)
+    train, dev = read_part(split, "train"), read_part(split, "dev")
+    with ExitStack() as stack:
+        cache = AnswerCache(workspace.root / ANSWERS)
+        stack.callback(cache.close)
+        plain = Setting(
+            config=config, train=train, dev=dev, scorer=scorer, workspace=workspace, cache=cache, fresh=fresh
+        )
+        settings, identities = {"": plain}, {"": ""}
+        for one in config.model:
+            model: OpenModel = opened_model(one, workspace, cache, fresh=fresh)
+            stack.callback(model.close)
+            settings[one.called] = replace(plain, model=model)
+            identities[one.called] = model.identity
+        yield split, settings, identities
+
+
+def what_it_can_show(config: TaskConfig, split: Artifact, arms: int) -> list[str]:
+    """Lines for people, before anything is spent."""
+    items, groups = split.metrics["items"], split.metrics["clusters"]
+    pairs = arms * (arms - 1) // 2
+    lines = [
+        f"{config.name}: {items['train']:,} train, {items['dev']:,} dev, {items['test']:,} test"
+        + (f" in {groups['test']:,} clusters" if groups["test"] < items["test"] else "")
+        + f"; test sha256 {split.metrics['digests']['test'][:16]}"
+    ]
+    removed = [
+        f"{split.metrics[name]:,} {what}"
+        for name, what in (
+            ("duplicates", "duplicate rows"),
+            ("crossing", "questions in a second part"),
+            ("unused", "questions beyond the limits"),
+        )
+        if split.metrics[name]
+    ]
+    if removed:
+        lines.append("left out: " + ", ".join(removed))
+    if pairs:
+        binary = config.metric in _RIGHT_OR_WRONG
+        found = detectable(items["test"], pairs, alpha=config.alpha, binary=binary)
+        lines.append(f"before the run: {found.text()}, {arms} arms, {pairs} pairs")
+    return lines
+
+
+def result_of(
+    config: TaskConfig,
+    split: Artifact,
+    answered: list[Tested],
+    out: Mapping[str, str],
+    before: list[str],
+    opened: int,
+) -> dict[str, Any]:
+    """Everything that was found, as JSON data."""
+    test = read_part(split, "test")
+    ranking, economics = verdict(config, answered, test)
+    return {
+        "name": config.name,
+        "metric": config.metric,
+        "verdict": ranking.sentence,
+        "recommended": ranking.recommended,
+        "ranking": ranking.to_dict(),
+        **economics,
+        "currency": config.currency,
+        "requests": config.requests,
+        "arms": [arm_data(one, ranking) for one in answered],
+        "left_out": dict(out),
+        "before": before,
+        "items": split.metrics["items"],
+        "split": dict(split.metrics),
+        "opened_before": opened,
+        "budget": to_dict(config.budget),
+        "config": to_dict(config),
+    }
+
+
+def _published(run: Run, config: TaskConfig, split: Artifact, answered: list[Tested], told: dict[str, Any]) -> Artifact:
+    folder = run.new_folder()
+    test = read_part(split, "test")
+    winner = next(one for one in answered if one.entry.name == told["recommended"])
+    told["code"] = run_versions()
+    told = json.loads(json.dumps(told))
+    write_durably(folder / RESULT, json.dumps(told, indent=1, ensure_ascii=False).encode("utf-8", "backslashreplace"))
+    write_answers(folder, answered, test)
+    write_durably(folder / "winner.toml", winner_recipe(config, winner.entry, winner.frozen).encode())
+    write_durably(folder / "plot.svg", plotted(told, "svg"))
+    write_durably(folder / "plot.png", plotted(told, "png"))
+    write_durably(folder / "report.html", page(told, answered, test).encode("utf-8", "backslashreplace"))
+    quality = {one["name"]: one["quality"]["value"] for one in told["arms"]}
+    metrics = {"verdict": told["verdict"], "recommended": told["recommended"], "quality": quality}
+    return run.publish(folder, kind=KIND, metrics=metrics)
+
+
+def run_versions() -> dict[str, Any]:
+    from bloomery.core.run import code_versions
+
+    return dict(code_versions())
+
+
+__all__ = ["Entry", "compare", "opened_settings", "read_comparison", "result_of", "what_it_can_show"]

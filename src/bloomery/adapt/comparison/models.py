@@ -1,0 +1,73 @@
+"""Models: those that a task names, opened once for all arms, their answers kept in the workspace.
+
+A model that knows no chat is asked in one plain text that it continues. This module does not know arms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from bloomery.adapt.comparison.task import ModelConfig
+from bloomery.core.answer_cache import AnswerCache, CachedChat
+from bloomery.core.endpoint import Endpoint, EndpointConfig
+from bloomery.core.errors import BloomeryError
+from bloomery.core.messages import ChatModel
+from bloomery.core.workspace import Workspace
+from bloomery.engine import LanguageModel, load_language_model
+from bloomery.engine.chat_model import EngineChat
+from bloomery.engine.identity import identity_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenModel:
+    """A model that is open. `loaded` is the engine's; None for one at an endpoint."""
+
+    config: ModelConfig
+    identity: str
+    """Of its weights, as far as they can be seen."""
+    chat: ChatModel
+    plain: bool
+    """Asked in one text that it continues."""
+    loaded: LanguageModel | None
+    close: Callable[[], None]
+
+
+def opened_model(config: ModelConfig, workspace: Workspace, cache: AnswerCache, *, fresh: bool = False) -> OpenModel:
+    """Errors are those of loading, or of the endpoint's config. `fresh`: kept answers are not taken."""
+    if config.endpoint:
+        given: dict[str, Any] = {"key_file": config.key_file, "structure": config.structure}
+        given |= {"key_variable": config.key_variable} if config.key_variable else {}
+        endpoint = Endpoint(EndpointConfig(url=config.endpoint, model=config.name, **given))
+        identity = f"{config.name}@{urlsplit(config.endpoint).netloc}"
+        return OpenModel(
+            config=config,
+            identity=identity,
+            chat=CachedChat(endpoint, cache, identity=identity, fresh=fresh),
+            plain=False,
+            loaded=None,
+            close=endpoint.close,
+        )
+    loaded = load_language_model(config.name, workspace=workspace)
+    plain = config.ask == "plain" or (config.ask == "auto" and _knows_no_chat(config.name, loaded, workspace))
+    identity = identity_of(loaded) + (" plain" if plain else "")
+    chat = EngineChat(loaded, identity=config.called, plain=plain)
+    return OpenModel(
+        config=config,
+        identity=identity,
+        chat=CachedChat(chat, cache, identity=identity, fresh=fresh),
+        plain=plain,
+        loaded=loaded,
+        close=loaded.close,
+    )
+
+
+def _knows_no_chat(name: str, loaded: LanguageModel, workspace: Workspace) -> bool:
+    if loaded.tokenizer.chat_template is None:
+        return True
+    try:
+        return workspace.find(name, verify=False).manifest.get("stage") == "pretrain"
+    except BloomeryError:
+        return False  # a folder or hub id with a template of its own

@@ -1,0 +1,292 @@
+"""Answers: a question to a retriever and a model, and what comes back with citations, or "not in the documents".
+
+    answer = Answering(retriever, model).answer("When was the furnace lit?")
+    answer.text, answer.statements[0].citations[0].document_id
+
+Without a model the answer is made of the passages' own sentences. This module does not know how anything is searched,
+whose model answers, or who asks.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from bloomery.core.errors import ConfigError, RequestError
+from bloomery.core.messages import ChatDelta, ChatModel, ChatOptions, Message, Usage, gathered
+from bloomery.retrieve.answers.citation import Statement, by_markers, by_quotes, by_spans
+from bloomery.retrieve.answers.extract import extract
+from bloomery.retrieve.answers.gate import Gate
+from bloomery.retrieve.answers.passages import CountTokens, Passage, PassageConfig, assemble, estimated_tokens
+from bloomery.retrieve.answers.prompt import NOT_FOUND, Form, is_refusal, messages, quotes_schema
+from bloomery.retrieve.answers.untrusted import HarmlessStream, harmless
+from bloomery.retrieve.chunk import Filters, Hit, Retriever
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnswerConfig:
+    """How a question is answered."""
+
+    form: Form = "markers"
+    """How a model cites: numbers of passages in its text; quotes beside its answer, held to a JSON schema; not at all,
+    and what it shares with the passages is found; or "extract": sentences of the passages, and no model."""
+    k: int = 10
+    """Chunks that are searched for."""
+    passages: PassageConfig = field(default_factory=PassageConfig)
+    """What of them is read."""
+    max_new_tokens: int = 512
+    """Of an answer."""
+    temperature: float = 0.0
+    """0 is greedy."""
+    seed: int = 0
+    """Makes sampling repeatable."""
+    least_support: float = 0.6
+    """Share of a statement's words that its source should have."""
+    strict: bool = False
+    """Leave out what is not supported; an answer of which nothing is left is none."""
+    defended: bool = True
+    """Treat passages as data: see `untrusted`."""
+    allowed_hosts: tuple[str, ...] = ()
+    """Hosts that an answer may link to."""
+
+    def __post_init__(self) -> None:
+        if self.k < 1 or not 0 <= self.least_support <= 1:
+            raise ConfigError(f"k = {self.k}, least_support = {self.least_support}: out of range")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """`text` is safe to show as Markdown; `found` False: the documents do not say, and `why` by whose judgement
+    ("search": nothing was found, or too little; "model"; "strict": nothing it said was supported)."""
+
+    question: str
+    text: str
+    found: bool
+    statements: tuple[Statement, ...] = ()
+    passages: tuple[Passage, ...] = ()
+    why: str = ""
+    probability: float | None = None
+    """That the documents answer, by the gate."""
+    usage: Usage = field(default_factory=Usage)
+    seconds: float = 0.0
+    messages: tuple[Message, ...] = ()
+    said: str = ""
+    """What the model wrote, as it wrote it."""
+
+    @property
+    def supported(self) -> bool:
+        """Whether every statement is."""
+        return self.found and bool(self.statements) and all(one.supported for one in self.statements)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON data."""
+        return {
+            "question": self.question,
+            "answer": self.text,
+            "found": self.found,
+            "why": self.why,
+            "supported": self.supported,
+            "probability": self.probability,
+            "statements": [one.to_dict() for one in self.statements],
+            "passages": [passage_data(n, one) for n, one in enumerate(self.passages, 1)],
+            "prompt_tokens": self.usage.prompt_tokens,
+            "completion_tokens": self.usage.completion_tokens,
+            "energy_joules": self.usage.energy_joules.to_dict(),
+            "seconds": self.seconds,
+        }
+
+
+def passage_data(number: int, passage: Passage) -> dict[str, Any]:
+    """A passage as JSON data."""
+    return {
+        "passage": number,
+        "document_id": passage.document_id,
+        "also": list(passage.also),
+        "heading": passage.heading,
+        "score": passage.score,
+        "ranges": [[piece.start, piece.end] for piece in passage.pieces],
+        "chunks": [chunk.id for chunk in passage.chunks],
+        "text": passage.text,
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnswerDelta:
+    """A piece of an answer, safe to show; the last one has the whole."""
+
+    text: str = ""
+    answer: Answer | None = None
+
+
+class Answering:
+    """Safe to use from several threads if the retriever and the model are. `model` None, or the form "extract",
+    answers without one. `gate` says where it is not worth asking; `count` counts tokens of passages [default: with
+    the model's tokenizer where it has one here, else an estimate from above]."""
+
+    def __init__(
+        self,
+        retriever: Retriever,
+        model: ChatModel | None = None,
+        config: AnswerConfig | None = None,
+        *,
+        gate: Gate | None = None,
+        count: CountTokens | None = None,
+    ) -> None:
+        self.retriever, self.model, self.config, self.gate = retriever, model, config or AnswerConfig(), gate
+        self.count = count or _counter(model)
+        if gate is not None and (gate.retriever, gate.k) != (retriever.name, self.config.k):
+            asked = f"{retriever.name} with k = {self.config.k}"
+            raise ConfigError(f"this gate is of {gate.retriever} with k = {gate.k}, not {asked}", hint="fit it anew")
+
+    @property
+    def name(self) -> str:
+        form = "extract" if self.model is None else self.config.form
+        return f"{self.retriever.name}, {form}" + (f", {self.model.name}" if self.model and form != "extract" else "")
+
+    def answer(self, question: str, filters: Filters | None = None, *, instruction: str = "") -> Answer:
+        """The whole answer. `instruction` is said after the question, and not searched for. RequestError for an empty
+        question, and for what the model refuses."""
+        *_, last = self.stream(question, filters, instruction=instruction)
+        assert last.answer is not None
+        return last.answer
+
+    def stream(
+        self, question: str, filters: Filters | None = None, *, instruction: str = ""
+    ) -> Iterator[AnswerDelta]:
+        """The answer as it comes, then the whole with its citations, which may differ: `strict` takes back what was
+        not supported. With quotes, JSON is written, and nothing is shown before its end."""
+        if not question.strip():
+            raise RequestError("the question is empty", param="question")
+        began = time.perf_counter()
+        hits = self.retriever.search(question, k=self.config.k, filters=filters)
+        passages = assemble(hits, self.config.passages, count=self.count)
+        probability = self.gate.probability(question, hits) if self.gate else None
+        if not passages or (self.gate is not None and not self.gate.passes(question, hits)):
+            yield self._last(self._nothing(question, passages, "search", probability=probability), began, shown=False)
+        elif self.model is None or self.config.form == "extract":
+            yield self._last(self._extracted(question, passages, probability), began, shown=False)
+        else:
+            yield from self._told(question, instruction, passages, probability, began)
+
+    def _told(
+        self, question: str, instruction: str, passages: list[Passage], probability: float | None, began: float
+    ) -> Iterator[AnswerDelta]:
+        assert self.model is not None
+        config = self.config
+        special = _special_texts(self.model)
+        whole = f"{question}\n{instruction}" if instruction else question
+        asked = messages(whole, passages, config.form, defended=config.defended, special_texts=special)
+        options = ChatOptions(
+            max_new_tokens=config.max_new_tokens,
+            temperature=config.temperature,
+            seed=config.seed,
+            schema=quotes_schema(len(passages)) if config.form == "quotes" else None,
+        )
+        shown = HarmlessStream(allowed_hosts=config.allowed_hosts)
+        shows = config.form != "quotes" and not config.strict
+        deltas: list[ChatDelta] = []
+        for delta in self.model.stream(asked, options):
+            deltas.append(delta)
+            if shows and delta.text and (text := shown.feed(delta.text)):
+                yield AnswerDelta(text=text)
+        if shows and (text := shown.end()):
+            yield AnswerDelta(text=text)
+        said = gathered(deltas)
+        answer = self._read(question, said.text, passages)
+        told = {"usage": said.usage, "messages": tuple(asked), "said": said.text, "probability": probability}
+        yield self._last(Answer(**{**vars(answer), **told}), began, shown=shows)
+
+    def _read(self, question: str, said: str, passages: list[Passage]) -> Answer:
+        """What a model wrote, as an answer."""
+        config = self.config
+        text, quotes, found = said.strip(), [], True
+        if config.form == "quotes":
+            text, quotes, found = read_quotes(said)
+        if not found or is_refusal(text):
+            return self._nothing(question, passages, "model")
+        if config.form == "markers":
+            text, statements = by_markers(text, passages, least=config.least_support)
+        elif config.form == "quotes":
+            statements = by_quotes(text, quotes, passages, least=config.least_support)
+        else:
+            statements = by_spans(text, passages, least=config.least_support)
+        if config.strict:
+            statements = [one for one in statements if one.supported]
+            if not statements:
+                return self._nothing(question, passages, "strict")
+            text = " ".join(one.text + _numbers(one) for one in statements)
+        shown = harmless(text, allowed_hosts=config.allowed_hosts)
+        return Answer(
+            question=question, text=shown, found=True, statements=tuple(statements), passages=tuple(passages)
+        )
+
+    def _extracted(self, question: str, passages: list[Passage], probability: float | None) -> Answer:
+        found = extract(question, passages)
+        if not found:
+            return self._nothing(question, passages, "search", probability=probability)
+        made = [
+            Statement(text=one.citation.quote, citations=(one.citation,), support=1.0, supported=True) for one in found
+        ]
+        text = " ".join(" ".join(one.text.split()) + _numbers(one) for one in made)
+        return Answer(
+            question=question,
+            text=harmless(text, allowed_hosts=self.config.allowed_hosts),
+            found=True,
+            statements=tuple(made),
+            passages=tuple(passages),
+            probability=probability,
+        )
+
+    def _nothing(
+        self, question: str, passages: Sequence[Passage], why: str, *, probability: float | None = None
+    ) -> Answer:
+        return Answer(
+            question=question,
+            text=NOT_FOUND,
+            found=False,
+            passages=tuple(passages),
+            why=why,
+            probability=probability,
+        )
+
+    def _last(self, answer: Answer, began: float, *, shown: bool) -> AnswerDelta:
+        whole = Answer(**{**vars(answer), "seconds": time.perf_counter() - began})
+        return AnswerDelta(text="" if shown else whole.text, answer=whole)
+
+
+def read_quotes(said: str) -> tuple[str, list[tuple[int, str]], bool]:
+    """(answer, quotes, whether it was found) of JSON in the form "quotes"; other text is an answer without quotes."""
+    try:
+        told = json.loads(said)
+        quotes = [(int(one["passage"]), str(one["words"])) for one in told.get("quotes", ())]
+        return str(told["answer"]).strip(), quotes, bool(told.get("found", True))
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return said.strip(), [], True
+
+
+def _numbers(statement: Statement) -> str:
+    numbers = sorted({one.passage for one in statement.citations})
+    return f" [{', '.join(map(str, numbers))}]" if numbers else ""
+
+
+def _tokenizer(model: ChatModel | None) -> Any:
+    return getattr(getattr(model, "model", None), "tokenizer", None)
+
+
+def _counter(model: ChatModel | None) -> CountTokens:
+    tokenizer = _tokenizer(model)
+    return estimated_tokens if tokenizer is None else lambda text: len(tokenizer.encode(text))
+
+
+def _special_texts(model: ChatModel) -> list[str]:
+    """How the special tokens of a model in process are spelt; an endpoint's are not known, but for the usual ones."""
+    tokenizer = _tokenizer(model)
+    return [] if tokenizer is None else [tokenizer.token_text(index) for index in tokenizer.special_ids]
+
+
+def hits_of(answer: Answer) -> list[Hit]:
+    """The chunks that were read, with their passage's score."""
+    return [Hit(chunk=chunk, score=one.score) for one in answer.passages for chunk in one.chunks]

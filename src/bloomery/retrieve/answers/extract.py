@@ -1,0 +1,50 @@
+"""Extracts: an answer without a language model: the sentences of the passages that are most about the question.
+
+A sentence's worth is the share of the question's terms that it has, rare ones counting more, and a little for where its
+passage stands. This module does not know models.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bloomery.retrieve.answers.citation import Citation, cited, split_sentences, terms
+from bloomery.retrieve.answers.passages import Passage
+
+_RANK = 0.25
+"""What the first passage is worth beside all of the question's terms; the n-th is worth 1/n of it."""
+
+
+@dataclass(frozen=True)
+class Extract:
+    """A sentence, and how much it is about the question: from 0 to 1."""
+
+    citation: Citation
+    worth: float
+
+
+def extract(question: str, passages: Sequence[Passage], *, most: int = 2, share: float = 0.6) -> list[Extract]:
+    """The best sentences, best first: `most` at most, and none worth less than `share` of the best. [] where none has
+    a term of the question."""
+    sentences = [
+        (number, passage, piece, start, end)
+        for number, passage in enumerate(passages, 1)
+        for piece in passage.pieces
+        for start, end in split_sentences(piece.text)
+    ]
+    wanted, had = terms(question), [terms(piece.text[start:end]) for _, _, piece, start, end in sentences]
+    if not wanted or not sentences:
+        return []
+    rarity = {term: math.log(1 + len(had) / (1 + sum(term in one for one in had))) for term in wanted}
+    whole = sum(rarity.values())
+    best = sorted(passages, key=lambda one: -one.score)
+    rank = {id(passage): place for place, passage in enumerate(best, 1)}
+    found: list[Extract] = []
+    for (number, passage, piece, start, end), there in zip(sentences, had, strict=True):
+        if about := sum(rarity[term] for term in wanted & there) / whole:
+            worth = (about + _RANK / rank[id(passage)]) / (1 + _RANK)
+            found.append(Extract(cited(passage, piece, number, start, end, by="extract"), worth))
+    found.sort(key=lambda one: (-one.worth, one.citation.passage, one.citation.start))
+    return [one for one in found[:most] if one.worth >= share * found[0].worth]

@@ -1,0 +1,1 @@
+"""How good a ranking is: queries, judgements, and measures with intervals."""

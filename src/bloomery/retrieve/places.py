@@ -1,0 +1,49 @@
+"""Places: where indexes lie: in the workspace by name, or in any folder by path. This module does not open them."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+from bloomery.core.errors import ArtifactError, ConfigError, nearest
+from bloomery.core.workspace import Workspace
+from bloomery.retrieve.store.schema import FILE
+
+FOLDER = "indexes"
+_NAME = re.compile(r"[\w][\w.-]{0,99}")
+
+
+def index_folder(name: str | Path, workspace: Workspace) -> Path:
+    """The folder of an index: a name's in the workspace, a path's own. ConfigError for what is neither."""
+    if isinstance(name, Path) or "/" in name:
+        return Path(name).expanduser()
+    if not _NAME.fullmatch(name):
+        raise ConfigError(f"{name!r} is no name of an index", hint="letters, digits, _ . - or a path with a /")
+    return workspace.root / FOLDER / name
+
+
+def known_indexes(workspace: Workspace) -> list[str]:
+    """The names of the workspace's indexes."""
+    return sorted(path.parent.name for path in (workspace.root / FOLDER).glob(f"*/{FILE}"))
+
+
+def existing_index(name: str | Path, workspace: Workspace) -> Path:
+    """The folder of an index that is there; ArtifactError with the nearest name where it is not."""
+    folder = index_folder(name, workspace)
+    if not (folder / FILE).is_file():
+        known = known_indexes(workspace)
+        hint = nearest(str(name), known) if known else "bloomery index PATHS --into NAME makes one"
+        raise ArtifactError(f"no index {str(name)!r} in {workspace.root}", hint=hint)
+    return folder
+
+
+def remove_index(folder: Path) -> None:
+    """An index and all its files; nothing where there is none. ArtifactError for a folder that holds other things."""
+    if not folder.is_dir():
+        return
+    ours = (FILE, "writer.lock", "vectors-", "graph-")
+    strange = sorted(path.name for path in folder.iterdir() if not path.name.startswith(ours))
+    if strange:
+        raise ArtifactError(f"{folder} holds {strange[0]}, which is no part of an index", hint="give another folder")
+    shutil.rmtree(folder)

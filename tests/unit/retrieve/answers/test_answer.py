@@ -1,0 +1,131 @@
+"""Answers: scripted models that read what they are given, a real one for the plumbing, and none at all."""
+
+from __future__ import annotations
+
+import json
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+
+from bloomery.core.errors import ConfigError, RequestError
+from bloomery.retrieve.answers.answer import Answer, AnswerConfig, Answering, hits_of, read_quotes
+from bloomery.retrieve.answers.gate import Gate
+from bloomery.retrieve.answers.prompt import NOT_FOUND
+
+QUESTION = "What was it that the furnace at Alderley burned: charcoal?"
+
+
+def number_of(messages, words: str) -> int:
+    """Of the passage that has these words."""
+    parts = re.split(r"\[passage (\d+) [0-9a-f]{8}\]", messages[-1]["content"])
+    return next(int(n) for n, text in zip(parts[1::2], parts[2::2], strict=True) if words in text)
+
+
+def stands(answer: Answer, documents: dict[str, str]) -> bool:
+    found = [one for statement in answer.statements for one in statement.citations]
+    return all(documents[one.document_id][one.start : one.end] == one.quote for one in found) and bool(found)
+
+
+def test_markers(retriever, scripted, documents):
+    model = scripted(lambda m: f"It burned charcoal [{number_of(m, 'charcoal')}]. It was painted red [77].")
+    answer = Answering(retriever, model).answer(QUESTION)
+    assert answer.found and stands(answer, documents) and not answer.supported
+    assert [one.supported for one in answer.statements] == [True, False]
+    assert "[77]" not in answer.text and answer.usage.completion_tokens == 7
+    told = json.loads(json.dumps(answer.to_dict()))
+    assert told["statements"][0]["citations"][0]["document_id"] == "furnace" and told["energy_joules"]["central"] == 2.0
+
+
+def test_strict_leaves_out_what_is_not_supported(retriever, scripted):
+    model = scripted(lambda m: f"It burned charcoal [{number_of(m, 'charcoal')}]. It was painted red [1].")
+    answer = Answering(retriever, model, AnswerConfig(strict=True)).answer(QUESTION)
+    assert answer.supported and "red" not in answer.text and answer.text.startswith("It burned charcoal. [")
+    liar = scripted(lambda m: "Whales sing loudly [1].")
+    answer = Answering(retriever, liar, AnswerConfig(strict=True)).answer(QUESTION)
+    assert (answer.found, answer.why, answer.text) == (False, "strict", NOT_FOUND)
+    assert answer.said == "Whales sing loudly [1]."
+
+
+def test_quotes_are_held_to_a_schema(retriever, scripted, documents):
+    def speak(messages) -> str:
+        place = number_of(messages, "charcoal")
+        words = [{"passage": place, "words": "burned CHARCOAL"}, {"passage": place, "words": "burned peat"}]
+        return json.dumps({"quotes": words, "found": True, "answer": "It burned charcoal."})
+
+    model = scripted(speak)
+    answering = Answering(retriever, model, AnswerConfig(form="quotes"))
+    answer = answering.answer(QUESTION)
+    assert answer.supported and stands(answer, documents)
+    assert [one.quote for one in answer.statements[0].citations] == ["burned charcoal"]
+    assert model.asked[0][1].schema is not None
+    assert read_quotes("plain") == ("plain", [], True) and read_quotes("[1]") == ("[1]", [], True)
+
+
+def test_spans(retriever, scripted, documents):
+    model = scripted(lambda m: "The records say it burned charcoal, never coke.")
+    answer = Answering(retriever, model, AnswerConfig(form="spans", least_support=0.3)).answer(QUESTION)
+    assert answer.supported and stands(answer, documents)
+
+
+def test_without_a_model(retriever, documents):
+    answer = Answering(retriever).answer(QUESTION)
+    assert answer.supported and stands(answer, documents) and "charcoal" in answer.text or "Alderley" in answer.text
+    assert Answering(retriever).answer("Quarks and leptons?").why == "search"
+
+
+@pytest.mark.parametrize("said", ["Not in the documents.", '{"quotes": [], "found": false, "answer": "Maybe 7"}'])
+def test_a_model_can_say_that_it_is_not_there(said, retriever, scripted):
+    form = "quotes" if said.startswith("{") else "markers"
+    answer = Answering(retriever, scripted(lambda m: said), AnswerConfig(form=form)).answer(QUESTION)  # type: ignore[arg-type]
+    assert (answer.found, answer.why, answer.text, answer.statements) == (False, "model", NOT_FOUND, ())
+
+
+def test_a_gate_spares_the_model(retriever, scripted):
+    def gate(threshold: float, name: str = "words") -> Gate:
+        three = {"means": (0.0, 0.0, 0.0), "scales": (1.0, 1.0, 1.0), "weights": (0.0, 0.0, 4.0)}
+        return Gate(retriever=name, k=10, offset=-2.0, threshold=threshold, **three)
+
+    model = scripted(lambda m: "It burned charcoal [1].")
+    assert Answering(retriever, model, gate=gate(0.5)).answer(QUESTION).found
+    asked = len(model.asked)
+    shut = Answering(retriever, model, gate=gate(0.99)).answer("furnace of whales and gulls in Peru")
+    assert (shut.found, shut.why) == (False, "search") and len(model.asked) == asked and shut.probability is not None
+    with pytest.raises(ConfigError, match="this gate is of others"):
+        Answering(retriever, model, gate=gate(0.5, "others"))
+
+
+def test_a_stream_says_the_same(retriever, scripted):
+    said = "It burned charcoal [1]. ![x](https://evil.example/?q=1) Done [1]."
+    pieces = list(Answering(retriever, scripted(lambda m: said)).stream(QUESTION))
+    answer = pieces[-1].answer
+    assert answer is not None and len(pieces) > 3 and "evil.example/?" not in answer.text.replace("[:]//evil", "")
+    assert "".join(one.text for one in pieces).split() == answer.text.split() and "![" not in answer.text
+    for config in (AnswerConfig(strict=True), AnswerConfig(form="quotes")):
+        (only,) = Answering(retriever, scripted(lambda m: said), config).stream(QUESTION)
+        assert only.answer is not None and only.text == only.answer.text
+
+
+def test_the_real_engine_answers(retriever, tmp_path):
+    """A tiny model with random weights: what it says is noise, but it comes through, within the schema."""
+    from bloomery.engine import load_language_model
+    from bloomery.engine.chat_model import EngineChat
+
+    tiny = runpy.run_path(str(Path(__file__).parents[3] / "tiny_model.py"))["make_tiny_model"]
+    model = load_language_model(tiny(tmp_path / "tiny", context=2048))
+    answering = Answering(retriever, EngineChat(model), AnswerConfig(max_new_tokens=24))
+    answer = answering.answer(QUESTION)
+    assert answer.usage.prompt_tokens and answer.passages and answer.said
+    assert answering.count("furnace") == len(model.tokenizer.encode("furnace"))
+    assert all(not one.supported or one.citations for one in answer.statements)
+    model.close()
+
+
+def test_mistakes(retriever):
+    with pytest.raises(RequestError, match="empty"):
+        Answering(retriever).answer("  ")
+    with pytest.raises(ConfigError):
+        AnswerConfig(k=0)
+    answering = Answering(retriever)
+    assert answering.name == "words, extract" and len(hits_of(answering.answer(QUESTION))) > 0

@@ -1,0 +1,25 @@
+"""Extracts: the passages' own sentences, those that are about the question."""
+
+from __future__ import annotations
+
+from bloomery.retrieve.answers.extract import extract
+from bloomery.retrieve.answers.passages import assemble
+
+
+def test_the_sentence_about_the_question_comes_first(retriever, documents):
+    for question, words in [
+        ("How many kilograms did the bloom weigh?", "41 kilograms"),
+        ("When was the furnace at Alderley lit?", "3 May 1874"),
+        ("How many ribs of cast iron does the bridge have?", "five ribs"),
+        ("How long does rye bread keep?", "a week"),
+    ]:
+        found = extract(question, assemble(retriever.search(question, k=10)))
+        first = found[0].citation
+        assert words in first.quote and documents[first.document_id][first.start : first.end] == first.quote
+        assert first.by == "extract" and 0 < found[-1].worth <= found[0].worth <= 1
+
+
+def test_nothing_about_the_question(retriever):
+    passages = assemble(retriever.search("furnace", k=3))
+    assert extract("Quarks?", passages) == [] and extract("furnace", []) == []
+    assert len(extract("furnace bloom iron smiths", passages, most=1)) == 1

@@ -1,0 +1,80 @@
+"""The gate against scikit-learn's logistic regression, and its threshold against what it promises."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from bloomery.core.errors import ConfigError, DataError
+from bloomery.retrieve.answers.gate import Gate, figures
+from bloomery.retrieve.chunk import Chunk, Hit
+
+
+def searched(rng: np.random.Generator, answerable: bool) -> tuple[str, list[Hit]]:
+    best = rng.normal(2.0 if answerable else 1.0, 0.5)
+    texts = ["iron furnace" if answerable and rng.random() < 0.8 else "other words", "something"]
+    hits = [
+        Hit(chunk=Chunk(id=str(n), document_id="d", text=text, start=0, end=len(text)), score=score)
+        for n, (text, score) in enumerate(zip(texts, (best, best - rng.random()), strict=True))
+    ]
+    return "Where is the iron furnace?", hits
+
+
+def dev(count: int = 200, seed: int = 0):
+    rng = np.random.default_rng(seed)
+    labels = [bool(n % 2) for n in range(count)]
+    return [searched(rng, label) for label in labels], labels
+
+
+def test_weights_equal_scikit_learns():
+    from sklearn.linear_model import LogisticRegression
+
+    found, labels = dev()
+    gate = Gate.fit(found, labels, retriever="r", k=2)
+    rows = (np.array([figures(*one) for one in found]) - gate.means) / gate.scales
+    # Its loss is a sum with L2 1/2 w.w / C, balanced weights that add up to N; ours a mean with .01 w.w.
+    theirs = LogisticRegression(C=1 / (2 * 1e-2 * len(labels)), class_weight="balanced", tol=1e-10, max_iter=1000)
+    theirs.fit(rows, labels)
+    assert np.allclose(gate.weights, theirs.coef_[0], atol=1e-3)
+    assert np.isclose(gate.offset, theirs.intercept_[0], atol=1e-3)
+    assert np.isclose(gate.probability(*found[0]), theirs.predict_proba(rows[:1])[0, 1], atol=1e-3)
+
+
+@pytest.mark.parametrize("lost", [0.0, 0.05, 0.25])
+def test_the_threshold_lets_go_what_it_may(lost: float):
+    found, labels = dev()
+    gate = Gate.fit(found, labels, retriever="r", k=2, lost=lost)
+    passed = [gate.passes(*one) for one, label in zip(found, labels, strict=True) if label]
+    assert passed.count(False) == lost * len(passed)
+    refused = [not gate.passes(*one) for one, label in zip(found, labels, strict=True) if not label]
+    assert sum(refused) > 0.3 * len(refused)
+
+
+def test_nothing_found_is_no_answer():
+    found, labels = dev()
+    gate = Gate.fit(found, labels, retriever="r", k=2)
+    assert gate.probability("Where?", []) == 0.0 and not gate.passes("Where?", [])
+    assert figures("Where?", []).tolist() == [0, 0, 0]
+
+
+def test_it_is_kept_as_json(tmp_path):
+    found, labels = dev()
+    gate = Gate.fit(found, labels, retriever="r", k=2)
+    gate.write(tmp_path / "gate.json")
+    assert Gate.read(tmp_path / "gate.json") == gate
+    for text in ("", "[]", "{}", '{"means": [1]}'):
+        (tmp_path / "bad.json").write_text(text)
+        with pytest.raises(DataError):
+            Gate.read(tmp_path / "bad.json")
+    with pytest.raises(DataError):
+        Gate.read(tmp_path / "none.json")
+    with pytest.raises(DataError, match="fit together"):
+        Gate.from_dict({**gate.to_dict(), "weights": [1.0]})
+
+
+def test_mistakes():
+    found, labels = dev()
+    with pytest.raises(DataError, match="too few"):
+        Gate.fit(found[:10], labels[:10], retriever="r", k=2)
+    with pytest.raises(ConfigError):
+        Gate.fit(found, labels, retriever="r", k=2, lost=1.0)
