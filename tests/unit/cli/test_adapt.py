@@ -42,7 +42,7 @@ def test_tuned_asked_merged(call, tiny, rows, tmp_path):
     adapted = json.loads(call(*asked, "--adapter", made["name"]).out)
     workspace = Workspace(tmp_path / "home")
     text, of = found_adapter(f"mine={made['name']}", workspace)
-    assert text == f"mine={made['path']}" and workspace.find(of).name == base
+    assert text == f"mine={made['path']}" and workspace.find(of).id == base
     assert found_adapter(made["name"], workspace)[0] == f"{made['name']}={made['path']}"
     assert found_adapter("mine=/not/there", workspace) == ("mine=/not/there", "")
     merged = json.loads(call("adapt", "merge", made["name"], *where, "--json").out)
@@ -63,7 +63,7 @@ def test_mistakes(call, tiny, rows, tmp_path):
     assert 'unknown key "adapt.lora.rank"' in call.mistake(
         "adapt", "x", str(rows), "--set", "adapt.lora.rank=3", *where
     )
-    assert "cannot be 'lorra'" in call.mistake("adapt", "x", str(rows), "--method", "lorra", *where)
+    assert 'did you mean "lora"' in call.mistake("adapt", "x", str(rows), "--method", "lorra", *where)
 
 
 def test_lines_are_short():
