@@ -27,7 +27,7 @@ def test_scripts_without_spaces():
 
 
 def test_numbers_stay_whole():
-    assert parts("It is 3.5 m. That is all.") == ["It is 3.5 m.", "That is all."]
+    assert parts("It is 3.5 metres. That is all.") == ["It is 3.5 metres.", "That is all."]
 
 
 def test_as_spacy():
