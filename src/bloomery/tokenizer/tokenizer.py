@@ -206,14 +206,6 @@ class Tokenizer:
             raise not_text(texts) from error
         return encoded
 
-    def token_starts(self, text: str) -> list[int]:
-        """The character of the text at which each token of `encode` begins, ascending. RequestError as there."""
-        try:
-            found = _guarded(self.source, self._plain.encode, text, add_special_tokens=False)
-        except (UnicodeEncodeError, TypeError) as error:
-            raise not_text([text]) from error
-        return sorted(start for start, _ in found.offsets)
-
     def encode_with_special(
         self, text: str, pair: str | None = None, *, max_length: int | None = None, allow_special: bool = False
     ) -> tuple[list[int], list[int]]:

@@ -108,10 +108,9 @@ class QdrantIndex:
         for start in range(0, len(points), _PAGE):
             self._client.upsert(self._collection, points[start : start + _PAGE], wait=True)
         for document in documents:
-            kept = [point_id(document.id, chunk.id) for chunk in document.chunks]
-            stale = models.Filter(
-                must=[_is("document", document.id)], must_not=[models.HasIdCondition(has_id=kept)] if kept else None
-            )
+            kept: list[Any] = [point_id(document.id, chunk.id) for chunk in document.chunks]
+            again: list[Any] = [models.HasIdCondition(has_id=kept)] if kept else []
+            stale = models.Filter(must=[_is("document", document.id)], must_not=again)
             self._client.delete(self._collection, models.FilterSelector(filter=stale), wait=True)
 
     def remove(self, document_ids: Iterable[str] = (), *, filters: Filters | None = None) -> None:
