@@ -1,4 +1,4 @@
-"""Sentences: as spaCy's sentencizer has them on prose with spaces, but for what its abbreviations and ours differ in."""
+"""Sentences: as spaCy's sentencizer has them on prose with spaces."""
 
 from __future__ import annotations
 
