@@ -206,10 +206,6 @@ class Tokenizer:
             raise not_text(texts) from error
         return encoded
 
-    def token_starts(self, text: str) -> list[int]:
-        """The character of the text at which each token of `encode` begins, ascending. RequestError as there."""
-        return sorted(start for start, _ in self.encode_offsets(text)[1])
-
     def encode_with_special(
         self, text: str, pair: str | None = None, *, max_length: int | None = None, allow_special: bool = False
     ) -> tuple[list[int], list[int]]:

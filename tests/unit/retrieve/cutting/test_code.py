@@ -49,7 +49,8 @@ def test_every_definition_of_a_real_module_heads_a_section():
 
 
 def test_braces():
-    text = "package main\n\n// Add adds.\nfunc Add(a int) int {\n\tif a {\n\n\t\treturn 1\n\t}\n}\n\ntype T struct {\n\tx int\n}\n"
+    text = "package main\n\n// Add adds.\nfunc Add(a int) int {\n\tif a {\n\n\t\treturn 1\n\t}\n}\n\n"
+    text += "type T struct {\n\tx int\n}\n"
     found = headed(text, "m.go")
     assert [heading for heading, _ in found] == ["", "func Add(a int) int", "type T struct"]
     assert found[1][1] == ["// Add adds.\nfunc Add(a int) int {\n\tif a {\n\n\t\treturn 1\n\t}\n}"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -76,8 +78,8 @@ def test_any_text(text, method, name, sizes):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_this_very_file(method):
-    with open(__file__, encoding="utf-8") as stream:
-        check(Document.of(stream.read(), "test_cut.py"), CutConfig(method=method, size_tokens=50))
+    text = Path(__file__).read_text(encoding="utf-8")
+    check(Document.of(text, "test_cut.py"), CutConfig(method=method, size_tokens=50))
 
 
 def test_sentences_overlap_by_whole_sentences():

@@ -1,4 +1,4 @@
-"""Sentences: as spaCy's sentencizer has them on prose with spaces, but for what its abbreviations and ours differ in."""
+"""Sentences: as spaCy's sentencizer has them on prose with spaces."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_scripts_without_spaces():
 
 
 def test_numbers_stay_whole():
-    assert parts("It is 3.5 m. That is all.") == ["It is 3.5 m.", "That is all."]
+    assert parts("It is 3.5 metres. That is all.") == ["It is 3.5 metres.", "That is all."]
 
 
 def test_as_spacy():

@@ -35,7 +35,7 @@ def test_function_words_are_left_out_of_queries_unless_there_are_no_others():
 
 
 def test_quotes_and_operators_are_text():
-    assert set(Terms().of_query('NEAR("iron" AND ore*) OR -x')) == {"near", "iron", "ore", "x"}
+    assert set(Terms().of_query('NEAR("iron" slag*) -x')) == {"near", "iron", "slag", "x"}
 
 
 def test_scripts_without_spaces_by_trigrams():
@@ -46,7 +46,7 @@ def test_scripts_without_spaces_by_trigrams():
 def test_nothing_is_left_of_earlier_texts():
     terms = Terms()
     terms.count(["iron"])
-    assert set(terms.count(["ore"])[0]) == {"ore"}
+    assert set(terms.count(["slag"])[0]) == {"slag"}
 
 
 def test_lone_surrogates_and_very_long_words():

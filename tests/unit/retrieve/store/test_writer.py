@@ -94,7 +94,8 @@ with Writer(Path(sys.argv[1]), IndexConfig(embedder="given")) as writer:
     for n in range(10_000):
         name = f"d{n % 40}"
         text = f"{name} common round{round} step{n}"
-        chunks = [NewChunk(id=f"{name}-{round}-{n}-{p}", start=0, end=1, heading="", text=f"{text} p{p}") for p in (0, 1)]
+        place = dict(start=0, end=1, heading="")
+        chunks = [NewChunk(id=f"{name}-{round}-{n}-{p}", text=f"{text} p{p}", **place) for p in (0, 1)]
         vectors = np.zeros((2, 64), np.float32)
         vectors[:, n % 40] = 1.0
         document = NewDocument(id=name, origin="o", source=name, digest=text.encode(), metadata={"r": round}, text=text,
