@@ -15,7 +15,11 @@ from bloomery.models.pooling import Dense, Pooling
 from bloomery.training.loader import ExampleLoader
 from bloomery.training.text_pairs import TextContrastiveObjective, TextGroup
 
-WORDS = "iron ore charcoal furnace bloom slag hammer anvil smith forge heat air bellows clay hearth wrought".split()
+WORDS = [
+    *("iron", "ore", "charcoal", "furnace", "bloom", "slag"),
+    *("hammer", "anvil", "smith", "forge", "heat", "air"),
+    *("bellows", "clay", "hearth", "wrought"),
+]
 
 
 def encoder() -> Encoder:

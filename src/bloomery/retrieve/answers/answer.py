@@ -22,8 +22,8 @@ from bloomery.retrieve.answers.extract import extract
 from bloomery.retrieve.answers.gate import Gate
 from bloomery.retrieve.answers.passages import CountTokens, Passage, PassageConfig, assemble, estimated_tokens
 from bloomery.retrieve.answers.prompt import NOT_FOUND, Form, is_refusal, messages, quotes_schema
-from bloomery.retrieve.answers.untrusted import HarmlessStream, harmless
 from bloomery.retrieve.chunk import Filters, Hit, Retriever
+from bloomery.retrieve.untrusted import HarmlessStream, harmless
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,9 +153,7 @@ class Answering:
         assert last.answer is not None
         return last.answer
 
-    def stream(
-        self, question: str, filters: Filters | None = None, *, instruction: str = ""
-    ) -> Iterator[AnswerDelta]:
+    def stream(self, question: str, filters: Filters | None = None, *, instruction: str = "") -> Iterator[AnswerDelta]:
         """The answer as it comes, then the whole with its citations, which may differ: `strict` takes back what was
         not supported. With quotes, JSON is written, and nothing is shown before its end."""
         if not question.strip():
@@ -219,9 +217,7 @@ class Answering:
                 return self._nothing(question, passages, "strict")
             text = " ".join(one.text + _numbers(one) for one in statements)
         shown = harmless(text, allowed_hosts=config.allowed_hosts)
-        return Answer(
-            question=question, text=shown, found=True, statements=tuple(statements), passages=tuple(passages)
-        )
+        return Answer(question=question, text=shown, found=True, statements=tuple(statements), passages=tuple(passages))
 
     def _extracted(self, question: str, passages: list[Passage], probability: float | None) -> Answer:
         found = extract(question, passages)
