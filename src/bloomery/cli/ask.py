@@ -108,7 +108,12 @@ def _show(answer: Answer, config: AnswerConfig, common: Common) -> None:
         if statement.why:
             print(shown(f"    unsupported: {statement.why}"))
     if not answer.found and answer.why and not common.quiet:
-        whose = {"search": "by the search", "model": "says the model", "strict": "nothing that it said was supported"}
+        whose = {
+            "search": "by the search",
+            "model": "says the model",
+            "strict": "nothing that it said was supported",
+            "form": "what it wrote is cut, or not of the form asked for",
+        }
         print(f"[{whose[answer.why]}; {len(answer.passages)} passages]", file=sys.stderr)
     elif not common.quiet:
         took = f"{answer.usage.prompt_tokens} + {answer.usage.completion_tokens} tokens, " if answer.said else ""

@@ -60,7 +60,8 @@ class AnswerConfig:
 @dataclass(frozen=True, kw_only=True)
 class Answer:
     """`text` is safe to show as Markdown; `found` False: the documents do not say, and `why` by whose judgement
-    ("search": nothing was found, or too little; "model"; "strict": nothing it said was supported)."""
+    ("search": nothing was found, or too little; "model"; "strict": nothing it said was supported; "form": what it wrote
+    is cut, or not of the form that was asked for)."""
 
     question: str
     text: str
@@ -203,6 +204,8 @@ class Answering:
         text, quotes, found = said.strip(), [], True
         if config.form == "quotes":
             text, quotes, found = read_quotes(said)
+            if found and not text:
+                return self._nothing(question, passages, "form")
         if not found or is_refusal(text):
             return self._nothing(question, passages, "model")
         if config.form == "markers":
@@ -254,13 +257,15 @@ class Answering:
 
 
 def read_quotes(said: str) -> tuple[str, list[tuple[int, str]], bool]:
-    """(answer, quotes, whether it was found) of JSON in the form "quotes"; other text is an answer without quotes."""
+    """(answer, quotes, whether it was found) of JSON in the form "quotes"; other text is an answer without quotes, and
+    JSON that was cut or is of another form is none."""
     try:
         told = json.loads(said)
         quotes = [(int(one["passage"]), str(one["words"])) for one in told.get("quotes", ())]
         return str(told["answer"]).strip(), quotes, bool(told.get("found", True))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        return said.strip(), [], True
+        bare = said.strip()
+        return ("" if bare.startswith("{") else bare), [], True
 
 
 def _numbers(statement: Statement) -> str:
