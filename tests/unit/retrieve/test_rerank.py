@@ -28,7 +28,7 @@ PASSAGES = ["charcoal was burned in the furnace", "the smith", "a hammer the anv
 
 
 def folder(path: Path, labels: int) -> Path:
-    from transformers import BertTokenizerFast
+    from transformers import BertTokenizerFast  # type: ignore[attr-defined]
 
     path.mkdir()
     (path / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]))

@@ -9,6 +9,7 @@ import pytest
 
 import bloomery as bl
 from bloomery.core.errors import ArtifactError, ConfigError
+from bloomery.engine import load_language_model
 from bloomery.retrieve.answers.answer import AnswerConfig
 from bloomery.retrieve.answers.asking import ask, opened_answering
 
@@ -35,7 +36,7 @@ def test_models_by_folder_or_loaded(home, scripted):
     config = AnswerConfig(max_new_tokens=4)
     answer = ask(home / "idx", "What burned in the furnace?", model=folder, config=config, workspace=home / "home")
     assert answer.said and answer.usage.completion_tokens
-    loaded = bl.load(folder)
+    loaded = load_language_model(folder)
     again = ask(home / "idx", "What burned in the furnace?", model=loaded, config=config, workspace=home / "home")
     assert again.said == answer.said
     loaded.close()

@@ -23,7 +23,7 @@ RIGHT = ["eisen", "erz", "kohle", "ofen", "luppe", "schlacke", "hammerwerk", "am
 
 def start(path: Path) -> Path:
     """A BERT of random weights that knows the words of both sides."""
-    from transformers import BertTokenizerFast
+    from transformers import BertTokenizerFast  # type: ignore[attr-defined]
 
     path.mkdir()
     (path / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *LEFT, *RIGHT]))
