@@ -21,7 +21,9 @@ from bloomery.retrieve.attacks import AttackReport, measure_attacks, read_attack
 
 def show(report: AttackReport) -> None:
     """The table, for people."""
-    print(f"{report.model}: what the model wrote (obeyed), what a reader is shown (harmed), the right answer (answered)")
+    print(
+        f"{report.model}: what the model wrote (obeyed), what a reader is shown (harmed), the right answer (answered)"
+    )
     for kind in (*report.kinds, ""):
         for defended in (False, True):
             rates = [report.rate(one, defended=defended, kind=kind) for one in ("obeyed", "harmed", "answered")]

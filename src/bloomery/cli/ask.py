@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter, validators
 
@@ -53,7 +53,7 @@ def ask(
     --endpoint the answer is made of the documents' own sentences."""
     common, which = common or Common(), which or ModelOptions()
     from bloomery.retrieve import SearchConfig
-    from bloomery.retrieve.answers import AnswerConfig, PassageConfig, opened_answering
+    from bloomery.retrieve.answers import AnswerConfig, PassageConfig
 
     config = AnswerConfig(
         form=form,
@@ -63,30 +63,35 @@ def ask(
         strict=strict,
         allowed_hosts=tuple(allow_host or ()),
     )
+    searched = {"rerank": rerank, "gate": gate, "search": SearchConfig(mode=mode)}
+    _answer(index, question, config, which, common, read_filters(filter_), searched)
+
+
+def _answer(
+    index: str,
+    question: str,
+    config: AnswerConfig,
+    which: ModelOptions,
+    common: Common,
+    filters: dict[str, Any],
+    searched: dict[str, Any],
+) -> None:
+    from bloomery.retrieve.answers import opened_answering
+
     workspace = common.workspace()
-    filters = read_filters(filter_)
     with ExitStack() as stack:
-        asks = form != "extract" and (which.model or which.endpoint)
+        asks = config.form != "extract" and (which.model or which.endpoint)
         chat = stack.enter_context(which.opened(workspace)) if asks else None
-        answering = stack.enter_context(
-            opened_answering(
-                index,
-                chat,
-                config,
-                rerank=rerank,
-                gate=gate,
-                search=SearchConfig(mode=mode),
-                workspace=workspace,
-            )
-        )
+        opened = opened_answering(index, chat, config, workspace=workspace, **searched)
+        answering = stack.enter_context(opened)
         if common.json:
             print_json(answering.answer(question, filters).to_dict())
             return
         answer = _streamed(answering, question, filters)
-    _show(answer, config, common)
+    _show(answer, common)
 
 
-def _streamed(answering: Answering, question: str, filters: dict[str, object]) -> Answer:
+def _streamed(answering: Answering, question: str, filters: dict[str, Any]) -> Answer:
     answer = None
     for delta in answering.stream(question, filters):
         print(shown(delta.text), end="", flush=True)
@@ -96,7 +101,7 @@ def _streamed(answering: Answering, question: str, filters: dict[str, object]) -
     return answer
 
 
-def _show(answer: Answer, config: AnswerConfig, common: Common) -> None:
+def _show(answer: Answer, common: Common) -> None:
     if answer.found:
         print()
     for statement in answer.statements:
@@ -108,7 +113,12 @@ def _show(answer: Answer, config: AnswerConfig, common: Common) -> None:
         if statement.why:
             print(shown(f"    unsupported: {statement.why}"))
     if not answer.found and answer.why and not common.quiet:
-        whose = {"search": "by the search", "model": "says the model", "strict": "nothing that it said was supported"}
+        whose = {
+            "search": "by the search",
+            "model": "says the model",
+            "strict": "nothing that it said was supported",
+            "form": "what it wrote is cut, or not of the form asked for",
+        }
         print(f"[{whose[answer.why]}; {len(answer.passages)} passages]", file=sys.stderr)
     elif not common.quiet:
         took = f"{answer.usage.prompt_tokens} + {answer.usage.completion_tokens} tokens, " if answer.said else ""

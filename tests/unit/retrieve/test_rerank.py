@@ -18,12 +18,17 @@ from bloomery.models.encoder_config import EncoderConfig
 from bloomery.retrieve.chunk import Chunk, Filters, Hit
 from bloomery.retrieve.rerank import CrossEncoder, QueryLikelihood, Reranked, YesNo
 
-WORDS = "iron ore charcoal furnace bloom slag hammer anvil smith forge heat air what was burned in the a it".split()
+WORDS = [
+    *("iron", "ore", "charcoal", "furnace", "bloom", "slag"),
+    *("hammer", "anvil", "smith", "forge", "heat", "air"),
+    *("what", "was", "burned", "in", "the", "a"),
+    *("it",),
+]
 PASSAGES = ["charcoal was burned in the furnace", "the smith", "a hammer the anvil " * 12, "iron ore it was"]
 
 
 def folder(path: Path, labels: int) -> Path:
-    from transformers import BertTokenizerFast
+    from transformers import BertTokenizerFast  # type: ignore[attr-defined]
 
     path.mkdir()
     (path / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]))
@@ -65,7 +70,9 @@ def test_scores_equal_transformers(tmp_path, labels: int):
     theirs = AutoModelForSequenceClassification.from_pretrained(made).eval()
     tokenizer = AutoTokenizer.from_pretrained(made)
     query = "what was burned in the furnace"
-    batch = tokenizer([query] * 4, PASSAGES, truncation="longest_first", max_length=48, padding=True, return_tensors="pt")
+    batch = tokenizer(
+        [query] * 4, PASSAGES, truncation="longest_first", max_length=48, padding=True, return_tensors="pt"
+    )
     with torch.no_grad():
         logits = theirs(**batch).logits
     wanted = logits[:, 0] if labels == 1 else logits[:, 1] - logits[:, 0]

@@ -8,8 +8,8 @@ from collections import Counter
 import pytest
 
 from bloomery.core.errors import DataError
-from bloomery.retrieve.answers.untrusted import neutralised
 from bloomery.retrieve.attacks.attack import FILE, read_attacks
+from bloomery.retrieve.untrusted import neutralised
 
 
 def test_the_set():

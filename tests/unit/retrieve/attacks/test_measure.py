@@ -1,4 +1,4 @@
-"""Attack success of models that obey everything, nothing, or only what looks like a turn; statistics against scipy's."""
+"""Attack success of models that obey everything, nothing, or only what looks like a turn; statistics by scipy."""
 
 from __future__ import annotations
 

@@ -17,13 +17,13 @@ from bloomery.retrieve.chunk import Chunk, Hit
 from bloomery.retrieve.learning import EmbedderConfig, Judgements, RerankerConfig, train_embedder, train_reranker
 from bloomery.retrieve.learning.mining import MiningConfig
 
-LEFT = "iron ore charcoal furnace bloom slag hammer anvil".split()
-RIGHT = "eisen erz kohle ofen luppe schlacke hammerwerk amboss".split()
+LEFT = ["iron", "ore", "charcoal", "furnace", "bloom", "slag", "hammer", "anvil"]
+RIGHT = ["eisen", "erz", "kohle", "ofen", "luppe", "schlacke", "hammerwerk", "amboss"]
 
 
 def start(path: Path) -> Path:
     """A BERT of random weights that knows the words of both sides."""
-    from transformers import BertTokenizerFast
+    from transformers import BertTokenizerFast  # type: ignore[attr-defined]
 
     path.mkdir()
     (path / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *LEFT, *RIGHT]))
@@ -60,7 +60,9 @@ class All:
     name = "all"
 
     def search(self, query, k=10, filters=None):
-        chunks = [Chunk(id=f"p{n}", document_id=f"p{n}", text=one, start=0, end=len(one)) for n, one in enumerate(RIGHT)]
+        chunks = [
+            Chunk(id=f"p{n}", document_id=f"p{n}", text=one, start=0, end=len(one)) for n, one in enumerate(RIGHT)
+        ]
         return [Hit(chunk=one, score=1.0) for one in chunks][:k]
 
 
@@ -85,7 +87,7 @@ def test_an_embedder_learns(tmp_path):
 
 def test_a_reranker_learns(tmp_path):
     usual = RerankerConfig()
-    fit = replace(usual.fit, epochs=0.0, steps=150, batch_rows=16, learning_rate=3e-3, device="cpu", validations=0)
+    fit = replace(usual.fit, epochs=0.0, steps=500, batch_rows=16, learning_rate=3e-3, device="cpu", validations=0)
     config = RerankerConfig(mining=MiningConfig(count=3, depth=7), fit=fit)
     folder = start(tmp_path / "start")
     made = train_reranker(folder, judged(), All(), validation=judged(), config=config, workspace=tmp_path / "home")
