@@ -17,7 +17,8 @@ from bloomery.core.workspace import Workspace
 def test_every_arm_answers_the_same_test_and_has_its_cost(made):
     result = read_comparison(made.artifact)
     assert [one["name"] for one in result["arms"]] == ["majority", "classic", "zero-shot", "rag", "lora"]
-    test = [json.loads(line)["id"] for line in made.artifact.file("answers/00-majority.jsonl").read_text("utf-8").splitlines()]
+    lines = made.artifact.file("answers/00-majority.jsonl").read_text("utf-8").splitlines()
+    test = [json.loads(line)["id"] for line in lines]
     assert len(test) == result["items"]["test"] == 24 and len(set(test)) == 24
     for arm in result["arms"]:
         rows = [json.loads(line) for line in made.artifact.file(arm["answers"]).read_text("utf-8").splitlines()]

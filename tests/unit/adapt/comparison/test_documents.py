@@ -31,5 +31,5 @@ def test_what_is_none(tmp_path):
             documents_digest(str(source))
     for line in ("{", "[]", '{"text": 3}'):
         (tmp_path / "x.jsonl").write_text(line, encoding="utf-8")
-        with pytest.raises(DataError, match="x.jsonl:1"):
+        with pytest.raises(DataError, match=r"x\.jsonl:1"):
             list(read_documents(str(tmp_path)))
