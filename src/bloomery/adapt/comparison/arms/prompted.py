@@ -134,7 +134,7 @@ def starting_template(setting: Setting, *, thinks: bool = False) -> PromptTempla
     changes: dict[str, Any] = {}
     if config.instruction:
         changes["instruction"] = f"{config.instruction}\n{template.instruction}" if thinks else config.instruction
-    limit = max(config.max_new_tokens, 256) if thinks else config.max_new_tokens
+    limit = config.max_thinking_tokens if thinks else config.max_new_tokens
     changes["options"] = replace(template.options, max_new_tokens=limit)
     return replace(template, **changes)
 
