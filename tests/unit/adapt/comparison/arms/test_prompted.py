@@ -21,7 +21,7 @@ def setting(made):
 
 def test_ways_to_ask(setting):
     ways = {name: PromptedArm(name).candidates(setting) for name in ("zero-shot", "few-shot", "self-consistency")}
-    assert len(ways["zero-shot"]) == 1 and [one["strategy"]["votes"] for one in ways["self-consistency"]] == [5, 9]
+    assert len(ways["zero-shot"]) == 1 and [one["strategy"]["votes"] for one in ways["self-consistency"]] == [5, 5, 9]
     counts = [(one["template"]["examples"]["count"], one["template"]["examples"]["how"]) for one in ways["few-shot"]]
     assert len(counts) == len(set(counts)) == 4
     assert all(one["strategy"]["plain"] == setting.model.plain for listed in ways.values() for one in listed)
