@@ -96,7 +96,9 @@ METHODS: Mapping[str, Method] = {
     "orpo": Method("prefer", PreferenceConfig, _preferred("orpo"), "pairs of answers, by ORPO"),
     "grpo": Method("reinforce", ReinforceConfig, _reinforced, "answers that can be checked, by GRPO"),
     "distil": Method("distil", DistilConfig, _distilled, "what a teacher says", ("teacher",)),
-    "domain": Method("domain", DomainConfig, _domain, "a domain's texts, general ones replayed", ("general", "controls")),
+    "domain": Method(
+        "domain", DomainConfig, _domain, "a domain's texts, general ones replayed", ("general", "controls")
+    ),
 }
 
 

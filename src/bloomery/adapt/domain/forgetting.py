@@ -82,7 +82,9 @@ def document_bits(
     return bits
 
 
-def change(kind: str, texts: Sequence[str], before: np.ndarray, after: np.ndarray, *, resamples: int, seed: int) -> Change:
+def change(
+    kind: str, texts: Sequence[str], before: np.ndarray, after: np.ndarray, *, resamples: int, seed: int
+) -> Change:
     """The change of one kind of text, of bits by document. DataError without any text."""
     sizes = np.array([len(text.encode()) for text in texts], dtype=float)
     if not len(sizes) or not sizes.sum():

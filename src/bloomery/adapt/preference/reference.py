@@ -24,9 +24,7 @@ FILE = "reference.safetensors"
 _TOKENS_A_BATCH = 8192
 
 
-def reference_logprobs(
-    model: Decoder, completions: Sequence[Completion], run: Run, *, pad_id: int = 0
-) -> list[float]:
+def reference_logprobs(model: Decoder, completions: Sequence[Completion], run: Run, *, pad_id: int = 0) -> list[float]:
     """Log-probability in nats of each completion under `model` as it is now, or as it was when the run first began.
 
     Exact in float32 whatever the precision of training. DataError if what was kept is of other data.

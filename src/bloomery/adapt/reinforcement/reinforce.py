@@ -134,9 +134,7 @@ def _reference(start: Start) -> Decoder:
     return start.decoder if start.adapted else copy.deepcopy(start.decoder).requires_grad_(False).eval()
 
 
-def _questions(
-    start: Start, rows: Sequence[Mapping[str, Any]], config: ReinforceConfig
-) -> tuple[list[Question], int]:
+def _questions(start: Start, rows: Sequence[Mapping[str, Any]], config: ReinforceConfig) -> tuple[list[Question], int]:
     """Encoded prompts with their rows, and how many leave no room for an answer."""
     found, left_out = [], 0
     for number, row in enumerate(rows, 1):

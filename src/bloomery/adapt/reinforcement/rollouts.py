@@ -42,15 +42,11 @@ class Drawer:
     ) -> None:
         """`cache_tokens`: positions of keys and values in memory for all answers that run together. `continues`:
         answers go on from the prompt's text, so a space at their start is kept."""
-        config = EngineConfig(
-            native="off", cache_tokens=cache_tokens, scheduler=SchedulerConfig(max_running=_RUNNING)
-        )
+        config = EngineConfig(native="off", cache_tokens=cache_tokens, scheduler=SchedulerConfig(max_running=_RUNNING))
         self.model = LanguageModel(decoder, tokenizer, name="policy", engine=config)
         self.max_new_tokens, self.continues = max_new_tokens, continues
 
-    def draw(
-        self, prompts: Sequence[tuple[int, ...]], group: int, *, temperature: float, seed: int
-    ) -> list[Rollout]:
+    def draw(self, prompts: Sequence[tuple[int, ...]], group: int, *, temperature: float, seed: int) -> list[Rollout]:
         """`group` answers for each prompt, one after another; the same seed and weights give the same."""
         training = self.model.decoder.training
         self.model.decoder.eval()

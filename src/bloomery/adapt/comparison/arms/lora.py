@@ -111,6 +111,7 @@ class LoraArm:
             instruction=_instruction(setting),
             config=config,
             workspace=setting.workspace,
+            fresh=setting.fresh,
         )
         took = spending.spent.seconds - before.seconds
         if tuned.training.seconds > took:  # by an attempt that was killed: it counts
