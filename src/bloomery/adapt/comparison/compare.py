@@ -28,9 +28,9 @@ from bloomery.adapt.comparison.testing import (
     RESULT,
     Tested,
     arm_data,
+    inputs_of_test,
     opened_before,
     read_comparison,
-    test_inputs,
     tested,
     verdict,
     write_answers,
@@ -75,7 +75,7 @@ def compare(
             setting, identity = settings[entry.model], identities[entry.model]
             inputs = tune_inputs(entry.arm, config, split, identity, documents_digest(config.documents))
             arms[entry.name] = tuned_arm(entry.arm, setting, inputs, workspace, fresh=fresh)
-        final = test_inputs(config, split, arms)
+        final = inputs_of_test(config, split, arms)
         if not fresh and (made := reusable(workspace, final)):
             return made
         opened = opened_before(workspace, final)

@@ -18,8 +18,9 @@ from bloomery.core.quantity import Quantity
 from bloomery.evaluate.sample import Answered
 
 Unit = Literal["money", "joules", "seconds"]
-ALIKE = 0.25
-"""Costs that differ by less than this share of the cheaper one count as alike: timings and estimates are no better."""
+ALIKE = 2.0
+"""Costs that differ by less than this factor count as alike: on a machine that does other things, too, timings and
+estimates are no better, and the verdict should be the same tomorrow."""
 _JOULES_PER_KWH = 3.6e6
 
 
@@ -122,7 +123,7 @@ def cheapest_first(costs: Mapping[str, Cost], arms: Mapping[str, str], unit: Uni
     waiting = {name: one.total(unit, requests) or 0.0 for name, one in costs.items()}
     found = []
     while waiting:
-        edge = min(waiting.values()) * (1 + ALIKE)
+        edge = min(waiting.values()) * ALIKE
         alike = [name for name, total in waiting.items() if total <= edge]
         first = min(alike, key=lambda name: (ARMS.index(arms[name]), name))
         found.append(first)

@@ -12,6 +12,7 @@ _WIDTH, _HEIGHT = 7.2, 4.2
 
 def plotted(result: Mapping[str, Any], kind: str) -> bytes:
     """`kind` is "svg" or "png". Costs are on a logarithmic axis; one of nothing stands at its left end."""
+    from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
@@ -43,7 +44,8 @@ def plotted(result: Mapping[str, Any], kind: str) -> bytes:
     axes.spines[["top", "right"]].set_visible(False)
     out = io.BytesIO()
     more = {"Date": None, "Creator": None, "Format": None, "Type": None} if kind == "svg" else {"Software": None}
-    figure.savefig(out, format=kind, dpi=150, metadata=more)
+    with rc_context({"svg.hashsalt": "bloomery"}):  # the same plot has the same ids
+        figure.savefig(out, format=kind, dpi=150, metadata=more)
     return out.getvalue()
 
 

@@ -75,7 +75,8 @@ def ranked(
         raise DataError("an order of costs is needed for every arm, and one arm at least")
     quality = {name: estimate(values, clusters=clusters) for name, values in scores.items()}
     place = {name: number for number, name in enumerate(cheapest_first)}
-    names = sorted(scores, key=lambda name: (-quality[name].value, place[name]))
+    given = {name: number for number, name in enumerate(scores)}
+    names = sorted(scores, key=lambda name: (-quality[name].value, given[name]))
     quality = {name: quality[name] for name in names}
     pairs: tuple[Verdict, ...] = ()
     if len(names) > 1:

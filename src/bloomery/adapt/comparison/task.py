@@ -169,6 +169,8 @@ class TaskConfig:
     """Of every price."""
     max_new_tokens: int = 64
     """Of an answer."""
+    max_thinking_tokens: int = 256
+    """Of an answer with the thinking before it."""
     frozen: str = ""
     """In the recipe of a winner: the digest of what it was frozen with; rebuilding says whether it came out again."""
     split: SplitConfig = field(default_factory=SplitConfig)
@@ -184,8 +186,8 @@ class TaskConfig:
             raise ConfigError('"choices" are the same for all, "choices_column" each question\'s own: give one')
         if not 0 < self.alpha < 0.5:
             raise ConfigError(f'"alpha" is {self.alpha}, but should be between 0 and 0.5')
-        if self.requests < 1 or self.max_new_tokens < 1:
-            raise ConfigError('"requests" and "max_new_tokens" are 1 at least')
+        if min(self.requests, self.max_new_tokens, self.max_thinking_tokens) < 1:
+            raise ConfigError('"requests" and limits of tokens are 1 at least')
         names = [one.called for one in self.model]
         if len(set(names)) != len(names):
             raise ConfigError("two models have one name", hint='give each a "label"')

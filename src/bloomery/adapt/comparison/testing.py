@@ -49,7 +49,7 @@ class Tested:
     file: str
 
 
-def test_inputs(config: TaskConfig, split: Artifact, arms: Mapping[str, Artifact]) -> StageInputs:
+def inputs_of_test(config: TaskConfig, split: Artifact, arms: Mapping[str, Artifact]) -> StageInputs:
     """What the verdict depends on: which arms, as they are frozen, and which test."""
     told = to_dict(config)
     names = ("name", "metric", "alpha", "requests", "label_price", "price_per_kwh", "currency", "model", "arms")

@@ -25,7 +25,17 @@ from bloomery.energy import open_meter
 KIND = "arm"
 FILES = "files"
 """The folder of what the arm itself keeps."""
-_DECIDES = ("instruction", "metric", "seed", "max_new_tokens", "choices", "choices_column", "context", "rubric")
+_DECIDES = (
+    "instruction",
+    "metric",
+    "seed",
+    "max_new_tokens",
+    "max_thinking_tokens",
+    "choices",
+    "choices_column",
+    "context",
+    "rubric",
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -58,6 +58,7 @@ def tune(
     config: AdaptConfig | None = None,
     minutes: float | None = None,
     workspace: Workspace | str | Path | None = None,
+    fresh: bool = False,
 ) -> TunedClassifier | TunedWriter:
     """A model tuned on `train`, whose best weights are those of the best validation on `dev`, as an answerer.
 
@@ -72,7 +73,9 @@ def tune(
         config = replace(config, fit=replace(config.fit, minutes=float(minutes), epochs=0.0, steps=0))
     examples, held = ([_example(one, labels, instruction) for one in part] for part in (train, dev))
     identity = hashlib.sha256("\n".join(one.identity for one in [*examples, *held]).encode()).hexdigest()
-    made = adapt_examples(model, examples, held, [identity, len(examples)], config=config, workspace=workspace)
+    made = adapt_examples(
+        model, examples, held, [identity, len(examples)], config=config, workspace=workspace, fresh=fresh
+    )
     return open_tuned(made, instruction=instruction, workspace=workspace)
 
 

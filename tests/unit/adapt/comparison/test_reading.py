@@ -63,7 +63,13 @@ def test_a_row_that_makes_no_sense_is_named(tmp_path, row):
 def test_files_that_are_none(tmp_path):
     with pytest.raises(DataError, match="no samples"):
         read_samples(TaskConfig(samples=str(tmp_path / "gone.jsonl")))
-    for name, data in (("a.jsonl", b"{"), ("b.jsonl", b""), ("c.jsonl.xz", b"x"), ("d.jsonl", b"\xff\n"), ("e.jsonl", b"[]")):
+    for name, data in (
+        ("a.jsonl", b"{"),
+        ("b.jsonl", b""),
+        ("c.jsonl.xz", b"x"),
+        ("d.jsonl", b"\xff\n"),
+        ("e.jsonl", b"[]"),
+    ):
         (tmp_path / name).write_bytes(data)
         with pytest.raises(DataError):
             read_samples(TaskConfig(samples=str(tmp_path / name)))

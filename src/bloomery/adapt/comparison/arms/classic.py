@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from bloomery.adapt.classic import ClassicConfig, fit_classic, load_classic
 from bloomery.adapt.classic.estimators import Kind
@@ -16,7 +16,7 @@ from bloomery.adapt.comparison.spending import Spending
 from bloomery.core.errors import BloomeryError, DataError
 from bloomery.evaluate.sample import Answered, Answerer
 
-_KINDS = tuple(kind for kind in ("bayes", "logistic") if kind in get_args(Kind))
+_KINDS: tuple[Kind, ...] = ("bayes", "logistic")
 _FOLDER = "model"
 
 

@@ -15,6 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from bloomery.adapt.comparison.answering import answered_all, mean_score
 from bloomery.adapt.comparison.arm import Setting, Tried, Tuned
 from bloomery.adapt.comparison.arms.reading import ReadingArm, reader_of
@@ -25,7 +27,7 @@ from bloomery.adapt.tuning.config import AdaptConfig
 from bloomery.core.errors import ConfigError
 from bloomery.evaluate.sample import Answerer, Sample
 
-EPOCHS = 6
+EPOCHS = 4
 _PASSAGES = 3
 _PILOT_STEPS = 4
 _SHARE = 0.75
@@ -83,14 +85,16 @@ class LoraArm:
         if left is None:
             return wanted, wanted
         metrics = pilot.artifact.metrics
-        a_step = max(1e-6, metrics["training_seconds"] / _PILOT_STEPS * _cores(pilot, spending))
-        steps = int(left * _SHARE / a_step)
-        if steps < 1:
+        a_step = max(1e-6, metrics["training_seconds"] / _PILOT_STEPS * torch.get_num_threads())
+        fit, steps = int(left * _SHARE / a_step), wanted
+        while steps > fit and steps > 1:  # by halves, so that a machine that is a little slower does the same
+            steps //= 2
+        if fit < 1:
             raise ConfigError(
                 f"the budget is over after {_PILOT_STEPS} steps of training",
                 hint="a larger budget",
             )
-        return min(steps, wanted), wanted
+        return steps, wanted
 
     def _tuned(
         self, setting: Setting, train: Sequence[Sample], dev: Sequence[Sample], steps: int, spending: Spending
@@ -107,19 +111,13 @@ class LoraArm:
             instruction=_instruction(setting),
             config=config,
             workspace=setting.workspace,
+            fresh=setting.fresh,
         )
         took = spending.spent.seconds - before.seconds
         if tuned.training.seconds > took:  # by an attempt that was killed: it counts
             missing = tuned.training.seconds - took
             spending.add(Spent(processor_seconds=missing, seconds=missing, joules=tuned.training.energy_joules))
         return tuned
-
-
-def _cores(pilot: Any, spending: Spending) -> float:
-    """Processor seconds of a second of training."""
-    import torch
-
-    return float(torch.get_num_threads())
 
 
 def _within(setting: Setting, tuned: Any, reader: Reader | None) -> Answerer:

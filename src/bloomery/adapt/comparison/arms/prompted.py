@@ -16,12 +16,14 @@ from bloomery.adapt.comparison.answering import answered_all, mean_score
 from bloomery.adapt.comparison.arm import Setting, Tried, Tuned
 from bloomery.adapt.comparison.spending import Spending
 from bloomery.adapt.prompts import PromptTemplate, StrategyConfig, open_strategy, read_prompt
+from bloomery.adapt.prompts.strategies import Kind
 from bloomery.core.config import from_dict, to_dict
 from bloomery.core.messages import ChatModel
 from bloomery.evaluate.sample import Answerer, Sample
 
 Chosen = Mapping[str, Any]
-_VOTES = (5, 9)
+_VOTES: tuple[tuple[Kind, int], ...] = (("votes", 5), ("routed", 5), ("votes", 9))
+"""Routed ones take the greedy answer where votes do not agree, or have no answer at all."""
 _SHOTS = ((4, "fixed"), (8, "fixed"), (4, "nearest"), (8, "nearest"))
 LEAST = 10
 """Questions of dev that one way is tried on at least."""
@@ -52,7 +54,7 @@ class PromptedArm:
             return [way(with_examples(base, count, how, setting), asked) for count, how in _SHOTS]
         if self.name == "chain-of-thought":
             return [way(base, replace(asked, kind="thought"))]
-        return [way(base, replace(asked, kind="votes", votes=votes)) for votes in _VOTES]
+        return [way(base, replace(asked, kind=kind, votes=votes)) for kind, votes in _VOTES]
 
     def tune(self, setting: Setting, spending: Spending, folder: Path) -> Tuned:
         assert setting.model is not None
@@ -134,7 +136,7 @@ def starting_template(setting: Setting, *, thinks: bool = False) -> PromptTempla
     changes: dict[str, Any] = {}
     if config.instruction:
         changes["instruction"] = f"{config.instruction}\n{template.instruction}" if thinks else config.instruction
-    limit = max(config.max_new_tokens, 256) if thinks else config.max_new_tokens
+    limit = config.max_thinking_tokens if thinks else config.max_new_tokens
     changes["options"] = replace(template.options, max_new_tokens=limit)
     return replace(template, **changes)
 

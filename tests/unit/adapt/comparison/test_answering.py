@@ -1,0 +1,65 @@
+"""Answers are kept as they come and taken up again; a line that was cut off is none."""
+
+from __future__ import annotations
+
+import pytest
+
+from bloomery.adapt.comparison.answering import answered_all, mean_score, plain, read_answers
+from bloomery.core.quantity import Quantity
+from bloomery.core.run import NoMeter
+from bloomery.evaluate.sample import Answered, Call, Sample
+from bloomery.evaluate.scorers.exact import Exact
+
+SAMPLES = [Sample(id=str(n), input=f"{n}?", targets=(str(n),)) for n in range(6)]
+
+
+class Echo:
+    name = "echo"
+
+    def __init__(self, stop_at: str = "") -> None:
+        self.asked: list[str] = []
+        self.stop_at = stop_at
+
+    def answer(self, sample: Sample) -> Answered:
+        if sample.id == self.stop_at:
+            raise KeyboardInterrupt
+        self.asked.append(sample.id)
+        call = Call(messages=[{"role": "user", "content": sample.input}], text=sample.id)
+        return Answered(sample_id=sample.id, text=sample.id, calls=(call,), prompt_tokens=2)
+
+
+class Counter(NoMeter):
+    joules = 0.0
+
+    def read(self):
+        self.joules += 1.0
+        return Quantity.exact(self.joules, "counter")
+
+
+def test_a_killed_one_goes_on(tmp_path):
+    path = tmp_path / "answers.jsonl"
+    with pytest.raises(KeyboardInterrupt):
+        answered_all(Echo("3"), SAMPLES, path)
+    with path.open("ab") as file:
+        file.write(b'{"sample_id": "3", "te')
+    again = Echo()
+    found = answered_all(again, SAMPLES, path, meter=Counter())
+    assert again.asked == ["3", "4", "5"] and [one.text for one in found] == list("012345")
+    assert found[5].energy_joules.central == 1.0 and not found[0].energy_joules.known and found[4].seconds > 0
+    assert read_answers(path) == found and answered_all(Echo("0"), SAMPLES, path) == found
+    assert read_answers(tmp_path / "none") == []
+
+
+def test_several_at_a_time_and_an_end_of_the_budget():
+    assert [one.text for one in answered_all(Echo(), SAMPLES, concurrency=3)] == list("012345")
+    left = iter([True, True, False] + [False] * 9)
+    assert len(answered_all(Echo(), SAMPLES, going_on=lambda: next(left))) == 2
+    left = iter([True, True] + [False] * 20)
+    assert len(answered_all(Echo(), SAMPLES, concurrency=2, going_on=lambda: next(left))) == 2
+
+
+def test_the_mean_counts_what_is_missing_as_wrong():
+    answers = answered_all(Echo(), SAMPLES)
+    assert mean_score(SAMPLES, answers, Exact()) == 1.0
+    assert mean_score(SAMPLES, answers[:3], Exact()) == 0.5
+    assert plain(answers[0])["calls"][0]["text"] == "0"

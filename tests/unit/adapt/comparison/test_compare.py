@@ -1,0 +1,60 @@
+"""A comparison from end to end: split, arms, one look at the test, and the same verdict again."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from bloomery.adapt.comparison.compare import compare, what_it_can_show
+from bloomery.adapt.comparison.split import split_task
+from bloomery.adapt.comparison.testing import read_comparison
+from bloomery.core.errors import ConfigError
+from bloomery.core.workspace import Workspace
+
+
+def test_every_arm_answers_the_same_test_and_has_its_cost(made):
+    result = read_comparison(made.artifact)
+    assert [one["name"] for one in result["arms"]] == ["majority", "classic", "zero-shot", "rag", "lora"]
+    lines = made.artifact.file("answers/00-majority.jsonl").read_text("utf-8").splitlines()
+    test = [json.loads(line)["id"] for line in lines]
+    assert len(test) == result["items"]["test"] == 24 and len(set(test)) == 24
+    for arm in result["arms"]:
+        rows = [json.loads(line) for line in made.artifact.file(arm["answers"]).read_text("utf-8").splitlines()]
+        assert [row["id"] for row in rows] == test
+        assert sum(row["score"] for row in rows) / 24 == pytest.approx(arm["quality"]["value"])
+        assert arm["cost"]["joules"]["central"] is not None and arm["cost"]["training"]["seconds"] > 0
+    assert result["recommended"] in result["ranking"]["undefeated"] and result["recommended"] in result["verdict"]
+
+
+def test_what_can_be_shown_is_said_before(made):
+    assert any(line.startswith("before the run: with n = 24") for line in made.said)
+    assert any("test sha256" in line for line in made.said)
+    split = split_task(made.task.config, made.workspace)
+    assert what_it_can_show(made.task.config, split, 1)[-1].startswith("small:") or len(made.said) >= 2
+
+
+def test_the_same_call_does_nothing_and_the_same_verdict_comes_again(made, tmp_path):
+    runs = len(made.workspace.ledger.runs(limit=1000))
+    again = compare(made.task, workspace=made.workspace)
+    assert again.id == made.artifact.id and len(made.workspace.ledger.runs(limit=1000)) == runs
+    elsewhere = compare(made.task, workspace=Workspace(tmp_path / "elsewhere"))
+    one, two = read_comparison(made.artifact), read_comparison(elsewhere)
+    assert one["verdict"] == two["verdict"] and one["recommended"] == two["recommended"]
+    values = [[arm["quality"]["value"] for arm in result["arms"]] for result in (one, two)]
+    assert values[0] == values[1]
+
+
+def test_another_look_at_the_same_test_is_counted(made):
+    said: list[str] = []
+    task = replace(made.task, config=replace(made.task.config, arms=("majority", "classic")))
+    result = read_comparison(compare(task, workspace=made.workspace, say=said.append))
+    assert result["opened_before"] == 1 and any("opened 1 time before" in line for line in said)
+    assert read_comparison(made.artifact)["opened_before"] == 0
+
+
+def test_no_arm_that_fits(made):
+    config = replace(made.task.config, arms=("rag",), documents="")
+    with pytest.raises(ConfigError, match="no arm fits"):
+        compare(replace(made.task, config=config), workspace=made.workspace)

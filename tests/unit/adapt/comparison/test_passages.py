@@ -1,0 +1,60 @@
+"""Passages stand before the question, as many as there is room for, found by the question alone."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from bloomery.adapt.comparison.passages import (
+    Reader,
+    ReadingAnswerer,
+    Search,
+    all_documents,
+    index_folder,
+    opened_index,
+)
+from bloomery.evaluate.sample import Answered, Sample
+
+
+@pytest.fixture
+def source(tmp_path):
+    rows = [
+        {"id": "iron", "text": "Iron is smelted in a furnace."},
+        {"id": "sea", "text": "The sea is salty and wide."},
+    ]
+    path = tmp_path / "documents.jsonl"
+    path.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
+    return str(path)
+
+
+def test_search_takes_the_question_and_not_its_context(source, workspace):
+    found = Search(opened_index(source, workspace, size_tokens=50), 1)
+    sample = Sample(id="1", input="The salty sea.\n\nWhere is iron smelted?", metadata={"question": "iron smelted?"})
+    assert [one.document for one in found.find(sample)] == ["iron"]
+    asked, taken = Reader(finder=found, room=lambda sample: 1000).read(sample)
+    assert asked.input.endswith(sample.input) and "[1] Iron is smelted" in asked.input and len(taken) == 1
+    runs = len(workspace.ledger.runs())
+    opened_index(source, workspace, size_tokens=50)
+    assert len(workspace.ledger.runs()) == runs and len(list(index_folder(workspace).iterdir())) == 1
+
+
+def test_room_ends_the_list(source):
+    reader = Reader(finder=all_documents(source), room=lambda sample: 130)
+    _, taken = reader.read(Sample(id="1", input="?"))
+    assert [one.document for one in taken] == ["iron"]
+    none = Reader(finder=all_documents(source), room=lambda sample: 0)
+    assert none.read(Sample(id="1", input="?"))[0].input == "?"
+
+
+def test_what_was_read_is_told(source):
+    class Base:
+        name = "base"
+
+        def answer(self, sample):
+            return Answered(sample_id=sample.id, text=str("salty" in sample.input))
+
+    arm = ReadingAnswerer(Base(), Reader(finder=all_documents(source), room=lambda sample: 500))
+    found = arm.answer(Sample(id="1", input="?"))
+    assert found.text == "True" and [one["document"] for one in found.details["passages"]] == ["iron", "sea"]
+    assert arm.name == "base, reading" and found.seconds > 0
