@@ -72,7 +72,8 @@ def tune(
 
         config = replace(config, fit=replace(config.fit, minutes=float(minutes), epochs=0.0, steps=0))
     examples, held = ([_example(one, labels, instruction) for one in part] for part in (train, dev))
-    identity = hashlib.sha256("\n".join(one.identity for one in [*examples, *held]).encode()).hexdigest()
+    told = "\n".join(one.identity for one in [*examples, *held])
+    identity = hashlib.sha256(told.encode("utf-8", "backslashreplace")).hexdigest()
     made = adapt_examples(
         model, examples, held, [identity, len(examples)], config=config, workspace=workspace, fresh=fresh
     )
