@@ -52,7 +52,8 @@ def optimise(
         seed=asking.seed,
     )
     with opened_model(model, workspace, asking) as opened:
-        made = searched(template, chat_of(opened), train, dev, judge, config=config, workspace=workspace, fresh=fresh)
+        how = {"config": config, "identity": opened.identity, "workspace": workspace, "fresh": fresh}
+        made = searched(template, chat_of(opened), train, dev, judge, **how)
     report = read_scores(made)
     if common.json:
         print_json({**artifact_data(made), **report})

@@ -76,8 +76,8 @@ class AnswerCache(Database):
                 found[row["key"].hex()] = kept
         return found
 
-    def keep(self, model: str, kind: str, answers: Iterable[tuple[str, Kept]]) -> None:
-        """(key, answer) pairs, all or none of them; what is there already stays."""
+    def keep(self, model: str, kind: str, answers: Iterable[tuple[str, Kept]], *, replace: bool = False) -> None:
+        """(key, answer) pairs, all or none of them; what is there already stays, unless it is to `replace`."""
         rows = [
             (
                 *(bytes.fromhex(key), model, kind, canonical_json(one.answer)),
@@ -88,7 +88,8 @@ class AnswerCache(Database):
         ]
         if rows:
             with self._writing() as db:
-                db.executemany(f"INSERT OR IGNORE INTO answers VALUES ({','.join('?' * 12)})", rows)
+                how = "REPLACE" if replace else "IGNORE"
+                db.executemany(f"INSERT OR {how} INTO answers VALUES ({','.join('?' * 12)})", rows)
 
     def forget(self, model: str) -> int:
         """Take out what a model answered; returns how many answers that were."""
@@ -107,7 +108,8 @@ def repeatable(options: ChatOptions) -> bool:
 
 
 class CachedChat:
-    """A `ChatModel` that asks another only for what is not kept. `fresh`: keep, but take nothing."""
+    """A `ChatModel` that asks another only for what is not kept. `fresh`: take nothing, and keep the new answer in the
+    old one's place."""
 
     def __init__(self, model: ChatModel, cache: AnswerCache, *, identity: str = "", fresh: bool = False) -> None:
         """`identity` tells the weights apart, where the model's name does not. ConfigError if there is neither."""
@@ -156,7 +158,8 @@ class CachedChat:
         tokens = None if answer.tokens is None else [_plain_token(one) for one in answer.tokens]
         plain = {"text": answer.text, "finish_reason": answer.finish_reason, "tokens": tokens}
         plain |= {"seed": answer.seed, "attempts": answer.attempts}
-        self.cache.keep(self.identity, "chat", [(key, Kept(answer=plain, usage=answer.usage, seconds=answer.seconds))])
+        kept = Kept(answer=plain, usage=answer.usage, seconds=answer.seconds)
+        self.cache.keep(self.identity, "chat", [(key, kept)], replace=self._fresh)
 
 
 def chat_key(identity: str, messages: Sequence[Message], options: ChatOptions) -> str:
@@ -192,7 +195,7 @@ def _token(plain: Sequence[Any]) -> AnswerToken:
 
 
 class CachedLikelihoods:
-    """A `LikelihoodModel` that asks another only for what is not kept. `fresh`: keep, but take nothing."""
+    """A `LikelihoodModel` that asks another only for what is not kept. `fresh` as for `CachedChat`."""
 
     def __init__(self, model: LikelihoodModel, cache: AnswerCache, *, identity: str = "", fresh: bool = False) -> None:
         """`identity` as for `CachedChat`."""
@@ -232,7 +235,7 @@ class CachedLikelihoods:
         if math.isfinite(found.nats):  # a model that is broken tells NaN
             plain = {"nats": found.nats, "tokens": found.tokens, "greedy": found.greedy}
             kept = Kept(answer=plain, usage=found.usage, seconds=found.seconds)
-            self.cache.keep(self.identity, "likelihood", [(key, kept)])
+            self.cache.keep(self.identity, "likelihood", [(key, kept)], replace=self._fresh)
 
 
 def _likelihood(kept: Kept) -> Likelihood:

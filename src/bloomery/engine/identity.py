@@ -9,6 +9,7 @@ import hashlib
 
 import torch
 
+from bloomery.core.config import digest
 from bloomery.engine.language_model import LanguageModel
 from bloomery.models.packing import packing_of
 
@@ -16,14 +17,16 @@ _PROBE_TOKENS = 32
 
 
 def identity_of(model: LanguageModel) -> str:
-    """`NAME#DIGEST` over weights, tokenizer, adapter, and the kind of device that computes; a second a gigabyte."""
-    found = hashlib.blake2b(digest_size=16)
+    """`NAME#DIGEST` over weights, config, tokenizer, adapter, and the kind of device that computes; a second a
+    gigabyte."""
+    found = hashlib.blake2b(repr(model.config).encode("utf-8", "surrogatepass"), digest_size=16)
     for name, tensor in sorted(model.decoder.state_dict().items()):
         found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         found.update(tensor.detach().contiguous().cpu().flatten().view(torch.uint8).numpy().tobytes())
     tokenizer = model.tokenizer
-    words = "\n".join(tokenizer.token_text(i) for i in range(tokenizer.vocab_size))
-    found.update(words.encode("utf-8", "surrogatepass"))
+    # The same tokens may be cut otherwise: merges, normaliser and what begins and ends a text count.
+    ends = [tokenizer.bos_id, sorted(tokenizer.eos_ids), tokenizer.adds_bos]
+    found.update(digest([tokenizer.description, ends]).encode())
     template = tokenizer.chat_template
     found.update((template.source if template is not None else "").encode())
     found.update(

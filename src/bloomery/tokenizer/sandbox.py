@@ -17,7 +17,7 @@ from types import BuiltinMethodType
 from typing import Any
 
 import jinja2
-from jinja2 import nodes
+from jinja2 import meta, nodes
 from jinja2.ext import Extension
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -38,7 +38,8 @@ class RefusedError(Exception):
 
 
 class TemplateSandbox:
-    """A compiled template. `constants` are all strings in its code, `compared` those that it looks for in values.
+    """A compiled template. `constants` are all strings in its code, `compared` those that it looks for in values,
+    `names` the variables that it expects to be given.
 
     `exact`: white space stays as it stands in the source, and a name that is not there is an error; chat templates
     expect neither. `filters` are further ones, by name.
@@ -67,6 +68,7 @@ class TemplateSandbox:
             tree = environment.parse(source)
             self.constants = frozenset(_strings(tree, (nodes.Template,)))
             self.compared = frozenset(_strings(tree, (nodes.Compare, nodes.Call, nodes.Filter, nodes.Test)))
+            self.names = frozenset(meta.find_undeclared_variables(tree) - environment.globals.keys())
             self._template = environment.from_string(source)
         except jinja2.TemplateError as error:
             raise RefusedError(_one_line(error)) from error

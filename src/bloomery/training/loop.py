@@ -29,7 +29,7 @@ from bloomery.training.optimizers import Optimizers
 from bloomery.training.schedule import Schedule
 
 _SMOOTHING = 0.95
-HIGHER_IS_BETTER = frozenset({"accuracy", "r_squared", "reward"})
+HIGHER_IS_BETTER = frozenset({"accuracy", "r_squared", "recall_in_batch", "reward"})
 """Headlines of validations of which more is better; of others, losses, less is."""
 _SHORT = {"bits_per_byte": "val bpb"}
 

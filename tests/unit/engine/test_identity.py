@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import runpy
+import shutil
 from pathlib import Path
 
 import pytest
@@ -38,3 +40,18 @@ def test_a_bit_makes_another(folder: Path):
     found.add(identity_of(opened(folder, weights="int8")))
     found.add(identity_of(opened(folder, dtype="bfloat16")))
     assert len(found) == 4
+
+
+def test_config_and_tokenizer_count(folder: Path, tmp_path: Path):
+    """The same weights with another norm, or the same tokens cut otherwise, give other answers."""
+    found = {identity_of(opened(folder))}
+    for name, change in (
+        ("config.json", lambda told: told.update(rms_norm_eps=1e-2)),
+        ("tokenizer.json", lambda told: told["model"]["merges"].reverse()),
+    ):
+        other = Path(shutil.copytree(folder, tmp_path / name / "tiny"))
+        told = json.loads((other / name).read_text())
+        change(told)
+        (other / name).write_text(json.dumps(told))
+        found.add(identity_of(opened(other)))
+    assert len(found) == 3

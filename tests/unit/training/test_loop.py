@@ -9,7 +9,12 @@ import threading
 import pytest
 import torch
 
-from bloomery.training.loop import Progress, _interrupts, _random_state, _set_random_state
+from bloomery.training.batches import BatchObjective
+from bloomery.training.contrastive import ContrastiveObjective
+from bloomery.training.labels import ClassificationObjective, RegressionObjective, TaggingObjective
+from bloomery.training.loop import HIGHER_IS_BETTER, Progress, _interrupts, _random_state, _set_random_state
+from bloomery.training.relevance import RelevanceObjective
+from bloomery.training.text_pairs import TextContrastiveObjective
 
 
 def test_random_state_round_trip():
@@ -49,3 +54,11 @@ def test_no_handlers_outside_the_main_thread():
 def test_progress_is_plain_data():
     progress = Progress(step=3, tokens=12, losses=[[1, 4, 2.5]])
     assert Progress(**vars(progress)) == progress
+
+
+def test_which_way_every_headline_is_better():
+    """`keep_best` would keep the worst weights of an objective whose headline is not listed as it should be."""
+    better = {ClassificationObjective, TaggingObjective, TextContrastiveObjective}
+    worse = {RegressionObjective, ContrastiveObjective, RelevanceObjective, BatchObjective}
+    assert {one.headline for one in better} | {"r_squared", "reward"} == HIGHER_IS_BETTER
+    assert not {one.headline for one in worse} & HIGHER_IS_BETTER

@@ -52,7 +52,7 @@ def opened_model(config: ModelConfig, workspace: Workspace, cache: AnswerCache, 
         )
     loaded = load_language_model(config.name, workspace=workspace)
     plain = config.ask == "plain" or (config.ask == "auto" and _knows_no_chat(config.name, loaded, workspace))
-    identity = identity_of(loaded) + (" plain" if plain else "")
+    identity = identity_of(loaded) + ("" if plain else " chat")  # as evaluations spell it, which keep theirs beside
     chat = EngineChat(loaded, identity=config.called, plain=plain)
     return OpenModel(
         config=config,

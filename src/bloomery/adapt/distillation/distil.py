@@ -155,7 +155,7 @@ class _Distilling:
             )
         finally:
             model.close()
-        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        rows = [json.loads(line) for line in path.read_bytes().splitlines()]  # as text, U+2028 would end one
         self.cost["writing"] = cost_of(rows).to_dict()
         ended = [row for row in rows if row["ended"] and row["completion"].strip()]
         self.cost["texts_without_an_end"] = len(rows) - len(ended)

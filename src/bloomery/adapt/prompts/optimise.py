@@ -85,7 +85,7 @@ def optimise_inputs(
     scorer: str,
     config: OptimiseConfig,
 ) -> StageInputs:
-    """What the stage depends on; `model` is its name."""
+    """What the stage depends on; `model` is what tells it apart."""
     told = [[asdict(one) for one in part] for part in (train, dev)]
     return StageInputs(
         stage="optimise-prompt",
@@ -103,17 +103,19 @@ def optimise(
     scorer: Scorer,
     *,
     config: OptimiseConfig | None = None,
+    identity: str = "",
     workspace: Workspace | str | None = None,
     fresh: bool = False,
 ) -> Artifact:
     """Search for a better prompt. Examples and proposals come from `train`, scores from `dev`; they share no sample.
+    `identity` tells the weights apart where the model's name does not.
 
     Returns a "prompt" artifact: prompt.toml, scores.json and every answer. ConfigError where there is nothing to judge
     by, or the budget does not reach for a first look.
     """
     workspace, config = as_workspace(workspace), config or OptimiseConfig()
     _check(train, dev)
-    inputs = optimise_inputs(template, model.name, train, dev, scorer.name, config)
+    inputs = optimise_inputs(template, identity or model.name, train, dev, scorer.name, config)
     if not fresh and (made := reusable(workspace, inputs)):
         return made
     with Run(workspace, inputs, meter=open_meter()) as run:
@@ -144,6 +146,8 @@ def read_scores(prompt: Artifact) -> dict[str, Any]:
 def _check(train: Sequence[Sample], dev: Sequence[Sample]) -> None:
     if not dev or not any(one.targets for one in train):
         raise ConfigError("a search needs labelled samples to learn from (train), and others to judge by (dev)")
+    if len({one.id for one in dev}) < len(dev):
+        raise ConfigError("two samples of dev have one id: the second would be given the first one's score")
     shared = {(one.input, one.choices) for one in train} & {(one.input, one.choices) for one in dev}
     if shared:
         raise ConfigError(

@@ -34,6 +34,11 @@ def read_sample_file(path: str | Path) -> dict[str, list[Sample]]:
         if named not in _NAMES:
             raise DataError(f"{row.where}: there is no split {named!r:.40}", hint="train, dev, test")
         found[_NAMES[named]].append(_sample(row))
+    seen: set[str] = set()
+    for sample in (sample for part in found.values() for sample in part):
+        if sample.id in seen:
+            raise DataError(f"{path}: two samples have the id {sample.id!r:.60}", hint="ids are each row's own")
+        seen.add(sample.id)
     labels = _labels([sample for part in found.values() for sample in part])
     if labels:
         found = {name: [replace(sample, choices=labels) for sample in part] for name, part in found.items()}

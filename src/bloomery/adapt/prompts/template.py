@@ -34,6 +34,8 @@ from bloomery.tokenizer.sandbox import RefusedError, TemplateSandbox
 _LIBRARY = resources.files("bloomery.adapt.prompts") / "library"
 _PLACE = "\ufdd0answer\ufdd0"  # a noncharacter: stands in no text
 PARTS = ("system", "user", "assistant", "plain", "finish")
+_MAYBE = frozenset({"answer", "thinking", "stage", "parts", "part"})
+"""What some strategies and parts add: nothing where they do not. Any other name that is not given is a mistake."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,8 +209,12 @@ class PromptTemplate:
         return {"input": sample.input, "choices": pairs, "metadata": dict(sample.metadata)}
 
     def _render(self, part: str, variables: Mapping[str, Any]) -> str:
+        compiled = _compiled(self.name, part, getattr(self, part))
+        if unknown := sorted(compiled.names - _MAYBE - variables.keys()):  # Jinja would write nothing for it
+            hint = nearest(unknown[0], sorted(_MAYBE | variables.keys()))
+            raise ConfigError(f'prompt {self.name}: "{part}" names {unknown[0]!r:.40}, which is not given', hint=hint)
         try:
-            return _compiled(self.name, part, getattr(self, part)).render(**variables)
+            return compiled.render(**variables)
         except RefusedError as error:
             raise ConfigError(f'prompt {self.name}: "{part}" fails: {error}') from error
 

@@ -131,7 +131,7 @@ class Trials:
         return {**row, "error": found.error, "calls": [{"messages": c.messages, "text": c.text} for c in found.calls]}
 
     def _keep(self, row: dict[str, Any]) -> None:
-        with self._lock, self._log.open("a", encoding="utf-8") as file:
+        with self._lock, self._log.open("a", encoding="utf-8", errors="backslashreplace") as file:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
             self._count(row)
 
@@ -148,7 +148,7 @@ def _rows(log: Path) -> list[dict[str, Any]]:
     whole = data[: data.rfind(b"\n") + 1]
     if len(whole) != len(data):
         log.write_bytes(whole)
-    return [json.loads(line) for line in whole.decode("utf-8").splitlines()]
+    return [json.loads(line) for line in whole.splitlines()]  # of bytes: in a text U+2028 would end a line, too
 
 
 def _tokens(prompt: int | None, completion: int | None) -> int:

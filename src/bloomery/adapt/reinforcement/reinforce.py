@@ -111,7 +111,8 @@ def _published(
             reference=_reference(start) if config.kl_weight else None,
             pad_id=start.pad_id,
         )
-        before = objective.validate(None, decoder.output_weight.device, "float32") if loader else None
+        can = objective.can_validate()
+        before = objective.validate(None, decoder.output_weight.device, "float32") if can else None
         steps_an_epoch = len(kept) / loader.rows * config.iterations
         fitting = start.rated(config.fit, _RATE)
         fitted = fit(run, objective, fitting, steps_an_epoch=steps_an_epoch, stage=STAGE)

@@ -15,7 +15,8 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any, Protocol
 
-from bloomery.core.errors import ConfigError, DataError, MissingExtraError, nearest
+from bloomery.core.errors import ConfigError, DataError, nearest
+from bloomery.evaluate.scorers.structure import JsonSchema, schema_problem
 
 _NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|[-+]?\.\d+")
 _MARKED = "####"
@@ -80,39 +81,14 @@ def pattern(expression: str) -> Callable[[str, Mapping[str, Any]], float]:
 def json_form(schema: Mapping[str, Any] | None = None) -> Callable[[str, Mapping[str, Any]], float]:
     """1 if the answer is JSON, and of the schema if there is one; a row's own `schema` counts before it.
 
-    References are followed within a schema, never to another place. MissingExtraError without jsonschema.
+    References are followed within a schema, never to another place. MissingExtraError without jsonschema; ConfigError
+    for a schema that is none, also where a row has it.
     """
-    try:
-        from jsonschema import Draft202012Validator
-        from jsonschema.exceptions import SchemaError, ValidationError
-        from referencing import Registry
-        from referencing.exceptions import Unresolvable
-    except ImportError:
-        raise MissingExtraError("jsonschema", "evaluate", "rewarding JSON") from None
-    nowhere: Any = Registry()
-
-    def validator(wanted: Mapping[str, Any]) -> Any:
-        try:
-            Draft202012Validator.check_schema(wanted)
-        except SchemaError as error:
-            raise DataError(f"this is no JSON schema: {error.message:.200}") from error
-        return Draft202012Validator(wanted, registry=nowhere)
-
-    usual = None if schema is None else validator(schema)
+    usual = JsonSchema(schema=schema or {}).schema or {}  # looked at now, not at the first answer
 
     def score(answer: str, row: Mapping[str, Any]) -> float:
-        try:
-            value = json.loads(answer)
-        except (ValueError, RecursionError):
-            return 0.0
         own = row.get("schema")
-        check = validator(own) if isinstance(own, Mapping) else usual
-        try:
-            if check is not None:
-                check.validate(value)
-        except (ValidationError, Unresolvable, RecursionError):
-            return 0.0
-        return 1.0
+        return float(not schema_problem(answer, own if isinstance(own, Mapping) else usual))
 
     return score
 

@@ -25,7 +25,7 @@ from bloomery.adapt.tuning.config import AdaptConfig
 from bloomery.adapt.tuning.instruct_data import Example
 from bloomery.adapt.tuning.merging import base_id, merged
 from bloomery.core.artifact import Artifact
-from bloomery.core.errors import DataError
+from bloomery.core.errors import DataError, RequestError
 from bloomery.core.messages import ChatOptions, chosen
 from bloomery.core.quantity import Quantity
 from bloomery.core.workspace import Workspace, as_workspace
@@ -72,7 +72,8 @@ def tune(
 
         config = replace(config, fit=replace(config.fit, minutes=float(minutes), epochs=0.0, steps=0))
     examples, held = ([_example(one, labels, instruction) for one in part] for part in (train, dev))
-    identity = hashlib.sha256("\n".join(one.identity for one in [*examples, *held]).encode()).hexdigest()
+    told = "\n".join(one.identity for one in [*examples, *held])
+    identity = hashlib.sha256(told.encode("utf-8", "backslashreplace")).hexdigest()
     made = adapt_examples(
         model, examples, held, [identity, len(examples)], config=config, workspace=workspace, fresh=fresh
     )
@@ -113,6 +114,10 @@ class TunedClassifier:
         self._most = int(min(artifact.manifest["config"]["context_length"], cast(int, context)))
         self._meter, self._lock = open_meter(), threading.Lock()
 
+    def close(self) -> None:
+        """Give the energy meter back."""
+        self._meter.close()
+
     def answer(self, sample: Sample) -> Answered:
         """The most probable label. `details` has every label's probability."""
         began = time.perf_counter()
@@ -148,12 +153,20 @@ class TunedWriter:
         self.chat = EngineChat(LanguageModel(model, tokenizer, name=artifact.name), identity=artifact.id)
         self.max_new_tokens = 256
 
+    def close(self) -> None:
+        """Give the energy meter back."""
+        self.chat.model.close()
+
     def answer(self, sample: Sample) -> Answered:
-        """The answer as it was learnt; one of the choices where there are some."""
+        """The answer as it was learnt; one of the choices where there are some. A question that is too long has none,
+        and says so."""
         messages = asked(sample, self.instruction)
         most = min(self.max_new_tokens, self.chat.model.config.context_length // 2)
         options = ChatOptions(temperature=0.0, max_new_tokens=most, choices=sample.choices)
-        found = self.chat.answer(messages, options)
+        try:
+            found = self.chat.answer(messages, options)
+        except RequestError as error:  # of this question's; a model in process has none that all would meet
+            return Answered(sample_id=sample.id, text="", error=error.one_line())
         text = chosen(found.text, sample.choices) or found.text if sample.choices else found.text
         return Answered(
             sample_id=sample.id,

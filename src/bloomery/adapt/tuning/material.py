@@ -92,7 +92,7 @@ def chat_material(
             "learnt_tokens_an_epoch": sum(text.num_learnt for text in texts),
         },
         prompts=tuple(prompt for prompt in prompts if len(prompt[0]) <= room)[: config.samples],
-        notes=tuple(_notes(encoder, equal, len(train) + len(held))),
+        notes=(*_notes(encoder, equal, len(train) + len(held)), *_learnt_too(train, held)),
     )
 
 
@@ -136,7 +136,7 @@ def label_material(
             "examples_equal": equal,
         },
         labels=tuple(names),
-        notes=tuple(notes),
+        notes=(*notes, *_learnt_too(train, held)),
     )
 
 
@@ -179,6 +179,15 @@ def _split(
         train, _, equal = held_out(examples, 0.0, 0)
         return train, list(validation)[: config.validation_examples], equal
     return held_out(examples, config.validation_fraction, config.validation_examples)
+
+
+def _learnt_too(train: Sequence[Example], held: Sequence[Example]) -> list[str]:
+    """A file of held-out examples may hold some of those that are learnt: its figures are too good then."""
+    known = {one.identity for one in train}
+    number = sum(one.identity in known for one in held)
+    return [f"{number:,} of {len(held):,} held-out examples are learnt from, too: validation is too good"] * bool(
+        number
+    )
 
 
 def _notes(encoder: Encoder, equal: int, count: int) -> list[str]:

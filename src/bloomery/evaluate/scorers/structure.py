@@ -46,18 +46,10 @@ class JsonSchema:
         if (worthless := nothing(self.name, sample, answered)) is not None:
             return worthless
         schema = self.schema if self.schema is not None else sample.metadata.get("schema", {})
-        validator = _validator(json.dumps(schema, sort_keys=True))
-        why = ""
-        try:
+        why = schema_problem(answered.text, schema, strict=self.strict)
+        if not why and self.equal:
             value = read_json(answered.text, strict=self.strict)
-            error = next(validator.iter_errors(value), None)
-            why = "" if error is None else f"{error.json_path}: {error.message}"[:300]
-            if not why and self.equal and not any(_equal(value, target) for target in sample.targets):
-                why = "is not the target"
-        except ValueError as error:
-            why = str(error)
-        except RecursionError:
-            why = "nested too deeply"
+            why = "" if any(_equal(value, target) for target in sample.targets) else "is not the target"
         return Score(sample_id=sample.id, scorer=self.name, value=float(not why), why=why)
 
 
@@ -96,6 +88,23 @@ class Pattern:
         targets = [target.strip() for target in sample.targets]
         same = taken in targets or (self.ignore_case and taken.casefold() in [one.casefold() for one in targets])
         return Score(sample_id=sample.id, scorer=self.name, value=float(same), answer=taken[:1000])
+
+
+def schema_problem(text: str, schema: Mapping[str, Any], *, strict: bool = True) -> str:
+    """Why a text is no JSON of a schema, in one line; "" for one that is. ConfigError for a schema that is none, or
+    refers to what is not in it: that is the task's mistake, not the answer's."""
+    validator = _validator(json.dumps(schema, sort_keys=True))
+    from referencing.exceptions import Unresolvable
+
+    try:
+        error = next(validator.iter_errors(read_json(text, strict=strict)), None)
+        return "" if error is None else f"{error.json_path}: {error.message}"[:300]
+    except ValueError as error:
+        return str(error)
+    except RecursionError:
+        return "nested too deeply"
+    except (Unresolvable, re.error) as error:
+        raise ConfigError(f"this JSON schema cannot be followed: {' '.join(str(error).split()):.200}") from None
 
 
 def read_json(text: str, *, strict: bool = True) -> Any:

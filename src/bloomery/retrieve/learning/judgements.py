@@ -13,6 +13,7 @@ from typing import Any
 
 from bloomery.core.config import digest
 from bloomery.core.errors import DataError
+from bloomery.retrieve.measures.judgements import read_judgements, read_queries
 
 _MAX_LINE = 1 << 22
 
@@ -51,21 +52,14 @@ class Judgements:
         """A folder as BEIR keeps its data (Thakur et al., arXiv 2104.08663): queries.jsonl and corpus.jsonl with `_id`,
         `title` and `text`, and qrels/SPLIT.tsv with a head and `query-id`, `corpus-id`, `score`."""
         folder = Path(folder)
-        queries = {str(row["_id"]): str(row["text"]) for row in _rows(folder / "queries.jsonl")}
+        queries = read_queries(folder / "queries.jsonl")
         passages = {
             str(row["_id"]): " ".join(part for part in (str(row.get("title") or ""), str(row["text"])) if part)
             for row in _rows(folder / "corpus.jsonl")
         }
-        relevant: dict[str, set[str]] = {}
-        for number, line in enumerate(_lines(folder / "qrels" / f"{split}.tsv"), 1):
-            cells = line.rstrip("\n").split("\t")
-            if number == 1 and not cells[-1].lstrip("-").isdigit():
-                continue
-            if len(cells) != 3 or not cells[2].lstrip("-").isdigit():
-                raise DataError(f"{split}.tsv:{number} should hold question, passage and grade with tabs between them")
-            if int(cells[2]) > 0:
-                relevant.setdefault(cells[0], set()).add(cells[1])
-        judged = {query: frozenset(found) for query, found in relevant.items()}
+        graded = read_judgements(folder / "qrels" / f"{split}.tsv")
+        right = {query: frozenset(d for d, grade in found.items() if grade > 0) for query, found in graded.items()}
+        judged = {query: found for query, found in right.items() if found}
         return cls(queries={q: queries[q] for q in judged if q in queries}, passages=passages, relevant=judged)
 
 
@@ -75,9 +69,7 @@ def _lines(path: Path) -> Iterator[str]:
             while line := file.readline(_MAX_LINE):
                 yield line
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"{path} cannot be read: {error}", hint="queries.jsonl, corpus.jsonl, qrels/train.tsv"
-        ) from None
+        raise DataError(f"cannot read {path}: {error}", hint="queries.jsonl, corpus.jsonl, qrels/train.tsv") from None
 
 
 def _rows(path: Path) -> Iterator[Mapping[str, Any]]:

@@ -125,13 +125,24 @@ def test_where_nothing_is_better_the_given_prompt_is_kept(scripted, tmp_path):
 
 def test_train_and_dev_share_nothing_and_hold_something(scripted, tmp_path):
     model, scorer = scripted(says), make_scorer("exact")
-    for train, dev in ((TRAIN, TRAIN[:3]), ([], DEV), (TRAIN, [])):
+    twins = [DEV[0], Sample(id=DEV[0].id, input="number 7", targets=("odd",), choices=CHOICES)]
+    for train, dev in ((TRAIN, TRAIN[:3]), ([], DEV), (TRAIN, []), (TRAIN, twins)):
         with pytest.raises(ConfigError):
             optimise(TEMPLATE, model, train, dev, scorer, workspace=Workspace(tmp_path))
     with pytest.raises(ConfigError):
         OptimiseConfig(keep=1.0)
     with pytest.raises(ConfigError):
         OptimiseConfig(instructions=-1)
+
+
+def test_other_weights_of_the_same_name_are_searched_anew(scripted, tmp_path):
+    how = {"config": OptimiseConfig(instructions=0, rewordings=0, edits=0, example_sets=1), "workspace": tmp_path}
+    scorer, model = make_scorer("exact"), scripted(says)
+    asked = []
+    for identity in ("a", "a", "b"):
+        optimise(TEMPLATE, model, TRAIN, DEV, scorer, identity=identity, **how)
+        asked.append(len(model.asked))
+    assert asked[0] == asked[1] and asked[2] == 2 * asked[0]
 
 
 def test_a_model_that_tells_no_tokens_cannot_keep_a_budget(scripted, tmp_path):

@@ -67,3 +67,9 @@ def test_splits_that_do_not_suffice(tmp_path):
         rows = [{"input": str(n), "target": "a", "split": split} for n, split in enumerate(splits)]
         with pytest.raises(ConfigError):
             searchable(read_sample_file(written(tmp_path / "s.jsonl", rows)))
+
+
+def test_one_id_is_of_one_sample(tmp_path):
+    rows = [{"input": "a", "target": "x", "id": "2"}, {"input": "b", "target": "y"}]  # the second is line 2
+    with pytest.raises(DataError, match="id '2'"):
+        read_sample_file(written(tmp_path / "s.jsonl", rows))

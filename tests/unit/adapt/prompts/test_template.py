@@ -151,3 +151,12 @@ def test_toml_of_tables_and_lists():
 
     value = {"a": 1, "t": {"x y": [1.5, "z"], "deep": {"k": True}}, "rows": [{"a": "\t"}, {"b": []}]}
     assert tomllib.loads(toml_of(value)) == value
+
+
+def test_a_name_that_nothing_stands_for_is_no_empty_text():
+    sample = Sample(id="1", input="a")
+    with pytest.raises(ConfigError, match="inptu") as raised:
+        PromptTemplate(name="typo", user="{{ inptu }}").messages(sample)
+    assert "input" in (raised.value.hint or "")
+    own = "{% set n = 2 %}{% for one in range(2) %}{{ loop.index + n }}{% endfor %}{{ metadata.any }}{{ stage }}"
+    assert PromptTemplate(name="fine", user=own).messages(sample)[0]["content"] == "34"

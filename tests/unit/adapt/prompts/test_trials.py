@@ -60,3 +60,14 @@ def test_what_cannot_be_paid_is_not_begun(scripted, tmp_path):
     trials._limit = trials.tokens + 5
     other = PromptTemplate(name="t", instruction="other")
     assert trials.judged(other, 10) is None and "needed" in trials.ended and len(model.asked) == 10
+
+
+def test_a_log_is_read_again_whatever_its_texts_hold(scripted, tmp_path):
+    """U+2028 and U+0085 end a line of a text, not one of JSON lines; half a surrogate pair is no UTF-8."""
+    model = scripted(lambda messages, options: "1\u2028\x85 so it is")
+    dev = [Sample(id="a", input="half \ud800", targets=("1",))]
+    how = {"tokens": 1000}
+    first = Trials(model, DEV[:1], dev, make_scorer("exact"), StrategyConfig(), tmp_path / "log", **how)
+    assert first.judged(ONE, 1) is not None
+    again = Trials(model, DEV[:1], dev, make_scorer("exact"), StrategyConfig(), tmp_path / "log", **how)
+    assert again.judged(ONE, 1) == first.judged(ONE, 1) and len(model.asked) == 1

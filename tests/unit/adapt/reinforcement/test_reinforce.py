@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from bloomery.adapt.reinforcement import ReinforceConfig, reinforce
@@ -46,6 +48,12 @@ def test_adapters_learn_as_well_and_the_base_is_their_reference(make_model, rows
     curve = made.metrics["reward_curve"]
     assert made.kind == "adapter" and curve[-1][1] > curve[0][1]
     assert curve[0][5] == pytest.approx(0.0, abs=1e-6) and curve[-1][5] > 1e-4  # distance from the base
+
+
+def test_nothing_is_asked_before_where_no_prompt_validates(make_model, tmp_path):
+    config = _config(validation_prompts=0, fit=replace(FIT, steps=1))
+    made = reinforce(make_model(), ROWS, config=config, rewards=[Letters()], workspace=tmp_path)
+    assert not [name for name in made.metrics if name.startswith("before_")] and made.metrics["reward_curve"]
 
 
 def _no_source(thing):

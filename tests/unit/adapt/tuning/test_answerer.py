@@ -82,5 +82,8 @@ def test_words(tmp_path: Path, base: Path):
     assert isinstance(made, TunedWriter)
     answer = made.answer(_samples(1, 2, choices=METALS)[0])
     assert answer.text in METALS and answer.completion_tokens and answer.calls[0].messages[0]["content"].startswith("N")
+    long = made.answer(replace(_samples(1, 2, choices=METALS)[0], input="ore " * 5000))
+    assert not long.text and "context" in long.error  # of this question alone: the others are still answered
+    made.close()
     with pytest.raises(DataError, match="no target"):
         tune(base, [Sample(id="a", input="b")], [], config=CONFIG, workspace=tmp_path / "home")

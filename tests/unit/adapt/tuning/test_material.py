@@ -30,6 +30,7 @@ def test_notes_say_what_became_of_the_data(base: Path):
     made = chat_material(replace(AdaptConfig(), context_length=48), base, rows, rows[:3])
     assert "examples are longer than 48 tokens" in made.notes[0]
     assert any("left out" in note for note in made.notes) and any("equal to others" in note for note in made.notes)
+    assert any("3 of 3 held-out examples are learnt from" in note for note in made.notes)
     assert made.metrics["examples_equal"] == 1 and made.metrics["examples_given"] == len(rows) + 3
 
 

@@ -39,5 +39,5 @@ def test_rows_that_are_none(tmp_path):
     (tmp_path / "corpus.jsonl").write_text('{"_id": 1}')
     with pytest.raises(DataError, match="_id and text"):
         Judgements.read(tmp_path)
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="cannot read"):
         Judgements.read(tmp_path / "none")

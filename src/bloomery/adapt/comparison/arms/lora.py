@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -57,7 +57,8 @@ class LoraArm:
         steps, wanted = self._steps(setting, train, dev, spending)
         tuned = self._tuned(setting, train, dev, steps, spending)
         (folder / _FILE).write_text(json.dumps({"artifact": tuned.artifact.id}), encoding="utf-8")
-        answers = answered_all(_within(setting, tuned, reader), setting.dev)
+        with closing(tuned):
+            answers = answered_all(_within(setting, tuned, reader), setting.dev)
         score = mean_score(setting.dev, answers, setting.scorer)
         settings = {"method": "lora", "steps": steps, "passages": _PASSAGES if self._reads else 0}
         notes = (f"the budget ended training after {steps:,} of {wanted:,} steps",) if steps < wanted else ()
@@ -73,7 +74,8 @@ class LoraArm:
     def opened(self, setting: Setting, settings: Mapping[str, Any], folder: Path) -> Iterator[Answerer]:
         artifact = json.loads((folder / _FILE).read_text(encoding="utf-8"))["artifact"]
         tuned = open_tuned(artifact, instruction=_instruction(setting), workspace=setting.workspace)
-        yield _within(setting, tuned, reader_of(setting, int(settings["passages"])) if self._reads else None)
+        with closing(tuned):
+            yield _within(setting, tuned, reader_of(setting, int(settings["passages"])) if self._reads else None)
 
     def _steps(
         self, setting: Setting, train: Sequence[Sample], dev: Sequence[Sample], spending: Spending
@@ -81,6 +83,7 @@ class LoraArm:
         """(steps that the budget allows, steps that are wanted)."""
         wanted = EPOCHS * math.ceil(len(train) / AdaptConfig().fit.batch_rows)
         pilot = self._tuned(setting, train, dev, _PILOT_STEPS, spending)
+        pilot.close()
         left = spending.processor_seconds_left
         if left is None:
             return wanted, wanted
