@@ -43,11 +43,12 @@ from bloomery.core.run import Run
 from bloomery.core.stage import reusable
 from bloomery.core.workspace import Workspace, as_workspace
 from bloomery.energy import open_meter
+from bloomery.evaluate.judge import make_judge
 from bloomery.evaluate.scorers.registry import make_scorer
 from bloomery.evaluate.subject import ANSWERS
 
 Say = Callable[[str], None]
-_RIGHT_OR_WRONG = {"exact", "includes", "choice", "numeric", "squad_exact", "json_schema", "pattern", "code"}
+_RIGHT_OR_WRONG = {"judge", "exact", "includes", "choice", "numeric", "squad_exact", "json_schema", "pattern", "code"}
 
 
 def compare(
@@ -96,21 +97,27 @@ def opened_settings(
     config: TaskConfig, workspace: Workspace, *, fresh: bool = False
 ) -> Iterator[tuple[Artifact, dict[str, Setting], dict[str, str]]]:
     """(split, what arms are given by model, identities of models by model); "" is for arms that ask none."""
-    scorer = make_scorer(config.metric, where="metric")
+    scorer = None if config.judge is not None else make_scorer(config.metric, where="metric")
     split = split_task(config, workspace)
     train, dev = read_part(split, "train"), read_part(split, "dev")
     with ExitStack() as stack:
         cache = AnswerCache(workspace.root / ANSWERS)
         stack.callback(cache.close)
+        judge = ""
+        if config.judge is not None:
+            judging = opened_model(config.judge, workspace, cache, fresh=fresh)
+            stack.callback(judging.close)
+            scorer, judge = make_judge({}, judging.chat), f" judged by {judging.identity}"
+        assert scorer is not None
         plain = Setting(
             config=config, train=train, dev=dev, scorer=scorer, workspace=workspace, cache=cache, fresh=fresh
         )
-        settings, identities = {"": plain}, {"": ""}
+        settings, identities = {"": plain}, {"": judge}
         for one in config.model:
             model: OpenModel = opened_model(one, workspace, cache, fresh=fresh)
             stack.callback(model.close)
             settings[one.called] = replace(plain, model=model)
-            identities[one.called] = model.identity
+            identities[one.called] = model.identity + judge
         yield split, settings, identities
 
 
@@ -134,6 +141,8 @@ def what_it_can_show(config: TaskConfig, split: Artifact, arms: int) -> list[str
     ]
     if removed:
         lines.append("left out: " + ", ".join(removed))
+    if config.judge is not None:
+        lines.append(f"judged by {config.judge.called}, uncalibrated: no person's marks stand beside its own")
     if pairs:
         binary = config.metric in _RIGHT_OR_WRONG
         found = detectable(items["test"], pairs, alpha=config.alpha, binary=binary)

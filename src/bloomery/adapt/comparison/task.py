@@ -152,7 +152,9 @@ class TaskConfig:
     instruction: str = ""
     """What is to be done, in a sentence or two: every prompt begins with it."""
     metric: str = "exact"
-    """What an answer is worth: the metric by which arms are tuned and compared."""
+    """What an answer is worth: the scorer by which arms are tuned and compared; "judge" is a model, [judge]."""
+    judge: ModelConfig | None = None
+    """The model that judges, by the rubric's column or by whether the answer is right and complete."""
     arms: tuple[str, ...] = ()
     """Which arms; none: all that fit the task."""
     seed: int = 0
@@ -188,6 +190,8 @@ class TaskConfig:
             raise ConfigError(f'"alpha" is {self.alpha}, but should be between 0 and 0.5')
         if min(self.requests, self.max_new_tokens, self.max_thinking_tokens) < 1:
             raise ConfigError('"requests" and limits of tokens are 1 at least')
+        if (self.metric == "judge") != (self.judge is not None):
+            raise ConfigError('metric = "judge" and a table [judge] go together', hint='[judge] with a "name"')
         names = [one.called for one in self.model]
         if len(set(names)) != len(names):
             raise ConfigError("two models have one name", hint='give each a "label"')

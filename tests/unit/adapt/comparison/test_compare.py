@@ -58,3 +58,25 @@ def test_no_arm_that_fits(made):
     config = replace(made.task.config, arms=("rag",), documents="")
     with pytest.raises(ConfigError, match="no arm fits"):
         compare(replace(made.task, config=config), workspace=made.workspace)
+
+
+def test_answers_without_a_target_are_judged(make_model, workspace, tmp_path):
+    rows = [{"ask": f"What is iron {n}?", "good": "It says metal."} for n in range(120)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    model = json.dumps(str(make_model(context=512).path))
+    told = 'samples = "rows.jsonl"\ninput = "ask"\nrubric = "good"\nmetric = "judge"\nmax_new_tokens = 3\n'
+    path = tmp_path / "task.toml"
+    tables = f"[model]\nname = {model}\n[judge]\nname = {model}\n[split]\nmax_dev = 20\nmax_test = 20\n"
+    path.write_text(f'{told}arms = ["majority", "classic", "zero-shot", "few-shot"]\n{tables}', encoding="utf-8")
+    said: list[str] = []
+    result = read_comparison(compare(path, workspace=workspace, say=said.append))
+    assert [one["name"] for one in result["arms"]] == ["zero-shot"] and set(result["left_out"]) >= {"classic"}
+    assert any("uncalibrated" in line for line in said) and 0 <= result["arms"][0]["quality"]["value"] <= 1
+    with pytest.raises(ConfigError, match="go together"):
+        replace(result_config(path), judge=None)
+
+
+def result_config(path):
+    from bloomery.adapt.comparison.task import read_task
+
+    return read_task(path).config
