@@ -71,10 +71,10 @@ def compare(
         before = what_it_can_show(config, split, len(found))
         for line in before:
             say(line)
-        arms = {}
+        arms, documents = {}, documents_digest(config.documents)
         for entry in found:
             setting, identity = settings[entry.model], identities[entry.model]
-            inputs = tune_inputs(entry.arm, config, split, identity, documents_digest(config.documents))
+            inputs = tune_inputs(entry.arm, config, split, identity, documents)
             arms[entry.name] = tuned_arm(entry.arm, setting, inputs, workspace, fresh=fresh)
         final = inputs_of_test(config, split, arms)
         if not fresh and (made := reusable(workspace, final)):
