@@ -19,7 +19,7 @@ from bloomery.adapt.comparison.entries import Entry, entries
 from bloomery.adapt.comparison.models import OpenModel, opened_model
 from bloomery.adapt.comparison.page import page
 from bloomery.adapt.comparison.plot import plotted
-from bloomery.adapt.comparison.ranking import detectable
+from bloomery.adapt.comparison.ranking import detectable, spread_on_dev
 from bloomery.adapt.comparison.recipe import winner_recipe
 from bloomery.adapt.comparison.split import read_part, split_task
 from bloomery.adapt.comparison.task import Task, TaskConfig, read_task
@@ -35,7 +35,7 @@ from bloomery.adapt.comparison.testing import (
     verdict,
     write_answers,
 )
-from bloomery.adapt.comparison.tuning import tune_inputs, tuned_arm
+from bloomery.adapt.comparison.tuning import read_arm, tune_inputs, tuned_arm
 from bloomery.core.answer_cache import AnswerCache
 from bloomery.core.artifact import Artifact, write_durably
 from bloomery.core.config import to_dict
@@ -79,6 +79,8 @@ def compare(
         final = inputs_of_test(config, split, arms)
         if not fresh and (made := reusable(workspace, final)):
             return made
+        before += known_before_the_test(config, split, arms)
+        say(before[-1])
         opened = opened_before(workspace, final)
         if opened:
             say(f"this test was opened {opened} {'time' if opened == 1 else 'times'} before: it is not new any more")
@@ -148,6 +150,20 @@ def what_it_can_show(config: TaskConfig, split: Artifact, arms: int) -> list[str
         found = detectable(items["test"], pairs, alpha=config.alpha, binary=binary)
         lines.append(f"before the run: {found.text()}, {arms} arms, {pairs} pairs")
     return lines
+
+
+def known_before_the_test(config: TaskConfig, split: Artifact, arms: Mapping[str, Artifact]) -> list[str]:
+    """Lines for people, when all is tuned: the best on dev, and what the test can show by what dev has shown."""
+    frozen = {name: read_arm(artifact) for name, artifact in arms.items()}
+    best = max(frozen, key=lambda name: frozen[name].dev_score)
+    line = f"frozen: {best} is the best on dev ({frozen[best].dev_score:.3f})"
+    pairs = len(arms) * (len(arms) - 1) // 2
+    binary = config.metric in _RIGHT_OR_WRONG
+    spread = spread_on_dev({name: one.dev_scores for name, one in frozen.items()}, binary=binary)
+    if pairs and spread:
+        found = detectable(split.metrics["items"]["test"], pairs, alpha=config.alpha, binary=binary, spread=spread)
+        line += f"; by what dev has shown, {found.text()}"
+    return [line]
 
 
 def result_of(

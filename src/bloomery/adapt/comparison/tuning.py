@@ -45,6 +45,7 @@ class Frozen:
     artifact: Artifact
     settings: Mapping[str, Any]
     dev_score: float
+    dev_scores: tuple[float, ...]
     labels_used: int
     tried: tuple[Tried, ...]
     notes: tuple[str, ...]
@@ -102,8 +103,9 @@ def read_arm(artifact: Artifact) -> Frozen:
         artifact=artifact,
         settings=told["settings"],
         dev_score=told["dev_score"],
+        dev_scores=tuple(told["dev_scores"]),
         labels_used=told["labels_used"],
-        tried=tuple(Tried(**one) for one in told["tried"]),
+        tried=tuple(Tried(**{**one, "scores": tuple(one["scores"])}) for one in told["tried"]),
         notes=tuple(told["notes"]),
         spent=Spent.from_dict(told["spent"]),
         used=told["used"],

@@ -31,6 +31,7 @@ def test_every_arm_answers_the_same_test_and_has_its_cost(made):
 def test_what_can_be_shown_is_said_before(made):
     assert any(line.startswith("before the run: with n = 24") for line in made.said)
     assert any("test sha256" in line for line in made.said)
+    assert any(line.startswith("frozen: ") and "by what dev has shown" in line for line in made.said)
     split = split_task(made.task.config, made.workspace)
     assert what_it_can_show(made.task.config, split, 1)[-1].startswith("small:") or len(made.said) >= 2
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from bloomery.adapt.comparison.answering import answered_all, mean_score
+from bloomery.adapt.comparison.answering import answered_all, mean_of, scored
 from bloomery.adapt.comparison.arm import Setting, Tried, Tuned
 from bloomery.adapt.comparison.arms.reading import ReadingArm, reader_of
 from bloomery.adapt.comparison.passages import Reader, ReadingAnswerer
@@ -58,14 +58,15 @@ class LoraArm:
         tuned = self._tuned(setting, train, dev, steps, spending)
         (folder / _FILE).write_text(json.dumps({"artifact": tuned.artifact.id}), encoding="utf-8")
         answers = answered_all(_within(setting, tuned, reader), setting.dev)
-        score = mean_score(setting.dev, answers, setting.scorer)
+        scores = scored(setting.dev, answers, setting.scorer)
         settings = {"method": "lora", "steps": steps, "passages": _PASSAGES if self._reads else 0}
         notes = (f"the budget ended training after {steps:,} of {wanted:,} steps",) if steps < wanted else ()
         return Tuned(
             settings=settings,
-            dev_score=score,
+            dev_score=mean_of(scores),
+            dev_scores=scores,
             labels_used=len(train) + len(dev),
-            tried=(Tried(settings=settings, score=score),),
+            tried=(Tried(settings=settings, score=mean_of(scores), scores=scores),),
             notes=notes,
         )
 

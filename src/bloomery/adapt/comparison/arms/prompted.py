@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bloomery.adapt.comparison.answering import answered_all, mean_score
+from bloomery.adapt.comparison.answering import answered_all, mean_of, scored
 from bloomery.adapt.comparison.arm import Setting, Tried, Tuned
 from bloomery.adapt.comparison.spending import Spending
 from bloomery.adapt.prompts import PromptTemplate, StrategyConfig, open_strategy, read_prompt
@@ -104,13 +104,15 @@ def chosen_on_dev(
         if len(seen) < len(setting.dev):
             notes.append(f"the budget cut way {number + 1} short: {len(seen)} of {len(setting.dev)} questions of dev")
         tokens = sum((answer.prompt_tokens or 0) + (answer.completion_tokens or 0) for answer in answers)
-        tried.append(Tried(settings=one, score=mean_score(seen, answers, setting.scorer), dev_tokens=tokens))
+        scores = scored(seen, answers, setting.scorer)
+        tried.append(Tried(settings=one, score=mean_of(scores), dev_tokens=tokens, scores=scores))
     best = max(tried, key=lambda one: one.score)
     if len(candidates) > 1:
         labels_used += len(setting.dev)
     return Tuned(
         settings=best.settings,
         dev_score=best.score,
+        dev_scores=best.scores,
         labels_used=labels_used,
         tried=tuple(tried),
         notes=tuple(notes),
