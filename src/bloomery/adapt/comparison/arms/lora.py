@@ -19,7 +19,7 @@ import torch
 
 from bloomery.adapt.comparison.answering import answered_all, mean_of, scored
 from bloomery.adapt.comparison.arm import Setting, Tried, Tuned
-from bloomery.adapt.comparison.arms.reading import ReadingArm, reader_of
+from bloomery.adapt.comparison.arms.reading import ReadingArm, pay_for_index, reader_of
 from bloomery.adapt.comparison.passages import Reader, ReadingAnswerer
 from bloomery.adapt.comparison.spending import Spending, Spent
 from bloomery.adapt.tuning.answerer import open_tuned, tune
@@ -52,6 +52,8 @@ class LoraArm:
 
     def tune(self, setting: Setting, spending: Spending, folder: Path) -> Tuned:
         assert setting.model is not None
+        if self._reads:
+            pay_for_index(setting, spending)
         reader = reader_of(setting, _PASSAGES) if self._reads else None
         train, dev = _read(setting.train, reader), _read(setting.dev, reader)
         steps, wanted = self._steps(setting, train, dev, spending)

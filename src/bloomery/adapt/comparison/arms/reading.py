@@ -14,7 +14,7 @@ from typing import Any
 from bloomery.adapt.comparison.arm import Setting, Tuned
 from bloomery.adapt.comparison.arms.prompted import chosen_on_dev, opened_way, starting_template, way
 from bloomery.adapt.comparison.documents import read_documents
-from bloomery.adapt.comparison.passages import Reader, ReadingAnswerer, Search, all_documents, opened_index
+from bloomery.adapt.comparison.passages import Reader, ReadingAnswerer, Search, all_documents, opened_index, paid_before
 from bloomery.adapt.comparison.spending import Spending
 from bloomery.adapt.prompts import StrategyConfig
 from bloomery.core.messages import ChatModel
@@ -56,6 +56,8 @@ class ReadingArm:
         counts = _PASSAGES if self.name == "rag" else (0,)
         ways = [{**way(base, asked), "passages": count} for count in counts]
         model = spending.counted(setting.model.chat)
+        if self.name == "rag":
+            pay_for_index(setting, spending)
         return chosen_on_dev(setting, ways, lambda one: self._opened(setting, one, model), spending, labels_used=0)
 
     @contextmanager
@@ -75,6 +77,11 @@ def reader_of(setting: Setting, passages: int) -> Reader:
         return Reader(finder=all_documents(source), room=lambda sample: _room(setting, sample))
     found = opened_index(source, setting.workspace, size_tokens=PASSAGE_TOKENS)
     return Reader(finder=Search(found, passages), room=lambda sample: _room(setting, sample))
+
+
+def pay_for_index(setting: Setting, spending: Spending) -> None:
+    """An index that another arm has made costs as much as one that is made now."""
+    spending.add(paid_before(setting.config.documents, setting.workspace, size_tokens=PASSAGE_TOKENS))
 
 
 def context_characters(setting: Setting) -> int:
