@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from bloomery.adapt.comparison import compare as compare
     from bloomery.adapt.tuning.adapt import adapt as adapt
     from bloomery.core.artifact import Artifact as Artifact
     from bloomery.core.errors import BloomeryError as BloomeryError
@@ -36,6 +37,7 @@ _HOMES = {
     "Artifact": "bloomery.core.artifact",
     "BloomeryError": "bloomery.core.errors",
     "Workspace": "bloomery.core.workspace",
+    "compare": "bloomery.adapt.comparison",
     "curate": "bloomery.corpus",
     "evaluate": "bloomery.evaluate",
     "index": "bloomery.retrieve",
@@ -53,6 +55,7 @@ __all__ = [
     "Workspace",
     "__version__",
     "adapt",
+    "compare",
     "curate",
     "evaluate",
     "index",
