@@ -51,6 +51,8 @@ class ModelConfig:
     """Environment variable with the endpoint's key."""
     key_file: str = ""
     """File with the endpoint's key."""
+    context_tokens: int = 8192
+    """What an endpoint's model reads at most; of one that is opened here it is known."""
     structure: Literal["json_schema", "structured_outputs", "prompt"] = "json_schema"
     """How the endpoint is held to choices; "prompt": by words alone."""
     ask: Literal["auto", "chat", "plain"] = "auto"
@@ -68,6 +70,8 @@ class ModelConfig:
             raise ConfigError("which model?", hint='[[model]] needs "name": an artifact, a folder, or a name there')
         if not 1 <= self.concurrency <= 256:
             raise ConfigError(f'"model.concurrency" is {self.concurrency}, but should be from 1 to 256')
+        if self.context_tokens < 64:
+            raise ConfigError(f'"model.context_tokens" is {self.context_tokens}, but should be 64 or more')
         for name in ("input_price", "output_price"):
             if (getattr(self, name) or 0.0) < 0:
                 raise ConfigError(f'"model.{name}" cannot be negative')

@@ -24,8 +24,6 @@ PASSAGE_TOKENS = 120
 _PASSAGES = (1, 3, 5)
 _CHARACTERS_A_TOKEN = 3.0
 """Where no tokenizer says: on the safe side for English."""
-_ENDPOINT_TOKENS = 8192
-"""The context of a model that does not tell its own."""
 _LEAST_SHARE = 0.1
 
 
@@ -86,9 +84,9 @@ def pay_for_index(setting: Setting, spending: Spending) -> None:
 
 def context_characters(setting: Setting) -> int:
     """Of a prompt, about: what the context holds beside an answer and the instruction."""
-    tokens = _ENDPOINT_TOKENS
-    if setting.model is not None and setting.model.loaded is not None:
-        tokens = setting.model.loaded.context_length
+    assert setting.model is not None
+    loaded = setting.model.loaded
+    tokens = setting.model.config.context_tokens if loaded is None else loaded.context_length
     left = tokens - setting.config.max_new_tokens - 64
     return max(0, int(left * _characters_a_token(setting)) - len(setting.config.instruction))
 
