@@ -13,7 +13,20 @@ from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[1]
 SOURCE = PROJECT / "src" / "bloomery"
-FLOORS = ("cli", "server", "evaluate", "training", "engine", "models", "tokenizer", "corpus", "energy", "core")
+FLOORS = (
+    "cli",
+    "server",
+    "adapt",
+    "retrieve",
+    "evaluate",
+    "training",
+    "engine",
+    "models",
+    "tokenizer",
+    "corpus",
+    "energy",
+    "core",
+)
 BEGIN, END = "<!-- house: written by docs/write_house.py -->", "<!-- /house -->"
 
 
@@ -32,6 +45,8 @@ def house() -> str:
         parts.append(f"**{floor}/** {first_sentence(folder / '__init__.py')}\n")
         files = sorted(path for path in folder.glob("*.py") if path.name != "__init__.py")
         parts += [f"- `{path.name}` {first_sentence(path)}" for path in files]
+        rooms = sorted(path for path in folder.glob("*/__init__.py"))
+        parts += [f"- `{path.parent.name}/` {first_sentence(path)}" for path in rooms]
         parts.append("")
     return "\n".join(parts).rstrip() + "\n"
 

@@ -1,11 +1,13 @@
 """Labels and quality: what classic models are worth with few labels and many, on four tasks.
 
     python experiments/labels_quality.py [--tasks sst2,rt,sms,fraud] [--arms ...] [--seeds N] [--trials N] [--price X]
+                                         [--model FOLDER [--epochs N] [--home FOLDER]]
 
 Texts: SST-2 (its own dev set is the test), rt-polarity and SMS spam (three tenths held out, copies of a text on one
 side). Fraud: a week of card payments to learn from, a week in which labels are not known yet, a week to be scored;
-columns know nothing from later. Every arm has the same nested subsets of labels and the same test. What this does not
-know: arms that need a language model's weights (they join where there is one), or a price of labels that is not given.
+columns know nothing from later. Every arm has the same nested subsets of labels and the same test. With `--model` it
+is tuned beside them, by LoRA and whole, on the same labels, a fifth of which chooses when to stop. What this does not
+know: a price of labels that is not given.
 """
 
 from __future__ import annotations
@@ -19,14 +21,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from common import RESULTS, data, keep, over_seeds, paired_bootstrap, share_interval, shown
 
 from bloomery.adapt.classic import ClassicConfig, fit_classic
-from bloomery.adapt.classic.label_curve import CurvePoint, curve_sizes, label_curve, plot_curve, summarised
-from bloomery.adapt.classic.model import ClassicModel
+from bloomery.adapt.classic.label_curve import CurvePoint, curve_sizes, label_curve, nested, plot_curve, summarised
+from bloomery.adapt.classic.model import ClassicModel, Making
 from bloomery.adapt.classic.ranking import card_precision, ranked
 from bloomery.adapt.classic.transactions import (
     DAY,
@@ -39,6 +41,7 @@ from bloomery.evaluate.sample import Sample
 
 NAMES = {"sst2": "SST-2", "rt": "rt-polarity", "sms": "SMS spam", "fraud": "card fraud"}
 TEXT_ARMS = ("logistic", "bayes", "boosted", "clusters")
+TUNED_ARMS = ("lora", "full")
 FRAUD_ARMS = ("logistic", "boosted", "clusters", "anomaly")
 HELD_OUT = 0.3
 TRAIN_DAY, TEST_DAY, WEEK = 25, 39, 7
@@ -130,20 +133,51 @@ def text_task(task: str, args: argparse.Namespace, told: Callable[[CurvePoint], 
     gold = np.array([sample.targets[0] for sample in test])
     right: dict[str, np.ndarray] = {}
 
-    def measured(arm: str) -> Callable[[ClassicModel], Mapping[str, float]]:
-        def measure(model: ClassicModel) -> Mapping[str, float]:
-            found = model.probabilities(test)
-            hits = np.array(model.labels)[found.argmax(1)] == gold
+    def measured(arm: str) -> Callable[[Any], Mapping[str, float]]:
+        def measure(model: ClassicModel | Tuned) -> Mapping[str, float]:
+            hits = said(model, test) == gold
             if model.making.labels == len(train):
                 right[arm] = right.get(arm, 0) + hits / args.seeds
             return {"accuracy": float(hits.mean())}
 
         return measure
 
-    arms = [arm for arm in args.arms if arm in TEXT_ARMS]
+    arms = [arm for arm in args.arms if arm in TEXT_ARMS] + (list(TUNED_ARMS) if args.model else [])
     points = _curves(arms, train, measured, (), args, "log_loss", told)
     most = max(np.mean(gold == label) for label in set(gold))
     return {**_told(points, "accuracy", train, test, args), "most_frequent": most, "over_logistic": _beside(right)}
+
+
+class Tuned:
+    """A language model tuned on the labels, with what that took."""
+
+    def __init__(self, answerer: Any, seconds: float) -> None:
+        self.answerer = answerer
+        spent = answerer.training
+        self.making = Making(labels=spent.labels, seconds=seconds, energy_joules=spent.energy_joules, fits=1)
+
+
+def tuned(samples: Sequence[Sample], method: str, seed: int, args: argparse.Namespace) -> Tuned:
+    """The model of `--model` by LoRA or whole; a fifth of the samples, drawn evenly, chooses the best weights."""
+    from bloomery.adapt.tuning.answerer import tune
+    from bloomery.adapt.tuning.config import AdaptConfig, TuningFitConfig
+    from bloomery.core.workspace import Workspace
+
+    held = nested(samples, seed)[: max(4, len(samples) // 5)]
+    kept = {one.id for one in held}
+    learnt = [one for one in samples if one.id not in kept]
+    fit = TuningFitConfig(epochs=args.epochs, seed=seed, device="cpu")
+    config = AdaptConfig(method=method, context_length=128, fit=fit)  # type: ignore[arg-type]
+    began = time.perf_counter()
+    made = tune(args.model, learnt, held, labels=samples[0].choices, config=config, workspace=Workspace(args.home))
+    return Tuned(made, time.perf_counter() - began)
+
+
+def said(model: ClassicModel | Tuned, test: Sequence[Sample]) -> np.ndarray:
+    """(N,) the label that each text is given."""
+    if isinstance(model, Tuned):
+        return np.array([model.answerer.answer(one).text for one in test])
+    return np.array(model.labels)[model.probabilities(test).argmax(1)]
 
 
 def _beside(right: Mapping[str, np.ndarray]) -> dict[str, Any]:
@@ -157,7 +191,7 @@ def _beside(right: Mapping[str, np.ndarray]) -> dict[str, Any]:
 def _curves(
     arms: Sequence[str],
     train: Sequence[Sample],
-    measured: Callable[[str], Callable[[ClassicModel], Mapping[str, float]]],
+    measured: Callable[[str], Callable[[Any], Mapping[str, float]]],
     columns: tuple[str, ...],
     args: argparse.Namespace,
     measure: Any,
@@ -166,7 +200,9 @@ def _curves(
     points: list[CurvePoint] = []
     for arm in arms:
 
-        def make(samples: Sequence[Sample], seed: int, kind: Any = arm) -> ClassicModel:
+        def make(samples: Sequence[Sample], seed: int, kind: Any = arm) -> ClassicModel | Tuned:
+            if kind in TUNED_ARMS:
+                return tuned(samples, kind, seed, args)
             config = ClassicConfig(
                 kind=kind, columns=columns, trials=args.trials, folds=args.folds, seed=seed, measure=measure
             )
@@ -205,7 +241,7 @@ def fraud_task(args: argparse.Namespace, told: Callable[[CurvePoint], None]) -> 
     for arm in arms:
         for name, columns, labels in (("behaviour", free, len(train)), ("with terminal risk", every, used)):
             config = ClassicConfig(
-                kind=arm, columns=columns, trials=args.trials, folds=args.folds, measure="average_precision"
+                kind=cast(Any, arm), columns=columns, trials=args.trials, folds=args.folds, measure="average_precision"
             )
             model = fit_classic(train, config)
             scores = model.probabilities(test)[:, model.labels.index("fraud")]
@@ -262,10 +298,15 @@ def main() -> None:
     parser.add_argument("--resamples", type=int, default=1000)
     parser.add_argument("--price", type=float, default=None, help="of a label")
     parser.add_argument("--currency", default="")
+    parser.add_argument("--model", default="", help="a folder, artifact or hub id: tuned beside the classic arms")
+    parser.add_argument("--epochs", type=float, default=3.0, help="of tuning")
+    parser.add_argument("--home", default="", help="with --model: where tuned models are kept")
     args = parser.parse_args()
-    args.arms = args.arms.split(",")
+    args.arms = args.arms.split(",") if args.arms else []
     settings = {name: getattr(args, name) for name in ("seeds", "trials", "folds", "price", "currency")}
     tasks = _measured_before(settings)
+    if args.model and not args.home:
+        parser.error("--model needs --home FOLDER: tuned models are kept there, and not made twice")
     for task in args.tasks.split(","):
         began = time.perf_counter()
 

@@ -2,13 +2,13 @@
 
     python experiments/reinforced_sums.py [--seeds N] [--steps N]
 
-A decoder (Qwen3's architecture, 2 layers, 64 wide) learns sums of two numbers below 20 from worked examples, one in five
-of which has its result in angle brackets. Then it sees sums without results: eight answers are drawn for each, and only
-a right one in brackets is worth something. GRPO (Shao et al. 2024) and Dr. GRPO (Liu et al. 2025); as a control rewards
-drawn at random, which must not help; and the worked examples for as many steps more. Every seed has its own weights,
-examples and draws, and its arms begin with the same model; the score is the share of greedy answers that are right and
-in brackets, on sums that were worked before but never rewarded. What this does not know: larger models, sums that were
-never worked, and rewards that can be gamed.
+A decoder (Qwen3's architecture, 2 layers, 64 wide) learns sums of two numbers below 20 from worked examples, one in
+five of which has its result in angle brackets. Then it sees sums without results: eight answers are drawn for each,
+and only a right one in brackets is worth something. GRPO (Shao et al. 2024) and Dr. GRPO (Liu et al. 2025); as a
+control rewards drawn at random, which must not help; and the worked examples for as many steps more. Every seed has
+its own weights, examples and draws, and its arms begin with the same model; the score is the share of greedy answers
+that are right and in brackets, on sums that were worked before but never rewarded. What this does not know: larger
+models, sums that were never worked, and rewards that can be gamed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from common import SEEDS, keep, over_seeds, run_arms, scratch_home, shown
 BELOW, TIMES, BRACKETED = 20, 10, 5
 """What both numbers are below, how often each sum is worked, and once in how many times with brackets."""
 HELD, TOKENS, LEARNT_STEPS, GROUP, ROWS = 0.25, 6, 400, 8, 128
-"""Share of the sums that is never rewarded, tokens of an answer, steps on worked examples, answers of a sum and step."""
+"""Share of the sums that is never rewarded, tokens of an answer, steps on worked examples, answers of a sum and
+step."""
 ARMS: dict[str, dict[str, Any]] = {
     "GRPO": {},
     "Dr. GRPO": {"scale": "none", "average": "constant"},
@@ -95,13 +96,16 @@ def taught(home: Path, start: Any, rows: list[dict[str, str]], seed: int, steps:
     from bloomery.adapt.preference.encoded import encode_completion
     from bloomery.adapt.starting import Start
     from bloomery.core.run import Run
-    from bloomery.core.stage import StageInputs
+    from bloomery.core.stage import StageInputs, reusable
     from bloomery.core.workspace import Workspace
     from bloomery.training.fit import fit
     from bloomery.training.loader import ExampleLoader
 
     inputs = StageInputs(stage="examples", config={"steps": steps, "rate": rate}, parents=(start.id,), seed=seed)
-    with Run(Workspace(home / "home"), inputs) as run:
+    workspace = Workspace(home / "home")
+    if made := reusable(workspace, inputs):
+        return made
+    with Run(workspace, inputs) as run:
         begun = Start.of(start)
         texts = [Taught(encode_completion(begun.tokenizer, row["prompt"], row["completion"])) for row in rows]
         objective = StudentObjective(begun.decoder, ExampleLoader(texts, [], rows=64, seed=seed), seed=seed)

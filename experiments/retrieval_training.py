@@ -88,7 +88,7 @@ def ndcg(ranked: Mapping[str, Mapping[str, float]], judged: Judgements) -> np.nd
     """nDCG@10 of each question, in the order of their ids."""
     import ir_measures
 
-    qrels = {query: {name: 1 for name in found} for query, found in judged.relevant.items()}
+    qrels = {query: dict.fromkeys(found, 1) for query, found in judged.relevant.items()}
     values = {one.query_id: one.value for one in ir_measures.iter_calc([ir_measures.nDCG @ 10], qrels, ranked)}
     return np.array([values.get(query, 0.0) for query in sorted(judged.relevant)])
 
@@ -141,7 +141,7 @@ def split(train: Judgements, test: Judgements) -> tuple[Judgements, Judgements, 
     for query in clean:  # claims that share a document stay together: the smallest document names the group
         names = {group.get(name, name) for name in train.relevant[query]}
         first = min(names)
-        group |= {name: first for name in train.relevant[query]}
+        group |= dict.fromkeys(train.relevant[query], first)
         group |= {name: first for name, one in group.items() if one in names}
     held = {name for place, name in enumerate(sorted(set(group.values()))) if place % DEV_SHARE == 0}
     dev = [query for query in clean if group[min(train.relevant[query])] in held]
@@ -183,7 +183,9 @@ def trained(asked: argparse.Namespace, home: str, start: Path, parts: tuple[Judg
     embedding = EmbedderConfig(max_length=MAX_LENGTH, mining=MiningConfig(count=asked.negatives), fit=fit)
     made = {"embedder": train_embedder(start, learn, bm25, validation=dev, config=embedding, workspace=home)}
     if not asked.no_reranker:
-        reranking = RerankerConfig(max_length=MAX_LENGTH, mining=MiningConfig(count=3), fit=replace(fit, learning_rate=5e-5))
+        reranking = RerankerConfig(
+            max_length=MAX_LENGTH, mining=MiningConfig(count=3), fit=replace(fit, learning_rate=5e-5)
+        )
         made["reranker"] = train_reranker(start, learn, bm25, validation=dev, config=reranking, workspace=home)
     return made
 

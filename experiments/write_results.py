@@ -9,6 +9,7 @@ the document is not what this would write.
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -163,6 +164,61 @@ def label_functions(found: Mapping[str, Any]) -> str:
         f"defaults of version 0.10 on the same votes.\n\n{table(columns, rows)}\n\nA mean of embeddings ("
         f"{found['steps']:,} steps) taught by gold labels, by the label model's and by votes, on all held-out texts; "
         f"{_seeds(found)}:\n\n{learnt}"
+    )
+
+
+def labels_quality(found: Mapping[str, Any]) -> str:
+    """Classic models, and tuned ones where there were any, by labels."""
+    parts = []
+    for task, one in found["tasks"].items():
+        sizes = sorted({row["labels"] for row in one["curve"]})
+        by = {(row["arm"], row["labels"]): row for row in one["curve"]}
+        rows = []
+        for arm in dict.fromkeys(row["arm"] for row in one["curve"]):
+            cells = [_with_ends(by[arm, size]) if (arm, size) in by else "" for size in sizes]
+            beside = one.get("over_logistic", {}).get(arm)
+            rows.append([arm, *cells, shown(beside, "+.3f") if beside else ""])
+        metric = one["metric"].replace("_", " ")
+        head = ["arm", *(f"{size:,} labels" for size in sizes), "over logistic, all labels (texts resampled)"]
+        if "over_logistic" not in one:
+            head, rows = head[:-1], [row[:-1] for row in rows]
+        told = f"{task}: {metric} on {one['test']:,} held-out samples"
+        if "most_frequent" in one:
+            told += f"; the most frequent label {one['most_frequent']:.3f}"
+        parts.append(f"{told}.\n\n{table(head, rows)}{_whole(one)}")
+    price = "No price of a label was given, so that labels are counted, not priced."
+    if found["price"] is not None:
+        price = f"A label costs {found['price']:g} {found['currency']}".strip() + "."
+    return (
+        f"Every arm has the same nested subsets of labels; {found['trials']} settings are tried by "
+        f"{found['folds']}-fold cross-validation within them. Means over {_seeds(found)} with Student's t: other "
+        f"labels, other folds; with all labels only the folds differ. {price} Pictures: "
+        "`experiments/results/labels_*.svg`.\n\n" + "\n\n".join(parts)
+    )
+
+
+def _with_ends(row: Mapping[str, Any]) -> str:
+    low, high = (math.nan if row[end] is None else row[end] for end in ("low", "high"))
+    return shown({"mean": row["mean"], "low": low, "high": high}, ".3f")
+
+
+def _whole(one: Mapping[str, Any]) -> str:
+    """Fraud, with all labels: more figures, with intervals over cards."""
+    if "whole" not in one:
+        return ""
+    rows = []
+    for arm, figures in one["whole"].items():
+        cells = [
+            f"{figures[name]['value']:.3f} ({figures[name]['low']:.3f} to {figures[name]['high']:.3f})"
+            for name in ("average_precision", "roc_auc", "f1")
+        ]
+        rows.append([arm, f"{figures['labels']:,}", *cells, shown(figures["card_precision_100"], ".3f")])
+    head = ["arm, columns", "labels used", "average precision", "ROC AUC", "F1", "card precision@100"]
+    return (
+        f"\n\n{one['frauds']:,} of the {one['test']:,} payments are frauds; learnt from a week with "
+        f"{one['frauds_in_train']:,}. With all labels; intervals over cards, resampled, the last one Student's t over "
+        "days. A terminal's risk is its share of frauds seven days ago and before: it uses the label of every payment "
+        f"up to then.\n\n{table(head, rows)}"
     )
 
 
@@ -358,6 +414,65 @@ def compare_null(found: Mapping[str, Any]) -> str:
     )
 
 
+def reinforced(found: Mapping[str, Any]) -> str:
+    """Reinforced sums."""
+    rows = [
+        [arm, *(shown(one[name], ".2f") for name in ("before", "after")), shown(one["gain"], "+.2f")]
+        for arm, one in found["table"].items()
+    ]
+    text = table(["arm", "right and in brackets, before", "after", "gain"], rows)
+    gap = max(one.get("engine_gap_max_nats", 0.0) for one in found["arms"])
+    return (
+        f"Greedy answers to sums that were never rewarded; {found['steps']} steps of {found['rows']} answers, "
+        f"{found['group']} for each sum. The engine's log-probabilities were within {gap:.1g} nats of the trainer's."
+        f"\n\n{text}"
+    )
+
+
+def replay(found: Mapping[str, Any]) -> str:
+    """Domain and replay."""
+    kinds = list(next(iter(found["table"].values())))
+    rows = [
+        [f"{float(share):.0%}", *(shown(one[kind]["difference"], "+.3f") for kind in kinds)]
+        for share, one in found["table"].items()
+    ]
+    before = next(iter(found["table"].values()))
+    text = table(["stories read again", *kinds], rows)
+    said = ", ".join(f"{kind} {before[kind]['before']['mean']:.3f}" for kind in kinds)
+    return (
+        "Change of bits per byte of held-out documents after one pass over 240 web pages (in-domain); out-of-domain "
+        f"are stories, which the model was made of. Before: {said}. Below zero is better; over seeds.\n\n{text}"
+    )
+
+
+def retrieval_training(found: Mapping[str, Any]) -> str:
+    """An embedding model and a reranker, before and after."""
+    rows = [[name, shown(one, ".3f")] for name, one in {**found["ndcg_at_10"], **found["gains"]}.items()]
+    counts = found["claims"]
+    return (
+        f"nDCG@10 of SciFact's 300 test claims over 5,183 abstracts, of which the models read the first 128 tokens; "
+        f"MiniLM trained on {counts['learn']} claims that cite no document of the test ({counts['left_out']} others "
+        "left out), with BM25's hard negatives; settings were not tuned. Differences are paired by claim.\n\n"
+        + table(["ranked by", "nDCG@10"], rows)
+    )
+
+
+def not_in_documents(found: Mapping[str, Any]) -> str:
+    """The gate before a model is asked."""
+    rows = []
+    for name, arms in found.items():
+        for arm, one in arms.items() if isinstance(arms, dict) else ():
+            if "area" in one:
+                refused = [shown(one[f"{kind}_refused"], ".2f") for kind in ("answerable", "unanswerable")]
+                rows.append([f"{name}, {arm}", f"{one['area']:.2f}", *refused])
+    return (
+        f"{found['test']} test claims of SciFact, half of which lost every document that they cite. A threshold that "
+        f"refuses {found['lost']:.0%} of the answerable among {found['dev']} training claims, on three figures of a "
+        "search (gate) or on its best score.\n\n"
+        + table(["search", "area under curve", "answerable refused", "unanswerable refused"], rows)
+    )
+
+
 SECTIONS: tuple[tuple[str, str, Callable[[Mapping[str, Any]], str], str], ...] = (
     ("Bottleneck: translation", "translation", translation, "translation_bottleneck.py"),
     ("Bottleneck: sequences", "sequences", sequences, "sequence_bottleneck.py"),
@@ -367,7 +482,12 @@ SECTIONS: tuple[tuple[str, str, Callable[[Mapping[str, Any]], str], str], ...] =
     ("Heads", "heads", heads, "heads.py"),
     ("Quality or quantity", "quality", quality, "quality_vs_quantity.py"),
     ("Tokenizers of sequences", "dna_tokenizers", dna, "dna_tokenizers.py"),
+    ("Labels and quality", "labels_quality", labels_quality, "labels_quality.py"),
+    ("Retrieval: trained models", "retrieval_training", retrieval_training, "retrieval_training.py"),
+    ("Retrieval: not in the documents", "not_in_documents", not_in_documents, "not_in_documents.py"),
     ("Labels by rules", "label_functions", label_functions, "label_functions.py"),
+    ("Rewards that can be checked", "reinforced_sums", reinforced, "reinforced_sums.py"),
+    ("A domain, and what is forgotten", "domain_replay", replay, "domain_replay.py"),
     ("What intervals cover", "intervals", covered, "intervals.py"),
     ("Comparisons: verdicts on drawn scores", "compare_null", compare_null, "compare_null.py"),
 )

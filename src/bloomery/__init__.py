@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from bloomery.evaluate import evaluate as evaluate
     from bloomery.retrieve import index as index
     from bloomery.retrieve import open_index as open_index
+    from bloomery.retrieve.answers import ask as ask
     from bloomery.server import serve as serve
     from bloomery.tokenizer import tokenize as tokenize
     from bloomery.tokenizer import train_tokenizer as train_tokenizer
@@ -37,6 +38,7 @@ _HOMES = {
     "Artifact": "bloomery.core.artifact",
     "BloomeryError": "bloomery.core.errors",
     "Workspace": "bloomery.core.workspace",
+    "ask": "bloomery.retrieve.answers",
     "compare": "bloomery.adapt.comparison",
     "curate": "bloomery.corpus",
     "evaluate": "bloomery.evaluate",
@@ -55,6 +57,7 @@ __all__ = [
     "Workspace",
     "__version__",
     "adapt",
+    "ask",
     "compare",
     "curate",
     "evaluate",

@@ -21,7 +21,10 @@ from bloomery.training.linear_cross_entropy import IGNORED
 from bloomery.training.loader import ExampleLoader
 from bloomery.training.objective import to_device
 
-pytestmark = [pytest.mark.filterwarnings("ignore::FutureWarning"), pytest.mark.filterwarnings("ignore::DeprecationWarning")]
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+]
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
 
 

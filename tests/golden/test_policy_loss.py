@@ -75,8 +75,15 @@ def _answers() -> list[Completion]:
 def _their_batch(answers: list[Completion], values: dict[str, list[list[float]]]) -> dict[str, torch.Tensor]:
     """Prompts padded at the left, completions at the right."""
     before, after = max(len(a.prompt) for a in answers), max(len(a.completion) for a in answers)
-    made = {name: torch.zeros(len(answers), width, dtype=torch.long) for name, width in
-            (("prompt_ids", before), ("prompt_mask", before), ("completion_ids", after), ("completion_mask", after))}
+    made = {
+        name: torch.zeros(len(answers), width, dtype=torch.long)
+        for name, width in (
+            ("prompt_ids", before),
+            ("prompt_mask", before),
+            ("completion_ids", after),
+            ("completion_mask", after),
+        )
+    }
     told = {name: torch.zeros(len(answers), after) for name in values}
     for row, one in enumerate(answers):
         made["prompt_ids"][row, before - len(one.prompt) :] = torch.tensor(one.prompt)

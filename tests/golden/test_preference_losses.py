@@ -132,9 +132,7 @@ def test_dpo_and_ipo_equal_trl(folders, trl, kind, options):
     row = {"prompt": "a", "chosen": "b", "rejected": "c"}
     trainer = trl(DPOTrainer, DPOConfig, row, beta=options["beta"], loss_type=[kind])
     pairs = _pairs(folders)
-    objective = PairObjective(
-        _policy(folders), ExampleLoader(pairs, [], rows=5, seed=0), seed=0, loss=kind, **options
-    )
+    objective = PairObjective(_policy(folders), ExampleLoader(pairs, [], rows=5, seed=0), seed=0, loss=kind, **options)
     loss, arrays, weight = _ours(objective, pairs)
 
     def batch(first: str, second: str) -> dict[str, torch.Tensor]:

@@ -1,9 +1,9 @@
 """Divergence between two models' next-token distributions, a few rows of logits at a time.
 
 The generalised Jensen-Shannon divergence (Agarwal et al. 2023, arXiv 2306.13649, eq. 1) of a teacher P and a student Q:
-beta KL(P || M) + (1 - beta) KL(Q || M) with M = beta P + (1 - beta) Q; its limits are KL(P || Q) at beta 0 and KL(Q || P)
-at beta 1. (N, V) is never in memory. This module does not know whose hidden states they are. Shapes: N tokens, E hidden
-of the student, F of the teacher, V vocabulary, K candidates.
+beta KL(P || M) + (1 - beta) KL(Q || M) with M = beta P + (1 - beta) Q; its limits are KL(P || Q) at beta 0 and KL(Q ||
+P) at beta 1. (N, V) is never in memory. This module does not know whose hidden states they are. Shapes: N tokens, E
+hidden of the student, F of the teacher, V vocabulary, K candidates.
 """
 
 from __future__ import annotations

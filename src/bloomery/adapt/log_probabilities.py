@@ -2,8 +2,8 @@
 
 Preference losses weigh every sequence differently, so the summed loss of `training.linear_cross_entropy` is not enough:
 here each token keeps its own value. Logits of a chunk are made, read and forgotten, and made again for the backward
-pass (Chen et al. 2016, arXiv 1604.06174), so that (B, T, V) is never in memory. The softmax is float32. This module does
-not know any loss. Shapes: B rows, T tokens, N labelled tokens, E hidden, V vocabulary.
+pass (Chen et al. 2016, arXiv 1604.06174), so that (B, T, V) is never in memory. The softmax is float32. This module
+does not know any loss. Shapes: B rows, T tokens, N labelled tokens, E hidden, V vocabulary.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Methods: every way of adapting beside learning from examples, by the name that `bloomery adapt --method` takes.
 
-A new one: a stage, a config whose table a recipe has, and a line in `METHODS`. This module does not know how any of them
-is done, nor the terminal.
+A new one: a stage, a config whose table a recipe has, and a line in `METHODS`. This module does not know how any of
+them is done, nor the terminal.
 """
 
 from __future__ import annotations
@@ -116,7 +116,8 @@ def run_method(
     workspace: Workspace | str | Path | None = None,
     fresh: bool = False,
 ) -> Artifact:
-    """Adapt a model by one of METHODS. Models are artifacts, names, folders or hub ids; corpora artifacts, names or files.
+    """Adapt a model by one of METHODS. Models are artifacts, names, folders or hub ids; corpora artifacts, names or
+    files.
 
     `minutes` or `epochs` override the config's budget. ConfigError for what the method does not take.
     """
@@ -196,7 +197,8 @@ def method_lines(metrics: Mapping[str, Any]) -> list[str]:
         cost = metrics["writing"]
         joules = cost["energy_joules"]["central"]
         lines.append(
-            f"the teacher wrote {cost['completion_tokens']:,} tokens in {cost['texts']:,} texts: {cost['seconds']:.0f} s, "
+            f"the teacher wrote {cost['completion_tokens']:,} tokens in {cost['texts']:,} texts in "
+            f"{cost['seconds']:.0f} s, "
             + ("joules unknown" if joules is None else f"{joules:,.0f} J ({cost['energy_joules']['method']})")
         )
     if metrics.get("left_out"):

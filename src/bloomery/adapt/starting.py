@@ -1,7 +1,7 @@
 """Start: the model that an adaptation begins with, what of it is trained, and how what became of it is written.
 
-All weights are trained, or low-rank adapters over weights that stay as they are; those give the base again whenever they
-are switched off. This module does not know how anything is learnt.
+All weights are trained, or low-rank adapters over weights that stay as they are; those give the base again whenever
+they are switched off. This module does not know how anything is learnt.
 """
 
 from __future__ import annotations

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 
 from bloomery.cli.options import Common, Fresh, Overrides, RecipeFile, read_recipe, show_artifact, shown
-from bloomery.core.errors import ConfigError
+from bloomery.core.errors import ConfigError, nearest
+
+if TYPE_CHECKING:
+    from bloomery.core.recipe import Recipe
 
 app = App(name="adapt", help_format="plaintext")
 
@@ -34,8 +37,8 @@ def adapt(
     method: Annotated[
         str,
         Parameter(
-            help="Of examples: lora, qlora, dora or full [default: the recipe's, or lora]. Of preferences: dpo, ipo, kto "
-            "or orpo. Of answers that can be checked: grpo. Of a teacher: distil. Of a domain's texts: domain."
+            help="Of examples: lora, qlora, dora or full [default: the recipe's, or lora]. Of preferences: dpo, ipo, "
+            "kto or orpo. Of answers that can be checked: grpo. Of a teacher: distil. Of a domain's texts: domain."
         ),
     ] = "",
     teacher: Annotated[str, Parameter(help="distil: the model to learn from.")] = "",
@@ -58,45 +61,45 @@ def adapt(
     """Tune a model on examples: an adapter in PEFT's format, or with --method full a model. Killed, the same command
     goes on."""
     common = common or Common()
-    from bloomery.adapt.methods import METHODS, method_lines, run_method
-    from bloomery.adapt.tuning.adapt import adapt as adapt_stage
-    from bloomery.adapt.tuning.config import AdaptConfig
+    from bloomery.adapt.methods import METHODS
 
     if not data:
         raise ConfigError("no data is given", hint="bloomery adapt MODEL examples.jsonl")
-    settings = read_recipe(recipe, set_)
+    settings, how = read_recipe(recipe, set_), {"minutes": minutes, "epochs": epochs, "fresh": fresh}
     if method in METHODS:
         if validation:
             raise ConfigError(f"{method} holds out a share of its data", hint="leave --validation out")
-        made = run_method(
-            method,
-            model,
-            data,
-            config=settings.table(METHODS[method].table, METHODS[method].config),
-            teacher=teacher or None,
-            general=general or None,
-            controls=control or (),
-            minutes=minutes,
-            epochs=epochs,
-            workspace=common.workspace(),
-            fresh=fresh,
-        )
-        show_artifact(made, common, method_lines(made.metrics))
-        return
+        if adapter:
+            raise ConfigError(f"{method} begins with a model", hint="bloomery adapt merge ADAPTER makes one")
+        others = {"teacher": teacher or None, "general": general or None, "controls": control or ()}
+        return _by_method(method, model, data, settings, common, {**others, **how})
     if teacher or general or control:
         raise ConfigError("--teacher, --general and --control are of distil and domain", hint="--method domain")
-    made = adapt_stage(
-        model,
-        data,
-        method=method,
-        config=settings.table("adapt", AdaptConfig),
-        validation=validation or (),
-        adapter=adapter,
-        minutes=minutes,
-        epochs=epochs,
-        workspace=common.workspace(),
-        fresh=fresh,
-    )
+    _tuned(method, model, data, settings, common, {"validation": validation or (), "adapter": adapter, **how})
+
+
+def _by_method(
+    method: str, model: str, data: list[Path], settings: Recipe, common: Common, options: dict[str, Any]
+) -> None:
+    from bloomery.adapt.methods import METHODS, method_lines, run_method
+
+    config = settings.table(METHODS[method].table, METHODS[method].config)
+    made = run_method(method, model, data, config=config, workspace=common.workspace(), **options)
+    show_artifact(made, common, method_lines(made.metrics))
+
+
+def _tuned(
+    method: str, model: str, data: list[Path], settings: Recipe, common: Common, options: dict[str, Any]
+) -> None:
+    from bloomery.adapt.methods import METHODS
+    from bloomery.adapt.tuning.adapt import adapt as adapt_stage
+    from bloomery.adapt.tuning.config import METHODS as TUNING
+    from bloomery.adapt.tuning.config import AdaptConfig
+
+    if method and method not in TUNING:
+        raise ConfigError(f"unknown method {method!r:.40}", hint=nearest(method, (*TUNING, *METHODS)))
+    config = settings.table("adapt", AdaptConfig)
+    made = adapt_stage(model, data, method=method, config=config, workspace=common.workspace(), **options)
     show_artifact(made, common, adapted_lines(made.metrics, _samples(made.path)))
 
 

@@ -44,6 +44,9 @@ def evaluate(
         bool | None,
         Parameter(help="Begin scored contexts with BOS, or not [default: as the tokenizer has it]."),
     ] = None,
+    html: Annotated[
+        Path | None, Parameter(help="Write a page for each task into this folder: scores, and every answer to read.")
+    ] = None,
     list_: Annotated[bool, Parameter(name="--list", negative=(), help="Say which tasks there are.")] = False,
     fresh: Fresh = False,
     common: Common | None = None,
@@ -69,7 +72,20 @@ def evaluate(
         made = measured(opened, named, **how)
     finally:
         opened.close()
+    if html is not None:
+        _write_pages(made, how["against"], html)
     _show(made, common)
+
+
+def _write_pages(made: Artifact, against: Artifact | None, folder: Path) -> None:
+    from bloomery.evaluate import read_evaluation
+    from bloomery.evaluate.report_page import write_html
+    from bloomery.evaluate.task_report import report_of
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for one in read_evaluation(made)["tasks"]:
+        if one["kind"] != "text":  # which has no scores of single samples
+            write_html(report_of(made, one["task"], against=against), folder / f"{one['task']}.html")
 
 
 def _other(reference: str, tasks: Sequence[str | Path], workspace: Workspace, how: dict[str, Any]) -> Artifact:

@@ -33,7 +33,8 @@ def evaluate(
     ranked = {}
     with open_index(name, workspace=common.workspace(), search=SearchConfig(mode=mode)) as index:
         main = index.mode()
-        for way in (main,) if main != "hybrid" else ("hybrid", "lexical", "vector"):
+        ways: tuple[Mode, ...] = ("hybrid", "lexical", "vector")
+        for way in ways if main == "hybrid" else tuple(one for one in ways if one == main):
             settings = SearchConfig(mode=way, depth=max(100, depth))
             # Several chunks may be of one document.
             ranked[way] = {

@@ -35,6 +35,7 @@ _VERBS = {
     "serve": "Serve a model over OpenAI's HTTP routes.",
     "keys": "API keys for the server: make one, or say which there are.",
     "index": "Documents into an index, searched by words and by meaning.",
+    "ask": "A question to an index, answered with citations.",
     "requests": "What the server was asked: list, search, show, judge, export.",
     "annotate": "Labels by rules, models and people; texts by models; agreement and cost.",
     "prompt": "Prompts as versioned files: see, try, make better.",

@@ -1,4 +1,4 @@
-"""`bloomery prompt`: prompts as files: seen, tried, made better. One file for each verb; this module only names them."""
+"""`bloomery prompt`: prompts as files: seen, tried, made better. One file a verb; this module only names them."""
 
 from __future__ import annotations
 

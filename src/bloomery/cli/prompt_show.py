@@ -98,9 +98,6 @@ def _tokens(
         chat = opened.subject.chat
         if not isinstance(chat, EngineChat):
             raise ConfigError("a server does not tell its tokens", hint="--model FOLDER, with the same tokenizer")
-        tokenizer = chat.model.tokenizer
-        if asking.chat and asking.how != "likelihood":
-            ids = list(tokenizer.encode_chat(messages))
-        else:
-            ids = list(tokenizer.encode_prompt("".join(str(one["content"]) for one in messages)))
-        return [{"id": one, "text": (tokenizer.token_bytes(one) or b"").decode("utf-8", "replace")} for one in ids]
+        asked = messages if asking.chat and asking.how != "likelihood" else str(messages[0]["content"])
+        data = [(one, chat.model.tokenizer.token_bytes(one) or b"") for one in chat.model.encode_prompt(asked)]
+        return [{"id": one, "text": text.decode("utf-8", "replace")} for one, text in data]

@@ -72,10 +72,8 @@ def try_(
 
 def _asked(parts: dict[str, list[Sample]], split: str) -> list[Sample]:
     named = bool(parts["train"] or parts["dev"] or parts["test"])
-    if split == "all" or not named:
-        found = [one for part in parts.values() for one in part]
-    else:
-        found = parts[split]
+    every = [one for part in parts.values() for one in part]
+    found = parts[split] if named and split != "all" else every
     if not found:
         raise ConfigError(f"the file has no samples of {split}", hint="--split all")
     return found

@@ -46,8 +46,9 @@ def serve(
     config = read_recipe(recipe, set_).table("serve", ServeConfig)
     given: dict[str, Any] = {"port": port, "host": host, "weights": weights}
     workspace = common.workspace()
-    adapters = tuple(_found(one, workspace) for one in adapter or ()) or None
-    given |= {"keys": None if keys is None else str(keys), "adapters": adapters}
+    adapters = [found_adapter(one, workspace) for one in adapter or ()]
+    given |= {"keys": None if keys is None else str(keys)}
+    given["adapters"] = tuple(text for text, _ in adapters) or None
     given["upstream"] = upstream
     config = replace(config, **{name: value for name, value in given.items() if value is not None})
     if engine == "vllm" or config.upstream:
@@ -64,15 +65,19 @@ def serve(
         model = models[0] if models else None if config.upstream else str(workspace.latest("model").path)
         serve_vllm(model, workspace=workspace, config=config)
         return
-    serve_model(models or workspace.latest("model"), workspace=workspace, config=config)
+    base = next((base for _, base in adapters if base), "")
+    serve_model(models or base or workspace.latest("model"), workspace=workspace, config=config)
 
 
-def _found(given: str, workspace: Workspace) -> str:
-    """name=folder of an adapter that may be given by the name of its artifact, which is its own name then."""
+def found_adapter(given: str, workspace: Workspace) -> tuple[str, str]:
+    """name=folder of an adapter that may be given by the name of its artifact, which is its own name then; and the id
+    of the model that it was trained on, if an artifact knows that."""
     name, equals, reference = given.rpartition("=")
     if not reference or Path(reference).is_dir() or not workspace.matching(reference):
-        return given
+        return given, ""
     from bloomery.adapt.tuning.adapt import adapter_folder
+    from bloomery.adapt.tuning.merging import base_id
 
     folder, artifact = adapter_folder(reference, workspace)
-    return f"{name if equals or artifact is None else artifact.name}={folder}"
+    assert artifact is not None
+    return f"{name if equals else artifact.name}={folder}", base_id(artifact)

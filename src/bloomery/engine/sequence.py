@@ -54,8 +54,8 @@ class Request:
     shares: bool = True
     """Whether what is read may be found by later requests, and theirs by this one."""
     scores_from: int = 0
-    """Tokens of the prompt before which no log-probabilities are wanted, where the prompt is scored: they need not be
-    read again if they are known. Who shares has a tenant of its own for it, whose prompts are all read in these parts."""
+    """Tokens of a scored prompt before which no log-probabilities are wanted: they need not be read again if they are
+    known. Who shares so has a tenant of its own for it, whose prompts are all read in the same parts."""
     adapter: Adapter | None = None
     """What is added to the model's weights for this request; keys and values are shared with requests of the same."""
     embed: Embedder | None = None

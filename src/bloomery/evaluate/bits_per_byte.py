@@ -38,7 +38,7 @@ def bits_per_byte(
     """Score texts; `progress` hears the number of documents done. DataError if there is no text."""
     nats, tokens, text_bytes, documents = 0.0, 0, 0, 0
     for group in _groups(texts):
-        windows = [w for text in group for w in windows(_ids(model, text), _window_length(model))]
+        windows = [w for text in group for w in scored_windows(_ids(model, text), _window_length(model))]
         for score, count in _scores(model, windows):
             nats += score
             tokens += count
@@ -59,7 +59,7 @@ def _window_length(model: LanguageModel) -> int:
     return model.config.context_length
 
 
-def windows(ids: Sequence[int], length: int) -> Iterator[tuple[Sequence[int], int]]:
+def scored_windows(ids: Sequence[int], length: int) -> Iterator[tuple[Sequence[int], int]]:
     """(ids of a window, how many of its last tokens to score): every token but the first is scored once."""
     yield ids[: length + 1], min(len(ids), length + 1) - 1
     stride = max(1, length // 2)

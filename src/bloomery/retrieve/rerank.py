@@ -19,8 +19,8 @@ from bloomery.core.messages import ChatModel, ChatOptions, Message, chosen
 from bloomery.corpus.annotation.chances import chances
 from bloomery.engine.language_model import LanguageModel
 from bloomery.engine.text_encoder import TextEncoder
-from bloomery.retrieve.answers.untrusted import neutralised, nonce
 from bloomery.retrieve.chunk import Filters, Hit, Retriever
+from bloomery.retrieve.untrusted import neutralised, nonce
 
 _ANSWERS = ("yes", "no")
 _BATCH_TOKENS = 4096

@@ -206,14 +206,6 @@ class Tokenizer:
             raise not_text(texts) from error
         return encoded
 
-    def token_starts(self, text: str) -> list[int]:
-        """The character of the text at which each token of `encode` begins, ascending. RequestError as there."""
-        try:
-            found = _guarded(self.source, self._plain.encode, text, add_special_tokens=False)
-        except (UnicodeEncodeError, TypeError) as error:
-            raise not_text([text]) from error
-        return sorted(start for start, _ in found.offsets)
-
     def encode_with_special(
         self, text: str, pair: str | None = None, *, max_length: int | None = None, allow_special: bool = False
     ) -> tuple[list[int], list[int]]:
@@ -242,9 +234,9 @@ class Tokenizer:
 
     def encode_offsets(self, text: str, *, allow_special: bool = False) -> tuple[list[int], list[tuple[int, int]]]:
         """The ids of a text, and which of its characters, from and up to, each stands for."""
-        backend = self._special if allow_special else self._plain
+        encode = (self._special if allow_special else self._plain).encode
         try:
-            found = _guarded(self.source, backend.encode, text, add_special_tokens=False)
+            found = _guarded(self.source, encode, text, add_special_tokens=False)
         except (UnicodeEncodeError, TypeError) as error:
             raise not_text([text]) from error
         return found.ids, found.offsets
@@ -294,19 +286,16 @@ class Tokenizer:
         if self.chat_template is None:
             raise RequestError(f"{self.source} has no chat template", hint="send a prompt instead", param="messages")
         rendered = self.chat_template.render(messages, add_generation_prompt=add_generation_prompt, tools=tools)
-        if rendered.forged:
-            return self._encode_pieces(rendered.pieces())
-        return self.encode(rendered.text, allow_special=True)
+        forged = rendered.forged
+        return self._encode_pieces(rendered.pieces()) if forged else self.encode(rendered.text, allow_special=True)
 
     def special_id(self, text: str) -> int:
         """The id of a special token by its spelling. KeyError for another text."""
         return self._special_texts[text]
 
     def _encode_pieces(self, pieces: Iterable[tuple[str, bool]]) -> list[int]:
-        ids: list[int] = []
-        for text, special in pieces:
-            ids.extend([self._special_texts[text]] if special else self.encode(text))
-        return ids
+        parts = ([self._special_texts[text]] if special else self.encode(text) for text, special in pieces)
+        return [index for part in parts for index in part]
 
     @cached_property
     def _special(self) -> Backend:

@@ -185,7 +185,7 @@ def _optimizers(objective: Objective, config: FitConfig, precision: str) -> Opti
 
 
 def precision_of(config: FitConfig, device: torch.device) -> str:
-    """"float32" or "bfloat16": what "auto" is on a device."""
+    """ "float32" or "bfloat16": what "auto" is on a device."""
     if config.precision != "auto":
         return config.precision
     return "bfloat16" if device.type == "cuda" and bfloat16_is_fast(device) else "float32"

@@ -57,7 +57,8 @@ def make_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Artifa
 
 @pytest.fixture
 def interrupted(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """`interrupted(work, after)`: calls `work`, which a signal stops after so many steps, when a checkpoint is written."""
+    """`interrupted(work, after)`: calls `work`, which a signal stops after so many steps, when a checkpoint is
+    written."""
     from bloomery.training.loop import Loop
 
     def run(work: Callable[[], object], after: int) -> None:

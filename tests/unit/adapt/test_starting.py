@@ -33,7 +33,7 @@ def test_only_adapters_are_trained_and_their_initial_values_come_from_the_seed(m
 
 
 def test_adapters_of_the_output_head_are_refused(make_model):
-    with pytest.raises(ConfigError, match="lm_head|head"):
+    with pytest.raises(ConfigError, match="output head"):
         Start.of(make_model(), LoraConfig(target_modules=("lm_head",)))
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from bloomery.cli.adapt import adapted_lines
+from bloomery.cli.serve import found_adapter
+from bloomery.core.workspace import Workspace
 
 SHORT = [
     *("--set", "adapt.fit.steps=4"),
@@ -38,6 +40,11 @@ def test_tuned_asked_merged(call, tiny, rows, tmp_path):
     assert made["name"] in told and "validation nats per token" in told and "before" in told and "asked " in told
     asked = ("generate", "term1", "--temperature", "0", "--max-new-tokens", "4", "--json", *where)
     adapted = json.loads(call(*asked, "--adapter", made["name"]).out)
+    workspace = Workspace(tmp_path / "home")
+    text, of = found_adapter(f"mine={made['name']}", workspace)
+    assert text == f"mine={made['path']}" and workspace.find(of).id == base
+    assert found_adapter(made["name"], workspace)[0] == f"{made['name']}={made['path']}"
+    assert found_adapter("mine=/not/there", workspace) == ("mine=/not/there", "")
     merged = json.loads(call("adapt", "merge", made["name"], *where, "--json").out)
     assert merged["kind"] == "model"
     again = json.loads(call(*asked, "--model", merged["name"]).out)
@@ -56,7 +63,7 @@ def test_mistakes(call, tiny, rows, tmp_path):
     assert 'unknown key "adapt.lora.rank"' in call.mistake(
         "adapt", "x", str(rows), "--set", "adapt.lora.rank=3", *where
     )
-    assert "cannot be 'lorra'" in call.mistake("adapt", "x", str(rows), "--method", "lorra", *where)
+    assert 'did you mean "lora"' in call.mistake("adapt", "x", str(rows), "--method", "lorra", *where)
 
 
 def test_lines_are_short():

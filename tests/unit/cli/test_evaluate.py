@@ -24,7 +24,9 @@ def test_a_task_of_ones_own(call, tiny, tmp_path):
     assert "contamination" in choice  # the model's corpus is known
     printed = call(*command, *home).out
     assert "accuracy" in printed and "95% interval" in printed and "training corpus" in printed
-    beside = call(*command, "--limit", "6", "--against", folder.name, *home).out
+    pages = tmp_path / "pages"
+    beside = call(*command, "--limit", "6", "--against", folder.name, "--html", str(pages), *home).out
+    assert "term2 term3" in (pages / "mine.html").read_text() and (pages / "free.html").is_file()
     assert "not distinguishable at n = 6" in beside
 
 

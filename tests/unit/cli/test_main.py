@@ -105,4 +105,16 @@ def test_verbs_are_registered():
     known = (
         "demo run curate tokenize audit plan pretrain generate chat serve runs energy doctor import export inspect keys"
     )
-    assert {*known.split(), "annotate", "requests", "train", "translate"} == set(verbs())
+    assert {
+        *known.split(),
+        "adapt",
+        "ask",
+        "compare",
+        "evaluate",
+        "index",
+        "prompt",
+        "annotate",
+        "requests",
+        "train",
+        "translate",
+    } == set(verbs())

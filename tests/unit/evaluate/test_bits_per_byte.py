@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from bloomery.core.errors import DataError
-from bloomery.evaluate.bits_per_byte import bits_per_byte, windows
+from bloomery.evaluate.bits_per_byte import bits_per_byte, scored_windows
 
 
 @pytest.mark.parametrize("length", [1, 2, 5, 17, 18, 24, 25, 26, 100])
 def test_every_token_is_scored_once_with_context(length: int):
     ids, window = list(range(length)), 16
     scored: list[int] = []
-    for piece, count in windows(ids, window):
+    for piece, count in scored_windows(ids, window):
         assert len(piece) <= window + 1
         scored += piece[len(piece) - count :] if count else []
         # At least half a window stands before each scored token, but at the beginning.
@@ -31,7 +31,7 @@ def test_equals_scoring_token_by_token(made):
     for text in texts:
         ids = [tokenizer.separator_id, *tokenizer.encode(text), tokenizer.end_id]
         starts = {}
-        for piece, count in windows(ids, context):
+        for piece, count in scored_windows(ids, context):
             end = len(starts) + 1 + count
             for position in range(len(starts) + 1, end):
                 starts[position] = end - len(piece)

@@ -15,7 +15,11 @@ from bloomery.models.pooling import Dense, Pooling
 from bloomery.training.loader import ExampleLoader
 from bloomery.training.text_pairs import TextContrastiveObjective, TextGroup
 
-WORDS = "iron ore charcoal furnace bloom slag hammer anvil smith forge heat air bellows clay hearth wrought".split()
+WORDS = [
+    *("iron", "ore", "charcoal", "furnace", "bloom", "slag"),
+    *("hammer", "anvil", "smith", "forge", "heat", "air"),
+    *("bellows", "clay", "hearth", "wrought"),
+]
 
 
 def encoder() -> Encoder:
@@ -75,10 +79,10 @@ def arrays(made: TextContrastiveObjective, examples: list[TextGroup]) -> dict[st
 def test_loss_equals_sentence_transformers(tmp_path, both: bool, negatives: int):
     logging.disable(logging.WARNING)
     from sentence_transformers import SentenceTransformer
-    from sentence_transformers.losses import MultipleNegativesRankingLoss
-    from sentence_transformers.models import Pooling as TheirPooling
-    from sentence_transformers.models import Transformer
-    from transformers import BertTokenizerFast
+    from sentence_transformers.losses import MultipleNegativesRankingLoss  # type: ignore[import-not-found]
+    from sentence_transformers.models import Pooling as TheirPooling  # type: ignore[import-not-found]
+    from sentence_transformers.models import Transformer  # type: ignore[import-not-found]
+    from transformers import BertTokenizerFast  # type: ignore[attr-defined]
 
     made = objective(groups(negatives=negatives), both=both)
     save_encoder(made.encoder, tmp_path)
@@ -87,7 +91,7 @@ def test_loss_equals_sentence_transformers(tmp_path, both: bool, negatives: int)
     part = Transformer(str(tmp_path), max_seq_length=32)
     theirs = SentenceTransformer(modules=[part, TheirPooling(32)], device="cpu").eval()
     if both:
-        from sentence_transformers.losses import MultipleNegativesSymmetricRankingLoss as Loss
+        from sentence_transformers.losses import MultipleNegativesSymmetricRankingLoss as Loss  # type: ignore[import-not-found]
     else:
         Loss = MultipleNegativesRankingLoss
     columns = [texts(1 + n, 6) for n in range(2 + negatives)]

@@ -81,7 +81,8 @@ def _fit_boosted(rows: Matrix, labels: NDArray[np.int64], classes: int, settings
     """Histogram gradient boosting (Ke et al., 2017). Its trees are flattened; the thresholds are of raw values."""
     from sklearn.ensemble import HistGradientBoostingClassifier
 
-    model: Any = HistGradientBoostingClassifier(
+    make: Any = HistGradientBoostingClassifier  # its stubs know no plain booleans
+    model = make(
         learning_rate=float(settings.get("learning_rate", 0.1)),
         max_iter=int(settings.get("rounds", 100)),
         max_leaf_nodes=int(settings.get("leaves", 31)),
@@ -137,7 +138,8 @@ def _fit_clusters(rows: Matrix, labels: NDArray[np.int64], classes: int, setting
     from sklearn.cluster import KMeans
 
     number = max(1, min(int(settings.get("clusters", 16)), rows.shape[0]))
-    model = KMeans(number, n_init=3, random_state=seed).fit(rows)
+    make: Any = KMeans
+    model = make(number, n_init=3, random_state=seed).fit(rows)
     counts = np.zeros((number, classes))
     np.add.at(counts, (model.labels_, labels), 1.0)
     prior = counts.sum(0) / counts.sum()
@@ -158,7 +160,8 @@ def _fit_anomaly(rows: Matrix, labels: NDArray[np.int64], classes: int, settings
     from sklearn.cluster import KMeans
 
     number = max(1, min(int(settings.get("clusters", 16)), rows.shape[0]))
-    model = KMeans(number, n_init=3, random_state=seed).fit(rows)
+    make: Any = KMeans
+    model = make(number, n_init=3, random_state=seed).fit(rows)
     return {"centre": np.asarray(model.cluster_centers_, dtype=np.float64)}
 
 

@@ -95,8 +95,9 @@ def count(samples: Sequence[Sample], config: FeatureConfig) -> Matrix:
     parts = []
     for span, analyzer in ((config.words, "word"), (config.characters, "char_wb")):
         if span:
-            hashed = HashingVectorizer(
-                analyzer=analyzer,  # type: ignore[arg-type]
+            make: Any = HashingVectorizer
+            hashed = make(
+                analyzer=analyzer,
                 ngram_range=(span[0], span[1]),
                 token_pattern=r"(?u)\b\w+\b" if analyzer == "word" else None,
                 n_features=1 << config.bits,
@@ -133,7 +134,7 @@ def fit_features(counted: Matrix, config: FeatureConfig, *, seed: int = 0) -> Fe
         if most < 1:
             raise ConfigError("one text has no directions", hint="more training samples")
         found = TruncatedSVD(most, random_state=seed).fit(weighed)
-        arrays["directions"] = found.components_.astype(np.float32)
+        arrays["directions"] = np.asarray(found.components_, dtype=np.float32)
     return Features(config, arrays)
 
 

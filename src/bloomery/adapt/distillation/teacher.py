@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from bloomery.adapt.divergence import candidates_of
 from bloomery.adapt.distillation.student import Taught
+from bloomery.adapt.divergence import candidates_of
 from bloomery.adapt.preference.encoded import Completion, rows_of
 from bloomery.core.artifact import write_durably
 from bloomery.core.errors import DataError
@@ -68,7 +68,8 @@ def write_texts(
     seed: int,
     told: Callable[[int], None] = lambda done: None,
 ) -> None:
-    """Write {prompt, completion, ended, prompt_tokens, completion_tokens, seconds, energy_joules} of each text as JSONL.
+    """Write {prompt, completion, ended, prompt_tokens, completion_tokens, seconds, energy_joules} of each text as
+    JSONL.
 
     `prompts` are texts or messages. What is in the file already is kept: a call that was killed goes on after its last
     whole line. Texts that did not end within `max_new_tokens` say so.

@@ -1,4 +1,5 @@
-"""Domain adaptation as a stage: a model and a domain's corpus in, a model that knows the domain out, and what it forgot.
+"""Domain adaptation as a stage: a model and a domain's corpus in, a model that knows the domain out, and what it
+forgot.
 
     tokens -> score before -> rows of the domain, general ones among them -> fit -> score after -> publish
 
@@ -8,7 +9,7 @@ Killed at any instant, the same call goes on from its last checkpoint. This modu
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -48,8 +49,8 @@ def adapt_domain(
     """Train a model on a domain's corpus with general text replayed; returns a "model" (or "adapter") artifact with
     `forgetting.json`.
 
-    `general` is a corpus like what the model was trained on; `controls` are corpora of something else, by name. Bits per
-    byte before and after are of documents that are held out (of a control, of any). An equal call returns the same
+    `general` is a corpus like what the model was trained on; `controls` are corpora of something else, by name. Bits
+    per byte before and after are of documents that are held out (of a control, of any). An equal call returns the same
     artifact without training, unless `fresh`. Raises ConfigError, DataError, TrainingError.
     """
     workspace, config = as_workspace(workspace), config or DomainConfig()
@@ -142,11 +143,11 @@ class _Adapting:
         with self.run.phase(phase):
             found = {}
             for kind, texts in self.texts.items():
-                told = lambda done, total=len(texts), kind=kind: self.run.progress(  # noqa: E731
-                    done, total, unit="documents", doing=kind
-                )
-                found[kind] = document_bits(decoder, tokenizer, texts, told=told)
+                found[kind] = document_bits(decoder, tokenizer, texts, told=self._teller(kind))
             return found
+
+    def _teller(self, kind: str) -> Callable[[int], None]:
+        return lambda done: self.run.progress(done, len(self.texts[kind]), unit="documents", doing=kind)
 
     def _changes(self, before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray]) -> list[Change]:
         how = {"resamples": self.config.resamples, "seed": self.config.fit.seed}

@@ -17,7 +17,7 @@ import torch
 
 from bloomery.adapt.log_probabilities import token_logprobs
 from bloomery.core.errors import DataError
-from bloomery.evaluate.bits_per_byte import windows
+from bloomery.evaluate.bits_per_byte import scored_windows
 from bloomery.models import Decoder
 from bloomery.tokenizer import Tokenizer
 from bloomery.training.batches import padded
@@ -59,11 +59,12 @@ class Change:
 def document_bits(
     model: Decoder, tokenizer: Tokenizer, texts: Sequence[str], *, told: Callable[[int], None] = lambda done: None
 ) -> np.ndarray:
-    """(documents,) bits of each text and its end mark, every token scored once with at least half a window before it."""
+    """(documents,) bits of each text and its end mark, every token scored once with at least half a window before
+    it."""
     length, pieces = model.context_length, []
     for number, text in enumerate(texts):
         ids = [tokenizer.separator_id, *tokenizer.encode(text), tokenizer.end_id]
-        pieces += [(number, window, scored) for window, scored in windows(ids, length) if len(window) > 1]
+        pieces += [(number, window, scored) for window, scored in scored_windows(ids, length) if len(window) > 1]
     pieces.sort(key=lambda piece: len(piece[1]))
     bits, done = np.zeros(len(texts)), 0
     device = next(model.parameters()).device

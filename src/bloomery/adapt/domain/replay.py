@@ -1,8 +1,8 @@
 """Replay: rows of a domain with a share of general rows among them, so that what was known is not forgotten.
 
 Mixing a few per cent of the first data into later training keeps most of what a model knew (Ibrahim et al. 2024, arXiv
-2403.08763). The share is met exactly over a run: which batch has one row more follows from its number alone. This module
-does not know corpora.
+2403.08763). The share is met exactly over a run: which batch has one row more follows from its number alone. This
+module does not know corpora.
 """
 
 from __future__ import annotations

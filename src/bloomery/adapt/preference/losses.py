@@ -14,8 +14,8 @@ from torch import Tensor
 def dpo_losses(chosen: Tensor, rejected: Tensor, *, beta: float, label_smoothing: float = 0.0) -> Tensor:
     """Direct preference optimisation (Rafailov et al. 2023, arXiv 2305.18290, eq. 7): -log sigmoid(beta margin).
 
-    `chosen` and `rejected` (B,) are log-ratios, policy over reference. With `label_smoothing` e a preference is taken to
-    be the wrong way round that often (conservative DPO, Mitchell 2023): -(1 - e) log sigmoid(x) - e log sigmoid(-x).
+    `chosen` and `rejected` (B,) are log-ratios, policy over reference. With `label_smoothing` e a preference is taken
+    to be the wrong way round that often (conservative DPO, Mitchell 2023): -(1 - e) log sigmoid(x) - e log sigmoid(-x).
     """
     margin = beta * (chosen - rejected)
     losses = -F.logsigmoid(margin)
@@ -59,7 +59,7 @@ def log_odds(mean_logprobs: Tensor) -> Tensor:
     """log(p / (1 - p)) of p = exp(mean log-probability of a completion's tokens); of a certain text, which rounds to
     p = 1, a large number without a gradient."""
     mean_logprobs = mean_logprobs.clamp_max(-1e-6)
-    # log(1 - e^x) without cancellation on either side of -ln 2 (Maechler 2012, "Accurately computing log(1 - exp(-|a|))").
+    # log(1 - e^x) without cancellation on either side of -ln 2 (Maechler 2012, "Accurately computing log(1 - e^-a)").
     near = torch.log(-torch.expm1(mean_logprobs))
     far = torch.log1p(-torch.exp(mean_logprobs.clamp_max(-0.5)))
     return mean_logprobs - torch.where(mean_logprobs > -0.693, near, far)

@@ -45,8 +45,8 @@ def prefer(
     workspace: Workspace | str | Path | None = None,
     fresh: bool = False,
 ) -> Artifact:
-    """Tune a model by preferences; returns an "adapter", or a "model" where all weights are trained, whose parent is the
-    model that it began with.
+    """Tune a model by preferences; returns an "adapter", or a "model" where all weights are trained, whose parent is
+    the model that it began with.
 
     `data` is a file as `read_preferences` or, for KTO, `read_judged` takes it. An equal call returns the same artifact
     without training, unless `fresh`. Raises ConfigError, DataError, TrainingError.

@@ -62,7 +62,8 @@ class Similarity:
     def to(self, text: str) -> NDArray[np.float64]:
         """(N,) cosines of a text to each."""
         if self._embed is None:
-            return (self._vectors @ self._words.transform([text]).T).toarray()[:, 0]
+            asked: Any = self._words.transform([text])
+            return (self._vectors @ asked.T).toarray()[:, 0]
         return self._vectors @ _of_length_one(np.asarray(self._embed([text]), dtype=np.float64))[0]
 
     def between(self, places: Sequence[int]) -> NDArray[np.float64]:

@@ -44,8 +44,8 @@ def halve(
     """Standings, rung by rung, best first; and whether it went to its end.
 
     `evaluate(candidate, items)` gives the mean score and the mean tokens of an answer over the first `items`, or None
-    where the budget does not reach: then the last whole rung stands. Of equal scores the one with fewer tokens is
-    better, then the one that came first. The first candidate is the baseline.
+    where the budget does not reach: then the last whole rung stands, or of the first what was looked at. Of equal
+    scores the one with fewer tokens is better, then the one that came first. The first candidate is the baseline.
     """
     left = list(candidates)
     standings: list[Standing] = []
@@ -54,15 +54,22 @@ def halve(
         for candidate in left:
             worth = evaluate(candidate, items)
             if worth is None:
-                return standings, False
+                looked = [] if standings else _ranked(found, items, {one for _, _, one in found})
+                return standings + looked, False
             found.append((-worth[0], worth[1], candidate))
         order = sorted(range(len(found)), key=lambda n: (found[n][0], found[n][1], n))
         last = items == total
         number = len(left) if last else max(1, math.ceil(len(left) * keep))
         staying = {found[n][2] for n in order[:number]} | {left[0]}
-        standings += [Standing(found[n][2], items, -found[n][0], found[n][1], found[n][2] in staying) for n in order]
+        standings += _ranked(found, items, staying)
         left = [candidate for candidate in left if candidate in staying]
     return standings, True
+
+
+def _ranked(found: Sequence[tuple[float, float, int]], items: int, staying: set[int]) -> list[Standing]:
+    """From the best; `found` are (minus the score, tokens, candidate) in the order of asking."""
+    order = sorted(range(len(found)), key=lambda n: (found[n][0], found[n][1], n))
+    return [Standing(found[n][2], items, -found[n][0], found[n][1], found[n][2] in staying) for n in order]
 
 
 def last_rung(standings: Sequence[Standing]) -> list[Standing]:

@@ -164,7 +164,7 @@ class PromptTemplate:
             question = self._render("user", self._variables(example, (), more))
             blocks.append(f"{question.strip()}\n{self._shown_answer(example).strip()}")
         begun = self._render("assistant", {**variables, "answer": _PLACE, "thinking": ""}).partition(_PLACE)[0]
-        blocks.append(f"{self._render('user', variables).strip()}\n{begun}".rstrip())
+        blocks.append(f"{self._render('user', variables).strip()}\n{begun}".strip())
         return "\n\n".join(block for block in blocks if block)
 
     def continuations(self, choices: Sequence[str]) -> tuple[str, ...]:

@@ -42,8 +42,8 @@ class Question:
 
 
 class PolicyObjective:
-    """See the module. `reference` is a model that stays as it is, needed where the config has a `kl_weight`; the trained
-    one itself, if it has adapters, is computed without them."""
+    """See the module. `reference` is a model that stays as it is, needed where the config has a `kl_weight`; the
+    trained one itself, if it has adapters, is computed without them."""
 
     unit = "tok"
     divisible = True

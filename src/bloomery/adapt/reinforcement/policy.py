@@ -1,7 +1,8 @@
 """The policy's loss, as its papers state it, of log-probabilities and advantages alone; group-relative advantages.
 
-GRPO: Shao et al. 2024, arXiv 2402.03300, eq. 3-4; Dr. GRPO: Liu et al. 2025, arXiv 2503.20783; averaging over tokens and
-two clips: DAPO, Yu et al. 2025, arXiv 2503.14476. This module does not know models. Shapes: B answers, T tokens, G group.
+GRPO: Shao et al. 2024, arXiv 2402.03300, eq. 3-4; Dr. GRPO: Liu et al. 2025, arXiv 2503.20783; averaging over tokens
+and two clips: DAPO, Yu et al. 2025, arXiv 2503.14476. This module does not know models. Shapes: B answers, T tokens, G
+group.
 """
 
 from __future__ import annotations
@@ -41,8 +42,9 @@ def token_losses(
     """(losses, which are clipped, distance from the reference in nats), each (B, T).
 
     -min(r A, clip(r, 1 - low, 1 + high) A) + kl_weight KL with r = exp(logprobs - old), A (B,), and the estimate
-    exp(reference - logprobs) - (reference - logprobs) - 1 of KL, which is never negative (Schulman 2020; eq. 4). Its own
-    gradient is not that of KL; multiplied by r (`kl_weighted`) it is, without bias (DeepSeek-V3.2, arXiv 2512.02556).
+    exp(reference - logprobs) - (reference - logprobs) - 1 of KL, which is never negative (Schulman 2020; eq. 4). Its
+    own gradient is not that of KL; multiplied by r (`kl_weighted`) it is, without bias (DeepSeek-V3.2, arXiv
+    2512.02556).
     """
     ratio, weight = torch.exp(logprobs - old), advantage.unsqueeze(1)
     bounded = ratio.clamp(1 - clip_low, 1 + clip_high)

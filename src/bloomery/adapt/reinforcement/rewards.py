@@ -68,7 +68,8 @@ def last_number(text: str) -> Decimal | None:
 
 
 def pattern(expression: str) -> Callable[[str, Mapping[str, Any]], float]:
-    """1 if the whole answer, white space around it aside, has the form of a regular expression. ConfigError for none."""
+    """1 if the whole answer, white space around it aside, has the form of a regular expression. ConfigError for
+    none."""
     try:
         form = re.compile(expression, re.DOTALL)
     except re.error as error:

@@ -164,7 +164,7 @@ def _conversation(value: Any, tools: Any, where: str) -> Example:
             raise DataError(f"{where}: a message has no role", hint='such as "user" or "assistant"')
         if message.get("weight", 1) not in (0, 1):
             raise DataError(f"{where}: a message's weight is 0 or 1, not {message['weight']!r:.40}")
-        messages.append(message)
+        messages.append(_without_values(message, where))
     if not any(one["role"] in ("assistant", "model") for one in messages):
         raise DataError(f"{where}: nothing is said by the assistant", hint="a message with role assistant is learnt")
     if isinstance(tools, str):
@@ -177,6 +177,33 @@ def _conversation(value: Any, tools: Any, where: str) -> Example:
     return Example(where=where, messages=tuple(messages), tools=tuple(described))
 
 
+def _without_values(message: Mapping[str, Any], where: str) -> Mapping[str, Any]:
+    """A message whose parts are {"type", "value"} (LLaMA-Factory's), as OpenAI and templates of thinking models say
+    it; any other as it is."""
+    parts = message.get("content")
+    if not isinstance(parts, list) or not all(isinstance(part, dict) and "value" in part for part in parts):
+        return message
+    made: dict[str, Any] = {**message, "content": ""}
+    for part in parts:
+        value = part["value"]
+        if part.get("type") == "tool_call":
+            made.setdefault("tool_calls", []).extend(_calls(value, where))
+        elif part.get("type") in ("text", "reasoning"):
+            key = "content" if part["type"] == "text" else "reasoning_content"
+            made[key] = made.get(key, "") + _string(value, "value", where)
+        else:
+            raise DataError(f"{where}: a part of a message has the type {part.get('type')!r:.40}")
+    return made
+
+
+def _calls(value: Any, where: str) -> list[dict[str, Any]]:
+    try:
+        call = json.loads(value) if isinstance(value, str) else value
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{where}: a call of a function is no JSON: {error}") from error
+    return [{"type": "function", "function": one} for one in (call if isinstance(call, list) else [call])]
+
+
 def _shared(turn: Any, where: str) -> dict[str, Any]:
     """A turn of ShareGPT's as a message."""
     turn = _mapping(turn, where)
@@ -184,11 +211,7 @@ def _shared(turn: Any, where: str) -> dict[str, Any]:
     if not isinstance(who, str):
         raise DataError(f"{where}: a turn does not say from whom it is", hint='such as "human" or "gpt"')
     if who in _CALLS:
-        try:
-            call = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise DataError(f"{where}: a call of a function is no JSON: {error}") from error
-        calls = [{"type": "function", "function": one} for one in (call if isinstance(call, list) else [call])]
+        calls = _calls(text, where)
         return {"role": "assistant", "content": "", "tool_calls": calls}
     return {"role": _ROLES.get(who, who), "content": text}
 

@@ -22,8 +22,8 @@ from bloomery.retrieve.answers.extract import extract
 from bloomery.retrieve.answers.gate import Gate
 from bloomery.retrieve.answers.passages import CountTokens, Passage, PassageConfig, assemble, estimated_tokens
 from bloomery.retrieve.answers.prompt import NOT_FOUND, Form, is_refusal, messages, quotes_schema
-from bloomery.retrieve.answers.untrusted import HarmlessStream, harmless
 from bloomery.retrieve.chunk import Filters, Hit, Retriever
+from bloomery.retrieve.untrusted import HarmlessStream, harmless
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +60,8 @@ class AnswerConfig:
 @dataclass(frozen=True, kw_only=True)
 class Answer:
     """`text` is safe to show as Markdown; `found` False: the documents do not say, and `why` by whose judgement
-    ("search": nothing was found, or too little; "model"; "strict": nothing it said was supported)."""
+    ("search": nothing was found, or too little; "model"; "strict": nothing it said was supported; "form": what it wrote
+    is cut, or not of the form that was asked for)."""
 
     question: str
     text: str
@@ -153,9 +154,7 @@ class Answering:
         assert last.answer is not None
         return last.answer
 
-    def stream(
-        self, question: str, filters: Filters | None = None, *, instruction: str = ""
-    ) -> Iterator[AnswerDelta]:
+    def stream(self, question: str, filters: Filters | None = None, *, instruction: str = "") -> Iterator[AnswerDelta]:
         """The answer as it comes, then the whole with its citations, which may differ: `strict` takes back what was
         not supported. With quotes, JSON is written, and nothing is shown before its end."""
         if not question.strip():
@@ -205,6 +204,8 @@ class Answering:
         text, quotes, found = said.strip(), [], True
         if config.form == "quotes":
             text, quotes, found = read_quotes(said)
+            if found and not text:
+                return self._nothing(question, passages, "form")
         if not found or is_refusal(text):
             return self._nothing(question, passages, "model")
         if config.form == "markers":
@@ -219,9 +220,7 @@ class Answering:
                 return self._nothing(question, passages, "strict")
             text = " ".join(one.text + _numbers(one) for one in statements)
         shown = harmless(text, allowed_hosts=config.allowed_hosts)
-        return Answer(
-            question=question, text=shown, found=True, statements=tuple(statements), passages=tuple(passages)
-        )
+        return Answer(question=question, text=shown, found=True, statements=tuple(statements), passages=tuple(passages))
 
     def _extracted(self, question: str, passages: list[Passage], probability: float | None) -> Answer:
         found = extract(question, passages)
@@ -258,13 +257,15 @@ class Answering:
 
 
 def read_quotes(said: str) -> tuple[str, list[tuple[int, str]], bool]:
-    """(answer, quotes, whether it was found) of JSON in the form "quotes"; other text is an answer without quotes."""
+    """(answer, quotes, whether it was found) of JSON in the form "quotes"; other text is an answer without quotes, and
+    JSON that was cut or is of another form is none."""
     try:
         told = json.loads(said)
         quotes = [(int(one["passage"]), str(one["words"])) for one in told.get("quotes", ())]
         return str(told["answer"]).strip(), quotes, bool(told.get("found", True))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        return said.strip(), [], True
+        bare = said.strip()
+        return ("" if bare.startswith("{") else bare), [], True
 
 
 def _numbers(statement: Statement) -> str:

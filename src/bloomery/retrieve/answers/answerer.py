@@ -11,7 +11,8 @@ from bloomery.retrieve.chunk import Filters
 
 class RagAnswerer:
     """An `evaluate.sample.Answerer`. Choices are listed under the question. `details` has `passages`, `statements`
-    with their citations, `found` and `why`; `text` has no numbers of passages. Where the documents do not answer, `text` is "Not in the documents."."""
+    with their citations, `found` and `why`; `text` has no numbers of passages, and is "Not in the documents." where
+    these do not answer."""
 
     def __init__(self, answering: Answering, *, name: str = "", filters: Filters | None = None) -> None:
         self.answering, self.filters = answering, filters

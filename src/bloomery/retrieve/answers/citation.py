@@ -14,12 +14,16 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from bloomery.retrieve.answers.passages import Passage, Piece
-from bloomery.retrieve.answers.untrusted import RESTORED, SHOWN, is_invisible
+from bloomery.retrieve.untrusted import RESTORED, SHOWN, is_invisible
 
-_ALIKE = {c: "'" for c in "‘’‚‛′`´"} | {c: '"' for c in "“”„‟″«»"} | {c: "-" for c in "‐‑‒–—―−"} | {"…": "..."}
+_ALIKE = dict.fromkeys("‘’‚‛′`´", "'") | dict.fromkeys("“”„‟″«»", '"') | dict.fromkeys("‐‑‒–—―−", "-") | {"…": "..."}
 _GAP = re.compile(r"\s*(?:\[\s*(?:\.\.\.|…)\s*\]|\.\.\.|…)\s*")
-_MARKER = re.compile(r"\s?[\[【]\s*(?:passage\s+)?(\d{1,3}(?:\s*[,;]\s*(?:passage\s+)?\d{1,3})*)\s*[\]】]", re.IGNORECASE)
-_SENTENCE = re.compile(r"[.!?][\"'”’)\]]*(?:\s?[\[【][\d\s,;]+[\]】])*(?=\s|$)|[。！？।](?:\s?[\[【][\d\s,;]+[\]】])*|\n+")
+_MARKER = re.compile(
+    r"\s?[\[【]\s*(?:passage\s+)?(\d{1,3}(?:\s*[,;]\s*(?:passage\s+)?\d{1,3})*)\s*[\]】]", re.IGNORECASE
+)
+_SENTENCE = re.compile(
+    r"[.!?][\"'”’)\]]*(?:\s?[\[【][\d\s,;]+[\]】])*(?=\s|$)|[。！？।](?:\s?[\[【][\d\s,;]+[\]】])*|\n+"
+)
 _ABBREVIATED = re.compile(r"(?:\b(?:e\.g|i\.e|cf|vs|etc|al|Dr|Mr|Mrs|Ms|Prof|Fig|No|St|approx)|\b[A-Z])\.\Z")
 _WORD = re.compile(r"\w+(?:[.,]\d+)*")
 _UNSPACED = re.compile("[\u0e00-\u0eff\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]")
@@ -123,7 +127,7 @@ def find_quote(quote: str, passages: Sequence[Passage], *, prefer: int = 0) -> l
     """Where a quote stands: one citation, or one for each part where dots stand for words left out; [] if it, or a
     part of it, stands nowhere. The passage of number `prefer` is looked at first."""
     order = sorted(range(1, len(passages) + 1), key=lambda number: number != prefer)
-    bare = SHOWN.sub("", quote).strip().strip("\"“”«»").strip()
+    bare = SHOWN.sub("", quote).strip().strip('"“”«»').strip()
     if not bare:
         return []
     for number in order:
@@ -224,9 +228,7 @@ def judged(
         reason = f"only {support:.0%} of its words, or not its numbers, stand in what it cites"
     if not reason and not citations:
         reason = "nothing that it cites was found"
-    return Statement(
-        text=statement, citations=tuple(citations), support=support, supported=not reason, why=reason
-    )
+    return Statement(text=statement, citations=tuple(citations), support=support, supported=not reason, why=reason)
 
 
 def best_sentence(statement: str, passage: Passage, number: int) -> Citation | None:

@@ -79,7 +79,7 @@ class Gate:
         ordered = np.sort(1 / (1 + np.exp(-odds[labels])))
         threshold = float(ordered[min(len(ordered) - 1, math.floor(lost * len(ordered)))])
         numbers = {"means": means, "scales": scales, "weights": weights}
-        named = {name: tuple(map(float, one)) for name, one in numbers.items()}
+        named: dict[str, Any] = {name: tuple(map(float, one)) for name, one in numbers.items()}
         return cls(retriever=retriever, k=k, **named, offset=float(offset), threshold=threshold)
 
     def probability(self, question: str, hits: Sequence[Hit]) -> float:
@@ -101,8 +101,10 @@ class Gate:
     def from_dict(cls, told: Mapping[str, Any]) -> Gate:
         """DataError for what is no gate."""
         try:
-            numbers = {name: tuple(float(one) for one in told[name]) for name in ("means", "scales", "weights")}
-            single = {name: float(told[name]) for name in ("offset", "threshold")}
+            numbers: dict[str, Any] = {
+                name: tuple(float(one) for one in told[name]) for name in ("means", "scales", "weights")
+            }
+            single: dict[str, Any] = {name: float(told[name]) for name in ("offset", "threshold")}
             made = cls(retriever=str(told["retriever"]), k=int(told["k"]), **numbers, **single)
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"this is no gate: {type(error).__name__} {error}") from None

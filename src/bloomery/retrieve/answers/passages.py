@@ -38,7 +38,9 @@ class PassageConfig:
 
     def __post_init__(self) -> None:
         if self.budget_tokens < 32 or self.max_passages < 1:
-            raise ConfigError(f"{self.max_passages} passages in {self.budget_tokens} tokens are none", hint="32 or more")
+            raise ConfigError(
+                f"{self.max_passages} passages in {self.budget_tokens} tokens are none", hint="32 or more"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 import numpy as np
 
 from bloomery.tokenizer import Tokenizer
+from bloomery.tokenizer.places import token_starts
 
 _UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\u0e00-\u0eff\u1780-\u17ff"
 _TOKENS = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]{{1,16}}|[^\w\s]")
@@ -29,7 +30,7 @@ def ruler_of(tokenizer: Tokenizer | None) -> Ruler:
     """A ruler of a tokenizer's tokens, special ones left out."""
     if tokenizer is None:
         return words_and_signs
-    return lambda text: np.array(tokenizer.token_starts(text), np.int64)
+    return lambda text: np.array(token_starts(tokenizer, text), np.int64)
 
 
 def count(starts: Starts, start: int, end: int) -> int:

@@ -75,7 +75,9 @@ def _lines(path: Path) -> Iterator[str]:
             while line := file.readline(_MAX_LINE):
                 yield line
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read: {error}", hint="queries.jsonl, corpus.jsonl, qrels/train.tsv") from None
+        raise DataError(
+            f"{path} cannot be read: {error}", hint="queries.jsonl, corpus.jsonl, qrels/train.tsv"
+        ) from None
 
 
 def _rows(path: Path) -> Iterator[Mapping[str, Any]]:

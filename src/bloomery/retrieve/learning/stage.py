@@ -150,9 +150,7 @@ class _Pieces:
     def inputs(self, parents: Sequence[str], folder: str) -> StageInputs:
         held_out = self.validation.fingerprint if self.validation else ""
         seen = digest([self.judgements.fingerprint, held_out, self.miner, folder])
-        return StageInputs(
-            stage=self.stage, config=self.config, parents=parents, fingerprint=seen, seed=self.fit.seed
-        )
+        return StageInputs(stage=self.stage, config=self.config, parents=parents, fingerprint=seen, seed=self.fit.seed)
 
 
 def _trained(

@@ -51,7 +51,7 @@ def test_texts_that_the_teacher_writes_are_kept_and_counted(make_model, rows_fil
 def test_plain_texts_teach_too(make_model, rows_file, tmp_path):
     data = rows_file([{"text": "Once upon a time there was a small furnace. " * 5}] * 6)
     made = distil(make_model(), make_model(1), data, config=CONFIG, workspace=tmp_path)
-    assert made.metrics["examples"] >= 1 and "validation_divergence" in made.metrics or made.metrics["held_out"] == 0
+    assert (made.metrics["examples"] >= 1 and "validation_divergence" in made.metrics) or made.metrics["held_out"] == 0
 
 
 def test_mistakes(make_model, rows_file, tmp_path):

@@ -17,10 +17,10 @@ from bloomery.training.objective import accumulate
 
 def _objective(make_model, **options) -> StudentObjective:
     rng = np.random.default_rng(0)
-    texts = [
-        Taught(Completion((7, 8), tuple(rng.integers(5, 250, rng.integers(1, 9)).tolist()))) for _ in range(4)
-    ]
-    return StudentObjective(Start.of(make_model()).decoder, ExampleLoader(texts, texts, rows=4, seed=0), seed=0, **options)
+    texts = [Taught(Completion((7, 8), tuple(rng.integers(5, 250, rng.integers(1, 9)).tolist()))) for _ in range(4)]
+    return StudentObjective(
+        Start.of(make_model()).decoder, ExampleLoader(texts, texts, rows=4, seed=0), seed=0, **options
+    )
 
 
 def test_a_batch_in_parts_has_the_same_loss(make_model):

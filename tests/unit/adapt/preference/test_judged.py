@@ -1,4 +1,5 @@
-"""Judged answers: who stands under whose prompt, figures of each kind. Losses are compared with TRL's in tests/golden."""
+"""Judged answers: who stands under whose prompt, figures of each kind. Losses are compared with TRL's in
+tests/golden."""
 
 from __future__ import annotations
 

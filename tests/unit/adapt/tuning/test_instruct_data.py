@@ -48,6 +48,18 @@ def test_forms(tmp_path: Path):
     assert rows[0].identity != rows[1].identity
 
 
+def test_parts_with_values(tmp_path: Path):
+    parts = [{"type": "reasoning", "value": "hm"}, {"type": "text", "value": "a"}]
+    calls = [{"type": "tool_call", "value": '{"name": "f", "arguments": {}}'}]
+    said = [{"role": "assistant", "content": parts}, {"role": "assistant", "content": calls}]
+    (row,) = read_examples(_file(tmp_path, {"messages": said}))
+    assert row.messages[0] == {"role": "assistant", "content": "a", "reasoning_content": "hm"}
+    assert row.messages[1]["tool_calls"][0]["function"]["name"] == "f"
+    with pytest.raises(DataError, match="the type 'sound'"):
+        said[0]["content"] = [{"type": "sound", "value": "x"}]
+        read_examples(_file(tmp_path, {"messages": said}))
+
+
 def test_packed_and_tables(tmp_path: Path):
     table = _file(tmp_path, "text,label\n", '"a, b",x\n', "c,y\n", name="rows.csv")
     assert [(one.answer, one.label) for one in read_examples(table)] == [("a, b", "x"), ("c", "y")]
@@ -62,6 +74,7 @@ REAL = {
     "dolly_hhrlhf_train_small.jsonl.xz": None,
     "llamafactory_alpaca_en_demo.json.xz": None,
     "llamafactory_glaive_toolcall_en_demo.json.xz": None,
+    "llamafactory_reason_tool_use_demo_50.jsonl.xz": 50,
 }
 
 

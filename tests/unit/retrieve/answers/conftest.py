@@ -37,7 +37,8 @@ class WordRetriever:
     def search(self, query: str, k: int = 10, filters: Filters | None = None) -> Sequence[Hit]:
         asked = set(re.findall(r"\w{3,}", query.lower()))
         hits = [
-            Hit(chunk=one, score=float(len(asked & set(re.findall(r"\w{3,}", one.text.lower()))))) for one in self.chunks
+            Hit(chunk=one, score=float(len(asked & set(re.findall(r"\w{3,}", one.text.lower())))))
+            for one in self.chunks
         ]
         return sorted((hit for hit in hits if hit.score), key=lambda hit: -hit.score)[:k]
 

@@ -11,7 +11,9 @@ from bloomery.evaluate.sample import Answerer, Sample
 from bloomery.retrieve.answers.answer import Answering
 from bloomery.retrieve.answers.answerer import RagAnswerer
 
-SAMPLE = Sample(id="s1", input="What was burned in the furnace: charcoal?", targets=("charcoal",), choices=("charcoal", "coke"))
+SAMPLE = Sample(
+    id="s1", input="What was burned in the furnace: charcoal?", targets=("charcoal",), choices=("charcoal", "coke")
+)
 
 
 def test_it_answers_samples(retriever, scripted):

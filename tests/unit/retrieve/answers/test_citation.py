@@ -59,7 +59,8 @@ def test_words_left_out_are_several_citations(passages, documents):
 
 
 @pytest.mark.parametrize(
-    "quote", ["It burned coke, never charcoal.", "", "  ", "...", "urned charcoa", "five ribs of steel", "The furnace at"]
+    "quote",
+    ["It burned coke, never charcoal.", "", "  ", "...", "urned charcoa", "five ribs of steel", "The furnace at"],
 )
 def test_what_does_not_stand_there_is_not_found(quote, passages):
     assert find_quote(quote, passages) == []
@@ -90,7 +91,9 @@ def test_markers_cite_sentences(passages, documents):
 
 
 def test_numbers_must_stand_in_the_source(passages):
-    _, found = by_markers("The bloom weighed 41 kilograms [1]. The bloom weighed 44 kilograms [1].", passages, least=0.5)
+    _, found = by_markers(
+        "The bloom weighed 41 kilograms [1]. The bloom weighed 44 kilograms [1].", passages, least=0.5
+    )
     assert [one.supported for one in found] == [True, False]
     assert support_of("lit in 1875", "lit on 3 May 1874") == 0.0
 

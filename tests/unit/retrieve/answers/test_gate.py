@@ -37,7 +37,7 @@ def test_weights_equal_scikit_learns():
     theirs.fit(rows, labels)
     assert np.allclose(gate.weights, theirs.coef_[0], atol=1e-3)
     assert np.isclose(gate.offset, theirs.intercept_[0], atol=1e-3)
-    assert np.isclose(gate.probability(*found[0]), theirs.predict_proba(rows[:1])[0, 1], atol=1e-3)
+    assert np.isclose(gate.probability(*found[0]), np.asarray(theirs.predict_proba(rows[:1]))[0, 1], atol=1e-3)
 
 
 @pytest.mark.parametrize("lost", [0.0, 0.05, 0.25])

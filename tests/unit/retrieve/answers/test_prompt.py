@@ -36,12 +36,16 @@ def test_undefended_is_as_it_was():
     assert ATTACK in user["content"]
 
 
-@pytest.mark.parametrize("text", [NOT_FOUND, "not in the documents", "**Not in the documents**", "", "Not found in the passages."])
+@pytest.mark.parametrize(
+    "text", [NOT_FOUND, "not in the documents", "**Not in the documents**", "", "Not found in the passages."]
+)
 def test_refusals(text: str):
     assert is_refusal(text)
 
 
-@pytest.mark.parametrize("text", ["It is 41 kg.", "The word not in the documents' titles is iron.", "Nothing is in it."])
+@pytest.mark.parametrize(
+    "text", ["It is 41 kg.", "The word not in the documents' titles is iron.", "Nothing is in it."]
+)
 def test_answers_are_no_refusals(text: str):
     assert not is_refusal(text)
 

