@@ -12,12 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from bloomery.adapt.comparison.arm import Setting, Tuned
-from bloomery.adapt.comparison.arms.prompted import chosen_on_dev, opened_way, starting_template, way
+from bloomery.adapt.comparison.arms.prompted import (
+    Asked,
+    by_likelihood,
+    chosen_on_dev,
+    opened_way,
+    starting_template,
+    way,
+)
 from bloomery.adapt.comparison.documents import read_documents
 from bloomery.adapt.comparison.passages import Reader, ReadingAnswerer, Search, all_documents, opened_index, paid_before
 from bloomery.adapt.comparison.spending import Spending
 from bloomery.adapt.prompts import StrategyConfig
-from bloomery.core.messages import ChatModel
 from bloomery.evaluate.sample import Answerer, Sample
 
 PASSAGE_TOKENS = 120
@@ -52,8 +58,9 @@ class ReadingArm:
         base = starting_template(setting)
         asked = StrategyConfig(plain=setting.model.plain, seed=setting.config.seed)
         counts = _PASSAGES if self.name == "rag" else (0,)
-        ways = [{**way(base, asked), "passages": count} for count in counts]
-        model = spending.counted(setting.model.chat)
+        likely = by_likelihood(setting, asked, lengths=("none",))
+        ways = [{**one, "passages": count} for count in counts for one in (way(base, asked), *likely)]
+        model = Asked.of(setting.model, spending)
         if self.name == "rag":
             pay_for_index(setting, spending)
         return chosen_on_dev(setting, ways, lambda one: self._opened(setting, one, model), spending, labels_used=0)
@@ -61,9 +68,9 @@ class ReadingArm:
     @contextmanager
     def opened(self, setting: Setting, settings: Mapping[str, Any], folder: Path) -> Iterator[Answerer]:
         assert setting.model is not None
-        yield self._opened(setting, settings, setting.model.chat)
+        yield self._opened(setting, settings, Asked.of(setting.model))
 
-    def _opened(self, setting: Setting, settings: Mapping[str, Any], model: ChatModel) -> Answerer:
+    def _opened(self, setting: Setting, settings: Mapping[str, Any], model: Asked) -> Answerer:
         base = opened_way(settings, model, setting.train)
         return ReadingAnswerer(base, reader_of(setting, int(settings["passages"])))
 
