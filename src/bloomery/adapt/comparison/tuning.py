@@ -23,6 +23,8 @@ from bloomery.core.workspace import Workspace
 from bloomery.energy import open_meter
 
 KIND = "arm"
+VERSION = 2
+"""Raised with every change of what an arm tries."""
 FILES = "files"
 """The folder of what the arm itself keeps."""
 _DECIDES = (
@@ -68,6 +70,7 @@ def tune_inputs(arm: Arm, config: TaskConfig, split: Artifact, identity: str, do
         parents=(split.id,),
         fingerprint=f"{identity} {documents}",
         seed=config.seed,
+        version=VERSION,
     )
 
 
