@@ -7,7 +7,7 @@ does not know how an arm works.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -39,6 +39,7 @@ from bloomery.adapt.comparison.tuning import read_arm, tune_inputs, tuned_arm
 from bloomery.core.answer_cache import AnswerCache
 from bloomery.core.artifact import Artifact, write_durably
 from bloomery.core.config import to_dict
+from bloomery.core.errors import ConfigError, DataError, MissingExtraError, TrainingError
 from bloomery.core.run import Run
 from bloomery.core.stage import reusable
 from bloomery.core.workspace import Workspace, as_workspace
@@ -47,6 +48,8 @@ from bloomery.evaluate.judge import make_judge
 from bloomery.evaluate.scorers.registry import make_scorer
 from bloomery.evaluate.subject import ANSWERS
 
+_OWN = (ConfigError, DataError, MissingExtraError, TrainingError)
+"""Errors of an arm's tuning that are its own to blame: it is left out, and the others go on."""
 Say = Callable[[str], None]
 _RIGHT_OR_WRONG = {"judge", "exact", "includes", "choice", "numeric", "squad_exact", "json_schema", "pattern", "code"}
 
@@ -71,11 +74,8 @@ def compare(
         before = what_it_can_show(config, split, len(found))
         for line in before:
             say(line)
-        arms, documents = {}, documents_digest(config.documents)
-        for entry in found:
-            setting, identity = settings[entry.model], identities[entry.model]
-            inputs = tune_inputs(entry.arm, config, split, identity, documents)
-            arms[entry.name] = tuned_arm(entry.arm, setting, inputs, workspace, fresh=fresh)
+        arms = _frozen_arms(found, out, config, split, settings, identities, fresh, say)
+        found = [entry for entry in found if entry.name in arms]
         final = inputs_of_test(config, split, arms)
         if not fresh and (made := reusable(workspace, final)):
             return made
@@ -92,6 +92,32 @@ def compare(
             answered = tested(run, found, arms, settings, split, meter)
             told = result_of(config, split, answered, out, before, opened)
             return _published(run, config, split, answered, told)
+
+
+def _frozen_arms(
+    found: Sequence[Entry],
+    out: dict[str, str],
+    config: TaskConfig,
+    split: Artifact,
+    settings: Mapping[str, Setting],
+    identities: Mapping[str, str],
+    fresh: bool,
+    say: Say,
+) -> dict[str, Artifact]:
+    """Every entry tuned; one that cannot be goes to `out`, with its reason. ConfigError where none is left."""
+    arms, documents = {}, documents_digest(config.documents)
+    for entry in found:
+        setting = settings[entry.model]
+        inputs = tune_inputs(entry.arm, config, split, identities[entry.model], documents)
+        try:
+            arms[entry.name] = tuned_arm(entry.arm, setting, inputs, setting.workspace, fresh=fresh)
+        except _OWN as error:
+            out[entry.name] = error.one_line()
+            say(f"left out: {entry.name}: {error.one_line()}")
+    if not arms:
+        reasons = "; ".join(f"{name}: {why}" for name, why in out.items())
+        raise ConfigError("no arm could be tuned", hint=reasons[:300])
+    return arms
 
 
 @contextmanager

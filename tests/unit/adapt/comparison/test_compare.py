@@ -55,6 +55,22 @@ def test_another_look_at_the_same_test_is_counted(made):
     assert read_comparison(made.artifact)["opened_before"] == 0
 
 
+def test_an_arm_that_cannot_be_tuned_is_left_out(made, tmp_path, monkeypatch):
+    from bloomery.adapt.comparison.arms.classic import ClassicArm
+    from bloomery.core.errors import MissingExtraError
+
+    def missing(*_):
+        raise MissingExtraError("scikit-learn", "adapt", "a classic model")
+
+    monkeypatch.setattr(ClassicArm, "tune", missing)
+    task = replace(made.task, config=replace(made.task.config, arms=("majority", "classic")))
+    result = read_comparison(compare(task, workspace=Workspace(tmp_path / "home")))
+    assert [one["name"] for one in result["arms"]] == ["majority"] and "pip install" in result["left_out"]["classic"]
+    task = replace(made.task, config=replace(made.task.config, arms=("classic",)))
+    with pytest.raises(ConfigError, match="no arm could be tuned"):
+        compare(task, workspace=Workspace(tmp_path / "home"))
+
+
 def test_no_arm_that_fits(made):
     config = replace(made.task.config, arms=("rag",), documents="")
     with pytest.raises(ConfigError, match="no arm fits"):
