@@ -152,7 +152,8 @@ def _sentence(
         told = "" if pair.better is not None else " (together; the pair alone is not distinguishable)"
         return f"{undefeated[0]} is better than {others}, by {by}{holm}{over}{told}."
     listed = ", ".join(undefeated[:-1]) + f" and {undefeated[-1]}"
-    more = "no number would show a difference of nothing" if needed is None else f"about {needed:,} needed"
+    same = f"{pair.a} and {pair.b} were right equally often" if pair.difference.binary else "no difference was seen"
+    more = same if needed is None else f"about {needed:,} needed"
     reason = f"{recommended}, the cheapest of them, is recommended"
     return f"{listed} are not distinguishable at n = {n:,}, {more}: {reason}."
 
