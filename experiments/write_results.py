@@ -388,6 +388,32 @@ def covered(found: Mapping[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
+def compare_null(found: Mapping[str, Any]) -> str:
+    """The verdict of a comparison on drawn scores."""
+
+    def what(row: Mapping[str, Any]) -> str:
+        names = {"arms": "arms", "items": "questions", "cluster_size": "a cluster", "rate": "right"}
+        parts = [f"{row[key]} {name}" for key, name in names.items() if key in row]
+        return ", ".join([*parts, *(["marks from 0 to 1"] if row.get("binary") is False else [])])
+
+    null = [[what(row), str(row["told_apart"])] for row in found["rows"] if "lift" not in row]
+    power = [
+        [what(row), f"{row['lift']:g}", str(row["best_alone"]), str(row["best_left"])]
+        for row in found["rows"]
+        if "lift" in row
+    ]
+    return "\n\n".join(
+        [
+            f"The real verdict on scores that were drawn, {found['runs']} times each; 200 questions and a share right "
+            "of .7 where nothing else is said. Where all arms are equally good, how often any two were told apart:",
+            table(["no difference", "told apart"], null),
+            "Where one is better by so much, how often it alone was left undefeated, and how often it was among those "
+            "left:",
+            table(["one arm better", "by", "left alone", "left"], power),
+        ]
+    )
+
+
 def reinforced(found: Mapping[str, Any]) -> str:
     """Reinforced sums."""
     rows = [
@@ -463,6 +489,7 @@ SECTIONS: tuple[tuple[str, str, Callable[[Mapping[str, Any]], str], str], ...] =
     ("Rewards that can be checked", "reinforced_sums", reinforced, "reinforced_sums.py"),
     ("A domain, and what is forgotten", "domain_replay", replay, "domain_replay.py"),
     ("What intervals cover", "intervals", covered, "intervals.py"),
+    ("Comparisons: verdicts on drawn scores", "compare_null", compare_null, "compare_null.py"),
 )
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from bloomery.adapt.comparison import compare as compare
     from bloomery.adapt.tuning.adapt import adapt as adapt
     from bloomery.core.artifact import Artifact as Artifact
     from bloomery.core.errors import BloomeryError as BloomeryError
@@ -38,6 +39,7 @@ _HOMES = {
     "BloomeryError": "bloomery.core.errors",
     "Workspace": "bloomery.core.workspace",
     "ask": "bloomery.retrieve.answers",
+    "compare": "bloomery.adapt.comparison",
     "curate": "bloomery.corpus",
     "evaluate": "bloomery.evaluate",
     "index": "bloomery.retrieve",
@@ -56,6 +58,7 @@ __all__ = [
     "__version__",
     "adapt",
     "ask",
+    "compare",
     "curate",
     "evaluate",
     "index",

@@ -33,8 +33,9 @@ def evaluate(
     ranked = {}
     with open_index(name, workspace=common.workspace(), search=SearchConfig(mode=mode)) as index:
         main = index.mode()
-        ways: tuple[Mode, ...] = ("hybrid", "lexical", "vector")
-        for way in ways if main == "hybrid" else tuple(one for one in ways if one == main):
+        every: tuple[Mode, ...] = ("hybrid", "lexical", "vector")
+        ways: tuple[Mode, ...] = every if main == "hybrid" else tuple(one for one in every if one == main)
+        for way in ways:
             settings = SearchConfig(mode=way, depth=max(100, depth))
             # Several chunks may be of one document.
             ranked[way] = {

@@ -76,11 +76,15 @@ def _metered(answerer: Answerer, sample: Sample, meter: Meter) -> Answered:
     return replace(one, seconds=seconds, energy_joules=energy)
 
 
-def mean_score(samples: Sequence[Sample], answers: Sequence[Answered], scorer: Scorer) -> float:
-    """The metric's mean over the samples; one without an answer is worth 0."""
+def scored(samples: Sequence[Sample], answers: Sequence[Answered], scorer: Scorer) -> tuple[float, ...]:
+    """What each sample's answer is worth; 0 where there is none."""
     by_id = {one.sample_id: one for one in answers}
-    values = [scorer.score(one, by_id[one.id]).value if one.id in by_id else 0.0 for one in samples]
-    return sum(values) / len(values)
+    return tuple(scorer.score(one, by_id[one.id]).value if one.id in by_id else 0.0 for one in samples)
+
+
+def mean_of(values: Sequence[float]) -> float:
+    """0 of none."""
+    return sum(values) / max(1, len(values))
 
 
 def read_answers(path: Path) -> list[Answered]:

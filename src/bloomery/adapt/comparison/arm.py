@@ -60,6 +60,8 @@ class Tried:
     """The metric's mean over dev."""
     dev_tokens: int = 0
     """What its answers took."""
+    scores: tuple[float, ...] = ()
+    """Of each question of dev, in its order; fewer where the budget cut it short."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +71,8 @@ class Tuned:
     settings: Mapping[str, Any]
     """JSON data: with the files of the arm's folder, all that rebuilds it."""
     dev_score: float
+    dev_scores: tuple[float, ...]
+    """The same, question by question."""
     labels_used: int
     """Labels of train and dev that it needed; priced."""
     tried: tuple[Tried, ...] = ()

@@ -7,7 +7,7 @@ does not know how an arm works.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +19,7 @@ from bloomery.adapt.comparison.entries import Entry, entries
 from bloomery.adapt.comparison.models import OpenModel, opened_model
 from bloomery.adapt.comparison.page import page
 from bloomery.adapt.comparison.plot import plotted
-from bloomery.adapt.comparison.ranking import detectable
+from bloomery.adapt.comparison.ranking import detectable, spread_on_dev
 from bloomery.adapt.comparison.recipe import winner_recipe
 from bloomery.adapt.comparison.split import read_part, split_task
 from bloomery.adapt.comparison.task import Task, TaskConfig, read_task
@@ -35,19 +35,23 @@ from bloomery.adapt.comparison.testing import (
     verdict,
     write_answers,
 )
-from bloomery.adapt.comparison.tuning import tune_inputs, tuned_arm
+from bloomery.adapt.comparison.tuning import read_arm, tune_inputs, tuned_arm
 from bloomery.core.answer_cache import AnswerCache
 from bloomery.core.artifact import Artifact, write_durably
 from bloomery.core.config import to_dict
+from bloomery.core.errors import ConfigError, DataError, MissingExtraError, TrainingError
 from bloomery.core.run import Run
 from bloomery.core.stage import reusable
 from bloomery.core.workspace import Workspace, as_workspace
 from bloomery.energy import open_meter
+from bloomery.evaluate.judge import make_judge
 from bloomery.evaluate.scorers.registry import make_scorer
 from bloomery.evaluate.subject import ANSWERS
 
+_OWN = (ConfigError, DataError, MissingExtraError, TrainingError)
+"""Errors of an arm's tuning that are its own to blame: it is left out, and the others go on."""
 Say = Callable[[str], None]
-_RIGHT_OR_WRONG = {"exact", "includes", "choice", "numeric", "squad_exact", "json_schema", "pattern", "code"}
+_RIGHT_OR_WRONG = {"judge", "exact", "includes", "choice", "numeric", "squad_exact", "json_schema", "pattern", "code"}
 
 
 def compare(
@@ -70,14 +74,13 @@ def compare(
         before = what_it_can_show(config, split, len(found))
         for line in before:
             say(line)
-        arms = {}
-        for entry in found:
-            setting, identity = settings[entry.model], identities[entry.model]
-            inputs = tune_inputs(entry.arm, config, split, identity, documents_digest(config.documents))
-            arms[entry.name] = tuned_arm(entry.arm, setting, inputs, workspace, fresh=fresh)
+        arms = _frozen_arms(found, out, config, split, settings, identities, fresh, say)
+        found = [entry for entry in found if entry.name in arms]
         final = inputs_of_test(config, split, arms)
         if not fresh and (made := reusable(workspace, final)):
             return made
+        before += known_before_the_test(config, split, arms)
+        say(before[-1])
         opened = opened_before(workspace, final)
         if opened:
             say(f"this test was opened {opened} {'time' if opened == 1 else 'times'} before: it is not new any more")
@@ -91,26 +94,58 @@ def compare(
             return _published(run, config, split, answered, told)
 
 
+def _frozen_arms(
+    found: Sequence[Entry],
+    out: dict[str, str],
+    config: TaskConfig,
+    split: Artifact,
+    settings: Mapping[str, Setting],
+    identities: Mapping[str, str],
+    fresh: bool,
+    say: Say,
+) -> dict[str, Artifact]:
+    """Every entry tuned; one that cannot be goes to `out`, with its reason. ConfigError where none is left."""
+    arms, documents = {}, documents_digest(config.documents)
+    for entry in found:
+        setting = settings[entry.model]
+        inputs = tune_inputs(entry.arm, config, split, identities[entry.model], documents)
+        try:
+            arms[entry.name] = tuned_arm(entry.arm, setting, inputs, setting.workspace, fresh=fresh)
+        except _OWN as error:
+            out[entry.name] = error.one_line()
+            say(f"left out: {entry.name}: {error.one_line()}")
+    if not arms:
+        reasons = "; ".join(f"{name}: {why}" for name, why in out.items())
+        raise ConfigError("no arm could be tuned", hint=reasons[:300])
+    return arms
+
+
 @contextmanager
 def opened_settings(
     config: TaskConfig, workspace: Workspace, *, fresh: bool = False
 ) -> Iterator[tuple[Artifact, dict[str, Setting], dict[str, str]]]:
     """(split, what arms are given by model, identities of models by model); "" is for arms that ask none."""
-    scorer = make_scorer(config.metric, where="metric")
+    scorer = None if config.judge is not None else make_scorer(config.metric, where="metric")
     split = split_task(config, workspace)
     train, dev = read_part(split, "train"), read_part(split, "dev")
     with ExitStack() as stack:
         cache = AnswerCache(workspace.root / ANSWERS)
         stack.callback(cache.close)
+        judge = ""
+        if config.judge is not None:
+            judging = opened_model(config.judge, workspace, cache, fresh=fresh)
+            stack.callback(judging.close)
+            scorer, judge = make_judge({}, judging.chat), f" judged by {judging.identity}"
+        assert scorer is not None
         plain = Setting(
             config=config, train=train, dev=dev, scorer=scorer, workspace=workspace, cache=cache, fresh=fresh
         )
-        settings, identities = {"": plain}, {"": ""}
+        settings, identities = {"": plain}, {"": judge}
         for one in config.model:
             model: OpenModel = opened_model(one, workspace, cache, fresh=fresh)
             stack.callback(model.close)
             settings[one.called] = replace(plain, model=model)
-            identities[one.called] = model.identity
+            identities[one.called] = model.identity + judge
         yield split, settings, identities
 
 
@@ -134,11 +169,27 @@ def what_it_can_show(config: TaskConfig, split: Artifact, arms: int) -> list[str
     ]
     if removed:
         lines.append("left out: " + ", ".join(removed))
+    if config.judge is not None:
+        lines.append(f"judged by {config.judge.called}, uncalibrated: no person's marks stand beside its own")
     if pairs:
         binary = config.metric in _RIGHT_OR_WRONG
         found = detectable(items["test"], pairs, alpha=config.alpha, binary=binary)
         lines.append(f"before the run: {found.text()}, {arms} arms, {pairs} pairs")
     return lines
+
+
+def known_before_the_test(config: TaskConfig, split: Artifact, arms: Mapping[str, Artifact]) -> list[str]:
+    """Lines for people, when all is tuned: the best on dev, and what the test can show by what dev has shown."""
+    frozen = {name: read_arm(artifact) for name, artifact in arms.items()}
+    best = max(frozen, key=lambda name: frozen[name].dev_score)
+    line = f"frozen: {best} is the best on dev ({frozen[best].dev_score:.3f})"
+    pairs = len(arms) * (len(arms) - 1) // 2
+    binary = config.metric in _RIGHT_OR_WRONG
+    spread = spread_on_dev({name: one.dev_scores for name, one in frozen.items()}, binary=binary)
+    if pairs and spread:
+        found = detectable(split.metrics["items"]["test"], pairs, alpha=config.alpha, binary=binary, spread=spread)
+        line += f"; by what dev has shown, {found.text()}"
+    return [line]
 
 
 def result_of(

@@ -62,13 +62,15 @@ class Cost:
 def cost_of(
     answers: Sequence[Answered], training: Spent, labels: int, config: TaskConfig, model: ModelConfig | None
 ) -> Cost:
-    """What an arm's answers and its making took. An arm that asks no model writes no tokens."""
+    """What an arm's answers and its making took. An arm that asks no model writes no tokens; what failed before a model
+    said anything is in no mean."""
     seconds = np.array([one.seconds for one in answers] or [0.0])
+    said = [one for one in answers if not one.error or one.calls]
     joules = Quantity.exact(0.0, "counter")
-    for one in answers:
+    for one in said:
         joules = joules + one.energy_joules
-    joules = joules.scaled(1 / max(1, len(answers)))
-    read, written = (_mean([getattr(one, f"{name}_tokens") for one in answers]) for name in ("prompt", "completion"))
+    joules = joules.scaled(1 / max(1, len(said))) if said or not answers else Quantity.unknown()
+    read, written = (_mean([getattr(one, f"{name}_tokens") for one in said]) for name in ("prompt", "completion"))
     return Cost(
         answers=len(answers),
         prompt_tokens=read,

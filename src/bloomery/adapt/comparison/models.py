@@ -11,14 +11,16 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from bloomery.adapt.comparison.task import ModelConfig
-from bloomery.core.answer_cache import AnswerCache, CachedChat
+from bloomery.core.answer_cache import AnswerCache, CachedChat, CachedLikelihoods
 from bloomery.core.endpoint import Endpoint, EndpointConfig
 from bloomery.core.errors import BloomeryError
+from bloomery.core.likelihood import LikelihoodModel
 from bloomery.core.messages import ChatModel
 from bloomery.core.workspace import Workspace
 from bloomery.engine import LanguageModel, load_language_model
 from bloomery.engine.chat_model import EngineChat
 from bloomery.engine.identity import identity_of
+from bloomery.engine.likelihoods import EngineLikelihoods
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +31,8 @@ class OpenModel:
     identity: str
     """Of its weights, as far as they can be seen."""
     chat: ChatModel
+    likelihoods: LikelihoodModel | None
+    """How probable it finds texts, kept like its answers; None for one that is not asked so."""
     plain: bool
     """Asked in one text that it continues."""
     loaded: LanguageModel | None
@@ -46,6 +50,7 @@ def opened_model(config: ModelConfig, workspace: Workspace, cache: AnswerCache, 
             config=config,
             identity=identity,
             chat=CachedChat(endpoint, cache, identity=identity, fresh=fresh),
+            likelihoods=None,
             plain=False,
             loaded=None,
             close=endpoint.close,
@@ -58,6 +63,7 @@ def opened_model(config: ModelConfig, workspace: Workspace, cache: AnswerCache, 
         config=config,
         identity=identity,
         chat=CachedChat(chat, cache, identity=identity, fresh=fresh),
+        likelihoods=CachedLikelihoods(EngineLikelihoods(loaded), cache, identity=identity, fresh=fresh),
         plain=plain,
         loaded=loaded,
         close=loaded.close,

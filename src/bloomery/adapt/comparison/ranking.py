@@ -11,7 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
+
+import numpy as np
 
 from bloomery.core.errors import DataError
 from bloomery.evaluate.statistics import (
@@ -149,9 +152,21 @@ def _sentence(
         told = "" if pair.better is not None else " (together; the pair alone is not distinguishable)"
         return f"{undefeated[0]} is better than {others}, by {by}{holm}{over}{told}."
     listed = ", ".join(undefeated[:-1]) + f" and {undefeated[-1]}"
-    more = "no number would show a difference of nothing" if needed is None else f"about {needed:,} needed"
+    same = f"{pair.a} and {pair.b} were right equally often" if pair.difference.binary else "no difference was seen"
+    more = same if needed is None else f"about {needed:,} needed"
     reason = f"{recommended}, the cheapest of them, is recommended"
     return f"{listed} are not distinguishable at n = {n:,}, {more}: {reason}."
+
+
+def spread_on_dev(scores: Mapping[str, Sequence[float]], *, binary: bool) -> float | None:
+    """The median, over every two arms with the same questions, of the share on which they differ, or of the standard
+    deviation of their difference; None where there are no two."""
+    found = []
+    for one, other in combinations(scores.values(), 2):
+        if len(one) == len(other) > 1:
+            apart = np.asarray(one) - np.asarray(other)
+            found.append(float((apart != 0).mean() if binary else apart.std(ddof=1)))
+    return float(np.median(found)) if found else None
 
 
 def detectable(

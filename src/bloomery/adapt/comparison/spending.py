@@ -16,6 +16,7 @@ from typing import Any
 
 from bloomery.adapt.comparison.task import BudgetConfig
 from bloomery.core.errors import ConfigError
+from bloomery.core.likelihood import Likelihood, LikelihoodModel, Pair
 from bloomery.core.messages import ChatAnswer, ChatDelta, ChatModel, ChatOptions, Message, gathered
 from bloomery.core.quantity import Quantity
 from bloomery.core.run import Meter
@@ -74,14 +75,14 @@ class Spending:
         if limits.joules is not None and not self._began[2].known:
             raise ConfigError("joules are unknown on this machine", hint="[budget] processor_seconds = 300")
 
-    def count(self, answer: ChatAnswer, seconds: float | None = None) -> None:
+    def count(self, answer: ChatAnswer | Likelihood) -> None:
         """An answer of a model: its tokens, and what asking for it took where it was kept from an earlier time."""
         usage = answer.usage
         with self._lock:
             self._prompt += usage.prompt_tokens or 0
             self._completion += usage.completion_tokens or 0
         if answer.cached:
-            took = answer.seconds if seconds is None else seconds
+            took = answer.seconds
             self.add(Spent(processor_seconds=took, seconds=took, joules=usage.energy_joules))
 
     def add(self, spent: Spent) -> None:
@@ -126,6 +127,10 @@ class Spending:
         """The same model, whose tokens count here."""
         return _Counted(model, self)
 
+    def counted_likelihoods(self, model: LikelihoodModel) -> LikelihoodModel:
+        """The same for likelihoods."""
+        return _CountedLikelihoods(model, self)
+
 
 def used(spent: Spent, limits: BudgetConfig) -> float:
     """The share of the limit that is nearest to its end."""
@@ -158,3 +163,23 @@ class _Counted:
             deltas.append(delta)
             yield delta
         self._spending.count(gathered(deltas))
+
+
+class _CountedLikelihoods:
+    def __init__(self, model: LikelihoodModel, spending: Spending) -> None:
+        self.model, self._spending = model, spending
+
+    @property
+    def name(self) -> str:
+        return self.model.name
+
+    def likelihoods(self, pairs: Sequence[Pair]) -> Iterator[tuple[int, Likelihood]]:
+        yield from self._told(self.model.likelihoods(pairs))
+
+    def rolling(self, texts: Sequence[str]) -> Iterator[tuple[int, Likelihood]]:
+        yield from self._told(self.model.rolling(texts))
+
+    def _told(self, found: Iterator[tuple[int, Likelihood]]) -> Iterator[tuple[int, Likelihood]]:
+        for place, one in found:
+            self._spending.count(one)
+            yield place, one

@@ -51,6 +51,8 @@ class ModelConfig:
     """Environment variable with the endpoint's key."""
     key_file: str = ""
     """File with the endpoint's key."""
+    context_tokens: int = 8192
+    """What an endpoint's model reads at most; of one that is opened here it is known."""
     structure: Literal["json_schema", "structured_outputs", "prompt"] = "json_schema"
     """How the endpoint is held to choices; "prompt": by words alone."""
     ask: Literal["auto", "chat", "plain"] = "auto"
@@ -68,6 +70,8 @@ class ModelConfig:
             raise ConfigError("which model?", hint='[[model]] needs "name": an artifact, a folder, or a name there')
         if not 1 <= self.concurrency <= 256:
             raise ConfigError(f'"model.concurrency" is {self.concurrency}, but should be from 1 to 256')
+        if self.context_tokens < 64:
+            raise ConfigError(f'"model.context_tokens" is {self.context_tokens}, but should be 64 or more')
         for name in ("input_price", "output_price"):
             if (getattr(self, name) or 0.0) < 0:
                 raise ConfigError(f'"model.{name}" cannot be negative')
@@ -152,7 +156,9 @@ class TaskConfig:
     instruction: str = ""
     """What is to be done, in a sentence or two: every prompt begins with it."""
     metric: str = "exact"
-    """What an answer is worth: the metric by which arms are tuned and compared."""
+    """What an answer is worth: the scorer by which arms are tuned and compared; "judge" is a model, [judge]."""
+    judge: ModelConfig | None = None
+    """The model that judges, by the rubric's column or by whether the answer is right and complete."""
     arms: tuple[str, ...] = ()
     """Which arms; none: all that fit the task."""
     seed: int = 0
@@ -188,6 +194,8 @@ class TaskConfig:
             raise ConfigError(f'"alpha" is {self.alpha}, but should be between 0 and 0.5')
         if min(self.requests, self.max_new_tokens, self.max_thinking_tokens) < 1:
             raise ConfigError('"requests" and limits of tokens are 1 at least')
+        if (self.metric == "judge") != (self.judge is not None):
+            raise ConfigError('metric = "judge" and a table [judge] go together', hint='[judge] with a "name"')
         names = [one.called for one in self.model]
         if len(set(names)) != len(names):
             raise ConfigError("two models have one name", hint='give each a "label"')

@@ -23,6 +23,8 @@ from bloomery.core.workspace import Workspace
 from bloomery.energy import open_meter
 
 KIND = "arm"
+VERSION = 2
+"""Raised with every change of what an arm tries."""
 FILES = "files"
 """The folder of what the arm itself keeps."""
 _DECIDES = (
@@ -45,6 +47,7 @@ class Frozen:
     artifact: Artifact
     settings: Mapping[str, Any]
     dev_score: float
+    dev_scores: tuple[float, ...]
     labels_used: int
     tried: tuple[Tried, ...]
     notes: tuple[str, ...]
@@ -67,6 +70,7 @@ def tune_inputs(arm: Arm, config: TaskConfig, split: Artifact, identity: str, do
         parents=(split.id,),
         fingerprint=f"{identity} {documents}",
         seed=config.seed,
+        version=VERSION,
     )
 
 
@@ -102,8 +106,9 @@ def read_arm(artifact: Artifact) -> Frozen:
         artifact=artifact,
         settings=told["settings"],
         dev_score=told["dev_score"],
+        dev_scores=tuple(told["dev_scores"]),
         labels_used=told["labels_used"],
-        tried=tuple(Tried(**one) for one in told["tried"]),
+        tried=tuple(Tried(**{**one, "scores": tuple(one["scores"])}) for one in told["tried"]),
         notes=tuple(told["notes"]),
         spent=Spent.from_dict(told["spent"]),
         used=told["used"],

@@ -129,6 +129,8 @@ def adapter_folder(adapter: str | Path | Artifact, workspace: Workspace) -> tupl
         path = Path(adapter).expanduser()
         if (path / FILE).is_file() and not (path / MANIFEST).is_file():
             return path, None
+        if path.is_dir() and not (path / MANIFEST).is_file():
+            raise DataError(f"{path} is no adapter: it has no {FILE}", hint="is it the folder of an adapter?")
         adapter = Artifact.open(path) if (path / MANIFEST).is_file() else workspace.find(str(adapter))
     if adapter.kind != ADAPTER:
         raise ArtifactError(f"{adapter.name} is a {adapter.kind}, not an adapter", hint="bloomery adapt makes one")

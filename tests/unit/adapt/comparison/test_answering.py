@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bloomery.adapt.comparison.answering import answered_all, mean_score, plain, read_answers
+from bloomery.adapt.comparison.answering import answered_all, mean_of, plain, read_answers, scored
 from bloomery.core.quantity import Quantity
 from bloomery.core.run import NoMeter
 from bloomery.evaluate.sample import Answered, Call, Sample
@@ -60,6 +60,6 @@ def test_several_at_a_time_and_an_end_of_the_budget():
 
 def test_the_mean_counts_what_is_missing_as_wrong():
     answers = answered_all(Echo(), SAMPLES)
-    assert mean_score(SAMPLES, answers, Exact()) == 1.0
-    assert mean_score(SAMPLES, answers[:3], Exact()) == 0.5
+    assert mean_of(scored(SAMPLES, answers, Exact())) == 1.0
+    assert mean_of(scored(SAMPLES, answers[:3], Exact())) == 0.5 and mean_of(()) == 0.0
     assert plain(answers[0])["calls"][0]["text"] == "0"

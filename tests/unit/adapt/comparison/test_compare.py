@@ -31,6 +31,7 @@ def test_every_arm_answers_the_same_test_and_has_its_cost(made):
 def test_what_can_be_shown_is_said_before(made):
     assert any(line.startswith("before the run: with n = 24") for line in made.said)
     assert any("test sha256" in line for line in made.said)
+    assert any(line.startswith("frozen: ") and "by what dev has shown" in line for line in made.said)
     split = split_task(made.task.config, made.workspace)
     assert what_it_can_show(made.task.config, split, 1)[-1].startswith("small:") or len(made.said) >= 2
 
@@ -54,7 +55,45 @@ def test_another_look_at_the_same_test_is_counted(made):
     assert read_comparison(made.artifact)["opened_before"] == 0
 
 
+def test_an_arm_that_cannot_be_tuned_is_left_out(made, tmp_path, monkeypatch):
+    from bloomery.adapt.comparison.arms.classic import ClassicArm
+    from bloomery.core.errors import MissingExtraError
+
+    def missing(*_):
+        raise MissingExtraError("scikit-learn", "adapt", "a classic model")
+
+    monkeypatch.setattr(ClassicArm, "tune", missing)
+    task = replace(made.task, config=replace(made.task.config, arms=("majority", "classic")))
+    result = read_comparison(compare(task, workspace=Workspace(tmp_path / "home")))
+    assert [one["name"] for one in result["arms"]] == ["majority"] and "pip install" in result["left_out"]["classic"]
+    task = replace(made.task, config=replace(made.task.config, arms=("classic",)))
+    with pytest.raises(ConfigError, match="no arm could be tuned"):
+        compare(task, workspace=Workspace(tmp_path / "home"))
+
+
 def test_no_arm_that_fits(made):
     config = replace(made.task.config, arms=("rag",), documents="")
     with pytest.raises(ConfigError, match="no arm fits"):
         compare(replace(made.task, config=config), workspace=made.workspace)
+
+
+def test_answers_without_a_target_are_judged(make_model, workspace, tmp_path):
+    rows = [{"ask": f"What is iron {n}?", "good": "It says metal."} for n in range(120)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    model = json.dumps(str(make_model(context=512).path))
+    told = 'samples = "rows.jsonl"\ninput = "ask"\nrubric = "good"\nmetric = "judge"\nmax_new_tokens = 3\n'
+    path = tmp_path / "task.toml"
+    tables = f"[model]\nname = {model}\n[judge]\nname = {model}\n[split]\nmax_dev = 20\nmax_test = 20\n"
+    path.write_text(f'{told}arms = ["majority", "classic", "zero-shot", "few-shot"]\n{tables}', encoding="utf-8")
+    said: list[str] = []
+    result = read_comparison(compare(path, workspace=workspace, say=said.append))
+    assert [one["name"] for one in result["arms"]] == ["zero-shot"] and set(result["left_out"]) >= {"classic"}
+    assert any("uncalibrated" in line for line in said) and 0 <= result["arms"][0]["quality"]["value"] <= 1
+    with pytest.raises(ConfigError, match="go together"):
+        replace(result_config(path), judge=None)
+
+
+def result_config(path):
+    from bloomery.adapt.comparison.task import read_task
+
+    return read_task(path).config

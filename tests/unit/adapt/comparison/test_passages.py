@@ -13,6 +13,7 @@ from bloomery.adapt.comparison.passages import (
     all_documents,
     index_folder,
     opened_index,
+    paid_before,
 )
 from bloomery.evaluate.sample import Answered, Sample
 
@@ -34,6 +35,8 @@ def test_search_takes_the_question_and_not_its_context(source, workspace):
     assert [one.document for one in found.find(sample)] == ["iron"]
     asked, taken = Reader(finder=found, room=lambda sample: 1000).read(sample)
     assert asked.input.endswith(sample.input) and "[1] Iron is smelted" in asked.input and len(taken) == 1
+    cost = paid_before(source, workspace, size_tokens=50)
+    assert cost.processor_seconds > 0 and paid_before(source, workspace, size_tokens=60).seconds == 0
     runs = len(workspace.ledger.runs())
     opened_index(source, workspace, size_tokens=50)
     assert len(workspace.ledger.runs()) == runs and len(list(index_folder(workspace).iterdir())) == 1

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bloomery.adapt.comparison.ranking import detectable, ranked
+from bloomery.adapt.comparison.ranking import detectable, ranked, spread_on_dev
 from bloomery.core.errors import DataError
 
 
@@ -52,7 +52,7 @@ def test_one_arm_two_arms_and_the_same_answers():
     only = ranked({"a": [1.0, 0.0, 1.0]}, ["a"])
     assert only.recommended == "a" and only.sentence.startswith("Only a took part")
     same = ranked({"a": [1.0, 0.0] * 20, "b": [1.0, 0.0] * 20}, ["b", "a"])
-    assert same.recommended == "b" and same.needed is None and "difference of nothing" in same.sentence
+    assert same.recommended == "b" and same.needed is None and "a and b were right equally often" in same.sentence
     two = ranked(scores(0.9, 0.3), ["arm0", "arm1"])
     assert two.sentence.startswith("arm0 is better than arm1")
     with pytest.raises(DataError):
@@ -63,3 +63,9 @@ def test_what_can_be_detected_is_stricter_for_more_arms():
     one, many = (detectable(200, pairs, alpha=0.05, binary=True).difference for pairs in (1, 28))
     assert one is not None and many is not None and many > one
     assert "n = 200" in detectable(200, 3, alpha=0.05, binary=False).text()
+
+
+def test_what_dev_has_shown():
+    scores = {"a": [1.0, 0.0, 1.0, 1.0], "b": [1.0, 1.0, 1.0, 1.0], "cut": [1.0]}
+    assert spread_on_dev(scores, binary=True) == 0.25 and spread_on_dev({"a": [1.0]}, binary=True) is None
+    assert spread_on_dev(scores, binary=False) == pytest.approx(np.std([0, -1, 0, 0], ddof=1))

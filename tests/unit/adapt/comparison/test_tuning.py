@@ -13,7 +13,7 @@ from bloomery.adapt.comparison.tuning import read_arm, tune_inputs
 def test_what_it_holds(made):
     arms = {one["name"]: one for one in read_comparison(made.artifact)["arms"]}
     frozen = read_arm(made.workspace.find(arms["rag"]["artifact"]))
-    assert frozen.settings["passages"] in (1, 3, 5) and len(frozen.tried) == 3
+    assert frozen.settings["passages"] in (1, 3, 5) and len(frozen.tried) == 6
     assert frozen.dev_score == max(one.score for one in frozen.tried)
     assert 0 < frozen.used < 1 and frozen.spent.prompt_tokens > 0 and frozen.folder.parent == frozen.artifact.path
 

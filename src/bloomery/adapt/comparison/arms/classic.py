@@ -10,7 +10,7 @@ from typing import Any
 
 from bloomery.adapt.classic import ClassicConfig, fit_classic, load_classic
 from bloomery.adapt.classic.estimators import Kind
-from bloomery.adapt.comparison.answering import mean_score
+from bloomery.adapt.comparison.answering import mean_of, scored
 from bloomery.adapt.comparison.arm import Setting, Tried, Tuned
 from bloomery.adapt.comparison.spending import Spending
 from bloomery.core.errors import BloomeryError, DataError
@@ -49,8 +49,9 @@ class ClassicArm:
                     continue
                 raise
             answers: Sequence[Answered] = [fitted.answer(sample) for sample in setting.dev]
-            score = mean_score(setting.dev, answers, setting.scorer)
-            tried.append(Tried(settings={"kind": kind}, score=score))
+            scores = scored(setting.dev, answers, setting.scorer)
+            score = mean_of(scores)
+            tried.append(Tried(settings={"kind": kind}, score=score, scores=scores))
             if score > best:
                 best = score
                 fitted.save(folder / _FOLDER)
@@ -59,7 +60,12 @@ class ClassicArm:
         winner = max(tried, key=lambda one: one.score)
         labels = len(setting.train) + len(setting.dev)
         return Tuned(
-            settings=winner.settings, dev_score=winner.score, labels_used=labels, tried=tuple(tried), notes=notes
+            settings=winner.settings,
+            dev_score=winner.score,
+            dev_scores=winner.scores,
+            labels_used=labels,
+            tried=tuple(tried),
+            notes=notes,
         )
 
     @contextmanager

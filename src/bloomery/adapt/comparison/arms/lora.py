@@ -17,9 +17,9 @@ from typing import Any
 
 import torch
 
-from bloomery.adapt.comparison.answering import answered_all, mean_score
+from bloomery.adapt.comparison.answering import answered_all, mean_of, scored
 from bloomery.adapt.comparison.arm import Setting, Tried, Tuned
-from bloomery.adapt.comparison.arms.reading import ReadingArm, reader_of
+from bloomery.adapt.comparison.arms.reading import ReadingArm, pay_for_index, reader_of
 from bloomery.adapt.comparison.passages import Reader, ReadingAnswerer
 from bloomery.adapt.comparison.spending import Spending, Spent
 from bloomery.adapt.tuning.answerer import open_tuned, tune
@@ -52,6 +52,8 @@ class LoraArm:
 
     def tune(self, setting: Setting, spending: Spending, folder: Path) -> Tuned:
         assert setting.model is not None
+        if self._reads:
+            pay_for_index(setting, spending)
         reader = reader_of(setting, _PASSAGES) if self._reads else None
         train, dev = _read(setting.train, reader), _read(setting.dev, reader)
         steps, wanted = self._steps(setting, train, dev, spending)
@@ -59,14 +61,15 @@ class LoraArm:
         (folder / _FILE).write_text(json.dumps({"artifact": tuned.artifact.id}), encoding="utf-8")
         with closing(tuned):
             answers = answered_all(_within(setting, tuned, reader), setting.dev)
-        score = mean_score(setting.dev, answers, setting.scorer)
+        scores = scored(setting.dev, answers, setting.scorer)
         settings = {"method": "lora", "steps": steps, "passages": _PASSAGES if self._reads else 0}
         notes = (f"the budget ended training after {steps:,} of {wanted:,} steps",) if steps < wanted else ()
         return Tuned(
             settings=settings,
-            dev_score=score,
+            dev_score=mean_of(scores),
+            dev_scores=scores,
             labels_used=len(train) + len(dev),
-            tried=(Tried(settings=settings, score=score),),
+            tried=(Tried(settings=settings, score=mean_of(scores), scores=scores),),
             notes=notes,
         )
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bloomery.adapt.comparison.answering import mean_score
+from bloomery.adapt.comparison.answering import mean_of, scored
 from bloomery.adapt.comparison.arm import Setting, Tuned
 from bloomery.adapt.comparison.spending import Spending
 from bloomery.evaluate.sample import Answered, Answerer, Sample
@@ -51,8 +51,10 @@ class MajorityArm:
         counts = Counter(target for sample in setting.train for target in sample.targets[:1])
         text = min(counts, key=lambda target: (-counts[target], target))
         constant = Constant(text)
-        score = mean_score(setting.dev, [constant.answer(sample) for sample in setting.dev], setting.scorer)
-        return Tuned(settings={"text": text}, dev_score=score, labels_used=len(setting.train))
+        scores = scored(setting.dev, [constant.answer(sample) for sample in setting.dev], setting.scorer)
+        return Tuned(
+            settings={"text": text}, dev_score=mean_of(scores), dev_scores=scores, labels_used=len(setting.train)
+        )
 
     @contextmanager
     def opened(self, setting: Setting, settings: Mapping[str, Any], folder: Path) -> Iterator[Answerer]:

@@ -8,16 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bloomery.adapt.comparison.answering import answered_all, mean_score
+from bloomery.adapt.comparison.answering import answered_all, mean_of, scored
 from bloomery.adapt.comparison.arm import Setting, Tried, Tuned
+from bloomery.adapt.comparison.models import OpenModel
 from bloomery.adapt.comparison.spending import Spending
 from bloomery.adapt.prompts import PromptTemplate, StrategyConfig, open_strategy, read_prompt
+from bloomery.adapt.prompts.answer_rule import AnswerRule
+from bloomery.adapt.prompts.by_likelihood import Length, open_likelihood
 from bloomery.adapt.prompts.strategies import Kind
 from bloomery.core.config import from_dict, to_dict
+from bloomery.core.likelihood import LikelihoodModel
 from bloomery.core.messages import ChatModel
 from bloomery.evaluate.sample import Answerer, Sample
 
@@ -25,6 +29,15 @@ Chosen = Mapping[str, Any]
 _VOTES: tuple[tuple[Kind, int], ...] = (("votes", 5), ("routed", 5), ("votes", 9))
 """Routed ones take the greedy answer where votes do not agree, or have no answer at all."""
 _SHOTS = ((4, "fixed"), (8, "fixed"), (4, "nearest"), (8, "nearest"))
+_LENGTHS: tuple[Length, ...] = ("none", "bytes", "prior")
+_CLOZE = """
+{% if instruction %}{{ instruction }}
+
+{% endif %}{% for one in examples %}{{ one.input }}
+Answer: {{ one.answer }}
+
+{% endfor %}{{ input }}
+Answer:"""
 LEAST = 10
 """Questions of dev that one way is tried on at least."""
 
@@ -49,16 +62,19 @@ class PromptedArm:
         assert setting.model is not None
         asked = StrategyConfig(plain=setting.model.plain, seed=setting.config.seed)
         if self.name == "zero-shot":
-            return [way(base, asked)]
+            return [way(base, asked), *by_likelihood(setting, asked)]
         if self.name == "few-shot":
-            return [way(with_examples(base, count, how, setting), asked) for count, how in _SHOTS]
+            shown = [with_examples(base, count, how, setting) for count, how in _SHOTS]
+            likely = [one for count, how in _SHOTS for one in by_likelihood(setting, asked, count, how, _LENGTHS[:1])]
+            # A model that knows no chat is best at likelihoods: one way in words is enough to see it.
+            return [*(way(one, asked) for one in (shown[:1] if likely and asked.plain else shown)), *likely]
         if self.name == "chain-of-thought":
             return [way(base, replace(asked, kind="thought"))]
         return [way(base, replace(asked, kind=kind, votes=votes)) for kind, votes in _VOTES]
 
     def tune(self, setting: Setting, spending: Spending, folder: Path) -> Tuned:
         assert setting.model is not None
-        model = spending.counted(setting.model.chat)
+        model = Asked.of(setting.model, spending)
         shows = self.name == "few-shot"
         return chosen_on_dev(
             setting,
@@ -71,7 +87,7 @@ class PromptedArm:
     @contextmanager
     def opened(self, setting: Setting, settings: Mapping[str, Any], folder: Path) -> Iterator[Answerer]:
         assert setting.model is not None
-        yield opened_way(settings, setting.model.chat, setting.train)
+        yield opened_way(settings, Asked.of(setting.model), setting.train)
 
 
 def chosen_on_dev(
@@ -104,13 +120,15 @@ def chosen_on_dev(
         if len(seen) < len(setting.dev):
             notes.append(f"the budget cut way {number + 1} short: {len(seen)} of {len(setting.dev)} questions of dev")
         tokens = sum((answer.prompt_tokens or 0) + (answer.completion_tokens or 0) for answer in answers)
-        tried.append(Tried(settings=one, score=mean_score(seen, answers, setting.scorer), dev_tokens=tokens))
+        scores = scored(seen, answers, setting.scorer)
+        tried.append(Tried(settings=one, score=mean_of(scores), dev_tokens=tokens, scores=scores))
     best = max(tried, key=lambda one: one.score)
     if len(candidates) > 1:
         labels_used += len(setting.dev)
     return Tuned(
         settings=best.settings,
         dev_score=best.score,
+        dev_scores=best.scores,
         labels_used=labels_used,
         tried=tuple(tried),
         notes=tuple(notes),
@@ -133,6 +151,8 @@ def starting_template(setting: Setting, *, thinks: bool = False) -> PromptTempla
     config = setting.config
     name = "thought" if thinks else "classify" if config.choices else "question"
     template = read_prompt(name)
+    if has_choices(setting) and not thinks:
+        template = replace(template, answer=replace(template.answer, constrained=True))
     changes: dict[str, Any] = {}
     if config.instruction:
         changes["instruction"] = f"{config.instruction}\n{template.instruction}" if thinks else config.instruction
@@ -151,7 +171,43 @@ def way(template: PromptTemplate, strategy: StrategyConfig) -> dict[str, Any]:
     return {"template": to_dict(template), "strategy": to_dict(strategy)}
 
 
-def opened_way(settings: Chosen, model: ChatModel, train: Sequence[Sample]) -> Answerer:
-    """A strategy over a prompt."""
+def by_likelihood(
+    setting: Setting, asked: StrategyConfig, count: int = 0, how: str = "fixed", lengths: Sequence[Length] = _LENGTHS
+) -> list[dict[str, Any]]:
+    """Ways that score each choice after the question instead of asking for one; none where there are no choices, or a
+    model does not tell likelihoods."""
+    if setting.model is None or setting.model.likelihoods is None or not has_choices(setting):
+        return []
+    instruction = setting.config.instruction
+    base = PromptTemplate(name="likelihood", instruction=instruction, plain=_CLOZE, answer=AnswerRule(take="choice"))
+    template = with_examples(base, count, how, setting)
+    return [{**way(template, asked), "likelihood": length} for length in lengths]
+
+
+def has_choices(setting: Setting) -> bool:
+    return bool(setting.config.choices or setting.config.choices_column)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A model in both of the ways in which it is asked."""
+
+    chat: ChatModel
+    likelihoods: LikelihoodModel | None
+
+    @classmethod
+    def of(cls, model: OpenModel, spending: Spending | None = None) -> Asked:
+        """With a spending, what is asked counts there."""
+        if spending is None:
+            return cls(model.chat, model.likelihoods)
+        likely = None if model.likelihoods is None else spending.counted_likelihoods(model.likelihoods)
+        return cls(spending.counted(model.chat), likely)
+
+
+def opened_way(settings: Chosen, model: Asked, train: Sequence[Sample]) -> Answerer:
+    """A strategy over a prompt, or its choices by likelihood."""
     template = from_dict(PromptTemplate, settings["template"])
-    return open_strategy(template, model, from_dict(StrategyConfig, settings["strategy"]), train=train)
+    if "likelihood" in settings:
+        assert model.likelihoods is not None
+        return open_likelihood(template, model.likelihoods, train=train, length=settings["likelihood"])
+    return open_strategy(template, model.chat, from_dict(StrategyConfig, settings["strategy"]), train=train)

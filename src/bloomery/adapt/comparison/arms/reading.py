@@ -12,20 +12,24 @@ from pathlib import Path
 from typing import Any
 
 from bloomery.adapt.comparison.arm import Setting, Tuned
-from bloomery.adapt.comparison.arms.prompted import chosen_on_dev, opened_way, starting_template, way
+from bloomery.adapt.comparison.arms.prompted import (
+    Asked,
+    by_likelihood,
+    chosen_on_dev,
+    opened_way,
+    starting_template,
+    way,
+)
 from bloomery.adapt.comparison.documents import read_documents
-from bloomery.adapt.comparison.passages import Reader, ReadingAnswerer, Search, all_documents, opened_index
+from bloomery.adapt.comparison.passages import Reader, ReadingAnswerer, Search, all_documents, opened_index, paid_before
 from bloomery.adapt.comparison.spending import Spending
 from bloomery.adapt.prompts import StrategyConfig
-from bloomery.core.messages import ChatModel
 from bloomery.evaluate.sample import Answerer, Sample
 
 PASSAGE_TOKENS = 120
 _PASSAGES = (1, 3, 5)
 _CHARACTERS_A_TOKEN = 3.0
 """Where no tokenizer says: on the safe side for English."""
-_ENDPOINT_TOKENS = 8192
-"""The context of a model that does not tell its own."""
 _LEAST_SHARE = 0.1
 
 
@@ -54,16 +58,19 @@ class ReadingArm:
         base = starting_template(setting)
         asked = StrategyConfig(plain=setting.model.plain, seed=setting.config.seed)
         counts = _PASSAGES if self.name == "rag" else (0,)
-        ways = [{**way(base, asked), "passages": count} for count in counts]
-        model = spending.counted(setting.model.chat)
+        likely = by_likelihood(setting, asked, lengths=("none",))
+        ways = [{**one, "passages": count} for count in counts for one in (way(base, asked), *likely)]
+        model = Asked.of(setting.model, spending)
+        if self.name == "rag":
+            pay_for_index(setting, spending)
         return chosen_on_dev(setting, ways, lambda one: self._opened(setting, one, model), spending, labels_used=0)
 
     @contextmanager
     def opened(self, setting: Setting, settings: Mapping[str, Any], folder: Path) -> Iterator[Answerer]:
         assert setting.model is not None
-        yield self._opened(setting, settings, setting.model.chat)
+        yield self._opened(setting, settings, Asked.of(setting.model))
 
-    def _opened(self, setting: Setting, settings: Mapping[str, Any], model: ChatModel) -> Answerer:
+    def _opened(self, setting: Setting, settings: Mapping[str, Any], model: Asked) -> Answerer:
         base = opened_way(settings, model, setting.train)
         return ReadingAnswerer(base, reader_of(setting, int(settings["passages"])))
 
@@ -77,11 +84,16 @@ def reader_of(setting: Setting, passages: int) -> Reader:
     return Reader(finder=Search(found, passages), room=lambda sample: _room(setting, sample))
 
 
+def pay_for_index(setting: Setting, spending: Spending) -> None:
+    """An index that another arm has made costs as much as one that is made now."""
+    spending.add(paid_before(setting.config.documents, setting.workspace, size_tokens=PASSAGE_TOKENS))
+
+
 def context_characters(setting: Setting) -> int:
     """Of a prompt, about: what the context holds beside an answer and the instruction."""
-    tokens = _ENDPOINT_TOKENS
-    if setting.model is not None and setting.model.loaded is not None:
-        tokens = setting.model.loaded.context_length
+    assert setting.model is not None
+    loaded = setting.model.loaded
+    tokens = setting.model.config.context_tokens if loaded is None else loaded.context_length
     left = tokens - setting.config.max_new_tokens - 64
     return max(0, int(left * _characters_a_token(setting)) - len(setting.config.instruction))
 

@@ -6,7 +6,14 @@ from dataclasses import replace
 
 import pytest
 
-from bloomery.adapt.comparison.arms.prompted import LEAST, PromptedArm, chosen_on_dev, opened_way, starting_template
+from bloomery.adapt.comparison.arms.prompted import (
+    LEAST,
+    Asked,
+    PromptedArm,
+    chosen_on_dev,
+    opened_way,
+    starting_template,
+)
 from bloomery.adapt.comparison.compare import opened_settings
 from bloomery.adapt.comparison.spending import Spending, Spent
 from bloomery.core.run import NoMeter
@@ -21,9 +28,10 @@ def setting(made):
 
 def test_ways_to_ask(setting):
     ways = {name: PromptedArm(name).candidates(setting) for name in ("zero-shot", "few-shot", "self-consistency")}
-    assert len(ways["zero-shot"]) == 1 and [one["strategy"]["votes"] for one in ways["self-consistency"]] == [5, 5, 9]
+    assert [one.get("likelihood") for one in ways["zero-shot"]] == [None, "none", "bytes", "prior"]
+    assert [one["strategy"]["votes"] for one in ways["self-consistency"]] == [5, 5, 9]
     counts = [(one["template"]["examples"]["count"], one["template"]["examples"]["how"]) for one in ways["few-shot"]]
-    assert len(counts) == len(set(counts)) == 4
+    assert len(set(counts)) == 4 and len(counts) == (5 if setting.model.plain else 8)
     assert all(one["strategy"]["plain"] == setting.model.plain for listed in ways.values() for one in listed)
     assert starting_template(setting).instruction == "Say yes or no."
     assert starting_template(setting, thinks=True).instruction.startswith("Say yes or no.\nThink")
@@ -40,7 +48,7 @@ def test_they_answer_what_was_asked(setting, name, tmp_path):
     with arm.opened(setting, tuned.settings, tmp_path) as answerer:
         found = answerer.answer(setting.dev[0])
     assert found.text in ("yes", "no", "") and found.calls and found.prompt_tokens
-    assert opened_way(tuned.settings, setting.model.chat, setting.train).name
+    assert opened_way(tuned.settings, Asked.of(setting.model), setting.train).name
 
 
 class Fixed:
