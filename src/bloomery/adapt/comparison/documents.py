@@ -29,9 +29,11 @@ def documents_digest(source: str) -> str:
     if not source:
         return ""
     found = hashlib.sha256()
-    for path in _files(Path(source)):
-        found.update(f"{path.name}\0".encode("utf-8", "backslashreplace"))
-        found.update(path.read_bytes())
+    root = Path(source)
+    for path in _files(root):
+        name, data = path.name if path == root else path.relative_to(root).as_posix(), path.read_bytes()
+        found.update(f"{name}\0{len(data)}\0".encode("utf-8", "backslashreplace"))
+        found.update(data)
     return found.hexdigest()
 
 
@@ -50,7 +52,8 @@ def read_documents(source: str) -> Iterator[TaskDocument]:
 
 def _files(root: Path) -> list[Path]:
     try:
-        found = [root] if root.is_file() else sorted(p for p in root.rglob("*") if p.suffix in (*SUFFIXES, ".jsonl"))
+        named = sorted(path for path in root.rglob("*") if path.suffix in (*SUFFIXES, ".jsonl"))
+        found = [root] if root.is_file() else [path for path in named if path.is_file()]
         size = sum(path.stat().st_size for path in found)
     except OSError as error:
         raise DataError(f"documents at {root} cannot be read: {error.strerror}") from error
@@ -62,7 +65,7 @@ def _files(root: Path) -> list[Path]:
 
 
 def _lines(path: Path) -> Iterator[TaskDocument]:
-    with path.open(encoding="utf-8-sig") as file:
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
         for number, line in enumerate(file, 1):
             if not line.strip():
                 continue

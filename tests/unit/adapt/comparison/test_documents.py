@@ -23,6 +23,12 @@ def test_folders_and_lines(tmp_path):
     (tmp_path / "a.txt").write_text("A2", encoding="utf-8")
     assert documents_digest(str(tmp_path)) != before and documents_digest("") == ""
     assert [one.text for one in read_documents(str(tmp_path / "a.txt"))] == ["A2"]
+    (tmp_path / "of.md").mkdir()  # a folder may be called so
+    before = documents_digest(str(tmp_path))
+    (tmp_path / "a.txt").rename(tmp_path / "of.md" / "a.txt")  # which document is called otherwise now
+    assert documents_digest(str(tmp_path)) != before and "of.md/a.txt" in [o.id for o in read_documents(str(tmp_path))]
+    (tmp_path / "z.jsonl").write_bytes(b'{"text": "\xff"}')
+    assert [one.text for one in read_documents(str(tmp_path / "z.jsonl"))] == ["\ufffd"]
 
 
 def test_what_is_none(tmp_path):
