@@ -87,6 +87,9 @@ def test_what_cannot_is_not(server):
     with pytest.raises(RequestError, match="no key"):
         asked.embed(["iron"])
     assert len(server.asked) == 1
+    server.answers = [(200, {"data": [{"embedding": [1, None]}]})]
+    with pytest.raises(RequestError, match="no vectors"):
+        asked.embed(["iron"])
     asked.close()
 
 
