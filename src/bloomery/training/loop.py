@@ -109,6 +109,7 @@ class Loop:
         checkpoint.sweep(self.checkpoints)
         found = checkpoint.latest(self.checkpoints, warn=self.run.note)
         if found is None:
+            shutil.rmtree(self.kept, ignore_errors=True)  # of an attempt that is not gone on with
             return False
         self._take(found.model)
         self.optimizers.load_state_tensors(found.optimizer)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -95,7 +96,8 @@ def test_settings_are_checked(options):
 
 def test_the_best_validation_is_kept(tmp_path, monkeypatch):
     """Of validations that get worse after the second, the second's weights are what is left, also after a kill."""
-    figures = {"a": [1.0, 0.5, 0.9, 0.7], "b": [1.0, 0.5], "c": [0.9, 0.7]}
+    figures = {"a": [1.0, 0.5, 0.9, 0.7], "b": [1.0, 0.5], "c": [0.9, 0.7], "d": [1.0, 0.5]}
+    figures["e"] = [0.5, 0.9, 0.9, 0.7]
     seen = []
 
     def validate(which):
@@ -134,3 +136,7 @@ def test_the_best_validation_is_kept(tmp_path, monkeypatch):
     objective, done = run(tmp_path / "b", "c")
     assert done.metrics["best_step"] == 20
     assert all(torch.equal(p, best[name]) for name, p in objective.model.named_parameters())
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "c", "d", stop=25)
+    shutil.rmtree(next((tmp_path / "c").rglob("checkpoints")))  # begun anew: the best of before is none of this run's
+    assert run(tmp_path / "c", "e")[1].metrics["best_step"] == 10

@@ -78,6 +78,8 @@ class _Distilling:
         self.run, self.config, self.start, self.teacher = run, config, start, teacher
         self.device = choose_device(config.fit.device)
         self.left_out = 0
+        self.families: list[Any] = []
+        """Of each encoded text its prompt, or the document that it is a window of: these stay in one split."""
         self.cost: dict[str, Any] = {}
 
     def publish(self, data: Artifact | str | Path) -> Artifact:
@@ -90,7 +92,7 @@ class _Distilling:
             found = read_texts(data)
             taught, teacher = self._written(found) if config.way == "texts" else self._shown(found)
         self.cost["teaching_energy_joules"] = (self.run.energy_joules - before).to_dict()
-        held, kept = split([one.text.prompt + one.text.completion for one in taught], config.validation_fraction, 0)
+        held, kept = split(self.families, config.validation_fraction, 0)
         loader = ExampleLoader(
             [taught[number] for number in kept],
             [taught[number] for number in held],
@@ -172,11 +174,14 @@ class _Distilling:
                 raise DataError("a question has no answer to learn from", hint='way="texts" has the teacher answer')
             if one.prompt is None:
                 ids = [*tokenizer.encode(one.completion), tokenizer.end_id]
-                found += [Completion(*part) for part in windows(ids, limit, tokenizer.separator_id)]
+                parts = [Completion(*part) for part in windows(ids, limit, tokenizer.separator_id)]
+                found += parts
+                self.families += [one.completion] * len(parts)
                 continue
             encoded = encode_completion(tokenizer, one.prompt, one.completion)
             if len(encoded) <= limit:
                 found.append(encoded)
+                self.families.append(encoded.prompt)
             else:
                 self.left_out += 1
         if not found:

@@ -93,7 +93,12 @@ def _first(patterns: Sequence[str], where: Sequence[Path]) -> tuple[Place, ...]:
 def _fitting(folder: Path, pattern: str) -> Iterator[Place]:
     archive, inner = split_archive(pattern)
     if not archive:
-        yield from (Place(path) for path in sorted(folder.glob(pattern)) if path.is_file())
+        if (folder / pattern).is_file():  # a name that looks like a pattern, or a whole path
+            yield Place(folder / pattern)
+            return
+        path = Path(pattern)
+        found = (folder / path.anchor).glob(str(path.relative_to(path.anchor)))
+        yield from (Place(one) for one in sorted(found) if one.is_file())
         return
     path = folder / archive
     if path.is_file():

@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from bloomery.core.messages import ChatModel
+from bloomery.core.wilson import wilson
+from bloomery.evaluate.statistics import mcnemar
 from bloomery.retrieve.answers.answer import AnswerConfig, Answering
 from bloomery.retrieve.attacks.attack import Attack
 from bloomery.retrieve.chunk import Chunk, Filters, Hit
@@ -61,10 +63,8 @@ class Rate:
 
     @classmethod
     def of(cls, hits: Sequence[bool]) -> Rate:
-        from scipy.stats import binomtest
-
-        found = binomtest(sum(hits), len(hits)).proportion_ci(method="wilson")
-        return cls(count=sum(hits), total=len(hits), low=float(found.low), high=float(found.high))
+        low, high = wilson(sum(hits), len(hits))
+        return cls(count=sum(hits), total=len(hits), low=low, high=high)
 
     @property
     def share(self) -> float:
@@ -93,11 +93,8 @@ class AttackReport:
 
     def p_value(self, figure: str = "harmed") -> float:
         """McNemar's exact two-sided test that the defence changes nothing."""
-        from scipy.stats import binomtest
-
-        pairs = [(getattr(a, figure), getattr(b, figure)) for a, b in zip(self.bare, self.defended, strict=True)]
-        worse, better = pairs.count((False, True)), pairs.count((True, False))
-        return float(binomtest(worse, worse + better).pvalue) if worse + better else 1.0
+        bare, defended = ([getattr(one, figure) for one in outcomes] for outcomes in (self.bare, self.defended))
+        return mcnemar(bare, defended).p_value
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON data, every answer readable."""

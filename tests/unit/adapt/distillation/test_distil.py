@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 
 import pytest
 
 from bloomery.adapt.distillation import DistilConfig, distil
 from bloomery.adapt.distillation.config import DistilFitConfig
+from bloomery.adapt.starting import split
 from bloomery.core.errors import DataError
 
 ROWS = [{"prompt": f"Say {n}", "completion": "yes it is" if n % 2 else "no, not"} for n in range(24)]
@@ -38,13 +40,20 @@ def test_the_student_comes_nearer_and_resumes_exactly(make_model, rows_file, tmp
     assert made.metrics["validation_divergence"] < 0.8 * untouched.metrics["validation_divergence"]
 
 
-def test_texts_that_the_teacher_writes_are_kept_and_counted(make_model, rows_file, tmp_path):
+def test_texts_that_the_teacher_writes_are_kept_and_counted(make_model, rows_file, tmp_path, monkeypatch):
+    seen = []
+    module = sys.modules["bloomery.adapt.distillation.distil"]  # whose name the function has in the package
+    monkeypatch.setattr(module, "split", lambda *how: seen.append(split(*how)) or seen[-1])
     config = replace(CONFIG, way="texts", max_new_tokens=30, samples=3)
     made = distil(make_model(), make_model(1), rows_file(ROWS), config=config, workspace=tmp_path)
     rows = [json.loads(line) for line in (made.path / "texts.jsonl").read_text().splitlines()]
     cost = made.metrics["writing"]
     assert cost["texts"] == len(rows) == 72
     assert cost["completion_tokens"] == sum(row["completion_tokens"] for row in rows)
+    # 24 prompts, a quarter held out: no prompt has one of its answers here and another there.
+    prompts = {number: row["prompt"] for number, row in enumerate(r for r in rows if r["ended"] and r["completion"])}
+    held = {prompts[number] for number in seen[0][0]}
+    assert held and not held & {prompts[number] for number in seen[0][1]}
     assert made.metrics["texts_without_an_end"] == sum(not (r["ended"] and r["completion"].strip()) for r in rows)
 
 

