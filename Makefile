@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 NATIVE := $(wildcard src/bloomery/models/native/*.h src/bloomery/models/native/*.cpp)
 CLIENTS := $(VENV)/.clients
 EXPERIMENTS := sequence_bottleneck translation_bottleneck blanks code_bugs pictures heads quality_vs_quantity \
-	label_functions dna_tokenizers reinforced_sums domain_replay
+	label_functions dna_tokenizers reinforced_sums domain_replay compare_null
 
 .PHONY: demo test test-unit test-whole check format bench kills experiments results clean clients
 .DEFAULT_GOAL := test

@@ -55,6 +55,15 @@ class Cost:
         one, once = self.per_answer(unit), self.to_make(unit)
         return None if one is None or once is None else once + requests * one
 
+    def compared(self, unit: Unit, requests: int) -> float | None:
+        """The total by which arms are ordered. Of estimated joules the low ends, which count busy time alone: the rest
+        of an estimate depends on what else the machine does, and would change the order from day to day."""
+        joules = (self.training.joules, self.joules)
+        if unit != "joules" or all(one.method != "estimated" for one in joules):
+            return self.total(unit, requests)
+        once, one = (found.low for found in joules)
+        return None if once is None or one is None else once + requests * one
+
     def to_dict(self) -> dict[str, Any]:
         return {**vars(self), "joules": self.joules.to_dict(), "training": self.training.to_dict()}
 
@@ -122,7 +131,7 @@ def unit_of(costs: Mapping[str, Cost]) -> Unit:
 def cheapest_first(costs: Mapping[str, Cost], arms: Mapping[str, str], unit: Unit, requests: int) -> list[str]:
     """Arms by what making and asking them `requests` times costs; of those that cost alike the simpler first. `arms`
     gives each its kind."""
-    waiting = {name: one.total(unit, requests) or 0.0 for name, one in costs.items()}
+    waiting = {name: one.compared(unit, requests) or 0.0 for name, one in costs.items()}
     found = []
     while waiting:
         edge = min(waiting.values()) * ALIKE

@@ -67,11 +67,14 @@ class SearchConfig:
     """How soon a term that comes again says no more (BM25)."""
     b: float = 0.4
     """How far long chunks are held to be long rather than full (BM25), from 0 to 1."""
-    fusion: Literal["ranks", "scores"] = "ranks"
-    """How rankings become one."""
+    words_of: Literal["chunk", "document"] = "chunk"
+    """Whose words a query's are held to: a chunk's own, or those of its whole document. Short chunks are found better
+    by meaning and worse by words of their own."""
+    fusion: Literal["ranks", "scores"] = "scores"
+    """How rankings become one: by places, or by scores, which is better where it was measured (docs/retrieval.md)."""
     lexical_weight: float = 1.0
     vector_weight: float = 1.0
-    depth: int = 100
+    depth: int = 300
     """Chunks of each ranking that are joined; k, where that is more."""
     exact_rows: int = 200_000
     """More vectors than this are searched by a graph (usearch), where there is one, and not all of them."""

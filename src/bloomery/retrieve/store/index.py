@@ -51,6 +51,7 @@ class Index:
         self._lock = threading.Lock()
         self._snapshot: Snapshot | None = None
         self._opened_graph: tuple[tuple[str, int], Graph] | None = None
+        self._mapped: tuple[int, np.ndarray] | None = None
         with self._reading() as (db, _):
             told = read_fact(db, "config")
         if told is None:
@@ -142,8 +143,10 @@ class Index:
         depth: int,
         settings: SearchConfig,
     ) -> Ranking:
-        scores = bm25(db, terms, snapshot.lengths, snapshot.live, k1=settings.k1, b=settings.b)
-        return best(np.where(rows, scores, 0.0), depth, above=0.0)
+        scores = bm25(db, terms, snapshot, k1=settings.k1, b=settings.b, of=settings.words_of)
+        if rows is not snapshot.live:
+            scores *= rows
+        return best(scores, depth, above=0.0)
 
     def _by_meaning(
         self,
@@ -159,21 +162,38 @@ class Index:
             return ()
         if vector.shape != (dimension,):
             raise RequestError(f"a vector of shape {vector.shape} for an index of {dimension} numbers", param="vector")
-        file = vector_file(self.folder, snapshot.counters, dimension, self.config)
-        mapped = file.rows(snapshot.counters.rows)
+        mapped = self._vectors(snapshot, dimension)
         query = np.ascontiguousarray(vector, np.float32)
-        chosen = np.flatnonzero(rows)
+        count = snapshot.num_live if rows is snapshot.live else int(np.count_nonzero(rows))
         # A filter leaves holes that a graph cannot jump over: then what it leaves is searched in full.
-        graph = self._graph(snapshot, dimension) if len(chosen) > settings.exact_rows else None
-        if graph is not None and len(chosen) == snapshot.num_live:
-            near = graph.nearest(query, depth + snapshot.counters.rows - len(chosen))
-            chosen = np.concatenate([np.sort(near[rows[near]]), chosen[chosen >= graph.rows]])
-        if len(chosen) * 4 < len(rows):  # few: only they are read
+        graph = self._graph(snapshot, dimension) if count > settings.exact_rows else None
+        chosen = None
+        if graph is not None and count == snapshot.num_live:
+            near = graph.nearest(query, depth + snapshot.counters.rows - count)
+            chosen = np.concatenate([np.sort(near[rows[near]]), graph.rows + np.flatnonzero(rows[graph.rows :])])
+        elif count * 4 < len(rows):  # few: only they are read
+            chosen = np.flatnonzero(rows)
+        if chosen is not None:
             scores = np.full(len(rows), -np.inf, np.float32)
             scores[chosen] = products(mapped[chosen], query)
         else:
-            scores = np.where(rows, products(mapped, query), -np.inf)
+            scores = products(mapped, query)
+            if count < len(rows):
+                scores[~rows] = -np.inf
         return best(scores, depth, above=-np.inf)
+
+    def _vectors(self, snapshot: Snapshot, dimension: int) -> np.ndarray:
+        """The snapshot's rows of the vector file (rows, E), mapped once for as long as no rows are added: a mapping
+        made anew is read page by page. A snapshot that is older than what is mapped takes its beginning."""
+        counters = snapshot.counters
+        with self._lock:
+            known = self._mapped
+        if known is None or known[0] != counters.generation or len(known[1]) < counters.rows:
+            file = vector_file(self.folder, counters, dimension, self.config)
+            known = (counters.generation, file.rows(counters.rows))
+            with self._lock:
+                self._mapped = known
+        return known[1][: counters.rows]
 
     def _graph(self, snapshot: Snapshot, dimension: int) -> Graph | None:
         """The graph of the snapshot's generation, opened once for as long as its file stays; None without one."""
@@ -267,13 +287,13 @@ class Index:
 
 def best(scores: np.ndarray, k: int, *, above: float) -> list[tuple[int, float]]:
     """(row, score) of the k highest scores that are more than `above`, highest first; of equal ones the lower row."""
-    chosen = np.flatnonzero(scores > above)
-    if len(chosen) > k:
-        among = scores[chosen]
-        least = np.partition(among, len(among) - k)[len(among) - k]
-        chosen = chosen[among >= least]
+    if len(scores) > k:
+        least = np.partition(scores, len(scores) - k)[len(scores) - k]
+        chosen = np.flatnonzero(scores >= least if least > above else scores > above)
+    else:
+        chosen = np.flatnonzero(scores > above)
     order = np.lexsort((chosen, -scores[chosen]))[:k]
-    return [(int(row), float(scores[row])) for row in chosen[order]]
+    return list(zip(chosen[order].tolist(), scores[chosen[order]].tolist(), strict=True))
 
 
 _CHUNKS = (

@@ -10,10 +10,12 @@ from __future__ import annotations
 import sqlite3
 from collections import defaultdict
 from collections.abc import Mapping
+from typing import Literal
 
 import numpy as np
 
 from bloomery.retrieve.store.schema import as_counts, as_rows
+from bloomery.retrieve.store.snapshot import Snapshot
 from bloomery.retrieve.store.terms import Postings
 
 _MERGED = 8
@@ -81,26 +83,50 @@ def _join(db: sqlite3.Connection, numbers: list[int], level: int, new_rows: np.n
 
 
 def bm25(
-    db: sqlite3.Connection, query: Mapping[str, int], lengths: np.ndarray, live: np.ndarray, *, k1: float, b: float
+    db: sqlite3.Connection,
+    query: Mapping[str, int],
+    snapshot: Snapshot,
+    *,
+    k1: float,
+    b: float,
+    of: Literal["chunk", "document"] = "chunk",
 ) -> np.ndarray:
-    """(rows,) float32: the score of every row; 0 where no term of the query stands. `lengths` are terms of each row,
-    `live` which rows count."""
-    scores = np.zeros(len(lengths), np.float32)
-    known = int(live.sum())
-    if not known or not query:
+    """(rows,) float32: the score of every row; 0 where no term of the query stands, and for dead rows. `of` "document"
+    gives each row its document's: the words of all its chunks, with the headings of each, are one text."""
+    scores = np.zeros(len(snapshot.lengths), np.float32)
+    if not snapshot.num_live or not query:
         return scores
-    mean = max(1e-9, float(lengths[live].mean()))
     gathered: dict[str, list[tuple[np.ndarray, np.ndarray]]] = defaultdict(list)
     marks = ",".join("?" * len(query))
     found = db.execute(f"SELECT term, chunks, times FROM postings WHERE term IN ({marks})", list(query))
     for term, rows, counts in found:
         gathered[term].append((as_rows(rows), as_counts(counts)))
+    owners = snapshot.owners if of == "document" else None
+    lengths = snapshot.lengths if owners is None else owners.lengths
+    known = snapshot.num_live if owners is None else len(lengths)
+    mean = snapshot.mean_terms if owners is None else max(1e-9, float(lengths.mean()))
+    norms = (k1 * (1 - b + b / mean * lengths)).astype(np.float32)
+    totals = scores if owners is None else np.zeros(known, np.float32)
     for term in sorted(gathered):  # always in one order: sums of floats depend on it
         rows = np.concatenate([rows for rows, _ in gathered[term]])
-        times = np.concatenate([counts for _, counts in gathered[term]])
-        lives = live[rows]
-        holding = int(lives.sum())
-        weight = query[term] * np.log1p((known - holding + 0.5) / (holding + 0.5))
-        norm = np.float32(k1) * (np.float32(1 - b) + np.float32(b / mean) * lengths[rows].astype(np.float32))
-        scores[rows] += np.float32(weight) * (times / (times + norm)) * lives
+        times = np.concatenate([counts for _, counts in gathered[term]]).astype(np.float32)
+        if owners is None:
+            holding = len(rows) if snapshot.all_live else int(np.count_nonzero(snapshot.live[rows]))
+        else:
+            rows, times = _by_owner(rows, times, owners.of_row)
+            holding = len(rows)
+        weight = np.float32(query[term] * np.log1p((known - holding + 0.5) / (holding + 0.5)))
+        totals[rows] += weight * (times / (times + norms[rows]))
+    if owners is not None:
+        scores = totals[owners.of_row]  # of a dead row, -1: any
+    if not snapshot.all_live:
+        scores *= snapshot.live
     return scores
+
+
+def _by_owner(rows: np.ndarray, times: np.ndarray, owner: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Documents that hold a term, and how often. A document's rows are neighbours: it went in at once."""
+    owned = owner[rows]
+    owned, times = owned[owned >= 0], times[owned >= 0]
+    firsts = np.flatnonzero(np.diff(owned, prepend=-1))
+    return (owned[firsts], np.add.reduceat(times, firsts)) if len(firsts) else (owned, times)

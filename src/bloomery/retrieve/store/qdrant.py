@@ -108,7 +108,7 @@ class QdrantIndex:
         for start in range(0, len(points), _PAGE):
             self._client.upsert(self._collection, points[start : start + _PAGE], wait=True)
         for document in documents:
-            kept: list[Any] = [point_id(document.id, chunk.id) for chunk in document.chunks]
+            kept = [point_id(document.id, chunk.id) for chunk in document.chunks]
             again: list[Any] = [models.HasIdCondition(has_id=kept)] if kept else []
             stale = models.Filter(must=[_is("document", document.id)], must_not=again)
             self._client.delete(self._collection, models.FilterSelector(filter=stale), wait=True)
@@ -137,6 +137,8 @@ class QdrantIndex:
         if not 1 <= k <= 10_000:
             raise RequestError(f"k is {k}, but should be from 1 to 10,000", param="k")
         settings = settings or self.settings
+        if settings.words_of != "chunk":
+            raise ConfigError("a Qdrant server counts the words of chunks", hint='words_of = "chunk"')
         mode = self.mode(settings)
         chosen = _filter(filters)
         if not query.strip() or not self._client.collection_exists(self._collection):

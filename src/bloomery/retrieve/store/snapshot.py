@@ -8,10 +8,21 @@ from __future__ import annotations
 
 import sqlite3
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from bloomery.retrieve.store.schema import Counters
+
+
+@dataclass(frozen=True, kw_only=True)
+class Owners:
+    """The documents of live rows, numbered from 0."""
+
+    of_row: np.ndarray
+    """(rows,) int64: the number of the row's document; -1 of a dead row."""
+    lengths: np.ndarray
+    """(documents,) float64: terms of all live chunks of each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,9 +37,26 @@ class Snapshot:
     live: np.ndarray
     """bool: not deleted."""
 
-    @property
+    @cached_property
     def num_live(self) -> int:
-        return int(self.live.sum())
+        return int(np.count_nonzero(self.live))
+
+    @property
+    def all_live(self) -> bool:
+        return self.num_live == len(self.live)
+
+    @cached_property
+    def mean_terms(self) -> float:
+        """Of a live row, more than 0."""
+        return max(1e-9, float(self.lengths[self.live].mean())) if self.num_live else 1e-9
+
+    @cached_property
+    def owners(self) -> Owners:
+        """Made when it is first asked for."""
+        names, places = np.unique(self.documents[self.live], return_inverse=True)
+        of_row = np.full(len(self.live), -1, np.int64)
+        of_row[self.live] = places
+        return Owners(of_row=of_row, lengths=np.bincount(places, self.lengths[self.live], len(names)))
 
 
 def read_snapshot(db: sqlite3.Connection, counters: Counters, older: Snapshot | None = None) -> Snapshot:

@@ -40,7 +40,8 @@ class Terms:
         try:
             self._db = sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)
             self._db.execute(f"CREATE VIRTUAL TABLE texts USING fts5(text, content='', tokenize='{tokenize}')")
-            self._db.execute("CREATE VIRTUAL TABLE found USING fts5vocab(texts, instance)")
+            self._db.execute("CREATE VIRTUAL TABLE known USING fts5vocab(texts, row)")
+            self._db.execute("CREATE VIRTUAL TABLE found USING fts5vocab(texts, instance)")  # in the order of `known`
         except sqlite3.OperationalError as error:
             raise DeviceError(
                 f"this Python's SQLite has no FTS5: {error}", hint="SQLite 3.34 or later has it"
@@ -53,16 +54,12 @@ class Terms:
             try:
                 rows = ((place + 1, _sound(text)) for place, text in enumerate(texts))
                 self._db.executemany("INSERT INTO texts(rowid, text) VALUES (?, ?)", rows)
-                found = self._db.execute("SELECT term, doc, count(*) FROM found GROUP BY term, doc").fetchall()
+                terms = self._db.execute("SELECT term, cnt FROM known").fetchall()
+                found = self._db.execute("SELECT doc FROM found")
+                places = np.fromiter((row[0] for row in found), np.int64) - 1
             finally:
                 self._db.execute("ROLLBACK")
-        lengths = np.zeros(len(texts), np.int32)
-        gathered: dict[str, dict[int, int]] = {}
-        for term, text, times in found:
-            lengths[text - 1] += times
-            places = gathered.setdefault(term[:_MAX_TERM_CHARACTERS], {})
-            places[text - 1] = places.get(text - 1, 0) + times
-        return {term: _arrays(places) for term, places in gathered.items()}, lengths
+        return _postings(terms, places, len(texts)), np.bincount(places, minlength=len(texts)).astype(np.int32)
 
     def of_query(self, query: str) -> dict[str, int]:
         """The terms of a query and how often each stands in it; words that say nothing are left out where there are
@@ -79,11 +76,28 @@ class Terms:
             self._db.close()
 
 
-def _arrays(places: dict[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    rows = np.fromiter(places, np.int32, len(places))
-    counts = np.fromiter((min(n, 65_535) for n in places.values()), np.uint16, len(places))
-    order = np.argsort(rows, kind="stable")
-    return rows[order], counts[order]
+def _postings(terms: Sequence[tuple[str, int]], places: np.ndarray, num_texts: int) -> Postings:
+    """Of terms and how often each stands anywhere, and of where each of all these stands, in the terms' order. Loops
+    over terms, and not over what may be a hundred times as many places."""
+    if not terms:
+        return {}
+    names: list[str] = []
+    numbers = np.empty(len(terms), np.int64)
+    for place, (term, _) in enumerate(terms):
+        name = term[:_MAX_TERM_CHARACTERS]
+        if not names or names[-1] != name:  # terms are in their own order: long ones with one beginning are neighbours
+            names.append(name)
+        numbers[place] = len(names) - 1
+    keys = np.repeat(numbers, np.fromiter((n for _, n in terms), np.int64, len(terms))) * num_texts + places
+    keys.sort(kind="stable")  # nearly in order already: quick
+    firsts = np.flatnonzero(np.diff(keys, prepend=-1))
+    times = np.minimum(np.diff(firsts, append=len(keys)), 65_535).astype(np.uint16)
+    owners, rows = np.divmod(keys[firsts], num_texts)
+    rows = rows.astype(np.int32)
+    ends = np.searchsorted(owners, np.arange(len(names)), side="right").tolist()
+    return {
+        name: (rows[start:end], times[start:end]) for name, start, end in zip(names, [0, *ends[:-1]], ends, strict=True)
+    }
 
 
 def _sound(text: str) -> str:

@@ -130,9 +130,9 @@ class Writer:
         with self._tables.writing() as db:
             version = counters.version + 1
             replaced = sum(_remove(db, number, version) for number in _numbers(db, [one.id for one in documents]))
-            row = counters.rows
+            row, press = counters.rows, zstandard.ZstdCompressor(level=3)
             for document in documents:
-                number = _insert(db, document)
+                number = _insert(db, document, press)
                 db.executemany(
                     "INSERT INTO chunks VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                     (
@@ -252,8 +252,8 @@ def _remove(db: sqlite3.Connection, number: int, version: int) -> int:
     return 1
 
 
-def _insert(db: sqlite3.Connection, document: NewDocument) -> int:
-    text = zstandard.ZstdCompressor(level=3).compress(document.text.encode("utf-8", "replace"))
+def _insert(db: sqlite3.Connection, document: NewDocument, press: zstandard.ZstdCompressor) -> int:
+    text = press.compress(document.text.encode("utf-8", "replace"))
     values = (document.id, document.origin, document.source, document.digest, _json(document.metadata))
     number = db.execute(
         "INSERT INTO documents (id, origin, source, digest, metadata, characters, text) VALUES (?, ?, ?, ?, ?, ?, ?)",

@@ -76,3 +76,17 @@ def test_the_front():
     found = costs(a=(0.0, 1.0), b=(0.0, 2.0), c=(0.0, 3.0))
     assert pareto(found, {"a": 0.5, "b": 0.4, "c": 0.9}, "joules") == ["a", "c"]
     assert pareto(found, {"a": 0.5, "b": 0.5, "c": 0.5}, "joules") == ["a"]
+
+
+def test_of_estimates_busy_time_is_compared():
+    def estimate(low: float, central: float) -> Quantity:
+        return Quantity(low=low, central=central, high=2 * central, method="estimated")
+
+    config = TaskConfig(samples="x")
+    waited = cost_of(answers(estimate(1.0, 50.0)), Spent(joules=estimate(5.0, 500.0)), 0, config, None)
+    busy = cost_of(answers(estimate(10.0, 20.0)), Spent(joules=estimate(0.0, 0.0)), 0, config, None)
+    assert waited.total("joules", 10) > busy.total("joules", 10) and waited.compared("joules", 10) == 15.0
+    assert cheapest_first({"rag": waited, "lora": busy}, {"rag": "rag", "lora": "lora"}, "joules", 10) == [
+        "rag",
+        "lora",
+    ]

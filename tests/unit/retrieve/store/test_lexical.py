@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from bloomery.retrieve.store.lexical import bm25, rewrite_segments, write_segment
-from bloomery.retrieve.store.schema import MIGRATIONS
+from bloomery.retrieve.store.schema import MIGRATIONS, Counters
+from bloomery.retrieve.store.snapshot import Snapshot
 from bloomery.retrieve.store.terms import Terms
 
 WORDS = [f"w{n}" for n in range(60)]
@@ -33,6 +34,11 @@ def filled(parts: list[list[str]]) -> tuple[sqlite3.Connection, np.ndarray]:
     return db, np.concatenate(lengths)
 
 
+def of(lengths: np.ndarray, live: np.ndarray, documents: np.ndarray | None = None) -> Snapshot:
+    documents = np.arange(len(lengths)) if documents is None else documents
+    return Snapshot(counters=Counters(), documents=documents, lengths=lengths, live=live)
+
+
 def test_scores_are_those_of_bm25s():
     bm25s = pytest.importorskip("bm25s")
     corpus = texts(300)
@@ -40,7 +46,7 @@ def test_scores_are_those_of_bm25s():
     peer = bm25s.BM25(method="lucene", k1=0.9, b=0.4)
     peer.index([one.split() for one in corpus], show_progress=False)
     for query in (["w1"], ["w0", "w59"], ["w3", "w30", "w31"], ["absent"]):
-        ours = bm25(db, dict.fromkeys(query, 1), lengths, np.ones(300, bool), k1=0.9, b=0.4)
+        ours = bm25(db, dict.fromkeys(query, 1), of(lengths, np.ones(300, bool)), k1=0.9, b=0.4)
         known = [word for word in query if word != "absent"]
         theirs = peer.get_scores(known) if known else np.zeros(300)
         np.testing.assert_allclose(ours, theirs, rtol=2e-5, atol=1e-6)  # both sum float32 numbers
@@ -52,9 +58,9 @@ def test_dead_rows_count_nowhere():
     db, lengths = filled([corpus])
     kept, kept_lengths = filled([[one for one, lives in zip(corpus, live, strict=True) if lives]])
     query = {"w2": 1, "w20": 2}
-    ours = bm25(db, query, lengths, live, k1=1.2, b=0.75)
+    ours = bm25(db, query, of(lengths, live), k1=1.2, b=0.75)
     assert not ours[~live].any()
-    again = bm25(kept, query, kept_lengths, np.ones(live.sum(), bool), k1=1.2, b=0.75)
+    again = bm25(kept, query, of(kept_lengths, np.ones(live.sum(), bool)), k1=1.2, b=0.75)
     np.testing.assert_allclose(ours[live], again, rtol=1e-6)
 
 
@@ -65,18 +71,33 @@ def test_segments_are_merged_and_rewritten_without_changing_scores():
     whole, _ = filled([corpus])
     query, live = {"w5": 1, "w6": 1}, np.ones(100, bool)
     np.testing.assert_array_equal(
-        bm25(db, query, lengths, live, k1=0.9, b=0.4), bm25(whole, query, lengths, live, k1=0.9, b=0.4)
+        bm25(db, query, of(lengths, live), k1=0.9, b=0.4), bm25(whole, query, of(lengths, live), k1=0.9, b=0.4)
     )
     names = np.arange(100) - 1  # the first row goes
     rewrite_segments(db, names)
     assert db.execute("SELECT count(*) FROM segments").fetchone()[0] == 1
     later, _ = filled([corpus[1:]])
     np.testing.assert_array_equal(
-        bm25(db, query, lengths[1:], live[1:], k1=0.9, b=0.4), bm25(later, query, lengths[1:], live[1:], k1=0.9, b=0.4)
+        bm25(db, query, of(lengths[1:], live[1:]), k1=0.9, b=0.4),
+        bm25(later, query, of(lengths[1:], live[1:]), k1=0.9, b=0.4),
     )
 
 
 def test_nothing_asked_and_nothing_there():
     db, lengths = filled([["iron"]])
-    assert not bm25(db, {}, lengths, np.ones(1, bool), k1=0.9, b=0.4).any()
-    assert not bm25(db, {"iron": 1}, lengths, np.zeros(1, bool), k1=0.9, b=0.4).any()
+    assert not bm25(db, {}, of(lengths, np.ones(1, bool)), k1=0.9, b=0.4).any()
+    assert not bm25(db, {"iron": 1}, of(lengths, np.zeros(1, bool)), k1=0.9, b=0.4).any()
+
+
+def test_of_documents_scores_are_those_of_the_chunks_as_one_text():
+    corpus = texts(90, seed=3)
+    owner = np.repeat(np.arange(30), 3)
+    live = owner % 4 != 1
+    db, lengths = filled([corpus[:45], corpus[45:]])
+    wholes = [" ".join(corpus[3 * n : 3 * n + 3]) for n in range(30) if n % 4 != 1]
+    whole, whole_lengths = filled([wholes])
+    query = {"w4": 1, "w40": 2, "absent": 1}
+    ours = bm25(db, query, of(lengths, live, 7 + owner), k1=0.9, b=0.4, of="document")
+    theirs = bm25(whole, query, of(whole_lengths, np.ones(len(wholes), bool)), k1=0.9, b=0.4)
+    np.testing.assert_allclose(ours[live], np.repeat(theirs, 3), rtol=1e-5)
+    assert not ours[~live].any()
