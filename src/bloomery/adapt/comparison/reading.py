@@ -1,17 +1,13 @@
-"""Reading: the rows of a task's file as samples. JSON lines, CSV and TSV, plain, .xz or .gz.
+"""Reading: the rows of a task's file as samples. A row that makes no sense ends it, with its line.
 
-A row that makes no sense ends it, with its line. This module does not know splits.
+This module does not know splits, nor the forms of files (see `evaluate.tasks.rows`).
 """
 
 from __future__ import annotations
 
-import csv
-import gzip
 import hashlib
-import json
-import lzma
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +15,9 @@ from bloomery.adapt.comparison.task import TaskConfig
 from bloomery.core.config import canonical_json
 from bloomery.core.errors import DataError
 from bloomery.evaluate.sample import Sample
+from bloomery.evaluate.tasks.rows import read_rows
 
 MAX_ROWS = 1_000_000
-_MAX_LINE = 1 << 22
-_OPENERS = {".xz": lzma.open, ".gz": gzip.open}
 
 
 def content_hash(text: str, choices: tuple[str, ...] = ()) -> str:
@@ -38,45 +33,16 @@ def read_samples(config: TaskConfig) -> list[Sample]:
     DataError naming file and line.
     """
     path = Path(config.samples)
+    if not path.is_file():
+        raise DataError(f"no samples at {path}", hint='"samples" is a path beside the task file')
     found = []
-    try:
-        for number, row in _rows(path):
-            if len(found) == MAX_ROWS:
-                raise DataError(f"{path} has more than {MAX_ROWS:,} rows")
-            found.append(_sample(row, config, f"{path}:{number}"))
-    except FileNotFoundError:
-        raise DataError(f"no samples at {path}", hint='"samples" is a path beside the task file') from None
-    except (OSError, UnicodeDecodeError, lzma.LZMAError, EOFError, csv.Error) as error:
-        raise DataError(f"{path} cannot be read: {error}") from error
+    for row in read_rows(path):
+        if len(found) == MAX_ROWS:
+            raise DataError(f"{path} has more than {MAX_ROWS:,} rows")
+        found.append(_sample(row.values, config, row.where))
     if not found:
         raise DataError(f"{path} holds no samples")
     return found
-
-
-def _rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """(line, row); JSON lines unless the name says otherwise."""
-    opener, name = _OPENERS.get(path.suffix), path.name.removesuffix(path.suffix) if path.suffix in _OPENERS else path
-    kind = Path(name).suffix
-    with opener(path, "rt", encoding="utf-8-sig") if opener else path.open(encoding="utf-8-sig", newline="") as file:
-        if kind in (".csv", ".tsv"):
-            reader = csv.DictReader(file, delimiter="\t" if kind == ".tsv" else ",", strict=kind == ".csv")
-            if kind == ".tsv":
-                reader = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
-            for row in reader:
-                yield reader.line_num, {key: value for key, value in row.items() if isinstance(key, str)}
-            return
-        for number, line in enumerate(iter(lambda: file.readline(_MAX_LINE), ""), 1):
-            if len(line) >= _MAX_LINE:
-                raise DataError(f"{path}:{number} is longer than {_MAX_LINE:,} characters")
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise DataError(f"{path}:{number} is no JSON: {error}") from None
-            if not isinstance(row, dict):
-                raise DataError(f"{path}:{number} should hold an object")
-            yield number, row
 
 
 def _sample(row: Mapping[str, Any], config: TaskConfig, where: str) -> Sample:

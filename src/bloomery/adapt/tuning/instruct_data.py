@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from bloomery.core.errors import DataError
+from bloomery.evaluate.tasks.rows import CSV, TSV
 
 _MAX_BYTES = 4 << 30
 _ROLES = {"human": "user", "gpt": "assistant", "observation": "tool", "function_response": "tool"}
@@ -66,7 +67,7 @@ def _rows(path: Path) -> Iterator[tuple[Mapping[str, Any], str]]:
     text = _text(path)
     name = path.name.removesuffix(".xz").removesuffix(".gz")
     if name.endswith((".csv", ".tsv")):
-        reader = csv.DictReader(io.StringIO(text), delimiter="\t" if name.endswith(".tsv") else ",", strict=True)
+        reader = csv.DictReader(io.StringIO(text, newline=""), **(TSV if name.endswith(".tsv") else CSV))
         try:
             for row in reader:
                 if None in row or None in row.values():

@@ -13,7 +13,7 @@ import io
 import json
 import lzma
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -22,6 +22,10 @@ from bloomery.core.errors import DataError
 
 _MAX_LINE = 1 << 24
 _MAX_MEMBER = 1 << 30
+CSV: Mapping[str, Any] = {"strict": True}
+TSV: Mapping[str, Any] = {"delimiter": "\t", "quoting": csv.QUOTE_NONE}
+"""Of csv's readers. Between tabs quotes are text, as IANA's text/tab-separated-values has it: one that a message begins
+with would swallow the rows up to the next."""
 _PACKED = {".xz": lzma.open, ".gz": gzip.open, ".bz2": bz2.open}
 _ARCHIVES = (".tar", ".tar.xz", ".tar.gz", ".tgz", ".tar.bz2")
 _BROKEN = (OSError, UnicodeDecodeError, lzma.LZMAError, EOFError, tarfile.TarError, csv.Error, ValueError)
@@ -89,7 +93,7 @@ def _text_rows(file: IO[str], name: str, shown: str) -> Iterator[Row]:
     own, suffixes = name.split(".")[0], Path(name).suffixes
     kind = next((one for one in reversed(suffixes) if one not in _PACKED), "")
     if kind in (".csv", ".tsv"):
-        yield from _table(file, own, shown, "\t" if kind == ".tsv" else ",")
+        yield from _table(file, own, shown, TSV if kind == ".tsv" else CSV)
     elif kind == ".json":
         yield from _json(file, own, shown)
     elif kind in (".jsonl", ".ndjson"):
@@ -120,8 +124,8 @@ def _json(file: IO[str], own: str, shown: str) -> Iterator[Row]:
         yield _row(one, f"{shown}[{number}]", own)
 
 
-def _table(file: IO[str], own: str, shown: str, delimiter: str) -> Iterator[Row]:
-    reader = csv.DictReader(file, delimiter=delimiter, strict=delimiter == ",")
+def _table(file: IO[str], own: str, shown: str, how: Mapping[str, Any]) -> Iterator[Row]:
+    reader = csv.DictReader(file, **how)
     if not reader.fieldnames:
         return
     for values in reader:

@@ -16,6 +16,7 @@ from bloomery.core.errors import DataError
 from bloomery.evaluate.tasks.rows import members, read_rows, split_archive
 
 ROWS = [{"question": "Why?\nSo.", "n": 1}, {"question": 'é, "x"', "n": 2}]
+TABBED = [{"question": '"Why? So.', "n": 1}, {"question": 'é, "x"', "n": 2}]  # quotes are text
 LINES = "".join(json.dumps(row) + "\n" for row in ROWS).encode()
 
 
@@ -30,11 +31,14 @@ def write(path: Path) -> Path:
     data = LINES
     if kind.startswith("json") and not kind.startswith("jsonl"):
         data = json.dumps(ROWS).encode()
-    if kind.startswith(("csv", "tsv")):
+    if kind.startswith("tsv"):
+        data = "".join(f"{row['question']}\t{row['n']}\n" for row in [{"question": "question", "n": "n"}, *TABBED])
+        data = data.encode()
+    if kind.startswith("csv"):
         import csv
 
         text = io.StringIO()
-        writer = csv.DictWriter(text, ["question", "n"], delimiter="\t" if kind.startswith("tsv") else ",")
+        writer = csv.DictWriter(text, ["question", "n"])
         writer.writeheader()
         writer.writerows(ROWS)
         data = b"\xef\xbb\xbf" + text.getvalue().encode()
@@ -49,7 +53,8 @@ def write(path: Path) -> Path:
 def test_formats(tmp_path: Path, name: str):
     found = list(read_rows(write(tmp_path / name)))
     numbers = str if name[2:].startswith(("csv", "tsv")) else int
-    assert [row.values for row in found] == [{**row, "n": numbers(row["n"])} for row in ROWS]
+    rows = TABBED if name.endswith("tsv") else ROWS
+    assert [row.values for row in found] == [{**row, "n": numbers(row["n"])} for row in rows]
     assert all(row.file == "a" and str(tmp_path) in row.where for row in found)
     assert len({row.where for row in found}) == 2
 
