@@ -15,6 +15,8 @@ from typing import Any, Literal, cast
 import numpy as np
 import torch
 
+from bloomery.adapt.tuning.adapt import ADAPTER
+from bloomery.adapt.tuning.adapt import STAGE as STAGE
 from bloomery.adapt.tuning.adapter_files import save_adapter
 from bloomery.adapt.tuning.config import usual_rate
 from bloomery.adapt.tuning.lora import add_lora, sets_of, use
@@ -30,9 +32,6 @@ from bloomery.training.building import thawed
 from bloomery.training.fit import FitConfig
 from bloomery.training.publishing import save_model
 
-STAGE = "adapt"
-ADAPTER = "adapter"
-"""The kind of an artifact whose folder is one of PEFT's."""
 Weights = Literal["lora", "full"]
 
 
