@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
 from bloomery.adapt.prompts.halving import Standing, halve, last_rung
@@ -85,7 +85,7 @@ def optimise_inputs(
     scorer: str,
     config: OptimiseConfig,
 ) -> StageInputs:
-    """What the stage depends on; `model` is what tells it apart."""
+    """What the stage depends on; `model` and `scorer` are what tells them apart."""
     told = [[asdict(one) for one in part] for part in (train, dev)]
     return StageInputs(
         stage="optimise-prompt",
@@ -115,7 +115,7 @@ def optimise(
     """
     workspace, config = as_workspace(workspace), config or OptimiseConfig()
     _check(train, dev)
-    inputs = optimise_inputs(template, identity or model.name, train, dev, scorer.name, config)
+    inputs = optimise_inputs(template, identity or model.name, train, dev, _settings_of(scorer), config)
     if not fresh and (made := reusable(workspace, inputs)):
         return made
     with Run(workspace, inputs, meter=open_meter()) as run:
@@ -136,6 +136,14 @@ def optimise(
         figures = {"dev_score": report["best"]["score"], "baseline_score": report["baseline"]["score"]}
         run.metrics({**figures, "tokens": report["tokens"]})
         return run.publish(folder, kind=KIND, metrics={**figures, "tokens": report["tokens"], "prompt": best.identity})
+
+
+def _settings_of(scorer: Scorer) -> str:
+    """Its name, and settings that the name may not tell: a schema, a pattern, an encoder."""
+    names = [one.name for one in fields(scorer) if one.init] if is_dataclass(scorer) else []
+    told = {name: getattr(scorer, name) for name in names if not name.startswith("_")}
+    told = {name: getattr(value, "__qualname__", value) for name, value in told.items()}  # of functions no address
+    return f"{scorer.name} {told}"
 
 
 def read_scores(prompt: Artifact) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from bloomery.adapt.prompts.template import PromptTemplate, read_prompt
 from bloomery.core.errors import ConfigError
 from bloomery.core.workspace import Workspace
 from bloomery.evaluate.sample import Sample
-from bloomery.evaluate.scorers import make_scorer
+from bloomery.evaluate.scorers import JsonSchema, make_scorer
 
 CHOICES = ("even", "odd")
 TEMPLATE = PromptTemplate(
@@ -143,6 +143,10 @@ def test_other_weights_of_the_same_name_are_searched_anew(scripted, tmp_path):
         optimise(TEMPLATE, model, TRAIN, DEV, scorer, identity=identity, **how)
         asked.append(len(model.asked))
     assert asked[0] == asked[1] and asked[2] == 2 * asked[0]
+    for schema in ({"type": "object"}, {"type": "array"}):  # one name, two scorers
+        optimise(TEMPLATE, model, TRAIN, DEV, JsonSchema(schema=schema), **how)
+        asked.append(len(model.asked))
+    assert asked[4] > asked[3] > asked[2]
 
 
 def test_a_model_that_tells_no_tokens_cannot_keep_a_budget(scripted, tmp_path):
