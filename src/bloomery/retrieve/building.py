@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bloomery.core.config import to_dict
-from bloomery.core.errors import ConfigError
+from bloomery.core.errors import ConfigError, DataError
 from bloomery.core.quantity import Quantity
 from bloomery.core.run import Run
 from bloomery.core.stage import StageInputs
@@ -27,7 +27,7 @@ from bloomery.corpus.problems import Problems
 from bloomery.corpus.python_docs import NAME
 from bloomery.corpus.record import Record
 from bloomery.corpus.shards import read_documents
-from bloomery.corpus.sources import read_sources
+from bloomery.corpus.sources import read_sources, source_files
 from bloomery.corpus.split import SPLITS
 from bloomery.energy import open_meter
 from bloomery.retrieve.cutting.cut import chunk_id, cut
@@ -89,13 +89,15 @@ def index(
     sources are read (fields, encoding, extraction). `embedder` stands in for the one that the config names. Of what a
     source held before and does not hold now, documents are deleted; documents that are handed over delete none.
     `fresh` begins the index anew. ConfigError for sources that are not there and a config that is not the index's;
-    ArtifactError while another process writes to it.
+    DataError for a source with problems and not one document, before any is deleted; ArtifactError while another
+    process writes to it.
     """
     home = as_workspace(workspace)
     folder = index_folder(into, home)
-    if fresh:
-        remove_index(folder)
     named, given = _divided(sources)
+    if fresh:
+        _must_be_there(named, home)
+        remove_index(folder)
     began = time.perf_counter()
     with ExitStack() as stack:
         writer = stack.enter_context(Writer(folder, config or kept_config(folder) or IndexConfig()))
@@ -144,6 +146,13 @@ def _divided(sources: Sources) -> tuple[list[str], Iterable[Document] | None]:
     return [], sources  # type: ignore[return-value]
 
 
+def _must_be_there(named: Iterable[str], workspace: Workspace) -> None:
+    """ConfigError for a source that is not there, so that no index is removed for a name that is misspelt."""
+    for source in named:
+        if source != NAME and not workspace.matching(source, kind="corpus"):
+            next(iter(source_files(source)))
+
+
 class _Noticed(Problems):
     """Problems that also tell which files could not be read at all: what they held before is kept."""
 
@@ -187,11 +196,16 @@ class _Builder:
     def take(self, origin: str, documents: Iterable[Document], problems: _Noticed | None) -> None:
         """All documents of a source. With `problems`, what it held before and does not hold now is deleted."""
         before = self._writer.known(origin)
+        found = False
         for document in documents:
+            found = True
             self._one(origin, document)
         self.flush()
         if problems is None:
             return
+        if problems.total and not found:  # a field that is misspelt must not empty an index
+            kept = f"; what the index holds of it stays ({len(before):,} documents)" if before else ""
+            raise DataError(f"no document could be read from {origin}{kept}", hint=problems.first())
         sources = self._writer.sources(origin)
         gone = [one for one in before if one not in self._seen and sources.get(one) not in problems.broken]
         self.report.deleted += self._writer.remove(gone)

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from bloomery.core.errors import ConfigError
+from bloomery.core.errors import ConfigError, DataError
 from bloomery.corpus import CurateConfig
 from bloomery.corpus.document import Document
 from bloomery.retrieve import CutConfig, Index, IndexConfig, index, open_index
@@ -104,3 +104,29 @@ def test_nothing_to_index(tmp_path):
         index([], into="i", workspace=tmp_path)
     with pytest.raises(ConfigError, match="no such file"):
         index(tmp_path / "absent", into="i", workspace=tmp_path)
+
+
+def test_a_field_that_is_misspelt_empties_no_index(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps({"body": f"row {n} of iron"}) + "\n" for n in range(3)))
+    options = {"into": "rows", "workspace": tmp_path / "home"}
+    assert told(index(path, reading=CurateConfig(text_field="body"), **options)) == (3, 0, 0, 0)
+    with pytest.raises(DataError, match=r"no document could be read .* stays \(3 documents\)") as error:
+        index(path, reading=CurateConfig(text_field="bodi"), **options)
+    assert "there is: body" in error.value.hint
+    with pytest.raises(DataError, match="no document could be read"):
+        index(path, into="other", workspace=tmp_path / "home")
+    with open_index("rows", workspace=tmp_path / "home") as found:
+        assert len(found.documents()) == 3
+
+
+def test_a_name_that_is_misspelt_removes_no_index(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("Of iron.\n")
+    options = {"into": "texts", "workspace": tmp_path / "home"}
+    index(path, **options)
+    with pytest.raises(ConfigError, match="no such file"):
+        index([path, tmp_path / "absent.txt"], fresh=True, **options)
+    with open_index("texts", workspace=tmp_path / "home") as found:
+        assert len(found.documents()) == 1
+    assert told(index(path, fresh=True, **options)) == (1, 0, 0, 0)
