@@ -18,6 +18,7 @@ import torch
 from bloomery.adapt.log_probabilities import token_logprobs
 from bloomery.core.errors import DataError
 from bloomery.evaluate.bits_per_byte import scored_windows
+from bloomery.evaluate.statistics import bootstrap_ratio
 from bloomery.models import Decoder
 from bloomery.tokenizer import Tokenizer
 from bloomery.training.batches import padded
@@ -25,7 +26,6 @@ from bloomery.training.linear_cross_entropy import IGNORED
 from bloomery.training.objective import evaluating
 
 _TOKENS_A_BATCH = 8192
-_LEVEL = 0.95
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,35 +91,25 @@ def change(
     if not len(sizes) or not sizes.sum():
         raise DataError(f"there is no text to measure as {kind}")
 
-    def difference(gaps: np.ndarray, weights: np.ndarray, axis: int = -1) -> np.ndarray:
-        return gaps.sum(axis) / weights.sum(axis)
-
     gaps = np.asarray(after) - np.asarray(before)
-    low, high = _interval(gaps, sizes, difference, resamples, seed)
+    low, high = _interval(gaps, sizes, resamples, seed)
     return Change(
         kind=kind,
         documents=len(sizes),
         text_bytes=int(sizes.sum()),
         before=float(np.sum(before) / sizes.sum()),
         after=float(np.sum(after) / sizes.sum()),
-        difference=float(difference(gaps, sizes)),
+        difference=float(gaps.sum() / sizes.sum()),
         low=low,
         high=high,
     )
 
 
-def _interval(
-    gaps: np.ndarray, sizes: np.ndarray, statistic: Callable[..., np.ndarray], resamples: int, seed: int
-) -> tuple[float | None, float | None]:
-    from scipy import stats
-
+def _interval(gaps: np.ndarray, sizes: np.ndarray, resamples: int, seed: int) -> tuple[float | None, float | None]:
     if len(gaps) < 3 or np.ptp(gaps / np.maximum(sizes, 1)) < 1e-12:
         return None, None
-    rng = np.random.default_rng(seed)
-    how: dict[str, Any] = {"paired": True, "vectorized": True, "n_resamples": resamples, "confidence_level": _LEVEL}
-    found = stats.bootstrap((gaps, sizes), statistic, method="BCa", rng=rng, **how).confidence_interval
-    low, high = float(found.low), float(found.high)
-    return (low, high) if math.isfinite(low) and math.isfinite(high) else (None, None)
+    found = bootstrap_ratio(gaps, sizes, resamples=resamples, seed=seed)
+    return found.low, found.high
 
 
 def lines(changes: Sequence[Change] | Sequence[Mapping[str, Any]]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from bloomery.core.wilson import wilson
 from bloomery.corpus.annotation.agreement import Agreement, fleiss_kappa, krippendorff_alpha
-from bloomery.evaluate.statistics.bootstrap import bootstrap_mean
+from bloomery.evaluate.statistics.bootstrap import bootstrap_mean, bootstrap_ratio
 from bloomery.evaluate.statistics.holm import holm
 from bloomery.evaluate.statistics.interval import Interval
 from bloomery.evaluate.statistics.kappa import Kappa, kappa
@@ -35,6 +35,7 @@ __all__ = [
     "adjusted",
     "binary_difference",
     "bootstrap_mean",
+    "bootstrap_ratio",
     "compare_all",
     "compare_pair",
     "detectable_paired",

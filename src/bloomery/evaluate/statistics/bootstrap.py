@@ -11,6 +11,7 @@ compared.
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -40,13 +41,32 @@ def bootstrap_mean(
     Where no item differs from another the interval is the value: there is nothing to learn its spread from.
     """
     found = numbers(values, least=2)
-    check_level(level)
     codes = cluster_codes(clusters, len(found))
     sums = found if codes is None else np.bincount(codes, found).astype(np.float64)
     sizes = np.ones(len(found)) if codes is None else np.bincount(codes).astype(np.float64)
     if len(sums) < 2:
         raise DataError("one cluster says nothing about spread", hint="clusters are what was sampled: two or more")
-    value = float(found.mean())
+    made = bootstrap_ratio(sums, sizes, way=way, level=level, resamples=resamples, seed=seed)
+    method = f"cluster {made.method}" if codes is not None else made.method
+    return replace(made, n=len(found), method=method, clusters=None if codes is None else len(sums))
+
+
+def bootstrap_ratio(
+    sums: ArrayLike,
+    sizes: ArrayLike,
+    *,
+    way: Way = "bca",
+    level: float = LEVEL,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Interval:
+    """The sum of `sums` over that of `sizes` (bits of documents over their bytes), both of the same units, which are
+    drawn together. DataError for fewer than two units, or for sizes that are not above 0."""
+    check_level(level)
+    sums, sizes = numbers(sums, least=2), numbers(sizes, least=2, what="sizes")
+    if len(sums) != len(sizes) or not (sizes > 0).all():
+        raise DataError("each unit of a ratio has a size above 0")
+    value = float(sums.sum() / sizes.sum())
     if np.ptp(sums - value * sizes) <= 1e-12 * max(1.0, abs(value)):
         low = high = value
     else:
@@ -56,10 +76,9 @@ def bootstrap_mean(
         value=value,
         low=low,
         high=high,
-        n=len(found),
-        method=f"{'cluster ' if codes is not None else ''}bootstrap, {'BCa' if way == 'bca' else way}",
+        n=len(sums),
+        method=f"bootstrap, {'BCa' if way == 'bca' else way}",
         level=level,
-        clusters=None if codes is None else len(sums),
     )
 
 
