@@ -30,7 +30,7 @@ from common import data, keep
 from bloomery.core.workspace import as_workspace
 from bloomery.corpus.document import Document
 from bloomery.evaluate.statistics import Interval
-from bloomery.retrieve import CutConfig, Hit, Index, IndexConfig, SearchConfig, index, open_index
+from bloomery.retrieve import CutConfig, Index, IndexConfig, SearchConfig, index, open_index
 from bloomery.retrieve.embedding.opening import open_embedder
 from bloomery.retrieve.measures.evaluation import by_document, difference, evaluate, per_query
 from bloomery.retrieve.measures.judgements import read_judgements, read_queries
@@ -113,18 +113,18 @@ def tuned(found: Index, cut: str, train: Set) -> dict[str, tuple[float, SearchCo
     numbers = {chunk.id: place for place, chunk in enumerate(found.chunks())}
     names = {numbers[chunk.id]: chunk.document_id for chunk in found.chunks()}
     told: dict[str, tuple[float, SearchConfig]] = {}
-    vectors = {q: found.search(text, CHUNKS, settings=SearchConfig(mode="vector")) for q, text in train[1].items()}
 
-    def rows(hits: Sequence[Hit]) -> list[tuple[int, float]]:
-        return [(numbers[hit.chunk.id], hit.score) for hit in hits]
+    def rows(text: str, settings: SearchConfig) -> list[tuple[int, float]]:
+        return [(numbers[hit.chunk.id], hit.score) for hit in found.search(text, CHUNKS, settings=settings)]
 
+    vectors = {query: rows(text, SearchConfig(mode="vector")) for query, text in train[1].items()}
     for words_of in ("chunk",) if cut == "whole abstracts" else ("chunk", "document"):
         lexical = SearchConfig(mode="lexical", words_of=words_of)
-        words = {q: found.search(text, CHUNKS, settings=lexical) for q, text in train[1].items()}
+        words = {query: rows(text, lexical) for query, text in train[1].items()}
         for fusion, depth, weight in itertools.product(("ranks", "scores"), DEPTHS, WEIGHTS):
             ranked: Ranked = {}
             for query in train[1]:
-                parts = {"lexical": rows(words[query][:depth]), "vector": rows(vectors[query][:depth])}
+                parts = {"lexical": words[query][:depth], "vector": vectors[query][:depth]}
                 joined = fuse(parts, {"lexical": 1.0, "vector": weight}, fusion)
                 ranked[query] = first_of_each((names[row], score) for row, score in joined)[:10]
             value = float(np.mean(list(per_query(ranked, train[2], ("nDCG@10",))["nDCG@10"].values())))
