@@ -194,7 +194,8 @@ def _documents(
         return corpus.id, (one for split in SPLITS for one in read_documents(corpus, split)), problems
     wanted = [name for name in (config.id_field, config.title_field) if name]
     fields = tuple(dict.fromkeys([*reading.metadata_fields, *wanted]))
-    reading = replace(reading, sources=(source,), metadata_fields=fields)
+    extract = "headings" if reading.extract == "fast" else reading.extract  # chunks have the titles above them
+    reading = replace(reading, sources=(source,), metadata_fields=fields, extract=extract)
     # A folder is the same source from wherever it is named; prefixes (code:, hf:) stay.
     origin = source if source == NAME or ":" in source.split("/")[0] else str(Path(source).expanduser().absolute())
     return origin, read_sources(reading, problems), problems

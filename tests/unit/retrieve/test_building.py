@@ -104,3 +104,16 @@ def test_nothing_to_index(tmp_path):
         index([], into="i", workspace=tmp_path)
     with pytest.raises(ConfigError, match="no such file"):
         index(tmp_path / "absent", into="i", workspace=tmp_path)
+
+
+def test_headings_of_pages_go_with_their_chunks(tmp_path):
+    pytest.importorskip("resiliparse")
+    (tmp_path / "iron.html").write_text(
+        "<html><title>Iron</title><main><h1>Iron</h1><p>Smelted from ore.</p><h2>Bars</h2><p>Forged.</p></main></html>"
+    )
+    index(tmp_path / "iron.html", into="pages", workspace=tmp_path / "home")
+    with open_index("pages", workspace=tmp_path / "home") as found:
+        assert [(one.heading, one.text) for one in found.chunks()] == [
+            ("Iron", "Smelted from ore."),
+            ("Iron > Bars", "Forged."),
+        ]
