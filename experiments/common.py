@@ -109,14 +109,19 @@ def run_arms(
 def _kept(work: Callable[..., T], settings: Any, arm: tuple[Any, ...]) -> T:
     if settings is None:
         return work(*arm)
-    named = json.dumps([work.__name__, arm[1:], settings], sort_keys=True)
-    path = Path(arm[0]) / "arms" / f"{hashlib.sha256(named.encode()).hexdigest()[:16]}.json"
+    path = kept_path(work, settings, arm)
     if not path.is_file():
         path.parent.mkdir(exist_ok=True)
         part = path.with_suffix(".partial")
         part.write_text(json.dumps(work(*arm), ensure_ascii=False), encoding="utf-8")
         part.replace(path)
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def kept_path(work: Callable[..., Any], settings: Any, arm: tuple[Any, ...]) -> Path:
+    """Where `run_arms` keeps what an arm gave."""
+    named = json.dumps([work.__name__, arm[1:], settings], sort_keys=True)
+    return Path(arm[0]) / "arms" / f"{hashlib.sha256(named.encode()).hexdigest()[:16]}.json"
 
 
 def scratch_home(home: str) -> AbstractContextManager[str]:
@@ -134,12 +139,17 @@ def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> Path:
     return path
 
 
-def keep(name: str, result: Mapping[str, Any]) -> None:
-    """Write a result, with the machine that it was measured on, and say where it is."""
+def machine() -> str:
+    """What this is, for a result's footer."""
     import torch
 
-    machine = f"{os.cpu_count()} cores, {platform.machine()}, PyTorch {torch.__version__}"
+    told = f"{os.cpu_count()} cores, {platform.machine()}, PyTorch {torch.__version__}"
+    return f"{told}, {torch.cuda.get_device_name()}" if torch.cuda.is_available() else told
+
+
+def keep(name: str, result: Mapping[str, Any]) -> None:
+    """Write a result, with the machine that it was measured on, and say where it is."""
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
-    path.write_text(json.dumps({**result, "machine": machine}, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    path.write_text(json.dumps({"machine": machine(), **result}, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     print(f"kept in {path.relative_to(PROJECT)}; python experiments/write_results.py makes docs/results.md")

@@ -24,7 +24,7 @@ from datetime import UTC, datetime
 from typing import Any, cast
 
 import numpy as np
-from common import RESULTS, data, keep, over_seeds, paired_bootstrap, share_interval, shown
+from common import RESULTS, data, keep, machine, over_seeds, paired_bootstrap, share_interval, shown
 
 from bloomery.adapt.classic import ClassicConfig, fit_classic
 from bloomery.adapt.classic.label_curve import CurvePoint, curve_sizes, label_curve, nested, plot_curve, summarised
@@ -283,7 +283,9 @@ def _measured_before(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Other tasks that were measured with the same settings: a run of one task keeps them."""
     path = RESULTS / "labels_quality.json"
     before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return before["tasks"] if before and all(before.get(name) == value for name, value in settings.items()) else {}
+    if not before or any(before.get(name) != value for name, value in settings.items()):
+        return {}
+    return {task: {"machine": before["machine"], **one} for task, one in before["tasks"].items()}
 
 
 def main() -> None:
@@ -325,7 +327,7 @@ def main() -> None:
             title=NAMES[task],
             currency=args.currency,
         )
-        tasks[NAMES[task]] = found
+        tasks[NAMES[task]] = {**found, "machine": machine()}
         for row in found["curve"]:
             low = {**row, "low": row["low"] or float("nan"), "high": row["high"] or float("nan")}
             print(f"{task}: {row['arm']}, {row['labels']:,} labels: {shown(low, '.4f')}", flush=True)

@@ -34,7 +34,9 @@ Words = Literal["porter", "unicode61", "trigram"]
 def index(
     paths: Annotated[list[str], Parameter(help="Files, folders, globs, code:FOLDER, hf:FOLDER, or a corpus.")],
     *,
-    into: Annotated[str, Parameter(help="The index: a name, or a path with a slash.")],
+    into: Annotated[
+        str, Parameter(help="The index: a name, a path with a slash, or qdrant+http://HOST:6333/COLLECTION.")
+    ],
     embedder: Annotated[
         str | None, Parameter(help="What gives vectors: a folder, artifact, hub id, minilm, or an endpoint's address.")
     ] = None,
@@ -95,10 +97,10 @@ def _config(into: str, asked: dict[str, object], workspace: object, fresh: bool)
     """The index's own config with what is asked for: where that is another one, who writes says so."""
     from bloomery.core.config import from_dict, to_dict
     from bloomery.core.workspace import as_workspace
-    from bloomery.retrieve.places import index_folder
-    from bloomery.retrieve.store.config import IndexConfig, kept_config
+    from bloomery.retrieve.building import known_config
+    from bloomery.retrieve.store.config import IndexConfig
 
-    kept = None if fresh else kept_config(index_folder(into, as_workspace(workspace)))  # type: ignore[arg-type]
+    kept = None if fresh else known_config(into, as_workspace(workspace))  # type: ignore[arg-type]
     if not asked:
         return kept
     told = to_dict(kept or IndexConfig())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
@@ -23,7 +24,7 @@ def evaluate(
     """nDCG@10, recall, MRR and MAP of an index, with 95% intervals over queries; of an index with vectors the parts
     and the differences between them too."""
     common = common or Common()
-    from bloomery.retrieve import SearchConfig, open_index
+    from bloomery.retrieve import SearchConfig, open_retriever
     from bloomery.retrieve.measures.evaluation import by_document, difference
     from bloomery.retrieve.measures.evaluation import evaluate as measured
     from bloomery.retrieve.measures.judgements import read_judgements, read_queries
@@ -31,12 +32,13 @@ def evaluate(
     asked, judged = read_queries(queries), read_judgements(qrels)
     asked = {query: text for query, text in asked.items() if query in judged}
     ranked = {}
-    with open_index(name, workspace=common.workspace(), search=SearchConfig(mode=mode)) as index:
+    search = SearchConfig(mode=mode)
+    with closing(open_retriever(name, workspace=common.workspace(), search=search)) as index:
         main = index.mode()
         every: tuple[Mode, ...] = ("hybrid", "lexical", "vector")
         ways: tuple[Mode, ...] = every if main == "hybrid" else tuple(one for one in every if one == main)
         for way in ways:
-            settings = SearchConfig(mode=way, depth=max(100, depth))
+            settings = SearchConfig(mode=way, depth=max(300, depth))
             # Several chunks may be of one document.
             ranked[way] = {
                 query: by_document(index.search(text, min(3 * depth, 10_000), settings=settings), depth)

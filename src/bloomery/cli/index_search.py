@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter, validators
@@ -33,9 +34,10 @@ def search(
 ) -> None:
     """The best chunks of an index for a query, with the place of each in its document."""
     common = common or Common()
-    from bloomery.retrieve import SearchConfig, open_index
+    from bloomery.retrieve import SearchConfig, open_retriever
 
-    with open_index(name, workspace=common.workspace(), search=SearchConfig(mode=mode)) as index:
+    search = SearchConfig(mode=mode)
+    with closing(open_retriever(name, workspace=common.workspace(), search=search)) as index:
         hits = index.search(query, k, read_filters(filter_))
     if common.json:
         return print_json([hit_data(hit) for hit in hits])

@@ -52,8 +52,9 @@ class CurateConfig:
     """A compressed file is read until it has grown by this factor (and 64 MiB): beyond it is a decompression bomb."""
     shard_bytes: int = 64 * _MIB
     """Uncompressed bytes of a shard of the corpus."""
-    extract: Literal["fast", "quality"] = "fast"
-    """How text is taken out of HTML: resiliparse (fast) or trafilatura (quality, ten times slower). PDF is pdfium's."""
+    extract: Literal["fast", "headings", "quality"] = "fast"
+    """How text is taken out of HTML: resiliparse (fast; headings: with Markdown's marks before them) or trafilatura
+    (quality, ten times slower). PDF is pdfium's."""
     extract_seconds: int = 20
     """Processor seconds that one page may take before it is left out."""
     engine: Literal["local", "ray"] = "local"

@@ -14,7 +14,7 @@ from bloomery.corpus.guard import Page, Refused
 from bloomery.corpus.html_page import decode_page, html_page
 from bloomery.corpus.pdf_page import pdf_page
 
-Extract = Literal["fast", "quality"]
+Extract = Literal["fast", "headings", "quality"]
 _HTML = ("text/html", "application/xhtml+xml", "application/xhtml")
 _UNKNOWN = ("", "application/octet-stream", "binary/octet-stream", "no-type", "unknown", "text/plain")
 _FIRST_BYTES = 1024

@@ -1,9 +1,9 @@
 """HTML pages: their encoding, their main text, title, date, language and outbound links.
 
 The encoding is that of the byte-order mark, else the HTTP header, else the page's own meta element, else detected. The
-`fast` text is resiliparse's, the `quality` text trafilatura's, as these libraries give it; what else is known comes
-from one parse by lexbor (and, with quality, from trafilatura's metadata). This module does not know where pages come
-from.
+`fast` text is resiliparse's, the `quality` text trafilatura's, as these libraries give it; `headings` is the fast one
+with Markdown's marks before the page's headings. What else is known comes from one parse by lexbor (and, with quality,
+from trafilatura's metadata). This module does not know where pages come from.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _FLAT = frozenset(
 )
 
 
-def html_page(data: bytes, *, charset: str, url: str, how: Literal["fast", "quality"]) -> Page:
+def html_page(data: bytes, *, charset: str, url: str, how: Literal["fast", "headings", "quality"]) -> Page:
     """The page's text and title, date, language, links and encoding. Refused beyond MAX_DEPTH."""
     _check_depth(data)
     text, encoding = decode_page(data, charset, html=True)
@@ -51,6 +51,8 @@ def html_page(data: bytes, *, charset: str, url: str, how: Literal["fast", "qual
         found, more = _quality(text, url)
         known |= {key: value for key, value in more.items() if value}
     else:
+        if how == "headings":
+            _mark_headings(tree)
         found = _fast(tree)
     if encoding != "utf-8":
         known["encoding"] = encoding
@@ -109,6 +111,15 @@ def _fast(tree: Any) -> str:
     from resiliparse.extract.html2text import extract_plain_text
 
     return extract_plain_text(tree, main_content=True, alt_texts=False)
+
+
+def _mark_headings(tree: Any) -> None:
+    """Markdown's marks into the headings themselves, so that they stay where the text does."""
+    if tree.document is None:
+        return
+    for heading in tree.document.query_selector_all("h1, h2, h3, h4, h5, h6"):
+        if heading.first_child is not None and heading.text.strip():
+            heading.insert_before(tree.create_text_node("#" * int(heading.tag[1]) + " "), heading.first_child)
 
 
 def _quality(text: str, url: str) -> tuple[str, dict[str, Any]]:

@@ -8,7 +8,7 @@ with bl.open_index("docs") as found:
 from bloomery.retrieve.building import IndexReport, index
 from bloomery.retrieve.chunk import Chunk, Filters, Hit, Retriever
 from bloomery.retrieve.cutting.config import CutConfig
-from bloomery.retrieve.opening import open_index
+from bloomery.retrieve.opening import open_index, open_retriever
 from bloomery.retrieve.store.config import IndexConfig, SearchConfig
 from bloomery.retrieve.store.index import Index
 
@@ -24,4 +24,5 @@ __all__ = [
     "SearchConfig",
     "index",
     "open_index",
+    "open_retriever",
 ]

@@ -35,8 +35,10 @@ from bloomery.retrieve.cutting.ruler import Ruler, ruler_of
 from bloomery.retrieve.embedding.embedder import Embedder
 from bloomery.retrieve.embedding.opening import open_embedder
 from bloomery.retrieve.naming import document_id, text_digest, title_of, with_title
+from bloomery.retrieve.opening import server_index
 from bloomery.retrieve.places import index_folder, remove_index
 from bloomery.retrieve.store.config import IndexConfig, SearchConfig, kept_config
+from bloomery.retrieve.store.qdrant_writer import QdrantWriter
 from bloomery.retrieve.store.schema import NewChunk, NewDocument
 from bloomery.retrieve.store.writer import Writer
 from bloomery.tokenizer import Tokenizer
@@ -93,17 +95,14 @@ def index(
     process writes to it.
     """
     home = as_workspace(workspace)
-    folder = index_folder(into, home)
     named, given = _divided(sources)
     if fresh:
         _must_be_there(named, home)
-        remove_index(folder)
     began = time.perf_counter()
     with ExitStack() as stack:
-        writer = stack.enter_context(Writer(folder, config or kept_config(folder) or IndexConfig()))
-        inputs = StageInputs(
-            stage=STAGE, config={"index": str(folder), **to_dict(writer.config)}, fingerprint=str(named)
-        )
+        writer, where = _opened_writer(into, config, home, fresh)
+        stack.enter_context(writer)
+        inputs = StageInputs(stage=STAGE, config={"index": where, **to_dict(writer.config)}, fingerprint=str(named))
         run = stack.enter_context(Run(home, inputs, meter=open_meter()))
         if embedder is None and writer.config.embedder:
             embedder = stack.enter_context(
@@ -120,8 +119,36 @@ def index(
         report.seconds, report.energy_joules = time.perf_counter() - began, run.energy_joules
         counts = {name: getattr(report, name) for name in ("added", "changed", "unchanged", "deleted", "chunks")}
         run.metrics(counts)
-    report.index = str(folder)
+    report.index = where
     return report
+
+
+def known_config(into: str | Path, workspace: Workspace) -> IndexConfig | None:
+    """What an index was made with, in a folder or on a server; None where there is none yet."""
+    server = server_index(into)
+    if server is None:
+        return kept_config(index_folder(into, workspace))
+    with closing(server):
+        return server.kept_config()
+
+
+def _opened_writer(
+    into: str | Path, config: IndexConfig | None, workspace: Workspace, fresh: bool
+) -> tuple[Writer | QdrantWriter, str]:
+    """What writes to the index, and where that is, for people."""
+    server = server_index(into)
+    if server is not None:
+        try:
+            if fresh:
+                server.drop()
+            return QdrantWriter(server, config), str(into)
+        except BaseException:
+            server.close()
+            raise
+    folder = index_folder(into, workspace)
+    if fresh:
+        remove_index(folder)
+    return Writer(folder, config or kept_config(folder) or IndexConfig()), str(folder)
 
 
 def _ruler(config: IndexConfig, workspace: Workspace) -> Ruler:
@@ -177,7 +204,8 @@ def _documents(
         return corpus.id, (one for split in SPLITS for one in read_documents(corpus, split)), problems
     wanted = [name for name in (config.id_field, config.title_field) if name]
     fields = tuple(dict.fromkeys([*reading.metadata_fields, *wanted]))
-    reading = replace(reading, sources=(source,), metadata_fields=fields)
+    extract = "headings" if reading.extract == "fast" else reading.extract  # chunks have the titles above them
+    reading = replace(reading, sources=(source,), metadata_fields=fields, extract=extract)
     # A folder is the same source from wherever it is named; prefixes (code:, hf:) stay.
     origin = source if source == NAME or ":" in source.split("/")[0] else str(Path(source).expanduser().absolute())
     return origin, read_sources(reading, problems), problems
@@ -186,7 +214,7 @@ def _documents(
 class _Builder:
     """Takes documents, and writes those that are new or changed in batches."""
 
-    def __init__(self, writer: Writer, embedder: Embedder | None, run: Run, ruler: Ruler) -> None:
+    def __init__(self, writer: Writer | QdrantWriter, embedder: Embedder | None, run: Run, ruler: Ruler) -> None:
         self.report = IndexReport()
         self._writer, self._embedder, self._run, self._ruler = writer, embedder, run, ruler
         self._batch: dict[str, NewDocument] = {}

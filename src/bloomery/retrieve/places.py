@@ -11,11 +11,30 @@ from bloomery.core.workspace import Workspace
 from bloomery.retrieve.store.schema import FILE
 
 FOLDER = "indexes"
+SERVER = "qdrant+"
+"""Before the address of an index on a server: qdrant+http://HOST:6333/COLLECTION."""
 _NAME = re.compile(r"[\w][\w.-]{0,99}")
+
+
+def server_of(name: str | Path) -> tuple[str, str] | None:
+    """(address, collection) of an index on a Qdrant server; None for a name or a path. qdrant+file:FOLDER/COLLECTION is
+    the client's own store, for trials. ConfigError for an address that is none."""
+    if not isinstance(name, str) or not name.startswith(SERVER):
+        return None
+    address, _, collection = name.removeprefix(SERVER).rpartition("/")
+    if address.startswith("file:"):
+        address = address.removeprefix("file:")
+    elif not re.fullmatch(r"https?://[^/@\s]+", address):
+        address = ""
+    if not address or not _NAME.fullmatch(collection):
+        raise ConfigError(f"{name!r} is no index on a server", hint=f"{SERVER}http://HOST:6333/COLLECTION")
+    return address, collection
 
 
 def index_folder(name: str | Path, workspace: Workspace) -> Path:
     """The folder of an index: a name's in the workspace, a path's own. ConfigError for what is neither."""
+    if server_of(name) is not None:
+        raise ConfigError(f"{name} is no folder of this machine", hint="a server's: index, index search, ask")
     if isinstance(name, Path) or "/" in name:
         return Path(name).expanduser()
     if not _NAME.fullmatch(name):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tarfile
 from pathlib import Path
 
@@ -38,6 +39,19 @@ def test_the_text_is_the_librarys(pages: dict[str, tuple[bytes, dict]]):
         assert html_page(data, charset="", url="", how="fast").text == extract_plain_text(
             text, main_content=True, alt_texts=False
         ), name
+
+
+def test_headings_are_marked_and_hardly_anything_else_changes(pages: dict[str, tuple[bytes, dict]]):
+    marked, others = 0, 0
+    for data, _ in pages.values():
+        plain, text = (html_page(data, charset="", url="", how=how).text for how in ("fast", "headings"))
+        marked += text != plain
+        others += re.sub(r"#{1,6} ", "", plain).split() != re.sub(r"#{1,6} ", "", text).split()
+    assert marked > len(pages) // 2
+    assert others <= len(pages) // 10  # the library weighs texts: with a mark, a line beside the text may count to it
+    data = b"<main><h1>Iron <b>ore</b></h1><p>x</p><h2></h2><h3>Bars</h3></main>"
+    assert html_page(data, charset="", url="", how="headings").text == "# Iron ore\n\nx\n\n### Bars"
+    assert html_page(b"", charset="", url="", how="headings").text == ""
 
 
 def test_quality_finds_what_the_library_finds(pages: dict[str, tuple[bytes, dict]]):

@@ -130,3 +130,16 @@ def test_a_name_that_is_misspelt_removes_no_index(tmp_path):
     with open_index("texts", workspace=tmp_path / "home") as found:
         assert len(found.documents()) == 1
     assert told(index(path, fresh=True, **options)) == (1, 0, 0, 0)
+
+
+def test_headings_of_pages_go_with_their_chunks(tmp_path):
+    pytest.importorskip("resiliparse")
+    (tmp_path / "iron.html").write_text(
+        "<html><title>Iron</title><main><h1>Iron</h1><p>Smelted from ore.</p><h2>Bars</h2><p>Forged.</p></main></html>"
+    )
+    index(tmp_path / "iron.html", into="pages", workspace=tmp_path / "home")
+    with open_index("pages", workspace=tmp_path / "home") as found:
+        assert [(one.heading, one.text) for one in found.chunks()] == [
+            ("Iron", "Smelted from ore."),
+            ("Iron > Bars", "Forged."),
+        ]

@@ -40,6 +40,41 @@ def average_precision(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike |
     return found.average_precision(found.weights(weights))
 
 
+def precision_above(
+    labels: ArrayLike,
+    ours: Sequence[ArrayLike],
+    theirs: Sequence[ArrayLike],
+    *,
+    clusters: Sequence[Hashable] | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Ranked:
+    """How much the average precision of some scores is above that of others, each (N,); of several (seeds) the mean.
+    Both are measured on the same resamples of clusters (rows without them)."""
+    truth = np.asarray(labels, dtype=bool)
+    parts = [[_Sorted(truth, one) for one in part] for part in (ours, theirs)]
+    if not all(parts):
+        raise DataError("there is nothing to compare")
+    codes = np.arange(len(truth))
+    if clusters is not None:
+        _, codes = np.unique(np.asarray(clusters), return_inverse=True)
+    number = int(codes.max()) + 1
+    rng = np.random.default_rng(seed)
+
+    def above(weights: Floats) -> float:
+        mine, other = (np.mean([one.average_precision(weights[one.order]) for one in part]) for part in parts)
+        return float(mine - other)
+
+    drawn = [
+        above(np.bincount(rng.integers(0, number, number), minlength=number).astype(float)[codes])
+        for _ in range(resamples)
+    ]
+    known = np.array([one for one in drawn if not np.isnan(one)])
+    low, high = np.percentile(known, [2.5, 97.5]) if len(known) else (np.nan, np.nan)
+    unit = "rows" if clusters is None else "clusters"
+    return Ranked(above(np.ones(len(truth))), float(low), float(high), number, unit)
+
+
 def roc_auc(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> float:
     """The chance that a positive row is above a negative one, ties counted half. nan without rows of both kinds."""
     found = _Sorted(labels, scores)

@@ -17,7 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from bloomery.adapt.tuning.adapt import ADAPTER, adapt_examples
@@ -36,6 +38,8 @@ from bloomery.engine.loading import kind_of_folder, read_label_names
 from bloomery.evaluate.sample import Answered, Call, Sample
 from bloomery.models import Decoder, load_pretrained
 from bloomery.tokenizer import Tokenizer
+from bloomery.training.batches import mask_of, padded
+from bloomery.training.building import padding
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,8 +114,11 @@ class TunedClassifier:
         self.artifact, self.labels, self.training = artifact, tuple(labels), cost
         self.name = f"{artifact.metrics['method']} classifier"
         self._model, self._tokenizer = model.eval(), tokenizer
-        context = getattr(model, "context_length", None) or model.config.context_length  # type: ignore[union-attr]
-        self._most = int(min(artifact.manifest["config"]["context_length"], cast(int, context)))
+        most = int(artifact.manifest["config"]["context_length"])
+        # Nets without positions have no longest text of their own.
+        context = getattr(model, "context_length", None) or getattr(model.config, "context_length", most)
+        self._most = int(min(most, cast(int, context)))
+        self._device = torch.device("cpu")
         self._meter, self._lock = open_meter(), threading.Lock()
 
     def close(self) -> None:
@@ -126,7 +133,7 @@ class TunedClassifier:
             return Answered(sample_id=sample.id, text="", error="the text is empty")
         with self._lock, torch.inference_mode():
             before = self._meter.read()
-            logits = self._model(torch.tensor([ids]))
+            logits = self._model(torch.tensor([ids], device=self._device))
             chances = logits.float().softmax(-1)[0].tolist()
             energy = self._meter.read() - before
         best = max(range(len(chances)), key=chances.__getitem__)
@@ -140,6 +147,24 @@ class TunedClassifier:
             confidence=chances[best],
             details={"probabilities": dict(zip(self.labels, chances, strict=True))},
         )
+
+    def probabilities(self, samples: Sequence[Sample], *, rows: int = 64, device: str = "cpu") -> NDArray[np.float64]:
+        """(N, labels), `rows` texts of about one length at a time; the model stays on that device. An empty text is
+        read as padding alone."""
+        pad = padding(self._tokenizer)
+        texts = [self._tokenizer.encode_with_special(one.input, max_length=self._most)[0] or [pad] for one in samples]
+        order = sorted(range(len(texts)), key=lambda n: len(texts[n]))
+        found = np.zeros((len(texts), len(self.labels)))
+        with self._lock, torch.inference_mode():
+            self._device = torch.device(device)
+            self._model.to(self._device)
+            for start in range(0, len(order), rows):
+                chosen_rows = order[start : start + rows]
+                batch = [texts[n] for n in chosen_rows]
+                ids = padded(batch, pad)
+                inputs = [torch.from_numpy(one).to(self._device) for one in (ids, mask_of(batch, ids.shape[1]))]
+                found[chosen_rows] = self._model(*inputs).double().softmax(-1).cpu().numpy()
+        return found
 
 
 class TunedWriter:

@@ -13,7 +13,7 @@ from bloomery.core.workspace import Workspace
 from bloomery.retrieve.answers.answer import Answer, AnswerConfig, Answering
 from bloomery.retrieve.answers.gate import Gate
 from bloomery.retrieve.chunk import Filters, Retriever
-from bloomery.retrieve.opening import open_index
+from bloomery.retrieve.opening import open_retriever
 from bloomery.retrieve.store.config import SearchConfig
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def opened_answering(
     try:
         retriever: Retriever
         if isinstance(index, (str, Path)):
-            retriever = open_index(index, workspace=workspace, search=search)
+            retriever = open_retriever(index, workspace=workspace, search=search)
             opened.append(retriever)
         else:
             retriever = index

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from bloomery.core.config import from_dict
+from bloomery.core.config import from_dict, to_dict
 from bloomery.core.errors import ConfigError
 from bloomery.retrieve.cutting.config import CutConfig
 from bloomery.retrieve.store.schema import FILE, Tables, read_fact
@@ -42,6 +42,18 @@ class IndexConfig:
     def __post_init__(self) -> None:
         if self.embedder_model and "://" not in self.embedder:
             raise ConfigError('"embedder_model" names the model of an endpoint', hint="embedder = its address")
+
+
+def require_same(config: IndexConfig | None, known: IndexConfig, where: str) -> IndexConfig:
+    """What the index was made with. ConfigError where another is asked for."""
+    if config is not None and config != known:
+        mine, theirs = to_dict(config), to_dict(known)
+        other = sorted(name for name in mine if mine[name] != theirs[name])
+        raise ConfigError(
+            f"the index in {where} was made with another {', '.join(other)}",
+            hint="leave it as it was, or make the index anew with --fresh, or another one",
+        )
+    return known
 
 
 def kept_config(folder: Path) -> IndexConfig | None:

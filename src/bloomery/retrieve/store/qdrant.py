@@ -11,12 +11,13 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from bloomery.core.errors import ConfigError, DataError, MissingExtraError, RequestError
+from bloomery.core.config import from_dict, to_dict
+from bloomery.core.errors import ArtifactError, ConfigError, DataError, MissingExtraError, RequestError
 from bloomery.retrieve.chunk import Chunk, Filters, Hit
 from bloomery.retrieve.embedding.embedder import Embedder
 from bloomery.retrieve.store.config import IndexConfig, SearchConfig
@@ -29,6 +30,10 @@ LEXICAL, VECTOR = "lexical", "vector"
 MEAN_TERMS = 150.0
 """Of a chunk, to which BM25 holds lengths: about what 200 words and signs come to."""
 _PAGE = 256
+_INDEXED = ("document", "origin", "fields")
+"""Fields of points that are filtered by."""
+_CONFIG_POINT = str(uuid.uuid5(uuid.NAMESPACE_URL, "bloomery:index"))
+"""A point without vectors that no search finds: it says how the collection was made."""
 
 
 class QdrantIndex:
@@ -73,6 +78,19 @@ class QdrantIndex:
         dense = {VECTOR: models.VectorParams(size=dimension, distance=models.Distance.COSINE)} if dimension else {}
         sparse = {LEXICAL: models.SparseVectorParams(modifier=models.Modifier.IDF)}
         self._client.create_collection(self._collection, vectors_config=dense, sparse_vectors_config=sparse)
+        for name in _INDEXED:
+            self._client.create_payload_index(self._collection, name, models.PayloadSchemaType.KEYWORD)
+        told = models.PointStruct(id=_CONFIG_POINT, vector={}, payload={"config": json.dumps(to_dict(self.config))})
+        self._client.upsert(self._collection, [told], wait=True)
+
+    def kept_config(self) -> IndexConfig | None:
+        """What the collection was made with; None without one. ArtifactError for a collection of something else."""
+        if not self._client.collection_exists(self._collection):
+            return None
+        found = self._client.retrieve(self._collection, [_CONFIG_POINT])
+        if not found or "config" not in (found[0].payload or {}):
+            raise ArtifactError(f"{self._collection} holds no index of bloomery", hint="give another collection")
+        return from_dict(IndexConfig, json.loads(found[0].payload["config"]), where="index")
 
     def put(self, documents: Sequence[NewDocument], vectors: np.ndarray | None = None) -> None:
         """Documents in, those of the same ids replaced. Points are named by chunk: what is sent twice is there once.
@@ -102,6 +120,9 @@ class QdrantIndex:
                 "told": json.dumps({**document.metadata, SOURCE: document.source}, ensure_ascii=False),
                 "digest": document.digest.hex(),
                 "document": document.id,
+                "origin": document.origin,
+                "source": document.source,
+                "num_chunks": len(document.chunks),
                 "fields": _fields(document),
             }
             points.append(models.PointStruct(id=point_id(document.id, chunk.id), vector=named, payload=payload))
@@ -128,7 +149,47 @@ class QdrantIndex:
     def count(self) -> int:
         """Chunks."""
         there = self._client.collection_exists(self._collection)
-        return int(self._client.count(self._collection, exact=True).count) if there else 0
+        if not there:
+            return 0
+        from qdrant_client import models
+
+        chunks = models.Filter(must_not=[models.HasIdCondition(has_id=[_CONFIG_POINT])])
+        return int(self._client.count(self._collection, count_filter=chunks, exact=True).count)
+
+    @property
+    def collection(self) -> str:
+        return self._collection
+
+    def use(self, config: IndexConfig) -> None:
+        """The config that the collection was made with."""
+        self.config = config
+        self._terms.close()
+        self._terms = Terms(config.words)
+
+    def payloads(self, key: str, value: str, fields: Sequence[str], page: int) -> Iterator[dict[str, Any]]:
+        """Fields of all points with a value, page by page."""
+        from qdrant_client import models
+
+        chosen, offset = models.Filter(must=[_is(key, value)]), None
+        while self._client.collection_exists(self._collection):
+            points, offset = self._client.scroll(
+                self._collection, scroll_filter=chosen, limit=page, offset=offset, with_payload=list(fields)
+            )
+            yield from (point.payload for point in points)
+            if offset is None:
+                return
+
+    def tell(self, document_id: str, payload: Mapping[str, Any]) -> None:
+        """Other fields of all of a document's points."""
+        from qdrant_client import models
+
+        chosen = models.Filter(must=[_is("document", document_id)])
+        self._client.set_payload(self._collection, dict(payload), points=chosen, wait=True)
+
+    def drop(self) -> None:
+        """The collection itself, where there is one. ArtifactError for one of something else."""
+        if self.kept_config() is not None:
+            self._client.delete_collection(self._collection)
 
     def search(
         self, query: str, k: int = 10, filters: Filters | None = None, *, settings: SearchConfig | None = None
@@ -163,7 +224,38 @@ class QdrantIndex:
         self._client.close()
 
 
-def connect(url: str, *, key: str | None = None) -> Any:
+class Server:
+    """A client whose failures are RequestErrors. Payload indexes are a server's: the client's own store has none."""
+
+    def __init__(self, client: Any, address: str) -> None:
+        self._client, self._address = client, address
+
+    def __getattr__(self, name: str) -> Any:
+        import httpx
+        from qdrant_client.http.exceptions import ApiException
+
+        method = getattr(self._client, name)
+
+        def asked(*values: Any, **named: Any) -> Any:
+            try:
+                return method(*values, **named)
+            except (ApiException, httpx.HTTPError) as error:
+                said = " ".join(str(error).split())[:300]
+                raise RequestError(
+                    f"{self._address}: {said}",
+                    hint="is it a Qdrant server, and running?",
+                    code="unavailable",
+                    status=503,
+                ) from None
+
+        return asked
+
+    def create_payload_index(self, *values: Any) -> None:
+        if "://" in self._address:
+            self.__getattr__("create_payload_index")(*values)
+
+
+def connect(url: str, *, key: str | None = None) -> Server:
     """A client of a server's address, or of ":memory:" or a folder without one (the client's own, for trials).
     MissingExtraError without qdrant-client."""
     try:
@@ -171,8 +263,9 @@ def connect(url: str, *, key: str | None = None) -> Any:
     except ImportError:
         raise MissingExtraError("qdrant-client", "retrieve", "an index on a Qdrant server") from None
     if "://" in url:
-        return QdrantClient(url=url, api_key=key)
-    return QdrantClient(url) if url == ":memory:" else QdrantClient(path=url)
+        # Asking for the server's version first would print a warning where there is none.
+        return Server(QdrantClient(url=url, api_key=key, check_compatibility=False), url)
+    return Server(QdrantClient(url) if url == ":memory:" else QdrantClient(path=url), url)
 
 
 def term_number(term: str) -> int:

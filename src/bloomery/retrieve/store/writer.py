@@ -17,10 +17,10 @@ import numpy as np
 import zstandard
 
 from bloomery.core.config import from_dict, to_dict
-from bloomery.core.errors import ArtifactError, ConfigError, DataError
+from bloomery.core.errors import ArtifactError, DataError
 from bloomery.core.locks import FileLock
 from bloomery.retrieve.chunk import Filters
-from bloomery.retrieve.store.config import IndexConfig
+from bloomery.retrieve.store.config import IndexConfig, require_same
 from bloomery.retrieve.store.filters import DOCUMENT, SOURCE, matching
 from bloomery.retrieve.store.graph import can_graph, graph_path, grow
 from bloomery.retrieve.store.lexical import rewrite_segments, write_segment
@@ -74,15 +74,7 @@ class Writer:
                 write_fact(db, "config", to_dict(config))
                 write_fact(db, "counters", to_dict(Counters()))
             return config
-        known = from_dict(IndexConfig, told, where="index")
-        if config is not None and config != known:
-            mine, theirs = to_dict(config), to_dict(known)
-            other = sorted(name for name in mine if mine[name] != theirs[name])
-            raise ConfigError(
-                f"the index in {self.folder} was made with another {', '.join(other)}",
-                hint="leave it as it was, or make the index anew with --fresh, or another one",
-            )
-        return known
+        return require_same(config, from_dict(IndexConfig, told, where="index"), str(self.folder))
 
     def close(self) -> None:
         self._tables.close()
