@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from bloomery.cli.options import Common, Fresh, artifact_data, print_json
+from bloomery.cli.options import Common, Fresh, artifact_data, print_json, shown
 from bloomery.core.errors import ConfigError
 from bloomery.core.quantity import Quantity
 
@@ -162,7 +162,8 @@ def _cost(one: dict[str, Any]) -> str:
     if one["cached"]:
         parts.append(f"{one['cached']:,} of {one['samples']:,} kept from before")
     if one["errors"]:
-        parts.append(f"{one['errors']:,} without an answer")
+        reason = f" ({shown(one['error'])})" if one.get("error") else ""
+        parts.append(f"{one['errors']:,} without an answer{reason}")
     if one["note"]:
         parts.append(one["note"])
     return ", ".join(parts)

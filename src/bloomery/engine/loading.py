@@ -258,7 +258,7 @@ def find_model(reference: str | Path | Artifact, workspace: Workspace | str | Pa
 
 def _model_folder(artifact: Artifact) -> Path:
     if artifact.kind == "adapter":
-        hint = f"bloomery adapt merge {artifact.name}, or --adapter {artifact.name}"
+        hint = f"bloomery adapt merge {artifact.name}; generate, chat and serve take --adapter {artifact.name}"
         raise ArtifactError(f"{artifact.name} is an adapter, which is computed with a model", hint=hint)
     if not (artifact.path / "config.json").is_file():
         raise ArtifactError(f"{artifact.name} is a {artifact.kind}, not a model", hint="bloomery runs lists the models")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -292,6 +293,7 @@ def result_of(one: Prepared, records: Sequence[Record]) -> dict[str, Any]:
     for record in records[1:]:
         joules = joules + record.energy_joules
     groups = by_group(task, records, task.measured)
+    errors = [record.error for record in records if record.error]
     return {
         "task": task.name,
         "title": task.title,
@@ -300,7 +302,8 @@ def result_of(one: Prepared, records: Sequence[Record]) -> dict[str, Any]:
         "few_shot": one.few_shot,
         "metrics": {name: figure.to_dict() for name, figure in figures(task, records, task.measured).items()},
         "groups": {name: {m: f.to_dict() for m, f in own.items()} for name, own in groups.items()},
-        "errors": sum(bool(record.error) for record in records),
+        "errors": len(errors),
+        "error": Counter(errors).most_common(1)[0][0] if errors else "",  # the commonest
         "cached": sum(record.cached for record in records),
         "cost": {
             "prompt_tokens": _sum([record.prompt_tokens for record in records]),

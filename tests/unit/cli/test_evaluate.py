@@ -45,8 +45,20 @@ def test_mistakes(call, tiny, tmp_path, monkeypatch):
     assert "arc_easy" in call.mistake("evaluate", model, "arc_eesy", *home)
     assert "--data" in call.mistake("evaluate", model, "arc_easy", *home)
     assert "nowhere" in call.mistake("evaluate", model, "arc_easy", "--data", str(tmp_path / "nowhere"), *home)
+    assert "is a folder" in call.mistake("evaluate", model, "--task", str(tmp_path), *home)
+    assert "no file" in call.mistake("evaluate", model, "--task", str(tmp_path / "absent.csv"), *home)
+    (tmp_path / "other.jsonl").write_text('{"input": "a", "goal": "b"}')
+    named = call.mistake("evaluate", model, "--task", str(tmp_path / "other.jsonl"), *home)
+    assert "lacks" in named and "there is: input, goal" in named
     (tmp_path / "bad.jsonl").write_text('{"query": "a", "choices": ["b", "c"], "gold": 7}')
     assert "bad.jsonl:1" in call.mistake("evaluate", model, "--task", str(tmp_path / "bad.jsonl"), *home)
     assert "limit" in call.mistake("evaluate", model, "arc_easy", "--limit", "0", *home)
     refused = call.mistake("evaluate", "http://127.0.0.1:9/v1#m", "--task", str(tmp_path / "bad.jsonl"), *home)
     assert "bad.jsonl:1" in refused
+
+
+def test_why_there_is_no_answer(call, tiny, tmp_path):
+    (tmp_path / "long.csv").write_text(f"input,target\n{'term1 ' * 3000},term2\n")
+    model = next((tiny.home / "artifacts").glob("model-*")).name
+    told = call("evaluate", model, "--task", str(tmp_path / "long.csv"), "--home", str(tiny.home), "--quiet").out
+    assert "1 without an answer (" in told and "context" in told

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,11 +120,12 @@ def verdict(config: TaskConfig, found: Sequence[Tested], test: Sequence[Sample])
     clusters = [sample.cluster or sample.id for sample in test] if any(one.cluster for one in test) else None
     ranking = ranked(scores, order, clusters=clusters, alpha=config.alpha, seed=config.seed)
     quality = {name: one.value for name, one in ranking.quality.items()}
+    answering = {one.entry.name: one.cost for one in found if not all(answer.error for answer in one.answers)}
     told = {
         "unit": unit,
         "cheapest_first": order,
-        "pareto": pareto(costs, quality, unit),
-        "break_evens": [vars(one) for one in break_evens(costs, unit)],
+        "pareto": pareto(answering, {name: quality[name] for name in answering}, unit),
+        "break_evens": [vars(one) for one in break_evens(answering, unit)],  # failing is no way to save
     }
     return ranking, told
 
@@ -140,11 +142,17 @@ def arm_data(one: Tested, ranking: Ranking) -> dict[str, Any]:
         "budget_used": one.frozen.used,
         "cost": one.cost.to_dict(),
         "failed": sum(1 for answer in one.answers if answer.error),
+        "failed_because": commonest([answer.error for answer in one.answers if answer.error]),
         "settings": dict(one.frozen.settings),
         "tried": [vars(tried) for tried in one.frozen.tried],
         "notes": list(one.frozen.notes),
         "answers": f"answers/{one.file}",
     }
+
+
+def commonest(reasons: Sequence[str]) -> str:
+    """The one that is there most often, the first of equals; "" of none."""
+    return Counter(reasons).most_common(1)[0][0] if reasons else ""
 
 
 def write_answers(folder: Path, found: Sequence[Tested], test: Sequence[Sample]) -> None:

@@ -141,7 +141,11 @@ def _questions(start: Start, rows: Sequence[Mapping[str, Any]], config: Reinforc
     for number, row in enumerate(rows, 1):
         prompt = prompt_of({**row, "completion": ""} if "messages" in row else row, f"row {number}")
         if prompt is None:
-            raise DataError(f'row {number} has no "prompt"')
+            there = ", ".join(map(str, row))
+            hint = (
+                f"a row is {{prompt}} or {{messages}}, and what its reward is worked out from; there is: {there:.100}"
+            )
+            raise DataError(f'row {number} has no "prompt"', hint=hint)
         ids = encode_prompt(start.tokenizer, prompt)
         if len(ids) + config.max_new_tokens > start.decoder.context_length:
             left_out += 1

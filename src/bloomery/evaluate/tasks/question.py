@@ -124,11 +124,14 @@ def _question(task: Task, row: Row, number: int, shots: _Shots) -> Question:
 def layout_of(task: Task, row: Row) -> Layout:
     """The first layout whose fields the row has. DataError, which names them, if it has those of none."""
     layouts = task.layouts or OWN_LAYOUTS[task.kind]
+    if task.kind == "generation" and not (task.layouts or task.metrics):  # judged by targets, so a row must have one
+        layouts = tuple(layout for layout in layouts if layout.answer)
     for layout in layouts:
         if all(name in row.values for name in layout.needs):
             return layout
     wanted = " or ".join("{" + ", ".join(layout.needs) + "}" for layout in layouts)
-    raise DataError(f"{row.where} has none of the layouts of {task.name}", hint=f"a row has {wanted}")
+    there = f"; there is: {', '.join(map(str, row.values))}" if row.values else ""
+    raise DataError(f"{row.where} lacks what a row of {task.name} has: {wanted}", hint=f"rename its fields{there:.200}")
 
 
 def _fields(row: Row) -> dict[str, Any]:

@@ -172,6 +172,10 @@ def find_task(reference: str | Path | Mapping[str, Any]) -> Task:
         return read_task(path)
     if path.is_file():
         return own_task(path)
+    if path.is_dir():
+        raise ConfigError(f"{text!r:.80} is a folder", hint="a task is one file: JSONL, CSV or TOML")
+    if path.suffix or "/" in text:
+        raise ConfigError(f"there is no file {text!r:.80}", hint="check the spelling")
     raise ConfigError(f"no task {text!r:.80}", hint=nearest(text, known))
 
 

@@ -97,3 +97,15 @@ def result_config(path):
     from bloomery.adapt.comparison.task import read_task
 
     return read_task(path).config
+
+
+def test_an_arm_that_fails_says_why_and_saves_nothing(made):
+    config = replace(
+        made.task.config, instruction="Say of what it is. " * 400, arms=("majority", "classic", "zero-shot")
+    )
+    result = read_comparison(compare(replace(made.task, config=config), workspace=made.workspace))
+    arms = {one["name"]: one for one in result["arms"]}
+    assert arms["zero-shot"]["failed"] == 24 and "context" in arms["zero-shot"]["failed_because"]
+    assert arms["classic"]["failed"] == 0 and arms["classic"]["failed_because"] == ""
+    assert "zero-shot" not in result["pareto"]
+    assert all("zero-shot" not in (one["dear_to_make"], one["dear_to_ask"]) for one in result["break_evens"])

@@ -71,7 +71,7 @@ def test_passages_are_clusters():
 @pytest.mark.parametrize(
     ("value", "said"),
     [
-        ({"query": "a"}, "layouts"),
+        ({"query": "a"}, "lacks"),
         ({"query": "a", "choices": ["b"], "gold": 0}, "two texts"),
         ({"query": "a", "choices": ["b", ""], "gold": 0}, "two texts"),
         ({"query": "a", "choices": "bc", "gold": 0}, "two texts"),
