@@ -36,7 +36,8 @@ def evaluate(
     with closing(open_retriever(name, workspace=common.workspace(), search=search)) as index:
         main = index.mode()
         ways: tuple[Mode, ...] = ("hybrid", "lexical", "vector")
-        for way in ways if main == "hybrid" else tuple(one for one in ways if one == main):
+        chosen: tuple[Mode, ...] = ways if main == "hybrid" else tuple(one for one in ways if one == main)
+        for way in chosen:
             settings = SearchConfig(mode=way, depth=max(300, depth))
             # Several chunks may be of one document.
             ranked[way] = {
