@@ -157,7 +157,7 @@ def measured(found: Index, whole: Index, test: Set, ways: Mapping[str, SearchCon
         for part in rankings
         if not part.startswith("hybrid")
     }
-    return {"ways": values, "gains": gains, "queries": len(per_query(rankings[next(iter(ways))], test[2]))}
+    return {"ways": values, "gains": gains}
 
 
 def told(value: Interval) -> dict[str, float]:

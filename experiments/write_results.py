@@ -486,7 +486,8 @@ def hybrid_retrieval(found: Mapping[str, Any]) -> str:
             [way, *(shown(values[measure], ".3f") for measure in ("nDCG@10", "R@100", "RR"))]
             for way, values in one["ways"].items()
         ]
-        text.append(table([f"{name}, {one['queries']} queries", "nDCG@10", "recall@100", "MRR"], rows))
+        count = next(iter(one["ways"].values()))["nDCG@10"]["n"]
+        text.append(table([f"{name}, {count} queries", "nDCG@10", "recall@100", "MRR"], rows))
         text.append(table(["paired by query", "nDCG@10"], [[k, shown(v, "+.3f")] for k, v in one["gains"].items()]))
     return "\n\n".join(text)
 

@@ -35,9 +35,9 @@ def evaluate(
     search = SearchConfig(mode=mode)
     with closing(open_retriever(name, workspace=common.workspace(), search=search)) as index:
         main = index.mode()
-        every: tuple[Mode, ...] = ("hybrid", "lexical", "vector")
-        ways: tuple[Mode, ...] = every if main == "hybrid" else tuple(one for one in every if one == main)
-        for way in ways:
+        ways: tuple[Mode, ...] = ("hybrid", "lexical", "vector")
+        chosen: tuple[Mode, ...] = ways if main == "hybrid" else tuple(one for one in ways if one == main)
+        for way in chosen:
             settings = SearchConfig(mode=way, depth=max(300, depth))
             # Several chunks may be of one document.
             ranked[way] = {

@@ -129,7 +129,7 @@ class QdrantIndex:
         for start in range(0, len(points), _PAGE):
             self._client.upsert(self._collection, points[start : start + _PAGE], wait=True)
         for document in documents:
-            kept = [point_id(document.id, chunk.id) for chunk in document.chunks]
+            kept: list[Any] = [point_id(document.id, chunk.id) for chunk in document.chunks]
             again: list[Any] = [models.HasIdCondition(has_id=kept)] if kept else []
             stale = models.Filter(must=[_is("document", document.id)], must_not=again)
             self._client.delete(self._collection, models.FilterSelector(filter=stale), wait=True)
@@ -153,7 +153,8 @@ class QdrantIndex:
             return 0
         from qdrant_client import models
 
-        chunks = models.Filter(must_not=[models.HasIdCondition(has_id=[_CONFIG_POINT])])
+        told: list[Any] = [_CONFIG_POINT]
+        chunks = models.Filter(must_not=[models.HasIdCondition(has_id=told)])
         return int(self._client.count(self._collection, count_filter=chunks, exact=True).count)
 
     @property
