@@ -74,13 +74,12 @@ def labels_tuned(found: Mapping[str, Any]) -> str:
             f"resampled in pairs:\n\n{table(['arm', *head], beside)}"
         )
     return (
-        f"{found['about']} lora and full tune a base with a new head; mean and conv are small nets from random weights, "
-        "which borrow the last base's "
-        "vocabulary. Nothing was chosen on a dev split: the package's usual learning rates, three epochs (nets: ten), "
-        "at least 150 steps, all labels of a subset learnt. Payments are read as text. Labels are the same nested "
-        f"subsets for all arms; means over {found['seeds']} seeds with Student's t. Differences resample the test "
-        "alone: the seeds' spread is in the first tables. Pictures: `experiments/results/labels_tuned_*.svg`.\n\n"
-        + "\n\n".join(parts)
+        f"{found['about']} lora and full tune a base with a new head; mean and conv are small nets from random "
+        "weights, which borrow minilm's vocabulary. Nothing was chosen on a dev split: the package's usual learning "
+        "rates, three epochs (nets: ten), at least 150 steps, all labels of a subset learnt. Payments are read as "
+        "text. Labels are the same nested subsets for all arms; means over "
+        f"{found['seeds']} seeds with Student's t. Differences resample the test alone: the seeds' spread is in the "
+        "first tables. Pictures: `experiments/results/labels_tuned_*.svg`.\n\n" + "\n\n".join(parts)
     )
 
 

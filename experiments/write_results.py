@@ -248,8 +248,8 @@ def heads(found: Mapping[str, Any]) -> str:
     ]
     return (
         f"{seeds_of(found).capitalize()}. Trained for {found['steps']:,} steps of {found['batch']} x "
-        f"{found['context']} tokens of Python source and, {found['repeated']} texts for each passage, of random characters that come "
-        f"twice. The score, on {found['looked_at']} "
+        f"{found['context']} tokens of Python source and, {found['repeated']} texts for each passage, of random "
+        f"characters that come twice. The score, on {found['looked_at']} "
         f"characters and the same again, is 1 for a head that looks at nothing else; all alike would be about "
         f"{1 / (1.5 * found['looked_at']):.2f}. It rises where it is first half of what it reaches; one step for each "
         f"seed.\n\n{table(head, rows)}\n\nTwo layers as they train, first seed: score by layer (L) and head (H), and "

@@ -60,7 +60,7 @@ def fit_factors(counts: Any, config: FactorConfig | None = None) -> Factors:
     from scipy import sparse
 
     config = config or FactorConfig()
-    rows = sparse.csr_matrix(counts, dtype=np.float64)
+    rows: Any = sparse.csr_matrix(counts, dtype=np.float64)
     rows.eliminate_zeros()
     if not rows.nnz or not np.isfinite(rows.data).all() or rows.data.min() < 0:
         raise DataError("counts of users and items are positive, and some")
@@ -93,7 +93,8 @@ def popularity(counts: Any) -> Floats:
     """(I,) how many users took each item: the baseline that every recommender should beat."""
     from scipy import sparse
 
-    return np.asarray((sparse.csr_matrix(counts) > 0).sum(axis=0), dtype=np.float64).ravel()
+    rows: Any = sparse.csr_matrix(counts)
+    return np.asarray((rows > 0).sum(axis=0), dtype=np.float64).ravel()
 
 
 def best_items(scores: ArrayLike, k: int, *, without: Sequence[int] | Ints = ()) -> Ints:
