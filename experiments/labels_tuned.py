@@ -223,7 +223,8 @@ def published(args: argparse.Namespace) -> dict[str, Any]:
         }
         for one in tasks[NAMES[task]]["over_logistic"]:
             print(f"{task}: {one['arm']}, {one['labels']:,} labels: over logistic {shown(one, '+.4f')}", flush=True)
-    return {"tasks": tasks, "arms": args.arms.split(","), "seeds": args.seeds, "machine": "; ".join(sorted(machines))}
+    told = {"tasks": tasks, "arms": args.arms.split(","), "seeds": args.seeds, "about": args.about}
+    return {**told, "machine": "; ".join(sorted(machines))}
 
 
 def _is(one: Mapping[str, Any], arm: str, labels: int) -> bool:
@@ -238,6 +239,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--about", default="", help="what the bases are, for the reader")
     parser.add_argument("--publish", action="store_true", help="only what is kept already")
     args = parser.parse_args()
     RESULTS.mkdir(exist_ok=True)

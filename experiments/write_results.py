@@ -9,12 +9,12 @@ the document is not what this would write.
 from __future__ import annotations
 
 import json
-import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from common import PROJECT, RESULTS, SEEDS, shown
+from label_tables import labels_quality, labels_tuned, recommended, seeds_of, table
 
 TARGET = PROJECT / "docs" / "results.md"
 HEAD = """# Results
@@ -24,16 +24,6 @@ out of `experiments/results/`, and `make experiments` measures them again. Inter
 unless said otherwise. The literature's figures stand beside ours where there are any: theirs are larger nets, longer
 trained.
 """
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def _seeds(found: Mapping[str, Any]) -> str:
-    return "one seed" if found["seeds"] == 1 else f"{found['seeds']} seeds"
 
 
 def translation(found: Mapping[str, Any]) -> str:
@@ -64,7 +54,7 @@ def translation(found: Mapping[str, Any]) -> str:
     if found["seeds"] == 1:
         means = "no interval; that of the whole is over sentences, resampled"
     return (
-        f"Multi30k, German to English, test of 2016, sacreBLEU, greedy; {_seeds(found)}. Every net has the same "
+        f"Multi30k, German to English, test of 2016, sacreBLEU, greedy; {seeds_of(found)}. Every net has the same "
         f"pairs, batches of {found['batch']} and {found['epochs']:g} epochs; {found['vocabulary']:,} subwords; "
         f"choices were made on the validation pairs. By words of the source: {means}. {note}\n\n{text}{_gaps(found)}"
     )
@@ -163,62 +153,7 @@ def label_functions(found: Mapping[str, Any]) -> str:
         "were used for these figures alone. The interval is over texts, resampled. snorkel is its label model with the "
         f"defaults of version 0.10 on the same votes.\n\n{table(columns, rows)}\n\nA mean of embeddings ("
         f"{found['steps']:,} steps) taught by gold labels, by the label model's and by votes, on all held-out texts; "
-        f"{_seeds(found)}:\n\n{learnt}"
-    )
-
-
-def labels_quality(found: Mapping[str, Any]) -> str:
-    """Classic models, and tuned ones where there were any, by labels."""
-    parts = []
-    for task, one in found["tasks"].items():
-        sizes = sorted({row["labels"] for row in one["curve"]})
-        by = {(row["arm"], row["labels"]): row for row in one["curve"]}
-        rows = []
-        for arm in dict.fromkeys(row["arm"] for row in one["curve"]):
-            cells = [_with_ends(by[arm, size]) if (arm, size) in by else "" for size in sizes]
-            beside = one.get("over_logistic", {}).get(arm)
-            rows.append([arm, *cells, shown(beside, "+.3f") if beside else ""])
-        metric = one["metric"].replace("_", " ")
-        head = ["arm", *(f"{size:,} labels" for size in sizes), "over logistic, all labels (texts resampled)"]
-        if "over_logistic" not in one:
-            head, rows = head[:-1], [row[:-1] for row in rows]
-        told = f"{task}: {metric} on {one['test']:,} held-out samples"
-        if "most_frequent" in one:
-            told += f"; the most frequent label {one['most_frequent']:.3f}"
-        parts.append(f"{told}.\n\n{table(head, rows)}{_whole(one)}")
-    price = "No price of a label was given, so that labels are counted, not priced."
-    if found["price"] is not None:
-        price = f"A label costs {found['price']:g} {found['currency']}".strip() + "."
-    return (
-        f"Every arm has the same nested subsets of labels; {found['trials']} settings are tried by "
-        f"{found['folds']}-fold cross-validation within them. Means over {_seeds(found)} with Student's t: other "
-        f"labels, other folds; with all labels only the folds differ. {price} Pictures: "
-        "`experiments/results/labels_*.svg`.\n\n" + "\n\n".join(parts)
-    )
-
-
-def _with_ends(row: Mapping[str, Any]) -> str:
-    low, high = (math.nan if row[end] is None else row[end] for end in ("low", "high"))
-    return shown({"mean": row["mean"], "low": low, "high": high}, ".3f")
-
-
-def _whole(one: Mapping[str, Any]) -> str:
-    """Fraud, with all labels: more figures, with intervals over cards."""
-    if "whole" not in one:
-        return ""
-    rows = []
-    for arm, figures in one["whole"].items():
-        cells = [
-            f"{figures[name]['value']:.3f} ({figures[name]['low']:.3f} to {figures[name]['high']:.3f})"
-            for name in ("average_precision", "roc_auc", "f1")
-        ]
-        rows.append([arm, f"{figures['labels']:,}", *cells, shown(figures["card_precision_100"], ".3f")])
-    head = ["arm, columns", "labels used", "average precision", "ROC AUC", "F1", "card precision@100"]
-    return (
-        f"\n\n{one['frauds']:,} of the {one['test']:,} payments are frauds; learnt from a week with "
-        f"{one['frauds_in_train']:,}. With all labels; intervals over cards, resampled, the last one Student's t over "
-        "days. A terminal's risk is its share of frauds seven days ago and before: it uses the label of every payment "
-        f"up to then.\n\n{table(head, rows)}"
+        f"{seeds_of(found)}:\n\n{learnt}"
     )
 
 
@@ -249,7 +184,7 @@ def dna(found: Mapping[str, Any]) -> str:
         )
     return (
         f"Sequences cut in several ways, one causal model ({found['layers']} layers, {found['hidden']} wide) trained "
-        f"with {found['petaflops'] * 1e3:g} TFLOP by each, {_seeds(found)}. Lower is better.\n\n" + "\n\n".join(parts)
+        f"with {found['petaflops'] * 1e3:g} TFLOP by each, {seeds_of(found)}. Lower is better.\n\n" + "\n\n".join(parts)
     )
 
 
@@ -289,7 +224,7 @@ def pictures(found: Mapping[str, Any]) -> str:
         title = f"{PARTS[part]}; {found['steps'][part]:,} steps of {found['batch'][part]}."
         parts.append(f"{title}\n\n" + table(["model", *(key.replace("_", " ") for key in keys)], rows))
     loss = "Loss at start: of the first batch of pairs with different captions, in ln of their number."
-    return f"{_seeds(found).capitalize()}. {loss}\n\n" + "\n\n".join(parts)
+    return f"{seeds_of(found).capitalize()}. {loss}\n\n" + "\n\n".join(parts)
 
 
 def heads(found: Mapping[str, Any]) -> str:
@@ -312,9 +247,9 @@ def heads(found: Mapping[str, Any]) -> str:
         "bits per byte",
     ]
     return (
-        f"{_seeds(found).capitalize()}. Trained for {found['steps']:,} steps of {found['batch']} x {found['context']} "
-        f"tokens of Python source and, {found['repeated']} texts for each passage, of random characters that come "
-        f"twice. The score, on {found['looked_at']} "
+        f"{seeds_of(found).capitalize()}. Trained for {found['steps']:,} steps of {found['batch']} x "
+        f"{found['context']} tokens of Python source and, {found['repeated']} texts for each passage, of random "
+        f"characters that come twice. The score, on {found['looked_at']} "
         f"characters and the same again, is 1 for a head that looks at nothing else; all alike would be about "
         f"{1 / (1.5 * found['looked_at']):.2f}. It rises where it is first half of what it reaches; one step for each "
         f"seed.\n\n{table(head, rows)}\n\nTwo layers as they train, first seed: score by layer (L) and head (H), and "
@@ -502,6 +437,8 @@ SECTIONS: tuple[tuple[str, str, Callable[[Mapping[str, Any]], str], str], ...] =
     ("Quality or quantity", "quality", quality, "quality_vs_quantity.py"),
     ("Tokenizers of sequences", "dna_tokenizers", dna, "dna_tokenizers.py"),
     ("Labels and quality", "labels_quality", labels_quality, "labels_quality.py"),
+    ("Labels and quality: tuned models", "labels_tuned", labels_tuned, "labels_tuned.py"),
+    ("Recommending", "recommend_terminals", recommended, "recommend_terminals.py"),
     ("Retrieval: trained models", "retrieval_training", retrieval_training, "retrieval_training.py"),
     ("Retrieval: words, meaning, both", "hybrid_retrieval", hybrid_retrieval, "hybrid_retrieval.py"),
     ("Retrieval: not in the documents", "not_in_documents", not_in_documents, "not_in_documents.py"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bloomery.adapt.classic.ranking import average_precision, card_precision, f1, ranked, roc_auc
+from bloomery.adapt.classic.ranking import average_precision, card_precision, f1, precision_above, ranked, roc_auc
 from bloomery.core.errors import DataError
 
 RNG = np.random.default_rng(0)
@@ -72,3 +72,20 @@ def test_an_interval_covers_what_it_says():
         found = ranked(labels, rng.normal(size=200) + labels, resamples=120, seed=seed)["roc_auc"]
         inside += found.low <= truth <= found.high
     assert inside / 80 >= 0.87  # 95%, less what 80 draws allow (three deviations of .025)
+
+
+def test_two_scores_are_measured_on_the_same_resamples():
+    """Scores beside themselves are no better; a better one is; the mean of several is that of scikit-learn's."""
+    metrics = pytest.importorskip("sklearn.metrics")
+    rng = np.random.default_rng(0)
+    truth = rng.random(400) < 0.2
+    good, bad = truth + rng.normal(0, 0.7, 400), truth + rng.normal(0, 3.0, 400)
+    same = precision_above(truth, [good], [good], resamples=50)
+    assert (same.value, same.low, same.high) == (0, 0, 0)
+    found = precision_above(truth, [good, bad], [bad], clusters=(np.arange(400) // 4).tolist(), resamples=200)
+    one, two = (metrics.average_precision_score(truth, scores) for scores in (good, bad))
+    assert found.value == pytest.approx((one + two) / 2 - two)
+    assert 0 < found.low < found.value < found.high
+    assert (found.n, found.unit) == (100, "clusters")
+    with pytest.raises(DataError, match="nothing to compare"):
+        precision_above(truth, [], [bad])
