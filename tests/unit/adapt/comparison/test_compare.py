@@ -101,11 +101,11 @@ def result_config(path):
 
 def test_an_arm_that_fails_says_why_and_saves_nothing(made):
     config = replace(
-        made.task.config, instruction="Say of what it is. " * 400, arms=("majority", "classic", "zero-shot")
+        made.task.config, instruction="Say of what it is. " * 400, arms=("majority", "classic", "chain-of-thought")
     )
     result = read_comparison(compare(replace(made.task, config=config), workspace=made.workspace))
     arms = {one["name"]: one for one in result["arms"]}
-    assert arms["zero-shot"]["failed"] == 24 and "context" in arms["zero-shot"]["failed_because"]
+    assert arms["chain-of-thought"]["failed"] == 24 and "context" in arms["chain-of-thought"]["failed_because"]
     assert arms["classic"]["failed"] == 0 and arms["classic"]["failed_because"] == ""
-    assert "zero-shot" not in result["pareto"]
-    assert all("zero-shot" not in (one["dear_to_make"], one["dear_to_ask"]) for one in result["break_evens"])
+    assert "chain-of-thought" not in result["pareto"]
+    assert all("chain-of-thought" not in (one["dear_to_make"], one["dear_to_ask"]) for one in result["break_evens"])
