@@ -28,7 +28,7 @@ from common import RESULTS, data, keep, machine, over_seeds, paired_bootstrap, s
 
 from bloomery.adapt.classic import ClassicConfig, fit_classic
 from bloomery.adapt.classic.label_curve import CurvePoint, curve_sizes, label_curve, nested, plot_curve, summarised
-from bloomery.adapt.classic.model import ClassicModel, Making
+from bloomery.adapt.classic.model import ClassicModel
 from bloomery.adapt.classic.ranking import card_precision, ranked
 from bloomery.adapt.classic.transactions import (
     DAY,
@@ -37,6 +37,7 @@ from bloomery.adapt.classic.transactions import (
     history,
     transaction_samples,
 )
+from bloomery.adapt.making import Making
 from bloomery.evaluate.sample import Sample
 
 NAMES = {"sst2": "SST-2", "rt": "rt-polarity", "sms": "SMS spam", "fraud": "card fraud"}

@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 
 from bloomery.adapt.classic.estimators import Kind, fit_estimator
 from bloomery.adapt.classic.features import FeatureConfig, Features, count, fit_features
-from bloomery.adapt.classic.model import ClassicModel, Making
+from bloomery.adapt.classic.model import ClassicModel
 from bloomery.adapt.classic.probabilities import Floats, Method, Probabilities
+from bloomery.adapt.making import Making
 from bloomery.core.config import to_dict
 from bloomery.core.errors import ConfigError, DataError
 from bloomery.core.quantity import Quantity

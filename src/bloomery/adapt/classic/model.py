@@ -21,42 +21,13 @@ from numpy.typing import NDArray
 from bloomery.adapt.classic.estimators import Estimator, Kind
 from bloomery.adapt.classic.features import FeatureConfig, Features, count
 from bloomery.adapt.classic.probabilities import Probabilities
+from bloomery.adapt.making import Making
 from bloomery.core.config import from_dict, to_dict
 from bloomery.core.errors import ConfigError, DataError
-from bloomery.core.quantity import Quantity
 from bloomery.evaluate.sample import Answered, Sample
 
 ARRAYS_FILE, CONFIG_FILE = "classic.safetensors", "classic.json"
 _FORMAT = 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class Making:
-    """What it took to make a model; unknown where nobody said."""
-
-    labels: int = 0
-    """Labelled samples that anything was fitted or chosen on."""
-    seconds: float = 0.0
-    """Wall-clock, search included."""
-    energy_joules: Quantity = field(default_factory=Quantity.unknown)
-    labels_cost: Quantity = field(default_factory=Quantity.unknown)
-    """Money for the labels, in the currency of the price that the user gave."""
-    fits: int = 0
-    """Models fitted on the way."""
-
-    def to_dict(self) -> dict[str, Any]:
-        told = {"labels": self.labels, "seconds": self.seconds, "fits": self.fits}
-        return {**told, "energy_joules": self.energy_joules.to_dict(), "labels_cost": self.labels_cost.to_dict()}
-
-    @classmethod
-    def from_dict(cls, told: Mapping[str, Any]) -> Making:
-        return cls(
-            labels=told["labels"],
-            seconds=told["seconds"],
-            fits=told["fits"],
-            energy_joules=Quantity.from_dict(told["energy_joules"]),
-            labels_cost=Quantity.from_dict(told["labels_cost"]),
-        )
 
 
 @dataclass(frozen=True, kw_only=True)

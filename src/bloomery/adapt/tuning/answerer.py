@@ -13,7 +13,6 @@ import hashlib
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from bloomery.adapt.making import Making
 from bloomery.adapt.tuning.adapt import ADAPTER, adapt_examples
 from bloomery.adapt.tuning.config import AdaptConfig
 from bloomery.adapt.tuning.instruct_data import Example
@@ -29,7 +29,6 @@ from bloomery.adapt.tuning.merging import base_id, merged
 from bloomery.core.artifact import Artifact
 from bloomery.core.errors import DataError, RequestError
 from bloomery.core.messages import ChatOptions, chosen
-from bloomery.core.quantity import Quantity
 from bloomery.core.workspace import Workspace, as_workspace
 from bloomery.energy import open_meter
 from bloomery.engine.chat_model import EngineChat
@@ -40,16 +39,6 @@ from bloomery.models import Decoder, load_pretrained
 from bloomery.tokenizer import Tokenizer
 from bloomery.training.batches import mask_of, padded
 from bloomery.training.building import padding
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingCost:
-    """What it took to make an answerer: also where it had been made before, and was only opened."""
-
-    seconds: float
-    energy_joules: Quantity
-    labels: int
-    """Right answers that were used: of training, and of what is held out."""
 
 
 def tune(
@@ -109,7 +98,7 @@ class TunedClassifier:
     """A label for each sample, with its probability. Safe to use from several threads."""
 
     def __init__(
-        self, artifact: Artifact, model: nn.Module, tokenizer: Tokenizer, labels: Sequence[str], cost: TrainingCost
+        self, artifact: Artifact, model: nn.Module, tokenizer: Tokenizer, labels: Sequence[str], cost: Making
     ) -> None:
         self.artifact, self.labels, self.training = artifact, tuple(labels), cost
         self.name = f"{artifact.metrics['method']} classifier"
@@ -171,7 +160,7 @@ class TunedWriter:
     """What the tuned model writes, greedily. Safe to use from several threads."""
 
     def __init__(
-        self, artifact: Artifact, model: Decoder, tokenizer: Tokenizer, instruction: str, cost: TrainingCost
+        self, artifact: Artifact, model: Decoder, tokenizer: Tokenizer, instruction: str, cost: Making
     ) -> None:
         self.artifact, self.instruction, self.training = artifact, instruction, cost
         self.name = f"{artifact.metrics['method']} writer"
@@ -222,8 +211,8 @@ def _example(sample: Sample, labels: Sequence[str], instruction: str) -> Example
     return Example(where=where, messages=tuple(messages))
 
 
-def _cost(artifact: Artifact) -> TrainingCost:
-    return TrainingCost(
+def _cost(artifact: Artifact) -> Making:
+    return Making(
         seconds=float(artifact.manifest["seconds"]),
         energy_joules=artifact.energy_joules,
         labels=int(artifact.metrics["examples_given"]),

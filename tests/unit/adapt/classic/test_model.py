@@ -8,9 +8,7 @@ import numpy as np
 import pytest
 
 from bloomery.adapt.classic import ClassicConfig, fit_classic, load_classic
-from bloomery.adapt.classic.model import Making
 from bloomery.core.errors import ConfigError, DataError
-from bloomery.core.quantity import Quantity
 from bloomery.evaluate.sample import Sample
 
 KINDS = ("logistic", "bayes", "boosted", "clusters", "anomaly")
@@ -37,12 +35,6 @@ def test_an_answer_is_the_most_probable_choice(texts):
     assert held.text in ("good", "odd") and 0.5 <= (held.confidence or 0) <= 1
     other = model.answer(Sample(id="q", input="x", choices=("yes", "no")))
     assert other.text == "" and "choices" in other.error
-
-
-def test_making_there_and_back():
-    making = Making(labels=3, seconds=1.5, fits=2, labels_cost=Quantity.exact(2.0, "user"))
-    assert Making.from_dict(json.loads(json.dumps(making.to_dict()))) == making
-    assert not making.energy_joules.known
 
 
 @pytest.mark.parametrize("change", [{"format": 9}, {"kind": "svm"}, {"labels": ["a", "b", "c"]}, {"calibration": [{}]}])
