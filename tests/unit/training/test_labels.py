@@ -71,6 +71,51 @@ def test_tags_count_where_they_stand():
         made.collate([TaggedText([1, 2], [1])], np.random.default_rng(0), training=True)
 
 
+class Said(nn.Module):
+    """Says a text's first id as its class."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.classes, self.scale = classes, nn.Parameter(torch.ones(1))
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.one_hot(input_ids[:, 0], self.classes).float() * self.scale
+
+
+def _classified(pairs: list[tuple[int, int]], classes: int):
+    texts = [LabelledText([said], label) for said, label in pairs]
+    made = ClassificationObjective(Said(classes), ExampleLoader(texts, texts, rows=7, seed=0), TextReader(0), seed=0)
+    return made.validate(None, CPU, "float32")
+
+
+def test_macro_f1_is_scikit_learn_s():
+    """Over several batches, with a class that is never said, one that is not there, and one that is neither."""
+    from sklearn.metrics import accuracy_score, f1_score
+
+    rng = np.random.default_rng(0)
+    pairs = [(int(rng.choice([0, 1, 3])), int(rng.choice([0, 1, 2], p=[0.8, 0.15, 0.05]))) for _ in range(40)]
+    found = _classified(pairs, 5)
+    said, labels = zip(*pairs, strict=True)
+    assert found.values["macro_f1"] == pytest.approx(f1_score(labels, said, average="macro", zero_division=0))
+    assert found.values["accuracy"] == pytest.approx(accuracy_score(labels, said))
+    assert set(found.values) == {"accuracy", "nats_per_example", "macro_f1"}
+
+
+def test_the_best_is_not_the_one_that_never_finds_what_is_rare():
+    """One in twenty is rare: who finds most of them at the price of two errors is better than who never says it."""
+    never = _classified([(0, 0)] * 38 + [(0, 1)] * 2, 2)
+    finds = _classified([(0, 0)] * 35 + [(1, 0)] * 3 + [(1, 1)] * 2, 2)
+    assert never.values["accuracy"] > finds.values["accuracy"] and never.worth < finds.worth
+    # Of those that say the same, one error among four, the one that is less sure of it.
+    texts = [LabelledText([0], 0)] * 3 + [LabelledText([1], 0)]
+    made = ClassificationObjective(Said(2), ExampleLoader(texts, texts, rows=4, seed=0), TextReader(0), seed=0)
+    sure = made.validate(None, CPU, "float32")
+    with torch.no_grad():
+        made.model.scale.mul_(9.0)  # type: ignore[union-attr, operator]
+    surer = made.validate(None, CPU, "float32")
+    assert surer.values["macro_f1"] == sure.values["macro_f1"] and surer.worth < sure.worth
+
+
 def test_batches_of_texts_say_what_is_padding():
     arrays = TextReader(7)([LabelledText([1, 2], 0), LabelledText([3], 0)], np.random.default_rng(0), training=True)
     assert arrays["input_ids"].tolist() == [[1, 2], [3, 7]] and arrays["attention_mask"].tolist() == [[1, 1], [1, 0]]
