@@ -49,23 +49,21 @@ def test_mistakes(model, samples, tmp_path, capsys):
 
 
 def test_ways_of_asking_and_their_flags(model, samples, tmp_path, capsys):
-    """Votes are so many calls a sample, thoughts two texts of one; what is drawn follows from the seed."""
-    asked = ["prompt", "try", "thought", samples, "--model", model, "--no-chat", "--limit", "2", "--json"]
-    asked += ["--home", str(tmp_path), "--concurrency", "1"]
+    """Votes are so many calls a sample; what is drawn follows from the seed; splits and limits choose samples."""
 
-    def told(*more: str) -> dict:
-        assert main([*asked, *more]) == 0
+    def told(*arguments: str) -> dict:
+        home = ["--home", str(tmp_path), "--concurrency", "1", "--json"]
+        assert main(["prompt", "try", *arguments, "--model", model, "--no-chat", *home]) == 0
         return json.loads(capsys.readouterr().out)
 
-    votes = told("--how", "votes", "--votes", "3")
-    assert votes["calls"] == 2 * 3
     written = [tmp_path / f"{name}.jsonl" for name in ("one", "again", "other")]
     for path, seed in zip(written, ("4", "4", "5"), strict=True):
-        told("--how", "votes", "--votes", "2", "--seed", seed, "--answers", str(path))
+        votes = ["--how", "votes", "--votes", "2", "--seed", seed, "--answers", str(path)]
+        assert told("question", samples, "--limit", "1", *votes)["calls"] == 2
     said = [[json.loads(line)["calls"] for line in path.read_text().splitlines()] for path in written]
     assert said[0] == said[1] != said[2]
-    assert told("--split", "all", "--limit", "0")["samples"] == 16
-    assert told("--split", "dev", "--limit", "0")["samples"] == 8
+    assert told("classify", samples, "--split", "all", "--scorer", "choice")["samples"] == 16
+    assert told("classify", samples, "--split", "dev", "--limit", "0")["samples"] == 8
 
 
 @pytest.mark.parametrize(

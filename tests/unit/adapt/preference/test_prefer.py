@@ -61,11 +61,11 @@ def test_the_divergence_from_the_model_that_was_is_told(make_model, rows_file, t
     told = prefer(model, data, config=replace(_config(method), validation_fraction=0.0), workspace=tmp_path)
     assert told.metrics["kl_nats_per_token"] > 1e-4
     assert any("KL from the model it was" in line for line in method_lines(told.metrics))
-    still = replace(_config(method), fit=replace(FIT, learning_rate=1e-12, steps=2))
+    still = replace(_config(method), fit=replace(FIT, learning_rate=1e-12, steps=6))
     made = prefer(model, data, config=still, workspace=tmp_path)
     assert made.metrics["validation_kl_nats_per_token"] == pytest.approx(0.0, abs=1e-6)
-    events = [json.loads(line) for line in (made.path / "events.jsonl").read_text().splitlines()]
-    assert any("validation_kl_nats_per_token" in json.dumps(one) for one in events)
+    asked = [path.read_text() for path in sorted(tmp_path.rglob("events.jsonl"))]
+    assert any(text.count('"validation_kl_nats_per_token"') >= 2 for text in asked)
     if method == "kto":
         return
     tuned, base = (load_pretrained(one.path, dtype=torch.float32) for one in (told, model))
