@@ -46,7 +46,7 @@ class SideBySide:
 
     def parts(self, x: Tensor) -> list[Tensor]:
         """(1, H, N, D) -> of each group (G, H, L, D), zeros at padding."""
-        flat = x[0].transpose(0, 1)
+        flat = x.squeeze(0).transpose(0, 1)
         whole = flat.new_zeros(self.padded, *flat.shape[1:]).index_copy(0, self.places, flat)
         pieces = whole.split([count * longest for count, longest in self.groups])
         return [
@@ -58,7 +58,7 @@ class SideBySide:
         """What `parts` took apart, (1, H, N, D)."""
         pieces = [part.transpose(1, 2).flatten(0, 1) for part in parts]
         whole = pieces[0] if len(pieces) == 1 else torch.cat(pieces)
-        return whole.index_select(0, self.places).transpose(0, 1)[None]
+        return whole.index_select(0, self.places).transpose(0, 1).unsqueeze(0)
 
     def masks(self, tensor: Tensor | None, causal: bool, device: torch.device) -> list[Tensor | None]:
         """Of each group what its queries see, or what is added to their scores, of a `tensor` (..., longest, longest)
@@ -120,8 +120,8 @@ def attend_varlen(
             how["enable_gqa"] = True
         else:
             key, value = (x.repeat_interleave(query.size(1) // x.size(1), dim=1) for x in (key, value))
-    q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
-    return kernel(q, k, v, ends, ends, longest, longest, **how).transpose(0, 1)[None]
+    q, k, v = (x.squeeze(0).transpose(0, 1) for x in (query, key, value))
+    return kernel(q, k, v, ends, ends, longest, longest, **how).transpose(0, 1).unsqueeze(0)
 
 
 def _computes(query: Tensor) -> bool:

@@ -76,7 +76,7 @@ def sft_loss(decoder: Decoder, input_ids: Tensor, labels: Tensor, lengths: Tenso
     learnt = np.flatnonzero(wanted != IGNORED)
     arrays = {"ids": flat, "wanted": wanted[learnt], "learnt": learnt}
     sent = to_device(arrays, decoder.model.embed_tokens.weight.device)
-    hidden = decoder.hidden_states(sent["ids"][None], lengths=tuple(each[each > 0].tolist()))[0]
+    hidden = decoder.hidden_states(sent["ids"][None], lengths=tuple(each[each > 0].tolist())).squeeze(0)
     hidden, answers = hidden.index_select(0, sent["learnt"]), sent["wanted"]
     if decoder.on_logits is None:
         return linear_cross_entropy(hidden, decoder.output_weight, answers, softcap=decoder.output_softcap)
