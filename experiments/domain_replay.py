@@ -3,10 +3,11 @@ again.
 
     python experiments/domain_replay.py [--seeds N] [--shares 0,.1,.3]
 
-A published model (stories260K of llama2.c: 260,000 parameters, trained on TinyStories) reads a third of 235 pages of
-C4 once, with no stories among them, a tenth, or three tenths. Bits per byte of the same held-out documents before and after: of
-pages, of stories, and of two controls that no training had, Shakespeare and Japanese. Pages are as
-many in every arm, so replay costs steps. Intervals are BCa over documents, paired, for each seed, and Student's t over seeds.
+A published model (stories260K of llama2.c: 260,000 parameters, trained on TinyStories) reads a third of 235 pages of C4
+once, with no stories among them, a tenth, or three tenths. Bits per byte of the same held-out documents before and
+after: of pages, of stories, and of two controls that no training had, Shakespeare and Japanese. Pages are as many in
+every arm, so replay costs steps. Intervals are studentised over documents, paired, for each seed, and Student's t over
+seeds.
 What this does not know: larger models and longer training; and the stories that are replayed may be of those that the
 model was trained on, as they would be for anybody who kept the data.
 """
