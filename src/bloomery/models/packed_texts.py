@@ -11,6 +11,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,7 @@ class SideBySide:
         sizes = np.asarray(lengths, dtype=np.int64)
         order = np.argsort(-sizes, kind="stable")
         bounds = [0, *_splits(sizes[order].tolist()), len(order)]
-        self.order = [sizes[order[first:last]].tolist() for first, last in zip(bounds, bounds[1:], strict=False)]
+        self.order = [sizes[order[first:last]].tolist() for first, last in pairwise(bounds)]
         self.groups = [(len(part), part[0]) for part in self.order]
         begins = np.empty(len(sizes), dtype=np.int64)
         start = 0

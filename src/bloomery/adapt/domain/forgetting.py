@@ -2,9 +2,9 @@
 
 Something else is the control: text that neither training had, whose change says what any further training does. The
 measure is bits of all documents over bytes of all documents; documents are resampled in pairs (before, after), with
-studentised intervals (Efron and Tibshirani 1993, chapter 12): bias-corrected and accelerated ones cover less where longer
-documents change more. Where they do and their lengths differ much, 60 documents are few: 90 of 100 intervals that say 95
-hold the truth, of 200 documents 94. This module does not know how a model was trained.
+studentised intervals (Efron and Tibshirani 1993, chapter 12): bias-corrected and accelerated ones cover less where
+longer documents change more. Where they do and their lengths differ much, 60 documents are few: 90 of 100 intervals
+that say 95 hold the truth, of 200 documents 94. This module does not know how a model was trained.
 """
 
 from __future__ import annotations

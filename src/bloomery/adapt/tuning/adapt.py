@@ -23,7 +23,7 @@ from bloomery.adapt.tuning.material import Material, chat_material, label_materi
 from bloomery.adapt.tuning.samples import answers
 from bloomery.core.artifact import MANIFEST, Artifact, sha256_file, write_durably
 from bloomery.core.config import digest, from_dict, to_dict
-from bloomery.core.errors import ArtifactError, ConfigError, DataError
+from bloomery.core.errors import ArtifactError, DataError
 from bloomery.core.run import Run
 from bloomery.core.stage import StageInputs, reusable
 from bloomery.core.workspace import Workspace, as_workspace
