@@ -93,9 +93,7 @@ def test_words(tmp_path: Path, base: Path):
     assert made.training.labels == 80 and made.training.seconds > 0
     metrics = made.artifact.metrics
     assert metrics["validation_nats_per_token"] < 0.5 * metrics["validation_nats_per_token_before"]
-    bound = [
-        replace(one, choices=()) for one in test[:6]
-    ]  # asked otherwise than was learnt
+    bound = [replace(one, choices=()) for one in test[:6]]  # asked otherwise than was learnt
     assert all(made.answer(one).completion_tokens for one in bound)
     again = open_tuned(made.artifact, instruction="Name it.", workspace=tmp_path / "home")
     assert [again.answer(one).text for one in test[:6]] == [one.text for one in answers[:6]]
