@@ -25,12 +25,12 @@ _TRAIN, _HELD_OUT = 1, 2
 
 class BatchObjective(ABC, Generic[R]):
     """An objective over a loader's material of type R. `headline` names the figure of validation that counts, `kept_by`
-    those by which the best is told, if they are others (see `Validation`)."""
+    the one by which the best is told, if that is another (see `Validation`)."""
 
     unit = "tok"
     divisible = True
     headline = "nats_per_token"
-    kept_by: tuple[str, ...] = ()
+    kept_by = ""
 
     def __init__(self, model: nn.Module, loader: Loader[R], *, seed: int) -> None:
         self._model, self.loader, self.seed = model, loader, seed

@@ -178,7 +178,7 @@ class Loop:
     def _keep_if_best(self, result: Validation) -> None:
         """Write the weights down if no validation was better."""
         best = self.progress.best
-        by = result.kept_by or (result.headline,)
+        by = result.kept_by or result.headline
         if best and result.worth <= worth(best["values"], by):
             return
         step = self.progress.step
@@ -187,7 +187,7 @@ class Loop:
             "step": step,
             "values": dict(result.values),
             "headline": result.headline,
-            "kept_by": list(by),
+            "kept_by": by,
         }
 
     def _best(self) -> Validation:

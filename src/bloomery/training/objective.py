@@ -35,30 +35,30 @@ class Batch:
 
 @dataclass(frozen=True)
 class Validation:
-    """Figures by name; `headline` names the one that progress and curves show, `kept_by` those by which the best of
-    several is told: the second where the first are equal. None: the headline."""
+    """Figures by name; `headline` names the one that progress and curves show, `kept_by` the one by which the best of
+    several is told, if that is another."""
 
     values: Mapping[str, float]
     headline: str
-    kept_by: tuple[str, ...] = ()
+    kept_by: str = ""
 
     @property
     def value(self) -> float:
         return self.values[self.headline]
 
     @property
-    def worth(self) -> tuple[float, ...]:
-        """What the best has most of, figure by figure."""
-        return worth(self.values, self.kept_by or (self.headline,))
+    def worth(self) -> float:
+        """What the best has most of."""
+        return worth(self.values, self.kept_by or self.headline)
 
 
 HIGHER_IS_BETTER = frozenset({"accuracy", "macro_f1", "r_squared", "recall_in_batch", "reward"})
 """Figures of validations of which more is better; of others, losses, less is."""
 
 
-def worth(values: Mapping[str, float], names: Iterable[str]) -> tuple[float, ...]:
-    """Figures, those negated of which less is better."""
-    return tuple(values[name] if name in HIGHER_IS_BETTER else -values[name] for name in names)
+def worth(values: Mapping[str, float], name: str) -> float:
+    """A figure, negated if less of it is better."""
+    return values[name] if name in HIGHER_IS_BETTER else -values[name]
 
 
 class Objective(Protocol):

@@ -102,7 +102,7 @@ def test_preferences(call, tiny, tmp_path, method):
     metrics = made["metrics"]
     assert made["kind"] == "adapter" and metrics["method"] == method and metrics["steps"] == 3
     assert metrics["validation_kl_nats_per_token"] >= 0 and "validation_reward_margin" in metrics
-    assert metrics["kept_by"] == ["loss"]
+    assert metrics["kept_by"] == "loss"
     told = call(*asked).out
     assert f"{method}: " in told and "validation reward margin: " in told and "validation kl nats per token: " in told
     if method == "dpo":

@@ -48,9 +48,10 @@ def test_an_objective_may_place_its_batches_itself():
 
 def test_what_the_best_has_most_of():
     values = {"accuracy": 0.9, "macro_f1": 0.4, "nats": 2.0}
-    assert Validation(values, "accuracy").worth == (0.9,)
-    assert Validation(values, "nats").worth == (-2.0,)
-    assert Validation(values, "accuracy", ("macro_f1", "nats")).worth == (0.4, -2.0)
+    assert Validation(values, "accuracy").worth == 0.9
+    assert Validation(values, "nats").worth == -2.0
+    assert Validation(values, "accuracy", "macro_f1").worth == 0.4
+    assert Validation(values, "accuracy", "nats").worth == -2.0
 
 
 def test_evaluating_gives_the_mode_back():

@@ -41,9 +41,8 @@ class TuningFitConfig(FitConfig):
     decay_fraction: float = 0.9
     """Share of the steps in which the learning rate falls."""
     keep_best: bool = True
-    """The weights of the best validation are what comes out: of answers that of the smallest loss, of labels that of
-    the largest macro F1 and, of equal ones, of the smallest loss (accuracy would keep a model that never says a rare
-    label)."""
+    """The weights of the best validation are what comes out: that of the smallest loss, of labels too (accuracy would
+    keep a model that never says a rare label)."""
 
 
 @dataclass(frozen=True, kw_only=True)

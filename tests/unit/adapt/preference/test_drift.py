@@ -70,6 +70,6 @@ def test_only_so_many_tokens_are_kept(make_model):
 
 def test_a_validation_says_it_too(make_model):
     model = Start.of(make_model()).decoder
-    found = Drift(model, _answers(3)).beside(Validation({"loss": 1.0}, "loss", ("loss",)), model)
+    found = Drift(model, _answers(3)).beside(Validation({"loss": 1.0}, "loss", "loss"), model)
     assert found.values == {"loss": 1.0, FIGURE: pytest.approx(0.0, abs=1e-6)}
-    assert (found.headline, found.kept_by) == ("loss", ("loss",))
+    assert (found.headline, found.kept_by) == ("loss", "loss")
