@@ -130,13 +130,14 @@ def _computes(query: Tensor) -> bool:
 
 
 @cache
-def _varlen() -> tuple[Callable[..., Tensor] | None, frozenset[str]]:
+def _varlen() -> tuple[Callable[..., Any] | None, frozenset[str]]:
     """PyTorch's function and the names of its parameters, which grew from release to release."""
     try:
         from torch.nn.attention.varlen import varlen_attn
     except ImportError:
         return None, frozenset()
-    return varlen_attn, frozenset(inspect.signature(varlen_attn).parameters)
+    kernel: Callable[..., Any] = varlen_attn
+    return kernel, frozenset(inspect.signature(varlen_attn).parameters)
 
 
 def on_device(tensor: Tensor, device: torch.device) -> Tensor:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -97,7 +98,7 @@ class StudentObjective(BatchObjective[list[Taught]]):
         kept = labelled(labels)
         hidden = model.hidden_states(arrays["input_ids"]).flatten(0, 1).index_select(0, kept)
         gap = None
-        how = {"beta": self.beta, "temperature": self.temperature}
+        how: dict[str, Any] = {"beta": self.beta, "temperature": self.temperature}
         if "ids" in arrays:
             ids, logprobs = (arrays[name].flatten(0, 1)[kept] for name in ("ids", "logprobs"))
             gap = candidate_divergence(model, hidden, ids, logprobs, **how)
