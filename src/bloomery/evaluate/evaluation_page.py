@@ -50,13 +50,13 @@ def evaluation_page(artifact: Artifact, *, against: Artifact | None = None, only
         for place, one in enumerate(results)
         if _readable(one) and only in (None, one["task"])
     ]
-    name = document["model"]["name"]
+    name, sentences = document["model"]["name"], _sentences(document)
     return render_page(
         parts,
         title=f"Evaluation of {name}" if not only else f"{only}: {name}",
         lines=_lines(document),
         overview=rows if not only else [],
-        sentences=_sentences(document) if not only else [],
+        sentences=sentences if not only and (len(sentences) > 1 or not parts) else [],  # one alone is the part's own
         made={"artifact": artifact.name},
     )
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
+from unicodedata import east_asian_width
 
 from bloomery.core.artifact import write_durably
 from bloomery.core.printable import printable
@@ -23,7 +24,9 @@ from bloomery.evaluate.statistics import Interval
 MAX_SAMPLES, MAX_CHARACTERS, MAX_FILTERED = 2000, 20_000, 24
 """Samples on a page, characters of each text, and arms that have filters of their own; the page says what is left
 out."""
-_WIDTH, _LEFT, _ROW = 720, 220, 28
+_DRAWN, _ROW = 500, 28
+_LABEL_CELLS, _CELL, _GAP = 48, 7, 14
+"""A label's cells (a letter has one, a Chinese character two) at most, and units of a drawing: a cell's, and beside."""
 
 
 def write_html(report: EvaluationReport, path: str | Path) -> Path:
@@ -140,6 +143,8 @@ def shown(value: Any) -> str:
         return str(value)
     if isinstance(value, (int, float)):
         return f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.3g}"
+    if isinstance(value, (list, tuple)) and value and all(isinstance(one, str) for one in value):
+        return ", ".join(value)
     return words(value)
 
 
@@ -170,6 +175,19 @@ def _counts(report: EvaluationReport, arms: Sequence[str]) -> dict[str, int]:
     return found
 
 
+def _cells(text: str) -> int:
+    """How wide a text is in a font whose letters are alike."""
+    return sum(2 if east_asian_width(letter) in "WF" else 1 for letter in text)
+
+
+def _cut(label: str) -> str:
+    if _cells(label) <= _LABEL_CELLS:
+        return label
+    while _cells(label) >= _LABEL_CELLS:
+        label = label[:-1]
+    return label + "…"
+
+
 def chart(rows: Sequence[tuple[str, Interval]], *, zero: bool = False) -> dict[str, Any] | None:
     """Places of points and whiskers in an SVG of `width` and `height`; None for no rows. From 0 to 1 where all lie in
     it, else as wide as they need."""
@@ -183,24 +201,32 @@ def chart(rows: Sequence[tuple[str, Interval]], *, zero: bool = False) -> dict[s
     elif low >= 0 and high <= 1:
         low, high = 0.0, 1.0
     span = (high - low) or 1.0
+    labels = [_cut(label) for label, _ in rows]
+    left = max(map(_cells, labels)) * _CELL + _GAP
 
     def across(value: float) -> float:
-        return round(_LEFT + (value - low) / span * (_WIDTH - _LEFT - 20), 1)
+        return round(left + (value - low) / span * (_DRAWN - 20), 1)
 
     step = 10 ** math.floor(math.log10(span / 2)) if span > 0 else 1.0
     step = next((step * times for times in (1, 2, 5) if span / (step * times) <= 6), step * 10)
     ticks = [k * step for k in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
     lines = [
         {
-            "label": label if len(label) <= 28 else label[:27] + "…",
+            "label": labels[place],
             "y": _ROW * place + 18,
             "low": across(one.low),
             "high": across(one.high),
             "at": across(one.value),
             "text": one.text(),
         }
-        for place, (label, one) in enumerate(rows)
+        for place, (_, one) in enumerate(rows)
     ]
     height = _ROW * len(rows) + 30
     marks = [{"x": across(tick), "text": f"{tick:.3g}"} for tick in ticks]
-    return {"width": _WIDTH, "height": height, "rows": lines, "ticks": marks, "zero": across(0.0) if zero else None}
+    return {
+        "width": left + _DRAWN,
+        "height": height,
+        "rows": lines,
+        "ticks": marks,
+        "zero": across(0.0) if zero else None,
+    }

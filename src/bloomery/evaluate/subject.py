@@ -91,7 +91,12 @@ def open_subject(
         return _of_loaded(loaded, _parents(model, workspace), chat, loaded.close, bos)
     folder, artifact = put_on
     base = _base(folder, artifact) if adapter is None else model
-    loaded = load_language_model(base, weights=weights, workspace=workspace)
+    try:
+        loaded = load_language_model(base, weights=weights, workspace=workspace)
+    except ArtifactError as error:
+        if adapter is not None:
+            raise
+        raise ArtifactError(f"{folder.name} is an adapter: {error.message}", hint="BASE --adapter ADAPTER") from None
     view = loaded.adapted(loaded.load_adapter(folder).name)
     parents = (*_parents(base, workspace), *((artifact.id,) if artifact is not None else ()))
     return _of_loaded(view, parents, chat, loaded.close, bos)

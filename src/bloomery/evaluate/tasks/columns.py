@@ -67,7 +67,7 @@ class Columns:
     def text(self) -> str:
         """How rows are read, for people."""
         names = [f"{name!r:.40}" for name in (self.choices or self.wrong)]
-        listed = ", ".join(names[:3]) + (f" to {names[-1]}" if len(names) > 3 else "")
+        listed = ", ".join(names) if len(names) < 4 else f"{names[0]} to {names[-1]}"
         if not self.chosen:
             return f"read as free answers: {self.question!r:.40} is asked, {self.answer!r:.40} is right"
         beside = "choices in" if self.choices else "wrong choices in"

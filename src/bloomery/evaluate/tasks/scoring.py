@@ -68,7 +68,7 @@ class Judging:
                     return f"{needed}, which {name} judges answers by"
             blank = not any(target.strip() for target in sample.targets)  # to SQuAD's, an empty one is an answer
             if isinstance(scorer, _BY_TARGETS) and (blank if not isinstance(scorer, Squad) else not sample.targets):
-                return f"an answer that is right, which {name} compares with"
+                return f"right answer, which {name} compares with"
         return ""
 
     def corpus(self, samples: Sequence[Sample], texts: Sequence[str]) -> dict[str, dict[str, Any]]:
