@@ -12,7 +12,17 @@ import pytest
 
 from bloomery.evaluate.judge_calibration import judged_score
 from bloomery.evaluate.report import EvaluationReport, ReportAnswer, ReportSample, build_report
-from bloomery.evaluate.report_page import MAX_CHARACTERS, chart, classes, clean, render, shown, write_html
+from bloomery.evaluate.report_page import (
+    MAX_CHARACTERS,
+    chart,
+    classes,
+    clean,
+    figure_row,
+    render,
+    shown,
+    table_of,
+    write_html,
+)
 from bloomery.evaluate.sample import Answered, Sample, Score
 from bloomery.evaluate.statistics import Interval
 
@@ -178,6 +188,38 @@ def test_filters_hide_what_they_say():
         number = int(re.findall(rf'for="f-{name}">[^<]* ([\d,]+)</label>', page)[0])
         assert number == sum(name in kind.split() for kind in kinds) > 0
         assert f"#f-{name}:checked ~ .samples > details:not(.{name})" in page
+
+
+def test_a_list_of_flat_tables_is_a_table():
+    found = table_of([{"choice": "<b>", "nats": -1.5}, {"choice": "c", "nats": -2}])
+    assert found is not None and found["names"] == ["choice", "nats"]
+    assert [[cell["text"] for cell in row] for row in found["rows"]] == [["<b>", "-1.5"], ["c", "-2"]]
+    assert [cell["number"] for cell in found["rows"][0]] == [False, True]
+    for value in ([], "text", [{"a": 1}, {"b": 1}], [{"a": {"b": 1}}], [1, 2], {"a": 1}):
+        assert table_of(value) is None
+
+
+def test_figures_are_drawn_where_they_lie_from_0_to_1():
+    figure = {"value": 0.5, "low": 0.25, "high": 1.0, "samples": 1200, "method": "Wilson"}
+    row = figure_row("t", "accuracy", figure, link="#t")
+    assert (row["value"], row["interval"], row["samples"], row["link"]) == ("0.5", "0.25 to 1", "1,200", "#t")
+    assert row["bar"]["at"] - row["bar"]["low"] == pytest.approx((row["bar"]["high"] - row["bar"]["at"]) / 2, abs=0.2)
+    unknown = figure_row("t", "perplexity", {**figure, "value": 17.25, "low": None, "high": None})
+    assert (unknown["bar"], unknown["interval"], "link" in unknown) == (None, "", False)
+
+
+def test_labels_are_cut_by_how_wide_they_are():
+    narrow, wide = (Interval(value=0.5, low=0.4, high=0.6, n=9, method="m") for _ in range(2))
+    found = chart([("鉄" * 60, wide), ("i" * 20, narrow)])
+    assert found is not None and found["rows"][0]["label"] == "鉄" * 23 + "…" and found["rows"][1]["label"] == "i" * 20
+    alone = chart([("i", narrow)])
+    assert alone is not None and alone["width"] < found["width"]
+
+
+def test_dark_and_light_have_the_same_colours_of_their_own():
+    page = render(hostile_report())
+    light, dark = (re.findall(r"--([\w-]+):", part) for part in page.split("prefers-color-scheme: dark")[:2])
+    assert light and set(light) <= set(dark) and set(re.findall(r"var\(--([\w-]+)\)", page)) <= set(light)
 
 
 def test_an_arm_that_did_not_answer_keeps_the_places_of_the_others():
