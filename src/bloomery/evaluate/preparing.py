@@ -1,7 +1,6 @@
-"""Preparing: tasks with their questions, read whole before a model is asked anything: a row that cannot be judged is an
-error before it costs anything.
+"""Preparing: tasks with their questions, read whole before a model is asked anything.
 
-This module does not know models.
+A row that could not be judged is an error before it costs anything. This module does not know models.
 """
 
 from __future__ import annotations
