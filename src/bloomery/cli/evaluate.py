@@ -190,7 +190,8 @@ def _failures(one: dict[str, Any]) -> list[str]:
 
 def _beside(one: dict[str, Any]) -> list[str]:
     """Figures that are no means, and what the judge is worth."""
-    lines = [
+    lines = [f"by chance {one['chance']:.4g}"] if "chance" in one else []
+    lines += [
         f"{name} over all samples {own['value']:.2f} ({own['signature']})"
         for name, own in one.get("corpus", {}).items()
     ]

@@ -303,7 +303,9 @@ def result_of(one: Prepared, records: Sequence[Record]) -> dict[str, Any]:
     groups = by_group(task, records, task.measured)
     errors = [record.error for record in records if record.error]
     failed = sum(record.failed for record in records)
-    told = {}
+    told: dict[str, Any] = {}
+    if task.kind in ("choice", "context"):
+        told["chance"] = sum(len(record.golds) / len(record.choices) for record in records) / len(records)
     if failed:
         told["answered_metrics"] = _figures(task, [record for record in records if not record.failed])
     if task.kind == "generation" and (corpus := _corpus(one, records)):

@@ -38,7 +38,7 @@ def report_of(artifact: Artifact, task: str, *, against: Artifact | None = None)
     if not metrics:
         raise ConfigError(f"{task} has no scores of single samples", hint="its figures are in the artifact")
     result = results[task]
-    told = {key: result[key] for key in ("kind", "few_shot", "files", "licence", "source") if result[key]}
+    told = {key: result[key] for key in ("kind", "few_shot", "chance", "files", "licence", "source") if result.get(key)}
     dirty = [record.id for record in found if record.contaminated]
     checked = {**result["contamination"], "ids": dirty} if "contamination" in result else None
     return build_report(
