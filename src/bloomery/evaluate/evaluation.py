@@ -156,7 +156,12 @@ def _evaluated(work: _Work, workspace: Workspace, fresh: bool) -> Artifact:
             document: dict[str, Any] = {"model": {"name": opened.subject.name, "identity": opened.identity}}
             document["tasks"] = results
             if work.against is not None:
-                document["against"] = _compared(work, records, judges)
+                try:
+                    document["against"] = _compared(work, records, judges)
+                except (RequestError, BudgetError) as error:
+                    answers = [record for own in records.values() for record in own]
+                    error.hint = "; ".join(filter(None, (error.hint, going_on(error, answers, len(answers)))))
+                    raise
             if budget is not None:
                 document["budget"] = {"limits": asdict(budget.config), "spent": budget.spent.to_dict()}
         finally:

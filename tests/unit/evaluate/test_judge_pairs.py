@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 import pytest
 from sklearn.metrics import cohen_kappa_score
 
+from bloomery.core.budget import Budget, BudgetConfig, BudgetedChat, BudgetError
 from bloomery.core.errors import DataError
 from bloomery.core.messages import ChatAnswer, ChatDelta, ChatOptions, Message, Usage
 from bloomery.evaluate.judge import JudgeConfig
@@ -89,6 +90,12 @@ def test_what_is_not_there_loses_without_the_judge():
     assert model.number == 0
     with pytest.raises(DataError):
         judge_pairs(model, SAMPLES, GOOD, list(reversed(BAD)))
+
+
+def test_a_spent_budget_is_no_judgement():
+    model = BudgetedChat(Prefers(knows), Budget(BudgetConfig(requests=3)))
+    with pytest.raises(BudgetError, match="requests"):
+        judge_pairs(model, SAMPLES[:4], BAD[:4], GOOD[:4])
 
 
 def test_labels_of_people():

@@ -43,6 +43,7 @@ def test_what_one_sample_has_to_blame(retriever, scripted):
     arm = RagAnswerer(Answering(retriever, scripted(too_long)))
     assert "too long" in arm.answer(SAMPLE).error
     assert "empty" in arm.answer(Sample(id="e", input=" ")).error
+
     def overloaded(messages):
         raise RequestError("come back later", status=503)
 
