@@ -20,6 +20,7 @@ _MODEL = (
     "A model: artifact name or id, a Hugging Face folder, a hub id, a LoRA adapter (on its own base), or a server's"
     " address up to /v1."
 )
+_ADAPTER = "A LoRA adapter to put on MODEL: artifact, or folder in PEFT's format."
 _HTML = (
     "Write a page to read, with scores and every answer: one file for a name that ends in .html, else a folder with a"
     " page for each task."
@@ -37,9 +38,7 @@ def evaluate(
     ] = None,
     limit: Annotated[int | None, Parameter(help="Samples of each task, from its beginning.")] = None,
     few_shot: Annotated[int | None, Parameter(help="Examples before each question [default: the task's].")] = None,
-    adapter: Annotated[
-        str, Parameter(help="A LoRA adapter to put on MODEL: artifact, or folder in PEFT's format.")
-    ] = "",
+    adapter: Annotated[str, Parameter(help=_ADAPTER)] = "",
     seed: Annotated[int, Parameter(help="Draws the examples.")] = 0,
     data: Annotated[str | None, Parameter(help=_DATA)] = None,
     corpus: Annotated[
@@ -191,6 +190,8 @@ def _failures(one: dict[str, Any]) -> list[str]:
 def _beside(one: dict[str, Any]) -> list[str]:
     """Figures that are no means, and what the judge is worth."""
     lines = [f"by chance {one['chance']:.4g}"] if "chance" in one else []
+    cautions = {name: own["caution"] for name, own in one["metrics"].items() if own.get("caution")}
+    lines += [f"the interval of {name} may be {caution}" for name, caution in cautions.items()]
     lines += [
         f"{name} over all samples {own['value']:.2f} ({own['signature']})"
         for name, own in one.get("corpus", {}).items()

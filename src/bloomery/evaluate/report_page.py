@@ -103,7 +103,9 @@ def figure_row(name: str, metric: str, figure: Mapping[str, Any], *, link: str |
     page, or beside it, more is said; None for a row of a group."""
     value, low, high = figure["value"], figure["low"], figure["high"]
     row = {"name": name, "metric": metric, "value": f"{value:.4g}", "samples": f"{figure['samples']:,}", "bar": None}
-    row |= {"interval": "" if low is None else f"{low:.4g} to {high:.4g}", "method": str(figure["method"])}
+    caution = figure.get("caution", "")
+    row |= {"interval": "" if low is None else f"{low:.4g} to {high:.4g}", "caution": bool(caution)}
+    row["method"] = f"{figure['method']}; may be {caution}" if caution else str(figure["method"])
     bounds = (value, value if low is None else low, value if high is None else high)
     if all(0 <= one <= 1 for one in bounds):
         at, begin, end = (round(4 + 232 * one, 1) for one in bounds)

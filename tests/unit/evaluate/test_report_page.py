@@ -19,6 +19,7 @@ from bloomery.evaluate.report_page import (
     clean,
     figure_row,
     render,
+    render_page,
     shown,
     table_of,
     write_html,
@@ -204,6 +205,10 @@ def test_figures_are_drawn_where_they_lie_from_0_to_1():
     row = figure_row("t", "accuracy", figure, link="#t")
     assert (row["value"], row["interval"], row["samples"], row["link"]) == ("0.5", "0.25 to 1", "1,200", "#t")
     assert row["bar"]["at"] - row["bar"]["low"] == pytest.approx((row["bar"]["high"] - row["bar"]["at"]) / 2, abs=0.2)
+    short = figure_row("t", "accuracy", {**figure, "caution": "too short: 9 values that lean"})
+    assert (short["caution"], row["caution"]) == (True, False)
+    page = render_page([], title="t", overview=[short])
+    assert "0.25 to 1*" in page and "Wilson; may be too short: 9 values that lean" in page
     unknown = figure_row("t", "perplexity", {**figure, "value": 17.25, "low": None, "high": None})
     assert (unknown["bar"], unknown["interval"], "link" in unknown) == (None, "", False)
 
