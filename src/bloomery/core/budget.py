@@ -15,11 +15,12 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from bloomery.core.errors import BloomeryError, ConfigError
+from bloomery.core.likelihood import Likelihood, LikelihoodModel, Pair
 from bloomery.core.messages import ChatAnswer, ChatDelta, ChatModel, ChatOptions, Message, Usage, gathered
 from bloomery.core.quantity import Quantity
 
@@ -27,6 +28,8 @@ NAMES = ("requests", "tokens", "joules", "seconds", "money")
 _TOKENS_A_MESSAGE = 16
 """What a chat template may put around one."""
 _Tell = Callable[[Usage, float], None]
+_PAIRS_AT_ONCE = 32
+"""Of likelihoods, that room is made for together."""
 _MARGIN = 1.25
 """Tokens a byte vary between prompts: by so much more than the most so far."""
 
@@ -208,7 +211,43 @@ class BudgetedChat:
             tell(answer.usage, answer.seconds)
 
 
+class BudgetedLikelihoods:
+    """A `LikelihoodModel` that asks another as long as the budget lasts. A request is a text that is scored."""
+
+    def __init__(self, model: LikelihoodModel, budget: Budget) -> None:
+        self.model, self.budget = model, budget
+
+    @property
+    def name(self) -> str:
+        return self.model.name
+
+    def likelihoods(self, pairs: Sequence[Pair]) -> Iterator[tuple[int, Likelihood]]:
+        """BudgetError, before asking, if what is left may not suffice for the next few; those before have been told."""
+        sizes = [_bytes(pair.context) + _bytes(pair.continuation) for pair in pairs]
+        yield from self._asked(sizes, lambda part: self.model.likelihoods(pairs[part]), _PAIRS_AT_ONCE)
+
+    def rolling(self, texts: Sequence[str]) -> Iterator[tuple[int, Likelihood]]:
+        """The same, text by text."""
+        yield from self._asked([_bytes(text) for text in texts], lambda part: self.model.rolling(texts[part]), 1)
+
+    def _asked(
+        self, sizes: Sequence[int], ask: Callable[[slice], Iterator[tuple[int, Likelihood]]], at_once: int
+    ) -> Iterator[tuple[int, Likelihood]]:
+        start, several = 0, 1  # the first ones teach how many tokens a text has, so that room is made for no more
+        while start < len(sizes):
+            part = slice(start, min(start + several, len(sizes)))
+            with ExitStack() as room:  # each is told for itself: what a text takes is learnt from texts
+                tell = [room.enter_context(self.budget.request(size, 1, 0)) for size in sizes[part]]
+                for number, found in ask(part):
+                    tell[number](found.usage, found.seconds)
+                    yield start + number, found
+            start, several = part.stop, min(2 * several, at_once)
+
+
+def _bytes(text: str) -> int:
+    return len(text.encode("utf-8", "replace"))
+
+
 def _size(messages: Sequence[Message]) -> tuple[int, int]:
     """(bytes of the texts, number of messages)."""
-    texts = (str(message.get("content") or "") for message in messages)
-    return sum(len(text.encode("utf-8", "replace")) for text in texts), len(messages)
+    return sum(_bytes(str(message.get("content") or "")) for message in messages), len(messages)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from bloomery.core.asking import TOO_LONG
+import threading
+
+from bloomery.core.asking import FAILURES_IN_A_ROW, TOO_LONG, for_all
 from bloomery.core.errors import RequestError
 from bloomery.evaluate.sample import Answered, Call, Sample
 from bloomery.retrieve.answers.answer import Answering, passage_data
@@ -17,20 +19,26 @@ class RagAnswerer:
     def __init__(self, answering: Answering, *, name: str = "", filters: Filters | None = None) -> None:
         self.answering, self.filters = answering, filters
         self._name = name or f"RAG ({answering.name})"
+        self._lock = threading.Lock()
+        self._failed = 0
 
     @property
     def name(self) -> str:
         return self._name
 
     def answer(self, sample: Sample) -> Answered:
-        """As the protocol says; a question that is too long for the model is this sample's alone to blame."""
+        """As the protocol says: what a request fails with is this sample's error. RequestError for what every other
+        would meet too, and for the last of so many failures in a row that the model seems to be gone; a question that
+        is too long, or empty, is none of these."""
         choose = "Answer with one of: " + "; ".join(sample.choices) if sample.choices else ""
         try:
             found = self.answering.answer(sample.input, self.filters, instruction=choose)
         except RequestError as error:
-            if error.code != TOO_LONG and error.param != "question":
+            if self._ends_all(error):
                 raise
             return Answered(sample_id=sample.id, text="", error=error.one_line())
+        with self._lock:
+            self._failed = 0
         usage = found.usage
         return Answered(
             sample_id=sample.id,
@@ -49,3 +57,10 @@ class RagAnswerer:
                 "supported": found.supported,
             },
         )
+
+    def _ends_all(self, error: RequestError) -> bool:
+        if error.code == TOO_LONG or error.param == "question":
+            return False
+        with self._lock:
+            self._failed += 1
+            return for_all(error) or self._failed >= FAILURES_IN_A_ROW

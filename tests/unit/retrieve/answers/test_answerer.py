@@ -43,5 +43,13 @@ def test_what_one_sample_has_to_blame(retriever, scripted):
     arm = RagAnswerer(Answering(retriever, scripted(too_long)))
     assert "too long" in arm.answer(SAMPLE).error
     assert "empty" in arm.answer(Sample(id="e", input=" ")).error
+
+    def overloaded(messages):
+        raise RequestError("come back later", status=503)
+
+    several = RagAnswerer(Answering(retriever, scripted(overloaded)))
+    assert ["later" in several.answer(SAMPLE).error for _ in range(9)] == [True] * 9
+    with pytest.raises(RequestError, match="later"):  # the tenth in a row: the model is gone, not the samples wrong
+        several.answer(SAMPLE)
     with pytest.raises(RequestError, match="key"):
         RagAnswerer(Answering(retriever, scripted(wrong_key))).answer(SAMPLE)
