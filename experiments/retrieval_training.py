@@ -123,12 +123,15 @@ def reranked(
 ) -> dict[str, dict[str, float]]:
     """The first of each ranking in the order that a cross-encoder gives them."""
     from bloomery.engine.loading import load_text_encoder
+    from bloomery.retrieve.rerank import CrossEncoder
 
     model = load_text_encoder(folder, device="cpu")
+    encoder = CrossEncoder(model, max_length=MAX_LENGTH)
     made = {}
     for query, found in ranked.items():
         first = sorted(found, key=lambda name: -found[name])[:RERANKED]
-        made[query] = {name: model.value(judged.queries[query], judged.passages[name]) for name in first}
+        scores = encoder.scores(judged.queries[query], [judged.passages[name] for name in first])
+        made[query] = dict(zip(first, scores, strict=True))
     model.close()
     return made
 
@@ -158,6 +161,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--epochs", type=float, default=2.0)
     parser.add_argument("--negatives", type=int, default=1)
     parser.add_argument("--no-reranker", action="store_true")
+    parser.add_argument("--trained", nargs=2, default=(), metavar="FOLDER", help="embedder and reranker of a run before")
     return parser.parse_args()
 
 
@@ -174,8 +178,11 @@ def trained(asked: argparse.Namespace, home: str, start: Path, parts: tuple[Judg
     """The artifacts, with what they took."""
     from dataclasses import replace
 
+    from bloomery.core.artifact import Artifact
     from bloomery.retrieve.learning import train_embedder, train_reranker
 
+    if asked.trained:
+        return dict(zip(("embedder", "reranker"), map(Artifact.open, map(Path, asked.trained)), strict=True))
     learn, dev = parts
     bm25 = Bm25(learn.passages)
     usual = EmbedderConfig()
@@ -219,7 +226,7 @@ def main() -> None:
         print(f"{name:28s} {shown(value, '.4f')}", flush=True)
     print(spent)
     if not asked.dev:
-        settings = {name: value for name, value in vars(asked).items() if name not in ("dev", "home", "start")}
+        settings = {name: value for name, value in vars(asked).items() if name not in ("dev", "home", "start", "trained")}
         counts = {"learn": len(learn.relevant), "held_out": len(dev.relevant), "left_out": left_out}
         keep("retrieval_training", {"settings": settings, "claims": counts, "ndcg_at_10": table, "gains": gains})
 

@@ -47,7 +47,11 @@ def ask(
         ),
     ] = "auto",
     budget: Annotated[
-        int, Parameter(help="Tokens of passages that the model reads, where its context has room.", validator=validators.Number(gte=32))
+        int,
+        Parameter(
+            help="Tokens of passages that the model reads, where its context has room.",
+            validator=validators.Number(gte=32),
+        ),
     ] = 1500,
     order: Annotated[
         Literal["score", "document", "edges"], Parameter(help="Of passages; edges: the best at both ends.")

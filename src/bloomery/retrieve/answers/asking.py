@@ -120,7 +120,9 @@ def _reranked(
     if rerank == BY_LIKELIHOOD:
         here = getattr(chat, "model", None)
         if not isinstance(here, LanguageModel):
-            raise ConfigError("an endpoint does not say how probable a question is", hint="--rerank model, or a model here")
+            raise ConfigError(
+                "an endpoint does not say how probable a question is", hint="--rerank model, or a model here"
+            )
         return Reranked(retriever, QueryLikelihood(here))
     encoder = load(rerank, workspace=workspace)
     opened.append(encoder)

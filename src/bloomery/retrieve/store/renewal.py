@@ -8,7 +8,6 @@ what is put into an index.
 
 from __future__ import annotations
 
-import os
 import shutil
 from contextlib import closing
 from pathlib import Path
@@ -61,7 +60,7 @@ class Renewal:
         if not self._opens:  # no index that could be lost
             for name in (f"{FILE}-wal", f"{FILE}-shm"):
                 (self.folder / name).unlink(missing_ok=True)
-            os.replace(self._beside / FILE, self.folder / FILE)
+            (self._beside / FILE).replace(self.folder / FILE)
             fsync(self.folder)
         for path in generation_files(self.folder, but=counters.generation):
             path.unlink(missing_ok=True)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bloomery.core.errors import ConfigError, DataError
-from bloomery.retrieve.answers.gate import Gate, figures
+from bloomery.retrieve.answers.gate import Gate, figures_of
 from bloomery.retrieve.chunk import Chunk, Hit
 
 
@@ -31,7 +31,7 @@ def test_weights_equal_scikit_learns():
 
     found, labels = dev()
     gate = Gate.fit(found, labels, retriever="r", k=2)
-    rows = (np.array([figures(*one) for one in found]) - gate.means) / gate.scales
+    rows = (np.array([figures_of(*one) for one in found]) - gate.means) / gate.scales
     # Its loss is a sum with L2 1/2 w.w / C, balanced weights that add up to N; ours a mean with .01 w.w.
     theirs = LogisticRegression(C=1 / (2 * 1e-2 * len(labels)), class_weight="balanced", tol=1e-10, max_iter=1000)
     theirs.fit(rows, labels)
@@ -54,7 +54,7 @@ def test_nothing_found_is_no_answer():
     found, labels = dev()
     gate = Gate.fit(found, labels, retriever="r", k=2)
     assert gate.probability("Where?", []) == 0.0 and not gate.passes("Where?", [])
-    assert figures("Where?", []).tolist() == [0, 0, 0]
+    assert figures_of("Where?", []).tolist() == [0, 0, 0]
 
 
 def test_it_is_kept_as_json(tmp_path):
@@ -78,3 +78,12 @@ def test_mistakes():
         Gate.fit(found[:10], labels[:10], retriever="r", k=2)
     with pytest.raises(ConfigError):
         Gate.fit(found, labels, retriever="r", k=2, lost=1.0)
+    with pytest.raises(DataError, match="do not tell one of cosine"):
+        Gate.fit(found, labels, figures=("cosine",))
+    gate = Gate.fit(found, labels, retriever="r", k=2)
+    gate.require("r", 2)
+    with pytest.raises(ConfigError, match="this gate is of r with k = 2, not r with k = 3"):
+        gate.require("r", 3)
+    Gate.fit(found, labels).require("any", 7)
+    with pytest.raises(DataError, match="fit together"):
+        Gate.from_dict({**gate.to_dict(), "figures": ["best_score", "lead", "mood"]})
