@@ -45,6 +45,41 @@ def test_models_by_folder_or_loaded(home, scripted):
     assert found.supported and found.passages[0].score == 1.0
 
 
+def test_by_the_likelihood_of_the_question(home, scripted):
+    """Chunks come in the order of what transformers-tested `QueryLikelihood` says of each."""
+    from bloomery.engine.chat_model import EngineChat
+    from bloomery.retrieve.rerank import QueryLikelihood
+
+    tiny = runpy.run_path(str(Path(__file__).parents[3] / "tiny_model.py"))["make_tiny_model"]
+    model = load_language_model(tiny(home / "tiny-again", context=2048))
+    question, config = "Was the bridge or the furnace lit?", AnswerConfig(form="extract")
+    chat = EngineChat(model)
+    with opened_answering(home / "idx", chat, config, rerank="likelihood", workspace=home / "home") as answering:
+        hits = answering.retriever.search(question, k=5)
+    texts = {hit.chunk.id: hit.chunk.text for hit in hits}
+    scores = dict(zip(texts, QueryLikelihood(model).scores(question, list(texts.values())), strict=True))
+    assert len(hits) == 2 and [hit.chunk.id for hit in hits] == sorted(scores, key=lambda one: -scores[one])
+    model.close()
+    for given, said in ((scripted(lambda m: ""), "an endpoint does not say"), (None, "no model to rerank")):
+        with (
+            pytest.raises(ConfigError, match=said),
+            opened_answering(home / "idx", given, rerank="likelihood", workspace=home / "home"),
+        ):
+            pass
+
+
+def test_a_gate_is_there_unless_it_is_refused(home, retriever):
+    """Also where the answer is made of the documents' own sentences: nonsense is no answer."""
+    question = "Which quarks decay into the furnace of gluons at Geneva, said Bohr in his lectures?"
+    answer = bl.ask(home / "idx", question, workspace=home / "home")
+    assert (answer.found, answer.why) == (False, "search") and answer.probability is not None
+    for none in ("none", None):
+        answer = bl.ask(home / "idx", question, gate=none, workspace=home / "home")
+        assert answer.found and answer.probability is None
+    with opened_answering(retriever) as answering:  # a retriever of the caller's own: nothing is known of its scores
+        assert answering.gate is None
+
+
 def test_mistakes(home):
     with pytest.raises(ArtifactError, match="no index"):
         ask(home / "none", "x", workspace=home / "home")
