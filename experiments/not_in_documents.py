@@ -43,16 +43,17 @@ CANDIDATES: dict[str, tuple[tuple[str, ...], ...]] = {
         ("words",),
         ("cosine", "words"),
         ("cosine", "cosine_lead"),
-        ("cosine", "coverage"),
         ("cosine", "cosine_lead", "words"),
-        ("cosine", "cosine_lead", "words", "coverage"),
     ),
-    "vector": (("cosine",), ("cosine", "cosine_lead"), ("cosine", "cosine_lead", "coverage")),
+    "vector": (("cosine",), ("cosine", "cosine_lead")),
     "lexical": (("words",), ("coverage",), ("words", "coverage")),
 }
 """Figures that do not depend on how large a collection is, by how is searched."""
-SIMPLER = 0.005
-"""Of area, that a further figure has to be worth."""
+SIMPLER = 0.02
+"""Of area, that further figures have to be worth: about its standard error on dev."""
+READ_ALL = {"hybrid": {"cosine", "words"}}
+"""What a gate reads in any case: these claims share their words with abstracts, and a question that does not is what
+vectors are for."""
 KEPT = PROJECT / "src" / "bloomery" / "retrieve" / "answers" / "usual_gates.json"
 Asked = list[tuple[str, list[Hit]]]
 
@@ -102,10 +103,11 @@ def validated(found: Asked, labels: np.ndarray, figures: Sequence[str]) -> np.nd
     return said
 
 
-def chosen(areas: Mapping[tuple[str, ...], float]) -> tuple[str, ...]:
+def chosen(areas: Mapping[tuple[str, ...], float], mode: str) -> tuple[str, ...]:
     """The fewest figures whose area is about the best."""
     best = max(areas.values())
-    return min((one for one in areas if areas[one] >= best - SIMPLER), key=lambda one: (len(one), -areas[one]))
+    near = (one for one in areas if areas[one] >= best - SIMPLER and READ_ALL.get(mode, set()) <= set(one))
+    return min(near, key=lambda one: (len(one), -areas[one]))
 
 
 def measured(said: np.ndarray, threshold: float, labels: np.ndarray) -> dict[str, Any]:
@@ -163,7 +165,7 @@ def chosen_gates(
         said = {one: validated(dev, known, one) for one in candidates}
         areas = {one: area(values, known) for one, values in said.items()}
         tried[mode] = {" + ".join(one): value for one, value in areas.items()}
-        names = chosen(areas)
+        names = chosen(areas, mode)
         embedder = found.embedder.name if found.embedder and any("cosine" in name for name in names) else ""
         gates[mode] = Gate.fit(dev, known.tolist(), figures=names, embedder=embedder, lost=lost)
         best = np.array([figures_of(*one, ("best_score",))[0] for one in dev])
