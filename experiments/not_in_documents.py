@@ -7,8 +7,8 @@ Which figures of a search a gate reads is chosen on training claims (that share 
 other half), by the area under the curve of five-fold cross-validation; its threshold refuses at most --lost of the
 answerable ones among them. Then the test claims are measured once, with Wilson's intervals, beside the best score
 alone. The same gates go to every second query of Cranfield (the others were looked at while they were chosen): each as
-it is, and with every document gone that is judged to answer it. No model is asked: this is what is known before.
-Embedding takes one thread an hour.
+it is, and with every document gone that is judged to answer it; and to the documents of SciFact, which are of another
+subject. No model is asked: this is what is known before. Embedding takes one thread an hour.
 
     python experiments/not_in_documents.py [--home DIR]
     python experiments/not_in_documents.py --dev                # the choice alone; nothing is kept
@@ -210,6 +210,10 @@ def main() -> None:
                 "best score": measured(best, alone[mode], labels),
                 "gate, Cranfield": measured(probabilities(gate, elsewhere), gate.threshold, answered),
             }
+            strange = searched(found, mode, list(judged[1].values())[1::2])
+            refused = int((probabilities(gate, strange) < gate.threshold).sum())
+            result[mode]["another subject"] = share_interval(refused, len(strange))
+            print(f"{mode}, Cranfield's queries to SciFact: refused {shown(result[mode]['another subject'], '.3f')}")
             for name in ("gate", "best score", "gate, Cranfield"):
                 told(f"{mode}, {name}", result[mode][name])
         found.close()

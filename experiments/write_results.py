@@ -406,6 +406,11 @@ def not_in_documents(found: Mapping[str, Any]) -> str:
         f"{found['lost']:.0%} of the answerable among these. Beside it the best score alone, with a threshold found "
         "alike; and the same gate on queries of Cranfield, with and without the documents that answer them.\n\n"
         + table(["search", "area under curve", "answerable refused", "unanswerable refused"], rows)
+        + "\n\nOf Cranfield's queries to SciFact's documents, another subject, it refuses "
+        + "; ".join(
+            f"{shown(found[mode]['another subject'], '.2f')} ({mode})" for mode in ("hybrid", "vector", "lexical")
+        )
+        + ".\n"
     )
 
 
