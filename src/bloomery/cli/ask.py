@@ -16,6 +16,20 @@ if TYPE_CHECKING:
     from bloomery.retrieve.answers import Answer, AnswerConfig, Answering
 
 Form = Literal["markers", "quotes", "spans", "extract"]
+Rerank = Annotated[
+    str,
+    Parameter(
+        help="A cross-encoder; model: the answering model says which chunks answer; likelihood: how probable it finds"
+        " the question after each."
+    ),
+]
+GateName = Annotated[
+    str,
+    Parameter(
+        help="When the documents do not answer, by the search alone: auto, the gate that comes along; none; or the file"
+        " of a fitted one."
+    ),
+]
 
 
 def ask(
@@ -32,20 +46,8 @@ def ask(
     k: Annotated[int, Parameter(name=["--k", "-k"], help="Chunks that are searched for.")] = 10,
     mode: Annotated[Mode, Parameter(help="Search by words, by meaning, or both.")] = "auto",
     filter_: Filter = None,
-    rerank: Annotated[
-        str,
-        Parameter(
-            help="A cross-encoder; model: the answering model says which chunks answer; likelihood: how probable it"
-            " finds the question after each."
-        ),
-    ] = "",
-    gate: Annotated[
-        str,
-        Parameter(
-            help="When the documents do not answer, by the search alone: auto, the gate that comes along; none; or the"
-            " file of a fitted one."
-        ),
-    ] = "auto",
+    rerank: Rerank = "",
+    gate: GateName = "auto",
     budget: Annotated[
         int,
         Parameter(
