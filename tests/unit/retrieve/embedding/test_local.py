@@ -23,7 +23,7 @@ def test_as_sentence_transformers():
     np.testing.assert_allclose(ours, theirs, atol=1e-5)  # float32 in another order
     assert ours[0] @ ours[1] > 0.5 > ours[0] @ ours[2]
     assert embedder.name == load_local(str(minilm_folder()), device="cpu").name
-    assert embedder.name in {gate.embedder for gate in usual_gates()}  # the package's weights are those it was fitted on
+    assert embedder.name in {gate.embedder for gate in usual_gates()}  # the package's weights
     embedder.close()
 
 
