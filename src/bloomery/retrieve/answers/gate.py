@@ -193,7 +193,8 @@ def usual_gates() -> list[Gate]:
 
 def usual_gate(retriever: Retriever) -> Gate | None:
     """The first that fits how a retriever searches: by the vectors of an embedder that it knows, or by words. None
-    where no gate does: a search by another embedder's vectors alone, a retriever of the caller's own."""
+    where no gate does: a search by another embedder's vectors alone, an index of few chunks without vectors, a
+    retriever of the caller's own."""
     searched: Any = getattr(retriever, "retriever", retriever)  # what a reranker puts in order
     mode = getattr(searched, "mode", None)
     if not callable(mode):

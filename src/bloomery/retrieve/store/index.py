@@ -33,6 +33,8 @@ from bloomery.retrieve.store.terms import Terms
 from bloomery.retrieve.store.vector_file import products
 from bloomery.retrieve.store.writer import vector_file
 
+LEAST_CHUNKS = 200
+"""From which on the rarity of words says something."""
 _MAX_K = 10_000
 _ATTEMPTS = 5
 
@@ -40,9 +42,6 @@ _ATTEMPTS = 5
 class Index:
     """See the module. ArtifactError where there is none. `embedder` is what the index's vectors were made with: None
     searches by words alone, unless a search brings its own vector. ConfigError for another one's."""
-
-    tells_words = True
-    """Its hits have "lexical_share"."""
 
     def __init__(self, folder: str | Path, *, embedder: Embedder | None = None, search: SearchConfig | None = None):
         self.folder = Path(folder)
@@ -88,6 +87,13 @@ class Index:
         if mode != LEXICAL and not can:
             raise ConfigError(f"a {mode} search needs the embedder {self.config.embedder}", hint="open_index has it")
         return mode
+
+    @property
+    def tells_words(self) -> bool:
+        """Whether "lexical_share" of its hits says how far a question's words stand in it: of few chunks nobody knows
+        which words are rare, and "how" and "did" weigh as much as names."""
+        with self._reading() as (_, snapshot):
+            return snapshot.num_live >= LEAST_CHUNKS
 
     def close(self) -> None:
         with self._lock:

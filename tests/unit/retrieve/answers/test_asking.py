@@ -9,6 +9,7 @@ import pytest
 
 import bloomery as bl
 from bloomery.core.errors import ArtifactError, ConfigError
+from bloomery.corpus.document import Document
 from bloomery.engine import load_language_model
 from bloomery.retrieve.answers.answer import AnswerConfig
 from bloomery.retrieve.answers.asking import ask, opened_answering
@@ -68,14 +69,25 @@ def test_by_the_likelihood_of_the_question(home, scripted):
             pass
 
 
-def test_a_gate_is_there_unless_it_is_refused(home, retriever):
-    """Also where the answer is made of the documents' own sentences: nonsense is no answer."""
-    question = "Which quarks decay into the furnace of gluons at Geneva, said Bohr in his lectures?"
-    answer = bl.ask(home / "idx", question, workspace=home / "home")
-    assert (answer.found, answer.why) == (False, "search") and answer.probability is not None
+def test_a_gate_is_there_unless_it_is_refused(home, retriever, scripted):
+    """Also where no model is asked; and not in an index of two chunks, of which nobody knows what words are rare."""
+    texts = [f"The smith number {n} forges bars of iron in the forge of village {n % 17}." for n in range(250)]
+    bl.index([Document.of(one, f"{n}.txt") for n, one in enumerate(texts)], into=home / "many", workspace=home / "home")
+    strange = "Which quarks decay into gluons near the village, said Bohr?"
+    says = scripted(lambda m: "It does [1].")
+    for model in (None, says):
+        answer = bl.ask(home / "many", strange, model=model, workspace=home / "home")
+        assert (answer.found, answer.why) == (False, "search") and answer.probability is not None
+        assert bl.ask(
+            home / "many", "Who forges bars of iron in village 3?", model=model, workspace=home / "home"
+        ).found
     for none in ("none", None):
-        answer = bl.ask(home / "idx", question, gate=none, workspace=home / "home")
-        assert answer.found and answer.probability is None
+        answer = bl.ask(home / "many", strange, model=says, gate=none, workspace=home / "home")
+        assert answer.said and answer.probability is None
+    with opened_answering(home / "idx", workspace=home / "home") as answering:
+        assert answering.gate is None
+    nonsense = "Which quarks decay into the furnace of gluons at Geneva, said Bohr in his lectures?"
+    assert not bl.ask(home / "idx", nonsense, workspace=home / "home").found
     with opened_answering(retriever) as answering:  # a retriever of the caller's own: nothing is known of its scores
         assert answering.gate is None
 
