@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from bloomery.retrieve.answers.citation import Citation, cited, split_sentences, terms
 from bloomery.retrieve.answers.passages import Passage
 
-LEAST = 0.2
+LEAST = 0.15
 """Share of what a question is about that a sentence has to have: with less, it answers another question."""
 _RANK = 0.25
 """What the first passage is worth beside all of the question's terms; the n-th is worth 1/n of it."""

@@ -71,16 +71,16 @@ def test_by_the_likelihood_of_the_question(home, scripted):
 
 def test_a_gate_is_there_unless_it_is_refused(home, retriever, scripted):
     """Also where no model is asked; and not in an index of two chunks, of which nobody knows what words are rare."""
-    texts = [f"The smith number {n} forges bars of iron in the forge of village {n % 17}." for n in range(250)]
+    texts = [
+        f"The smith of village {n % 17} calls smith{n} who forges hammer{n % 50} and plough{n}." for n in range(250)
+    ]
     bl.index([Document.of(one, f"{n}.txt") for n, one in enumerate(texts)], into=home / "many", workspace=home / "home")
     strange = "Which quarks decay into gluons near the village, said Bohr?"
     says = scripted(lambda m: "It does [1].")
     for model in (None, says):
         answer = bl.ask(home / "many", strange, model=model, workspace=home / "home")
         assert (answer.found, answer.why) == (False, "search") and answer.probability is not None
-        assert bl.ask(
-            home / "many", "Who forges bars of iron in village 3?", model=model, workspace=home / "home"
-        ).found
+        assert bl.ask(home / "many", "Who forges plough77 and hammer27?", model=model, workspace=home / "home").found
     for none in ("none", None):
         answer = bl.ask(home / "many", strange, model=says, gate=none, workspace=home / "home")
         assert answer.said and answer.probability is None
