@@ -153,6 +153,9 @@ class TaskConfig:
     """Column of a text that stands before the question and is shown to every arm; retrieval looks for the question."""
     documents: str = ""
     """A folder or JSON lines of documents for the arms that read; "": those are left out."""
+    embedder: str = ""
+    """What the arms that search documents find by meaning with, too: "minilm", an encoder's folder, artifact or hub id;
+    "": by words alone."""
     instruction: str = ""
     """What is to be done, in a sentence or two: every prompt begins with it."""
     metric: str = "exact"
@@ -267,4 +270,7 @@ def _anchored(config: TaskConfig, folder: Path) -> TaskConfig:
         replace(one, name=absolute(one.name)) if not one.endpoint and (folder / one.name).is_dir() else one
         for one in config.model
     )
-    return replace(config, samples=absolute(config.samples), documents=absolute(config.documents), model=models)
+    embedder = config.embedder
+    embedder = absolute(embedder) if embedder and (folder / embedder).is_dir() else embedder
+    paths = {"samples": absolute(config.samples), "documents": absolute(config.documents), "embedder": embedder}
+    return replace(config, **paths, model=models)

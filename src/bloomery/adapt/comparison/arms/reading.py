@@ -80,13 +80,14 @@ def reader_of(setting: Setting, passages: int) -> Reader:
     source = setting.config.documents
     if not passages:
         return Reader(finder=all_documents(source), room=lambda sample: _room(setting, sample))
-    found = opened_index(source, setting.workspace, size_tokens=PASSAGE_TOKENS)
+    found = opened_index(source, setting.workspace, size_tokens=PASSAGE_TOKENS, embedder=setting.config.embedder)
     return Reader(finder=Search(found, passages), room=lambda sample: _room(setting, sample))
 
 
 def pay_for_index(setting: Setting, spending: Spending) -> None:
     """An index that another arm has made costs as much as one that is made now."""
-    spending.add(paid_before(setting.config.documents, setting.workspace, size_tokens=PASSAGE_TOKENS))
+    config = setting.config
+    spending.add(paid_before(config.documents, setting.workspace, size_tokens=PASSAGE_TOKENS, embedder=config.embedder))
 
 
 def context_characters(setting: Setting) -> int:
