@@ -71,7 +71,7 @@ def compare(
     config = task.config
     with opened_settings(config, workspace, fresh=fresh) as (split, settings, identities):
         found, out = entries(config, settings)
-        before = what_it_can_show(config, split, len(found))
+        before = [*what_it_can_show(config, split, len(found)), *what_it_depends_on(config, settings)]
         for line in before:
             say(line)
         arms = _frozen_arms(found, out, config, split, settings, identities, fresh, say)
@@ -175,6 +175,28 @@ def what_it_can_show(config: TaskConfig, split: Artifact, arms: int) -> list[str
         binary = config.metric in _RIGHT_OR_WRONG
         found = detectable(items["test"], pairs, alpha=config.alpha, binary=binary)
         lines.append(f"before the run: {found.text()}, {arms} arms, {pairs} pairs")
+    return lines
+
+
+def what_it_depends_on(config: TaskConfig, settings: Mapping[str, Setting]) -> list[str]:
+    """Lines for people: where another day might give another verdict."""
+    lines = []
+    if config.budget.joules is not None:
+        lines.append(
+            "the budget in joules is measured: a machine that does other things, too, may tune a little less; "
+            "processor_seconds and tokens are counted"
+        )
+    for setting in settings.values():
+        model = setting.model
+        if model is None:
+            continue
+        if model.told:
+            lines.append(model.told)
+        if model.loaded is not None and model.config.concurrency > 1:
+            lines.append(
+                f"{model.config.called} is asked {model.config.concurrency} questions at a time: which are computed "
+                "together, and so the last bits, depends on the moment; model.concurrency=1 repeats exactly"
+            )
     return lines
 
 

@@ -23,6 +23,7 @@ from bloomery.adapt.comparison.arms.prompted import (
 from bloomery.adapt.comparison.documents import read_documents
 from bloomery.adapt.comparison.passages import Reader, ReadingAnswerer, Search, all_documents, opened_index, paid_before
 from bloomery.adapt.comparison.spending import Spending
+from bloomery.adapt.comparison.work import READ_CHARACTER, counted
 from bloomery.adapt.prompts import StrategyConfig
 from bloomery.evaluate.sample import Answerer, Sample
 
@@ -86,7 +87,9 @@ def reader_of(setting: Setting, passages: int) -> Reader:
 
 def pay_for_index(setting: Setting, spending: Spending) -> None:
     """An index that another arm has made costs as much as one that is made now."""
-    spending.add(paid_before(setting.config.documents, setting.workspace, size_tokens=PASSAGE_TOKENS))
+    source = setting.config.documents
+    spending.add(paid_before(source, setting.workspace, size_tokens=PASSAGE_TOKENS))
+    spending.add(counted(READ_CHARACTER * sum(len(one.text) for one in read_documents(source))))
 
 
 def context_characters(setting: Setting) -> int:
