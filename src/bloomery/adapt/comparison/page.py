@@ -6,6 +6,7 @@ This module does not know how anything was computed.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
@@ -68,7 +69,8 @@ def _scale(result: Mapping[str, Any]) -> tuple[float, float]:
     """What the intervals' bars span: all of them, to tenths."""
     lows = [one["quality"]["low"] for one in result["arms"]]
     highs = [one["quality"]["high"] for one in result["arms"]]
-    low, high = int(10 * min(lows, default=0.0) - 1e-9) / 10, -int(-10 * max(highs, default=1.0) - 1 + 1e-9) / 10
+    low = math.floor(10 * min(lows, default=0.0) + 1e-9) / 10
+    high = math.ceil(10 * max(highs, default=1.0) - 1e-9) / 10
     return (low, high) if high > low else (low, low + 1.0)
 
 

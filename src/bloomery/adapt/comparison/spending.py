@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 from bloomery.adapt.comparison.task import BudgetConfig
-from bloomery.adapt.comparison.work import A_SECOND, JOULES, Work
+from bloomery.adapt.comparison.work import A_SECOND, JOULES, PASS, Work
 from bloomery.core.errors import ConfigError
 from bloomery.core.likelihood import Likelihood, LikelihoodModel, Pair
 from bloomery.core.messages import ChatAnswer, ChatDelta, ChatModel, ChatOptions, Message, gathered
@@ -52,7 +52,7 @@ class Spending:
             requests=1,
             prompt_tokens=read,
             completion_tokens=written,
-            operations=self.work.asked(read, written),
+            operations=PASS + self.work.asked(read, written),
         )
         if answer.cached:
             seconds = answer.seconds

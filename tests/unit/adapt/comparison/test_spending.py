@@ -8,7 +8,7 @@ import pytest
 
 from bloomery.adapt.comparison.spending import Spending, processor_seconds, used
 from bloomery.adapt.comparison.task import BudgetConfig
-from bloomery.adapt.comparison.work import A_SECOND, JOULES, Work, counted
+from bloomery.adapt.comparison.work import A_SECOND, JOULES, PASS, Work, counted
 from bloomery.core.errors import ConfigError
 from bloomery.core.messages import ChatAnswer, ChatOptions, Usage, gathered
 from bloomery.core.quantity import Quantity
@@ -62,7 +62,7 @@ def test_tokens_are_counted_through_the_model():
 
     asked = spending.counted(Model())
     assert asked.answer([], ChatOptions()).text == "x" and spending.spent.tokens == 5 and spending.left
-    assert spending.tokens_left == 5 and spending.spent.operations == 4 * 2 + 3
+    assert spending.tokens_left == 5 and spending.spent.operations == PASS + 4 * 2 + 3
     assert gathered(asked.stream([], ChatOptions())).text == "x"
     assert not spending.left and spending.operations_left is None and asked.name == "m"
     assert spending.tokens_left == 0 and spending.spent.requests == 2
