@@ -42,6 +42,8 @@ class Setting:
     """Where answers of models that an arm makes are kept."""
     fresh: bool = False
     """Nothing that was kept is taken."""
+    told: str = ""
+    """Of a judge at an endpoint: what its marks are kept under, for people."""
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -40,7 +40,7 @@ def page(result: Mapping[str, Any], found: Sequence[Tested], test: Sequence[Samp
     source = resources.files("bloomery.adapt.comparison").joinpath("page.html.jinja").read_text(encoding="utf-8")
     unit = result["unit"]
     return environment.from_string(source).render(
-        result={"rare": None, **result},
+        result=result,
         units=UNIT_SIGNS,
         unit_title=f"money {result['currency']}".strip() if unit == "money" else unit,
         scale={"low": low, "high": high},

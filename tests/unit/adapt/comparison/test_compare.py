@@ -125,6 +125,14 @@ def test_what_another_day_could_change_is_said_before(made):
             settings["tiny"].model if "tiny" in settings else next(one.model for one in settings.values() if one.model)
         )
         many = replace(model, config=replace(model.config, concurrency=8), told="answers are kept")
-        lines = what_it_depends_on(busy, {"m": replace(settings[""], model=many)})
-    assert [line[:12] for line in lines] == ["the budget i", "answers are ", f"{model.config.called} is asked"[:12]]
+        lines = what_it_depends_on(busy, {"m": replace(settings[""], model=many, told="marks are kept")})
+        poor = replace(config, budget=replace(config.budget, processor_seconds=0.01))
+        less = what_it_depends_on(poor, {"m": replace(settings[""], model=model, config=poor)})
+    assert [line[:10] for line in lines] == [
+        "the budget",
+        "marks are ",
+        "answers ar",
+        f"{model.config.called} is asked"[:10],
+    ]
     assert "model.concurrency=1" in lines[-1]
+    assert "fewer than the 10" in less[0] and "of the 20 questions of dev" in less[0] and "[budget]" in less[0]

@@ -6,7 +6,7 @@ import pytest
 
 from bloomery.adapt.comparison.economics import break_evens, cheapest_first, cost_of, pareto, unit_of
 from bloomery.adapt.comparison.task import ModelConfig, TaskConfig
-from bloomery.adapt.comparison.work import PASS, Work
+from bloomery.adapt.comparison.work import JOULES, PASS, Work
 from bloomery.core.quantity import Quantity
 from bloomery.core.spent import Spent
 from bloomery.evaluate.sample import Answered
@@ -104,7 +104,8 @@ def test_money_orders_by_prices_of_what_is_counted():
     assert asked.compared("money", 1000) == pytest.approx(3e-2)
     for joules in (1.0, 1e9):  # whatever the meter says
         local = cost_of(answers(Quantity.exact(joules, "counter")), Spent(operations=1e15), 100, config, None)
-        assert local.compared("money", 1000) == pytest.approx(10.0, rel=1e-3) and local.money is not None
+        kilowatt_hours = (1e15 + 1000 * PASS) * JOULES / 3.6e6
+        assert local.compared("money", 1000) == pytest.approx(10 + 0.4 * kilowatt_hours) and local.money is not None
 
 
 def test_the_front():

@@ -36,7 +36,7 @@ def test_a_slower_clock_freezes_the_same(made, tmp_path, monkeypatch):
     """Every clock runs twice as fast as this machine's, and jitters, as on one that is busy: budgets that end amid a
     search end at the same question, and the verdict is the same."""
     budget = replace(made.task.config.budget, processor_seconds=0.1)
-    arms = ("majority", "zero-shot", "few-shot", "lora")
+    arms = ("majority", "few-shot", "lora")
     config = replace(made.task.config, arms=arms, budget=budget)
     results = []
     for number, factor in enumerate((1.0, 2.0)):

@@ -2,7 +2,8 @@
 
 A way is left out where more than one in twenty of dev's questions, with its examples before them, is longer than the
 model reads: asked so, they would fail, or lose their beginning without a word. Tokens are the model's own; an
-endpoint's are estimated from characters. This module does not know which arm asks.
+endpoint's are estimated from characters. The same tokens tell how many questions the budget pays for. This module does
+not know which arm asks.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from bloomery.adapt.comparison.arm import Setting
+from bloomery.adapt.comparison.work import A_SECOND, PASS
 from bloomery.core.messages import Message
 from bloomery.evaluate.sample import Sample
 
@@ -61,6 +63,20 @@ def _tokens(setting: Setting, text: str) -> int:
     assert setting.model is not None
     loaded = setting.model.loaded
     return int(len(text) / _CHARACTERS_A_TOKEN) if loaded is None else len(loaded.tokenizer.encode(text))
+
+
+def paid_questions(setting: Setting) -> int | None:
+    """Of dev, about: how many the budget pays for, each asked once in the plainest way; None where no limit counts."""
+    assert setting.model is not None
+    budget, work = setting.config.budget, setting.model.work
+    read = sum(_tokens(setting, one.input) for one in setting.dev) / max(1, len(setting.dev))
+    written = min(setting.config.max_new_tokens, _ANSWER_TOKENS)
+    limits = []
+    if budget.processor_seconds is not None:
+        limits.append(budget.processor_seconds * A_SECOND / (PASS + work.asked(read, written)))
+    if budget.tokens is not None:
+        limits.append(budget.tokens / (read + written))
+    return int(min(limits)) if limits else None
 
 
 def described(way: Mapping[str, Any]) -> str:

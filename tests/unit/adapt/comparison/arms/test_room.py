@@ -7,10 +7,11 @@ from dataclasses import replace
 import pytest
 
 from bloomery.adapt.comparison.arms.prompted import PromptedArm
-from bloomery.adapt.comparison.arms.room import context_tokens, described, too_long
+from bloomery.adapt.comparison.arms.room import context_tokens, described, paid_questions, too_long
 from bloomery.adapt.comparison.compare import opened_settings
 from bloomery.adapt.comparison.entries import entries
 from bloomery.adapt.comparison.spending import Spending
+from bloomery.adapt.comparison.task import BudgetConfig
 from bloomery.core.run import NoMeter
 
 
@@ -76,3 +77,15 @@ def test_in_words(setting):
     ways = PromptedArm("few-shot").candidates(setting)
     assert described(ways[0]) == "4 fixed examples, direct"
     assert described(PromptedArm("zero-shot").candidates(setting)[1]) == "no examples, by likelihood (none)"
+
+
+def test_what_the_budget_pays_for(setting):
+    def paid(**budget) -> int | None:
+        config = replace(setting.config, budget=BudgetConfig(**budget))
+        return paid_questions(replace(setting, config=config))
+
+    once, twice = paid(processor_seconds=1.0), paid(processor_seconds=2.0)
+    assert once and twice and abs(twice - 2 * once) <= 1
+    read = sum(len(setting.model.loaded.tokenizer.encode(one.input)) for one in setting.dev) / len(setting.dev)
+    assert paid(processor_seconds=None, tokens=1000) == int(1000 / (read + 4))
+    assert paid(processor_seconds=None, joules=5.0) is None
