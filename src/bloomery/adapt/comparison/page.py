@@ -32,7 +32,7 @@ def page(result: Mapping[str, Any], found: Sequence[Tested], test: Sequence[Samp
     low, high = _scale(result)
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["quantity"] = lambda value, unit: Quantity.from_dict(value).text(unit)
-    environment.filters["figure"] = lambda value: "unknown" if value is None else f"{value:,.4g}"
+    environment.filters["figure"] = _figure
     environment.filters["place"] = lambda value: round(100 * min(1.0, max(0.0, (value - low) / (high - low))), 2)
     environment.filters["oneline"] = lambda text: " ".join(text.split())[:160]
     environment.filters["each"] = lambda arm, unit: amount(arm, unit)
@@ -49,6 +49,12 @@ def page(result: Mapping[str, Any], found: Sequence[Tested], test: Sequence[Samp
         curve=_themed(curves(result, "svg")) if any(one.get("curve") for one in result["arms"]) else "",
         more=max(0, len(test) - LISTED),
     )
+
+
+def _figure(value: float | None) -> str:
+    if value is None:
+        return "unknown"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def _question(number: int, sample: Sample, found: Sequence[Tested]) -> dict[str, Any]:

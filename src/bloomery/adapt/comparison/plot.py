@@ -15,7 +15,20 @@ from bloomery.adapt.comparison.economics import amount
 UNITS = {"money": "money per answer", "joules": "joules per answer", "seconds": "seconds per answer"}
 INK, OURS, QUIET, FRONT, PAPER = "#1f2937", "#b45309", "#8b94a3", "#d97706", "#ffffff"
 _WIDTH, _HEIGHT = 7.6, 4.4
-_OFFSETS = ((8, 6), (8, -13), (-8, 6), (-8, -13), (8, 18), (8, -25), (-8, 18), (-8, -25), (8, 30), (8, -37))
+_OFFSETS = (
+    (8, 6),
+    (8, -13),
+    (-8, 6),
+    (-8, -13),
+    (8, 18),
+    (8, -25),
+    (-8, 18),
+    (-8, -25),
+    (8, 30),
+    (8, -37),
+    (-8, 30),
+    (-8, -37),
+)
 """Points from a mark to its name, the first that is free."""
 _CURVES = ("#b45309", "#0072b2", "#009e73", "#cc79a7", "#56b4e9", "#8b94a3")
 
@@ -35,7 +48,7 @@ def plotted(result: Mapping[str, Any], kind: str) -> bytes:
             colour = OURS if best else INK if name in front else QUIET
             error = [[max(0.0, y - quality["low"])], [max(0.0, quality["high"] - y)]]
             axes.errorbar([x], [y], yerr=error, fmt="D" if best else "o", color=colour, markersize=6, capsize=3)
-            names.append((name, x, y, colour))
+            names.append((name, x, y, colour, (quality["low"], quality["high"])))
             if name in front:
                 points.append((x, y))
         points.sort()
@@ -80,7 +93,7 @@ def _drawn(draw: Any, kind: str) -> bytes:
 
     coloured = dict.fromkeys(("axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color", "text.color"), INK)
     # The same plot has the same ids.
-    how = {"svg.hashsalt": "bloomery", "svg.fonttype": "none", "font.size": 10, **coloured}
+    how: dict[Any, Any] = {"svg.hashsalt": "bloomery", "svg.fonttype": "none", "font.size": 10, **coloured}
     with rc_context(how), warnings.catch_warnings():
         # What the measuring font cannot draw a reader's fonts do; in a PNG it is a box.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
@@ -96,17 +109,20 @@ def _drawn(draw: Any, kind: str) -> bytes:
     return out.getvalue()
 
 
-def _name(axes: Any, names: Sequence[tuple[str, float, float, str]]) -> None:
-    """Each mark's name beside it, where no other name or mark stands."""
+def _name(axes: Any, names: Sequence[tuple[str, float, float, str, tuple[float, float]]]) -> None:
+    """Each mark's name beside it, where no other name or mark stands, and no interval where that is possible."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.transforms import Bbox
 
     figure = axes.figure
     canvas = FigureCanvasAgg(figure) if not hasattr(figure.canvas, "get_renderer") else figure.canvas
     canvas.draw()
     renderer = canvas.get_renderer()
-    marks = [axes.transData.transform((x, y)) for _, x, y, _ in names]
+    place = axes.transData.transform
+    marks = [place((x, y)) for _, x, y, _, _ in names]
+    bars = [Bbox([place((x, low)), place((x, high))]) for _, x, _, _, (low, high) in names]
     taken: list[Any] = []
-    for name, x, y, colour in names:
+    for name, x, y, colour, _ in names:
         best: tuple[int, int, Any] | None = None
         for number, (right, up) in enumerate(_OFFSETS):
             text = axes.annotate(
@@ -114,7 +130,8 @@ def _name(axes: Any, names: Sequence[tuple[str, float, float, str]]) -> None:
                 ha="left" if right > 0 else "right", parse_math=False,
             )  # fmt: skip
             box = text.get_window_extent(renderer)
-            hits = sum(box.overlaps(other) for other in taken) + sum(box.contains(*mark) for mark in marks)
+            hits = 10 * (sum(box.overlaps(other) for other in taken) + sum(box.contains(*mark) for mark in marks))
+            hits += sum(box.overlaps(bar) for bar in bars)
             if best is not None and hits >= best[0]:
                 text.remove()
                 continue

@@ -107,11 +107,11 @@ def test_an_arm_that_fails_says_why_and_saves_nothing(made, tmp_path, monkeypatc
         raise SampleError("the prompt is longer than the context")
 
     monkeypatch.setattr(Thought, "_answered", fails)
-    config = replace(made.task.config, arms=("majority", "classic", "chain-of-thought"))
+    config = replace(made.task.config, arms=("majority", "chain-of-thought"))
     result = read_comparison(compare(replace(made.task, config=config), workspace=Workspace(tmp_path / "home")))
     arms = {one["name"]: one for one in result["arms"]}
     assert arms["chain-of-thought"]["failed"] == 24 and "context" in arms["chain-of-thought"]["failed_because"]
-    assert arms["classic"]["failed"] == 0 and arms["classic"]["failed_because"] == ""
+    assert arms["majority"]["failed"] == 0 and arms["majority"]["failed_because"] == ""
     assert "chain-of-thought" not in result["pareto"]
     assert all("chain-of-thought" not in (one["dear_to_make"], one["dear_to_ask"]) for one in result["break_evens"])
 

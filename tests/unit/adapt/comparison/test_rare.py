@@ -27,7 +27,7 @@ def answers(skill: float, confidence: bool = True) -> list[Answered]:
 
 
 def test_it_is_scikit_learns_figure_of_the_rarer_label():
-    given = {"weak": answers(0.1), "good": answers(0.5), "silent": answers(0.9, confidence=False)}
+    given = {"weak": answers(0.1), "good": answers(0.3), "silent": answers(0.9, confidence=False)}
     found = rare_label(given, TEST)
     assert found is not None and found["label"] == "fraud" and found["share"] == 1 / 8
     assert [one["name"] for one in found["arms"]] == ["good", "weak"]
