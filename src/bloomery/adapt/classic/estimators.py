@@ -23,7 +23,7 @@ Floats = NDArray[np.float64]
 Kind = Literal["logistic", "bayes", "boosted", "clusters", "anomaly"]
 _LARGEST_LEAVES = 1 << 20
 _ITERATIONS = 100
-_TREE = 2e7
+_TREE = 6e7
 """What a tree takes beside its histograms."""
 
 

@@ -29,7 +29,7 @@ from bloomery.core.quantity import Quantity
 from bloomery.core.run import Meter, NoMeter
 from bloomery.evaluate.sample import Sample
 
-_CHARACTER = 1e4
+_CHARACTER = 2e4
 """Operations that count for the n-grams of a character."""
 Measure = Literal["log_loss", "accuracy", "average_precision"]
 _WORDS = FeatureConfig()

@@ -114,7 +114,7 @@ class BudgetConfig:
     """What each arm may spend on tuning: the same limits for every arm; the first that is reached ends it."""
 
     processor_seconds: float | None = 300.0
-    """Of a processor of 20 billion operations a second: counted (see `work`), not measured, so that a machine that
+    """Of a processor of 40 billion operations a second: counted (see `work`), not measured, so that a machine that
     does other things, too, tunes the same. An endpoint counts a second for 1,000 tokens read, or 50 written."""
     joules: float | None = None
     """Of this machine; only where they can be measured or estimated, and then another day may tune a little more or

@@ -3,7 +3,7 @@
 A budget ends where a count says so, and arms stand in an order of costs by counts: so the same machine decides the
 same, whatever else it does, and so does a slower one. What was measured (processor time, joules, latency) is told
 beside it and decides nothing. Counts are about right for a processor: a token takes two operations for each weight, and
-a pass through a small model as long as one millisecond at least. This module does not know arms.
+a pass through a small model as long as two milliseconds at least. This module does not know arms.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from bloomery.evaluate.sample import Answered
 from bloomery.models import ModelConfig
 from bloomery.training.planner import step_flops
 
-A_SECOND = 2e10
+A_SECOND = 4e10
 """Operations that count as a second of a processor."""
-PASS = 2e7
+PASS = 8e7
 """What a pass takes beside its arithmetic: Python, and weights that come from memory."""
-READ_CHARACTER = 2e4
+READ_CHARACTER = 4e4
 """A character of a document that an index takes in."""
-JOULES = 5e-10
+JOULES = 2.5e-10
 """That count for an operation: ten watts a processor."""
 _SERVER_READS, _SERVER_WRITES = 1000, 50
 """Tokens that count as a second at an endpoint, whose model nobody sees."""

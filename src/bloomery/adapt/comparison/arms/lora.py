@@ -34,7 +34,7 @@ EPOCHS = 4
 _PASSAGES = 3
 _VALIDATIONS = FitConfig().validations + 1
 """Over all of dev: before, and on the way."""
-_STEP = 10
+_STEP = 5
 """Passes that a step takes beside its arithmetic."""
 _WRAPPED = 16
 """Tokens that a chat template puts around a question."""
