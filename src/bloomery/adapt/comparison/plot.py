@@ -30,6 +30,8 @@ _OFFSETS = (
     (-8, -37),
 )
 """Points from a mark to its name, the first that is free."""
+_LONGEST = 40
+"""Characters of a name."""
 _CURVES = ("#b45309", "#0072b2", "#009e73", "#cc79a7", "#56b4e9", "#8b94a3")
 
 
@@ -71,7 +73,7 @@ def curves(result: Mapping[str, Any], kind: str) -> bytes:
         for place, one in enumerate(one for one in result["arms"] if one.get("curve")):
             labels, scores = ([step[key] for step in one["curve"]] for key in ("labels", "score"))
             colour, mark = _CURVES[place % len(_CURVES)], "osD^vP"[place % 6]
-            axes.plot(labels, scores, marker=mark, markersize=5, linewidth=1.3, color=colour, label=one["name"])
+            axes.plot(labels, scores, marker=mark, markersize=5, linewidth=1.3, color=colour, label=_short(one["name"]))
             ticks |= set(labels)
         axes.set_xscale("log")
         axes.set_xticks(sorted(ticks), [f"{tick:,}" for tick in sorted(ticks)])
@@ -126,12 +128,14 @@ def _name(axes: Any, names: Sequence[tuple[str, float, float, str, tuple[float, 
         best: tuple[int, int, Any] | None = None
         for number, (right, up) in enumerate(_OFFSETS):
             text = axes.annotate(
-                name, (x, y), textcoords="offset points", xytext=(right, up), fontsize=9, color=colour,
+                _short(name), (x, y), textcoords="offset points", xytext=(right, up), fontsize=9, color=colour,
                 ha="left" if right > 0 else "right", parse_math=False,
             )  # fmt: skip
+            text.set_in_layout(False)  # a long name takes no room from the axes
             box = text.get_window_extent(renderer)
             hits = 10 * (sum(box.overlaps(other) for other in taken) + sum(box.contains(*mark) for mark in marks))
             hits += sum(box.overlaps(bar) for bar in bars)
+            hits += 5 * (box.x1 > figure.bbox.x1 or box.x0 < axes.bbox.x0)
             if best is not None and hits >= best[0]:
                 text.remove()
                 continue
@@ -142,3 +146,7 @@ def _name(axes: Any, names: Sequence[tuple[str, float, float, str, tuple[float, 
                 break
         assert best is not None
         taken.append(best[2].get_window_extent(renderer))
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…"
