@@ -69,6 +69,9 @@ def _show(made: Artifact, common: Common) -> None:
         if one["failed"]:
             because = f": {shown(one['failed_because'])}" if one.get("failed_because") else ""
             print(f"{shown(one['name'])}: {one['failed']:,} of {one['quality']['n']:,} without an answer{because}")
+    for one in result["arms"]:
+        if caution := one["quality"].get("caution"):
+            print(f"{shown(one['name'])}: {shown(caution)}")
     for why in dict.fromkeys(result["left_out"].values()):
         names = ", ".join(name for name, reason in result["left_out"].items() if reason == why)
         print(f"left out: {shown(names)}: {shown(why)}")

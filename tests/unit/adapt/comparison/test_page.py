@@ -60,8 +60,9 @@ def test_verdict_first_and_answers_on_it(made, result):
 def test_every_interval_is_a_bar_where_it_belongs(result):
     for arm in result["arms"]:
         arm["quality"].update(low=0.2, value=0.3, high=0.4)
-    result["arms"][0]["quality"].update(low=0.41, value=0.5, high=0.6)
+    result["arms"][0]["quality"].update(low=0.41, value=0.5, high=0.6, caution="too few to lean on")
     text = page(result, [], [])
+    assert "majority: too few to lean on." in text
     assert "0.20 to 0.60" in text and 'left: 52.5%; width: 47.5%"></i><b style="left: 75.0%' in text
 
 
