@@ -16,13 +16,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass
 
 from bloomery.core.errors import BloomeryError, ConfigError
 from bloomery.core.likelihood import Likelihood, LikelihoodModel, Pair
 from bloomery.core.messages import ChatAnswer, ChatDelta, ChatModel, ChatOptions, Message, Usage, gathered
-from bloomery.core.quantity import Quantity
+from bloomery.core.spent import Spent
 
 NAMES = ("requests", "tokens", "joules", "seconds", "money")
 _TOKENS_A_MESSAGE = 16
@@ -74,24 +73,6 @@ class BudgetConfig:
         return (prompt_tokens * self.prompt_price + completion_tokens * self.completion_price) / 1e6
 
 
-@dataclass(kw_only=True)
-class Spent:
-    """What was taken: sums, None once something was not told. `joules` with its bounds."""
-
-    requests: int = 0
-    tokens: int | None = 0
-    joules: Quantity = field(default_factory=lambda: Quantity.exact(0.0, "counter"))
-    seconds: float = 0.0
-    money: float | None = 0.0
-
-    def amount(self, name: str) -> float | None:
-        value = self.joules.central if name == "joules" else getattr(self, name)
-        return None if value is None else float(value)
-
-    def to_dict(self) -> dict[str, Any]:
-        return {**vars(self), "joules": self.joules.to_dict()}
-
-
 class Budget:
     """See the module. Safe to use from several threads."""
 
@@ -107,7 +88,7 @@ class Budget:
     def spent(self) -> Spent:
         """So far; what is under way is not in it."""
         with self._lock:
-            return Spent(**vars(self._spent))
+            return self._spent
 
     def left(self) -> dict[str, float | None]:
         """Of each limit: what may still be taken, what is under way counted as taken. None: no limit."""
@@ -153,8 +134,7 @@ class Budget:
                 for name, amount in needed.items():
                     self._reserved[name] -= amount
                 if not told:  # it went out, and what it took nobody says: the time is known
-                    self._spent.requests += 1
-                    self._spent.seconds += time.perf_counter() - began
+                    self._spent = self._spent.plus(Spent(requests=1, seconds=time.perf_counter() - began))
 
     def _needed(self, prompt_bytes: int, messages: int, max_new_tokens: int) -> dict[str, float]:
         """At most. No tokenizer makes more tokens than bytes; how many fewer is learnt from what was asked before."""
@@ -165,18 +145,18 @@ class Budget:
 
     def _take(self, usage: Usage, seconds: float, prompt_bytes: int) -> None:
         prompt, completion, joules = usage.prompt_tokens, usage.completion_tokens, usage.energy_joules
+        money = None if prompt is None or completion is None else self.config.price(prompt, completion)
+        took = Spent(
+            requests=1,
+            prompt_tokens=prompt,
+            completion_tokens=completion,
+            seconds=seconds,
+            joules=joules,
+            money=money,
+        )
         with self._lock:
-            spent = self._spent
-            spent.requests += 1
-            spent.seconds += seconds
-            spent.joules = spent.joules + joules
-            if prompt is None or completion is None:
-                spent.tokens = spent.money = None
-            else:
-                if spent.tokens is not None:
-                    spent.tokens += prompt + completion
-                money = self.config.price(prompt, completion)
-                spent.money = None if money is None or spent.money is None else spent.money + money
+            self._spent = self._spent.plus(took)
+            if prompt is not None:
                 self._tokens_a_byte = max(self._tokens_a_byte, prompt / max(1, prompt_bytes))
             self._dearest["seconds"] = max(self._dearest["seconds"], seconds)
             self._dearest["joules"] = max(self._dearest["joules"], joules.central or 0.0)

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from bloomery.adapt.comparison.documents import documents_digest, read_documents
-from bloomery.adapt.comparison.spending import Spending, Spent
+from bloomery.adapt.comparison.spending import Spending
 from bloomery.adapt.comparison.task import BudgetConfig
 from bloomery.core.artifact import write_durably
 from bloomery.core.config import digest
-from bloomery.core.quantity import Quantity
+from bloomery.core.spent import Spent
 from bloomery.core.workspace import Workspace
 from bloomery.corpus.document import Document
 from bloomery.energy import open_meter
@@ -67,7 +67,7 @@ def paid_before(source: str, workspace: Workspace, *, size_tokens: int, embedder
     """What an index that is there already took: each arm that reads it pays for it. Nothing, where it is not there."""
     path = _folder(source, workspace, size_tokens, embedder) / _COST
     if not path.is_file():
-        return Spent(joules=Quantity.exact(0.0, "counter"))
+        return Spent()
     return Spent.from_dict(json.loads(path.read_text(encoding="utf-8")))
 
 

@@ -23,6 +23,7 @@ from bloomery.adapt.comparison.arms.prompted import (
 from bloomery.adapt.comparison.documents import read_documents
 from bloomery.adapt.comparison.passages import Reader, ReadingAnswerer, Search, all_documents, opened_index, paid_before
 from bloomery.adapt.comparison.spending import Spending
+from bloomery.adapt.comparison.work import EMBEDDED_CHARACTER, READ_CHARACTER, counted
 from bloomery.adapt.prompts import StrategyConfig
 from bloomery.evaluate.sample import Answerer, Sample
 
@@ -88,6 +89,8 @@ def pay_for_index(setting: Setting, spending: Spending) -> None:
     """An index that another arm has made costs as much as one that is made now."""
     config = setting.config
     spending.add(paid_before(config.documents, setting.workspace, size_tokens=PASSAGE_TOKENS, embedder=config.embedder))
+    characters = sum(len(one.text) for one in read_documents(config.documents))
+    spending.add(counted((READ_CHARACTER + (EMBEDDED_CHARACTER if config.embedder else 0)) * characters))
 
 
 def context_characters(setting: Setting) -> int:
