@@ -7,12 +7,16 @@ time. This module does not know budgets; the planner turns seconds a step into s
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 
 from bloomery.core.errors import DeviceError
+from bloomery.core.quantity import Quantity
+from bloomery.core.run import Meter
 from bloomery.models import Decoder, ModelConfig
 from bloomery.training.causal import causal_loss
 from bloomery.training.objective import precision_context
@@ -21,9 +25,11 @@ from bloomery.training.optimizers import OptimizerConfig, Optimizers
 
 @dataclass(frozen=True, kw_only=True)
 class StepTime:
-    """Seconds of one optimiser step over `rows` x `context_length` tokens, the fastest of those timed.
+    """Seconds of one optimiser step over `rows` x `context_length` tokens: the median of those timed.
 
-    `compile_seconds` is what the first compiled step cost beyond an ordinary one (0 without compiling).
+    `low` and `high` are the 10th and 90th percentile, `compile_seconds` what the first compiled step cost beyond an
+    ordinary one (0 without compiling), `forward_seconds` a validation's forward pass over as many rows as are computed
+    at a time, `watts` the mean power while the steps ran.
     """
 
     seconds: float
@@ -33,6 +39,11 @@ class StepTime:
     compiled: bool
     compile_seconds: float
     parameters: int
+    low: float = 0.0
+    high: float = 0.0
+    micro_rows: int = 0
+    forward_seconds: float = 0.0
+    watts: Quantity = field(default_factory=Quantity.unknown)
 
     @property
     def tokens_per_second(self) -> float:
@@ -59,42 +70,72 @@ def measure_step(
     context_length: int,
     precision: str,
     device: torch.device,
+    micro_rows: int = 0,
     compiled: bool = False,
     steps: int = 3,
+    at_least_seconds: float = 0.0,
+    meter: Meter | None = None,
     seed: int = 0,
 ) -> StepTime:
-    """Time `steps` steps on random tokens after one to warm up; needs as much memory as the real run."""
+    """Time at least `steps` steps on random tokens, and for that long, after one to warm up.
+
+    Each is what the loop does: parts of `micro_rows` rows, the gradient's norm, the update, and the wait for the loss.
+    Needs as much memory as the real run.
+    """
+    part = micro_rows or rows
     generator = torch.Generator().manual_seed(seed)
     state = torch.get_rng_state()
     try:
         model = Decoder(config).to(device)
         optimizers = Optimizers(model, OptimizerConfig(), muon_dtype=muon_dtype(precision))
         hidden_states: Any = torch.compile(model.hidden_states, dynamic=False) if compiled else model.hidden_states
-        shape = (rows, context_length + 1)
-        ids = torch.randint(0, config.vocab_size, shape, generator=generator).to(device)
-        inputs, labels = ids[:, :-1].contiguous(), ids[:, 1:].contiguous()
-        times = []
-        for _ in range(steps + 1):
-            _synchronize(device)
-            started = time.perf_counter()
+        ids = torch.randint(0, config.vocab_size, (part, context_length + 1), generator=generator)
+
+        def forward(states: Any = model.hidden_states) -> torch.Tensor:
+            inputs, labels = ids[:, :-1].contiguous().to(device), ids[:, 1:].contiguous().to(device)
             with precision_context(device, precision):
-                loss = causal_loss(hidden_states, model.output_weight, inputs, labels) / labels.numel()
-            loss.backward()
+                return causal_loss(states, model.output_weight, inputs, labels) / (rows * context_length)
+
+        def step() -> None:
+            for _ in range(max(1, rows // part)):
+                forward(hidden_states).backward()
+            gradients = [p.grad for p in model.parameters() if p.grad is not None]
+            float(torch.nn.utils.get_total_norm(gradients))
             optimizers.step(1e-6)
-            _synchronize(device)
-            times.append(time.perf_counter() - started)
+
+        first = _timed(step, device)
+        before, times = meter.read() if meter else Quantity.unknown(), list[float]()
+        while len(times) < steps or sum(times) < at_least_seconds:
+            times.append(_timed(step, device))
+        used = (meter.read() - before) if meter else Quantity.unknown()
+        with torch.no_grad():
+            forward_seconds = min(_timed(forward, device) for _ in range(2))
     finally:
         torch.set_rng_state(state)
-    best = min(times[1:])
+    low, middle, high = (float(value) for value in np.percentile(times, (10, 50, 90)))
     return StepTime(
-        seconds=best,
+        seconds=middle,
+        low=low,
+        high=high,
         rows=rows,
+        micro_rows=part,
         context_length=context_length,
         precision=precision,
         compiled=compiled,
-        compile_seconds=max(0.0, times[0] - best) if compiled else 0.0,
+        compile_seconds=max(0.0, first - middle) if compiled else 0.0,
         parameters=sum(p.numel() for p in model.parameters()),
+        forward_seconds=forward_seconds,
+        watts=used.scaled(1 / sum(times)),
     )
+
+
+def _timed(work: Callable[[], object], device: torch.device) -> float:
+    """Seconds that a piece of work takes until the device has done it."""
+    _synchronize(device)
+    started = time.perf_counter()
+    work()
+    _synchronize(device)
+    return time.perf_counter() - started
 
 
 def muon_dtype(precision: str) -> torch.dtype:
