@@ -15,7 +15,6 @@ from bloomery.models import ModelConfig
 
 LEAST_STEPS = 48
 """Of the shortest run: what is shorter has hardly left its random weights and follows no power law."""
-_LEAST_LONGEST = 2 * LEAST_STEPS
 _PARTS = (8, 4, 2, 1)
 # Larger sizes get more: their steps are slower, and it is towards them that a law is asked.
 _GROWTH = 1.4
@@ -90,7 +89,7 @@ def _rung(
         left = share - count * validation
         unit = sum(decay_fraction / part for part in parts) + (1 - decay_fraction)
         longest = int(left / step / unit)
-        if longest // parts[0] >= LEAST_STEPS and longest >= _LEAST_LONGEST:
+        if longest // parts[0] >= LEAST_STEPS and longest >= 2 * LEAST_STEPS:
             branches = branches_of(longest)[-count:]
             middle = (branches[0] * branches[-1]) ** 0.5
             return RungConfig(

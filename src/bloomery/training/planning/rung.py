@@ -7,6 +7,7 @@ are found. This module does not know which rungs there are (`ladder`), nor the l
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from bloomery.core.run import Run
 from bloomery.models import Decoder
 from bloomery.tokenizer import PackedRows, TokenShards
 from bloomery.training.causal import CausalObjective
-from bloomery.training.loop import Loop, LoopConfig
+from bloomery.training.loop import Loop, LoopConfig, Progress
 from bloomery.training.optimizers import OptimizerConfig, Optimizers
 from bloomery.training.planning.ladder import RungConfig
 from bloomery.training.planning.plan import PlanRequest
@@ -91,7 +92,7 @@ class Rung:
         loop = self._loop(objective, checkpoint_seconds=_NEVER)
         loop.checkpoints = self.run.scratch / "branch"
         loop.schedule = Schedule(total_steps=steps, warmup_steps=warmup, decay_steps=steps - start)
-        loop.progress.step, loop.progress.tokens = start, trunk.progress.tokens
+        loop.progress = Progress(**copy.deepcopy(vars(trunk.progress)))
         result = loop.train()
         assert result is not None, "a ladder is only begun with a validation split"
         shutil.rmtree(loop.checkpoints, ignore_errors=True)

@@ -31,12 +31,12 @@ def test_the_published_fit_of_chinchilla(shared_data: Path):
     size, flops, loss = np.array(sorted(rows, key=lambda row: row[2])[:-5]).T
     law = fit_law(np.stack([size, flops / (6 * size), loss], axis=1))
     # Besiroglu et al. 2024 (arXiv 2404.10102), to the digits that they print. Where the loss is flat another optimiser
-    # stops a little elsewhere: A and B, which move with their exponents, by 1%, which is a tenth of their standard errors.
-    assert law.E == pytest.approx(1.8172, abs=1e-4)
+    # stops a little elsewhere: A and B, which move with their exponents, by a tenth of their standard errors.
+    assert pytest.approx(1.8172, abs=1e-4) == law.E
     assert law.alpha == pytest.approx(0.3473, abs=1e-4)
     assert law.beta == pytest.approx(0.3672, abs=1e-4)
-    assert law.A == pytest.approx(482.01, rel=0.01)
-    assert law.B == pytest.approx(2085.43, rel=0.03)
+    assert pytest.approx(482.01, rel=0.01) == law.A
+    assert pytest.approx(2085.43, rel=0.03) == law.B
 
 
 def test_a_law_without_noise_is_found():
