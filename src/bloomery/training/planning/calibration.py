@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from bloomery.core.stage import StageInputs, reusable
 from bloomery.core.workspace import Workspace
 from bloomery.energy import open_meter
 from bloomery.tokenizer import TokenShards
-from bloomery.training.planning.fitting import fit_law
+from bloomery.training.planning.fitting import Prior, fit_law
 from bloomery.training.planning.ladder import RungConfig, choose_ladder
 from bloomery.training.planning.law import DEFAULT_LAW, ScalingLaw, effective_data
 from bloomery.training.planning.memory import available_memory, fitting_rows
@@ -39,9 +40,19 @@ from bloomery.training.speed import bfloat16_is_fast, measure_step
 
 LAW_FILE, LADDER_FILE = "law.json", "ladder.json"
 KIND = "scaling_law"
-_SAMPLES = 200
+_SAMPLES = 100
 # Two runs of the same plan differ by about this much; a law that fits its few points better is still no surer.
 _LEAST_SPREAD = 0.01
+# In bits per byte. Exponents as published for language models (.29 to .37), what is lost to a million parameters, and
+# the text's own entropy: all wide. Runs of a few minutes see hardly anything of the last two.
+PRIOR = Prior(
+    log_e=(math.log(0.7), 0.4),
+    log_a=(math.log(0.25), 0.7),
+    alpha=(0.34, 0.08),
+    beta=(0.32, 0.12),
+    reference=1e6,
+    noise=_LEAST_SPREAD,
+)
 _OTHER_SETTINGS_SPREAD = 0.05
 _TIMED = (0, 2, 3)
 _TIMED_ON_A_GPU = (0, 3, 6, 9)
@@ -120,7 +131,9 @@ def calibrate(
 def law_of(points: Sequence[Point], unique_bytes: float, *, seed: int = 0) -> ScalingLaw:
     """The law of a ladder's points, its interval by the bootstrap."""
     table = [(p.parameters, effective_data(p.bytes_seen, unique_bytes), p.bits_per_byte) for p in points]
-    law = fit_law(np.array(table), samples=_SAMPLES, seed=seed, origin=f"{len(points)} runs on this corpus")
+    law = fit_law(
+        np.array(table), samples=_SAMPLES, seed=seed, prior=PRIOR, origin=f"{len(points)} runs on this corpus"
+    )
     return dataclasses.replace(
         law,
         calibrated=True,

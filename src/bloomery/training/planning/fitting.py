@@ -5,13 +5,17 @@ Huber loss (delta 1e-3) between the logarithms of the losses and of the law, wri
     a - alpha log N,   b - beta log D,   e          A = exp(a), B = exp(b), E = exp(e)
 
 minimised by L-BFGS from the best of a grid of starts, the published one. Losses are added up, not averaged: an
-average is so small that the optimiser stops too early (Besiroglu et al. 2024, arXiv 2404.10102). This module does not
-know what N, D and losses are, nor where they come from.
+average is so small that the optimiser stops too early (Besiroglu et al. 2024, arXiv 2404.10102).
+
+A handful of small runs does not tell five constants: what they leave open a `Prior` fills, and its own doubt enters the
+interval, each bootstrap sample being fitted around a centre drawn from it (randomise, then optimise: Bardsley et al.
+2014). This module does not know what N, D and losses are, nor where they come from.
 """
 
 from __future__ import annotations
 
 import itertools
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import minimize
@@ -32,7 +36,32 @@ _EXACT = {"maxiter": 500, "maxfun": 1000, "ftol": 1e-12, "gtol": 1e-7, "maxcor":
 _LEAST = 6  # runs; five constants
 
 
-def fit_law(points: np.ndarray, *, samples: int = 0, seed: int = 0, origin: str = "fitted") -> ScalingLaw:
+@dataclass(frozen=True)
+class Prior:
+    """What is believed of log E, of log A / N^alpha at `reference` parameters, of alpha, of log B (always little), and
+    of beta: (centre, standard deviation) of each; `noise` is the relative difference of two runs of one plan."""
+
+    log_e: tuple[float, float]
+    log_a: tuple[float, float]
+    alpha: tuple[float, float]
+    beta: tuple[float, float]
+    reference: float
+    noise: float
+
+    def place(self, logs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Centres and deviations in the order of the optimiser: e, a, alpha, b, beta."""
+        pairs = (self.log_e, self.log_a, self.alpha, (float(logs[:, 2].mean()), 3.0), self.beta)
+        centre, deviation = np.array(pairs).T
+        return centre, deviation
+
+
+_Pull = tuple[np.ndarray, np.ndarray, float]
+"""Centres, deviations and weight of a prior."""
+
+
+def fit_law(
+    points: np.ndarray, *, samples: int = 0, seed: int = 0, origin: str = "fitted", prior: Prior | None = None
+) -> ScalingLaw:
     """The law of `points` (n, 3): N, D and loss of each run, n at least 6.
 
     `samples` bootstrap fits give the interval; the scatter of the runs around the law is added to it. Raises
@@ -46,15 +75,20 @@ def fit_law(points: np.ndarray, *, samples: int = 0, seed: int = 0, origin: str 
     logs = np.log(points)
     if np.unique(logs[:, 0]).size < 2 or np.unique(logs[:, 1]).size < 2:
         raise DataError("runs of one size, or of one amount of data, make no scaling law")
-    centre = logs[:, :2].mean(axis=0)
-    found = _best(logs, centre, _starts(logs, centre))
-    spread = float(np.std(_model(found, logs, centre) - logs[:, 2], ddof=0)) * np.sqrt(len(logs) / (len(logs) - 5.0))
+    centre, pull = logs[:, :2].mean(axis=0), None
+    if prior is not None:
+        centre = np.array([np.log(prior.reference), centre[1]])
+        pull = (*prior.place(logs), prior.noise)
+    found = _best(logs, centre, _starts(logs, centre), pull)
+    freedom = len(logs) - (5.0 if prior is None else 3.0)
+    spread = float(np.sqrt(((_model(found, logs, centre) - logs[:, 2]) ** 2).sum() / freedom))
     rng = np.random.default_rng(seed)
     drawn = []
     while len(drawn) < samples:
         sample = logs[rng.integers(0, len(logs), len(logs))]
         if np.unique(sample[:, 0]).size > 1 and np.unique(sample[:, 1]).size > 1:
-            drawn.append(_constants(_descend(found, sample, centre, _ROUGH)[1], centre))
+            moved = pull and (rng.normal(pull[0], pull[1]), pull[1], pull[2])
+            drawn.append(_constants(_descend(found, sample, centre, _ROUGH, moved)[1], centre))
     e, a, alpha, b, beta = _constants(found, centre)
     # 1.64 standard deviations on each side: 90%, as the bootstrap's interval.
     return ScalingLaw(
@@ -67,6 +101,7 @@ def fit_law(points: np.ndarray, *, samples: int = 0, seed: int = 0, origin: str 
         spread_low=1.64 * spread,
         spread_high=1.64 * spread,
         largest_parameters=float(points[:, 0].max()),
+        largest_data=float(points[:, 1].max()),
         samples=tuple(drawn),
     )
 
@@ -107,21 +142,27 @@ def _log_sum(terms: np.ndarray) -> np.ndarray:
 
 
 def _huber(residuals: np.ndarray) -> np.ndarray:
-    """In units of DELTA, so that the optimiser's tolerances mean something."""
+    """Divided by DELTA: an error beyond it costs its own size."""
     size = np.abs(residuals)
     return np.where(size <= DELTA, 0.5 * residuals**2 / DELTA, size - 0.5 * DELTA)
 
 
-def _objective(x: np.ndarray, logs: np.ndarray, centre: np.ndarray) -> tuple[float, np.ndarray]:
-    """Summed Huber loss and its gradient."""
+def _objective(x: np.ndarray, logs: np.ndarray, centre: np.ndarray, pull: _Pull | None) -> tuple[float, np.ndarray]:
+    """Summed Huber loss, the prior's pull, and their gradient."""
     terms = _terms(x, logs, centre)
     total = _log_sum(terms)
     residuals = total - logs[:, 2]
     shares = np.exp(terms - total[:, None]) * np.clip(residuals / DELTA, -1, 1)[:, None]
     size, data = logs[:, 0] - centre[0], logs[:, 1] - centre[1]
     by_a, by_b, by_e = shares.T
-    gradient = [by_e.sum(), by_a.sum(), -(by_a * size).sum(), by_b.sum(), -(by_b * data).sum()]
-    return float(_huber(residuals).sum()), np.array(gradient)
+    gradient = np.array([by_e.sum(), by_a.sum(), -(by_a * size).sum(), by_b.sum(), -(by_b * data).sum()])
+    loss = float(_huber(residuals).sum())
+    if pull is not None:
+        # A point that is off by `noise` costs about as much as a constant that is off by 1.4 deviations.
+        off = (x - pull[0]) / pull[1]
+        loss += float(pull[2] * 0.5 * (off**2).sum())
+        gradient += pull[2] * off / pull[1]
+    return loss, gradient
 
 
 def _starts(logs: np.ndarray, centre: np.ndarray) -> np.ndarray:
@@ -139,17 +180,17 @@ def _starts(logs: np.ndarray, centre: np.ndarray) -> np.ndarray:
     return grid[np.argsort(losses, kind="stable")[:_FOLLOWED]]
 
 
-def _best(logs: np.ndarray, centre: np.ndarray, starts: np.ndarray) -> np.ndarray:
+def _best(logs: np.ndarray, centre: np.ndarray, starts: np.ndarray, pull: _Pull | None) -> np.ndarray:
     """From every start roughly, and from where the best of them came to exactly."""
-    rough = min((_descend(start, logs, centre, _ROUGH) for start in starts), key=lambda found: found[0])
-    return _descend(rough[1], logs, centre, _EXACT)[1]
+    rough = min((_descend(start, logs, centre, _ROUGH, pull) for start in starts), key=lambda found: found[0])
+    return _descend(rough[1], logs, centre, _EXACT, pull)[1]
 
 
 def _descend(
-    start: np.ndarray, logs: np.ndarray, centre: np.ndarray, options: dict[str, float]
+    start: np.ndarray, logs: np.ndarray, centre: np.ndarray, options: dict[str, float], pull: _Pull | None
 ) -> tuple[float, np.ndarray]:
     bounds = [(None, None), (None, None), _EXPONENTS, (None, None), _EXPONENTS]
     found = minimize(
-        _objective, start, args=(logs, centre), jac=True, method="L-BFGS-B", bounds=bounds, options=options
+        _objective, start, args=(logs, centre, pull), jac=True, method="L-BFGS-B", bounds=bounds, options=options
     )
     return float(found.fun), np.asarray(found.x)

@@ -27,6 +27,8 @@ CONSTANTS = ("E", "A", "alpha", "B", "beta")
 _MOST = 8.0  # bits per byte of a model that knows nothing
 _WORTH_IT = 0.01  # a larger model that gains less than this share of the loss is not worth its cost
 _INTERVAL = (5.0, 95.0)
+# Our own choice: so much wider on each side for each factor of e beyond the largest run that the law has seen.
+_SPREAD_BEYOND = 0.02
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +48,8 @@ class ScalingLaw:
     spread_high: float = 0.0
     largest_parameters: float = 0.0
     """Of the runs it was fitted on: up to there the gain of more parameters was seen, not supposed."""
+    largest_data: float = 0.0
+    """Of the runs it was fitted on, repeats discounted."""
     samples: tuple[tuple[float, ...], ...] = ()
     """The constants of each bootstrap sample, in the order of CONSTANTS."""
 
@@ -83,16 +87,17 @@ class ScalingLaw:
         """`expected` with an interval: 90% of the bootstrap's laws, and the scatter of runs around them."""
         central = self.expected(parameters, seen, unique)
         low = high = central
+        data = effective_data(seen, unique)
+        beyond = _SPREAD_BEYOND * (_beyond(data, self.largest_data) + _beyond(parameters, self.largest_parameters))
         if self.samples:
-            data = effective_data(seen, unique)
             count = self.effective_parameters(parameters, min(seen, unique))
             e, a, alpha, b, beta = np.array(self.samples).T
             found = np.percentile(e + a / count**alpha + b / data**beta, _INTERVAL)
             low, high = min(central, float(found[0])), max(central, float(found[1]))
         return Quantity(
-            low=max(0.0, low * (1 - self.spread_low)),
+            low=max(0.0, low * (1 - self.spread_low - beyond)),
             central=central,
-            high=min(max(central, _MOST), high * (1 + self.spread_high)),
+            high=min(max(central, _MOST), high * (1 + self.spread_high + beyond)),
             method="estimated",
         )
 
@@ -125,6 +130,11 @@ class ScalingLaw:
             raise DataError(f"not a scaling law: {error}") from error
 
 
+def _beyond(amount: float, largest: float) -> float:
+    """How many factors of e an amount lies above the largest seen; 0 if that is not known."""
+    return math.log(max(1.0, amount / largest)) if largest > 0 else 0.0
+
+
 def discounted(amount: float, full: float, *, half: float) -> float:
     """`full` in full and the rest with falling worth: F + F R* (1 - exp(-R / R*)), R the rest in units of F."""
     if amount <= full:
@@ -148,5 +158,6 @@ DEFAULT_LAW = ScalingLaw(
     spread_low=0.10,
     spread_high=0.35,
     largest_parameters=2.9e6,
+    largest_data=3e7,
 )
 """Of ours, for a corpus without a calibration."""

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bloomery.core.errors import DataError
-from bloomery.training.planning.fitting import fit_law
+from bloomery.training.planning.fitting import Prior, fit_law
 
 # Of the size of ours: what a ladder of small models would tell if runs had no noise.
 TRUE = {"E": 0.8, "A": 40.0, "alpha": 0.4, "B": 60.0, "beta": 0.3}
@@ -73,3 +73,30 @@ def test_equal_seeds_give_equal_samples():
 def test_points_that_tell_no_law(points: np.ndarray, said: str):
     with pytest.raises(DataError, match=said):
         fit_law(points)
+
+
+def test_a_prior_fills_what_the_runs_leave_open():
+    """Runs too short for size to matter: without a prior the law is sure that it never does."""
+    short = runs(noise=0.002)
+    short[:, 2] = 0.8 + 60.0 / short[:, 1] ** 0.3 * np.exp(0.002 * np.random.default_rng(2).standard_normal(len(short)))
+    prior = Prior(
+        log_e=(np.log(0.7), 0.4),
+        log_a=(np.log(0.25), 0.7),
+        alpha=(0.34, 0.08),
+        beta=(0.3, 0.1),
+        reference=1e6,
+        noise=0.01,
+    )
+    with_it, without = (fit_law(short, samples=20, prior=p) for p in (prior, None))
+    assert 0.1 < with_it.alpha < 0.6
+    for law in (with_it, without):
+        assert law.loss(1e6, 2e6) == pytest.approx(0.8 + 60.0 / 2e6**0.3, rel=0.01)
+    # What a million parameters miss cannot be seen, so it is believed to be something; without belief it is nothing.
+    assert with_it.A / 1e6**with_it.alpha > 0.01 > without.A / 1e6**without.alpha
+
+
+def test_a_prior_yields_to_runs():
+    prior = Prior(log_e=(0.0, 0.4), log_a=(-2.0, 0.7), alpha=(0.3, 0.1), beta=(0.2, 0.1), reference=1e6, noise=0.01)
+    law = fit_law(runs(), prior=prior)
+    for point in runs():
+        assert law.loss(point[0], point[1]) == pytest.approx(point[2], rel=0.01)

@@ -110,3 +110,11 @@ def test_round_trip():
 def test_what_is_no_law(wrong: dict):
     with pytest.raises(DataError):
         ScalingLaw.from_dict(wrong)
+
+
+def test_beyond_what_was_seen_the_interval_widens():
+    law = replace(CHINCHILLA, largest_parameters=1e9, largest_data=1e10, spread_low=0.01, spread_high=0.01)
+    near, far, large = (law.predict(*of, 1e15) for of in ((1e9, 1e10), (1e9, 1e12), (1e10, 1e10)))
+    widths = [q.high / q.low for q in (near, far, large) if q.high and q.low]
+    # Two percent on each side for each factor of e: log(100) = 4.6 of them, and log(10) = 2.3.
+    assert widths == pytest.approx([1.01 / 0.99, 1.102 / 0.898, 1.056 / 0.944], rel=2e-3)
