@@ -79,6 +79,7 @@ def _budget(
     settings: Recipe, *, minutes: float | None, watt_hours: float | None, money: float | None, target: float | None
 ) -> Budget | None:
     """The one budget of the command line; None leaves it to the recipe."""
+    from bloomery.core.config import from_dict
     from bloomery.core.errors import ConfigError
     from bloomery.training import Budget
 
@@ -87,7 +88,7 @@ def _budget(
     for name, value in given.items():
         if value <= 0:
             raise ConfigError(f"a budget of {value:g} {name.replace('_', ' ')} buys nothing", hint="more than 0")
-    return Budget(**given) if given else None
+    return from_dict(Budget, given) if given else None
 
 
 def _planned(

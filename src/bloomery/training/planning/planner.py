@@ -34,7 +34,7 @@ _USUAL_MINUTES = 5.0
 _SAME = 1.01  # for a number of steps more parameters always help a little: the smallest within 1% of the best is taken
 # Places in the ladder that are timed first: small ones where a step takes a while, all sizes where overhead rules.
 _TIMED_FIRST = {"cpu": (0, 2, 3), "cuda": (0, 3, 6, 9)}
-_MEASURED_SHARE, _LEAST_MEASURED, _MOST_MEASURED = 0.02, 0.1, 4.0
+_MEASURED_SHARE, _LEAST_MEASURED, _MOST_MEASURED = 0.02, 0.05, 4.0
 _SLOW_STEP_SECONDS = 2.0
 
 

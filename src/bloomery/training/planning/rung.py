@@ -17,15 +17,16 @@ from typing import Any
 import torch
 
 from bloomery.core.artifact import Artifact, write_durably
+from bloomery.core.config import to_dict
 from bloomery.core.run import Run
 from bloomery.models import Decoder
 from bloomery.tokenizer import PackedRows, TokenShards
 from bloomery.training.causal import CausalObjective
 from bloomery.training.loop import Loop, LoopConfig, Progress
-from bloomery.training.optimizers import OptimizerConfig, Optimizers
+from bloomery.training.optimizers import Optimizers
 from bloomery.training.planning.ladder import RungConfig
 from bloomery.training.planning.plan import PlanRequest
-from bloomery.training.planning.shapes import matrix_parameters, shaped
+from bloomery.training.planning.shapes import LADDER, matrix_parameters, shaped
 from bloomery.training.schedule import Schedule
 from bloomery.training.speed import muon_dtype
 
@@ -134,18 +135,12 @@ def read_points(artifact: Artifact) -> list[Point]:
 def settings_of(request: PlanRequest, *, batch_rows: int) -> dict[str, Any]:
     """What decides how fast a model learns beside its size and data: a law holds for these."""
     return {
-        "family": request.base.model_type,
-        "value_embeddings": bool(request.base.value_embedding_layers),
-        "bigram_vocab_size": request.base.bigram_vocab_size,
-        "tie_word_embeddings": request.base.tie_word_embeddings,
+        # One size stands for all: what differs then is an option, not a size.
+        "model": to_dict(shaped(request.base, *LADDER[0])),
         "context_length": request.context_length,
         "batch_rows": batch_rows,
-        "optimizer": _rates(request.optimizer),
+        "optimizer": to_dict(request.optimizer),
     }
-
-
-def _rates(optimizer: OptimizerConfig) -> dict[str, float]:
-    return {name: float(value) for name, value in vars(optimizer).items()}
 
 
 def write_points(folder: Path, points: list[Point]) -> None:

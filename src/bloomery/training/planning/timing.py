@@ -66,7 +66,7 @@ def _features(config: ModelConfig, rows: int, context_length: int, parts: int) -
     return 1.0, float(config.num_hidden_layers * parts), work
 
 
-def checkpoint_rate(folder: Path | None = None, *, size_bytes: int = 8_000_000) -> float:
+def checkpoint_rate(folder: Path | None = None, *, size_bytes: int = 4_000_000) -> float:
     """Bytes per second of writing, flushing and hashing a file, as a checkpoint is written."""
     with tempfile.NamedTemporaryFile(dir=folder, prefix="bloomery-", suffix=".rate") as file:
         data, path = os.urandom(size_bytes), Path(file.name)
