@@ -83,33 +83,15 @@ def measure_step(
     Needs as much memory as the real run.
     """
     part = micro_rows or rows
-    generator = torch.Generator().manual_seed(seed)
     state = torch.get_rng_state()
     try:
-        model = Decoder(config).to(device)
-        optimizers = Optimizers(model, OptimizerConfig(), muon_dtype=muon_dtype(precision))
-        hidden_states: Any = torch.compile(model.hidden_states, dynamic=False) if compiled else model.hidden_states
-        ids = torch.randint(0, config.vocab_size, (part, context_length + 1), generator=generator)
-
-        def forward(states: Any = model.hidden_states) -> torch.Tensor:
-            inputs, labels = ids[:, :-1].contiguous().to(device), ids[:, 1:].contiguous().to(device)
-            with precision_context(device, precision):
-                return causal_loss(states, model.output_weight, inputs, labels) / (rows * context_length)
-
-        def step() -> None:
-            for _ in range(max(1, rows // part)):
-                forward(hidden_states).backward()
-            gradients = [p.grad for p in model.parameters() if p.grad is not None]
-            float(torch.nn.utils.get_total_norm(gradients))
-            optimizers.step(1e-6)
-
-        first = _timed(step, device)
+        trial = _Trial(config, rows, part, context_length, precision, device, compiled=compiled, seed=seed)
+        first = _timed(trial.step, device)
         before, times = meter.read() if meter else Quantity.unknown(), list[float]()
         while len(times) < steps or sum(times) < at_least_seconds:
-            times.append(_timed(step, device))
+            times.append(_timed(trial.step, device))
         used = (meter.read() - before) if meter else Quantity.unknown()
-        with torch.no_grad():
-            forward_seconds = min(_timed(forward, device) for _ in range(2))
+        forward_seconds = min(_timed(trial.validate, device) for _ in range(2))
     finally:
         torch.set_rng_state(state)
     low, middle, high = (float(value) for value in np.percentile(times, (10, 50, 90)))
@@ -123,10 +105,54 @@ def measure_step(
         precision=precision,
         compiled=compiled,
         compile_seconds=max(0.0, first - middle) if compiled else 0.0,
-        parameters=sum(p.numel() for p in model.parameters()),
+        parameters=sum(p.numel() for p in trial.model.parameters()),
         forward_seconds=forward_seconds,
         watts=used.scaled(1 / sum(times)),
     )
+
+
+class _Trial:
+    """A model with its optimisers that takes steps on one batch of random tokens."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        rows: int,
+        part: int,
+        context_length: int,
+        precision: str,
+        device: torch.device,
+        *,
+        compiled: bool,
+        seed: int,
+    ) -> None:
+        self.model = Decoder(config).to(device)
+        self.parts, self.tokens = max(1, rows // part), rows * context_length
+        self.precision, self.device = precision, device
+        self._optimizers = Optimizers(self.model, OptimizerConfig(), muon_dtype=muon_dtype(precision))
+        states = self.model.hidden_states
+        self._states: Any = torch.compile(states, dynamic=False) if compiled else states
+        generator = torch.Generator().manual_seed(seed)
+        self._ids = torch.randint(0, config.vocab_size, (part, context_length + 1), generator=generator)
+
+    def step(self) -> None:
+        """One update, its batch computed in parts."""
+        for _ in range(self.parts):
+            self._loss(self._states).backward()
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        float(torch.nn.utils.get_total_norm(gradients))
+        self._optimizers.step(1e-6)
+
+    @torch.no_grad()
+    def validate(self) -> None:
+        """A part's loss without gradients, not compiled, as in a validation."""
+        float(self._loss(self.model.hidden_states))
+
+    def _loss(self, states: Any) -> torch.Tensor:
+        inputs, labels = (ids.contiguous().to(self.device) for ids in (self._ids[:, :-1], self._ids[:, 1:]))
+        with precision_context(self.device, self.precision):
+            softcap, weight = self.model.output_softcap, self.model.output_weight
+            return causal_loss(states, weight, inputs, labels, softcap=softcap) / self.tokens
 
 
 def _timed(work: Callable[[], object], device: torch.device) -> float:
