@@ -114,7 +114,7 @@ def _planned(
     trained = train_tokenizer(source, config=settings.table("tokenizer", TokenizerConfig), workspace=workspace)
     tokens = tokenize_stage(source, trained, config=settings.table("tokenize", TokenizeConfig), workspace=workspace)
     config, energy = settings.table("pretrain", PretrainConfig), settings.table("energy", EnergyConfig)
-    codec = Tokenizer.load(trained.path)
+    codec, law = Tokenizer.load(trained.path), None
     request = plan_request(config, tokens, codec, budget=budget, workspace=workspace, energy=energy)
     if calibration_minutes is not None:
         how = CalibrationConfig(
@@ -123,7 +123,8 @@ def _planned(
             decay_fraction=config.decay_fraction,
             seed=config.seed,
         )
-        calibrate(tokens, trained, request, config=how, workspace=workspace, fresh=fresh)
+        law = calibrate(tokens, trained, request, config=how, workspace=workspace, fresh=fresh)
         request = plan_request(config, tokens, codec, budget=budget, workspace=workspace, energy=energy)
     artifact, made = publish_plan(request, tokens, trained, workspace=workspace, out=out)
-    return {**made.to_dict(), "artifact": artifact.name}
+    calibrated = {} if law is None else {"calibration": {"artifact": law.name, **law.metrics}}
+    return {**made.to_dict(), "artifact": artifact.name, **calibrated}

@@ -17,6 +17,8 @@ def show_plan(plan: Mapping[str, Any]) -> None:
 
     model = plan["model"]
     console = Console()
+    if "calibration" in plan:
+        console.print(_calibration(plan["calibration"]))
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="bold")
     table.add_column()
@@ -64,6 +66,23 @@ def _rows(plan: Mapping[str, Any], model: Mapping[str, Any]) -> list[tuple[str, 
 
 def _scaled(quantity: Mapping[str, Any], factor: float, unit: str) -> str:
     return Quantity.from_dict(quantity).scaled(factor).text(unit)
+
+
+def _calibration(law: Mapping[str, Any]) -> Any:
+    """The runs of the ladder and what the law makes of them."""
+    from rich.table import Table
+
+    constants = ", ".join(
+        f"{name} {law[name]:.3g} ({low:.3g} to {high:.3g})" for name, (low, high) in law["intervals_90"].items()
+    )
+    table = Table(title=f"{law['artifact']}: {constants}", title_justify="left", box=None, pad_edge=False)
+    table.add_column("matrix parameters", justify="right")
+    for name in ("steps", "bytes read", "bits per byte", "law", "off"):
+        table.add_column(name, justify="right")
+    for run in law["runs"]:
+        numbers = (f"{run['bits_per_byte']:.3f}", f"{run['law']:.3f}", f"{run['off']:+.1%}")
+        table.add_row(f"{run['parameters']:,}", f"{run['steps']:,}", f"{run['bytes_seen']:,.0f}", *numbers)
+    return table
 
 
 def _neighbours(plan: Mapping[str, Any]) -> Any:

@@ -22,6 +22,8 @@ from bloomery.training.causal import causal_loss
 from bloomery.training.objective import precision_context
 from bloomery.training.optimizers import OptimizerConfig, Optimizers
 
+_ENOUGH_SECONDS = 10.0
+
 
 @dataclass(frozen=True, kw_only=True)
 class StepTime:
@@ -77,7 +79,8 @@ def measure_step(
     meter: Meter | None = None,
     seed: int = 0,
 ) -> StepTime:
-    """Time at least `steps` steps on random tokens, and for that long, after one to warm up.
+    """Time at least `steps` steps on random tokens (fewer when they are very slow), and for that long, after one to
+    warm up.
 
     Each is what the loop does: parts of `micro_rows` rows, the gradient's norm, the update, and the wait for the loss.
     Needs as much memory as the real run.
@@ -88,7 +91,8 @@ def measure_step(
         trial = _Trial(config, rows, part, context_length, precision, device, compiled=compiled, seed=seed)
         first = _timed(trial.step, device)
         before, times = meter.read() if meter else Quantity.unknown(), list[float]()
-        while len(times) < steps or sum(times) < at_least_seconds:
+        # One step of a model that is far too large for this machine can take a minute: that is then enough.
+        while sum(times) < at_least_seconds or (len(times) < steps and sum(times) < _ENOUGH_SECONDS):
             times.append(_timed(trial.step, device))
         used = (meter.read() - before) if meter else Quantity.unknown()
         forward_seconds = min(_timed(trial.validate, device) for _ in range(2))

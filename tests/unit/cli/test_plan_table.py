@@ -50,6 +50,15 @@ PLAN = {
     ],
     "reasons": ["because"],
     "artifact": "plan-0123456789ab",
+    "calibration": {
+        "artifact": "scaling_law-0123456789ab",
+        "E": 0.8,
+        "alpha": 0.34,
+        "intervals_90": {"E": [0.6, 0.9], "alpha": [0.3, 0.4]},
+        "runs": [
+            {"parameters": 376832, "steps": 96, "bytes_seen": 1.28e5, "bits_per_byte": 2.5, "law": 2.45, "off": -0.02}
+        ],
+    },
 }
 
 
@@ -67,6 +76,8 @@ def test_a_plan(capsys):
         "double: 3 x 192 2,400,000 400 2 2.000 1.000 3.000",
         "- because",
         "--plan plan-0123456789ab",
+        "E 0.8 (0.6 to 0.9), alpha 0.34 (0.3 to 0.4)",
+        "376,832 96 128,000 2.500 2.450 -2.0%",
     ):
         assert part in text
 
