@@ -275,6 +275,7 @@ class _Pretraining:
             request = plan_request(self.config, self.tokens, self.tokenizer, workspace=self.run.workspace)
             say = lambda text: self.run.progress(0, None, unit="steps", doing=text)  # noqa: E731
             made = make_plan(request, meter=self.run.meter, say=say)
+        choose_device(made.device)  # a plan may come from another machine
         write_durably(path, json.dumps(made.to_dict(), indent=1).encode())
         self.run.event("plan", **made.to_dict(), kept=False)
         return made
