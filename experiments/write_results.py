@@ -300,24 +300,31 @@ def quality(found: Mapping[str, Any]) -> str:
 def covered(found: Mapping[str, Any]) -> str:
     """What intervals cover."""
 
-    def said(share: float) -> str:
-        return f"{100 * share:.1f}" + ("" if abs(share - found["level"]) <= 0.015 else " *")
+    def said(one: Mapping[str, float]) -> str:
+        mark = "" if abs(one["covered"] - found["level"]) <= 0.015 else " *"
+        warned = f" ({one['cautious']:.0%} say so)" if one.get("cautious", 0) >= 0.005 and mark else ""
+        return f"{100 * one['covered']:.1f}{mark}{warned}"
 
     rows = [
-        [name, *(f"{said(one['mean'])} (worst {100 * one['worst']:.1f}, {one['within']:.0%})" for one in ways.values())]
+        [
+            name,
+            *(
+                f"{said({'covered': one['mean']})} (worst {100 * one['worst']:.1f}, {one['within']:.0%})"
+                for one in ways.values()
+            ),
+        ]
         for name, ways in found["rates"].items()
     ]
     parts = [
         f"How many of 100 intervals of {100 * found['level']:g}% hold the truth that {found['draws']:,} data sets were "
-        f"drawn around (bootstraps of {found['resamples']:,} resamples); * is more than 1.5 points off. For shares "
+        f"drawn around (bootstraps of {found['resamples']:,} resamples); * is more than 1.5 points off, with how many "
+        "of those intervals say themselves that they may be too short (`caution`). For shares "
         "every outcome is enumerated: the mean over true shares, the worst, and how many are within 1.5 points.",
         table(["shares", *next(iter(found["rates"].values()))], rows),
     ]
     for part, cells in found["cells"].items():
         ways = list(dict.fromkeys(way for one in cells.values() for way in one))
-        lines = [
-            [name, *(said(one[way]["covered"]) if way in one else "" for way in ways)] for name, one in cells.items()
-        ]
+        lines = [[name, *(said(one[way]) if way in one else "" for way in ways)] for name, one in cells.items()]
         parts.append(table([part, *ways], lines))
     parts.append("Tests: 100 less the false findings, where A and B are equally good and 5 are allowed.")
     return "\n\n".join(parts)
