@@ -6,8 +6,8 @@ Trains six small models by the ordinary stage (about six minutes on two cores), 
 
     bits per byte = E + A / N^alpha + B / D^beta
 
-as `bloomery plan --calibrate` does, and prints the table, the constants that `bloomery/training/planning/law.py` holds,
-and how far the fit is off. N: parameters of the attention and feed-forward
+as `bloomery plan --calibrate` does, its prior included, and prints the table, the constants for
+`bloomery/training/planning/law.py`, and how far the fit is off. N: parameters of the attention and feed-forward
 matrices; D: bytes of text seen, repeats discounted. What this does not know: any other corpus or size.
 """
 
@@ -22,6 +22,7 @@ from bloomery.core.workspace import Workspace
 from bloomery.corpus import curate
 from bloomery.tokenizer import Tokenizer, tokenize, train_tokenizer
 from bloomery.training import PretrainConfig, pretrain
+from bloomery.training.planning.calibration import PRIOR
 from bloomery.training.planning.fitting import fit_law
 from bloomery.training.planning.law import effective_data
 from bloomery.training.planning.shapes import matrix_parameters
@@ -52,7 +53,7 @@ def measure(workspace: Workspace) -> np.ndarray:
 
 def fit(points: np.ndarray) -> tuple[dict[str, float], np.ndarray]:
     """The constants and the relative residuals."""
-    law = fit_law(points)
+    law = fit_law(points, prior=PRIOR)
     return law.constants, np.array([law.loss(size, data) / observed - 1 for size, data, observed in points])
 
 

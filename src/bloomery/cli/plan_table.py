@@ -121,17 +121,17 @@ def show_scores(rows: Sequence[Mapping[str, Any]], summary: Mapping[str, Mapping
     if not rows:
         print("no finished run has a plan to compare with yet; begin with: bloomery pretrain")
         return
-    table = Table(title="planned against happened", title_justify="left", box=None, pad_edge=False)
-    for name in ("model", "shape", "steps", "law"):
-        table.add_column(name, justify="right" if name == "steps" else "left")
-    for name in _NAMES.values():
-        table.add_column(name, justify="right")
-        table.add_column("off", justify="right")
+    title = "what happened, and how far the plan was off"
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("model", no_wrap=True)
+    for name in ("shape", "steps", "s", "off", "J", "off", "bits", "off"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("law", no_wrap=True)
     for row in rows:
         shape = f"{row['num_hidden_layers']} x {row['hidden_size']}"
-        law = "calibrated" if row["calibrated"] else "default"
         cells = [cell for name in _NAMES for cell in _score(row[name])]
-        table.add_row(row["model"], shape, f"{row['steps']:,}", law, *cells)
+        law = "own" if row["calibrated"] else "default"
+        table.add_row(row["model"].removeprefix("model-"), shape, f"{row['steps']:,}", *cells, law)
     Console().print(table)
     for name, text in _NAMES.items():
         of = summary[name]
@@ -143,6 +143,6 @@ def show_scores(rows: Sequence[Mapping[str, Any]], summary: Mapping[str, Mapping
 
 
 def _score(one: Mapping[str, Any]) -> tuple[str, str]:
-    predicted, actual = Quantity.from_dict(one["predicted"]).central, one["actual"]
-    shown = "unknown" if predicted is None or actual is None else f"{predicted:.4g} -> {actual:.4g}"
-    return shown, "" if one["error"] is None else f"{one['error']:+.1%}"
+    actual = one["actual"]
+    shown = "?" if actual is None else f"{actual:.4g}"
+    return shown, "?" if one["error"] is None else f"{one['error']:+.1%}"

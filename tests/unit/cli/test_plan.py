@@ -31,7 +31,7 @@ def test_a_plan_is_followed_and_scored(call, tiny, tmp_path):
     rows = json.loads(call("plan", "--scores", "--home", home, "--json").out)
     assert rows["runs"][0]["model"] == model["name"] and rows["summary"]["seconds"]["runs"] == len(rows["runs"]) == 2
     text = call("plan", "--scores", "--home", home).out
-    assert "median error" in text and "planned against happened" in text
+    assert "median error" in text and "how far the plan was off" in text
     assert "has its budget" in call.mistake("pretrain", "--plan", made["artifact"], "--minutes", "1", *options)
 
 

@@ -54,6 +54,15 @@ def corpus_advice(law: ScalingLaw, unique_bytes: float, epochs: float, sizes: Se
     return "; ".join(lines), supported
 
 
+def time_advice(chosen: ModelConfig, seconds: float, others: Sequence[Alternative]) -> str:
+    """Why this shape reaches a target soonest."""
+    compared = [
+        f"{other.name} {other.num_hidden_layers} x {other.hidden_size} {other.seconds:.0f} s" for other in others
+    ]
+    name = f"{chosen.num_hidden_layers} layers x {chosen.hidden_size}"
+    return f"{name}: expected to reach the target in {seconds:.0f} s; {', '.join(compared)}" if compared else ""
+
+
 def size_advice(chosen: ModelConfig, expected: Quantity, others: Sequence[Alternative], *, fixed: bool) -> str:
     """Why this shape and not its neighbours; for a shape that the user fixed, whether it is a bad one."""
     compared = [

@@ -344,8 +344,12 @@ class _Planning:
         sizes = sorted({matrix_parameters(shaped(request.base, *rung)) for rung in LADDER})
         sizes = sorted({*sizes, matrix_parameters(offer.config)})
         of_corpus, supported = advice.corpus_advice(request.law, unique, offer.seen / unique, sizes)
+        if request.budget.kind == "bits_per_byte":
+            why = advice.time_advice(offer.config, offer.seconds, others)
+        else:
+            why = advice.size_advice(offer.config, self._predicted(offer), others, fixed=request.fixed_size)
         lines = [
-            advice.size_advice(offer.config, self._predicted(offer), others, fixed=request.fixed_size),
+            why,
             of_corpus,
             *request.reasons,
             advice.vocabulary_advice(offer.config),

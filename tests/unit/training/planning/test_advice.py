@@ -13,6 +13,7 @@ from bloomery.training.planning.advice import (
     millions,
     size_advice,
     suggested_vocabulary,
+    time_advice,
     vocabulary_advice,
 )
 from bloomery.training.planning.law import DEFAULT_LAW
@@ -70,6 +71,11 @@ def test_a_bad_size_is_named():
     assert size_advice(BASE, expected(1.5), [other(1.5)], fixed=True) == ""
     assert "half 3 x 192 1.600" in size_advice(BASE, expected(1.5), [other(1.6, "half")], fixed=False)
     assert size_advice(BASE, expected(1.5), [], fixed=False) == ""
+
+
+def test_a_target_is_compared_by_time():
+    assert time_advice(BASE, 60.0, [other(1.5, "half")]).endswith("in 60 s; half 3 x 192 1 s")
+    assert time_advice(BASE, 60.0, []) == ""
 
 
 def test_counts_in_words():
