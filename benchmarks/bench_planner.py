@@ -6,7 +6,7 @@ For each corpus the scaling law is calibrated once (`bloomery plan --calibrate`)
 and scored as any run is: other sizes, lengths and seeds than those of the ladder. It prints predicted and actual time
 and bits per byte, whether each is within 10% and within 5%, and the medians. The machine should be quiet: a plan knows
 nothing of what others will start. Stopped, it goes on: what has finished in `--home` is not done again, unless --again,
-which trains anew but keeps the calibrations.
+which trains anew but keeps the calibrations. On a slow machine --context-length 64 --batch-rows 4 tries it out.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import argparse
 import os
 import platform
 import statistics
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -53,8 +54,9 @@ TIME_BAR, BITS_BAR = 0.10, 0.05
 class Material:
     """A corpus with its tokens, calibrated."""
 
-    def __init__(self, name: str, workspace: Workspace, minutes: float) -> None:
+    def __init__(self, name: str, workspace: Workspace, minutes: float, base: PretrainConfig) -> None:
         source, vocabulary = SOURCES[name]
+        self.base = base
         config = CurateConfig(sources=(source,))
         self.workspace = workspace
         self.corpus = curate(config.sources, config=config, workspace=workspace)
@@ -62,13 +64,13 @@ class Material:
             self.corpus, config=TokenizerConfig(vocab_size=vocabulary), workspace=workspace
         )
         self.tokens = tokenize(self.corpus, self.tokenizer, workspace=workspace)
-        request = plan_request(PretrainConfig(), self.tokens, Tokenizer.load(self.tokenizer.path))
+        request = plan_request(base, self.tokens, Tokenizer.load(self.tokenizer.path))
         how = CalibrationConfig(minutes=minutes)
         self.law = calibrate(self.tokens, self.tokenizer, request, config=how, workspace=workspace)
 
     def train(self, minutes: float, layers: int, hidden: int, *, again: bool) -> Artifact:
         """One recipe, with a seed that no rung had."""
-        config = PretrainConfig(minutes=minutes, num_hidden_layers=layers, hidden_size=hidden, seed=1)
+        config = replace(self.base, minutes=minutes, num_hidden_layers=layers, hidden_size=hidden, seed=1)
         return pretrain(
             self.corpus,
             self.tokenizer,
@@ -101,18 +103,21 @@ def main() -> None:
     parser.add_argument("--home", default="bench_planner")
     parser.add_argument("--minutes", type=float, default=1.0)
     parser.add_argument("--calibration-minutes", type=float, default=5.0)
+    parser.add_argument("--context-length", type=int, default=256)
+    parser.add_argument("--batch-rows", type=int, default=0, help="0 leaves it to the planner")
     parser.add_argument("--only", choices=sorted(SOURCES), default="")
     parser.add_argument("--again", action="store_true")
     options = parser.parse_args()
     workspace = Workspace(options.home, listeners=[ProgressView()])
     print(f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}")
+    base = PretrainConfig(context_length=options.context_length, batch_rows=options.batch_rows)
     found: dict[str, Material] = {}
     errors = []
     for name, share, layers, hidden in RECIPES:
         if options.only not in ("", name):
             continue
         if name not in found:
-            found[name] = Material(name, workspace, options.calibration_minutes)
+            found[name] = Material(name, workspace, options.calibration_minutes, base)
             law = found[name].law.metrics
             print(
                 f"{name}: " + ", ".join(f"{key} {law[key]:.4g}" for key in ("E", "A", "alpha", "B", "beta")), flush=True

@@ -33,7 +33,8 @@ _EXPONENTS = (0.02, 3.0)
 # With few runs the loss is a narrow valley of many folds, along which the optimiser would creep for ever.
 _ROUGH = {"maxiter": 150, "maxfun": 300, "ftol": 1e-7, "gtol": 1e-5, "maxcor": 20}
 _EXACT = {"maxiter": 500, "maxfun": 1000, "ftol": 1e-12, "gtol": 1e-7, "maxcor": 20}
-_LEAST = 6  # runs; five constants
+_LEAST = 6
+"""Runs for five constants."""
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,8 @@ from bloomery.models import ModelConfig
 
 LEAST_STEPS = 48
 """Of the shortest run: what is shorter has hardly left its random weights and follows no power law."""
+LEAST_RUNS = 6
+"""For five constants."""
 _PARTS = (8, 4, 2, 1)
 # Larger sizes get more: their steps are slower, and it is towards them that a law is asked.
 _GROWTH = 1.4
@@ -58,10 +60,9 @@ def choose_ladder(
     """Sizes of `shapes` (ascending) and lengths that fill `seconds`.
 
     The largest size is the one whose run is just long enough; the others lie evenly below it. ConfigError when there
-    is too little time for two sizes.
+    is too little time for two sizes and six runs.
     """
     wanted = _SIZES_LONG if seconds >= _LONG_SECONDS else _SIZES_SHORT
-    best: list[RungConfig] = []
     for count in range(wanted, 1, -1):
         shares = [_GROWTH**place for place in range(count)]
         shares = [share / sum(shares) * seconds for share in shares]
@@ -72,9 +73,9 @@ def choose_ladder(
                 _rung(c, share, step_seconds(c), validation_seconds(c), decay_fraction, warmup_fraction)
                 for c, share in zip(chosen, shares, strict=True)
             ]
-            if all(rung is not None for rung in rungs):
-                best = [rung for rung in rungs if rung is not None]
-                return best
+            found = [rung for rung in rungs if rung is not None]
+            if len(found) == count and sum(len(rung.branches) for rung in found) >= LEAST_RUNS:
+                return found
     raise ConfigError(
         f"{seconds / 60:.1f} minutes are too few to calibrate on this machine", hint="--calibration-minutes 10, or more"
     )

@@ -60,6 +60,16 @@ def test_the_time_is_filled_and_kept(budget: float):
     assert sum(len(rung.branches) for rung in rungs) >= 6
 
 
+@pytest.mark.parametrize("budget", range(8, 60, 4))
+def test_there_are_runs_enough_for_a_law_or_none(budget: int):
+    try:
+        rungs = chosen(float(budget))
+    except ConfigError:
+        assert budget < 40
+        return
+    assert sum(len(rung.branches) for rung in rungs) >= 6
+
+
 def test_more_time_reaches_larger_sizes():
     assert chosen(3000.0)[-1].hidden_size > chosen(120.0)[-1].hidden_size
 
