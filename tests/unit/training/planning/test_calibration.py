@@ -48,7 +48,7 @@ def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     real = calibration.choose_ladder
 
     def choose(shapes, **how):
-        found = real(shapes, **{**how, "step_seconds": lambda config: 0.1 * config.num_hidden_layers, "seconds": 16.0})
+        found = real(shapes, **{**how, "step_seconds": lambda config: 0.1 * config.num_hidden_layers, "seconds": 9.0})
         return [replace(rung, branches=rung.branches[-3:]) for rung in found]
 
     monkeypatch.setattr(calibration, "choose_ladder", choose)
