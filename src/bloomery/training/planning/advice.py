@@ -12,9 +12,11 @@ from bloomery.models import ModelConfig
 from bloomery.training.planning.law import ScalingLaw
 from bloomery.training.planning.plan import Alternative
 from bloomery.training.planning.shapes import matrix_parameters
+from bloomery.training.speed import StepTime
 
 _MANY_PASSES = 16.0
 _WORSE = 1.02
+_UNSTEADY = 0.3
 # Tao et al. 2024 (arXiv 2407.13623): the best vocabulary's parameters grow more slowly than the others.
 _VOCABULARY_PARAMETERS, _REFERENCE, _VOCABULARY_EXPONENT = 3_145_728, 33e6, 0.8354
 
@@ -83,6 +85,14 @@ def size_advice(chosen: ModelConfig, expected: Quantity, others: Sequence[Altern
             f" {reached:.2f} with {best.num_hidden_layers} x {best.hidden_size}"
         )
     return ""
+
+
+def pace_advice(timing: StepTime) -> str:
+    """Whether the steps that were timed differ so much that their time cannot be relied on."""
+    apart = (timing.high - timing.low) / timing.seconds
+    if apart <= _UNSTEADY:
+        return ""
+    return f"the steps timed differ by {apart:.0%}: the machine is busy, and the time is a guess"
 
 
 def millions(count: float) -> str:

@@ -353,6 +353,7 @@ class _Planning:
             of_corpus,
             *request.reasons,
             advice.vocabulary_advice(offer.config),
+            advice.pace_advice(self.timed[offer.config]),
             *self.reasons,
         ]
         if self.limit is not None and offer.seconds > 1.05 * self.limit:

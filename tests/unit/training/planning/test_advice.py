@@ -11,6 +11,7 @@ from bloomery.models import ModelConfig
 from bloomery.training.planning.advice import (
     corpus_advice,
     millions,
+    pace_advice,
     size_advice,
     suggested_vocabulary,
     time_advice,
@@ -19,6 +20,7 @@ from bloomery.training.planning.advice import (
 from bloomery.training.planning.law import DEFAULT_LAW
 from bloomery.training.planning.plan import Alternative
 from bloomery.training.planning.shapes import matrix_parameters, shaped
+from bloomery.training.speed import StepTime
 
 BASE = ModelConfig(
     vocab_size=512,
@@ -76,6 +78,22 @@ def test_a_bad_size_is_named():
 def test_a_target_is_compared_by_time():
     assert time_advice(BASE, 60.0, [other(1.5, "half")]).endswith("in 60 s; half 3 x 192 1 s")
     assert time_advice(BASE, 60.0, []) == ""
+
+
+@pytest.mark.parametrize(("low", "high", "said"), [(0.95, 1.1, ""), (0.9, 1.5, "differ by 60%")])
+def test_a_busy_machine_is_said(low: float, high: float, said: str):
+    timing = StepTime(
+        seconds=1.0,
+        low=low,
+        high=high,
+        rows=1,
+        context_length=8,
+        precision="float32",
+        compiled=False,
+        compile_seconds=0.0,
+        parameters=1,
+    )
+    assert said in pace_advice(timing) and bool(said) == bool(pace_advice(timing))
 
 
 def test_counts_in_words():
