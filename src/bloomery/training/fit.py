@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -78,8 +79,8 @@ class FitConfig:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if isinstance(value, (int, float)) and value < 0:
-                raise ConfigError(f'"{name}" cannot be negative')
+            if isinstance(value, (int, float)) and not 0 <= value < math.inf:
+                raise ConfigError(f'"{name}" should be a number from 0 up, not {value:g}')
         if self.batch_rows < 1:
             raise ConfigError('"batch_rows" should be at least 1')
         if self.warmup_fraction + self.decay_fraction > 1:
@@ -169,7 +170,7 @@ def fit(run: Run, objective: Objective, config: FitConfig, *, steps_an_epoch: fl
             "precision": precision,
             "device": str(device),
             "resumed": resumed,
-            **({"best_step": progress.best["step"]} if progress.best else {}),
+            **({"best_step": progress.best["step"], "kept_by": progress.best["kept_by"]} if progress.best else {}),
             **figures,
             **objective.stats(),
             "loss_curve": progress.losses,
