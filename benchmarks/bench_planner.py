@@ -15,6 +15,7 @@ import argparse
 import os
 import platform
 import statistics
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -100,7 +101,7 @@ def report(name: str, model: Artifact) -> dict[str, float | None]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--home", default="bench_planner")
+    parser.add_argument("--home", default=Path(tempfile.gettempdir()) / "bloomery-bench-planner")
     parser.add_argument("--minutes", type=float, default=1.0)
     parser.add_argument("--calibration-minutes", type=float, default=5.0)
     parser.add_argument("--context-length", type=int, default=256)

@@ -18,8 +18,6 @@ LEAST_STEPS = 48
 LEAST_RUNS = 6
 """For five constants."""
 _PARTS = (8, 4, 2, 1)
-# Larger sizes get more: their steps are slower, and it is towards them that a law is asked.
-_GROWTH = 1.4
 _SIZES_SHORT, _SIZES_LONG, _LONG_SECONDS = 3, 4, 420.0
 
 
@@ -64,14 +62,12 @@ def choose_ladder(
     """
     wanted = _SIZES_LONG if seconds >= _LONG_SECONDS else _SIZES_SHORT
     for count in range(wanted, 1, -1):
-        shares = [_GROWTH**place for place in range(count)]
-        shares = [share / sum(shares) * seconds for share in shares]
+        share = seconds / count  # so the small sizes see much more text: most plans read more than any rung
         for top in range(len(shapes) - 1, count - 2, -1):
             places = sorted({round(place * top / (count - 1)) for place in range(count)})
             chosen = [shapes[place] for place in places]
             rungs = [
-                _rung(c, share, step_seconds(c), validation_seconds(c), decay_fraction, warmup_fraction)
-                for c, share in zip(chosen, shares, strict=True)
+                _rung(c, share, step_seconds(c), validation_seconds(c), decay_fraction, warmup_fraction) for c in chosen
             ]
             found = [rung for rung in rungs if rung is not None]
             if len(found) == count and sum(len(rung.branches) for rung in found) >= LEAST_RUNS:
