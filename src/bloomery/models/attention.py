@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from bloomery.core.errors import ConfigError, nearest
 from bloomery.models.flex import flex_attend
-from bloomery.models.packed_texts import SideBySide, attend_varlen
+from bloomery.models.packed_texts import SideBySide, attend_varlen, computes_varlen
 from bloomery.models.rope import rotate
 
 BACKENDS = ("sdpa", "sdpa_apart", "sdpa_together", "varlen", "flex", "flex_eager")
@@ -172,7 +172,8 @@ def _attend_texts(
 ) -> Tensor:
     """Texts of `mask.lengths` in one row (1, H, N, D)."""
     lengths = mask.lengths or ()
-    if backend == "varlen" and mask.tensor is None and softcap is None:
+    plain = mask.tensor is None and softcap is None
+    if plain and (backend == "varlen" or (backend == "sdpa" and computes_varlen(query))):
         return attend_varlen(query, key, value, lengths, causal=mask.causal, scale=scale, memo=mask.memo)
     if backend == "sdpa_apart" or (backend == "sdpa" and query.device.type == "cpu"):
         return _attend_apart(query, key, value, mask, scale=scale, softcap=softcap)

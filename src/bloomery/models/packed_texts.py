@@ -103,7 +103,7 @@ def attend_varlen(
     """(1, H, N, D), (1, H_kv, N, D) twice -> (1, H, N, D). DeviceError where the kernel is not: on CPUs, before PyTorch
     2.10, and in float32. `memo` keeps what the next layer needs again."""
     kernel, options = _varlen()
-    if kernel is None or not _computes(query):
+    if kernel is None or not _half_on_gpu(query):
         raise DeviceError(
             "varlen attention needs a GPU, PyTorch 2.10 or later, and half precision", hint="use sdpa_together"
         )
@@ -125,7 +125,12 @@ def attend_varlen(
     return kernel(q, k, v, ends, ends, longest, longest, **how).transpose(0, 1).unsqueeze(0)
 
 
-def _computes(query: Tensor) -> bool:
+def computes_varlen(query: Tensor) -> bool:
+    """Whether the kernel is there for such tensors: in half precision, on GPUs from Ampere on."""
+    return _half_on_gpu(query) and _varlen()[0] is not None and torch.cuda.get_device_capability(query.device) >= (8, 0)
+
+
+def _half_on_gpu(query: Tensor) -> bool:
     return query.device.type == "cuda" and query.dtype in (torch.float16, torch.bfloat16)
 
 

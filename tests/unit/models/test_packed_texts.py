@@ -103,7 +103,7 @@ def _documented(
 def test_varlen_is_called_as_it_is_documented(monkeypatch: pytest.MonkeyPatch, causal: bool, options: frozenset[str]):
     """Of PyTorch 2.13 and of the first that had it, whose parameters were fewer; the kernel itself needs a GPU."""
     monkeypatch.setattr(packed_texts, "_varlen", lambda: (_documented, options))
-    monkeypatch.setattr(packed_texts, "_computes", lambda query: True)
+    monkeypatch.setattr(packed_texts, "_half_on_gpu", lambda query: True)
     query, key, value = _qkv()
     mask = Mask(causal=causal, lengths=LENGTHS)
     found = [
