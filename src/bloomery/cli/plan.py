@@ -1,15 +1,22 @@
 """`bloomery plan`: what a model for a corpus and a budget would be, before anything is spent.
 
-This module does not know how a plan is made.
+`--calibrate` trains a ladder of small models on the corpus first and fits its scaling law; `--scores` compares finished
+runs with their plans. This module does not know how a plan is made.
 """
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from bloomery.cli.options import Common, Overrides, RecipeFile, print_json, read_recipe
+
+if TYPE_CHECKING:
+    from bloomery.core.recipe import Recipe
+    from bloomery.core.workspace import Workspace
+    from bloomery.training.planning.plan import Budget
 
 Minutes = Annotated[float | None, Parameter(help="Minutes of training on this machine [default: the recipe's, 5].")]
 
@@ -18,27 +25,106 @@ def plan(
     corpus: Annotated[str, Parameter(help="A corpus: name, id or folder [default: the latest].")] = "",
     *,
     minutes: Minutes = None,
+    watt_hours: Annotated[float | None, Parameter(help="Budget: watt-hours at the machine.")] = None,
+    money: Annotated[
+        float | None, Parameter(help="Budget: money; needs energy.price_per_kwh or energy.price_per_hour.")
+    ] = None,
+    target: Annotated[float | None, Parameter(help="Instead of a budget: bits per byte to reach.")] = None,
+    calibrate: Annotated[
+        bool, Parameter(negative=(), help="First fit the scaling law of this corpus on a ladder of small runs.")
+    ] = False,
+    calibration_minutes: Annotated[float, Parameter(help="What the ladder may take; 3 to 10 are sensible.")] = 5.0,
+    scores: Annotated[
+        bool, Parameter(negative=(), help="Instead of planning: every finished run against its plan.")
+    ] = False,
+    out: Annotated[Path | None, Parameter(help="Write the plan here too, for `bloomery pretrain --plan`.")] = None,
     recipe: RecipeFile = None,
     set_: Overrides = None,
+    fresh: Annotated[bool, Parameter(negative=(), help="Calibrate again even if it was done.")] = False,
     common: Common | None = None,
 ) -> None:
     """What a model for this corpus and budget would be, take and reach. Tokenizes when needed, and measures."""
     common = common or Common()
-    from bloomery.core.progress import plan_lines
-    from bloomery.tokenizer import TokenizeConfig, Tokenizer, TokenizerConfig, train_tokenizer
-    from bloomery.tokenizer import tokenize as tokenize_stage
-    from bloomery.training import PretrainConfig
-    from bloomery.training import plan as make_plan
-    from bloomery.training.pretrain import plan_request
+    from bloomery.cli import plan_table
 
-    overrides = [*(set_ or []), *([f"pretrain.minutes={minutes}"] if minutes is not None else [])]
-    settings, workspace = read_recipe(recipe, overrides), common.workspace()
-    source = workspace.find(corpus, kind="corpus") if corpus else workspace.latest("corpus")
-    trained = train_tokenizer(source, config=settings.table("tokenizer", TokenizerConfig), workspace=workspace)
-    tokens = tokenize_stage(source, trained, config=settings.table("tokenize", TokenizeConfig), workspace=workspace)
-    request = plan_request(settings.table("pretrain", PretrainConfig), tokens, Tokenizer.load(trained.path))
-    made = make_plan(request).to_dict()
+    if scores:
+        from bloomery.training.planning.scores import median_errors
+        from bloomery.training.planning.scores import scores as all_scores
+
+        rows = all_scores(common.workspace())
+        summary = median_errors(rows)
+        if common.json:
+            print_json({"runs": rows, "summary": summary})
+        else:
+            plan_table.show_scores(rows, summary)
+        return
+    settings, workspace = read_recipe(recipe, set_), common.workspace()
+    budget = _budget(settings, minutes=minutes, watt_hours=watt_hours, money=money, target=target)
+    made = _planned(
+        settings,
+        workspace,
+        corpus,
+        budget,
+        calibration_minutes=calibration_minutes if calibrate else None,
+        fresh=fresh,
+        out=out,
+    )
     if common.json:
         print_json(made)
     else:
-        print("\n".join(plan_lines(made)))
+        plan_table.show_plan(made)
+
+
+def _budget(
+    settings: Recipe, *, minutes: float | None, watt_hours: float | None, money: float | None, target: float | None
+) -> Budget | None:
+    """The one budget of the command line; None leaves it to the recipe."""
+    from bloomery.core.config import from_dict
+    from bloomery.core.errors import ConfigError
+    from bloomery.training import Budget
+
+    given = {"minutes": minutes, "watt_hours": watt_hours, "money": money, "bits_per_byte": target}
+    given = {name: value for name, value in given.items() if value is not None}
+    for name, value in given.items():
+        if value <= 0:
+            raise ConfigError(f"a budget of {value:g} {name.replace('_', ' ')} buys nothing", hint="more than 0")
+    return from_dict(Budget, given) if given else None
+
+
+def _planned(
+    settings: Recipe,
+    workspace: Workspace,
+    corpus: str,
+    budget: Budget | None,
+    *,
+    calibration_minutes: float | None,
+    fresh: bool,
+    out: Path | None,
+) -> dict:
+    """The plan as data; its artifact's name stands under "artifact"."""
+    from bloomery.energy import EnergyConfig
+    from bloomery.tokenizer import TokenizeConfig, Tokenizer, TokenizerConfig, train_tokenizer
+    from bloomery.tokenizer import tokenize as tokenize_stage
+    from bloomery.training import PretrainConfig
+    from bloomery.training.planning.calibration import CalibrationConfig, calibrate
+    from bloomery.training.planning.plan_stage import publish_plan
+    from bloomery.training.pretrain import plan_request
+
+    source = workspace.find(corpus, kind="corpus") if corpus else workspace.latest("corpus")
+    trained = train_tokenizer(source, config=settings.table("tokenizer", TokenizerConfig), workspace=workspace)
+    tokens = tokenize_stage(source, trained, config=settings.table("tokenize", TokenizeConfig), workspace=workspace)
+    config, energy = settings.table("pretrain", PretrainConfig), settings.table("energy", EnergyConfig)
+    codec, law = Tokenizer.load(trained.path), None
+    request = plan_request(config, tokens, codec, budget=budget, workspace=workspace, energy=energy)
+    if calibration_minutes is not None:
+        how = CalibrationConfig(
+            minutes=calibration_minutes,
+            warmup_fraction=config.warmup_fraction,
+            decay_fraction=config.decay_fraction,
+            seed=config.seed,
+        )
+        law = calibrate(tokens, trained, request, config=how, workspace=workspace, fresh=fresh)
+        request = plan_request(config, tokens, codec, budget=budget, workspace=workspace, energy=energy)
+    artifact, made = publish_plan(request, tokens, trained, workspace=workspace, out=out)
+    calibrated = {} if law is None else {"calibration": {"artifact": law.name, **law.metrics}}
+    return {**made.to_dict(), "artifact": artifact.name, **calibrated}

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from bloomery.cli.options import Common, Fresh, Overrides, RecipeFile, read_recipe, show_artifact
 from bloomery.cli.plan import Minutes
 
+if TYPE_CHECKING:
+    from bloomery.core.workspace import Workspace
+    from bloomery.training import Plan
+
 
 def pretrain(
     corpus: Annotated[str, Parameter(help="A corpus: name, id or folder [default: the latest].")] = "",
     *,
     minutes: Minutes = None,
+    plan: Annotated[str, Parameter(help="Follow this plan of `bloomery plan`: a file, or an artifact.")] = "",
     recipe: RecipeFile = None,
     set_: Overrides = None,
     fresh: Fresh = False,
@@ -35,7 +41,23 @@ def pretrain(
         minutes=minutes,
         config=settings.table("pretrain", PretrainConfig),
         tokenize_config=settings.table("tokenize", TokenizeConfig),
+        plan=_plan(plan, workspace, minutes),
         workspace=workspace,
         fresh=fresh,
     )
     show_artifact(made, common, outcome_lines(made.metrics))
+
+
+def _plan(reference: str, workspace: Workspace, minutes: float | None) -> Plan | None:
+    """The plan of a file or an artifact; None when none is given."""
+    from bloomery.core.errors import ConfigError
+    from bloomery.training.planning.plan import read_plan
+
+    if not reference:
+        return None
+    if minutes is not None:
+        raise ConfigError(
+            "a plan has its budget: --minutes cannot change it", hint="bloomery plan --minutes, or no --plan"
+        )
+    path = Path(reference)
+    return read_plan(path if path.is_file() else workspace.find(reference, kind="plan").path)

@@ -33,8 +33,10 @@ class EnergyConfig:
     """Your own figure in g CO2e per kWh; goes before the country's."""
     price_per_kwh: float | None = None
     """Price of a kilowatt-hour; without it the cost is unknown."""
+    price_per_hour: float | None = None
+    """Price of an hour of a rented machine, for plans with a budget of money; None: it is your own."""
     currency: str = "EUR"
-    """Of the price."""
+    """Of the prices."""
     pue: float = 1.0
     """Power usage effectiveness: what cooling and supply add; 1 for a machine at home."""
 
@@ -43,7 +45,7 @@ class EnergyConfig:
             intensity_table_entry(self.country)
         if not 1.0 <= self.pue <= 3.0:
             raise ConfigError(f'"energy.pue" should be from 1 to 3, not {self.pue:g}')
-        for name in ("grams_per_kwh", "price_per_kwh"):
+        for name in ("grams_per_kwh", "price_per_kwh", "price_per_hour"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < 1e6:
                 raise ConfigError(f'"energy.{name}" should be 0 or more, not {value:g}')

@@ -2,8 +2,8 @@
 
     plan -> build -> loop -> publish (safetensors, config.json, tokenizer: a Hugging Face folder)
 
-Killed at any instant, the same call goes on from its last checkpoint under the plan it had begun with. This
-module does not know how a step is taken (`loop`) nor how sizes are chosen (`planner`).
+Killed at any instant, the same call goes on from its last checkpoint under the plan it had begun with. Finished, it
+scores the plan. This module does not know how a step is taken (`loop`) nor how sizes are chosen (`planning`).
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ import torch
 from bloomery.core.artifact import Artifact, write_durably
 from bloomery.core.config import to_dict
 from bloomery.core.errors import ConfigError
+from bloomery.core.quantity import Quantity
 from bloomery.core.run import Run
 from bloomery.core.stage import StageInputs, reusable
 from bloomery.core.workspace import Workspace, as_workspace
-from bloomery.energy import open_meter
+from bloomery.energy import EnergyConfig, open_meter
 from bloomery.models import Decoder, ModelConfig, save_pretrained
 from bloomery.models.config import every_second_layer
 from bloomery.tokenizer import PackedRows, TokenizeConfig, Tokenizer, TokenShards, tokenize
@@ -32,7 +33,12 @@ from bloomery.training.causal import CausalObjective
 from bloomery.training.loop import Loop, LoopConfig
 from bloomery.training.objective import Validation
 from bloomery.training.optimizers import OptimizerConfig, Optimizers
-from bloomery.training.planner import HEAD_DIM, Plan, PlanRequest, intermediate_size, key_value_heads, plan
+from bloomery.training.planning.calibration import find_law
+from bloomery.training.planning.plan import Budget, Plan, PlanRequest
+from bloomery.training.planning.planner import plan as make_plan
+from bloomery.training.planning.scores import score
+from bloomery.training.planning.shapes import HEAD_DIM, intermediate_size, key_value_heads
+from bloomery.training.planning.spending import validation_batches
 from bloomery.training.schedule import Schedule
 from bloomery.training.speed import choose_device, muon_dtype
 
@@ -127,13 +133,15 @@ def pretrain(
     tokens: Artifact | None = None,
     config: PretrainConfig | None = None,
     tokenize_config: TokenizeConfig | None = None,
+    plan: Plan | None = None,
     workspace: Workspace | str | Path | None = None,
     fresh: bool = False,
 ) -> Artifact:
     """Train a causal model on a corpus; returns a "model" artifact that is also a Hugging Face folder.
 
-    `minutes` overrides the config's budget. `tokens` saves tokenising when that was done before. An equal call
-    returns the same artifact without training, unless `fresh`. Raises ConfigError, DataError, TrainingError.
+    `minutes` overrides the config's budget, and a `plan` its sizes, steps, batch and learning rates. `tokens` saves
+    tokenising when that was done before. An equal call returns the same artifact without training, unless `fresh`.
+    Raises ConfigError, DataError, TrainingError.
     """
     workspace = as_workspace(workspace)
     config = config or PretrainConfig()
@@ -141,6 +149,8 @@ def pretrain(
         config = replace(config, minutes=float(minutes))
     if tokens is None:
         tokens = tokenize(corpus, tokenizer, config=tokenize_config, workspace=workspace)
+    if plan is not None:
+        config = planned_config(config, plan, tokens.id, tokenizer.id)
     inputs = pretrain_inputs(config, tokens.id, tokenizer.id)
     if not fresh and (made := reusable(workspace, inputs)):
         return made
@@ -148,38 +158,90 @@ def pretrain(
         if fresh:
             shutil.rmtree(run.scratch / "checkpoints", ignore_errors=True)
             (run.scratch / "plan.json").unlink(missing_ok=True)
-        return _Pretraining(run, config, tokens, Tokenizer.load(tokenizer.path)).publish()
+        return _Pretraining(run, config, tokens, Tokenizer.load(tokenizer.path), plan).publish()
 
 
-def plan_request(config: PretrainConfig, tokens: Artifact, tokenizer: Tokenizer) -> PlanRequest:
-    """The planner's question for a config, the training split of `tokens` and the tokenizer's vocabulary."""
+def planned_config(config: PretrainConfig, plan: Plan, tokens: str, tokenizer: str) -> PretrainConfig:
+    """`config` with all that a plan has decided. ConfigError for a plan of other data; ids may be "" there."""
+    if plan.tokens_artifact not in ("", tokens) or plan.tokenizer_artifact not in ("", tokenizer):
+        raise ConfigError("this plan was made for another corpus or tokenizer", hint="bloomery plan, and use that one")
+    model, rates = plan.model, plan.learning_rates
+    return replace(
+        config,
+        steps=plan.steps,
+        family=model.model_type,
+        value_embeddings=bool(model.value_embedding_layers),
+        bigram_vocab_size=model.bigram_vocab_size,
+        hidden_size=model.hidden_size,
+        num_hidden_layers=model.num_hidden_layers,
+        num_attention_heads=model.num_attention_heads,
+        num_key_value_heads=model.num_key_value_heads,
+        intermediate_size=model.intermediate_size,
+        tie_word_embeddings=model.tie_word_embeddings,
+        context_length=plan.context_length,
+        batch_rows=plan.batch_rows,
+        micro_rows=plan.micro_rows,
+        learning_rate_scale=1.0,
+        optimizer=replace(config.optimizer, **rates),
+        precision=plan.precision,
+        compile="on" if plan.compiled else "off",
+        device=plan.device,
+    )
+
+
+def plan_request(
+    config: PretrainConfig,
+    tokens: Artifact,
+    tokenizer: Tokenizer,
+    *,
+    budget: Budget | None = None,
+    workspace: Workspace | None = None,
+    energy: EnergyConfig | None = None,
+) -> PlanRequest:
+    """The planner's question for a config, the training split of `tokens` and the tokenizer's vocabulary.
+
+    `budget` is the config's steps or minutes when not given; the law is the one that `workspace` holds of these
+    tokens, or ours.
+    """
     shards = TokenShards(tokens, "train")
+    rates = config.optimizer
+    scaled = {n: getattr(rates, n) * config.learning_rate_scale for n in vars(rates) if n.endswith("_lr")}
+    budget = budget or (Budget(steps=config.steps) if config.steps else Budget(minutes=config.minutes))
     base = _sized(
         config, vocab_size=tokenizer.vocab_size, bos_token_id=tokenizer.bos_id, eos_token_id=tokenizer.eos_ids
     )
-    return PlanRequest(
+    request = PlanRequest(
         tokens=shards.num_tokens,
         text_bytes=shards.text_bytes,
         vocab_size=tokenizer.vocab_size,
-        minutes=config.minutes,
+        budget=budget,
         base=base,
         fixed_size=config.hidden_size > 0,
-        steps=config.steps,
         batch_rows=config.batch_rows,
         micro_rows=config.micro_rows,
         context_length=config.context_length,
         precision=config.precision,
         compile=config.compile,
-        learning_rate=config.optimizer.matrix_lr * config.learning_rate_scale,
+        optimizer=replace(rates, **scaled),
         device=choose_device(config.device),
+        validations=config.validations,
+        validation_tokens=TokenShards(tokens, "validation").num_tokens,
+        checkpoint_seconds=config.checkpoint_seconds,
+        energy=energy or EnergyConfig(),
     )
+    if workspace is None:
+        return request
+    law, said = find_law(workspace, tokens.id, request)
+    return replace(request, law=law, reasons=(said,), folder=workspace.scratch)
 
 
 class _Pretraining:
     """One run of the stage: the plan is kept in scratch, so that a resumed run follows the one it began with."""
 
-    def __init__(self, run: Run, config: PretrainConfig, tokens: Artifact, tokenizer: Tokenizer) -> None:
-        self.run, self.config, self.tokens, self.tokenizer = run, config, tokens, tokenizer
+    def __init__(
+        self, run: Run, config: PretrainConfig, tokens: Artifact, tokenizer: Tokenizer, plan: Plan | None
+    ) -> None:
+        self.run, self.config, self.tokens, self.tokenizer, self.given = run, config, tokens, tokenizer, plan
         with run.phase("plan"):
             self.plan = self._plan()
         self.device = torch.device(self.plan.device)
@@ -189,13 +251,15 @@ class _Pretraining:
         with _deterministic(self.device, self.config.seed):
             model = Decoder(self.plan.model).to(self.device)
             loop = self._loop(model)
+            started, before = self.run.seconds, self.run.energy_joules
             with self.run.phase("train"):
                 resumed = loop.resume()
                 final = loop.train()
+            spent = None if resumed else (self.run.seconds - started, self.run.energy_joules - before)
         folder = self.run.new_folder("model")
         save_pretrained(model.to("cpu"), folder)
         self.tokenizer.save(folder)
-        metrics = self._metrics(loop, final, resumed)
+        metrics = self._metrics(loop, final, spent)
         if final is not None:
             self.run.metrics({"final_validation_bits_per_byte": final.value})
         return self.run.publish(folder, kind="model", metrics=metrics)
@@ -206,8 +270,12 @@ class _Pretraining:
             made = Plan.from_dict(json.loads(path.read_text(encoding="utf-8")))
             self.run.event("plan", **made.to_dict(), kept=True)
             return made
-        request = plan_request(self.config, self.tokens, self.tokenizer)
-        made = plan(request, say=lambda text: self.run.progress(0, None, unit="steps", doing=text))
+        made = self.given
+        if made is None:
+            request = plan_request(self.config, self.tokens, self.tokenizer, workspace=self.run.workspace)
+            say = lambda text: self.run.progress(0, None, unit="steps", doing=text)  # noqa: E731
+            made = make_plan(request, meter=self.run.meter, say=say)
+        choose_device(made.device)  # a plan may come from another machine
         write_durably(path, json.dumps(made.to_dict(), indent=1).encode())
         self.run.event("plan", **made.to_dict(), kept=False)
         return made
@@ -233,7 +301,7 @@ class _Pretraining:
             Schedule(total_steps=plan.steps, warmup_steps=warmup, decay_steps=decay),
             LoopConfig(
                 validate_every_steps=plan.steps // (config.validations + 1) if config.validations else 0,
-                validation_batches=max(1, min(8, plan.steps // 50)),
+                validation_batches=validation_batches(plan.steps),
                 checkpoint_seconds=config.checkpoint_seconds,
                 checkpoint_every_steps=config.checkpoint_every_steps,
             ),
@@ -243,8 +311,11 @@ class _Pretraining:
             device=self.device,
         )
 
-    def _metrics(self, loop: Loop, final: Validation | None, resumed: bool) -> dict[str, Any]:
+    def _metrics(self, loop: Loop, final: Validation | None, spent: tuple[float, Quantity] | None) -> dict[str, Any]:
+        """`spent`: seconds and joules of the training; None after a resume, where they are not those of the plan."""
         progress = loop.progress
+        reached = final.values["bits_per_byte"] if final else None
+        seconds, joules = spent or (None, None)
         return {
             "parameters": self.plan.parameters,
             "steps": progress.step,
@@ -252,11 +323,12 @@ class _Pretraining:
             "training_seconds": progress.seconds,
             "validation_seconds": progress.validation_seconds,
             "tokens_per_second": progress.tokens / max(1e-9, progress.seconds),
-            "resumed": resumed,
-            "validation_bits_per_byte": final.values["bits_per_byte"] if final else None,
+            "resumed": spent is None,
+            "validation_bits_per_byte": reached,
             "validation_nats_per_token": final.values["nats_per_token"] if final else None,
             **loop.objective.stats(),
             "plan": self.plan.to_dict(),
+            "plan_score": score(self.plan, seconds=seconds, joules=joules, bits_per_byte=reached),
             "loss_curve": progress.losses,
             "validation_curve": progress.validations,
         }

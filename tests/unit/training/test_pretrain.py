@@ -74,6 +74,8 @@ def test_interrupted_and_resumed_is_bit_equal(material, tmp_path, monkeypatch: p
     resumed = _train(material, tmp_path / "b")
     assert taken == list(range(1, 13))
     assert resumed.id == straight.id
+    scores = resumed.metrics["plan_score"]
+    assert scores["seconds"]["actual"] is None and scores["bits_per_byte"]["actual"] is not None
     assert resumed.metrics["resumed"] and resumed.manifest["failed_attempts"] == 1
     assert resumed.metrics["loss_curve"] == straight.metrics["loss_curve"]
 

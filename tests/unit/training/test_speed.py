@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 import torch
 
 from bloomery.core.errors import DeviceError
+from bloomery.core.quantity import Quantity
 from bloomery.models import ModelConfig
 from bloomery.training.speed import bfloat16_is_fast, choose_device, measure_step, muon_dtype
 
@@ -31,6 +34,38 @@ def test_measure_step(precision: str):
     assert timing.seconds > 0 and timing.compile_seconds == 0
     assert timing.tokens_per_second == pytest.approx(32 / timing.seconds)
     assert timing.parameters == sum(n for n in (64 * 64 * 2, 64 * 64 * 4, 3 * 64 * 64, 64 * 3, 64 * 2))
+
+
+class TenWatts:
+    """A meter that counts ten joules a second."""
+
+    def read(self) -> Quantity:
+        return Quantity.exact(10 * time.perf_counter(), "counter")
+
+    def describe(self) -> dict[str, str]:
+        return {}
+
+    def close(self) -> None:
+        return None
+
+
+def test_measured_for_a_while_in_parts_with_a_meter():
+    started = time.perf_counter()
+    timing = measure_step(
+        TINY,
+        rows=4,
+        micro_rows=2,
+        context_length=16,
+        precision="float32",
+        device=torch.device("cpu"),
+        at_least_seconds=0.2,
+        meter=TenWatts(),
+    )
+    assert time.perf_counter() - started > 0.2
+    assert (timing.rows, timing.micro_rows) == (4, 2)
+    assert timing.low <= timing.seconds <= timing.high and timing.forward_seconds > 0
+    # The clock is read a few times more than the steps are: microseconds of 0.2 s.
+    assert timing.watts.central == pytest.approx(10, rel=0.05) and timing.watts.method == "counter"
 
 
 def test_devices():

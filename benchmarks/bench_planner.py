@@ -1,0 +1,135 @@
+"""Plans against what happened: ten recipes that the calibration has not seen, on three corpora.
+
+    python benchmarks/bench_planner.py [--home DIR] [--minutes 1] [--calibration-minutes 5] [--only stories] [--again]
+
+For each corpus the scaling law is calibrated once (`bloomery plan --calibrate`), then each recipe is planned, trained
+and scored as any run is: other sizes, lengths and seeds than those of the ladder. It prints predicted and actual time
+and bits per byte, whether each is within 10% and within 5%, and the medians. The machine should be quiet: a plan knows
+nothing of what others will start. Stopped, it goes on: what has finished in `--home` is not done again, unless --again,
+which trains anew but keeps the calibrations. On a slow machine --context-length 64 --batch-rows 4 tries it out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import statistics
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from bloomery.core.artifact import Artifact
+from bloomery.core.progress import ProgressView
+from bloomery.core.workspace import Workspace
+from bloomery.corpus import CurateConfig, curate
+from bloomery.tokenizer import Tokenizer, TokenizerConfig, tokenize, train_tokenizer
+from bloomery.training import PretrainConfig, pretrain
+from bloomery.training.planning.calibration import CalibrationConfig, calibrate
+from bloomery.training.pretrain import plan_request
+
+DATA = Path(os.environ.get("BLOOMERY_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data")
+SOURCES = {
+    "stories": (str(DATA / "tinystories" / "tinystories_lower_4MB.txt.xz"), 2048),
+    "python": ("python-docs", 4096),
+    "plays": (str(DATA / "text" / "tinyshakespeare.txt.xz"), 1024),
+}
+# (corpus, minutes as a share of --minutes, layers, hidden size; zeros leave the shape to the planner)
+RECIPES = (
+    ("stories", 1.0, 0, 0),
+    ("stories", 0.6, 3, 128),
+    ("stories", 1.5, 2, 256),
+    ("stories", 1.0, 4, 192),
+    ("python", 1.0, 0, 0),
+    ("python", 1.4, 2, 256),
+    ("python", 0.8, 4, 128),
+    ("plays", 1.0, 0, 0),
+    ("plays", 0.7, 1, 192),
+    ("plays", 1.3, 3, 256),
+)
+TIME_BAR, BITS_BAR = 0.10, 0.05
+
+
+class Material:
+    """A corpus with its tokens, calibrated."""
+
+    def __init__(self, name: str, workspace: Workspace, minutes: float, base: PretrainConfig) -> None:
+        source, vocabulary = SOURCES[name]
+        self.base = base
+        config = CurateConfig(sources=(source,))
+        self.workspace = workspace
+        self.corpus = curate(config.sources, config=config, workspace=workspace)
+        self.tokenizer = train_tokenizer(
+            self.corpus, config=TokenizerConfig(vocab_size=vocabulary), workspace=workspace
+        )
+        self.tokens = tokenize(self.corpus, self.tokenizer, workspace=workspace)
+        request = plan_request(base, self.tokens, Tokenizer.load(self.tokenizer.path))
+        how = CalibrationConfig(minutes=minutes)
+        self.law = calibrate(self.tokens, self.tokenizer, request, config=how, workspace=workspace)
+
+    def train(self, minutes: float, layers: int, hidden: int, *, again: bool) -> Artifact:
+        """One recipe, with a seed that no rung had."""
+        config = replace(self.base, minutes=minutes, num_hidden_layers=layers, hidden_size=hidden, seed=1)
+        return pretrain(
+            self.corpus,
+            self.tokenizer,
+            tokens=self.tokens,
+            config=config,
+            workspace=self.workspace,
+            fresh=again,
+        )
+
+
+def report(name: str, model: Artifact) -> dict[str, float | None]:
+    """One line; the errors by name."""
+    plan, score = model.metrics["plan"], model.metrics["plan_score"]
+    shape = f"{plan['model']['num_hidden_layers']} x {plan['model']['hidden_size']}"
+    parts = [f"{name:8} {shape:>8} {plan['steps']:6,} steps"]
+    for key, unit, bar in (("seconds", "s", TIME_BAR), ("bits_per_byte", "bits per byte", BITS_BAR)):
+        one = score[key]
+        if one["error"] is None:
+            parts.append(f"{unit}: unknown (the run was interrupted)" if key == "seconds" else f"{unit}: unknown")
+            continue
+        verdict = "within" if abs(one["error"]) <= bar else "NOT within"
+        predicted, actual = one["predicted"]["central"], one["actual"]
+        parts.append(f"{predicted:.4g} -> {actual:.4g} {unit} ({one['error']:+.1%}, {verdict} {bar:.0%})")
+    print("  ".join(parts), flush=True)
+    return {key: score[key]["error"] for key in ("seconds", "joules", "bits_per_byte")}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--home", default=Path(tempfile.gettempdir()) / "bloomery-bench-planner")
+    parser.add_argument("--minutes", type=float, default=1.0)
+    parser.add_argument("--calibration-minutes", type=float, default=5.0)
+    parser.add_argument("--context-length", type=int, default=256)
+    parser.add_argument("--batch-rows", type=int, default=0, help="0 leaves it to the planner")
+    parser.add_argument("--only", choices=sorted(SOURCES), default="")
+    parser.add_argument("--again", action="store_true")
+    options = parser.parse_args()
+    workspace = Workspace(options.home, listeners=[ProgressView()])
+    print(f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}")
+    base = PretrainConfig(context_length=options.context_length, batch_rows=options.batch_rows)
+    found: dict[str, Material] = {}
+    errors = []
+    for name, share, layers, hidden in RECIPES:
+        if options.only not in ("", name):
+            continue
+        if name not in found:
+            found[name] = Material(name, workspace, options.calibration_minutes, base)
+            law = found[name].law.metrics
+            print(
+                f"{name}: " + ", ".join(f"{key} {law[key]:.4g}" for key in ("E", "A", "alpha", "B", "beta")), flush=True
+            )
+        errors.append(report(name, found[name].train(share * options.minutes, layers, hidden, again=options.again)))
+    for key, bar in (("seconds", TIME_BAR), ("bits_per_byte", BITS_BAR), ("joules", None)):
+        known = [abs(value) for one in errors if (value := one[key]) is not None]
+        if known:
+            within = "" if bar is None else f", {sum(value <= bar for value in known)} of {len(known)} within {bar:.0%}"
+            print(f"{key}: median error {statistics.median(known):.1%}, largest {max(known):.1%}{within}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""Memory of a training step, before it is taken: parameters, gradients, optimiser, activations; and what is there.
+
+Activations are counted as what autograd keeps of each layer of our decoder: a test compares the count with what
+PyTorch saves. What this module does not know: fragmentation, the allocator's cache, and what other programs will
+take meanwhile; the interval allows for them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psutil
+import torch
+
+from bloomery.core.quantity import Quantity
+from bloomery.models import ModelConfig
+from bloomery.training.planning.shapes import matrix_parameters, total_parameters
+
+_FLOAT = 4
+# Python, PyTorch and their libraries, resident before any tensor; a CUDA context is of the same order.
+_PROCESS_BYTES = 400e6
+_LOGITS_BYTES = {"cpu": 4 * 2 * 1024 * 1024, "cuda": 3 * 256 * 1024 * 1024}
+_LOW, _HIGH = 0.8, 1.4
+_USABLE = 0.9
+"""Of what is free: the rest is for others."""
+
+
+def activation_floats(config: ModelConfig) -> int:
+    """Numbers that a layer keeps of each token for its backward pass."""
+    queries, keys = config.num_attention_heads * config.head_dim, config.num_key_value_heads * config.head_dim
+    return 6 * config.hidden_size + 4 * (queries + keys) + 4 * config.intermediate_size
+
+
+def saved_bytes(config: ModelConfig, tokens: int) -> float:
+    """What autograd keeps after the forward pass over `tokens`, the fused loss's gradients included."""
+    hidden = config.hidden_size
+    kept = tokens * (config.num_hidden_layers * activation_floats(config) + 3 * hidden)
+    return _FLOAT * (kept + config.vocab_size * hidden)
+
+
+def training_memory(config: ModelConfig, *, micro_tokens: int, precision: str, device: torch.device) -> Quantity:
+    """Bytes at the height of a step: AdamW keeps two numbers for a parameter, Muon one for a matrix."""
+    parameters, matrices = total_parameters(config), matrix_parameters(config)
+    states = 2 * (parameters - matrices) + matrices
+    # Muon stacks the matrices of one shape: the feed-forward's are the most.
+    stacked = 3 * matrices * 0.7
+    activations = saved_bytes(config, micro_tokens) + _FLOAT * micro_tokens * 3 * config.intermediate_size
+    if precision == "bfloat16":  # half of the activations, and a copy of the weights
+        activations = 0.6 * activations + 2 * matrices
+    work = max(activations, _FLOAT * stacked)
+    total = _FLOAT * (2 * parameters + states) + work + _LOGITS_BYTES.get(device.type, _LOGITS_BYTES["cuda"])
+    total += _PROCESS_BYTES
+    return Quantity(low=total * _LOW, central=total, high=total * _HIGH, method="estimated")
+
+
+def available_memory(device: torch.device) -> float:
+    """Bytes that are free for us: on the device, or on this machine."""
+    if device.type == "cuda":
+        return float(torch.cuda.mem_get_info(device)[0])
+    free = float(psutil.virtual_memory().available)
+    limit = container_limit()
+    return min(free if limit is None else limit, free + psutil.Process().memory_info().rss)
+
+
+def container_limit(folder: Path = Path("/sys/fs/cgroup")) -> float | None:
+    """Bytes that a container may use (Linux control groups, version 2); None where there is no limit."""
+    try:
+        return float((folder / "memory.max").read_text())  # "max" is no number
+    except (OSError, ValueError):
+        return None
+
+
+def fitting_rows(
+    config: ModelConfig, rows: int, *, context_length: int, precision: str, device: torch.device, available: float
+) -> int:
+    """The largest part of a batch of `rows`, halved as often as needed, whose step fits; 0 if not even one row does."""
+    part = rows
+    while part >= 1:
+        needed = training_memory(config, micro_tokens=part * context_length, precision=precision, device=device).high
+        if needed is not None and needed <= _USABLE * available:
+            return part
+        if part == 1:
+            return 0
+        part = part // 2 if part % 2 == 0 else 1
+    return 0

@@ -1,0 +1,179 @@
+"""The plan and the question it answers: one budget, what is known of the data, and everything that was derived.
+
+This module does not know how any of it is found (`planner`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bloomery.core.config import from_dict, to_dict
+from bloomery.core.errors import BloomeryError, ConfigError, DataError
+from bloomery.core.quantity import Quantity
+from bloomery.energy import EnergyConfig
+from bloomery.models import ModelConfig
+from bloomery.training.optimizers import OptimizerConfig
+from bloomery.training.planning.law import DEFAULT_LAW, ScalingLaw
+
+PLAN_FILE = "plan.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """What may be spent, or what is to be reached: exactly one of these is above zero."""
+
+    minutes: float = 0.0
+    """Of training on this machine, validation and checkpoints included."""
+    steps: int = 0
+    """Optimiser steps."""
+    watt_hours: float = 0.0
+    """At the machine."""
+    money: float = 0.0
+    """In `energy.currency`: electricity by energy.price_per_kwh, and hours by energy.price_per_hour."""
+    bits_per_byte: float = 0.0
+    """A target on validation text."""
+
+    def __post_init__(self) -> None:
+        given = {name: value for name, value in vars(self).items() if value}
+        for name, value in given.items():
+            if value < 0:
+                raise ConfigError(f"a budget of {value:g} {name.replace('_', ' ')} is less than nothing")
+        if not given:
+            raise ConfigError(
+                "nothing may be spent: a plan needs a budget",
+                hint="minutes above 0, or steps, watt-hours, money or a target in bits per byte",
+            )
+        if len(given) > 1:
+            raise ConfigError(f"a plan has one budget, not {' and '.join(given)}", hint="leave all but one out")
+
+    @property
+    def kind(self) -> str:
+        return next(name for name, value in vars(self).items() if value)
+
+    @property
+    def amount(self) -> float:
+        return float(getattr(self, self.kind))
+
+    def text(self, currency: str = "") -> str:
+        """`5 minutes`."""
+        unit = currency if self.kind == "money" and currency else self.kind.replace("_", " ")
+        return f"{self.amount:g} {unit}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanRequest:
+    """What is known before planning; zero, "" and "auto" leave a choice to the planner."""
+
+    tokens: int
+    """Tokens in the training split."""
+    text_bytes: int
+    """UTF-8 bytes of the training split."""
+    vocab_size: int
+    budget: Budget
+    base: ModelConfig
+    """Family and special tokens; its sizes are replaced unless `fixed_size`."""
+    fixed_size: bool = False
+    batch_rows: int = 0
+    micro_rows: int = 0
+    context_length: int = 256
+    precision: str = "auto"
+    compile: str = "auto"
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    """Peak learning rates, already scaled."""
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    validations: int = 8
+    """During the run; one of the whole split follows at its end."""
+    validation_tokens: int = 0
+    """Tokens in the validation split."""
+    checkpoint_seconds: float = 30.0
+    law: ScalingLaw = DEFAULT_LAW
+    energy: EnergyConfig = field(default_factory=EnergyConfig)
+    folder: Path | None = None
+    """Where checkpoints will be written; the system's temporary folder when not known."""
+    reasons: tuple[str, ...] = ()
+    """What is to be said beside what the planner finds: of the law that was found, for instance."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alternative:
+    """Another shape for the same budget."""
+
+    name: str
+    num_hidden_layers: int
+    hidden_size: int
+    parameters: int
+    steps: int
+    seconds: float
+    predicted_bits_per_byte: Quantity
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Everything a run needs that its config left open, and what was predicted for it."""
+
+    model: ModelConfig
+    batch_rows: int
+    micro_rows: int
+    context_length: int
+    steps: int
+    precision: str
+    compiled: bool
+    threads: int
+    device: str
+    parameters: int
+    learning_rate: float
+    """Peak of the hidden matrices (Muon)."""
+    learning_rates: dict[str, float]
+    """Peaks of all groups, as in `pretrain.optimizer`."""
+    seconds_per_step: float
+    predicted_seconds: float
+    """Steps, validations and checkpoints; the middle of `seconds`."""
+    predicted_bits_per_byte: Quantity
+    epochs: float
+    tokens: int
+    seconds: Quantity
+    joules: Quantity
+    gco2e: Quantity
+    cost: Quantity
+    memory_bytes: Quantity
+    available_bytes: float
+    budget: Budget
+    law: str
+    """Where the law's constants come from."""
+    calibrated: bool
+    currency: str = "EUR"
+    supported_parameters: int = 0
+    """Matrix parameters beyond which this corpus gives almost nothing, however long it is trained."""
+    alternatives: tuple[Alternative, ...] = ()
+    tokens_artifact: str = ""
+    tokenizer_artifact: str = ""
+    reasons: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        return to_dict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Plan:
+        return from_dict(cls, values, where="plan")
+
+    def for_data(self, tokens: str, tokenizer: str) -> Plan:
+        """The plan, bound to the artifacts that it was made for."""
+        return dataclasses.replace(self, tokens_artifact=tokens, tokenizer_artifact=tokenizer)
+
+
+def read_plan(path: Path) -> Plan:
+    """A plan from a file, or from the folder of an artifact. DataError when it is none."""
+    file = path / PLAN_FILE if path.is_dir() else path
+    try:
+        return Plan.from_dict(json.loads(file.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise DataError(f"cannot read a plan from {file}: {error.strerror or error}", hint="bloomery plan") from error
+    except (ValueError, TypeError, AttributeError, RecursionError, BloomeryError) as error:
+        raise DataError(f"{file} is no plan: {error}", hint="bloomery plan --out FILE writes one") from error

@@ -1,0 +1,408 @@
+"""The planner: a few shapes timed on this machine, a law asked what each would reach, the best taken and explained.
+
+Shapes that were not timed are judged by a model of time (`timing`), and the one that is chosen is always timed itself
+before the plan is made; where that changes the choice, it is made again. This module does not know where a law comes
+from (`calibration`), nor how a plan is carried out (`pretrain`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from bloomery.core.errors import ConfigError, DeviceError
+from bloomery.core.quantity import Quantity
+from bloomery.core.run import Meter
+from bloomery.energy import footprint
+from bloomery.models import ModelConfig
+from bloomery.training.planning import advice
+from bloomery.training.planning.memory import available_memory, fitting_rows, training_memory
+from bloomery.training.planning.plan import Alternative, Plan, PlanRequest
+from bloomery.training.planning.shapes import LADDER, matrix_parameters, shaped, total_parameters
+from bloomery.training.planning.spending import Pace, cost, product, seconds_of, time_interval
+from bloomery.training.planning.timing import Timed, checkpoint_rate, fit_step_times
+from bloomery.training.speed import StepTime, bfloat16_is_fast, measure_step
+
+Say = Callable[[str], None]
+
+_MIN_RUN_SECONDS_TO_COMPILE = 1200.0
+_USUAL_MINUTES = 5.0
+_SAME = 1.01  # for a number of steps more parameters always help a little: the smallest within 1% of the best is taken
+# Places in the ladder that are timed first: small ones where a step takes a while, all sizes where overhead rules.
+_TIMED_FIRST = {"cpu": (0, 2, 3), "cuda": (0, 3, 6, 9)}
+_MEASURED_SHARE, _LEAST_MEASURED, _MOST_MEASURED = 0.02, 0.05, 4.0
+_SLOW_STEP_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class _Offer:
+    """What one shape would be with this budget."""
+
+    config: ModelConfig
+    micro_rows: int
+    pace: Pace
+    steps: int
+    seen: float
+    expected: float
+
+    @property
+    def seconds(self) -> float:
+        return self.pace.seconds(self.steps)
+
+
+def plan(request: PlanRequest, *, meter: Meter | None = None, say: Say = lambda text: None) -> Plan:
+    """Measure for a few seconds and plan. Raises ConfigError when the budget allows no step at all or a target cannot
+    be reached, DeviceError when nothing fits into memory."""
+    if request.tokens < 2 or request.text_bytes < 1:
+        raise ConfigError("the training split is empty: there is nothing to plan for", hint="bloomery curate PATHS")
+    return _Planning(request, meter, say).plan()
+
+
+def batch_rows(minutes: float, context_length: int) -> int:
+    """Rows of a batch: about 4,096 tokens below ten minutes, growing with the square root of the budget."""
+    tokens = 4096 * max(1.0, minutes / 10) ** 0.5
+    return max(1, 2 ** round(math.log2(tokens / context_length)))
+
+
+class _Planning:
+    """One question on its way to an answer."""
+
+    def __init__(self, request: PlanRequest, meter: Meter | None, say: Say) -> None:
+        self.request, self.meter, self.say = request, meter, say
+        self.reasons: list[str] = []
+        self.precision = self._precision()
+        self.available = available_memory(request.device)
+        minutes = request.budget.minutes or _USUAL_MINUTES
+        self.rows = request.batch_rows or batch_rows(minutes, request.context_length)
+        self.timed: dict[ModelConfig, StepTime] = {}
+        self.rate = checkpoint_rate(request.folder)
+        self.limit: float | None = None
+        self.watts = Quantity.unknown()
+
+    def plan(self) -> Plan:
+        request = self.request
+        self._time_first()
+        self.limit = seconds_of(request.budget, self.watts, request.energy)
+        if self.limit and not request.batch_rows and request.budget.kind != "minutes":
+            self.rows = batch_rows(self.limit / 60, request.context_length)
+        offer = self._fixed() if request.fixed_size else self._choose()
+        compiled, timing = self._compile(offer)
+        if compiled:
+            pace = dataclasses.replace(offer.pace, step=timing.seconds, fixed=timing.compile_seconds)
+            offer = self._bought(offer.config, offer.micro_rows, pace) or offer
+        return self._answer(offer, timing, compiled)
+
+    def _precision(self) -> str:
+        if self.request.precision != "auto":
+            return self.request.precision
+        fast = bfloat16_is_fast(self.request.device)
+        self.reasons.append(
+            "bfloat16: measured faster than float32 here" if fast else "float32: bfloat16 is slower here"
+        )
+        return "bfloat16" if fast else "float32"
+
+    # time
+
+    def _time_first(self) -> None:
+        """A few shapes, small ones first; none that is too large for the memory."""
+        if self.request.fixed_size:
+            if self._fits(self.request.base):
+                self._time(self.request.base)
+            return
+        kind = self.request.device.type
+        for place in _TIMED_FIRST.get(kind, _TIMED_FIRST["cuda"]):
+            config = shaped(self.request.base, *LADDER[place])
+            if not self._fits(config) or (self.timed and self._seconds(config) > _SLOW_STEP_SECONDS):
+                break
+            self._time(config)
+
+    def _time(self, config: ModelConfig, *, at_least_seconds: float | None = None) -> StepTime:
+        request = self.request
+        self.say(f"timing {config.num_hidden_layers} layers x {config.hidden_size}")
+        budget = request.budget.minutes * 60 * _MEASURED_SHARE / 3
+        least = min(_MOST_MEASURED / 3, max(_LEAST_MEASURED, budget)) if at_least_seconds is None else at_least_seconds
+        timing = measure_step(
+            config,
+            rows=self.rows,
+            micro_rows=self._fits(config),
+            context_length=request.context_length,
+            precision=self.precision,
+            device=request.device,
+            at_least_seconds=least,
+            meter=self.meter,
+        )
+        self.timed[config] = timing
+        self.watts = timing.watts
+        return timing
+
+    def _seconds(self, config: ModelConfig) -> float:
+        """Of a step at the present batch: as timed, or by the model of what was."""
+        timing = self.timed.get(config)
+        if timing is not None and timing.rows == self.rows:
+            return timing.seconds
+        model = fit_step_times(
+            [
+                Timed(c, t.rows, t.context_length, self._parts(t.rows, t.micro_rows), t.seconds)
+                for c, t in self.timed.items()
+            ]
+        )
+        parts = self._parts(self.rows, self._fits(config))
+        return model.seconds(config, rows=self.rows, context_length=self.request.context_length, parts=parts)
+
+    def _parts(self, rows: int, micro_rows: int) -> int:
+        return max(1, rows // max(1, micro_rows))
+
+    def _fits(self, config: ModelConfig) -> int:
+        """Rows that are computed at a time; 0 if not even one fits."""
+        request = self.request
+        return request.micro_rows or fitting_rows(
+            config,
+            self.rows,
+            context_length=request.context_length,
+            precision=self.precision,
+            device=request.device,
+            available=self.available,
+        )
+
+    def _pace(self, config: ModelConfig) -> Pace:
+        request, step = self.request, self._seconds(config)
+        timing = self.timed.get(config)
+        # A forward pass is about a third of the work of both.
+        row = timing.forward_seconds / timing.micro_rows if timing and timing.micro_rows else step / self.rows / 3
+        parameters, matrices = total_parameters(config), matrix_parameters(config)
+        size = 4.0 * (parameters + 2 * (parameters - matrices) + matrices)
+        return Pace(
+            step=step,
+            validation_row=row,
+            batch_rows=self.rows,
+            validations=request.validations if request.validation_tokens else 0,
+            validation_rows=math.ceil(request.validation_tokens / request.context_length),
+            checkpoint=size / self.rate,
+            checkpoint_every=request.checkpoint_seconds,
+        )
+
+    # choice
+
+    def _offer(self, config: ModelConfig) -> _Offer | None:
+        """What the budget buys with a shape; None if it buys nothing or does not fit."""
+        micro_rows = self._fits(config)
+        return self._bought(config, micro_rows, self._pace(config)) if micro_rows else None
+
+    def _bought(self, config: ModelConfig, micro_rows: int, pace: Pace) -> _Offer | None:
+        request, unique = self.request, self.request.text_bytes
+        parameters = matrix_parameters(config)
+        bytes_a_step = self.rows * request.context_length * unique / request.tokens
+        if request.budget.kind == "steps":
+            steps = request.budget.steps
+        elif self.limit is not None:
+            steps = pace.steps_within(self.limit)
+        else:
+            data = request.law.data_for(request.budget.bits_per_byte, parameters, unique)
+            steps = 0 if data is None else max(1, math.ceil(data / bytes_a_step))
+        if steps < 1:
+            return None
+        seen = steps * bytes_a_step
+        return _Offer(config, micro_rows, pace, steps, seen, request.law.expected(parameters, seen, unique))
+
+    def _offers(self) -> list[_Offer]:
+        found = (self._offer(shaped(self.request.base, *rung)) for rung in LADDER)
+        return [offer for offer in found if offer is not None]
+
+    def _choose(self) -> _Offer:
+        """The best shape of the ladder, timed; timing it can change which one that is."""
+        for _ in range(len(LADDER)):
+            offer = self._best(self._offers())
+            timing = self.timed.get(offer.config)
+            if timing is not None and timing.rows == self.rows:
+                return offer
+            self._time(offer.config, at_least_seconds=min(_MOST_MEASURED, _MEASURED_SHARE * offer.seconds))
+        raise AssertionError("every rung was timed and none chosen")
+
+    def _best(self, offers: Sequence[_Offer]) -> _Offer:
+        kind = self.request.budget.kind
+        if not offers:
+            raise self._nothing()
+        if kind == "bits_per_byte":
+            return min(offers, key=lambda offer: offer.seconds)
+        best = min(offers, key=lambda offer: offer.expected)
+        if kind == "steps":
+            return next(offer for offer in offers if offer.expected <= _SAME * best.expected)
+        return best
+
+    def _fixed(self) -> _Offer:
+        if not self._fits(self.request.base):
+            raise self._nothing()
+        offer = self._offer(self.request.base)
+        if offer is None:
+            raise self._nothing()
+        timing = self.timed[offer.config]
+        wanted = min(_MOST_MEASURED, _MEASURED_SHARE * offer.seconds)
+        if timing.rows != self.rows or wanted > 6 * timing.seconds:
+            self._time(offer.config, at_least_seconds=wanted)
+            return self._offer(offer.config) or offer
+        return offer
+
+    def _nothing(self) -> ConfigError | DeviceError:
+        request = self.request
+        smallest = request.base if request.fixed_size else shaped(request.base, *LADDER[0])
+        if not self._fits(smallest):
+            return DeviceError(
+                f"not even one row of {request.context_length} tokens fits into {self.available / 1e9:.1f} GB",
+                hint="a smaller model, or pretrain.context_length",
+            )
+        if request.budget.kind == "bits_per_byte":
+            sizes = [matrix_parameters(shaped(request.base, *rung)) for rung in LADDER]
+            sizes = [matrix_parameters(request.base)] if request.fixed_size else sizes
+            best = min(request.law.expected(size, 40 * request.text_bytes, request.text_bytes) for size in sizes)
+            return ConfigError(
+                f"{request.budget.bits_per_byte:g} bits per byte cannot be expected of this corpus: after 40 passes the"
+                f" best shape reaches {best:.2f}",
+                hint="a higher target, or more text",
+            )
+        return ConfigError(
+            f"one step takes about {self._seconds(smallest):.2g} s: {request.budget.text()} allow none",
+            hint="a larger budget, or a smaller model or batch",
+        )
+
+    # compiling
+
+    def _compile(self, offer: _Offer) -> tuple[bool, StepTime]:
+        """torch.compile if the run is long enough and measuring it shows that it wins back its compiling time."""
+        eager, request, total = self.timed[offer.config], self.request, offer.seconds
+        if request.compile == "off":
+            return False, eager
+        worth_trying = request.device.type == "cuda" or total >= _MIN_RUN_SECONDS_TO_COMPILE
+        if request.compile == "auto" and not worth_trying:
+            self.reasons.append(
+                "not compiled: measuring torch.compile costs a minute or more, the whole run is"
+                f" {total / 60:.1f} minutes"
+            )
+            return False, eager
+        try:
+            timing = measure_step(
+                offer.config,
+                rows=self.rows,
+                micro_rows=offer.micro_rows,
+                context_length=request.context_length,
+                precision=self.precision,
+                device=request.device,
+                compiled=True,
+                meter=self.meter,
+            )
+        except Exception as error:
+            if request.compile == "on":
+                raise
+            # No compiler, no Triton, an operator it cannot lower: all of these only mean that it is not used.
+            self.reasons.append(f"not compiled: torch.compile failed here ({type(error).__name__})")
+            return False, eager
+        gain = total * (1 - timing.seconds / eager.seconds) - timing.compile_seconds
+        used = gain > 0 or request.compile == "on"
+        self.reasons.append(
+            f"torch.compile: {timing.seconds:.3f} s a step against {eager.seconds:.3f}, {timing.compile_seconds:.0f} s"
+            f" to compile: {'used' if used else 'not used'}"
+        )
+        return used, timing if used else eager
+
+    # answer
+
+    def _alternatives(self, offer: _Offer) -> tuple[Alternative, ...]:
+        """About half and twice as many parameters, and what is best where the user fixed the shape."""
+        size = matrix_parameters(offer.config)
+        others = [other for other in self._offers() if other.config != offer.config]
+        chosen: dict[str, _Offer] = {}
+        for name, wanted, side in (("half", size / 2, -1), ("double", size * 2, 1)):
+            there = [o for o in others if side * (matrix_parameters(o.config) - size) > 0]
+            if there:
+                chosen[name] = min(there, key=lambda o: abs(math.log(matrix_parameters(o.config) / wanted)))
+        if self.request.fixed_size and others:
+            best = self._best(others)
+            if best not in chosen.values():
+                chosen["best"] = best
+        return tuple(
+            Alternative(
+                name=name,
+                num_hidden_layers=other.config.num_hidden_layers,
+                hidden_size=other.config.hidden_size,
+                parameters=total_parameters(other.config),
+                steps=other.steps,
+                seconds=other.seconds,
+                predicted_bits_per_byte=self._predicted(other),
+            )
+            for name, other in chosen.items()
+        )
+
+    def _predicted(self, offer: _Offer) -> Quantity:
+        request = self.request
+        return request.law.predict(matrix_parameters(offer.config), offer.seen, request.text_bytes)
+
+    def _explain(self, offer: _Offer, others: Sequence[Alternative]) -> tuple[tuple[str, ...], int]:
+        request, unique = self.request, self.request.text_bytes
+        sizes = sorted({matrix_parameters(shaped(request.base, *rung)) for rung in LADDER})
+        sizes = sorted({*sizes, matrix_parameters(offer.config)})
+        of_corpus, supported = advice.corpus_advice(request.law, unique, offer.seen / unique, sizes)
+        if request.budget.kind == "bits_per_byte":
+            why = advice.time_advice(offer.config, offer.seconds, others)
+        else:
+            why = advice.size_advice(offer.config, self._predicted(offer), others, fixed=request.fixed_size)
+        lines = [
+            why,
+            of_corpus,
+            *request.reasons,
+            advice.vocabulary_advice(offer.config),
+            advice.pace_advice(self.timed[offer.config]),
+            *self.reasons,
+        ]
+        if self.limit is not None and offer.seconds > 1.05 * self.limit:
+            lines.append("validations and checkpoints take more of this budget than the steps: it will be exceeded")
+        if offer.micro_rows < self.rows:
+            lines.append(f"{offer.micro_rows} rows are computed at a time, so that a step fits into memory")
+        return tuple(line for line in lines if line), supported
+
+    def _answer(self, offer: _Offer, timing: StepTime, compiled: bool) -> Plan:
+        request, config = self.request, offer.config
+        others = self._alternatives(offer)
+        reasons, supported = self._explain(offer, others)
+        seconds = time_interval(offer.seconds, low=timing.low / timing.seconds, high=timing.high / timing.seconds)
+        joules = product(seconds, timing.watts)
+        rates = {name: value for name, value in vars(request.optimizer).items() if name.endswith("_lr")}
+        return Plan(
+            model=config,
+            batch_rows=self.rows,
+            micro_rows=offer.micro_rows,
+            context_length=request.context_length,
+            steps=offer.steps,
+            precision=self.precision,
+            compiled=compiled,
+            threads=torch.get_num_threads(),
+            device=str(request.device),
+            parameters=total_parameters(config),
+            learning_rate=request.optimizer.matrix_lr,
+            learning_rates=rates,
+            seconds_per_step=offer.pace.step,
+            predicted_seconds=offer.seconds,
+            predicted_bits_per_byte=self._predicted(offer),
+            epochs=offer.seen / request.text_bytes,
+            tokens=offer.steps * self.rows * request.context_length,
+            seconds=seconds,
+            joules=joules,
+            gco2e=footprint(joules, request.energy).gco2e,
+            cost=cost(seconds, timing.watts, request.energy),
+            memory_bytes=training_memory(
+                config,
+                micro_tokens=offer.micro_rows * request.context_length,
+                precision=self.precision,
+                device=request.device,
+            ),
+            available_bytes=self.available,
+            budget=request.budget,
+            law=request.law.origin,
+            calibrated=request.law.calibrated,
+            currency=request.energy.currency,
+            supported_parameters=supported,
+            alternatives=others,
+            reasons=reasons,
+        )

@@ -1,0 +1,83 @@
+"""Scores: what a plan said against what happened, for each finished run and for all of a workspace.
+
+An error is a share of what happened: (predicted - actual) / actual. What was not measured, or cannot be compared
+because the run was interrupted, is None, never zero. This module does not know how plans are made.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bloomery.core.artifact import Artifact
+from bloomery.core.errors import ArtifactError
+from bloomery.core.quantity import Quantity
+from bloomery.core.workspace import Workspace
+from bloomery.training.planning.plan import Plan
+
+SCORED = ("seconds", "joules", "bits_per_byte")
+
+
+def score(
+    plan: Plan, *, seconds: float | None, joules: Quantity | None, bits_per_byte: float | None
+) -> dict[str, dict[str, Any]]:
+    """Predicted, actual, error and whether the interval held, for each of SCORED."""
+    central = joules.central if joules is not None else None
+    return {
+        "seconds": _one(plan.seconds, seconds),
+        "joules": _one(plan.joules, central),
+        "bits_per_byte": _one(plan.predicted_bits_per_byte, bits_per_byte),
+    }
+
+
+def scores(workspace: Workspace) -> list[dict[str, Any]]:
+    """Every finished pre-training run that is still on disk, newest first: name, when, plan and `plan_score`."""
+    rows = []
+    for entry in workspace.ledger.artifacts(kind="model"):
+        for path in workspace.matching(entry["id"], kind="model"):
+            artifact = _opened(path)
+            if artifact is None or not isinstance(artifact.metrics.get("plan_score"), Mapping):
+                continue
+            plan = artifact.metrics["plan"]
+            rows.append(
+                {
+                    "model": artifact.name,
+                    "created": entry["created"],
+                    "num_hidden_layers": plan["model"]["num_hidden_layers"],
+                    "hidden_size": plan["model"]["hidden_size"],
+                    "steps": plan["steps"],
+                    "calibrated": plan["calibrated"],
+                    **artifact.metrics["plan_score"],
+                }
+            )
+    return rows
+
+
+def median_errors(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The median absolute error of each of SCORED, the share of intervals that held, and of how many runs."""
+    summary = {}
+    for name in SCORED:
+        known = [row[name] for row in rows if row[name]["error"] is not None]
+        errors = [abs(one["error"]) for one in known]
+        summary[name] = {
+            "runs": len(known),
+            "median_error": statistics.median(errors) if errors else None,
+            "largest_error": max(errors) if errors else None,
+            "within_interval": sum(one["within"] for one in known) / len(known) if known else None,
+        }
+    return summary
+
+
+def _one(predicted: Quantity, actual: float | None) -> dict[str, Any]:
+    made: dict[str, Any] = {"predicted": predicted.to_dict(), "actual": actual, "error": None, "within": None}
+    if predicted.low is None or predicted.central is None or predicted.high is None or not actual:
+        return made
+    return {**made, "error": predicted.central / actual - 1, "within": predicted.low <= actual <= predicted.high}
+
+
+def _opened(path: Any) -> Artifact | None:
+    try:
+        return Artifact.open(path, kind="model", verify=False)
+    except ArtifactError:
+        return None

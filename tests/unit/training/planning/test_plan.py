@@ -1,0 +1,106 @@
+"""Budgets are one thing, and a plan survives being written down."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bloomery.core.errors import ConfigError, DataError
+from bloomery.core.quantity import Quantity
+from bloomery.models import ModelConfig
+from bloomery.training.planning.plan import Alternative, Budget, Plan, read_plan
+
+MODEL = ModelConfig(
+    vocab_size=512,
+    hidden_size=128,
+    intermediate_size=320,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    num_key_value_heads=2,
+    head_dim=64,
+    max_position_embeddings=64,
+    eos_token_id=(1,),
+)
+ONE = Quantity(low=1.0, central=2.0, high=3.0, method="estimated")
+PLAN = Plan(
+    model=MODEL,
+    batch_rows=16,
+    micro_rows=8,
+    context_length=64,
+    steps=100,
+    precision="float32",
+    compiled=False,
+    threads=1,
+    device="cpu",
+    parameters=1000,
+    learning_rate=0.02,
+    learning_rates={"matrix_lr": 0.02},
+    seconds_per_step=0.5,
+    predicted_seconds=50.0,
+    predicted_bits_per_byte=ONE,
+    epochs=0.5,
+    tokens=102_400,
+    seconds=ONE,
+    joules=ONE,
+    gco2e=ONE,
+    cost=Quantity.unknown(),
+    memory_bytes=ONE,
+    available_bytes=1e9,
+    budget=Budget(minutes=1.0),
+    law="somebody's",
+    calibrated=False,
+    alternatives=(
+        Alternative(
+            name="half",
+            num_hidden_layers=1,
+            hidden_size=64,
+            parameters=500,
+            steps=200,
+            seconds=50.0,
+            predicted_bits_per_byte=ONE,
+        ),
+    ),
+    reasons=("because",),
+)
+
+
+@pytest.mark.parametrize(
+    ("budget", "kind", "text"),
+    [
+        (Budget(minutes=5), "minutes", "5 minutes"),
+        (Budget(watt_hours=2.5), "watt_hours", "2.5 watt hours"),
+        (Budget(money=1), "money", "1 EUR"),
+        (Budget(bits_per_byte=1.5), "bits_per_byte", "1.5 bits per byte"),
+        (Budget(steps=7), "steps", "7 steps"),
+    ],
+)
+def test_one_budget(budget: Budget, kind: str, text: str):
+    assert budget.kind == kind and budget.text("EUR") == text
+
+
+@pytest.mark.parametrize("wrong", [{}, {"minutes": 1.0, "money": 1.0}, {"minutes": -1.0}])
+def test_no_budget_or_two(wrong: dict[str, float]):
+    with pytest.raises(ConfigError):
+        Budget(**wrong)  # type: ignore[arg-type]
+
+
+def test_round_trip():
+    assert Plan.from_dict(json.loads(json.dumps(PLAN.to_dict()))) == PLAN
+    assert PLAN.for_data("t", "k") == replace(PLAN, tokens_artifact="t", tokenizer_artifact="k")
+
+
+def test_reading_a_file_or_a_folder(tmp_path: Path):
+    (tmp_path / "plan.json").write_text(json.dumps(PLAN.to_dict()))
+    assert read_plan(tmp_path) == read_plan(tmp_path / "plan.json") == PLAN
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"model": 3}', "\x00"])
+def test_what_is_no_plan(tmp_path: Path, text: str):
+    (tmp_path / "plan.json").write_text(text)
+    with pytest.raises(DataError):
+        read_plan(tmp_path / "plan.json")
+    with pytest.raises(DataError, match="cannot read"):
+        read_plan(tmp_path / "other.json")

@@ -1,0 +1,197 @@
+"""The planner against a machine whose speed is known, and against what it was asked."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from bloomery.core.errors import BloomeryError, ConfigError
+from bloomery.core.quantity import Quantity
+from bloomery.energy import EnergyConfig
+from bloomery.models import ModelConfig
+from bloomery.training.planning import planner
+from bloomery.training.planning.law import ScalingLaw
+from bloomery.training.planning.plan import Budget, PlanRequest
+from bloomery.training.planning.planner import batch_rows, plan
+from bloomery.training.planning.shapes import matrix_parameters, shaped, step_flops
+from bloomery.training.speed import StepTime
+
+BASE = ModelConfig(
+    vocab_size=512,
+    hidden_size=128,
+    intermediate_size=320,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    num_key_value_heads=2,
+    head_dim=64,
+    max_position_embeddings=64,
+)
+REQUEST = PlanRequest(
+    tokens=2_000_000,
+    text_bytes=8_000_000,
+    vocab_size=512,
+    budget=Budget(minutes=2.0),
+    base=BASE,
+    context_length=64,
+    precision="float32",
+)
+WATTS = Quantity(low=10.0, central=20.0, high=40.0, method="estimated")
+
+
+def asked(**changes: object) -> PlanRequest:
+    """REQUEST with changes; `minutes` and the like are its budget."""
+    budgets = {"minutes", "steps", "watt_hours", "money", "bits_per_byte"} & changes.keys()
+    rest = {name: value for name, value in changes.items() if name not in budgets}
+    if budgets:
+        rest["budget"] = Budget(**{name: changes[name] for name in budgets})  # type: ignore[arg-type]
+    return replace(REQUEST, **rest)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def even_machine(monkeypatch: pytest.MonkeyPatch) -> list[ModelConfig]:
+    """A machine of exactly 100 GFLOP/s, 10 ms of overhead a step and 20 W; what was timed on it."""
+    timed: list[ModelConfig] = []
+
+    def measured(
+        config: ModelConfig, *, rows: int, context_length: int, precision: str, micro_rows: int = 0, **_: object
+    ) -> StepTime:
+        timed.append(config)
+        seconds = 0.01 + step_flops(config, rows * context_length, context_length) / 1e11
+        return StepTime(
+            seconds=seconds,
+            low=0.99 * seconds,
+            high=1.01 * seconds,
+            rows=rows,
+            micro_rows=micro_rows or rows,
+            context_length=context_length,
+            precision=precision,
+            compiled=False,
+            compile_seconds=0.0,
+            parameters=1,
+            forward_seconds=seconds / 3,
+            watts=WATTS,
+        )
+
+    monkeypatch.setattr(planner, "measure_step", measured)
+    monkeypatch.setattr(planner, "checkpoint_rate", lambda folder: 1e9)
+    return timed
+
+
+def test_more_minutes_give_a_larger_model(even_machine: list[ModelConfig]):
+    sizes = [plan(asked(minutes=m)).model.hidden_size for m in (0.2, 2.0, 60.0, 1000.0)]
+    assert sizes == sorted(sizes) and sizes[-1] > sizes[0]
+
+
+def test_the_chosen_shape_was_timed(even_machine: list[ModelConfig]):
+    for minutes in (0.5, 5.0, 500.0):
+        even_machine.clear()
+        made = plan(asked(minutes=minutes))
+        assert made.model in even_machine and len(even_machine) <= 5
+        exact = 0.01 + step_flops(made.model, made.batch_rows * 64, 64) / 1e11
+        assert made.seconds_per_step == pytest.approx(exact)
+
+
+def test_time_is_kept(even_machine: list[ModelConfig]):
+    made = plan(asked(validation_tokens=100_000))
+    assert made.steps * made.seconds_per_step < made.predicted_seconds <= 120
+    assert made.predicted_seconds == pytest.approx(120, rel=0.03)
+    assert made.seconds.low is not None and made.seconds.high is not None
+    assert made.seconds.low < made.predicted_seconds < made.seconds.high
+
+
+def test_neighbours_are_worse_in_the_same_time(even_machine: list[ModelConfig]):
+    law = ScalingLaw(E=0.5, A=200.0, alpha=0.4, B=60.0, beta=0.3)
+    made = plan(asked(minutes=20.0, law=law, tokens=2_000_000_000, text_bytes=8_000_000_000))
+    best = made.predicted_bits_per_byte.central
+    assert best is not None and {"half", "double"} == {other.name for other in made.alternatives}
+    half, double = sorted(made.alternatives, key=lambda other: other.parameters)
+    assert half.parameters < made.parameters < double.parameters and half.steps > made.steps > double.steps
+    for other in made.alternatives:
+        assert other.predicted_bits_per_byte.central > best  # type: ignore[operator]
+        assert other.seconds == pytest.approx(made.predicted_seconds, rel=0.03)
+
+
+def test_watt_hours_and_money(even_machine: list[ModelConfig]):
+    made = plan(asked(watt_hours=1.0))
+    assert made.predicted_seconds == pytest.approx(3600 / 20, rel=0.03)
+    assert made.joules.central == pytest.approx(3600, rel=0.03)
+    paid = plan(asked(money=0.5, energy=EnergyConfig(price_per_hour=10.0, price_per_kwh=0.0, country="FR")))
+    assert paid.predicted_seconds == pytest.approx(180, rel=0.03)
+    assert paid.cost.central == pytest.approx(0.5, rel=0.03) and paid.currency == "EUR"
+    assert paid.gco2e.known
+    with pytest.raises(ConfigError, match="price"):
+        plan(asked(money=1.0))
+
+
+def test_a_target_is_reached_in_the_least_time(even_machine: list[ModelConfig]):
+    made = plan(asked(bits_per_byte=1.6))
+    assert made.predicted_bits_per_byte.central == pytest.approx(1.6, abs=0.01)
+    assert made.predicted_bits_per_byte.central <= 1.6
+    less = plan(asked(minutes=made.predicted_seconds / 60 * 0.8)).predicted_bits_per_byte.central
+    assert less is not None and less > 1.6
+    with pytest.raises(ConfigError, match="cannot be expected of this corpus"):
+        plan(asked(bits_per_byte=0.3))
+
+
+def test_a_small_corpus_is_said(even_machine: list[ModelConfig]):
+    made = plan(asked(tokens=20_000, text_bytes=80_000, minutes=10))
+    assert made.epochs > 16
+    assert any("more text would help" in reason for reason in made.reasons)
+    wasted = next(reason for reason in made.reasons if "would be wasted" in reason)
+    assert "this corpus supports about" in wasted and "bits per byte" in wasted
+    assert made.supported_parameters <= matrix_parameters(shaped(BASE, 8, 512))
+
+
+def test_a_bad_size_is_said(even_machine: list[ModelConfig]):
+    large = shaped(BASE, 12, 768)
+    made = plan(asked(base=large, fixed_size=True, minutes=1.0))
+    assert made.model == large
+    assert any("is not the best use of this budget" in reason for reason in made.reasons)
+
+
+def test_fixed_sizes_and_steps_are_kept(even_machine: list[ModelConfig]):
+    made = plan(asked(fixed_size=True, steps=7, batch_rows=12, micro_rows=4))
+    assert (made.model, made.steps, made.batch_rows, made.micro_rows) == (BASE, 7, 12, 4)
+    assert made.seconds_per_step == pytest.approx(0.01 + step_flops(BASE, 12 * 64, 64) / 1e11)
+
+
+def test_what_does_not_fit_into_memory(even_machine: list[ModelConfig], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(planner, "available_memory", lambda device: 1.5e9)
+    made = plan(asked(minutes=5000.0, batch_rows=512))
+    assert made.micro_rows < 512 and any("rows are computed at a time" in reason for reason in made.reasons)
+    assert made.memory_bytes.high is not None and made.memory_bytes.high < 1.5e9
+    monkeypatch.setattr(planner, "available_memory", lambda device: 1e6)
+    with pytest.raises(BloomeryError, match="fits into"):
+        plan(REQUEST)
+
+
+@pytest.mark.parametrize("wrong", [{"tokens": 0}, {"minutes": 0.0001}])
+def test_budgets_that_allow_nothing(even_machine: list[ModelConfig], wrong: dict[str, float]):
+    with pytest.raises(ConfigError):
+        plan(asked(**wrong))
+
+
+def test_compile_is_used_only_when_it_pays(even_machine: list[ModelConfig], monkeypatch: pytest.MonkeyPatch):
+    real = planner.measure_step
+
+    def measured(config: ModelConfig, *, compiled: bool = False, **rest) -> StepTime:
+        time = real(config, **rest)
+        return replace(time, seconds=time.seconds / 2, compiled=True, compile_seconds=60.0) if compiled else time
+
+    monkeypatch.setattr(planner, "measure_step", measured)
+    assert not plan(REQUEST).compiled  # two minutes: not even measured
+    compiled = plan(asked(minutes=60))
+    assert compiled.compiled and compiled.predicted_seconds == pytest.approx(3600, rel=0.03)
+    assert not plan(asked(minutes=60, compile="off")).compiled
+    assert plan(asked(compile="on")).compiled
+
+
+def test_batches_grow_with_the_budget():
+    assert [batch_rows(minutes, 256) for minutes in (1, 10, 40, 160)] == [16, 16, 32, 64]
+
+
+def test_measured_on_this_machine():
+    made = plan(asked(minutes=0.05, device=torch.device("cpu"), fixed_size=True, batch_rows=4))
+    assert made.steps >= 1 and made.seconds_per_step > 0 and not made.joules.known
