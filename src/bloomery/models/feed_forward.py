@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bloomery.core.errors import ConfigError, nearest
+from bloomery.models import fused
 
 
 def quick_gelu(x: Tensor) -> Tensor:
@@ -24,7 +25,7 @@ def quick_gelu(x: Tensor) -> Tensor:
 
 def squared_relu(x: Tensor) -> Tensor:
     """relu(x)^2. So et al., arXiv 2109.08668."""
-    return F.relu(x).square()
+    return fused.squared_relu(x) if fused.pays(x) else F.relu(x).square()
 
 
 def _gelu_tanh(x: Tensor) -> Tensor:

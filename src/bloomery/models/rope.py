@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from bloomery.core.errors import ConfigError
+from bloomery.models import fused
 
 # What each kind of scaling reads, beside rope_type and factor.
 _KEYS = {
@@ -201,6 +202,8 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     turning = cos.size(-1)
     if turning < x.size(-1):
         return torch.cat((rotate(x[..., :turning], cos, sin), x[..., turning:].to(cos.dtype)), dim=-1)
+    if fused.pays(x):
+        return fused.rotate(x, cos, sin)
     first, second = x.chunk(2, dim=-1)
     turned = torch.cat((-second, first), dim=-1)
     return x * cos + turned * sin

@@ -53,11 +53,14 @@ class _LinearCrossEntropy(torch.autograd.Function):
             probabilities = logits.sub_(normaliser).exp_()
             probabilities.scatter_add_(1, target, torch.full_like(losses, -1.0))
             if capped is not None:
-                probabilities.mul_(1 - capped.square())
+                probabilities.addcmul_(probabilities, capped.square_(), value=-1)
             gradient = probabilities.masked_fill_(ignored, 0.0).to(compute_dtype)
             grad_hidden[start : start + rows] = gradient @ head
             if grad_weight is not None:
-                grad_weight += gradient.T @ part
+                if gradient.dtype == torch.float32:
+                    grad_weight.addmm_(gradient.T, part)
+                else:
+                    grad_weight += gradient.T @ part
         if grad_hidden is not None:
             ctx.save_for_backward(grad_hidden, None if grad_weight is None else grad_weight.to(weight.dtype))
         return total

@@ -164,9 +164,9 @@ def key_value_heads(heads: int) -> int:
     return heads // 2 if heads % 2 == 0 and heads >= 4 else heads
 
 
-def intermediate_size(hidden: int) -> int:
+def intermediate_size(hidden: int, *, gated: bool = True) -> int:
     """8/3 of the width in steps of 64: a SwiGLU with the parameters of a plain feed-forward four times as wide."""
-    return max(64, round(hidden * 8 / 3 / 64) * 64)
+    return 4 * hidden if not gated else max(64, round(hidden * 8 / 3 / 64) * 64)
 
 
 def shaped(base: ModelConfig, layers: int, hidden: int) -> ModelConfig:
@@ -176,7 +176,7 @@ def shaped(base: ModelConfig, layers: int, hidden: int) -> ModelConfig:
         base,
         num_hidden_layers=layers,
         hidden_size=hidden,
-        intermediate_size=intermediate_size(hidden),
+        intermediate_size=intermediate_size(hidden, gated=base.gated),
         num_attention_heads=heads,
         num_key_value_heads=key_value_heads(heads),
         head_dim=HEAD_DIM,
@@ -187,7 +187,7 @@ def shaped(base: ModelConfig, layers: int, hidden: int) -> ModelConfig:
 def matrix_parameters(config: ModelConfig) -> int:
     """Parameters of the attention and feed-forward matrices."""
     attention = 2 * (config.num_attention_heads + config.num_key_value_heads) * config.head_dim * config.hidden_size
-    return config.num_hidden_layers * (attention + 3 * config.hidden_size * config.intermediate_size)
+    return config.num_hidden_layers * (attention + (2 + config.gated) * config.hidden_size * config.intermediate_size)
 
 
 def step_flops(config: ModelConfig, tokens: int, context_length: int) -> float:
