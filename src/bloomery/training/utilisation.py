@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import nn
@@ -18,7 +19,8 @@ from bloomery.models import Decoder
 from bloomery.models.feed_forward import MixtureOfExperts
 
 _SIZE = {"cpu": 1024, "cuda": 8192}
-_SECONDS = 0.4
+_SECONDS = 0.3
+_CPU = torch.device("cpu")
 _UNITS = ((1e12, "TFLOP/s"), (1e9, "GFLOP/s"), (1e6, "MFLOP/s"))
 
 
@@ -45,11 +47,12 @@ class Utilisation:
         return {"flops_per_second": self.done, "matrix_peak_flops": self.peak, "utilisation": self.share}
 
 
+@cache
 def matrix_peak(
-    device: torch.device | None = None, dtype: torch.dtype = torch.float32, *, seconds: float = _SECONDS, size: int = 0
+    device: torch.device = _CPU, dtype: torch.dtype = torch.float32, *, seconds: float = _SECONDS, size: int = 0
 ) -> float:
-    """Operations a second of the fastest of some products of square matrices of `size`, over `seconds`."""
-    device = device or torch.device("cpu")
+    """Operations a second of the fastest of some products of square matrices of `size`, over `seconds`; measured once a
+    process."""
     size = size or _SIZE.get(device.type, 2048)
     a = torch.full((size, size), 1.0 / size, dtype=dtype, device=device)
     b, out = a.clone(), torch.empty_like(a)
