@@ -119,3 +119,28 @@ def test_the_polynomial_is_the_one_that_was_asked_for(polynomial: str):
     gradients = _gradients((8, 12), 1)
     (got,) = _moved(torch.zeros(8, 12), gradients, lr=1.0, momentum=0.0, polynomial=polynomial, iterations=4)
     assert torch.allclose(-got, orthogonalize(gradients[0][None], polynomial=polynomial, iterations=4)[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["q_proj.weight", "o_proj.weight"])
+def test_blocks_are_orthogonalised_by_themselves(name: str):
+    """Blocks of 8 of 24 neurons, which are rows or, of a matrix that writes, columns; as long as a whole update."""
+    gradient = torch.randn(24, 16, generator=torch.Generator().manual_seed(5))
+    writes = name.startswith("o")
+    parameter = torch.nn.Parameter(torch.zeros(16, 24) if writes else torch.zeros(24, 16))
+    parameter.grad = gradient.T.contiguous() if writes else gradient.clone()
+    Muon([(name, parameter)], lr=1.0, momentum=0.0, block=8, polynomial="polar_express").step()
+    got = -(parameter.detach().T if writes else parameter.detach())
+    scale = got.norm()
+    for start in range(0, 24, 8):
+        block = got[start : start + 8]
+        wanted = orthogonalize(gradient[None, start : start + 8], polynomial="polar_express")[0]
+        assert torch.allclose(block / block.norm(), wanted / wanted.norm(), atol=1e-5)
+    # 16 singular values of about one, and for the tall matrix the factor sqrt(24 / 16).
+    assert scale == pytest.approx(4 * (1 if writes else 1.5**0.5), rel=0.1)
+
+
+def test_what_cannot_be_cut_is_taken_whole():
+    gradients = _gradients((12, 8), 1)
+    (whole,) = _moved(torch.zeros(12, 8), gradients, lr=1.0)
+    (uncut,) = _moved(torch.zeros(12, 8), gradients, lr=1.0, block=5)
+    assert torch.equal(whole, uncut)
