@@ -1,9 +1,9 @@
-"""Tiny Shakespeare, character by character: time to nanoGPT's validation loss, and the loss in its time, beside nanoGPT.
+"""Tiny Shakespeare, character by character: time to nanoGPT's validation loss, and the loss in its time.
 
-nanoGPT runs as published, from a checkout whose path is given (github.com/karpathy/nanoGPT), with the options of its
-README for a CPU: 4 layers, 128 wide, 64 characters of context, batches of 12, 2,000 steps. Ours trains twice: for a third
-of the time that took and for all of it, a decoder of bloomery's own (`fast`). Only training counts, neither start-up nor
-validation. The split is nanoGPT's (the last tenth validates) and so is the measure: the mean loss over windows of 64
+nanoGPT runs as published, from a checkout whose path is given (github.com/karpathy/nanoGPT), with the options of
+its README for a CPU: 4 layers, 128 wide, 64 characters of context, batches of 12, 2,000 steps. Ours, a decoder of
+bloomery's own (`fast`), trains twice: for a third of the time that took and for all of it. Only training counts,
+neither start-up nor validation. The split is nanoGPT's (the last tenth validates) and so is the measure: the mean loss over windows of 64
 characters; all of the validation text for ours, 200 random batches for nanoGPT, by its own code. Pairs run in turn.
 
     python benchmarks/bench_shakespeare.py PATH_OF_NANOGPT [--pairs 5] [--processor] [--threads 2]
@@ -201,8 +201,9 @@ def main() -> None:
         pace = ours.pace()
         third = ours.train(seconds / 3, pace)
         whole = ours.train(seconds, pace)
+        size = sum(p.numel() for p in ours.model.parameters())
         print(
-            f"  ours, {sum(p.numel() for p in ours.model.parameters()):,} parameters: {third[1]:.4f} after {third[0]:.1f}"
+            f"  ours, {size:,} parameters: {third[1]:.4f} after {third[0]:.1f}"
             f" {unit}, {whole[1]:.4f} after {whole[0]:.1f}",
             flush=True,
         )

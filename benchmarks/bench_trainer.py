@@ -1,9 +1,9 @@
 """Training a 15M Llama beside transformers' Trainer: tokens per second, and bits per byte after the same time.
 
-Both sides have a Llama of the same sizes with random weights and read the same rows of TinyStories in the same order, in
-float32: the Trainer with AdamW at 1e-3, a warm-up and a cosine (its users' usual choice), ours with bloomery's optimisers
-and schedule. First some steps of both in turn give the speed; then each trains for the same seconds and both are measured
-on the same validation text. With --fast ours is a decoder of bloomery's own of about the same time a step.
+Both sides have a Llama of the same sizes with random weights and read the same rows of TinyStories in the same order,
+in float32: the Trainer with AdamW at 1e-3, a warm-up and a cosine (its users' usual choice), ours with bloomery's
+optimisers and schedule. First some steps of both in turn give the speed; then each trains for the same seconds and
+both are measured on the same validation text. With --fast ours is a decoder of bloomery's own of about the same time a step.
 
     python benchmarks/bench_trainer.py [--seconds 120] [--turns 5] [--seeds 3] [--fast] [--processor]
 
@@ -228,7 +228,8 @@ def main() -> None:
         ratios = [theirs[turn] / ours[turn] for turn in range(options.turns)]
         model = Decoder(CONFIG)
         peak = matrix_peak()
-        print(f"Llama of {sum(p.numel() for p in model.parameters()) / 1e6:.1f}M parameters, peak {peak / 1e9:.0f} GFLOP/s")
+        millions = sum(p.numel() for p in model.parameters()) / 1e6
+        print(f"Llama of {millions:.1f}M parameters, peak {peak / 1e9:.0f} GFLOP/s")
         for name, times in (("bloomery", ours), ("Trainer", theirs)):
             speed = size / min(times)
             share = speed * token_flops(model, CONTEXT) / peak
@@ -245,9 +246,13 @@ def main() -> None:
                 side.begin(steps)
                 spent = sum(side.run(steps, clock))
                 found[side.name] = bits_per_byte(side, tokens)
-                print(f"seed {seed}: {side.name} {found[side.name]:.4f} bits per byte, {steps} steps, {spent:.0f} s", flush=True)
+                print(
+                    f"seed {seed}: {side.name} {found[side.name]:.4f} bits per byte, {steps} steps, {spent:.0f} s",
+                    flush=True,
+                )
             gains.append(found["Trainer"] - found["bloomery"])
-        print(f"bits per byte less than the Trainer's: {statistics.mean(gains):.4f} ({min(gains):.4f} to {max(gains):.4f})")
+        mean = statistics.mean(gains)
+        print(f"bits per byte less than the Trainer's: {mean:.4f} ({min(gains):.4f} to {max(gains):.4f})")
 
 
 if __name__ == "__main__":

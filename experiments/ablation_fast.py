@@ -1,9 +1,9 @@
-"""Ablation of `fast`: what each part of the architecture and of the optimiser earns in equal time, alone and in company.
+"""Ablation of `fast`: what each part of the architecture and of the optimiser earns in equal time.
 
     python experiments/ablation_fast.py [--seconds 60] [--seeds 1] [--arms "base|all|..."] [--home DIR]
 
-TinyStories, one thread. First every arm's step is timed, in turn, by processor time (the least of a few rounds), so that
-whatever else the machine does matters little; then each arm trains for as many steps as fit into the same seconds, by
+Each alone, all, and all without each. TinyStories, one thread. First every arm's step is timed, in turn, by processor
+time (the least of a few rounds), so that whatever else the machine does matters little; then each arm trains for as many steps as fit into the same seconds, by
 the ordinary objective, optimisers and schedule, and is validated in bits per byte. Arms of a seed read the same rows in
 the same order. Cells are kept in --home: what was stopped goes on. What this does not know: other sizes, GPUs.
 """
@@ -253,7 +253,8 @@ def main() -> None:
         found = run_arms(one, arms, jobs=options.jobs, settings=[VOCABULARY, CONTEXT, ROWS])
     rows = table(found, paces)
     for name, row in sorted(rows.items(), key=lambda pair: pair[1]["bits_per_byte"]["mean"]):
-        print(f"{name:40} {shown(row['bits_per_byte'], '.4f')}  {shown(row['less_base'], '+.4f')}  x{row['step_cost']:.2f}")
+        less = shown(row["less_base"], "+.4f")
+        print(f"{name:40} {shown(row['bits_per_byte'], '.4f')}  {less}  x{row['step_cost']:.2f}")
     if not options.arms:
         sizes = {"seconds": options.seconds, "seeds": options.seeds, "context": CONTEXT, "rows": ROWS}
         keep(f"ablation_fast_{options.size}", {**sizes, "vocabulary": VOCABULARY, "cells": found, "table": rows})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -14,6 +15,9 @@ def pretrain(
     corpus: Annotated[str, Parameter(help="A corpus: name, id or folder [default: the latest].")] = "",
     *,
     minutes: Minutes = None,
+    fast: Annotated[
+        bool, Parameter(negative="", help="What learns fastest here; such a model runs in bloomery alone.")
+    ] = False,
     recipe: RecipeFile = None,
     set_: Overrides = None,
     fresh: Fresh = False,
@@ -28,12 +32,13 @@ def pretrain(
 
     settings, workspace = read_recipe(recipe, set_), common.workspace()
     source = workspace.find(corpus, kind="corpus") if corpus else workspace.latest("corpus")
+    config = settings.table("pretrain", PretrainConfig)
     trained = train_tokenizer(source, config=settings.table("tokenizer", TokenizerConfig), workspace=workspace)
     made = pretrain_stage(
         source,
         trained,
         minutes=minutes,
-        config=settings.table("pretrain", PretrainConfig),
+        config=replace(config, fast=True) if fast else config,
         tokenize_config=settings.table("tokenize", TokenizeConfig),
         workspace=workspace,
         fresh=fresh,

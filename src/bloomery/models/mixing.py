@@ -75,7 +75,12 @@ class ResidualMix(nn.Module):
 
     def forward(self, x: Tensor, x0: Tensor, layer: int) -> Tensor:
         """(B, T, E) twice -> (B, T, E), as the layer of that number is to read it."""
-        if self.resid is not None and self.x0 is not None and torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        if (
+            self.resid is not None
+            and self.x0 is not None
+            and torch.is_grad_enabled()
+            and not torch.compiler.is_compiling()
+        ):
             mixed = _Mixed.apply(x, x0, self.resid[layer], self.x0[layer])
             assert isinstance(mixed, Tensor)
             return mixed

@@ -64,7 +64,11 @@ class CausalObjective:
 
     def next_batch(self, rows: int) -> Batch:
         """`input_ids` and `labels`, both (B, T)."""
-        short = bool(self.short_rows) and self.short_rows > self.rows.stats["rows"] and self.rows.context_length % _CUTS == 0
+        short = (
+            bool(self.short_rows)
+            and self.short_rows > self.rows.stats["rows"]
+            and self.rows.context_length % _CUTS == 0
+        )
         self._cuts = _CUTS if short else 1
         input_ids, labels = self.rows.next_batch(rows)
         tokens = int((labels != IGNORED).sum())

@@ -34,9 +34,9 @@ class Muon(torch.optim.Optimizer):
 
     lr: step length, in units of the spectral norm of the update. momentum: Nesterov momentum, reached from
     MOMENTUM_START over `momentum_warmup` steps (0: at once). weight_decay: decoupled, multiplied by lr; with `cautious`
-    only of weights that the update makes smaller too. block: neurons that are orthogonalised together, of those that lie
-    between two reads of the residual stream (a feed-forward's, an attention's heads); 0: all of a matrix; the update is
-    as long as a whole one. second_beta: of the mean square of each neuron's update (a row, or
+    only of weights that the update makes smaller too. block: neurons that are orthogonalised together, of those that
+    lie between two reads of the residual stream (a feed-forward's, an attention's heads); 0: all of a matrix; the
+    update is as long as a whole one. second_beta: of the mean square of each neuron's update (a row, or
     a column of a matrix with fewer rows than columns), by whose root it is divided; the update's norm stays; 0: it is
     not. polynomial and iterations: see `orthogonalize`, as compute_dtype.
     """

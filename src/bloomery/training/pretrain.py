@@ -134,7 +134,9 @@ class PretrainConfig:
 
 def pretrain_inputs(config: PretrainConfig, tokens: str, tokenizer: str) -> StageInputs:
     """What the pre-training stage depends on; `tokens` and `tokenizer` are artifact ids."""
-    return StageInputs(stage="pretrain", config=to_dict(config.resolved()), parents=(tokens, tokenizer), seed=config.seed)
+    return StageInputs(
+        stage="pretrain", config=to_dict(config.resolved()), parents=(tokens, tokenizer), seed=config.seed
+    )
 
 
 def pretrain(

@@ -16,8 +16,8 @@ from torch import Tensor
 
 
 class RowAdam(torch.optim.Optimizer):
-    """`params` are tables (rows, columns), or groups of them. lr: step length. betas: of both moments, by each row's own
-    steps. Without weight decay."""
+    """`params` are tables (rows, columns), or groups of them. lr: step length. betas: of both moments, by each row's
+    own steps. Without weight decay."""
 
     def __init__(
         self, params: Iterable[Any], *, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.95), eps: float = 1e-8

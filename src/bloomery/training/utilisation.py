@@ -83,7 +83,7 @@ def token_flops(model: nn.Module, context_length: int) -> float:
     seen = 0.0
     for layer in range(config.num_hidden_layers):
         window = min(config.window(layer) or context_length, context_length)
-        # Query t sees min(t, window) keys; their mean over a row, times a product for the scores and one for the values.
+        # Query t sees min(t, window) keys; their mean over a row, for the scores and for the values.
         seen += 2 * (window * (window + 1) / 2 + (context_length - window) * window) / context_length
     return 6.0 * (weights + seen * config.num_attention_heads * config.head_dim)
 

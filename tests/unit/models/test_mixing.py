@@ -24,7 +24,9 @@ def test_smear_follows_its_formula():
     before = np.concatenate([np.zeros((2, 1, 40)), values[:, :-1]], axis=1)
     gate = 0.7 / (1 + np.exp(-values[..., :24] @ smear.gate.detach().numpy()[0]))
     np.testing.assert_allclose(got, values + gate[..., None] * before, rtol=1e-12)
-    assert torch.equal(Smear(8)(x[..., :8].float(), x[..., 8:16].float()), x[..., :8].float())  # a fresh one adds nothing
+    assert torch.equal(
+        Smear(8)(x[..., :8].float(), x[..., 8:16].float()), x[..., :8].float()
+    )  # a fresh one adds nothing
 
 
 @pytest.mark.parametrize(("resid", "x0"), [(True, True), (True, False), (False, True)])

@@ -34,7 +34,9 @@ def test_polar_express_is_nearer_to_one():
     generator = torch.Generator().manual_seed(1)
     u, v = (torch.linalg.qr(torch.randn(24, 24, generator=generator)).Q for _ in range(2))
     matrix = (u @ torch.diag(torch.logspace(-2, 0, 24)) @ v.mT)[None]
-    off = {name: float((_values(matrix, orthogonalize(matrix, polynomial=name)) - 1).abs().max()) for name in POLYNOMIALS}
+    off = {
+        name: float((_values(matrix, orthogonalize(matrix, polynomial=name)) - 1).abs().max()) for name in POLYNOMIALS
+    }
     assert off["polar_express"] < 0.16 < 0.25 < off["newton_schulz"]
 
 

@@ -133,7 +133,7 @@ def test_fast_is_trained_resumed_to_the_bit_and_not_exported(material, tmp_path,
     straight = _train(material, tmp_path / "a", **own, steps=8)
     config = load_pretrained(straight.path).config
     assert config.own_parts and not config.gated and config.intermediate_size == 4 * config.hidden_size
-    assert 0 < straight.metrics["utilisation"] and straight.metrics["tokens"] < 8 * 4 * 64
+    assert straight.metrics["utilisation"] > 0 and straight.metrics["tokens"] < 8 * 4 * 64
     real, calls = loop.Loop.save, []
 
     def stop(self):

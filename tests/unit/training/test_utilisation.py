@@ -33,9 +33,7 @@ def test_a_step_counts_as_pytorch_counts_it(tied: bool):
     # It counts all of a causal row's scores, of which half are seen, and again in backward where a kernel recomputes;
     # the products by weights, which are all else, it counts as we do.
     seen = 6.0 * 2 * (33 / 2) * 2 * 4 * 8 * ids.numel()
-    weights = sum(
-        flops for name, flops in counter.get_flop_counts()["Global"].items() if "attention" not in str(name)
-    )
+    weights = sum(flops for name, flops in counter.get_flop_counts()["Global"].items() if "attention" not in str(name))
     assert token_flops(model, 32) * ids.numel() - seen == pytest.approx(weights, rel=0.001)
 
 
