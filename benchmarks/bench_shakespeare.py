@@ -1,10 +1,11 @@
 """Tiny Shakespeare, character by character: time to nanoGPT's validation loss, and the loss in its time.
 
-nanoGPT runs as published, from a checkout whose path is given (github.com/karpathy/nanoGPT), with the options of
-its README for a CPU: 4 layers, 128 wide, 64 characters of context, batches of 12, 2,000 steps. Ours, a decoder of
+nanoGPT runs as published, from a checkout whose path is given (github.com/karpathy/nanoGPT), with the options of its
+README for a CPU: 4 layers, 128 wide, 64 characters of context, batches of 12, 2,000 steps. Ours, a decoder of
 bloomery's own (`fast`), trains twice: for a third of the time that took and for all of it. Only training counts,
-neither start-up nor validation. The split is nanoGPT's (the last tenth validates) and so is the measure: the mean loss over windows of 64
-characters; all of the validation text for ours, 200 random batches for nanoGPT, by its own code. Pairs run in turn.
+neither start-up nor validation. The split is nanoGPT's (the last tenth validates) and so is the measure: the mean loss
+over windows of 64 characters; all of the validation text for ours, 200 random batches for nanoGPT, by its own code.
+Pairs run in turn.
 
     python benchmarks/bench_shakespeare.py PATH_OF_NANOGPT [--pairs 5] [--processor] [--threads 2]
 

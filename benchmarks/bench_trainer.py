@@ -3,7 +3,8 @@
 Both sides have a Llama of the same sizes with random weights and read the same rows of TinyStories in the same order,
 in float32: the Trainer with AdamW at 1e-3, a warm-up and a cosine (its users' usual choice), ours with bloomery's
 optimisers and schedule. First some steps of both in turn give the speed; then each trains for the same seconds and
-both are measured on the same validation text. With --fast ours is a decoder of bloomery's own of about the same time a step.
+both are measured on the same validation text. With --fast ours is a decoder of bloomery's own of about the same time a
+step.
 
     python benchmarks/bench_trainer.py [--seconds 120] [--turns 5] [--seeds 3] [--fast] [--processor]
 

@@ -1,11 +1,12 @@
 """Ablation of `fast`: what each part of the architecture and of the optimiser earns in equal time.
 
-    python experiments/ablation_fast.py [--seconds 60] [--seeds 1] [--arms "base|all|..."] [--home DIR]
+    python experiments/ablation_fast.py [--seconds 60] [--seeds 1] [--arms "all|..."] [--steps N] [--home DIR]
 
 Each alone, all, and all without each. TinyStories, one thread. First every arm's step is timed, in turn, by processor
-time (the least of a few rounds), so that whatever else the machine does matters little; then each arm trains for as many steps as fit into the same seconds, by
-the ordinary objective, optimisers and schedule, and is validated in bits per byte. Arms of a seed read the same rows in
-the same order. Cells are kept in --home: what was stopped goes on. What this does not know: other sizes, GPUs.
+time (the least of a few rounds), so that whatever else the machine does matters little; then each arm trains for as
+many steps as fit into the same seconds, by the ordinary objective, optimisers and schedule, and is validated in bits
+per byte. Arms of a seed read the same rows in the same order. With --steps all arms take as many steps, and what they
+cost is told beside. Cells are kept in --home: what was stopped goes on. What this does not know: other sizes, GPUs.
 """
 
 from __future__ import annotations
@@ -172,7 +173,7 @@ ADAMW = {"matrix_lr": 2e-3, "embedding_lr": 2e-3, "head_lr": 2e-3, "scalar_lr": 
 
 def pace(home: str, tokens: str, size: str, names: list[str]) -> dict[str, float]:
     """Processor seconds of a step of each arm, growing batches and short rows averaged over the run."""
-    rounds, thirds = 4, 3
+    rounds, thirds = 3, 3
     spent: dict[str, list[list[float]]] = {}
     for turn in range(rounds):
         for name in names:
@@ -225,15 +226,31 @@ def table(found: list[dict[str, Any]], paces: dict[str, float]) -> dict[str, Any
             "bits_per_byte": over_seeds([cell["bits_per_byte"] for cell in mine]),
             "less_base": over_seeds(less),
             "step_cost": paces[name] / paces["base"],
+            "seconds": statistics.fmean(cell["processor_seconds"] for cell in mine),
             "steps": mine[0]["steps"],
             "parameters": mine[0]["parameters"],
         }
     return rows
 
 
+def spent(found: list[dict[str, Any]]) -> dict[str, float]:
+    """Processor seconds of a step of each arm, the least over seeds."""
+    paces: dict[str, float] = {}
+    for cell in found:
+        paces[cell["arm"]] = min(paces.get(cell["arm"], math.inf), cell["processor_seconds"] / cell["steps"])
+    return paces
+
+
+def report(size: str, seeds: int, found: list[dict[str, Any]], rows: dict[str, Any], *, by: str) -> None:
+    """Keep what was found; `by` is what arms have in common."""
+    settings = {"size": size, "seeds": seeds, "by": by, "context": CONTEXT, "rows": ROWS, "vocabulary": VOCABULARY}
+    keep(f"ablation_fast_{size}", {**settings, "cells": found, "table": rows})
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=60.0, help="processor seconds of a cell's steps")
+    parser.add_argument("--steps", type=int, default=0, help="of every arm, instead of the same seconds")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--size", choices=SIZES, default="1M")
     parser.add_argument("--arms", default="", help="names with | between [default: all]")
@@ -244,20 +261,19 @@ def main() -> None:
     names = list(dict.fromkeys(["base", *names]))
     with scratch_home(options.home) as home:
         tokens, _ = corpus(home)
-        paces = named(pace, home, tokens.id, options.size, list(all_arms()))
+        paces = {} if options.steps else named(pace, home, tokens.id, options.size, names)
         arms = [
-            (home, tokens.id, name, options.size, seed, max(3, round(options.seconds / paces[name])))
+            (home, tokens.id, name, options.size, seed, options.steps or max(3, round(options.seconds / paces[name])))
             for seed in range(options.seeds)
             for name in names
         ]
         found = run_arms(one, arms, jobs=options.jobs, settings=[VOCABULARY, CONTEXT, ROWS])
-    rows = table(found, paces)
+    rows = table(found, paces or spent(found))
     for name, row in sorted(rows.items(), key=lambda pair: pair[1]["bits_per_byte"]["mean"]):
         less = shown(row["less_base"], "+.4f")
         print(f"{name:40} {shown(row['bits_per_byte'], '.4f')}  {less}  x{row['step_cost']:.2f}")
     if not options.arms:
-        sizes = {"seconds": options.seconds, "seeds": options.seeds, "context": CONTEXT, "rows": ROWS}
-        keep(f"ablation_fast_{options.size}", {**sizes, "vocabulary": VOCABULARY, "cells": found, "table": rows})
+        report(options.size, options.seeds, found, rows, by="steps" if options.steps else "seconds")
 
 
 if __name__ == "__main__":
