@@ -44,9 +44,10 @@ PARTS: dict[str, Arm] = {
     "short rows first": {"short": 0.4},
 }
 OTHERS: dict[str, Arm] = {
-    "blocks of 64": {"optimizer": {"matrix_block": 64}},
-    "blocks of 32": {"optimizer": {"matrix_block": 32}},
-    "blocks of 16": {"optimizer": {"matrix_block": 16}},
+    "heads by themselves": {"optimizer": {"matrix_head_block": 64}},
+    "blocks of 64": {"optimizer": {"matrix_head_block": 64, "matrix_feed_block": 64}},
+    "blocks of 64 and 32": {"optimizer": {"matrix_head_block": 64, "matrix_feed_block": 32}},
+    "blocks of 32": {"optimizer": {"matrix_head_block": 32, "matrix_feed_block": 32}},
     "4 iterations": {"optimizer": {"matrix_iterations": 4}},
     "Polar Express, 4": {"optimizer": {"matrix_polynomial": "polar_express", "matrix_iterations": 4}},
     "Polar Express, 3": {"optimizer": {"matrix_polynomial": "polar_express", "matrix_iterations": 3}},

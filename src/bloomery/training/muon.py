@@ -25,6 +25,7 @@ from bloomery.training.orthogonal import orthogonalize
 MOMENTUM_START = 0.85
 """Where momentum begins that warms up: modded-nanogpt's and nanochat's choice."""
 _TINY = 1e-10
+_ATTENTION = ("q_proj.weight", "k_proj.weight", "v_proj.weight", "o_proj.weight")
 _WRITES = ("o_proj.weight", "down_proj.weight")
 """Matrices whose neurons are columns."""
 
@@ -34,9 +35,8 @@ class Muon(torch.optim.Optimizer):
 
     lr: step length, in units of the spectral norm of the update. momentum: Nesterov momentum, reached from
     MOMENTUM_START over `momentum_warmup` steps (0: at once). weight_decay: decoupled, multiplied by lr; with `cautious`
-    only of weights that the update makes smaller too. block: neurons that are orthogonalised together, of those that
-    lie between two reads of the residual stream (a feed-forward's, an attention's heads); 0: all of a matrix; the
-    update is as long as a whole one. second_beta: of the mean square of each neuron's update (a row, or
+    only of weights that the update makes smaller too. blocks: neurons of an attention and of a feed-forward that are
+    orthogonalised together; 0: all of a matrix; the update is as long as a whole one. second_beta: of the mean square of each neuron's update (a row, or
     a column of a matrix with fewer rows than columns), by whose root it is divided; the update's norm stays; 0: it is
     not. polynomial and iterations: see `orthogonalize`, as compute_dtype.
     """
@@ -51,7 +51,7 @@ class Muon(torch.optim.Optimizer):
         weight_decay: float = 0.0,
         cautious: bool = False,
         second_beta: float = 0.0,
-        block: int = 0,
+        blocks: tuple[int, int] = (0, 0),
         polynomial: str = "newton_schulz",
         iterations: int = 5,
         compute_dtype: torch.dtype = torch.float32,
@@ -60,7 +60,7 @@ class Muon(torch.optim.Optimizer):
         super().__init__(list(params), defaults)
         self.compute_dtype, self.polynomial, self.iterations = compute_dtype, polynomial, iterations
         self.momentum_warmup, self.cautious, self.second_beta = momentum_warmup, cautious, second_beta
-        self.block = block
+        self.blocks = blocks
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.ndim != 2:
@@ -70,14 +70,15 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """Update every matrix that has a gradient."""
         for group in self.param_groups:
-            by_shape: dict[tuple[torch.Size, bool], list[Tensor]] = defaultdict(list)
+            by_shape: dict[tuple[torch.Size, bool, int], list[Tensor]] = defaultdict(list)
             for name, parameter in zip(group["param_names"], group["params"], strict=True):
                 if parameter.grad is not None:
-                    by_shape[parameter.shape, bool(self.block) and name.endswith(_WRITES)].append(parameter)
-            for (_, writes), parameters in by_shape.items():
-                self._step_shape(parameters, group, writes=writes)
+                    block = self.blocks[0 if name.endswith(_ATTENTION) else 1]
+                    by_shape[parameter.shape, bool(block) and name.endswith(_WRITES), block].append(parameter)
+            for (_, writes, block), parameters in by_shape.items():
+                self._step_shape(parameters, group, block, writes=writes)
 
-    def _step_shape(self, parameters: list[Tensor], group: dict, *, writes: bool) -> None:
+    def _step_shape(self, parameters: list[Tensor], group: dict, block: int, *, writes: bool) -> None:
         lr = group["lr"]
         rows, columns = parameters[0].shape
         updates = torch.empty(len(parameters), rows, columns, dtype=parameters[0].dtype, device=parameters[0].device)
@@ -87,7 +88,7 @@ class Muon(torch.optim.Optimizer):
             momentum = self._momentum(parameter, group["momentum"])
             buffer.lerp_(gradient, 1 - momentum)
             torch.lerp(gradient, buffer, momentum, out=update)
-        orthogonal = self._orthogonal(updates, writes=writes)
+        orthogonal = self._orthogonal(updates, block, writes=writes)
         if self.second_beta:
             orthogonal = self._evened(parameters, orthogonal)
         scale, decay = max(1.0, rows / columns) ** 0.5, lr * group["weight_decay"]
@@ -99,18 +100,18 @@ class Muon(torch.optim.Optimizer):
                 parameter.mul_(1 - decay)
             parameter.add_(update, alpha=-lr * scale)
 
-    def _orthogonal(self, updates: Tensor, *, writes: bool) -> Tensor:
-        """(N, R, C) orthogonalised, whole or in blocks; `writes`: neurons are columns, for the matrix writes into the
+    def _orthogonal(self, updates: Tensor, block: int, *, writes: bool) -> Tensor:
+        """(N, R, C) orthogonalised, whole or in blocks of neurons; `writes`: neurons are columns, for the matrix writes into the
         residual stream."""
         how = {"polynomial": self.polynomial, "iterations": self.iterations, "dtype": self.compute_dtype}
         neurons = updates.size(-1 if writes else -2)
-        if not self.block or neurons <= self.block or neurons % self.block:
+        if not block or neurons <= block or neurons % block:
             return orthogonalize(updates, **how)
         count, rows, columns = updates.shape
         stream = rows if writes else columns
-        blocks = (updates.mT if writes else updates).reshape(-1, self.block, stream)
+        blocks = (updates.mT if writes else updates).reshape(-1, block, stream)
         made = orthogonalize(blocks, **how).reshape(count, neurons, stream)
-        made *= (min(rows, columns) / (neurons // self.block * min(self.block, stream))) ** 0.5
+        made *= (min(rows, columns) / (neurons // block * min(block, stream))) ** 0.5
         return made.mT if writes else made
 
     def _buffer(self, parameter: Tensor) -> Tensor:

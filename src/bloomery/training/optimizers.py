@@ -59,9 +59,11 @@ class OptimizerConfig:
     """What orthogonalises Muon's updates (Polar Express: arXiv 2505.16932)."""
     matrix_iterations: int = 5
     """How many times, at most 5; fewer are cheaper."""
-    matrix_block: int = 0
-    """Neurons that are orthogonalised together, a divisor of the width of heads and feed-forwards; 0: all of a
-    matrix. Smaller is cheaper (after MuonBP, arXiv 2510.16981)."""
+    matrix_head_block: int = 0
+    """Of attention, how many of a matrix's neurons are orthogonalised together, as 64 of a head; 0: all. Smaller is
+    cheaper (after MuonBP, arXiv 2510.16981)."""
+    matrix_feed_block: int = 0
+    """The same of feed-forwards."""
     matrix_second_beta: float = 0.0
     """Above 0: NorMuon's second moment of each neuron, with this memory (arXiv 2510.05491)."""
     matrix_cautious_decay: bool = False
@@ -160,7 +162,7 @@ def _muon(matrices: Mapping[str, Tensor], config: OptimizerConfig, dtype: torch.
         weight_decay=config.matrix_weight_decay,
         cautious=config.matrix_cautious_decay,
         second_beta=config.matrix_second_beta,
-        block=config.matrix_block,
+        blocks=(config.matrix_head_block, config.matrix_feed_block),
         polynomial=config.matrix_polynomial,
         iterations=config.matrix_iterations,
         compute_dtype=dtype,

@@ -128,7 +128,7 @@ def test_blocks_are_orthogonalised_by_themselves(name: str):
     writes = name.startswith("o")
     parameter = torch.nn.Parameter(torch.zeros(16, 24) if writes else torch.zeros(24, 16))
     parameter.grad = gradient.T.contiguous() if writes else gradient.clone()
-    Muon([(name, parameter)], lr=1.0, momentum=0.0, block=8, polynomial="polar_express").step()
+    Muon([(name, parameter)], lr=1.0, momentum=0.0, blocks=(8, 4), polynomial="polar_express").step()
     got = -(parameter.detach().T if writes else parameter.detach())
     scale = got.norm()
     for start in range(0, 24, 8):
@@ -142,5 +142,5 @@ def test_blocks_are_orthogonalised_by_themselves(name: str):
 def test_what_cannot_be_cut_is_taken_whole():
     gradients = _gradients((12, 8), 1)
     (whole,) = _moved(torch.zeros(12, 8), gradients, lr=1.0)
-    (uncut,) = _moved(torch.zeros(12, 8), gradients, lr=1.0, block=5)
+    (uncut,) = _moved(torch.zeros(12, 8), gradients, lr=1.0, blocks=(5, 5))
     assert torch.equal(whole, uncut)
