@@ -43,11 +43,11 @@ PARTS: dict[str, Arm] = {
     "growing batch": {"first_batch": 0.5},
     "short rows first": {"short": 0.4},
 }
+SCHEDULES = ("momentum warm-up", "warm-down", "growing batch", "short rows first")
 OTHERS: dict[str, Arm] = {
-    "heads by themselves": {"optimizer": {"matrix_head_block": 64}},
-    "blocks of 64": {"optimizer": {"matrix_head_block": 64, "matrix_feed_block": 64}},
-    "blocks of 64 and 32": {"optimizer": {"matrix_head_block": 64, "matrix_feed_block": 32}},
-    "blocks of 32": {"optimizer": {"matrix_head_block": 32, "matrix_feed_block": 32}},
+    "heads by themselves": {"optimizer": {"matrix_by_head": True}},
+    "heads, and neurons by 64": {"optimizer": {"matrix_by_head": True, "matrix_feed_block": 64}},
+    "heads, and neurons by 32": {"optimizer": {"matrix_by_head": True, "matrix_feed_block": 32}},
     "4 iterations": {"optimizer": {"matrix_iterations": 4}},
     "Polar Express, 4": {"optimizer": {"matrix_polynomial": "polar_express", "matrix_iterations": 4}},
     "Polar Express, 3": {"optimizer": {"matrix_polynomial": "polar_express", "matrix_iterations": 3}},
@@ -78,8 +78,9 @@ def joined(*arms: Arm) -> Arm:
 
 
 def all_arms() -> dict[str, Arm]:
-    """Base, each alone, all, and all without each."""
+    """Base, each alone, all, all but the schedules, and all without each."""
     arms: dict[str, Arm] = {"base": {}, **PARTS, **OTHERS, "all": joined(*PARTS.values())}
+    arms["all parts"] = joined(*(PARTS[name] for name in PARTS if name not in SCHEDULES))
     for name in PARTS:
         arms[f"all without {name}"] = joined(*(arm for other, arm in PARTS.items() if other != name))
     return arms

@@ -36,9 +36,9 @@ class Muon(torch.optim.Optimizer):
     lr: step length, in units of the spectral norm of the update. momentum: Nesterov momentum, reached from
     MOMENTUM_START over `momentum_warmup` steps (0: at once). weight_decay: decoupled, multiplied by lr; with `cautious`
     only of weights that the update makes smaller too. blocks: neurons of an attention and of a feed-forward that are
-    orthogonalised together; 0: all of a matrix; the update is as long as a whole one. second_beta: of the mean square of each neuron's update (a row, or
-    a column of a matrix with fewer rows than columns), by whose root it is divided; the update's norm stays; 0: it is
-    not. polynomial and iterations: see `orthogonalize`, as compute_dtype.
+    orthogonalised together; 0: all of a matrix; the update is as long as a whole one. second_beta: of the mean square
+    of each neuron's update (a row, or a column of a matrix with fewer rows than columns), by whose root it is divided;
+    the update's norm stays; 0: it is not. polynomial and iterations: see `orthogonalize`, as compute_dtype.
     """
 
     def __init__(
@@ -71,7 +71,9 @@ class Muon(torch.optim.Optimizer):
         """Update every matrix that has a gradient."""
         for group in self.param_groups:
             by_shape: dict[tuple[torch.Size, bool, int], list[Tensor]] = defaultdict(list)
-            for name, parameter in zip(group["param_names"], group["params"], strict=True):
+            # Names tell apart what is cut into blocks; whoever replaces parameters need not care where nothing is.
+            names = group["param_names"] if any(self.blocks) else [""] * len(group["params"])
+            for name, parameter in zip(names, group["params"], strict=True):
                 if parameter.grad is not None:
                     block = self.blocks[0 if name.endswith(_ATTENTION) else 1]
                     by_shape[parameter.shape, bool(block) and name.endswith(_WRITES), block].append(parameter)
@@ -101,8 +103,8 @@ class Muon(torch.optim.Optimizer):
             parameter.add_(update, alpha=-lr * scale)
 
     def _orthogonal(self, updates: Tensor, block: int, *, writes: bool) -> Tensor:
-        """(N, R, C) orthogonalised, whole or in blocks of neurons; `writes`: neurons are columns, for the matrix writes into the
-        residual stream."""
+        """(N, R, C) orthogonalised, whole or in blocks of neurons; `writes`: they are columns, for the matrix writes into
+        the residual stream."""
         how = {"polynomial": self.polynomial, "iterations": self.iterations, "dtype": self.compute_dtype}
         neurons = updates.size(-1 if writes else -2)
         if not block or neurons <= block or neurons % block:

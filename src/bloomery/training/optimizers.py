@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from bloomery.core.errors import ConfigError, DataError
+from bloomery.models.attention import Attention
 from bloomery.training.muon import Muon
 from bloomery.training.orthogonal import coefficients
 from bloomery.training.row_adam import RowAdam
@@ -59,11 +60,11 @@ class OptimizerConfig:
     """What orthogonalises Muon's updates (Polar Express: arXiv 2505.16932)."""
     matrix_iterations: int = 5
     """How many times, at most 5; fewer are cheaper."""
-    matrix_head_block: int = 0
-    """Of attention, how many of a matrix's neurons are orthogonalised together, as 64 of a head; 0: all. Smaller is
-    cheaper (after MuonBP, arXiv 2510.16981)."""
+    matrix_by_head: bool = False
+    """The matrices of an attention are orthogonalised head by head, which is cheaper."""
     matrix_feed_block: int = 0
-    """The same of feed-forwards."""
+    """How many neurons of a feed-forward are orthogonalised together; 0: all. Fewer are cheaper (after MuonBP, arXiv
+    2510.16981); below a third of the model's width they learn less."""
     matrix_second_beta: float = 0.0
     """Above 0: NorMuon's second moment of each neuron, with this memory (arXiv 2510.05491)."""
     matrix_cautious_decay: bool = False
@@ -118,7 +119,7 @@ class Optimizers:
         if pairs:
             self.parts["rows"] = RowAdam(pairs.values(), lr=config.bigram_lr or config.embedding_lr, betas=betas)
         if matrices:
-            self.parts["muon"] = _muon(matrices, config, muon_dtype)
+            self.parts["muon"] = _muon(matrices, config, muon_dtype, _head_dim(model) if config.matrix_by_head else 0)
         self._fused = fused
         self._peaks = [(g, g["lr"]) for o in self.parts.values() for g in o.param_groups]
 
@@ -153,7 +154,7 @@ class Optimizers:
             optimizer.state[parameter][slot] = value.to(device, copy=True)
 
 
-def _muon(matrices: Mapping[str, Tensor], config: OptimizerConfig, dtype: torch.dtype) -> Muon:
+def _muon(matrices: Mapping[str, Tensor], config: OptimizerConfig, dtype: torch.dtype, head: int) -> Muon:
     return Muon(
         matrices.items(),
         lr=config.matrix_lr,
@@ -162,11 +163,17 @@ def _muon(matrices: Mapping[str, Tensor], config: OptimizerConfig, dtype: torch.
         weight_decay=config.matrix_weight_decay,
         cautious=config.matrix_cautious_decay,
         second_beta=config.matrix_second_beta,
-        blocks=(config.matrix_head_block, config.matrix_feed_block),
+        blocks=(head, config.matrix_feed_block),
         polynomial=config.matrix_polynomial,
         iterations=config.matrix_iterations,
         compute_dtype=dtype,
     )
+
+
+def _head_dim(model: nn.Module) -> int:
+    """The width of every attention's heads; 0 if they are of several."""
+    found = {part.head_dim for part in model.modules() if isinstance(part, Attention)}
+    return found.pop() if len(found) == 1 else 0
 
 
 def _is_head(name: str) -> bool:

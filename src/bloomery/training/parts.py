@@ -58,6 +58,8 @@ FAST_OPTIMIZER: dict[str, Any] = {
     "matrix_polynomial": "polar_express",
     "matrix_second_beta": 0.9,
     "matrix_cautious_decay": True,
+    "matrix_by_head": True,
+    "matrix_feed_block": 128,
 }
 """What `fast` changes of OptimizerConfig."""
 FAST: dict[str, Any] = {"family": "bloomery", "value_embeddings": True, "bigram_vocab_size": 16384}
