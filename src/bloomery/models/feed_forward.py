@@ -25,7 +25,7 @@ def quick_gelu(x: Tensor) -> Tensor:
 
 def squared_relu(x: Tensor) -> Tensor:
     """relu(x)^2. So et al., arXiv 2109.08668."""
-    return fused.squared_relu(x) if fused.pays(x) else F.relu(x).square()
+    return F.relu(x).square()
 
 
 def _gelu_tanh(x: Tensor) -> Tensor:
@@ -64,7 +64,10 @@ class FeedForward(nn.Module):
         self.act = activation(hidden_act)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down_proj(self.act(self.up_proj(x)))
+        x = self.up_proj(x)
+        if self.act is squared_relu and self.training and fused.pays(x):
+            return self.down_proj(fused.squared_relu(x))
+        return self.down_proj(self.act(x))
 
 
 class GatedFeedForward(nn.Module):

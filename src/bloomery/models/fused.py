@@ -2,8 +2,8 @@
 
 PyTorch computes root-mean-square norms, rotations and squared ReLUs on a CPU as chains of operators, each of which
 reads and writes all of its input, and the backward of each again. Here are the same formulas with the passes that they
-need. They are used where a gradient is wanted on a CPU in float32; elsewhere the plain operators are, to whose last bit
-published families are compared. This module does not know modules.
+need. Modules in training use them where a gradient is wanted on a CPU in float32; elsewhere the plain operators are, to
+whose last bit published families are compared. This module does not know modules.
 """
 
 from __future__ import annotations

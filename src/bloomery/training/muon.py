@@ -103,8 +103,8 @@ class Muon(torch.optim.Optimizer):
             parameter.add_(update, alpha=-lr * scale)
 
     def _orthogonal(self, updates: Tensor, block: int, *, writes: bool) -> Tensor:
-        """(N, R, C) orthogonalised, whole or in blocks of neurons; `writes`: they are columns, for the matrix writes into
-        the residual stream."""
+        """(N, R, C) orthogonalised, whole or in blocks of neurons; `writes`: they are columns, for the matrix writes
+        into the residual stream."""
         how = {"polynomial": self.polynomial, "iterations": self.iterations, "dtype": self.compute_dtype}
         neurons = updates.size(-1 if writes else -2)
         if not block or neurons <= block or neurons % block:

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bloomery.models import fused
+from bloomery.models.feed_forward import FeedForward
 from bloomery.models.norms import RMSNorm
 from bloomery.models.rope import inverse_frequencies, rope_tables, rotate
 
@@ -59,11 +60,17 @@ def test_the_weight_of_a_norm_has_its_gradient():
     torch.autograd.gradcheck(lambda w: fused.rms_norm(x, w, 1e-6), weight)
 
 
-def test_they_are_used_where_a_gradient_is_wanted_and_nowhere_else():
-    norm, x = RMSNorm(8, 1e-6), torch.randn(4, 8)
-    assert "RMSNorm" in type(norm(x.clone().requires_grad_()).grad_fn).__name__
-    with torch.no_grad():  # to the last bit what published families are compared with
-        assert torch.equal(norm(x.requires_grad_()), F.rms_norm(x, (8,), norm.weight, 1e-6))
+def test_they_are_used_in_training_and_nowhere_else():
+    norm, feed, x = RMSNorm(8, 1e-6), FeedForward(8, 16, "relu2", bias=False), torch.randn(4, 8, requires_grad=True)
+    tables = tuple(table[:4] for table in _tables(torch.float32))
+
+    def names(training: bool) -> list[str]:
+        parts = (norm.train(training)(x), rotate(x.view(1, 1, 4, 8), *tables, training=training))
+        before = feed.train(training)(x).grad_fn.next_functions  # type: ignore[union-attr]
+        return [str(type(part.grad_fn).__name__) for part in parts] + [str(one[0]) for one in before]
+
+    assert all(any(part in name for name in names(True)) for part in ("_RMSNorm", "_Rotate", "_SquaredReLU"))
+    assert not any("_RMSNorm" in name or "_Rotate" in name or "_SquaredReLU" in name for name in names(False))
+    # To the last bit what published families are compared with.
+    assert torch.equal(norm.eval()(x), F.rms_norm(x, (8,), norm.weight, 1e-6))
     assert not fused.pays(x.detach()) and not fused.pays(x.double()) and fused.pays(x)
-    turned = rotate(x.view(1, 1, 4, 8), *(t[:4] for t in _tables(torch.float32)))
-    assert "Rotate" in type(turned.grad_fn).__name__
