@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,6 +21,9 @@ def pretrain(
     *,
     minutes: Minutes = None,
     plan: Annotated[str, Parameter(help="Follow this plan of `bloomery plan`: a file, or an artifact.")] = "",
+    fast: Annotated[
+        bool, Parameter(negative="", help="What learns fastest here; such a model runs in bloomery alone.")
+    ] = False,
     recipe: RecipeFile = None,
     set_: Overrides = None,
     fresh: Fresh = False,
@@ -34,12 +38,13 @@ def pretrain(
 
     settings, workspace = read_recipe(recipe, set_), common.workspace()
     source = workspace.find(corpus, kind="corpus") if corpus else workspace.latest("corpus")
+    config = settings.table("pretrain", PretrainConfig)
     trained = train_tokenizer(source, config=settings.table("tokenizer", TokenizerConfig), workspace=workspace)
     made = pretrain_stage(
         source,
         trained,
         minutes=minutes,
-        config=settings.table("pretrain", PretrainConfig),
+        config=replace(config, fast=True) if fast else config,
         tokenize_config=settings.table("tokenize", TokenizeConfig),
         plan=_plan(plan, workspace, minutes),
         workspace=workspace,

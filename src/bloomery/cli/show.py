@@ -20,6 +20,11 @@ def outcome_lines(metrics: Mapping[str, Any]) -> list[str]:
         f"planned {plan['predicted_seconds']:.0f} s, took {metrics['training_seconds']:.0f} s of steps at "
         f"{metrics['tokens_per_second']:,.0f} tokens/s and {metrics['validation_seconds']:.0f} s of validation"
     ]
+    if "utilisation" in metrics:
+        from bloomery.training.utilisation import Utilisation
+
+        used = Utilisation(done=metrics["flops_per_second"], peak=metrics["matrix_peak_flops"])
+        lines.append(f"{used.text} (measured peak of matrix products)")
     if reached is not None:
         nats = metrics["validation_nats_per_token"]
         lines.append(

@@ -54,8 +54,12 @@ def _native(decoder: Decoding, config: EngineConfig) -> Trial:
         return Trial(None, "PyTorch: native steps are off")
     if config.static_steps != "off" and config.native == "auto":
         return Trial(None, f"PyTorch: static steps are asked for ({config.static_steps})")
-    plain = isinstance(decoder, Decoder)
-    found = trial_of(decoder, timed=config.native == "auto") if plain else Trial(None, "PyTorch: no plain decoder")
+    if not isinstance(decoder, Decoder):
+        found = Trial(None, "PyTorch: no plain decoder")
+    elif own := ", ".join(decoder.config.own_parts):
+        found = Trial(None, f"PyTorch: native steps do not know {own}")
+    else:
+        found = trial_of(decoder, timed=config.native == "auto")
     if config.native == "on" and found.native is None:
         raise DeviceError(f"no native steps: {found.text}", hint='EngineConfig(native="auto")')
     return found

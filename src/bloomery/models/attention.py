@@ -322,7 +322,7 @@ class Attention(nn.Module):
         if norm is not None and self.qk_norm == "head":
             x = norm(x)
         x = x.transpose(1, 2)
-        return (x if tables is None else rotate(x, *tables)).to(dtype)
+        return (x if tables is None else rotate(x, *tables, training=self.training)).to(dtype)
 
     def forward(
         self,

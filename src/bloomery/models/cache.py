@@ -28,8 +28,8 @@ class KVCache:
         self.values = torch.zeros(shape, dtype=dtype, device=device)
         self.max_length = max_length
         self.length = 0
-        hashes = config.bigram_vocab_size > 0
-        self._ids = torch.zeros(batch_size, max_length, dtype=torch.int64, device=device) if hashes else None
+        looks_back = config.looks_back
+        self._ids = torch.zeros(batch_size, max_length, dtype=torch.int64, device=device) if looks_back else None
 
     @property
     def num_bytes(self) -> int:
@@ -59,7 +59,7 @@ class KVCache:
 
     def previous(self, input_ids: Tensor, none: int) -> Tensor:
         """The id before each of (B, T) new ones, which are kept; `none` where a text begins. For a decoder whose
-        config has a bigram_vocab_size."""
+        config says that it looks back."""
         assert self._ids is not None
         start, end = self.length, self.length + input_ids.size(1)
         self._ids[:, start:end] = input_ids

@@ -59,6 +59,7 @@ _OF_SOME = {
     *("attn_logit_softcapping", "final_logit_softcapping", "query_pre_attn_scalar", "use_parallel_residual"),
     *("num_experts", "num_experts_per_tok", "moe_intermediate_size", "norm_topk_prob"),
     *("decoder_sparse_step", "mlp_only_layers", "value_embedding_layers", "bigram_vocab_size"),
+    *("gated_mlp", "resid_lambdas", "x0_lambdas", "smear", "embed_norm"),
 }
 _ORIGINAL = "original_max_position_embeddings"
 _MAX = {
@@ -123,6 +124,17 @@ class ModelConfig:
     """Layers that have a second token embedding, added to their values head by head."""
     bigram_vocab_size: int = 0
     """Rows of the hashed embedding of pairs of tokens that is added to the input; 0: none."""
+    gated_mlp: bool = True
+    """Whether a family with gated feed-forwards has them; if not they are plain, as squared ReLU wants (So et al.,
+    arXiv 2109.08668; nanochat)."""
+    resid_lambdas: bool = False
+    """Before each layer the residual stream is multiplied by a number that is learnt (modded-nanogpt, nanochat)."""
+    x0_lambdas: bool = False
+    """Before each layer a learnt multiple of the embedded input is added again (modded-nanogpt, nanochat)."""
+    smear: bool = False
+    """A gated part of the token before is added to each embedded token (modded-nanogpt, nanochat)."""
+    embed_norm: bool = False
+    """Embeddings are divided by their root mean square, without parameters (nanochat)."""
     initializer_range: float = 0.02
     bos_token_id: int | None = None
     eos_token_id: tuple[int, ...] = ()
@@ -137,6 +149,32 @@ class ModelConfig:
     @property
     def family(self) -> Family:
         return family_of(self.model_type)
+
+    @property
+    def gated(self) -> bool:
+        """Whether feed-forwards are gated."""
+        return self.family.gated and self.gated_mlp
+
+    @property
+    def looks_back(self) -> bool:
+        """Whether the input of a token depends on the id before it."""
+        return self.smear or self.bigram_vocab_size > 0
+
+    @property
+    def own_parts(self) -> tuple[str, ...]:
+        """In words, what it has that no published family has."""
+        layers = ", ".join(str(layer) for layer in self.value_embedding_layers)
+        has = {
+            f"value embeddings (in layers {layers})": bool(layers),
+            "bigram embeddings": self.bigram_vocab_size > 0,
+            "a plain feed-forward": self.family.gated and not self.gated_mlp,
+            "residual lambdas": self.resid_lambdas,
+            "x0 lambdas": self.x0_lambdas,
+            "smeared embeddings": self.smear,
+            "normalised embeddings": self.embed_norm,
+            "capped logits": self.final_logit_softcapping is not None,
+        }
+        return () if self.family.published else tuple(words for words, there in has.items() if there)
 
     @property
     def qk_norm(self) -> bool:
@@ -185,11 +223,10 @@ class ModelConfig:
     def check_published(self) -> None:
         """ConfigError if it has parts that nobody else runs."""
         if not self.family.published:
-            layers = ", ".join(str(layer) for layer in self.value_embedding_layers)
-            parts = [f"value embeddings (in layers {layers})"] if layers else []
-            parts += ["bigram embeddings"] if self.bigram_vocab_size else []
+            *others, last = self.own_parts
+            parts = f"{', '.join(others)} and {last}" if others else last
             raise ConfigError(
-                f"transformers, vLLM and llama.cpp do not run a decoder with {' and '.join(parts)}",
+                f"transformers, vLLM and llama.cpp do not run a decoder with {parts}",
                 hint="bloomery runs it from its own folder; pretrain without them for a model that others run",
             )
 
@@ -425,10 +462,10 @@ def _check_own(config: ModelConfig) -> None:
         )
     if not 0 <= config.bigram_vocab_size <= _MAX["vocab_size"]:
         raise ConfigError(f'"bigram_vocab_size" should be from 0 to {_MAX["vocab_size"]:,}')
-    if not config.family.published and not (layers or config.bigram_vocab_size):
+    if not config.family.published and not config.own_parts:
         raise ConfigError(
-            f"family {config.model_type} is for value and bigram embeddings, and has neither",
-            hint="choose them, or the family qwen3",
+            f"family {config.model_type} is for value and bigram embeddings and the like, and has none of them",
+            hint="choose some, or the family qwen3",
         )
 
 

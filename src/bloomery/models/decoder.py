@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from bloomery.core.errors import RequestError
+from bloomery.core.errors import ConfigError, RequestError
 from bloomery.models.alibi import slopes, with_alibi
 from bloomery.models.attention import Attention, Mask, RaggedCache, Tables, causal_mask
 from bloomery.models.bigrams import BigramEmbedding
@@ -24,11 +24,12 @@ from bloomery.models.block import Block
 from bloomery.models.cache import KVCache
 from bloomery.models.config import ModelConfig
 from bloomery.models.feed_forward import FeedForward, GatedFeedForward, MixtureOfExperts
+from bloomery.models.mixing import ResidualMix, Smear, shifted
 from bloomery.models.norms import make_norm
 from bloomery.models.packed_texts import on_device
 from bloomery.models.rope import inverse_frequencies, rope_tables
 
-_ZERO = ("o_proj.weight", "down_proj.weight", "v_gate.weight", "embed_bigrams.table.weight")
+_ZERO = ("o_proj.weight", "down_proj.weight", "v_gate.weight", "embed_bigrams.table.weight", "smear.gate")
 _KEPT_TABLES = 8
 """Rotary tables that are kept at most: one for each kind of layer and each reach of late."""
 
@@ -67,7 +68,7 @@ def _feed_forward(config: ModelConfig, layer: int) -> nn.Module:
             num_experts_per_tok=config.num_experts_per_tok,
             norm_topk_prob=config.norm_topk_prob,
         )
-    kind = GatedFeedForward if config.family.gated else FeedForward
+    kind = GatedFeedForward if config.gated else FeedForward
     return kind(config.hidden_size, config.intermediate_size, config.hidden_act, bias=config.mlp_bias)
 
 
@@ -91,6 +92,9 @@ class Trunk(nn.Module):
         if config.family.positions == "learned":
             self.embed_positions = nn.Embedding(config.max_position_embeddings, config.hidden_size)
         self.embed_norm = _norm(config, config.hidden_size) if config.family.embedding_norm else None
+        if config.embed_norm:
+            self.embed_norm = make_norm("rms_bare", config.hidden_size, config.rms_norm_eps)
+        self.smear = Smear(config.hidden_size) if config.smear else None
         self.embed_bigrams = None
         if config.bigram_vocab_size:
             self.embed_bigrams = BigramEmbedding(config.bigram_vocab_size, config.hidden_size)
@@ -98,6 +102,9 @@ class Trunk(nn.Module):
         self.embed_values = nn.ModuleDict(
             {str(layer): nn.Embedding(config.vocab_size, width) for layer in config.value_embedding_layers}
         )
+        self.mix = None
+        if config.resid_lambdas or config.x0_lambdas:
+            self.mix = ResidualMix(config.num_hidden_layers, resid=config.resid_lambdas, x0=config.x0_lambdas)
         self.layers = nn.ModuleList(_block(config, layer) for layer in range(config.num_hidden_layers))
         self.norm = _norm(config, config.hidden_size)
 
@@ -146,6 +153,8 @@ class Decoder(nn.Module):
                 parameter.fill_(0.0 if self.config.family.norm == "rms_from_one" else 1.0)
             else:
                 parameter.zero_()
+        if self.model.mix is not None:
+            self.model.mix.reset_parameters()
 
     @property
     def output_weight(self) -> Tensor:
@@ -195,19 +204,20 @@ class Decoder(nn.Module):
         is computed as if it stood alone."""
         places = self._places(input_ids, cache, lengths)
         model = self.model
+        if model.smear is not None and inputs_embeds is not None:
+            raise ConfigError("a decoder with smeared embeddings reads tokens, no other vectors")
         x = self.embed(input_ids) if inputs_embeds is None else inputs_embeds
         if model.embed_norm is not None:
             x = model.embed_norm(x)
         if model.embed_positions is not None:
             x = x + model.embed_positions.weight[places.rows]
-        if model.embed_bigrams is not None:
-            previous = self._previous(input_ids, cache)
-            if lengths is not None:
-                previous[0, places.rows == 0] = self.config.vocab_size
-            x = x + model.embed_bigrams(input_ids, previous)
+        if self.config.looks_back:
+            x = self._with_before(x, input_ids, cache, None if lengths is None else places.rows == 0)
+        begun = x
         for number, layer in enumerate(model.layers):
             values = model.embed_values[str(number)](input_ids) if str(number) in model.embed_values else None
             mask, tables = places.mask(number), places.tables(number)
+            x = x if model.mix is None else model.mix(x, begun, number)
             if self.recomputes and cache is None and torch.is_grad_enabled():
                 x = checkpoint(layer, x, mask=mask, tables=tables, value_embeds=values, use_reentrant=False)
             else:
@@ -215,6 +225,26 @@ class Decoder(nn.Module):
         if isinstance(cache, KVCache):
             cache.length += input_ids.size(1)
         return model.norm(x)
+
+    def _with_before(
+        self, x: Tensor, input_ids: Tensor, cache: KVCache | RaggedCache | None, begins: Any = None
+    ) -> Tensor:
+        """Embedded tokens (B, T, E) with what the id before each adds. `begins` (T,) tells where whole texts begin that
+        lie one after the other."""
+        model, none = self.model, self.config.vocab_size
+        previous = self._previous(input_ids, cache)
+        if begins is not None:
+            previous[0, begins] = none
+        pairs = None if model.embed_bigrams is None else model.embed_bigrams(input_ids, previous)
+        if model.smear is not None:
+            if cache is None and begins is None:
+                before = shifted(x)
+            else:  # what is before the first of these tokens is known by its id
+                before = self.embed(previous.clamp(max=none - 1))
+                before = before if model.embed_norm is None else model.embed_norm(before)
+                before = before * (previous != none)[..., None].to(before.dtype)
+            x = model.smear(x, before)
+        return x if pairs is None else x + pairs
 
     def _previous(self, input_ids: Tensor, cache: KVCache | RaggedCache | None) -> Tensor:
         """(B, T): the id before each token; vocab_size where a text begins."""

@@ -452,7 +452,10 @@ FAMILIES: dict[str, Family] = {
             published=False,
             qk_norm="head",
             head_dim_follows_hidden_size=False,
-            fields=frozenset({"value_embedding_layers", "bigram_vocab_size"}),
+            fields=frozenset(
+                {"value_embedding_layers", "bigram_vocab_size", "final_logit_softcapping"}
+                | {"gated_mlp", "resid_lambdas", "x0_lambdas", "smear", "embed_norm"}
+            ),
             defaults={**_COMMON, **_QWEN, "head_dim": 128},
         ),
     )

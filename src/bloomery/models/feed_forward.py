@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bloomery.core.errors import ConfigError, nearest
+from bloomery.models import fused
 
 
 def quick_gelu(x: Tensor) -> Tensor:
@@ -63,7 +64,10 @@ class FeedForward(nn.Module):
         self.act = activation(hidden_act)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down_proj(self.act(self.up_proj(x)))
+        x = self.up_proj(x)
+        if self.act is squared_relu and self.training and fused.pays(x):
+            return self.down_proj(fused.squared_relu(x))
+        return self.down_proj(self.act(x))
 
 
 class GatedFeedForward(nn.Module):

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bloomery.core.errors import ConfigError
+from bloomery.models import fused
 
 NORMS = ("rms", "rms_from_one", "rms_bare", "layer", "layer_no_bias", "layer_bare")
 
@@ -30,6 +31,8 @@ class RMSNorm(nn.Module):
         if self.from_one:
             return F.rms_norm(x.float(), self.weight.shape, 1.0 + self.weight.float(), self.eps).to(x.dtype)
         if x.dtype == self.weight.dtype == torch.float32:
+            if self.training and fused.pays(x):
+                return fused.rms_norm(x, self.weight, self.eps)
             return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
         return (F.rms_norm(x.float(), self.weight.shape, None, self.eps).to(x.dtype) * self.weight).to(x.dtype)
 

@@ -51,8 +51,8 @@ class PagedMemory:
         self.keys = [torch.empty(shape, dtype=dtype, device=device) for _ in layers]
         self.values = [torch.empty(shape, dtype=dtype, device=device) for _ in layers]
         self._heads = [[memory.transpose(0, 1).unsqueeze(0) for memory in both] for both in (self.keys, self.values)]
-        hashes = config.bigram_vocab_size > 0
-        self.ids = torch.zeros(num_positions, dtype=torch.int64, device=device) if hashes else None
+        looks_back = config.looks_back
+        self.ids = torch.zeros(num_positions, dtype=torch.int64, device=device) if looks_back else None
         """The token at each position, for a decoder whose embedding of a token depends on the one before."""
         self.scales: list[tuple[Tensor, Tensor]] = []
         """Of keys and values in int8, (P, H_kv, 1) each, layer by layer; else empty."""

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from bloomery.core.errors import ConfigError
+from bloomery.models import fused
 
 # What each kind of scaling reads, beside rope_type and factor.
 _KEYS = {
@@ -196,11 +197,15 @@ def rope_tables(frequencies: Tensor, factor: float, length: int) -> tuple[Tensor
     return angles.cos() * factor, angles.sin() * factor
 
 
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+def rotate(x: Tensor, cos: Tensor, sin: Tensor, *, training: bool = False) -> Tensor:
     """Rotate the first dimensions of x (B, H, T, D) by tables (T, D_rotary); D_rotary is D or less."""
     turning = cos.size(-1)
     if turning < x.size(-1):
-        return torch.cat((rotate(x[..., :turning], cos, sin), x[..., turning:].to(cos.dtype)), dim=-1)
+        return torch.cat(
+            (rotate(x[..., :turning], cos, sin, training=training), x[..., turning:].to(cos.dtype)), dim=-1
+        )
+    if training and fused.pays(x):
+        return fused.rotate(x, cos, sin)
     first, second = x.chunk(2, dim=-1)
     turned = torch.cat((-second, first), dim=-1)
     return x * cos + turned * sin

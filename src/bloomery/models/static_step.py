@@ -26,7 +26,7 @@ def why_not(config: ModelConfig) -> str:
         return "its experts are given as many rows as choose them"
     if config.family.positions == "alibi":
         return "its scores fall with distance (ALiBi)"
-    if config.bigram_vocab_size:
+    if config.looks_back:
         return "its embeddings depend on the token before"
     if config.reach(1) != config.reach(config.context_length):
         return "its rotary frequencies depend on a text's length"

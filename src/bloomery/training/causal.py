@@ -19,6 +19,7 @@ from bloomery.training.linear_cross_entropy import IGNORED, linear_cross_entropy
 from bloomery.training.objective import Batch, Validation, evaluating, precision_context, take, to_device
 
 HiddenStates = Callable[[Tensor], Tensor]
+_CUTS = 4
 
 
 def causal_loss(
@@ -52,13 +53,23 @@ class CausalObjective:
         *,
         validation_rows: int = 64,
         hidden_states: HiddenStates | None = None,
+        short_rows: int = 0,
     ) -> None:
+        """Each of the first `short_rows` rows is read as four short ones: attention costs less while there is little to
+        be learnt from afar (sequence length warm-up; Li et al., arXiv 2108.06084)."""
         self.model: Decoder = model
+        self.short_rows, self._cuts = short_rows, 1
         self.rows, self.validation, self.validation_rows = rows, validation, validation_rows
         self.hidden_states = hidden_states or model.hidden_states
 
     def next_batch(self, rows: int) -> Batch:
         """`input_ids` and `labels`, both (B, T)."""
+        short = (
+            bool(self.short_rows)
+            and self.short_rows > self.rows.stats["rows"]
+            and self.rows.context_length % _CUTS == 0
+        )
+        self._cuts = _CUTS if short else 1
         input_ids, labels = self.rows.next_batch(rows)
         tokens = int((labels != IGNORED).sum())
         return Batch(arrays={"input_ids": input_ids, "labels": labels}, weight=tokens, items=tokens)
@@ -69,7 +80,7 @@ class CausalObjective:
         return causal_loss(
             self.hidden_states,
             model.output_weight,
-            arrays["input_ids"],
+            arrays["input_ids"].unflatten(1, (self._cuts, -1)).flatten(0, 1),
             arrays["labels"],
             softcap=model.output_softcap,
         )

@@ -45,19 +45,26 @@ class _LinearCrossEntropy(torch.autograd.Function):
             logits = (part @ head.T).float()
             capped = None if softcap is None else logits.div_(softcap).tanh_()
             logits = logits if capped is None or softcap is None else capped * softcap
-            normaliser = logits.logsumexp(dim=-1, keepdim=True)
-            losses = (normaliser - logits.gather(1, target)).masked_fill_(ignored, 0.0)
+            top = logits.amax(dim=-1, keepdim=True)
+            wanted_logits = logits.gather(1, target) - top
+            powers = logits.sub_(top).exp_()
+            normaliser = powers.sum(dim=-1, keepdim=True)
+            losses = (normaliser.log() - wanted_logits).masked_fill_(ignored, 0.0)
             total += losses.sum()
             if grad_hidden is None:
                 continue
-            probabilities = logits.sub_(normaliser).exp_()
-            probabilities.scatter_add_(1, target, torch.full_like(losses, -1.0))
+            # What is ignored is scaled by nothing, which costs no pass over all logits.
+            probabilities = powers.mul_(normaliser.reciprocal_().masked_fill_(ignored, 0.0))
+            probabilities.scatter_add_(1, target, ignored.to(losses.dtype) - 1)
             if capped is not None:
-                probabilities.mul_(1 - capped.square())
-            gradient = probabilities.masked_fill_(ignored, 0.0).to(compute_dtype)
+                probabilities.addcmul_(probabilities, capped.square_(), value=-1)
+            gradient = probabilities.to(compute_dtype)
             grad_hidden[start : start + rows] = gradient @ head
             if grad_weight is not None:
-                grad_weight += gradient.T @ part
+                if gradient.dtype == torch.float32:
+                    grad_weight.addmm_(gradient.T, part)
+                else:
+                    grad_weight += gradient.T @ part
         if grad_hidden is not None:
             ctx.save_for_backward(grad_hidden, None if grad_weight is None else grad_weight.to(weight.dtype))
         return total

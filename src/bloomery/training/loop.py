@@ -24,6 +24,7 @@ import torch
 from bloomery.core.errors import ConfigError, TrainingError
 from bloomery.core.run import Run
 from bloomery.training import checkpoint
+from bloomery.training.allocation import keep_memory
 from bloomery.training.objective import Objective, Validation, accumulate, worth
 from bloomery.training.optimizers import Optimizers
 from bloomery.training.schedule import Schedule
@@ -101,6 +102,7 @@ class Loop:
         self._saved_step = 0
         self._headline = ""
         self._interrupted = threading.Event()
+        keep_memory()
 
     def resume(self) -> bool:
         """Take up the newest sound checkpoint; False if there is none."""
@@ -222,7 +224,7 @@ class Loop:
 
     def _gradients(self) -> tuple[float, float, int]:
         """Accumulate the gradient of the mean loss; returns (loss, gradient norm, items read)."""
-        batch = self.objective.next_batch(self.batch_rows)
+        batch = self.objective.next_batch(self.schedule.rows(self.progress.step, self.batch_rows))
         total = accumulate(self.objective, batch, self.micro_rows, self.device, self.precision)
         parameters = [p for p in self.model.parameters() if p.grad is not None]
         norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])

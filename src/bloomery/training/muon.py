@@ -2,8 +2,12 @@
 
 Keller Jordan et al., "Muon: An optimizer for hidden layers in neural networks" (2024), with Nesterov momentum,
 decoupled weight decay and the shape factor sqrt(max(1, rows / columns)). Matrices of one shape are
-orthogonalised together as one batch, and in the dtype that the caller measured to be fast: torch.optim.Muon
-always takes bfloat16, which a CPU without bfloat16 instructions computes tens of times slower than float32.
+orthogonalised together as one batch (see `orthogonal`), and in the dtype that the caller measured to be fast:
+torch.optim.Muon always takes bfloat16, which a CPU without bfloat16 instructions computes tens of times slower than
+float32. Refinements, each by itself: the polynomials of Polar Express (Amsel et al., arXiv 2505.16932), a second moment
+for each neuron (NorMuon; Li et al., arXiv 2510.05491), weight decay only where the update goes the same way (Chen et
+al., arXiv 2510.12402), momentum that warms up, and orthogonalising in blocks (after MuonBP; Khaled et al., arXiv
+2510.16981), which costs a fraction where a batch is small.
 
 This module does not know which parameters are hidden matrices (see `optimizers`), nor the schedule.
 """
@@ -16,18 +20,25 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-# Quintic Newton-Schulz coefficients of the reference implementation: they maximise the slope at zero and
-# bring singular values into about [0.7, 1.2] rather than exactly to one.
-_A, _B, _C = 3.4445, -4.7750, 2.0315
-_ITERATIONS = 5
-_EPSILON = 1e-7
+from bloomery.training.orthogonal import orthogonalize
+
+MOMENTUM_START = 0.85
+"""Where momentum begins that warms up: modded-nanogpt's and nanochat's choice."""
+_TINY = 1e-10
+_ATTENTION = ("q_proj.weight", "k_proj.weight", "v_proj.weight", "o_proj.weight")
+_WRITES = ("o_proj.weight", "down_proj.weight")
+"""Matrices whose neurons are columns."""
 
 
 class Muon(torch.optim.Optimizer):
     """`params` are (name, matrix) pairs; every matrix is (rows, columns) as in `nn.Linear.weight`.
 
-    lr: step length, in units of the spectral norm of the update. momentum: Nesterov momentum.
-    weight_decay: decoupled, multiplied by lr. compute_dtype: dtype of the Newton-Schulz iteration.
+    lr: step length, in units of the spectral norm of the update. momentum: Nesterov momentum, reached from
+    MOMENTUM_START over `momentum_warmup` steps (0: at once). weight_decay: decoupled, multiplied by lr; with `cautious`
+    only of weights that the update makes smaller too. blocks: neurons of an attention and of a feed-forward that are
+    orthogonalised together; 0: all of a matrix; the update is as long as a whole one. second_beta: of the mean square
+    of each neuron's update (a row, or a column of a matrix with fewer rows than columns), by whose root it is divided;
+    the update's norm stays; 0: it is not. polynomial and iterations: see `orthogonalize`, as compute_dtype.
     """
 
     def __init__(
@@ -36,12 +47,20 @@ class Muon(torch.optim.Optimizer):
         *,
         lr: float,
         momentum: float = 0.95,
+        momentum_warmup: int = 0,
         weight_decay: float = 0.0,
+        cautious: bool = False,
+        second_beta: float = 0.0,
+        blocks: tuple[int, int] = (0, 0),
+        polynomial: str = "newton_schulz",
+        iterations: int = 5,
         compute_dtype: torch.dtype = torch.float32,
     ) -> None:
         defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
         super().__init__(list(params), defaults)
-        self.compute_dtype = compute_dtype
+        self.compute_dtype, self.polynomial, self.iterations = compute_dtype, polynomial, iterations
+        self.momentum_warmup, self.cautious, self.second_beta = momentum_warmup, cautious, second_beta
+        self.blocks = blocks
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.ndim != 2:
@@ -51,45 +70,83 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """Update every matrix that has a gradient."""
         for group in self.param_groups:
-            by_shape: dict[torch.Size, list[Tensor]] = defaultdict(list)
-            for parameter in group["params"]:
+            by_shape: dict[tuple[torch.Size, bool, int], list[Tensor]] = defaultdict(list)
+            # Names tell apart what is cut into blocks; whoever replaces parameters need not care where nothing is.
+            names = group["param_names"] if any(self.blocks) else [""] * len(group["params"])
+            for name, parameter in zip(names, group["params"], strict=True):
                 if parameter.grad is not None:
-                    by_shape[parameter.shape].append(parameter)
-            for parameters in by_shape.values():
-                self._step_shape(parameters, group)
+                    block = self.blocks[0 if name.endswith(_ATTENTION) else 1]
+                    by_shape[parameter.shape, bool(block) and name.endswith(_WRITES), block].append(parameter)
+            for (_, writes, block), parameters in by_shape.items():
+                self._step_shape(parameters, group, block, writes=writes)
 
-    def _step_shape(self, parameters: list[Tensor], group: dict) -> None:
-        momentum, lr = group["momentum"], group["lr"]
-        updates = []
-        for parameter in parameters:
-            state = self.state[parameter]
-            if "momentum_buffer" not in state:
-                state["momentum_buffer"] = torch.zeros_like(parameter)
-            buffer, gradient = state["momentum_buffer"], parameter.grad
-            assert gradient is not None
-            buffer.lerp_(gradient, 1 - momentum)
-            updates.append(gradient.lerp(buffer, momentum))
-        orthogonal = orthogonalize(torch.stack(updates), dtype=self.compute_dtype)
+    def _step_shape(self, parameters: list[Tensor], group: dict, block: int, *, writes: bool) -> None:
+        lr = group["lr"]
         rows, columns = parameters[0].shape
-        scale = max(1.0, rows / columns) ** 0.5
+        updates = torch.empty(len(parameters), rows, columns, dtype=parameters[0].dtype, device=parameters[0].device)
+        for parameter, update in zip(parameters, updates.unbind(0), strict=True):
+            buffer, gradient = self._buffer(parameter), parameter.grad
+            assert gradient is not None
+            momentum = self._momentum(parameter, group["momentum"])
+            buffer.lerp_(gradient, 1 - momentum)
+            torch.lerp(gradient, buffer, momentum, out=update)
+        orthogonal = self._orthogonal(updates, block, writes=writes)
+        if self.second_beta:
+            orthogonal = self._evened(parameters, orthogonal)
+        scale, decay = max(1.0, rows / columns) ** 0.5, lr * group["weight_decay"]
         for parameter, update in zip(parameters, orthogonal.unbind(0), strict=True):
-            if group["weight_decay"]:
-                parameter.mul_(1 - lr * group["weight_decay"])
-            parameter.add_(update.to(parameter.dtype), alpha=-lr * scale)
+            update = update.to(parameter.dtype)
+            if decay and self.cautious:
+                parameter.addcmul_(parameter, (update * parameter) > 0, value=-decay)
+            elif decay:
+                parameter.mul_(1 - decay)
+            parameter.add_(update, alpha=-lr * scale)
 
+    def _orthogonal(self, updates: Tensor, block: int, *, writes: bool) -> Tensor:
+        """(N, R, C) orthogonalised, whole or in blocks of neurons; `writes`: they are columns, for the matrix writes
+        into the residual stream."""
+        how = {"polynomial": self.polynomial, "iterations": self.iterations, "dtype": self.compute_dtype}
+        neurons = updates.size(-1 if writes else -2)
+        if not block or neurons <= block or neurons % block:
+            return orthogonalize(updates, **how)
+        count, rows, columns = updates.shape
+        stream = rows if writes else columns
+        blocks = (updates.mT if writes else updates).reshape(-1, block, stream)
+        made = orthogonalize(blocks, **how).reshape(count, neurons, stream)
+        made *= (min(rows, columns) / (neurons // block * min(block, stream))) ** 0.5
+        return made.mT if writes else made
 
-def orthogonalize(matrices: Tensor, *, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Bring the singular values of a batch of matrices (N, R, C) near one, keeping their singular vectors.
+    def _buffer(self, parameter: Tensor) -> Tensor:
+        state = self.state[parameter]
+        if "momentum_buffer" not in state:
+            state["momentum_buffer"] = torch.zeros_like(parameter)
+        return state["momentum_buffer"]
 
-    Five quintic Newton-Schulz iterations in `dtype`; returns that dtype.
-    """
-    x = matrices.to(dtype)
-    transposed = x.size(-2) > x.size(-1)
-    if transposed:
-        x = x.mT
-    x = x / (x.norm(dim=(-2, -1), keepdim=True) + _EPSILON)
-    for _ in range(_ITERATIONS):
-        gram = x @ x.mT
-        polynomial = torch.baddbmm(gram, gram, gram, beta=_B, alpha=_C)
-        x = torch.baddbmm(x, polynomial, x, beta=_A)
-    return x.mT if transposed else x
+    def _momentum(self, parameter: Tensor, full: float) -> float:
+        """The momentum of a parameter's next step, by how many it has taken."""
+        if not self.momentum_warmup:
+            return full
+        state = self.state[parameter]
+        taken = state.setdefault("step", torch.zeros(()))
+        share = min(1.0, float(taken) / self.momentum_warmup)
+        taken += 1
+        start = min(MOMENTUM_START, full)
+        return start + share * (full - start)
+
+    def _evened(self, parameters: list[Tensor], updates: Tensor) -> Tensor:
+        """Updates (N, R, C) with every neuron's divided by the root of its mean square so far; norms as before."""
+        axis = -1 if updates.size(-2) >= updates.size(-1) else -2
+        size = updates.size(axis)
+        norms = torch.linalg.vector_norm(updates, dim=axis, keepdim=True, dtype=torch.float32)  # (N, R, 1) or (N, 1, C)
+        squares = norms.square() / size
+        scales = []
+        for parameter, square in zip(parameters, squares.unbind(0), strict=True):
+            state = self.state[parameter]
+            if "second_moment" not in state:
+                state["second_moment"] = torch.zeros_like(square)
+            state["second_moment"].lerp_(square, 1 - self.second_beta)
+            scales.append(state["second_moment"].clamp_min(_TINY).rsqrt())
+        scale = torch.stack(scales)
+        whole = norms.square().sum(dim=(-2, -1), keepdim=True).sqrt()
+        evened = (norms * scale).square().sum(dim=(-2, -1), keepdim=True).sqrt()
+        return updates * (scale * (whole / evened.clamp_min(_TINY))).to(updates.dtype)

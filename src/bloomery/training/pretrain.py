@@ -33,6 +33,7 @@ from bloomery.training.causal import CausalObjective
 from bloomery.training.loop import Loop, LoopConfig
 from bloomery.training.objective import Validation
 from bloomery.training.optimizers import OptimizerConfig, Optimizers
+from bloomery.training.parts import FAST, FAST_OPTIMIZER, FAST_PARTS, PartsConfig, parts_of
 from bloomery.training.planning.calibration import find_law
 from bloomery.training.planning.plan import Budget, Plan, PlanRequest
 from bloomery.training.planning.planner import plan as make_plan
@@ -41,6 +42,7 @@ from bloomery.training.planning.shapes import HEAD_DIM, intermediate_size, key_v
 from bloomery.training.planning.spending import validation_batches
 from bloomery.training.schedule import Schedule
 from bloomery.training.speed import choose_device, muon_dtype
+from bloomery.training.utilisation import utilisation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +60,9 @@ class PretrainConfig:
     """Of bloomery: every second layer has a token embedding of its own, added to its values."""
     bigram_vocab_size: int = 0
     """Of bloomery: rows of a hashed embedding of pairs of tokens, added to the input; 0: none."""
+    parts: PartsConfig = field(default_factory=PartsConfig)
+    fast: bool = False
+    """The set of parts and of settings that learns fastest here: family bloomery, which runs here alone."""
     hidden_size: int = 0
     """Width; give it together with num_hidden_layers."""
     num_hidden_layers: int = 0
@@ -82,6 +87,12 @@ class PretrainConfig:
     """Share of the steps in which the learning rate rises."""
     decay_fraction: float = 0.5
     """Share of the steps in which it falls."""
+    final_rate: float = 0.0
+    """What it falls to, as a share of its peak."""
+    first_batch: float = 1.0
+    """Share of the batch's rows in the first third of the steps; halfway in the second."""
+    short_rows_fraction: float = 0.0
+    """Share of the steps at the beginning in which each row is read as four short ones."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """bfloat16 means autocast with float32 weights; auto measures."""
     compile: Literal["auto", "on", "off"] = "auto"
@@ -101,7 +112,7 @@ class PretrainConfig:
     def __post_init__(self) -> None:
         if bool(self.hidden_size) != bool(self.num_hidden_layers):
             raise ConfigError("give pretrain.hidden_size and pretrain.num_hidden_layers together, or neither")
-        for name in ("warmup_fraction", "decay_fraction"):
+        for name in ("warmup_fraction", "decay_fraction", "final_rate", "first_batch", "short_rows_fraction"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f'"pretrain.{name}" should be between 0 and 1, not {getattr(self, name):g}')
         if self.warmup_fraction + self.decay_fraction > 1:
@@ -111,18 +122,27 @@ class PretrainConfig:
         for name in ("minutes", "steps", "hidden_size", "num_hidden_layers", "batch_rows", "micro_rows", "validations"):
             if getattr(self, name) < 0:
                 raise ConfigError(f'"pretrain.{name}" cannot be negative')
-        if (self.family == "bloomery") != (self.value_embeddings or self.bigram_vocab_size > 0):
+        own = self.value_embeddings or self.bigram_vocab_size > 0 or bool(self.parts)
+        if not self.fast and (self.family == "bloomery") != own:
             raise ConfigError(
-                "value and bigram embeddings and pretrain.family=bloomery go together",
+                "value and bigram embeddings, pretrain.parts and pretrain.family=bloomery go together",
                 hint="only bloomery runs such a model",
             )
         if not self.learning_rate_scale > 0:
             raise ConfigError('"pretrain.learning_rate_scale" should be above 0')
 
+    def resolved(self) -> PretrainConfig:
+        """Itself, or with `fast` what that stands for."""
+        if not self.fast:
+            return self
+        return replace(self, fast=False, parts=FAST_PARTS, optimizer=replace(self.optimizer, **FAST_OPTIMIZER), **FAST)
+
 
 def pretrain_inputs(config: PretrainConfig, tokens: str, tokenizer: str) -> StageInputs:
     """What the pre-training stage depends on; `tokens` and `tokenizer` are artifact ids."""
-    return StageInputs(stage="pretrain", config=to_dict(config), parents=(tokens, tokenizer), seed=config.seed)
+    return StageInputs(
+        stage="pretrain", config=to_dict(config.resolved()), parents=(tokens, tokenizer), seed=config.seed
+    )
 
 
 def pretrain(
@@ -144,7 +164,7 @@ def pretrain(
     Raises ConfigError, DataError, TrainingError.
     """
     workspace = as_workspace(workspace)
-    config = config or PretrainConfig()
+    config = (config or PretrainConfig()).resolved()
     if minutes is not None:
         config = replace(config, minutes=float(minutes))
     if tokens is None:
@@ -172,6 +192,7 @@ def planned_config(config: PretrainConfig, plan: Plan, tokens: str, tokenizer: s
         family=model.model_type,
         value_embeddings=bool(model.value_embedding_layers),
         bigram_vocab_size=model.bigram_vocab_size,
+        parts=parts_of(model),
         hidden_size=model.hidden_size,
         num_hidden_layers=model.num_hidden_layers,
         num_attention_heads=model.num_attention_heads,
@@ -203,7 +224,7 @@ def plan_request(
     `budget` is the config's steps or minutes when not given; the law is the one that `workspace` holds of these
     tokens, or ours.
     """
-    shards = TokenShards(tokens, "train")
+    shards, config = TokenShards(tokens, "train"), config.resolved()
     rates = config.optimizer
     scaled = {n: getattr(rates, n) * config.learning_rate_scale for n in vars(rates) if n.endswith("_lr")}
     budget = budget or (Budget(steps=config.steps) if config.steps else Budget(minutes=config.minutes))
@@ -296,9 +317,16 @@ class _Pretraining:
                 TokenShards(self.tokens, "validation"),
                 validation_rows=min(plan.batch_rows, 64),
                 hidden_states=hidden_states,
+                short_rows=round(plan.steps * plan.batch_rows * config.short_rows_fraction),
             ),
             Optimizers(model, replace(rates, **scaled), muon_dtype=muon_dtype(plan.precision)),
-            Schedule(total_steps=plan.steps, warmup_steps=warmup, decay_steps=decay),
+            Schedule(
+                total_steps=plan.steps,
+                warmup_steps=warmup,
+                decay_steps=decay,
+                final=config.final_rate,
+                first_batch=config.first_batch,
+            ),
             LoopConfig(
                 validate_every_steps=plan.steps // (config.validations + 1) if config.validations else 0,
                 validation_batches=validation_batches(plan.steps),
@@ -316,13 +344,18 @@ class _Pretraining:
         progress = loop.progress
         reached = final.values["bits_per_byte"] if final else None
         seconds, joules = spent or (None, None)
+        speed = progress.tokens / max(1e-9, progress.seconds)
+        precision, device = self.plan.precision, self.device
+        used = utilisation(loop.model, speed, self.plan.context_length, precision=precision, device=device)
+        self.run.note(used.text)
         return {
+            **used.to_dict(),
             "parameters": self.plan.parameters,
             "steps": progress.step,
             "tokens": progress.tokens,
             "training_seconds": progress.seconds,
             "validation_seconds": progress.validation_seconds,
-            "tokens_per_second": progress.tokens / max(1e-9, progress.seconds),
+            "tokens_per_second": speed,
             "resumed": spent is None,
             "validation_bits_per_byte": reached,
             "validation_nats_per_token": final.values["nats_per_token"] if final else None,
@@ -349,12 +382,13 @@ def _sized(
         num_hidden_layers=layers,
         num_attention_heads=heads,
         num_key_value_heads=config.num_key_value_heads or key_value_heads(heads),
-        intermediate_size=config.intermediate_size or intermediate_size(hidden),
+        intermediate_size=config.intermediate_size or intermediate_size(hidden, gated=not config.parts.squared_relu),
         head_dim=hidden // heads,
         max_position_embeddings=config.context_length,
         tie_word_embeddings=config.tie_word_embeddings,
         value_embedding_layers=every_second_layer(layers) if config.value_embeddings else (),
         bigram_vocab_size=config.bigram_vocab_size,
+        **(config.parts.options() if config.family == "bloomery" else {}),
         bos_token_id=bos_token_id,
         eos_token_id=eos_token_id,
     )

@@ -1,4 +1,4 @@
-"""Warm-up / stable / decay: the learning-rate multiplier as a function of the step.
+"""Warm-up / stable / decay: the learning-rate multiplier, and the rows of a batch, as functions of the step.
 
 Hu et al., "MiniCPM" (2024), with the linear decay that Hägele et al. (2024) found as good as any. It depends
 on the step alone, so a resumed run needs no schedule state. This module does not know learning rates.
@@ -11,24 +11,41 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """Linear from 0 to 1 over `warmup_steps`, 1, then linear to `final` over the last `decay_steps`."""
+    """Linear from 0 to 1 over `warmup_steps`, 1, then linear to `final` over the last `decay_steps`.
+
+    With `first_batch` below 1 the batch grows: that share of its rows in the first third of the steps, halfway in the
+    second, all in the last, and rates with the square root of the share (modded-nanogpt, 2026).
+    """
 
     total_steps: int
     warmup_steps: int
     decay_steps: int
     final: float = 0.0
+    first_batch: float = 1.0
 
     def __post_init__(self) -> None:
         if self.total_steps < 1 or self.warmup_steps < 0 or self.decay_steps < 0:
             raise ValueError(f"a schedule needs at least one step: {self}")
         if self.warmup_steps + self.decay_steps > self.total_steps:
             raise ValueError(f"warm-up and decay are longer than the run: {self}")
+        if not 0 < self.first_batch <= 1:
+            raise ValueError(f"a first batch is a share of the whole: {self}")
 
     def multiplier(self, step: int) -> float:
         """For the update number `step`, counted from 0; the first warm-up step is already above zero."""
+        size = self.batch_share(step) ** 0.5
         if step < self.warmup_steps:
-            return (step + 1) / self.warmup_steps
+            return size * (step + 1) / self.warmup_steps
         left = self.total_steps - step
         if left <= self.decay_steps:
-            return self.final + (1 - self.final) * left / (self.decay_steps + 1)
-        return 1.0
+            return size * (self.final + (1 - self.final) * left / (self.decay_steps + 1))
+        return size
+
+    def batch_share(self, step: int) -> float:
+        """The share of a whole batch that update number `step` reads."""
+        third = min(2, 3 * step // self.total_steps)
+        return self.first_batch + (1 - self.first_batch) * third / 2
+
+    def rows(self, step: int, batch_rows: int) -> int:
+        """The rows of update number `step`, of a whole batch of `batch_rows`."""
+        return max(1, round(batch_rows * self.batch_share(step)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 
 def test_an_equal_call_returns_the_same_model(call, tiny):
@@ -24,3 +25,12 @@ def test_impossible_sizes(call, tiny):
         call("pretrain", "--home", str(tiny.home), "--quiet", *tiny.sizes, "--set", "pretrain.num_attention_heads=5")
     )
     assert "multiple of 5 heads" in line
+
+
+def test_fast_is_a_decoder_of_our_own_and_says_how_much_it_used(call, tiny, tmp_path):
+    said = call("pretrain", "--home", str(tiny.home), "--fast", *tiny.sizes)
+    assert re.search(r"utilisation \d+% of [\d.]+ [GTM]FLOP/s", said.out)
+    made = json.loads(call("pretrain", "--home", str(tiny.home), "--fast", "--json", "--quiet", *tiny.sizes).out)
+    assert made["metrics"]["plan"]["model"]["model_type"] == "bloomery" and 0 < made["metrics"]["utilisation"] < 1
+    line = call.mistake("export", str(tmp_path / "out"), "--model", made["id"], "--home", str(tiny.home))
+    assert "transformers, vLLM and llama.cpp do not run a decoder with value embeddings" in line

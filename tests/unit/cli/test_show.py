@@ -20,6 +20,8 @@ def test_outcome_lines():
     }
     assert show.outcome_lines(metrics)[1].endswith("validation reached 1.6000 (4.0000 nats a token)")
     assert len(show.outcome_lines({**metrics, "validation_bits_per_byte": None})) == 1
+    used = {"utilisation": 0.71, "flops_per_second": 93.7e9, "matrix_peak_flops": 132e9}
+    assert show.outcome_lines({**metrics, **used})[1].startswith("utilisation 71% of 132 GFLOP/s")
 
 
 def test_scoreboard_is_sorted(capsys: pytest.CaptureFixture[str]):

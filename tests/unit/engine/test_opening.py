@@ -1,11 +1,14 @@
 """opened(): how decode steps are made is decided once, and said."""
 
+import dataclasses
+
 import pytest
 
-from bloomery.core.errors import ConfigError
+from bloomery.core.errors import ConfigError, DeviceError
 from bloomery.engine import LanguageModel
 from bloomery.engine.engine import EngineConfig
 from bloomery.engine.opening import opened
+from bloomery.models import Decoder
 
 
 def test_memory_is_what_was_asked_for_in_whole_blocks(tiny: LanguageModel) -> None:
@@ -25,3 +28,12 @@ def test_static_and_native_steps_exclude_each_other(tiny: LanguageModel) -> None
         opened(tiny.decoder, EngineConfig(cache_tokens=64, static_steps="plain", native="on"))
     runner, _, said = opened(tiny.decoder, EngineConfig(cache_tokens=64, static_steps="plain"))
     assert runner.static is not None and runner.native is None and "static" in said
+
+
+def test_parts_of_our_own_are_not_made_natively(tiny: LanguageModel) -> None:
+    own = {"model_type": "bloomery", "x0_lambdas": True, "eos_token_id": ()}
+    decoder = Decoder(dataclasses.replace(tiny.config, **own)).eval()
+    runner, _, said = opened(decoder, EngineConfig(cache_tokens=64))
+    assert runner.native is None and said == "PyTorch: native steps do not know x0 lambdas"
+    with pytest.raises(DeviceError, match="native steps do not know x0 lambdas"):
+        opened(decoder, EngineConfig(cache_tokens=64, native="on"))

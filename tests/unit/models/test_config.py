@@ -363,12 +363,42 @@ def test_embeddings_of_our_own(changed: dict[str, Any]):
     assert ModelConfig.from_hf(whole.to_hf()) == whole
     with pytest.raises(ConfigError, match=next(iter(changed))):
         replace(whole, **changed)
-    with pytest.raises(ConfigError, match="has neither"):
+    with pytest.raises(ConfigError, match="has none of them"):
         replace(whole, value_embedding_layers=(), bigram_vocab_size=0)
     with pytest.raises(ConfigError, match=r"value embeddings \(in layers 0, 1\) and bigram embeddings"):
         whole.check_published()
     with pytest.raises(ConfigError, match=r"family qwen3 has no (value_embedding_layers|bigram_vocab_size)"):
         replace(whole, model_type="qwen3")
+
+
+PARTS: dict[str, tuple[dict[str, Any], str]] = {
+    "gated_mlp": ({"gated_mlp": False, "hidden_act": "relu2"}, "a plain feed-forward"),
+    "resid_lambdas": ({"resid_lambdas": True}, "residual lambdas"),
+    "x0_lambdas": ({"x0_lambdas": True}, "x0 lambdas"),
+    "smear": ({"smear": True}, "smeared embeddings"),
+    "embed_norm": ({"embed_norm": True}, "normalised embeddings"),
+    "final_logit_softcapping": ({"final_logit_softcapping": 15.0}, "capped logits"),
+}
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_parts_of_our_own_are_named_where_others_do_not_run_them(name: str):
+    options, words = PARTS[name]
+    config = ModelConfig.from_hf({**SMALL, "model_type": "bloomery", "head_dim": 16, **options})
+    assert ModelConfig.from_hf(config.to_hf()) == config and config.own_parts == (words,)
+    with pytest.raises(ConfigError, match=f"do not run a decoder with {words}"):
+        config.check_published()
+    with pytest.raises(ConfigError, match=f"family llama has no {name}|not supported for llama: {name}"):
+        ModelConfig.from_hf({**SMALL, "model_type": "llama", **options})
+
+
+def test_several_parts_are_listed():
+    options = {"smear": True, "x0_lambdas": True, "value_embedding_layers": [1]}
+    config = ModelConfig.from_hf({**SMALL, "model_type": "bloomery", "head_dim": 16, **options})
+    expected = r"value embeddings \(in layers 1\), x0 lambdas and smeared embeddings"
+    with pytest.raises(ConfigError, match=expected):
+        config.check_published()
+    assert config.looks_back and not ModelConfig.from_hf(SMALL).looks_back
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ def test_embeddings_of_our_own_are_asked_for_by_name(tokenizer):
     assert isinstance(model, Decoder) and model.config.value_embedding_layers == (1, 3)
     with pytest.raises(ConfigError, match="'qwen3' has no value or bigram embeddings"):
         build("causal", NetConfig(bigram_vocab_size=64), tokenizer, context_length=32)
-    with pytest.raises(ConfigError, match="has neither"):
+    with pytest.raises(ConfigError, match="has none of them"):
         build("causal", NetConfig(family="bloomery"), tokenizer, context_length=32)
 
 

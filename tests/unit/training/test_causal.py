@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from bloomery.models import Decoder
-from bloomery.training.causal import bits_per_byte, causal_loss
+from bloomery.tokenizer import PackedRows
+from bloomery.training.causal import CausalObjective, bits_per_byte, causal_loss
 
 
 class Table:
@@ -52,3 +53,40 @@ def test_validation_over_parts():
     nats = -(table[0, 1] + table[2, 4] + table[3, 5]).item()
     assert result.values["nats_per_token"] == pytest.approx(nats / 3, rel=1e-6)
     assert result.value == pytest.approx(nats / 3 * 12 / 30 / math.log(2), rel=1e-6)
+
+
+class Rows:
+    """Counts what was read of it."""
+
+    context_length = 8
+
+    def __init__(self) -> None:
+        self.read = 0
+
+    @property
+    def stats(self) -> dict[str, int]:
+        return {"rows": self.read}
+
+    def next_batch(self, rows: int) -> tuple[np.ndarray, np.ndarray]:
+        self.read += rows
+        ids = np.arange(rows * 8).reshape(rows, 8) % 5
+        return ids, ids
+
+
+def test_the_first_rows_are_read_as_four_short_ones():
+    seen: list[tuple[int, ...]] = []
+    model = Table()
+
+    def hidden_states(input_ids: torch.Tensor) -> torch.Tensor:
+        seen.append(tuple(input_ids.shape))
+        return model.hidden_states(input_ids)
+
+    objective = CausalObjective(
+        cast(Decoder, model), cast(PackedRows, Rows()), None, hidden_states=hidden_states, short_rows=4
+    )
+    losses = []
+    for _ in range(3):
+        batch = objective.next_batch(2)
+        losses.append(float(objective.loss({name: torch.from_numpy(array) for name, array in batch.arrays.items()})))
+    assert seen == [(8, 2), (8, 2), (2, 8)]
+    assert losses[0] == pytest.approx(losses[2])  # here a token knows itself alone: the same labels

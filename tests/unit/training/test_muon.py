@@ -1,27 +1,13 @@
-"""Muon against the singular value decomposition and against torch.optim.Muon."""
+"""Muon against torch.optim.Muon, and its refinements against their formulas."""
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
-from bloomery.training.muon import Muon, orthogonalize
-
-
-@pytest.mark.parametrize("shape", [(16, 16), (8, 32), (32, 8)])
-def test_orthogonalize_keeps_singular_vectors(shape: tuple[int, int]):
-    generator = torch.Generator().manual_seed(0)
-    matrices = torch.randn(3, *shape, generator=generator)
-    got = orthogonalize(matrices)
-    u, _, v = torch.linalg.svd(matrices, full_matrices=False)
-    inner = u.mT @ got @ v.mT
-    values = inner.diagonal(dim1=-2, dim2=-1)
-    # The reference's coefficients bring singular values into about [0.7, 1.2] in five iterations; a square
-    # Gaussian matrix has some that start so near zero that they stay lower.
-    assert values.max() < 1.25
-    assert values.median() > 0.6
-    off = inner - torch.diag_embed(values)
-    assert off.abs().max() < 1e-3
+from bloomery.training.muon import Muon
+from bloomery.training.orthogonal import orthogonalize
 
 
 def test_step_follows_torch_muon():
@@ -70,3 +56,91 @@ def test_tall_matrices_step_further():
 def test_vectors_are_refused():
     with pytest.raises(ValueError, match="matrices"):
         Muon([("b", torch.nn.Parameter(torch.zeros(3)))], lr=0.1)
+
+
+def _moved(start: torch.Tensor, gradients: list[torch.Tensor], **settings) -> list[torch.Tensor]:
+    """Where a matrix is after each step with a gradient."""
+    parameter, found = torch.nn.Parameter(start.clone()), []
+    optimizer = Muon([("w", parameter)], **settings)
+    for gradient in gradients:
+        parameter.grad = gradient.clone()
+        optimizer.step()
+        found.append(parameter.detach().clone())
+    return found
+
+
+def _gradients(shape: tuple[int, int], count: int) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(3)
+    return [torch.randn(shape, generator=generator) for _ in range(count)]
+
+
+@pytest.mark.parametrize("shape", [(12, 8), (8, 12)])
+def test_second_moments_follow_normuon(shape: tuple[int, int]):
+    """NorMuon's formula in NumPy, over the updates that Muon makes without it."""
+    start, gradients = torch.zeros(shape), _gradients(shape, 3)
+    plain = [torch.zeros(shape), *_moved(start, gradients, lr=1.0)]
+    got = [torch.zeros(shape), *_moved(start, gradients, lr=1.0, second_beta=0.8)]
+    axis = 1 if shape[0] >= shape[1] else 0
+    moment = 0.0
+    for step in range(3):
+        update = (plain[step] - plain[step + 1]).numpy()
+        moment = 0.8 * moment + 0.2 * np.square(update).mean(axis=axis, keepdims=True)
+        evened = update / np.sqrt(moment)
+        evened *= np.linalg.norm(update) / np.linalg.norm(evened)
+        np.testing.assert_allclose((got[step] - got[step + 1]).numpy(), evened, atol=1e-5)
+
+
+def test_cautious_decay_spares_what_the_update_lets_grow():
+    start, gradients = torch.randn(8, 8, generator=torch.Generator().manual_seed(4)), _gradients((8, 8), 1)
+    (plain,) = _moved(start, gradients, lr=0.1)
+    (decayed,) = _moved(start, gradients, lr=0.1, weight_decay=0.5, cautious=True)
+    shrinks = (start - plain) * start > 0
+    assert 0 < shrinks.sum() < 64
+    assert torch.allclose(decayed, plain - 0.1 * 0.5 * start * shrinks, atol=1e-6)
+
+
+def test_momentum_warms_up():
+    """With momentum m, a step's direction is that of g (1 - m) + m ((1 - m) g + m buffer)."""
+    start, gradients = torch.zeros(8, 8), _gradients((8, 8), 3)
+    first, *_ = _moved(start, gradients, lr=0.1, momentum=0.95, momentum_warmup=2)
+    assert torch.equal(first, _moved(start, gradients, lr=0.1, momentum=0.85)[0])
+    parameter = torch.nn.Parameter(start.clone())
+    optimizer = Muon([("w", parameter)], lr=0.1, momentum=0.95, momentum_warmup=2)
+    buffer = torch.zeros(8, 8)
+    for gradient, momentum in zip(gradients, (0.85, 0.9, 0.95), strict=True):
+        parameter.grad = gradient.clone()
+        optimizer.step()
+        buffer = momentum * buffer + (1 - momentum) * gradient
+        assert torch.allclose(optimizer.state[parameter]["momentum_buffer"], buffer, atol=1e-6)
+
+
+@pytest.mark.parametrize("polynomial", ["newton_schulz", "polar_express"])
+def test_the_polynomial_is_the_one_that_was_asked_for(polynomial: str):
+    gradients = _gradients((8, 12), 1)
+    (got,) = _moved(torch.zeros(8, 12), gradients, lr=1.0, momentum=0.0, polynomial=polynomial, iterations=4)
+    assert torch.allclose(-got, orthogonalize(gradients[0][None], polynomial=polynomial, iterations=4)[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["q_proj.weight", "o_proj.weight"])
+def test_blocks_are_orthogonalised_by_themselves(name: str):
+    """Blocks of 8 of 24 neurons, which are rows or, of a matrix that writes, columns; as long as a whole update."""
+    gradient = torch.randn(24, 16, generator=torch.Generator().manual_seed(5))
+    writes = name.startswith("o")
+    parameter = torch.nn.Parameter(torch.zeros(16, 24) if writes else torch.zeros(24, 16))
+    parameter.grad = gradient.T.contiguous() if writes else gradient.clone()
+    Muon([(name, parameter)], lr=1.0, momentum=0.0, blocks=(8, 4), polynomial="polar_express").step()
+    got = -(parameter.detach().T if writes else parameter.detach())
+    scale = got.norm()
+    for start in range(0, 24, 8):
+        block = got[start : start + 8]
+        wanted = orthogonalize(gradient[None, start : start + 8], polynomial="polar_express")[0]
+        assert torch.allclose(block / block.norm(), wanted / wanted.norm(), atol=1e-5)
+    # 16 singular values of about one, and for the tall matrix the factor sqrt(24 / 16).
+    assert scale == pytest.approx(4 * (1 if writes else 1.5**0.5), rel=0.1)
+
+
+def test_what_cannot_be_cut_is_taken_whole():
+    gradients = _gradients((12, 8), 1)
+    (whole,) = _moved(torch.zeros(12, 8), gradients, lr=1.0)
+    (uncut,) = _moved(torch.zeros(12, 8), gradients, lr=1.0, blocks=(5, 5))
+    assert torch.equal(whole, uncut)

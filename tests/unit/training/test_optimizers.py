@@ -7,7 +7,10 @@ import torch
 from torch import nn
 
 from bloomery.core.errors import ConfigError, DataError
+from bloomery.models import Decoder, ModelConfig
+from bloomery.training.causal import causal_loss
 from bloomery.training.optimizers import OptimizerConfig, Optimizers
+from bloomery.training.parts import FAST_OPTIMIZER, FAST_PARTS
 
 
 class Net(nn.Module):
@@ -98,3 +101,74 @@ def test_loss_falls():
     before = nn.functional.cross_entropy(net(ids), ids.flip(0)).item()
     _train(net, Optimizers(net, OptimizerConfig()), range(0, 800, 4))
     assert nn.functional.cross_entropy(net(ids), ids.flip(0)).item() < 0.5 * before
+
+
+def _own(**settings) -> tuple[Decoder, Optimizers]:
+    config = ModelConfig(
+        model_type="bloomery",
+        vocab_size=20,
+        hidden_size=16,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        head_dim=8,
+        max_position_embeddings=8,
+        value_embedding_layers=(1,),
+        bigram_vocab_size=40,
+        **FAST_PARTS.options(),
+    )
+    torch.manual_seed(0)
+    model = Decoder(config)
+    return model, Optimizers(model, OptimizerConfig(**settings))
+
+
+def test_tables_and_lambdas_of_our_own_have_their_rates():
+    rates = {"bigram_lr": 0.3, "value_embedding_lr": 0.4, "lambda_lr": 0.5, "embedding_lr": 0.1, "scalar_lr": 0.2}
+    _, optimizers = _own(**rates, bigram_rows=True)
+    names = {id(p): name for name, p in optimizers.named.items()}
+    found = {
+        names[id(p)]: (label, group["lr"])
+        for label, part in optimizers.parts.items()
+        for group in part.param_groups
+        for p in group["params"]
+    }
+    assert found["model.embed_tokens.weight"] == ("adamw", 0.1)
+    assert found["model.embed_bigrams.table.weight"] == ("rows", 0.3)
+    assert found["model.embed_values.1.weight"] == ("adamw", 0.4)
+    assert found["model.mix.x0"] == found["model.mix.resid"] == ("adamw", 0.5)
+    assert found["model.smear.gate"] == found["model.smear.scale"] == found["model.norm.weight"] == ("adamw", 0.2)
+    assert found["model.layers.1.self_attn.v_gate.weight"][0] == "muon"
+
+
+def test_state_of_every_refinement_goes_on_exactly():
+    settings = {
+        **FAST_OPTIMIZER,
+        "bigram_rows": True,
+        "matrix_second_beta": 0.9,
+        "matrix_momentum_warmup_steps": 3,
+    }
+
+    def train(model: Decoder, optimizers: Optimizers, steps: range) -> None:
+        for step in steps:
+            ids = (torch.arange(16).view(2, 8) * (step + 1)) % 20
+            causal_loss(model.hidden_states, model.output_weight, ids, ids.flip(0), softcap=15.0).backward()
+            optimizers.step(0.5)
+
+    straight, first = _own(**settings), _own(**settings)
+    train(*straight, range(5))
+    train(*first, range(3))
+    kept = {name: value.clone() for name, value in first[1].state_tensors().items()}
+    assert any(name.startswith("rows.") for name in kept) and any(name.endswith(".second_moment") for name in kept)
+    second = _own(**settings)
+    second[0].load_state_dict(first[0].state_dict())
+    second[1].load_state_tensors(kept)
+    train(*second, range(3, 5))
+    for ours, theirs in zip(straight[0].parameters(), second[0].parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("wrong", [{"matrix_polynomial": "x"}, {"matrix_iterations": 9}, {"matrix_second_beta": 1.0}])
+def test_settings_that_make_no_sense(wrong):
+    with pytest.raises(ConfigError):
+        OptimizerConfig(**wrong)

@@ -130,6 +130,28 @@ def test_embeddings_of_our_own(material, tmp_path):
     assert model.metrics["validation_nats_per_token"] < math.log(320) * 0.9
 
 
+def test_fast_is_trained_resumed_to_the_bit_and_not_exported(material, tmp_path, monkeypatch: pytest.MonkeyPatch):
+    own = {"fast": True, "first_batch": 0.5, "short_rows_fraction": 0.4, "final_rate": 0.1, "checkpoint_every_steps": 3}
+    straight = _train(material, tmp_path / "a", **own, steps=8)
+    config = load_pretrained(straight.path).config
+    assert config.own_parts and not config.gated and config.intermediate_size == 4 * config.hidden_size
+    assert straight.metrics["utilisation"] > 0 and straight.metrics["tokens"] < 8 * 4 * 64
+    real, calls = loop.Loop.save, []
+
+    def stop(self):
+        real(self)
+        calls.append(1)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop.Loop, "save", stop)
+    with pytest.raises(KeyboardInterrupt):
+        _train(material, tmp_path / "b", **own, steps=8)
+    monkeypatch.setattr(loop.Loop, "save", real)
+    assert _train(material, tmp_path / "b", **own, steps=8).id == straight.id
+    with pytest.raises(ConfigError, match=r"do not run a decoder with value embeddings .*, x0 lambdas"):
+        config.check_published()
+
+
 def test_bfloat16(material, tmp_path):
     model = _train(material, tmp_path, precision="bfloat16", steps=3)
     assert {p.dtype for p in load_pretrained(model.path).parameters()} == {torch.float32}

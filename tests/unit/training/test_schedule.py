@@ -28,3 +28,13 @@ def test_impossible(total: int, warmup: int, decay: int):
 def test_no_decay_stays_at_one():
     schedule = Schedule(total_steps=3, warmup_steps=0, decay_steps=0)
     assert [schedule.multiplier(s) for s in range(3)] == [1, 1, 1]
+
+
+def test_a_batch_grows_in_thirds_and_rates_with_its_root():
+    schedule = Schedule(total_steps=6, warmup_steps=0, decay_steps=0, first_batch=0.5)
+    assert [schedule.rows(step, 16) for step in range(6)] == [8, 8, 12, 12, 16, 16]
+    assert schedule.multiplier(0) == pytest.approx(0.5**0.5) and schedule.multiplier(5) == 1
+    assert [Schedule(total_steps=2, warmup_steps=0, decay_steps=0).rows(s, 5) for s in range(2)] == [5, 5]
+    assert Schedule(total_steps=2, warmup_steps=0, decay_steps=0, first_batch=0.1).rows(0, 1) == 1
+    with pytest.raises(ValueError, match="first batch"):
+        Schedule(total_steps=2, warmup_steps=0, decay_steps=0, first_batch=0.0)

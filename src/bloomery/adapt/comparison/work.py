@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from bloomery.core.spent import Spent
 from bloomery.evaluate.sample import Answered
 from bloomery.models import ModelConfig
-from bloomery.training.planner import step_flops
+from bloomery.training.planning.shapes import step_flops
 
 A_SECOND = 4e10
 """Operations that count as a second of a processor."""

@@ -38,9 +38,9 @@ def key_value_heads(heads: int) -> int:
     return heads // 2 if heads % 2 == 0 and heads >= 4 else heads
 
 
-def intermediate_size(hidden: int) -> int:
+def intermediate_size(hidden: int, *, gated: bool = True) -> int:
     """8/3 of the width in steps of 64: a SwiGLU with the parameters of a plain feed-forward four times as wide."""
-    return max(64, round(hidden * 8 / 3 / 64) * 64)
+    return 4 * hidden if not gated else max(64, round(hidden * 8 / 3 / 64) * 64)
 
 
 def shaped(base: ModelConfig, layers: int, hidden: int) -> ModelConfig:
@@ -50,7 +50,7 @@ def shaped(base: ModelConfig, layers: int, hidden: int) -> ModelConfig:
         base,
         num_hidden_layers=layers,
         hidden_size=hidden,
-        intermediate_size=intermediate_size(hidden),
+        intermediate_size=intermediate_size(hidden, gated=base.gated),
         num_attention_heads=heads,
         num_key_value_heads=key_value_heads(heads),
         head_dim=HEAD_DIM,
@@ -92,5 +92,5 @@ def _matrices(config: ModelConfig) -> list[tuple[int, int]]:
     """(rows, columns) of the matrices of one layer."""
     hidden, wide = config.hidden_size, config.intermediate_size
     queries, keys = config.num_attention_heads * config.head_dim, config.num_key_value_heads * config.head_dim
-    feed_forward = [(wide, hidden)] * (3 if config.family.gated else 2)
+    feed_forward = [(wide, hidden)] * (3 if config.gated else 2)
     return [(queries, hidden), (keys, hidden), (keys, hidden), (hidden, queries), *feed_forward]

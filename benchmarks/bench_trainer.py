@@ -1,0 +1,260 @@
+"""Training a 15M Llama beside transformers' Trainer: tokens per second, and bits per byte after the same time.
+
+Both sides have a Llama of the same sizes with random weights and read the same rows of TinyStories in the same order,
+in float32: the Trainer with AdamW at 1e-3, a warm-up and a cosine (its users' usual choice), ours with bloomery's
+optimisers and schedule. First some steps of both in turn give the speed; then each trains for the same seconds and
+both are measured on the same validation text. With --fast ours is a decoder of bloomery's own of about the same time a
+step.
+
+    python benchmarks/bench_trainer.py [--seconds 120] [--turns 5] [--seeds 3] [--fast] [--processor]
+
+Bars: 1.5 times the tokens per second; bits per byte lower by an interval over seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import math
+import os
+import statistics
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from bloomery.models import Decoder, ModelConfig
+from bloomery.models.config import every_second_layer
+from bloomery.tokenizer import PackedRows, TokenShards, evaluation_rows
+from bloomery.tokenizer.packing import IGNORED
+from bloomery.training.allocation import keep_memory
+from bloomery.training.causal import CausalObjective
+from bloomery.training.objective import accumulate
+from bloomery.training.optimizers import OptimizerConfig, Optimizers
+from bloomery.training.parts import FAST_OPTIMIZER, FAST_PARTS
+from bloomery.training.schedule import Schedule
+from bloomery.training.utilisation import matrix_peak, token_flops
+
+VOCABULARY, CONTEXT, ROWS = 4096, 256, 16
+CONFIG = ModelConfig(
+    model_type="llama",
+    vocab_size=VOCABULARY,
+    hidden_size=384,
+    intermediate_size=1024,
+    num_hidden_layers=7,
+    num_attention_heads=6,
+    num_key_value_heads=6,
+    head_dim=64,
+    max_position_embeddings=CONTEXT,
+)
+CPU = torch.device("cpu")
+
+
+def stories(home: str) -> Any:
+    """Tokens of TinyStories, as the ablation has them with another vocabulary."""
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "experiments"))
+    found = importlib.util.find_spec("ablation_fast")
+    assert found is not None and found.loader is not None
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    module.VOCABULARY = VOCABULARY
+    return module.corpus(home)[0]
+
+
+class Ours:
+    """Our trainer."""
+
+    name = "bloomery"
+
+    def __init__(self, tokens: Any, seed: int, *, fast: bool) -> None:
+        self.tokens, self.seed = tokens, seed
+        self.config, self.settings = CONFIG, OptimizerConfig()
+        if fast:
+            self.config = replace(
+                CONFIG,
+                model_type="bloomery",
+                intermediate_size=4 * CONFIG.hidden_size,
+                value_embedding_layers=every_second_layer(CONFIG.num_hidden_layers),
+                bigram_vocab_size=16384,
+                **FAST_PARTS.options(),
+            )
+            self.settings = OptimizerConfig(**FAST_OPTIMIZER)
+
+    def begin(self, steps: int) -> None:
+        """Random weights, for so many steps."""
+        torch.manual_seed(self.seed)
+        self.model = Decoder(self.config)
+        self.optimizers = Optimizers(self.model, self.settings)
+        warmup = max(1, steps // 50)
+        self.schedule = Schedule(total_steps=steps, warmup_steps=warmup, decay_steps=min(steps - warmup, steps // 2))
+        rows = PackedRows(TokenShards(self.tokens, "train"), context_length=CONTEXT, seed=self.seed)
+        self.objective = CausalObjective(self.model, rows, None)
+
+    def run(self, steps: int, clock: Callable[[], float]) -> list[float]:
+        """Seconds of each step."""
+        times = []
+        for number in range(steps):
+            began = clock()
+            loss = accumulate(self.objective, self.objective.next_batch(ROWS), ROWS, CPU, "float32")
+            self.optimizers.step(self.schedule.multiplier(number))
+            assert math.isfinite(float(loss))
+            times.append(clock() - began)
+        return times
+
+    def logits(self, ids: torch.Tensor) -> torch.Tensor:
+        """(B, T) -> (B, T, V)."""
+        return self.model(ids)
+
+
+class Theirs:
+    """transformers' Trainer."""
+
+    name = "Trainer"
+
+    def __init__(self, tokens: Any, seed: int) -> None:
+        self.tokens, self.seed = tokens, seed
+
+    def begin(self, steps: int) -> None:
+        """Random weights, for so many steps."""
+        import transformers
+
+        torch.manual_seed(self.seed)
+        values = {key: value for key, value in CONFIG.to_hf().items() if key != "architectures"}
+        self.model: Any = transformers.LlamaForCausalLM(transformers.LlamaConfig(**values))
+        rows = PackedRows(TokenShards(self.tokens, "train"), context_length=CONTEXT, seed=self.seed)
+        self.examples = []
+        for _ in range(steps):
+            inputs, labels = rows.next_batch(ROWS)
+            self.examples += [_example(*pair) for pair in zip(inputs, labels, strict=True)]
+
+    def run(self, steps: int, clock: Callable[[], float]) -> list[float]:
+        """Seconds of each step."""
+        import transformers
+
+        times: list[float] = []
+
+        class Watch(transformers.TrainerCallback):
+            def on_train_begin(self, *arguments: Any, **named: Any) -> None:
+                self.last = clock()
+
+            def on_step_end(self, *arguments: Any, **named: Any) -> None:
+                now = clock()
+                times.append(now - self.last)
+                self.last = now
+
+        class InOrder(transformers.Trainer):
+            def _get_train_sampler(self, *arguments: Any) -> Any:
+                return torch.utils.data.SequentialSampler(self.train_dataset)  # type: ignore[arg-type]
+
+        with tempfile.TemporaryDirectory(prefix="bloomery-trainer-") as folder, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            settings = transformers.TrainingArguments(
+                output_dir=folder,
+                per_device_train_batch_size=ROWS,
+                max_steps=steps,
+                learning_rate=1e-3,
+                weight_decay=0.1,
+                adam_beta2=0.95,
+                warmup_steps=max(1, steps // 20),
+                lr_scheduler_type="cosine",
+                use_cpu=True,
+                report_to=[],
+                save_strategy="no",
+                logging_strategy="no",
+                disable_tqdm=True,
+                seed=self.seed,
+            )
+            InOrder(model=self.model, args=settings, train_dataset=self.examples, callbacks=[Watch()]).train()
+        return times
+
+    def logits(self, ids: torch.Tensor) -> torch.Tensor:
+        """(B, T) -> (B, T, V)."""
+        return self.model(input_ids=ids).logits
+
+
+def _example(inputs: np.ndarray, labels: np.ndarray) -> dict[str, torch.Tensor]:
+    """As transformers has it: labels stand where their ids do. A row's last label is one that it does not read."""
+    row, last = torch.from_numpy(inputs), torch.from_numpy(labels)
+    return {"input_ids": row, "labels": torch.cat((torch.tensor([IGNORED]), last[:-1]))}
+
+
+@torch.no_grad()
+def bits_per_byte(side: Ours | Theirs, tokens: Any) -> float:
+    """Over all of the validation text."""
+    shards, nats, count = TokenShards(tokens, "validation"), 0.0, 0
+    side.model.eval()
+    for inputs, labels in evaluation_rows(shards, CONTEXT, 16):
+        wanted = torch.from_numpy(labels).flatten()
+        logits = side.logits(torch.from_numpy(inputs)).flatten(0, 1)
+        nats += float(torch.nn.functional.cross_entropy(logits, wanted, ignore_index=IGNORED, reduction="sum"))
+        count += int((wanted != IGNORED).sum())
+    return nats / count * int(shards.num_labels().sum()) / shards.text_bytes / math.log(2)
+
+
+def speeds(tokens: Any, turns: int, clock: Callable[[], float], *, fast: bool) -> tuple[list[float], list[float]]:
+    """Seconds of a step of ours and of theirs, in turn; the first step of each run does not count."""
+    ours, theirs = [], []
+    for turn in range(turns):
+        sides: list[Any] = [Ours(tokens, 0, fast=fast), Theirs(tokens, 0)]
+        for side in sides if turn % 2 else sides[::-1]:
+            side.begin(4)
+            (ours if isinstance(side, Ours) else theirs).append(statistics.median(side.run(4, clock)[1:]))
+    return ours, theirs
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=120.0, help="of each training; 0: speed alone")
+    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--fast", action="store_true")
+    parser.add_argument("--processor", action="store_true", help="count processor time")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    clock = time.process_time if options.processor else time.perf_counter
+    print(f"PyTorch {torch.__version__}, {options.threads} threads, load {os.getloadavg()[0]:.1f}", flush=True)
+    with tempfile.TemporaryDirectory(prefix="bloomery-bench-") as home:
+        tokens = stories(home)
+        keep_memory()  # for both: they share this process
+        ours, theirs = speeds(tokens, options.turns, clock, fast=options.fast)
+        size = ROWS * CONTEXT
+        ratios = [theirs[turn] / ours[turn] for turn in range(options.turns)]
+        model = Decoder(CONFIG)
+        peak = matrix_peak()
+        millions = sum(p.numel() for p in model.parameters()) / 1e6
+        print(f"Llama of {millions:.1f}M parameters, peak {peak / 1e9:.0f} GFLOP/s")
+        for name, times in (("bloomery", ours), ("Trainer", theirs)):
+            speed = size / min(times)
+            share = speed * token_flops(model, CONTEXT) / peak
+            print(f"{name}: {speed:,.0f} tokens/s" + ("" if options.processor else f", utilisation {share:.0%}"))
+        print(f"tokens per second over the Trainer's: {statistics.median(ratios):.2f} (bar 1.5;", end=" ")
+        print(f"{min(ratios):.2f} to {max(ratios):.2f})", flush=True)
+        if not options.seconds:
+            return
+        gains = []
+        for seed in range(options.seeds):
+            found = {}
+            for side, times in ((Ours(tokens, seed, fast=options.fast), ours), (Theirs(tokens, seed), theirs)):
+                steps = max(3, int(options.seconds / statistics.median(times)))
+                side.begin(steps)
+                spent = sum(side.run(steps, clock))
+                found[side.name] = bits_per_byte(side, tokens)
+                print(
+                    f"seed {seed}: {side.name} {found[side.name]:.4f} bits per byte, {steps} steps, {spent:.0f} s",
+                    flush=True,
+                )
+            gains.append(found["Trainer"] - found["bloomery"])
+        mean = statistics.mean(gains)
+        print(f"bits per byte less than the Trainer's: {mean:.4f} ({min(gains):.4f} to {max(gains):.4f})")
+
+
+if __name__ == "__main__":
+    main()

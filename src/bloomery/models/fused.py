@@ -1,0 +1,100 @@
+"""Fused: parts of a training step whose backward is written by hand, in fewer passes over memory.
+
+PyTorch computes root-mean-square norms, rotations and squared ReLUs on a CPU as chains of operators, each of which
+reads and writes all of its input, and the backward of each again. Here are the same formulas with the passes that they
+need. Modules in training use them where a gradient is wanted on a CPU in float32; elsewhere the plain operators are, to
+whose last bit published families are compared. This module does not know modules.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def pays(x: Tensor) -> bool:
+    """Whether the fused functions are to be used for x."""
+    return (
+        x.requires_grad
+        and x.device.type == "cpu"
+        and x.dtype == torch.float32
+        and torch.is_grad_enabled()
+        and not torch.compiler.is_compiling()
+        and not torch.is_autocast_enabled("cpu")
+    )
+
+
+class _RMSNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        scale = norm.square_().div_(x.size(-1)).add_(eps).rsqrt_()
+        ctx.save_for_backward(x, weight, scale)
+        return (x * scale).mul_(weight)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        (grad,) = grad_outputs
+        x, weight, scale = ctx.saved_tensors
+        size = x.size(-1)
+        product = (grad * x).reshape(-1, size)
+        of_weight = (product.T @ scale.reshape(-1)) if ctx.needs_input_grad[1] else None
+        along = (product @ weight).view_as(scale).mul_(scale.pow(3).div_(size))
+        return (grad * weight).mul_(scale).addcmul_(x, along, value=-1), of_weight, None
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """x / rms(x) * weight over the last dimension: (..., E), (E,) -> (..., E)."""
+    found = _RMSNorm.apply(x, weight, eps)
+    assert isinstance(found, Tensor)
+    return found
+
+
+class _Rotate(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        ctx.save_for_backward(cos, sin)
+        half = cos.size(-1) // 2
+        out = x * cos
+        out[..., :half].addcmul_(x[..., half:], sin[..., :half], value=-1)
+        out[..., half:].addcmul_(x[..., :half], sin[..., half:])
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        (grad,) = grad_outputs
+        cos, sin = ctx.saved_tensors
+        half = cos.size(-1) // 2
+        out = grad * cos
+        out[..., :half].addcmul_(grad[..., half:], sin[..., half:])
+        out[..., half:].addcmul_(grad[..., :half], sin[..., :half], value=-1)
+        return out, None, None
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """x (B, H, T, D) turned by tables (T, D): the halves of a head against each other. See `rope.rotate`."""
+    found = _Rotate.apply(x, cos, sin)
+    assert isinstance(found, Tensor)
+    return found
+
+
+class _SquaredReLU(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        positive = torch.relu(x)
+        ctx.save_for_backward(positive)
+        return positive * positive
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        (positive,) = ctx.saved_tensors
+        return ((grad_outputs[0] * positive).mul_(2),)
+
+
+def squared_relu(x: Tensor) -> Tensor:
+    """relu(x)^2."""
+    found = _SquaredReLU.apply(x)
+    assert isinstance(found, Tensor)
+    return found

@@ -1,0 +1,81 @@
+"""Parts: what a decoder of bloomery's own may have beyond a published family, and the set that earned its place.
+
+Each is an option of the one decoder (see `ModelConfig`). `experiments/ablation_fast.py` measures each alone, and all
+without each. This module does not know plans or budgets.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from bloomery.core.errors import ConfigError
+from bloomery.models import ModelConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartsConfig:
+    """Of family bloomery, beside value and bigram embeddings; such a model runs here alone."""
+
+    squared_relu: bool = False
+    """Plain feed-forwards with squared ReLU, four times as wide as the model, instead of gated ones with SiLU."""
+    resid_lambdas: bool = False
+    """Before each layer the residual stream is multiplied by a number that is learnt."""
+    x0_lambdas: bool = False
+    """Before each layer a learnt multiple of the embedded input is added again."""
+    smear: bool = False
+    """A gated part of the token before is added to each embedded token."""
+    embed_norm: bool = False
+    """Embeddings are divided by their root mean square."""
+    logit_softcap: float = 0.0
+    """Logits z become c tanh(z / c); 0: they do not."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.logit_softcap < 1e4:
+            raise ConfigError(f'"pretrain.parts.logit_softcap" should be from 0 to 10,000, not {self.logit_softcap:g}')
+
+    def __bool__(self) -> bool:
+        """Whether any is chosen."""
+        return any(vars(self).values())
+
+    def options(self) -> dict[str, Any]:
+        """The fields of ModelConfig."""
+        return {
+            "gated_mlp": not self.squared_relu,
+            "hidden_act": "relu2" if self.squared_relu else "silu",
+            "resid_lambdas": self.resid_lambdas,
+            "x0_lambdas": self.x0_lambdas,
+            "smear": self.smear,
+            "embed_norm": self.embed_norm,
+            "final_logit_softcapping": self.logit_softcap or None,
+        }
+
+
+def parts_of(model: ModelConfig) -> PartsConfig:
+    """Those that a model has."""
+    if model.model_type != "bloomery":
+        return PartsConfig()
+    return PartsConfig(
+        squared_relu=not model.gated,
+        resid_lambdas=model.resid_lambdas,
+        x0_lambdas=model.x0_lambdas,
+        smear=model.smear,
+        embed_norm=model.embed_norm,
+        logit_softcap=model.final_logit_softcapping or 0.0,
+    )
+
+
+FAST_PARTS = PartsConfig(
+    squared_relu=True, resid_lambdas=True, x0_lambdas=True, smear=True, embed_norm=True, logit_softcap=15.0
+)
+"""What `fast` chooses."""
+FAST_OPTIMIZER: dict[str, Any] = {
+    "matrix_polynomial": "polar_express",
+    "matrix_second_beta": 0.9,
+    "matrix_cautious_decay": True,
+    "matrix_by_head": True,
+    "matrix_feed_block": 128,
+}
+"""What `fast` changes of OptimizerConfig."""
+FAST: dict[str, Any] = {"family": "bloomery", "value_embeddings": True, "bigram_vocab_size": 16384}
+"""What `fast` changes of PretrainConfig."""
