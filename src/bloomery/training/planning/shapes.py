@@ -14,6 +14,7 @@ import torch
 
 from bloomery.models import Decoder, ModelConfig
 from bloomery.models.config import every_second_layer
+from bloomery.training.orthogonal import direct_flops, gram_flops
 
 HEAD_DIM = 64
 # (layers, hidden size): the ratio grows slowly, as in published ladders of small models.
@@ -79,13 +80,12 @@ def step_flops(config: ModelConfig, tokens: int, context_length: int) -> float:
 
 
 def update_flops(config: ModelConfig) -> float:
-    """Floating-point operations of one update by Muon: five Newton-Schulz steps, each two products with the long side
-    and one of the short side with itself."""
+    """Floating-point operations of one update by Muon: five Newton-Schulz steps, the cheaper way for each matrix."""
     total = 0.0
     for matrix in _matrices(config):
-        short, long = sorted(matrix)
-        total += 2.0 * short * short * (2 * long + short)
-    return total * _NEWTON_SCHULZ_STEPS * config.num_hidden_layers
+        sides = (*sorted(matrix), _NEWTON_SCHULZ_STEPS)
+        total += min(direct_flops(*sides), gram_flops(*sides))
+    return total * config.num_hidden_layers
 
 
 def _matrices(config: ModelConfig) -> list[tuple[int, int]]:
