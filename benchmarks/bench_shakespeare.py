@@ -46,7 +46,8 @@ RECIPE = (
     f" --n_head=4 --n_embd=128 --max_iters={STEPS} --lr_decay_iters={STEPS} --dropout=0.0 --eval_interval={STEPS}"
 ).split()
 LAYERS, HIDDEN, HEADS, CONTEXT, ROWS = 4, 128, 2, 128, 12
-BIGRAMS = 8192
+WIDE, BIGRAMS = 320, 8192
+"""Neurons of a gated feed-forward; hashed pairs."""
 RATES: dict[str, Any] = {}
 
 
@@ -111,7 +112,7 @@ class Ours:
             model_type="bloomery",
             vocab_size=count,
             hidden_size=HIDDEN,
-            intermediate_size=4 * HIDDEN,
+            intermediate_size=WIDE if FAST_PARTS.options()["gated_mlp"] else 4 * HIDDEN,
             num_hidden_layers=LAYERS,
             num_attention_heads=HEADS,
             num_key_value_heads=HEADS,

@@ -62,7 +62,7 @@ def stories(home: str) -> Any:
     sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "experiments"))
     found = importlib.util.find_spec("ablation_fast")
     assert found is not None and found.loader is not None
-    module = importlib.util.module_from_spec(found)
+    module: Any = importlib.util.module_from_spec(found)
     found.loader.exec_module(module)
     module.VOCABULARY = VOCABULARY
     return module.corpus(home)[0]
@@ -80,7 +80,7 @@ class Ours:
             self.config = replace(
                 CONFIG,
                 model_type="bloomery",
-                intermediate_size=4 * CONFIG.hidden_size,
+                intermediate_size=CONFIG.intermediate_size if FAST_PARTS.options()["gated_mlp"] else 1536,
                 value_embedding_layers=every_second_layer(CONFIG.num_hidden_layers),
                 bigram_vocab_size=16384,
                 **FAST_PARTS.options(),
@@ -139,6 +139,7 @@ class Theirs:
         import transformers
 
         times: list[float] = []
+        examples: Any = self.examples
 
         class Watch(transformers.TrainerCallback):
             def on_train_begin(self, *arguments: Any, **named: Any) -> None:
@@ -150,8 +151,8 @@ class Theirs:
                 self.last = now
 
         class InOrder(transformers.Trainer):
-            def _get_train_sampler(self, *arguments: Any) -> Any:
-                return torch.utils.data.SequentialSampler(self.train_dataset)  # type: ignore[arg-type]
+            def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+                return torch.utils.data.SequentialSampler(train_dataset or self.train_dataset)
 
         with tempfile.TemporaryDirectory(prefix="bloomery-trainer-") as folder, warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -171,7 +172,7 @@ class Theirs:
                 disable_tqdm=True,
                 seed=self.seed,
             )
-            InOrder(model=self.model, args=settings, train_dataset=self.examples, callbacks=[Watch()]).train()
+            InOrder(model=self.model, args=settings, train_dataset=examples, callbacks=[Watch()]).train()
         return times
 
     def logits(self, ids: torch.Tensor) -> torch.Tensor:

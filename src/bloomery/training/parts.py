@@ -65,9 +65,7 @@ def parts_of(model: ModelConfig) -> PartsConfig:
     )
 
 
-FAST_PARTS = PartsConfig(
-    squared_relu=True, resid_lambdas=True, x0_lambdas=True, smear=True, embed_norm=True, logit_softcap=15.0
-)
+FAST_PARTS = PartsConfig(resid_lambdas=True, x0_lambdas=True, smear=True, embed_norm=True, logit_softcap=15.0)
 """What `fast` chooses."""
 FAST_OPTIMIZER: dict[str, Any] = {
     "matrix_polynomial": "polar_express",

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from bloomery.models.mixing import ResidualMix, Smear, shifted
+from bloomery.models.mixing import ResidualMix, Smear, _Mixed, shifted
 
 
 def _random(*shape: int) -> torch.Tensor:
@@ -43,3 +43,6 @@ def test_lambdas_scale_the_stream_and_add_the_input(resid: bool, x0: bool):
             assert torch.allclose(mix(x, begun, layer), got)
     parameters = [p for p in (mix.resid, mix.x0) if p is not None]
     torch.autograd.gradcheck(lambda *_: mix(x, begun, 1), (x, begun, *parameters))
+    torch.autograd.gradcheck(
+        _Mixed.apply, (x, begun, *(torch.tensor(v, dtype=x.dtype, requires_grad=True) for v in (1.1, 0.3)))
+    )

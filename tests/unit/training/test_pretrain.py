@@ -134,7 +134,7 @@ def test_fast_is_trained_resumed_to_the_bit_and_not_exported(material, tmp_path,
     own = {"fast": True, "first_batch": 0.5, "short_rows_fraction": 0.4, "final_rate": 0.1, "checkpoint_every_steps": 3}
     straight = _train(material, tmp_path / "a", **own, steps=8)
     config = load_pretrained(straight.path).config
-    assert config.own_parts and not config.gated and config.intermediate_size == 4 * config.hidden_size
+    assert config.own_parts and config.bigram_vocab_size and config.value_embedding_layers
     assert straight.metrics["utilisation"] > 0 and straight.metrics["tokens"] < 8 * 4 * 64
     real, calls = loop.Loop.save, []
 
