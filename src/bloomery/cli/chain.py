@@ -20,6 +20,7 @@ from bloomery.core.artifact import Artifact
 from bloomery.core.errors import ConfigError, nearest
 from bloomery.core.recipe import Recipe
 from bloomery.core.stage import StageInputs, reusable, why_run
+from bloomery.core.tracking import TrackConfig
 from bloomery.core.workspace import Workspace
 from bloomery.corpus import CurateConfig, PicturesConfig, curate, curate_inputs
 from bloomery.energy import EnergyConfig
@@ -36,6 +37,7 @@ from bloomery.tokenizer import (
 )
 from bloomery.tokenizer.extend import ExtendConfig
 from bloomery.training import PretrainConfig, TrainConfig, pretrain, pretrain_inputs
+from bloomery.training.sweep import SweepConfig
 
 SCHEMA: Mapping[str, type] = {
     "curate": CurateConfig,
@@ -52,6 +54,8 @@ SCHEMA: Mapping[str, type] = {
     "distil": DistilConfig,
     "domain": DomainConfig,
     "measure": MeasureConfig,
+    "sweep": SweepConfig,
+    "track": TrackConfig,
     "energy": EnergyConfig,
     "serve": ServeConfig,
 }

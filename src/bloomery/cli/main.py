@@ -24,6 +24,7 @@ _VERBS = {
     "plan": "What a model for this corpus and budget would be, take and reach.",
     "pretrain": "Train a model from random weights within a budget.",
     "train": "Train for any objective: blanks, spans, translations, classes, tags; or go on with a model.",
+    "sweep": "Try out a recipe's dials; hopeless trials are stopped, every joule is counted.",
     "adapt": "Tune a model on examples: LoRA, QLoRA, DoRA, or all weights; merge an adapter.",
     "compare": "Prompt, retrieve, fine-tune or a classic model? One task, one locked test, a verdict.",
     "import": "Take in open weights: a Hugging Face folder or hub id becomes a model here.",

@@ -6,7 +6,17 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from bloomery.cli.options import Common, Fresh, Overrides, RecipeFile, read_recipe, show_artifact
+from bloomery.cli.options import (
+    Common,
+    Fresh,
+    Overrides,
+    Preflight,
+    RecipeFile,
+    Track,
+    read_recipe,
+    show_artifact,
+    tracked,
+)
 from bloomery.cli.plan import Minutes
 
 
@@ -16,6 +26,8 @@ def pretrain(
     minutes: Minutes = None,
     recipe: RecipeFile = None,
     set_: Overrides = None,
+    track: Track = None,
+    preflight: Preflight = True,
     fresh: Fresh = False,
     common: Common | None = None,
 ) -> None:
@@ -26,7 +38,8 @@ def pretrain(
     from bloomery.training import PretrainConfig
     from bloomery.training import pretrain as pretrain_stage
 
-    settings, workspace = read_recipe(recipe, set_), common.workspace()
+    settings = read_recipe(recipe, set_)
+    workspace = tracked(common.workspace(), settings, track)
     source = workspace.find(corpus, kind="corpus") if corpus else workspace.latest("corpus")
     trained = train_tokenizer(source, config=settings.table("tokenizer", TokenizerConfig), workspace=workspace)
     made = pretrain_stage(
@@ -37,5 +50,6 @@ def pretrain(
         tokenize_config=settings.table("tokenize", TokenizeConfig),
         workspace=workspace,
         fresh=fresh,
+        preflight=preflight,
     )
     show_artifact(made, common, outcome_lines(made.metrics))

@@ -6,7 +6,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from bloomery.cli.options import Common, Fresh, Overrides, RecipeFile, read_recipe, show_artifact
+from bloomery.cli.options import (
+    Common,
+    Fresh,
+    Overrides,
+    Preflight,
+    RecipeFile,
+    Track,
+    read_recipe,
+    show_artifact,
+    tracked,
+)
 from bloomery.cli.plan import Minutes
 
 if TYPE_CHECKING:
@@ -35,6 +45,8 @@ def train(
     minutes: Minutes = None,
     recipe: RecipeFile = None,
     set_: Overrides = None,
+    track: Track = None,
+    preflight: Preflight = True,
     fresh: Fresh = False,
     common: Common | None = None,
 ) -> None:
@@ -43,7 +55,8 @@ def train(
     from bloomery.tokenizer import TokenizerConfig
     from bloomery.training import train as train_stage
 
-    settings, workspace = read_recipe(recipe, set_), common.workspace()
+    settings = read_recipe(recipe, set_)
+    workspace = tracked(common.workspace(), settings, track)
     config = chosen(settings, objective, field, start)
     made = train_stage(
         find_corpus(workspace, corpus, config),
@@ -53,6 +66,7 @@ def train(
         minutes=minutes,
         workspace=workspace,
         fresh=fresh,
+        preflight=preflight,
     )
     show_artifact(made, common, trained_lines(made.metrics))
 

@@ -28,6 +28,7 @@ class BatchObjective(ABC, Generic[R]):
 
     unit = "tok"
     divisible = True
+    packed = False
     headline = "nats_per_token"
 
     def __init__(self, model: nn.Module, loader: Loader[R], *, seed: int) -> None:

@@ -43,6 +43,7 @@ class CausalObjective:
 
     unit = "tok"
     divisible = True
+    packed = True
 
     def __init__(
         self,

@@ -7,10 +7,8 @@ objective, nor what becomes of the model.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -22,9 +20,13 @@ from bloomery.core.run import Run
 from bloomery.training.loop import Loop, LoopConfig
 from bloomery.training.objective import Objective, Validation, accumulate
 from bloomery.training.optimizers import OptimizerConfig, Optimizers
+from bloomery.training.preflight import preflight as make_preflight
 from bloomery.training.schedule import Schedule
 from bloomery.training.speed import bfloat16_is_fast, choose_device, muon_dtype
+from bloomery.training.trial import taken_back
 
+SPIKE_DEVIATIONS = 12.0
+"""Of losses of packed rows: a normal distribution has none that far, and heavy tails few."""
 _PLURAL = {"tok": "tokens", "ex": "examples"}
 _TIMED_STEPS = 3
 _RESERVE = 0.9
@@ -71,6 +73,11 @@ class FitConfig:
     keep_best: bool = False
     """The weights of the best validation are what comes out, not the last ones; validations then cover all that is held
     out."""
+    spikes: Literal["auto", "roll back", "take"] = "auto"
+    """What is done about a loss or gradient far above those before: back to a sound checkpoint and past the data, or
+    nothing; auto goes back where rows are packed, for other batches vary by themselves. Never taken: what is not finite."""
+    keep_checkpoints: int = 2
+    """How many of the newest checkpoints are kept while it trains."""
     checkpoint_seconds: float = 30.0
     """Seconds between checkpoints."""
     checkpoint_every_steps: int = 0
@@ -80,8 +87,8 @@ class FitConfig:
         for name, value in vars(self).items():
             if isinstance(value, (int, float)) and value < 0:
                 raise ConfigError(f'"{name}" cannot be negative')
-        if self.batch_rows < 1:
-            raise ConfigError('"batch_rows" should be at least 1')
+        if self.batch_rows < 1 or self.keep_checkpoints < 1:
+            raise ConfigError('"batch_rows" and "keep_checkpoints" should be at least 1')
         if self.warmup_fraction + self.decay_fraction > 1:
             raise ConfigError('"warmup_fraction" and "decay_fraction" together exceed 1')
         if not self.steps and not self.epochs and not self.minutes:
@@ -116,10 +123,19 @@ class Fitted:
     metrics: dict[str, Any]
 
 
-def fit(run: Run, objective: Objective, config: FitConfig, *, steps_an_epoch: float = 0.0, stage: str = "") -> Fitted:
+def fit(
+    run: Run,
+    objective: Objective,
+    config: FitConfig,
+    *,
+    steps_an_epoch: float = 0.0,
+    stage: str = "",
+    preflight: bool = True,
+) -> Fitted:
     """Train the objective's model, in place and on its device; resumes where a killed run of the same key stopped.
 
-    `steps_an_epoch` turns epochs into steps. Raises ConfigError, TrainingError.
+    `steps_an_epoch` turns epochs into steps, `preflight` looks for what would spoil the run before its first step.
+    Raises ConfigError, TrainingError, and what `preflight` raises.
     """
     device = choose_device(config.device)
     precision = precision_of(config, device)
@@ -142,6 +158,8 @@ def fit(run: Run, objective: Objective, config: FitConfig, *, steps_an_epoch: fl
             checkpoint_seconds=config.checkpoint_seconds,
             checkpoint_every_steps=config.checkpoint_every_steps,
             max_norm=config.max_norm,
+            keep_checkpoints=config.keep_checkpoints,
+            spike_deviations=SPIKE_DEVIATIONS if _rolls_back(config, objective) else 0.0,
             keep_best=config.keep_best,
         ),
         batch_rows=config.batch_rows,
@@ -150,8 +168,9 @@ def fit(run: Run, objective: Objective, config: FitConfig, *, steps_an_epoch: fl
         device=device,
         stage=stage,
     )
+    resumed = loop.resume()
+    checked = make_preflight(loop) if preflight and not resumed else {}
     with run.phase("train"):
-        resumed = loop.resume()
         final = loop.train()
     progress, read = loop.progress, _PLURAL.get(objective.unit, objective.unit)
     figures = {f"validation_{name}": value for name, value in final.values.items()} if final else {}
@@ -169,6 +188,8 @@ def fit(run: Run, objective: Objective, config: FitConfig, *, steps_an_epoch: fl
             "precision": precision,
             "device": str(device),
             "resumed": resumed,
+            "skipped": progress.skipped,
+            **({"preflight": checked} if checked else {}),
             **({"best_step": progress.best["step"]} if progress.best else {}),
             **figures,
             **objective.stats(),
@@ -176,6 +197,10 @@ def fit(run: Run, objective: Objective, config: FitConfig, *, steps_an_epoch: fl
             "validation_curve": progress.validations,
         },
     )
+
+
+def _rolls_back(config: FitConfig, objective: Objective) -> bool:
+    return config.spikes == "roll back" or (config.spikes == "auto" and objective.packed)
 
 
 def _optimizers(objective: Objective, config: FitConfig, precision: str) -> Optimizers:
@@ -215,7 +240,7 @@ def seconds_a_step(objective: Objective, config: FitConfig, device: torch.device
     """The median of a few real steps; weights, data position and random numbers are as before afterwards."""
     micro = config.micro_rows or config.batch_rows
     times = []
-    with _taken_back(objective, device):
+    with taken_back(objective, device):
         optimizers = _optimizers(objective, config, precision)
         for _ in range(_TIMED_STEPS + 1):
             started = time.perf_counter()
@@ -226,20 +251,3 @@ def seconds_a_step(objective: Objective, config: FitConfig, device: torch.device
                 torch.cuda.synchronize(device)
             times.append(time.perf_counter() - started)
     return sorted(times[1:])[len(times) // 2 - 1]
-
-
-@contextlib.contextmanager
-def _taken_back(objective: Objective, device: torch.device) -> Iterator[None]:
-    frozen = {name for name, value in objective.model.named_parameters() if not value.requires_grad}
-    weights = {name: value.clone() for name, value in objective.model.state_dict().items() if name not in frozen}
-    place, random = objective.state_dict(), torch.get_rng_state()
-    cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
-    try:
-        yield
-    finally:
-        objective.model.load_state_dict(weights, strict=not frozen)
-        objective.model.zero_grad(set_to_none=True)
-        objective.load_state_dict(place)
-        torch.set_rng_state(random)
-        if cuda is not None:
-            torch.cuda.set_rng_state(cuda, device)

@@ -2,13 +2,15 @@
 
 Everything that decides the next step (parameters, optimiser state, data position and packing buffer, random
 states, step number) is in each checkpoint, so a run that was killed at any instant and resumed with the same
-plan, machine and number of threads ends with bit-equal weights. A non-finite loss or gradient stops the run before
-it touches the weights. This module does not know sizes, budgets or files other than checkpoints.
+plan, machine and number of threads ends with bit-equal weights. A loss or gradient that is not sound never touches the
+weights: the run goes back and past it (`rollback`), and stops when that does not help. This module does not know sizes,
+budgets or files other than checkpoints.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import math
 import shutil
 import signal
@@ -21,16 +23,19 @@ from typing import Any
 
 import torch
 
-from bloomery.core.errors import ConfigError, TrainingError
+from bloomery.core.errors import ArtifactError, ConfigError, TrainingError
 from bloomery.core.run import Run
 from bloomery.training import checkpoint
-from bloomery.training.objective import Objective, Validation, accumulate
+from bloomery.training.objective import Batch, Objective, Validation, accumulate
 from bloomery.training.optimizers import Optimizers
+from bloomery.training.rollback import Rollback
 from bloomery.training.schedule import Schedule
 
 _SMOOTHING = 0.95
 HIGHER_IS_BETTER = frozenset({"accuracy", "r_squared", "recall_in_batch", "reward"})
 """Headlines of validations of which more is better; of others, losses, less is."""
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_ALL = 1 << 30
 _SHORT = {"bits_per_byte": "val bpb"}
 
 
@@ -48,6 +53,13 @@ class LoopConfig:
     """Steps between checkpoints, beside the seconds; 0 leaves it to the seconds."""
     max_norm: float = 0.0
     """Gradients of a larger norm are scaled down to it (Pascanu et al., arXiv 1211.5063); 0: never."""
+    keep_checkpoints: int = 2
+    """How many of the newest checkpoints are kept."""
+    spike_deviations: float = 0.0
+    """Deviations above the median of the last steps at which a loss or gradient norm is a spike (see `guard`); 0: only
+    what is not finite is refused."""
+    most_rollbacks: int = 5
+    """How often the run goes back and past bad data before it stops."""
     keep_best: bool = False
     """Whether the weights of the best validation are what is left at the end; each validation then covers the whole
     split, for only then can they be compared."""
@@ -59,13 +71,21 @@ class Progress:
 
     step: int = 0
     tokens: int = 0
+    batches: int = 0
+    """Batches read, those that were skipped included."""
     seconds: float = 0.0
     validation_seconds: float = 0.0
     smooth_loss: float = 0.0
+    loss_sum: float = 0.0
+    """Of all training losses: training-speed estimation (Ru et al., NeurIPS 2021) takes it as a run's standing."""
     losses: list[list[float]] = field(default_factory=list)
     validations: list[list[float]] = field(default_factory=list)
     best: dict[str, Any] = field(default_factory=dict)
     """Step, figures and headline of the best validation, where that is kept."""
+    anchors: list[str] = field(default_factory=list)
+    """Names of the checkpoints to go back to, oldest first."""
+    skipped: list[dict[str, Any]] = field(default_factory=list)
+    """Every time that the run went back: step, reason, the step it went back to, batches left out."""
 
 
 class Loop:
@@ -103,6 +123,7 @@ class Loop:
         self._saved_step = 0
         self._headline = ""
         self._interrupted = threading.Event()
+        self.rollback = Rollback(self)
 
     def resume(self) -> bool:
         """Take up the newest sound checkpoint; False if there is none."""
@@ -111,23 +132,26 @@ class Loop:
         if found is None:
             shutil.rmtree(self.kept, ignore_errors=True)  # of an attempt that is not gone on with
             return False
+        self.take_up(found)
+        if (threads := found.state["threads"]) != torch.get_num_threads():
+            self.run.note(f"resumed with {torch.get_num_threads()} threads after {threads}: the last bits may differ")
+        self.run.event("resume", step=found.step, loss_sum=self.progress.loss_sum)
+        self.run.note(f"going on from step {found.step:,} of {self.schedule.total_steps:,}")
+        return True
+
+    def take_up(self, found: checkpoint.Checkpoint) -> None:
+        """Stand where a checkpoint was taken, in every respect."""
         self._take(found.model)
         self.optimizers.load_state_tensors(found.optimizer)
         state = found.state
         self.objective.load_state_dict(state["objective"])
         self.progress = Progress(**state["progress"])
+        self.rollback.guard.load_state_dict(state.get("guard", {}))
         self._saved_step = found.step
         for path in self.kept.glob("step-*"):  # of steps that are to be taken again
             if int(path.name.removeprefix("step-")) > found.step:
                 shutil.rmtree(path, ignore_errors=True)
         _set_random_state(state["random"], self.device)
-        if state["threads"] != torch.get_num_threads():
-            self.run.note(
-                f"resumed with {torch.get_num_threads()} threads after {state['threads']}: the last bits may differ"
-            )
-        self.run.event("resume", step=found.step)
-        self.run.note(f"going on from step {found.step:,} of {self.schedule.total_steps:,}")
-        return True
 
     def train(self) -> Validation | None:
         """Run to the end; returns the final validation over the whole split, or None without one."""
@@ -151,25 +175,55 @@ class Loop:
                 self._stop_before_harm(final.value, math.nan)
             return final if final is None or not self.config.keep_best else self._best()
 
-    def save(self) -> Path:
-        """Write a checkpoint of the present state; TrainingError if a weight is not finite: the last one is kept."""
+    def save(self, *, anchor: bool = False) -> Path | None:
+        """Write a checkpoint of the present state; None, said so, if it cannot be: the last one is kept.
+
+        A full disk does not end the run, which may have hours to go; there may be room again by then. `anchor`: it is one to go back to. Weights that are
+        not finite are not written; the next loss will show them, or the end, where they are a TrainingError.
+        """
+        progress, step = self.progress, self.progress.step
         if not all(bool(p.isfinite().all()) for p in self.optimizers.named.values()):
-            self._stop_before_harm(math.nan, math.nan)
+            if step >= self.schedule.total_steps:
+                self._stop_before_harm(math.nan, math.nan)
+            self.run.note(f"a weight is not finite after step {step:,}, so no checkpoint is written; {self._kept()}")
+            self._last_save = time.perf_counter()
+            return None
+        anchors = self.rollback.names_with(step, anchor=anchor)
         state: dict[str, Any] = {
             "objective": self.objective.state_dict(),
-            "progress": vars(self.progress),
+            "progress": {**vars(progress), "anchors": anchors},
+            "guard": self.rollback.guard.state_dict(),
             "random": _random_state(self.device),
             "threads": torch.get_num_threads(),
         }
-        path = checkpoint.save(
-            self.checkpoints,
-            self.progress.step,
-            model=self.optimizers.named,
-            optimizer=self.optimizers.state_tensors(),
-            state=state,
-        )
-        self._last_save, self._saved_step = time.perf_counter(), self.progress.step
+        self._last_save = time.perf_counter()
+        try:
+            path = checkpoint.save(
+                self.checkpoints,
+                step,
+                model=self.optimizers.named,
+                optimizer=self.optimizers.state_tensors(),
+                state=state,
+                again=len(progress.skipped),
+                keep=self.config.keep_checkpoints,
+                spared=anchors,
+            )
+        except ArtifactError as error:
+            if getattr(error.__cause__, "errno", None) not in _FULL:
+                raise
+            self.run.note(f"no room for the checkpoint of step {step:,}; {self._kept()}: free some space meanwhile")
+            return None
+        progress.anchors, self._saved_step = anchors, step
+        self._forget_bests()
         return path
+
+    def _forget_bests(self) -> None:
+        """Remove the kept weights that no checkpoint knows as the best any more."""
+        if self.kept.is_dir():
+            known = {state["progress"]["best"].get("step") for state in checkpoint.states(self.checkpoints)}
+            for path in self.kept.glob("step-*"):
+                if int(path.name.removeprefix("step-")) not in known:
+                    shutil.rmtree(path, ignore_errors=True)
 
     def _take(self, tensors: Mapping[str, torch.Tensor]) -> None:
         """The weights of a checkpoint; what is frozen is not in it."""
@@ -184,15 +238,16 @@ class Loop:
         if best and sign * result.value >= sign * best["values"][best["headline"]]:
             return
         step = self.progress.step
-        checkpoint.save(self.kept, step, model=self.optimizers.named, optimizer={}, state={})
+        # As many as there are between two checkpoints: a resumed run may yet ask for an earlier one.
+        checkpoint.save(self.kept, step, model=self.optimizers.named, optimizer={}, state={}, keep=_ALL)
         self.progress.best = {"step": step, "values": dict(result.values), "headline": result.headline}
 
     def _best(self) -> Validation:
         """Take up the weights of the best validation; what it gave."""
         best = self.progress.best
         if best["step"] != self.progress.step:
-            found = checkpoint.latest(self.kept, warn=self.run.note)
-            if found is None or found.step != best["step"]:
+            found = checkpoint.load(self.kept / checkpoint.name_of(best["step"]))
+            if found is None:
                 raise TrainingError(
                     "the weights of the best validation cannot be read", hint="run it again with --fresh"
                 )
@@ -203,8 +258,12 @@ class Loop:
     def _step(self) -> None:
         started = time.perf_counter()
         loss, norm, tokens = self._gradients()
-        if not (math.isfinite(loss) and math.isfinite(norm)):
-            self._stop_before_harm(loss, norm)
+        if trouble := self.rollback.guard.judge(loss, norm):
+            if len(self.progress.skipped) >= self.config.most_rollbacks:
+                self._stop_before_harm(loss, norm)
+            self.rollback.go_back(trouble)
+            self.progress.seconds += time.perf_counter() - started
+            return
         self.optimizers.step(self.schedule.multiplier(self.progress.step))
         progress = self.progress
         progress.step += 1
@@ -212,14 +271,31 @@ class Loop:
         progress.seconds += time.perf_counter() - started
         weight = 1 - _SMOOTHING
         bias = 1 - _SMOOTHING**progress.step
+        progress.loss_sum += loss
         progress.smooth_loss += weight * (loss - progress.smooth_loss)
         if progress.step % max(1, self.schedule.total_steps // 200) == 0:
             progress.losses.append([progress.step, progress.tokens, progress.smooth_loss / bias])
+            self.run.event(
+                "curve",
+                step=progress.step,
+                total=self.schedule.total_steps,
+                tokens=progress.tokens,
+                loss=loss,
+                loss_sum=progress.loss_sum,
+                smooth_loss=progress.smooth_loss / bias,
+                gradient_norm=norm,
+                rate=self.schedule.multiplier(progress.step - 1),
+            )
         self._say(progress.smooth_loss / bias)
+
+    def next_batch(self) -> Batch:
+        """The next batch, counted."""
+        self.progress.batches += 1
+        return self.objective.next_batch(self.batch_rows)
 
     def _gradients(self) -> tuple[float, float, int]:
         """Accumulate the gradient of the mean loss; returns (loss, gradient norm, items read)."""
-        batch = self.objective.next_batch(self.batch_rows)
+        batch = self.next_batch()
         total = accumulate(self.objective, batch, self.micro_rows, self.device, self.precision)
         parameters = [p for p in self.model.parameters() if p.grad is not None]
         norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
@@ -228,15 +304,17 @@ class Loop:
         return float(total), float(norm), batch.items
 
     def _stop_before_harm(self, loss: float, norm: float) -> None:
-        kept = (
-            f"the checkpoint of step {self._saved_step} is kept"
-            if self._saved_step
-            else "no checkpoint was written yet"
-        )
+        again = f" after going back {len(self.progress.skipped)} times" if self.progress.skipped else ""
         raise TrainingError(
-            f"step {self.progress.step + 1}: loss {loss:g}, gradient norm {norm:g}; stopped before the step, {kept}",
+            f"step {self.progress.step + 1}: loss {loss:g}, gradient norm {norm:g}; stopped before the step{again}, "
+            f"{self._kept()}",
             hint=f"begin anew with --set {self.stage}.learning_rate_scale=0.5, or --set {self.stage}.precision=float32",
         )
+
+    def _kept(self) -> str:
+        if self._saved_step:
+            return f"the checkpoint of step {self._saved_step} is kept"
+        return "no checkpoint was written yet"
 
     def _validate(self, batches: int | None) -> Validation:
         started = time.perf_counter()
@@ -262,8 +340,7 @@ class Loop:
         self.run.progress(self.progress.step, self.schedule.total_steps, unit="steps", **live)
 
     def _save_is_due(self) -> bool:
-        every = self.config.checkpoint_every_steps
-        if every and self.progress.step % every == 0:
+        if self.rollback.is_anchor(self.progress.step) and self.progress.step != self._saved_step:
             return True
         return time.perf_counter() - self._last_save >= self.config.checkpoint_seconds
 

@@ -49,11 +49,13 @@ class Objective(Protocol):
     """One way of learning from one kind of data.
 
     `unit` names what a batch's `items` count, `divisible` says whether a batch's loss is a sum over its rows: a
-    contrastive one is not, and cannot be computed in parts.
+    contrastive one is not, and cannot be computed in parts. `packed` says whether batches are full of tokens, so that
+    their losses vary little.
     """
 
     unit: str
     divisible: bool
+    packed: bool
 
     @property
     def model(self) -> nn.Module:

@@ -29,10 +29,12 @@ from bloomery.models import Decoder, ModelConfig, save_pretrained
 from bloomery.models.config import every_second_layer
 from bloomery.tokenizer import PackedRows, TokenizeConfig, Tokenizer, TokenShards, tokenize
 from bloomery.training.causal import CausalObjective
+from bloomery.training.fit import SPIKE_DEVIATIONS
 from bloomery.training.loop import Loop, LoopConfig
 from bloomery.training.objective import Validation
 from bloomery.training.optimizers import OptimizerConfig, Optimizers
 from bloomery.training.planner import HEAD_DIM, Plan, PlanRequest, intermediate_size, key_value_heads, plan
+from bloomery.training.preflight import preflight as make_preflight
 from bloomery.training.schedule import Schedule
 from bloomery.training.speed import choose_device, muon_dtype
 
@@ -84,6 +86,14 @@ class PretrainConfig:
     """cpu, cuda or cuda:0; empty takes a GPU when there is one."""
     seed: int = 0
     """Initial weights and the order of the documents."""
+    spikes: Literal["roll back", "take"] = "roll back"
+    """What is done about a loss or gradient far above those before: back to a sound checkpoint and past the data, or
+    nothing. What is not finite is never taken."""
+    keep_checkpoints: int = 2
+    """How many of the newest checkpoints are kept while it trains."""
+    keep_best: bool = False
+    """The weights of the best validation are what comes out, not the last ones; each validation then covers all that is
+    held out."""
     checkpoint_seconds: float = 30.0
     """Seconds between checkpoints: what a power cut costs at most."""
     checkpoint_every_steps: int = 0
@@ -110,6 +120,8 @@ class PretrainConfig:
                 "value and bigram embeddings and pretrain.family=bloomery go together",
                 hint="only bloomery runs such a model",
             )
+        if self.keep_checkpoints < 1:
+            raise ConfigError('"pretrain.keep_checkpoints" should be at least 1')
         if not self.learning_rate_scale > 0:
             raise ConfigError('"pretrain.learning_rate_scale" should be above 0')
 
@@ -129,11 +141,13 @@ def pretrain(
     tokenize_config: TokenizeConfig | None = None,
     workspace: Workspace | str | Path | None = None,
     fresh: bool = False,
+    preflight: bool = True,
 ) -> Artifact:
     """Train a causal model on a corpus; returns a "model" artifact that is also a Hugging Face folder.
 
     `minutes` overrides the config's budget. `tokens` saves tokenising when that was done before. An equal call
-    returns the same artifact without training, unless `fresh`. Raises ConfigError, DataError, TrainingError.
+    returns the same artifact without training, unless `fresh`. `preflight` looks for what would spoil the run before
+    its first step. Raises ConfigError, DataError, TrainingError.
     """
     workspace = as_workspace(workspace)
     config = config or PretrainConfig()
@@ -148,7 +162,7 @@ def pretrain(
         if fresh:
             shutil.rmtree(run.scratch / "checkpoints", ignore_errors=True)
             (run.scratch / "plan.json").unlink(missing_ok=True)
-        return _Pretraining(run, config, tokens, Tokenizer.load(tokenizer.path)).publish()
+        return _Pretraining(run, config, tokens, Tokenizer.load(tokenizer.path)).publish(preflight=preflight)
 
 
 def plan_request(config: PretrainConfig, tokens: Artifact, tokenizer: Tokenizer) -> PlanRequest:
@@ -185,17 +199,18 @@ class _Pretraining:
         self.device = torch.device(self.plan.device)
         torch.set_num_threads(self.plan.threads)
 
-    def publish(self) -> Artifact:
+    def publish(self, *, preflight: bool = True) -> Artifact:
         with _deterministic(self.device, self.config.seed):
             model = Decoder(self.plan.model).to(self.device)
             loop = self._loop(model)
+            resumed = loop.resume()
+            checked = make_preflight(loop) if preflight and not resumed else {}
             with self.run.phase("train"):
-                resumed = loop.resume()
                 final = loop.train()
         folder = self.run.new_folder("model")
         save_pretrained(model.to("cpu"), folder)
         self.tokenizer.save(folder)
-        metrics = self._metrics(loop, final, resumed)
+        metrics = {**self._metrics(loop, final, resumed), **({"preflight": checked} if checked else {})}
         if final is not None:
             self.run.metrics({"final_validation_bits_per_byte": final.value})
         return self.run.publish(folder, kind="model", metrics=metrics)
@@ -236,6 +251,9 @@ class _Pretraining:
                 validation_batches=max(1, min(8, plan.steps // 50)),
                 checkpoint_seconds=config.checkpoint_seconds,
                 checkpoint_every_steps=config.checkpoint_every_steps,
+                keep_checkpoints=config.keep_checkpoints,
+                keep_best=config.keep_best,
+                spike_deviations=SPIKE_DEVIATIONS if config.spikes == "roll back" else 0.0,
             ),
             batch_rows=plan.batch_rows,
             micro_rows=plan.micro_rows,
@@ -253,6 +271,8 @@ class _Pretraining:
             "validation_seconds": progress.validation_seconds,
             "tokens_per_second": progress.tokens / max(1e-9, progress.seconds),
             "resumed": resumed,
+            "skipped": progress.skipped,
+            **({"best_step": progress.best["step"]} if progress.best else {}),
             "validation_bits_per_byte": final.values["bits_per_byte"] if final else None,
             "validation_nats_per_token": final.values["nats_per_token"] if final else None,
             **loop.objective.stats(),

@@ -73,14 +73,15 @@ def train(
     minutes: float | None = None,
     workspace: Workspace | str | Path | None = None,
     fresh: bool = False,
+    preflight: bool = True,
 ) -> Artifact:
     """Train a model on a corpus; returns an artifact of the kind that the objective makes.
 
     `start` is a model artifact to begin with, whose tokenizers are used; otherwise the model has random weights and
     `tokenizer`, or one that is trained on the corpus. `target_tokenizer` is what a recurrent net writes with, if not
     the same; it is trained, too, where the config has a `target_vocab_size`. `minutes` overrides the config's budget.
-    An equal call returns the same artifact without training, unless `fresh`. Raises ConfigError, DataError,
-    TrainingError.
+    An equal call returns the same artifact without training, unless `fresh`. `preflight` looks for what would spoil the
+    run before its first step. Raises ConfigError, DataError, TrainingError.
     """
     workspace = as_workspace(workspace)
     config = config or TrainConfig()
@@ -99,7 +100,7 @@ def train(
             shutil.rmtree(run.scratch / "checkpoints", ignore_errors=True)
             (run.scratch / "fit.json").unlink(missing_ok=True)
         codecs = _codecs(config, corpus, tokenizer, target_tokenizer)
-        return _Training(run, config, corpus, tokens, start, codecs).publish()
+        return _Training(run, config, corpus, tokens, start, codecs).publish(preflight=preflight)
 
 
 def prepare(
@@ -204,13 +205,20 @@ class _Training:
         if self.materials.left_out:
             run.note(f"{self.materials.left_out:,} examples are left out: too long, or empty")
 
-    def publish(self) -> Artifact:
+    def publish(self, *, preflight: bool = True) -> Artifact:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.config.fit.seed)
             model, self.materials = _model(self.config, self.corpus, self.start, self.materials)
             objective = objective_for(self.config, model, self.materials)
             steps = self.materials.steps_an_epoch(self.config.fit.batch_rows)
-            fitted = fit(self.run, objective, self.config.fit, steps_an_epoch=steps, stage=f"{STAGE}.fit")
+            fitted = fit(
+                self.run,
+                objective,
+                self.config.fit,
+                steps_an_epoch=steps,
+                stage=f"{STAGE}.fit",
+                preflight=preflight,
+            )
         model = model.to("cpu").eval()
         folder = self.run.new_folder("model")
         kind = save_model(model, folder, labels=self.materials.labels)
