@@ -1,6 +1,6 @@
 """SIGKILLs at random instants of a training run: the resumed run ends with the weights of an uninterrupted one.
 
-    python benchmarks/kill_train.py [--kills 200] [--plant spike] [--steps 120]
+    python benchmarks/kill_train.py [--kills 200] [--plant spike] [--steps 48]
 
 A small model is trained on made-up text; a checkpoint is written every few steps. With `--plant` (spike, nan, both or
 nothing) batches are spoilt by their place in the data, so that the run goes back and past them, and is killed while it
@@ -31,7 +31,7 @@ from bloomery.corpus import CurateConfig, curate
 from bloomery.tokenizer import TokenizerConfig, tokenize, train_tokenizer
 from bloomery.training import PretrainConfig, causal, pretrain
 
-_PLANTS = {"nothing": {}, "spike": {31: 60.0}, "nan": {31: math.nan}, "both": {31: 60.0, 75: math.nan}}
+_PLANTS = {"nothing": {}, "spike": {22: 60.0}, "nan": {22: math.nan}, "both": {22: 60.0, 45: math.nan}}
 
 
 def prepare(home: Path) -> tuple[str, str, str]:
@@ -124,20 +124,20 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--each", type=int, default=10, help="kills of one run at most, before it is let end")
     parser.add_argument("--plant", choices=sorted(_PLANTS), default="both")
-    parser.add_argument("--steps", type=int, default=120)
+    parser.add_argument("--steps", type=int, default=48)
     given = parser.parse_args()
     torch.set_num_threads(1)  # before any fork: a child has no threads of its parent
     config = PretrainConfig(
         steps=given.steps,
-        hidden_size=64,
+        hidden_size=32,
         num_hidden_layers=1,
         context_length=32,
-        batch_rows=4,
+        batch_rows=2,
         precision="float32",
         compile="off",
         device="cpu",
-        validations=3,
-        checkpoint_every_steps=10,
+        validations=2,
+        checkpoint_every_steps=6,
     )
     plant(_PLANTS[given.plant], config.batch_rows)
     with tempfile.TemporaryDirectory() as root:

@@ -93,15 +93,73 @@ def record(home: str) -> None:
     GRID.write_text(json.dumps({"machine": machine(), "runs": runs}) + "\n", encoding="utf-8")
 
 
+def curves(runs: list[dict[str, Any]]) -> list[Any]:
+    """What a sweep would have heard of each run: mean losses between its points."""
+    from bloomery.training.sweep.curve import Curve
+    from bloomery.training.sweep.trial_process import PARTS
+
+    made = []
+    for run in runs:
+        losses = [loss for _, _, loss in run["curve"]]
+        steps = len(losses)
+        edges = sorted({round(part * steps / PARTS) for part in range(PARTS + 1)})
+        points = [(b / steps, float(np.mean(losses[a:b]))) for a, b in zip(edges, edges[1:], strict=False)]
+        made.append(Curve.of(points))
+    return made
+
+
+def replay(runs: list[dict[str, Any]], heard: list[Any], order: np.ndarray, config: Any) -> tuple[float, float, int]:
+    """(share of the joules that was saved, regret, runs let end) of a sweep that goes through the runs in an order."""
+    from bloomery.training.sweep.stopping import Ended, hopeless
+
+    ended: list[Any] = []
+    spent = 0.0
+    for index in order:
+        run, curve, share = runs[index], heard[index], 1.0
+        for share in curve.shares:
+            if hopeless(curve.until(share), ended, config):
+                break
+        else:
+            ended.append(Ended(curve, run["bits_per_byte"]))
+        spent += share * run["joules"]["central"]
+    whole = sum(run["joules"]["central"] for run in runs)
+    best = min(run["bits_per_byte"] for run in runs)
+    return 1 - spent / whole, min(one.value for one in ended) / best - 1, len(ended)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--record", action="store_true")
     parser.add_argument("--home", default="")
-    parser.add_argument("--orders", type=int, default=200)
+    parser.add_argument("--orders", type=int, default=100)
     given = parser.parse_args()
     if given.record:
         with scratch_home(given.home) as home:
             record(home)
+    from bloomery.training.sweep import SweepConfig
+
+    kept = json.loads(GRID.read_text(encoding="utf-8"))
+    runs, config = kept["runs"], SweepConfig()
+    heard, rng = curves(runs), np.random.default_rng(0)
+    found = np.array([replay(runs, heard, rng.permutation(len(runs)), config) for _ in range(given.orders)])
+    saved, regret, ended = found.T
+    figures = [run["bits_per_byte"] for run in runs]
+    print(f"{len(runs)} runs, {min(figures):.4f} to {max(figures):.4f} bits per byte; {given.orders} orders")
+    for name, values in (("energy saved", saved), ("regret", regret)):
+        low, high = np.percentile(values, [5, 95])
+        print(f"{name}: median {np.median(values):.1%}, mean {values.mean():.1%}, 5% to 95% {low:.1%} to {high:.1%}")
+    both = np.mean((saved >= 0.7) & (regret < 0.01))
+    print(f"runs let end: {ended.mean():.1f}; at least 70% saved at a regret under 1%: {both:.0%} of orders")
+    keep(
+        "sweep_regret",
+        {
+            "runs": len(runs),
+            "orders": given.orders,
+            "saved": [float(value) for value in saved],
+            "regret": [float(value) for value in regret],
+            "recorded_on": kept["machine"],
+        },
+    )
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 _LEAST_POINTS = 5
+_EXPONENTS = np.linspace(0.05, 1.5, 30)
 
 
 @dataclass(frozen=True)
@@ -55,16 +56,15 @@ def extrapolated(curve: Curve) -> tuple[float, float]:
     x, y = curve.shares[burn], curve.losses[burn]
     if len(x) < _LEAST_POINTS:
         return math.nan, math.inf
-    exponents = np.linspace(0.05, 1.5, 30)
-    fits = []
-    for exponent in exponents:
-        features = np.stack([np.ones_like(x), x**-exponent], axis=1)
-        (floor, height), *_ = np.linalg.lstsq(features, y, rcond=None)
-        if floor < 0:
-            floor, height = 0.0, float(features[:, 1] @ y / (features[:, 1] @ features[:, 1]))
-        residual = y - features @ np.array([floor, height])
-        fits.append((float(residual @ residual), floor + height))
-    squares, ends = np.array(fits).T
+    powers = x ** -_EXPONENTS[:, None]
+    # Least squares of y on each row of powers, in closed form; through the origin where the floor would be negative.
+    centred = powers - powers.mean(1, keepdims=True)
+    heights = centred @ (y - y.mean()) / (centred**2).sum(1)
+    floors = y.mean() - heights * powers.mean(1)
+    low = floors < 0
+    heights[low], floors[low] = powers[low] @ y / (powers[low] ** 2).sum(1), 0.0
+    squares = ((y - floors[:, None] - heights[:, None] * powers) ** 2).sum(1)
+    ends = floors + heights
     variance = squares.min() / max(1, len(x) - 3)
     # Each exponent counts by its likelihood, as in a posterior over it with a flat prior.
     weights = np.exp(-0.5 * (squares - squares.min()) / max(variance, 1e-12))
