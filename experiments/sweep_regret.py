@@ -77,7 +77,9 @@ def record(home: str) -> None:
             validations=0,
         )
         workspace, began = Workspace(home, listeners=[hear]), time.process_time()
-        model = pretrain(made[0], made[1], tokens=made[2], config=config, workspace=workspace, fresh=True, preflight=False)
+        model = pretrain(
+            made[0], made[1], tokens=made[2], config=config, workspace=workspace, fresh=True, preflight=False
+        )
         spent = time.process_time() - began
         runs.append(
             {

@@ -27,7 +27,9 @@ Overrides = Annotated[list[str] | None, Parameter(name="--set", negative=(), hel
 RecipeFile = Annotated[Path | None, Parameter(help="A recipe (TOML) to take the configuration from.")]
 Track = Annotated[
     list[str] | None,
-    Parameter(negative=(), help="Tell the run to tensorboard, wandb or mlflow, too. May be repeated [default: the recipe's]."),
+    Parameter(
+        negative=(), help="Tell the run to tensorboard, wandb or mlflow, too. May be repeated [default: the recipe's]."
+    ),
 ]
 Preflight = Annotated[
     bool, Parameter(help="Look for what would spoil the run before its first step: memory, disk, labels, gradients.")

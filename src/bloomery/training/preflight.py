@@ -118,7 +118,9 @@ def _check(needed: Room, loop: Loop) -> None:
     stage, leave = loop.stage, "--no-preflight trains all the same"
     if needed.memory_bytes > needed.free_bytes:
         fit = needed.rows_that_fit
-        smaller = f"--set {stage}.micro_rows={_divisor(loop.batch_rows, fit)}" if fit and loop.objective.divisible else ""
+        smaller = (
+            f"--set {stage}.micro_rows={_divisor(loop.batch_rows, fit)}" if fit and loop.objective.divisible else ""
+        )
         raise DeviceError(
             f"a step of {needed.rows} rows needs about {_gib(needed.memory_bytes)} of memory, "
             f"and {_gib(needed.free_bytes)} are free",

@@ -56,7 +56,9 @@ class Rollback:
         entry: dict[str, Any] = {"step": at, "reason": reason, "back_to": before.step, "batches": 1}
         if anchor is None:
             before.skipped.append(entry)
-            self._say(entry, f"there is no checkpoint of {_BEHIND} steps before or more, so this batch alone is skipped")
+            self._say(
+                entry, f"there is no checkpoint of {_BEHIND} steps before or more, so this batch alone is skipped"
+            )
             return
         loop.take_up(anchor)
         entry |= {"back_to": anchor.step, "batches": before.batches - loop.progress.batches}

@@ -53,7 +53,9 @@ def test_a_planted_batch_is_gone_past(material, tmp_path, plant, factor):
     assert (entry["step"], entry["back_to"], entry["batches"]) == (37, 30, 7)
     assert made.metrics["steps"] == 60 and math.isfinite(made.metrics["validation_bits_per_byte"])
     (note,) = [event.data["text"] for event in said if event.kind == "note"]
-    assert note.startswith("step 37: loss") and note.endswith("back to the checkpoint of step 30; 7 batches are skipped")
+    assert note.startswith("step 37: loss") and note.endswith(
+        "back to the checkpoint of step 30; 7 batches are skipped"
+    )
 
 
 def test_two_planted_batches_killed_in_between_end_bit_equal(material, tmp_path, plant, monkeypatch):
@@ -119,5 +121,3 @@ def test_the_skipped_data_is_what_is_left_out(material, tmp_path, plant):
         patched.setattr(causal.CausalObjective, "next_batch", leaving_out)
         never, _ = _train(material, tmp_path / "b")
     assert never.metrics["skipped"] == [] and never.id == gone.id
-
-

@@ -20,7 +20,11 @@ class _Run:
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
         self._event, self._summary = event_pb2.Event, summary_pb2.Summary
-        self._metadata, self._tensor, self._string = summary_pb2.SummaryMetadata, tensor_pb2.TensorProto, types_pb2.DT_STRING
+        self._metadata, self._tensor, self._string = (
+            summary_pb2.SummaryMetadata,
+            tensor_pb2.TensorProto,
+            types_pb2.DT_STRING,
+        )
         self._writer = EventFileWriter(str(folder))
         self.text(0, json.dumps(config, indent=1, ensure_ascii=False), 0.0, tag="config")
 

@@ -70,4 +70,6 @@ def extrapolated(curve: Curve) -> tuple[float, float]:
     weights = np.exp(-0.5 * (squares - squares.min()) / max(variance, 1e-12))
     weights /= weights.sum()
     mean = float(weights @ ends)
-    return mean, math.sqrt(float(weights @ (ends - mean) ** 2) + variance / len(x))
+    # Of a line's value at 1, where its features have these means and sums of squares.
+    at_end = variance * (1 / len(x) + (1 - powers.mean(1)) ** 2 / (centred**2).sum(1))
+    return mean, math.sqrt(float(weights @ ((ends - mean) ** 2 + at_end)))

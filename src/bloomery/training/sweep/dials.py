@@ -81,7 +81,9 @@ class Dial:
 def dials_of(values: Mapping[str, Any]) -> list[Dial]:
     """All dials; ConfigError without any."""
     if not values:
-        raise ConfigError("the recipe has no dials", hint='[sweep.dials] with "pretrain.learning_rate_scale" = [0.5, 1, 2]')
+        raise ConfigError(
+            "the recipe has no dials", hint='[sweep.dials] with "pretrain.learning_rate_scale" = [0.5, 1, 2]'
+        )
     return [Dial.of(key, value) for key, value in values.items()]
 
 

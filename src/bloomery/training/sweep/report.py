@@ -105,7 +105,9 @@ def _summary(report: SweepReport) -> list[str]:
     best = report.best
     if best is not None:
         chosen = " ".join(f"--set {key}={_shown(value)}" for key, value in best.values.items())
-        lines.append(f"best: trial {best.number}, {report.metric.replace('_', ' ')} {best.value:.4f}, {best.artifact}: {chosen}")
+        lines.append(
+            f"best: trial {best.number}, {report.metric.replace('_', ' ')} {best.value:.4f}, {best.artifact}: {chosen}"
+        )
     return lines
 
 
@@ -117,4 +119,3 @@ def _estimated(quantity: Quantity) -> Quantity:
 
 def _shown(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else "" if value is None else str(value)
-

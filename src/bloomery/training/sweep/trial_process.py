@@ -50,7 +50,7 @@ class _Reporter:
     def __call__(self, event: Event) -> None:
         if event.kind == "start":
             self.run, self._step, self._sum, self._told = event.run, 0, 0.0, 0
-            self._connection.send(("run", event.run))
+            self._ask("run", event.run)
         elif event.kind == "resume":
             # What was reported before the kill is known; the sum goes on from the next point.
             self._step, self._sum = int(event.data["step"]), float(event.data["loss_sum"])
@@ -63,9 +63,16 @@ class _Reporter:
             return
         mean = (data["loss_sum"] - self._sum) / steps
         self._told, self._step, self._sum = int(share * PARTS), data["step"], data["loss_sum"]
-        self._connection.send(("point", share, mean))
-        if why := self._connection.recv():
+        if why := self._ask("point", share, mean, answered=True):
             raise TrialStopped(why)
+
+    def _ask(self, *message: Any, answered: bool = False) -> str:
+        """What the parent answers; EOFError where it has gone (an OSError would be told as one of the disk)."""
+        try:
+            self._connection.send(message)
+            return self._connection.recv() if answered else ""
+        except OSError as error:
+            raise EOFError("the sweep has gone") from error
 
 
 def _work(connection: Connection, work: TrialWork, values: Mapping[str, Any], root: Path) -> None:
@@ -79,7 +86,7 @@ def _work(connection: Connection, work: TrialWork, values: Mapping[str, Any], ro
         connection.send(("stopped", stopped.message))
     except BloomeryError as error:
         connection.send(("failed", error.one_line()))
-    except (KeyboardInterrupt, EOFError, BrokenPipeError):
+    except (KeyboardInterrupt, EOFError, ConnectionError):
         return  # who asked has gone, or is going: the run's checkpoints are there for the next time
     finally:
         connection.close()
