@@ -1,7 +1,7 @@
 """Golden loss curves: a short training run against the losses that were kept, step by step.
 
     python experiments/compare_loss_curves.py            # compares; exit code 1 where a step is off
-    python experiments/compare_loss_curves.py --write    # keeps a new curve and its tolerance, after a change on purpose
+    python experiments/compare_loss_curves.py --write   # keeps a new curve and its tolerance, after a change on purpose
 
 Shards, packing, the model, the loss, both optimisers, the schedule and the loop of 60 steps, float32 on the processor,
 of a sequence that is computed here, so that nothing but training code can move it. Other processors sum in other

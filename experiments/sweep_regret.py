@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from itertools import product
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +105,7 @@ def curves(runs: list[dict[str, Any]]) -> list[Any]:
         losses = [loss for _, _, loss in run["curve"]]
         steps = len(losses)
         edges = sorted({round(part * steps / PARTS) for part in range(PARTS + 1)})
-        points = [(b / steps, float(np.mean(losses[a:b]))) for a, b in zip(edges, edges[1:], strict=False)]
+        points = [(b / steps, float(np.mean(losses[a:b]))) for a, b in pairwise(edges)]
         made.append(Curve.of(points))
     return made
 

@@ -75,7 +75,8 @@ class FitConfig:
     out."""
     spikes: Literal["auto", "roll back", "take"] = "auto"
     """What is done about a loss or gradient far above those before: back to a sound checkpoint and past the data, or
-    nothing; auto goes back where rows are packed, for other batches vary by themselves. Never taken: what is not finite."""
+    nothing; auto goes back where rows are packed, for other batches vary by themselves. What is not finite is never
+    taken."""
     keep_checkpoints: int = 2
     """How many of the newest checkpoints are kept while it trains."""
     checkpoint_seconds: float = 30.0

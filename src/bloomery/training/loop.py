@@ -176,10 +176,11 @@ class Loop:
             return final if final is None or not self.config.keep_best else self._best()
 
     def save(self, *, anchor: bool = False) -> Path | None:
-        """Write a checkpoint of the present state; None, said so, if it cannot be: the last one is kept.
+        """Write a checkpoint of the present state, one to go back to where it is an `anchor`; None, said so, if it
+        cannot be: the last one is kept.
 
-        A full disk does not end the run, which may have hours to go; there may be room again by then. `anchor`: it is one to go back to. Weights that are
-        not finite are not written; the next loss will show them, or the end, where they are a TrainingError.
+        A full disk does not end the run, which may have hours to go; there may be room again by then. Weights that are
+        not finite are not written: the next loss will show them, or the end, where they are a TrainingError.
         """
         progress, step = self.progress, self.progress.step
         if not all(bool(p.isfinite().all()) for p in self.optimizers.named.values()):

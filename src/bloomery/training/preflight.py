@@ -63,8 +63,8 @@ def preflight(loop: Loop) -> dict[str, Any]:
             found["held_out"], found["held_out_in_train"] = both.held_out, both.found
             if both.found:
                 run.note(
-                    f"{both.found:,} of {both.held_out:,} {both.things} that are held out stand in the training data, too: "
-                    "validation will look better than it is"
+                    f"{both.found:,} of {both.held_out:,} {both.things} that are held out stand in the training data, "
+                    "too: validation will look better than it is"
                 )
         with taken_back(loop.objective, loop.device):
             batch = loop.objective.next_batch(loop.batch_rows)
@@ -128,8 +128,8 @@ def _check(needed: Room, loop: Loop) -> None:
         )
     if needed.disk_bytes > needed.free_disk_bytes:
         raise ArtifactError(
-            f"checkpoints of {_gib(needed.checkpoint_bytes)} and the model need about {_gib(needed.disk_bytes)} of disk, "
-            f"and {_gib(needed.free_disk_bytes)} are free in {loop.run.workspace.root}",
+            f"checkpoints of {_gib(needed.checkpoint_bytes)} and the model need about {_gib(needed.disk_bytes)} "
+            f"of disk, and {_gib(needed.free_disk_bytes)} are free in {loop.run.workspace.root}",
             hint=f"free some space, --home DIR elsewhere, or --set {stage}.keep_checkpoints=1; {leave}",
         )
 

@@ -63,7 +63,7 @@ def test_two_planted_batches_killed_in_between_end_bit_equal(material, tmp_path,
     straight, _ = _train(material, tmp_path / "a")
     entries = straight.metrics["skipped"]
     # From step 33 back to 20 (30 is too near); then batch 44 is step 31, with no anchor but that of step 30.
-    assert [(e["step"], e["back_to"], e["batches"]) for e in entries][0] == (33, 20, 13)
+    assert tuple(entries[0][name] for name in ("step", "back_to", "batches")) == (33, 20, 13)
     assert len(entries) >= 2
     step, taken = loop.Loop._step, []
 

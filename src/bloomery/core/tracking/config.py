@@ -19,7 +19,7 @@ class TrackConfig:
     sinks: tuple[str, ...] = ()
     """tensorboard, wandb, mlflow; each needs its extra."""
     folder: str = ""
-    """Where they write; empty: `tracking` in the workspace. wandb and mlflow follow WANDB_MODE and MLFLOW_TRACKING_URI."""
+    """Where they write; empty: `tracking` in the workspace. wandb follows WANDB_MODE, mlflow MLFLOW_TRACKING_URI."""
     project: str = "bloomery"
     """Project of Weights & Biases, experiment of MLflow."""
 

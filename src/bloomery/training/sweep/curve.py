@@ -1,9 +1,9 @@
 """Curve: the training losses of a trial by share of its steps, summed up and carried on to the end.
 
-Training-speed estimation (Ru et al., "Speedy Performance Estimation for Neural Architecture Search", NeurIPS 2021) takes
-the sum of the losses so far as the trial's standing; of the last part alone it ranks better, for what is long ago was
-the same for all. Extrapolation (Domhan et al., IJCAI 2015) fits a power law to the losses and says, with a spread, where
-it ends. This module does not know other trials.
+Training-speed estimation (Ru et al., "Speedy Performance Estimation for Neural Architecture Search", NeurIPS 2021)
+takes the sum of the losses so far as the trial's standing; of the last part alone it ranks better, for what is long ago
+was the same for all. Extrapolation (Domhan et al., IJCAI 2015) fits a power law to the losses and says, with a spread,
+where it ends. This module does not know other trials.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Stopping: whether a trial will hardly be the best, from its losses so far and those of other trials.
 
-Two estimates of where a trial ends, each set against trials that were let end: its standing (the sum of its last losses)
-and its extrapolation. Between either and the final figure lies what the rest of the schedule brings; how much that is,
-and how much it varies, is taken from the trials that ended. A trial is hopeless when both give it hardly a chance. This
-module does not know how trials are run.
+Two estimates of where a trial ends, each set against trials that were let end: its standing (the sum of its last
+losses) and its extrapolation. Between either and the final figure lies what the rest of the schedule brings; how much
+that is, and how much it varies, is taken from the trials that ended. A trial is hopeless when both give it hardly a
+chance. This module does not know how trials are run.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ class Outcome:
 
 
 TrialWork = Callable[[Mapping[str, Any], Listener], Outcome]
-"""(values of the dials, who should hear the run's events) -> its outcome; importable, for it goes to another process."""
+"""(values of the dials, who should hear the run's events) -> its outcome; importable, for another process runs it."""
 
 
 class TrialStopped(BloomeryError):
