@@ -157,6 +157,9 @@ def main() -> None:
         {
             "runs": len(runs),
             "orders": given.orders,
+            "best": min(figures),
+            "worst": max(figures),
+            "ended": float(ended.mean()),
             "saved": [float(value) for value in saved],
             "regret": [float(value) for value in regret],
             "recorded_on": kept["machine"],

@@ -15,7 +15,9 @@ from cyclopts import Parameter
 from bloomery.cli.options import Common, Overrides, print_json, read_recipe
 
 if TYPE_CHECKING:
-    from bloomery.core.events import Listener
+    from bloomery.core.artifact import Artifact
+    from bloomery.core.events import Event, Listener
+    from bloomery.core.recipe import Recipe
     from bloomery.training.sweep.trial_process import Outcome
 
 METRIC = "validation_bits_per_byte"
@@ -91,17 +93,33 @@ class Trial:
         while not lock.try_acquire():  # trials at the same time may need the same corpus or tokenizer
             time.sleep(0.1)
         try:
-            execute(settings, Workspace(self.root), until="tokenize")
+            tokens = execute(settings, Workspace(self.root), until="tokenize")["tokenize"]
         finally:
             lock.release()
-        made = execute(settings, Workspace(self.root, listeners=[listener]), until="pretrain")["pretrain"]
+        heard = _in_bits_per_byte(listener, tokens)
+        made = execute(settings, Workspace(self.root, listeners=[heard]), until="pretrain")["pretrain"]
         value = made.metrics[METRIC]
         if value is None or not math.isfinite(value):
             raise TrainingError("nothing is held out: there is no figure to compare trials by")
         return Outcome(value=float(value), artifact=made.name)
 
 
-def _tables(settings: Any) -> dict[str, Any]:
+def _in_bits_per_byte(listener: Listener, tokens: Artifact) -> Listener:
+    """Losses are nats for a token, which trials with other tokenizers could not be compared by."""
+    from bloomery.tokenizer import TokenShards
+
+    shards = TokenShards(tokens, "train")
+    factor = int(shards.num_labels().sum()) / max(1, shards.text_bytes) / math.log(2)
+
+    def hear(event: Event) -> None:
+        if "loss_sum" in event.data:
+            event = replace(event, data={**event.data, "loss_sum": event.data["loss_sum"] * factor})
+        listener(event)
+
+    return hear
+
+
+def _tables(settings: Recipe) -> dict[str, Any]:
     """All of a recipe that decides what a trial makes."""
     from bloomery.core.config import to_dict
 
