@@ -35,7 +35,7 @@ from bloomery.tokenizer import (
     train_tokenizer_inputs,
 )
 from bloomery.tokenizer.extend import ExtendConfig
-from bloomery.training import PretrainConfig, TrainConfig, pretrain, pretrain_inputs
+from bloomery.training import ParallelConfig, PretrainConfig, TrainConfig, pretrain, pretrain_inputs
 
 SCHEMA: Mapping[str, type] = {
     "curate": CurateConfig,
@@ -46,6 +46,7 @@ SCHEMA: Mapping[str, type] = {
     "audit": AuditConfig,
     "pretrain": PretrainConfig,
     "train": TrainConfig,
+    "parallel": ParallelConfig,
     "adapt": AdaptConfig,
     "prefer": PreferenceConfig,
     "reinforce": ReinforceConfig,
@@ -97,7 +98,13 @@ def _tokenize(recipe: Recipe, made: Made, workspace: Workspace, fresh: bool) -> 
 def _pretrain(recipe: Recipe, made: Made, workspace: Workspace, fresh: bool) -> Artifact:
     config = recipe.table("pretrain", PretrainConfig)
     return pretrain(
-        made["curate"], made["tokenizer"], tokens=made["tokenize"], config=config, workspace=workspace, fresh=fresh
+        made["curate"],
+        made["tokenizer"],
+        tokens=made["tokenize"],
+        config=config,
+        parallel=recipe.table("parallel", ParallelConfig),
+        workspace=workspace,
+        fresh=fresh,
     )
 
 

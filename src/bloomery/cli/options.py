@@ -25,6 +25,9 @@ MODEL_KINDS = ("model", "encoder", "seq2seq", "image-text", "image-encoder", "cl
 SET_HELP = "Override a key of a recipe: table.key=value. May be repeated; `bloomery run --keys all` lists them."
 Overrides = Annotated[list[str] | None, Parameter(name="--set", negative=(), help=SET_HELP)]
 RecipeFile = Annotated[Path | None, Parameter(help="A recipe (TOML) to take the configuration from.")]
+Ranks = Annotated[
+    int | None, Parameter(help="Processes that train together on this machine [default: the recipe's, 1].")
+]
 Fresh = Annotated[bool, Parameter(negative=(), help="Do the work again even if nothing has changed.")]
 
 
@@ -53,6 +56,11 @@ def read_recipe(path: Path | None, overrides: Sequence[str] | None) -> Recipe:
     from bloomery.core.recipe import load_recipe
 
     return load_recipe(path, SCHEMA, overrides or ())
+
+
+def with_ranks(overrides: Sequence[str] | None, ranks: int | None) -> list[str]:
+    """Overrides with the number of ranks that was asked for."""
+    return [*(overrides or []), *([] if ranks is None else [f"parallel.ranks={ranks}"])]
 
 
 def print_json(value: Any) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from bloomery.cli.options import Common, Fresh, Overrides, RecipeFile, read_recipe, show_artifact
+from bloomery.cli.options import Common, Fresh, Overrides, Ranks, RecipeFile, read_recipe, show_artifact, with_ranks
 from bloomery.cli.plan import Minutes
 
 
@@ -14,6 +14,7 @@ def pretrain(
     corpus: Annotated[str, Parameter(help="A corpus: name, id or folder [default: the latest].")] = "",
     *,
     minutes: Minutes = None,
+    ranks: Ranks = None,
     recipe: RecipeFile = None,
     set_: Overrides = None,
     fresh: Fresh = False,
@@ -23,10 +24,10 @@ def pretrain(
     common = common or Common()
     from bloomery.cli.show import outcome_lines
     from bloomery.tokenizer import TokenizeConfig, TokenizerConfig, train_tokenizer
-    from bloomery.training import PretrainConfig
+    from bloomery.training import ParallelConfig, PretrainConfig
     from bloomery.training import pretrain as pretrain_stage
 
-    settings, workspace = read_recipe(recipe, set_), common.workspace()
+    settings, workspace = read_recipe(recipe, with_ranks(set_, ranks)), common.workspace()
     source = workspace.find(corpus, kind="corpus") if corpus else workspace.latest("corpus")
     trained = train_tokenizer(source, config=settings.table("tokenizer", TokenizerConfig), workspace=workspace)
     made = pretrain_stage(
@@ -34,6 +35,7 @@ def pretrain(
         trained,
         minutes=minutes,
         config=settings.table("pretrain", PretrainConfig),
+        parallel=settings.table("parallel", ParallelConfig),
         tokenize_config=settings.table("tokenize", TokenizeConfig),
         workspace=workspace,
         fresh=fresh,

@@ -24,8 +24,9 @@ import torch
 from bloomery.core.errors import ConfigError, TrainingError
 from bloomery.core.run import Run
 from bloomery.training import checkpoint
-from bloomery.training.objective import Objective, Validation, accumulate
+from bloomery.training.objective import Objective, Validation
 from bloomery.training.optimizers import Optimizers
+from bloomery.training.parallel.ranks import ALONE, Ranks
 from bloomery.training.schedule import Schedule
 
 _SMOOTHING = 0.95
@@ -71,7 +72,8 @@ class Progress:
 class Loop:
     """Trains an objective's model for `schedule.total_steps` updates of `batch_rows` rows, `micro_rows` at a time.
 
-    `stage` names the table of a recipe in hints.
+    `stage` names the table of a recipe in hints. `ranks` are the processes that train together; each has a loop, and
+    they take every step and every decision together.
     """
 
     def __init__(
@@ -87,6 +89,7 @@ class Loop:
         precision: str,
         device: torch.device,
         stage: str = "pretrain",
+        ranks: Ranks = ALONE,
     ) -> None:
         if batch_rows % micro_rows:
             raise ConfigError(f"a batch of {batch_rows} rows cannot be cut into micro-batches of {micro_rows}")
@@ -95,7 +98,7 @@ class Loop:
         self.run, self.objective, self.optimizers, self.schedule = run, objective, optimizers, schedule
         self.model, self.config = objective.model, config
         self.batch_rows, self.micro_rows = batch_rows, micro_rows
-        self.precision, self.device, self.stage = precision, device, stage
+        self.precision, self.device, self.stage, self.ranks = precision, device, stage, ranks
         self.progress = Progress()
         self.checkpoints, self.kept = run.scratch / "checkpoints", run.scratch / "best"
         self._last_save = time.perf_counter()
@@ -106,25 +109,29 @@ class Loop:
 
     def resume(self) -> bool:
         """Take up the newest sound checkpoint; False if there is none."""
-        checkpoint.sweep(self.checkpoints)
+        if self.ranks.leads:
+            checkpoint.sweep(self.checkpoints)
         found = checkpoint.latest(self.checkpoints, warn=self.run.note)
         if found is None:
-            shutil.rmtree(self.kept, ignore_errors=True)  # of an attempt that is not gone on with
+            if self.ranks.leads:
+                shutil.rmtree(self.kept, ignore_errors=True)  # of an attempt that is not gone on with
             return False
         self._take(found.model)
-        self.optimizers.load_state_tensors(found.optimizer)
+        self.ranks.take_state(self.optimizers, found.optimizer)
         state = found.state
         self.objective.load_state_dict(state["objective"])
         self.progress = Progress(**state["progress"])
         self._saved_step = found.step
         for path in self.kept.glob("step-*"):  # of steps that are to be taken again
-            if int(path.name.removeprefix("step-")) > found.step:
+            if self.ranks.leads and int(path.name.removeprefix("step-")) > found.step:
                 shutil.rmtree(path, ignore_errors=True)
         _set_random_state(state["random"], self.device)
         if state["threads"] != torch.get_num_threads():
             self.run.note(
                 f"resumed with {torch.get_num_threads()} threads after {state['threads']}: the last bits may differ"
             )
+        if state.get("ranks", 1) != self.ranks.size:
+            self.run.note(f"resumed on {self.ranks.size} ranks after {state.get('ranks', 1)}: the last bits may differ")
         self.run.event("resume", step=found.step)
         self.run.note(f"going on from step {found.step:,} of {self.schedule.total_steps:,}")
         return True
@@ -139,11 +146,11 @@ class Loop:
                 every = self.config.validate_every_steps
                 if validates and every and step % every == 0 and step < self.schedule.total_steps:
                     self._validate(None if self.config.keep_best else self.config.validation_batches)
-                if self._interrupted.is_set():
+                interrupted, due = self.ranks.agree(self._interrupted.is_set(), self._save_is_due())
+                if interrupted or due:
                     self.save()
+                if interrupted:
                     raise KeyboardInterrupt
-                if self._save_is_due():
-                    self.save()
             if self.progress.step > self._saved_step:
                 self.save()  # the last validation can take a while, and a kill in it should cost nothing
             final = self._validate(None) if validates else None
@@ -151,29 +158,27 @@ class Loop:
                 self._stop_before_harm(final.value, math.nan)
             return final if final is None or not self.config.keep_best else self._best()
 
-    def save(self) -> Path:
+    def save(self) -> None:
         """Write a checkpoint of the present state; TrainingError if a weight is not finite: the last one is kept."""
-        if not all(bool(p.isfinite().all()) for p in self.optimizers.named.values()):
+        weights = self.ranks.weights(self.optimizers)
+        (harmed,) = self.ranks.agree(not all(bool(p.isfinite().all()) for p in weights.values()))
+        if harmed:
             self._stop_before_harm(math.nan, math.nan)
+        optimizer = self.ranks.state(self.optimizers)
         state: dict[str, Any] = {
             "objective": self.objective.state_dict(),
             "progress": vars(self.progress),
             "random": _random_state(self.device),
             "threads": torch.get_num_threads(),
+            **({"ranks": self.ranks.size} if self.ranks.size > 1 else {}),
         }
-        path = checkpoint.save(
-            self.checkpoints,
-            self.progress.step,
-            model=self.optimizers.named,
-            optimizer=self.optimizers.state_tensors(),
-            state=state,
-        )
+        if self.ranks.leads:
+            checkpoint.save(self.checkpoints, self.progress.step, model=weights, optimizer=optimizer, state=state)
         self._last_save, self._saved_step = time.perf_counter(), self.progress.step
-        return path
 
     def _take(self, tensors: Mapping[str, torch.Tensor]) -> None:
         """The weights of a checkpoint; what is frozen is not in it."""
-        missing, unexpected = self.model.load_state_dict(tensors, strict=False)
+        missing, unexpected = self.ranks.take_weights(self.model, tensors)
         if unexpected or self.optimizers.named.keys() & set(missing):
             raise ConfigError("the checkpoint belongs to another model", hint="--fresh")
 
@@ -183,14 +188,16 @@ class Loop:
         sign = -1 if result.headline in HIGHER_IS_BETTER else 1
         if best and sign * result.value >= sign * best["values"][best["headline"]]:
             return
-        step = self.progress.step
-        checkpoint.save(self.kept, step, model=self.optimizers.named, optimizer={}, state={})
+        step, weights = self.progress.step, self.ranks.weights(self.optimizers)
+        if self.ranks.leads:
+            checkpoint.save(self.kept, step, model=weights, optimizer={}, state={})
         self.progress.best = {"step": step, "values": dict(result.values), "headline": result.headline}
 
     def _best(self) -> Validation:
         """Take up the weights of the best validation; what it gave."""
         best = self.progress.best
         if best["step"] != self.progress.step:
+            self.ranks.agree(False)  # rank 0 has written them
             found = checkpoint.latest(self.kept, warn=self.run.note)
             if found is None or found.step != best["step"]:
                 raise TrainingError(
@@ -202,10 +209,11 @@ class Loop:
 
     def _step(self) -> None:
         started = time.perf_counter()
+        self.ranks.begin(self.progress.step + 1)
         loss, norm, tokens = self._gradients()
         if not (math.isfinite(loss) and math.isfinite(norm)):
             self._stop_before_harm(loss, norm)
-        self.optimizers.step(self.schedule.multiplier(self.progress.step))
+        self.ranks.step(self.optimizers, self.schedule.multiplier(self.progress.step))
         progress = self.progress
         progress.step += 1
         progress.tokens += tokens
@@ -220,11 +228,8 @@ class Loop:
     def _gradients(self) -> tuple[float, float, int]:
         """Accumulate the gradient of the mean loss; returns (loss, gradient norm, items read)."""
         batch = self.objective.next_batch(self.batch_rows)
-        total = accumulate(self.objective, batch, self.micro_rows, self.device, self.precision)
-        parameters = [p for p in self.model.parameters() if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-        if self.config.max_norm:
-            torch.nn.utils.clip_grads_with_norm_(parameters, self.config.max_norm, norm)
+        total = self.ranks.accumulate(self.objective, batch, self.micro_rows, self.device, self.precision)
+        norm = self.ranks.clip(self.model.parameters(), self.config.max_norm)
         return float(total), float(norm), batch.items
 
     def _stop_before_harm(self, loss: float, norm: float) -> None:
@@ -240,7 +245,7 @@ class Loop:
 
     def _validate(self, batches: int | None) -> Validation:
         started = time.perf_counter()
-        result = self.objective.validate(batches, self.device, self.precision)
+        result = self.ranks.validate(self.objective, batches, self.device, self.precision)
         progress, self._headline = self.progress, result.headline
         progress.validation_seconds += time.perf_counter() - started
         progress.validations.append([progress.step, progress.tokens, result.value])

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +19,7 @@ from typing import Any, Literal
 import torch
 
 from bloomery.core.artifact import Artifact, write_durably
-from bloomery.core.config import to_dict
+from bloomery.core.config import from_dict, to_dict
 from bloomery.core.errors import ConfigError
 from bloomery.core.run import Run
 from bloomery.core.stage import StageInputs, reusable
@@ -32,6 +32,10 @@ from bloomery.training.causal import CausalObjective
 from bloomery.training.loop import Loop, LoopConfig
 from bloomery.training.objective import Validation
 from bloomery.training.optimizers import OptimizerConfig, Optimizers
+from bloomery.training.parallel.parallel_config import ParallelConfig
+from bloomery.training.parallel.several import several
+from bloomery.training.parallel.silent_run import SilentRun
+from bloomery.training.parallel.world import World, open_world
 from bloomery.training.planner import HEAD_DIM, Plan, PlanRequest, intermediate_size, key_value_heads, plan
 from bloomery.training.schedule import Schedule
 from bloomery.training.speed import choose_device, muon_dtype
@@ -127,16 +131,18 @@ def pretrain(
     tokens: Artifact | None = None,
     config: PretrainConfig | None = None,
     tokenize_config: TokenizeConfig | None = None,
+    parallel: ParallelConfig | None = None,
     workspace: Workspace | str | Path | None = None,
     fresh: bool = False,
 ) -> Artifact:
     """Train a causal model on a corpus; returns a "model" artifact that is also a Hugging Face folder.
 
     `minutes` overrides the config's budget. `tokens` saves tokenising when that was done before. An equal call
-    returns the same artifact without training, unless `fresh`. Raises ConfigError, DataError, TrainingError.
+    returns the same artifact without training, unless `fresh`. `parallel` spreads the work over processes and is not
+    part of what makes a call equal. Raises ConfigError, DataError, TrainingError.
     """
     workspace = as_workspace(workspace)
-    config = config or PretrainConfig()
+    config, parallel = config or PretrainConfig(), parallel or ParallelConfig()
     if minutes is not None:
         config = replace(config, minutes=float(minutes))
     if tokens is None:
@@ -144,11 +150,22 @@ def pretrain(
     inputs = pretrain_inputs(config, tokens.id, tokenizer.id)
     if not fresh and (made := reusable(workspace, inputs)):
         return made
-    with Run(workspace, inputs, meter=open_meter()) as run:
+    with open_world(parallel) as world, Run(workspace, inputs, meter=open_meter()) as run:
         if fresh:
             shutil.rmtree(run.scratch / "checkpoints", ignore_errors=True)
             (run.scratch / "plan.json").unlink(missing_ok=True)
-        return _Pretraining(run, config, tokens, Tokenizer.load(tokenizer.path)).publish()
+        if world is not None:
+            paths = {"tokens": str(tokens.path), "tokenizer": str(tokenizer.path), "scratch": str(run.scratch)}
+            world.told({"stage": "pretrain", "config": to_dict(config), "parallel": to_dict(parallel), **paths})
+        return _Pretraining(run, config, tokens, Tokenizer.load(tokenizer.path), parallel, world).publish()
+
+
+def follow_pretrain(world: World, job: Mapping[str, Any]) -> None:
+    """A follower's part in `pretrain`, which rank 0 has begun."""
+    config = from_dict(PretrainConfig, job["config"])
+    parallel = from_dict(ParallelConfig, job["parallel"])
+    tokens, tokenizer = Artifact.open(Path(job["tokens"])), Tokenizer.load(Path(job["tokenizer"]))
+    _Pretraining(SilentRun(Path(job["scratch"])), config, tokens, tokenizer, parallel, world).train()
 
 
 def plan_request(config: PretrainConfig, tokens: Artifact, tokenizer: Tokenizer) -> PlanRequest:
@@ -178,20 +195,36 @@ def plan_request(config: PretrainConfig, tokens: Artifact, tokenizer: Tokenizer)
 class _Pretraining:
     """One run of the stage: the plan is kept in scratch, so that a resumed run follows the one it began with."""
 
-    def __init__(self, run: Run, config: PretrainConfig, tokens: Artifact, tokenizer: Tokenizer) -> None:
+    def __init__(
+        self,
+        run: Run,
+        config: PretrainConfig,
+        tokens: Artifact,
+        tokenizer: Tokenizer,
+        parallel: ParallelConfig,
+        world: World | None = None,
+    ) -> None:
         self.run, self.config, self.tokens, self.tokenizer = run, config, tokens, tokenizer
+        self.parallel, self.ranks = parallel, several(world, parallel, device=config.device, seed=config.seed)
         with run.phase("plan"):
-            self.plan = self._plan()
-        self.device = torch.device(self.plan.device)
-        torch.set_num_threads(self.plan.threads)
+            self.plan = Plan.from_dict(self.ranks.told(lambda: self._plan().to_dict()))
+        self.device = self.ranks.device(torch.device(self.plan.device))
+        torch.set_num_threads(self.ranks.threads(self.plan.threads))
 
-    def publish(self) -> Artifact:
-        with _deterministic(self.device, self.config.seed):
+    def train(self) -> tuple[Decoder, Loop, Validation | None, bool]:
+        """The trained model, whole on rank 0; its loop, the last validation, and whether it went on from an earlier
+        attempt."""
+        with _deterministic(self.device, self.config.seed), self.ranks.guarded():
             model = Decoder(self.plan.model).to(self.device)
+            model.recomputes = self.parallel.recompute
             loop = self._loop(model)
             with self.run.phase("train"):
                 resumed = loop.resume()
                 final = loop.train()
+            return self.ranks.whole(model, lambda: Decoder(self.plan.model)), loop, final, resumed
+
+    def publish(self) -> Artifact:
+        model, loop, final, resumed = self.train()
         folder = self.run.new_folder("model")
         save_pretrained(model.to("cpu"), folder)
         self.tokenizer.save(folder)
@@ -218,18 +251,22 @@ class _Pretraining:
         scaled = {n: getattr(rates, n) * config.learning_rate_scale for n in vars(rates) if n.endswith("_lr")}
         warmup = min(plan.steps, max(1, round(plan.steps * config.warmup_fraction)))
         decay = min(plan.steps - warmup, round(plan.steps * config.decay_fraction))
-        hidden_states: Any = torch.compile(model.hidden_states, dynamic=False) if plan.compiled else None
+        hidden_states = self.ranks.compiled(model, model.hidden_states) if plan.compiled else None
         rows = PackedRows(TokenShards(self.tokens, "train"), context_length=plan.context_length, seed=config.seed)
+        objective = CausalObjective(
+            model,
+            rows,
+            TokenShards(self.tokens, "validation"),
+            validation_rows=min(plan.batch_rows, 64),
+            hidden_states=hidden_states,
+        )
+        self.ranks.attach(objective)
+        optimizers = Optimizers(model, replace(rates, **scaled), muon_dtype=muon_dtype(plan.precision))
+        self.ranks.share(optimizers)
         return Loop(
             self.run,
-            CausalObjective(
-                model,
-                rows,
-                TokenShards(self.tokens, "validation"),
-                validation_rows=min(plan.batch_rows, 64),
-                hidden_states=hidden_states,
-            ),
-            Optimizers(model, replace(rates, **scaled), muon_dtype=muon_dtype(plan.precision)),
+            objective,
+            optimizers,
             Schedule(total_steps=plan.steps, warmup_steps=warmup, decay_steps=decay),
             LoopConfig(
                 validate_every_steps=plan.steps // (config.validations + 1) if config.validations else 0,
@@ -241,6 +278,7 @@ class _Pretraining:
             micro_rows=plan.micro_rows,
             precision=plan.precision,
             device=self.device,
+            ranks=self.ranks,
         )
 
     def _metrics(self, loop: Loop, final: Validation | None, resumed: bool) -> dict[str, Any]:
@@ -253,6 +291,7 @@ class _Pretraining:
             "validation_seconds": progress.validation_seconds,
             "tokens_per_second": progress.tokens / max(1e-9, progress.seconds),
             "resumed": resumed,
+            **({"ranks": self.ranks.size} if self.ranks.size > 1 else {}),
             "validation_bits_per_byte": final.values["bits_per_byte"] if final else None,
             "validation_nats_per_token": final.values["nats_per_token"] if final else None,
             **loop.objective.stats(),
