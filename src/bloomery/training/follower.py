@@ -14,8 +14,9 @@ import sys
 from bloomery.core.errors import BloomeryError, TrainingError
 from bloomery.training.parallel.world import World, join
 from bloomery.training.pretrain import follow_pretrain
+from bloomery.training.train import follow_train
 
-STAGES = {"pretrain": follow_pretrain}
+STAGES = {"pretrain": follow_pretrain, "train": follow_train}
 FAILED = 2
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -29,11 +29,12 @@ from bloomery.models import Decoder, ModelConfig, save_pretrained
 from bloomery.models.config import every_second_layer
 from bloomery.tokenizer import PackedRows, TokenizeConfig, Tokenizer, TokenShards, tokenize
 from bloomery.training.causal import CausalObjective
+from bloomery.training.fit import paced
 from bloomery.training.loop import Loop, LoopConfig
 from bloomery.training.objective import Validation
 from bloomery.training.optimizers import OptimizerConfig, Optimizers
 from bloomery.training.parallel.parallel_config import ParallelConfig
-from bloomery.training.parallel.several import several
+from bloomery.training.parallel.several import recompute, several
 from bloomery.training.parallel.silent_run import SilentRun
 from bloomery.training.parallel.world import World, open_world
 from bloomery.training.planner import HEAD_DIM, Plan, PlanRequest, intermediate_size, key_value_heads, plan
@@ -207,6 +208,7 @@ class _Pretraining:
         self.run, self.config, self.tokens, self.tokenizer = run, config, tokens, tokenizer
         self.parallel, self.ranks = parallel, several(world, parallel, device=config.device, seed=config.seed)
         with run.phase("plan"):
+            self._kept = self.ranks.told(lambda: (run.scratch / "plan.json").is_file())
             self.plan = Plan.from_dict(self.ranks.told(lambda: self._plan().to_dict()))
         self.device = self.ranks.device(torch.device(self.plan.device))
         torch.set_num_threads(self.ranks.threads(self.plan.threads))
@@ -216,7 +218,8 @@ class _Pretraining:
         attempt."""
         with _deterministic(self.device, self.config.seed), self.ranks.guarded():
             model = Decoder(self.plan.model).to(self.device)
-            model.recomputes = self.parallel.recompute
+            if self.parallel.recompute:
+                recompute(model)
             loop = self._loop(model)
             with self.run.phase("train"):
                 resumed = loop.resume()
@@ -249,8 +252,6 @@ class _Pretraining:
         config, plan = self.config, self.plan
         rates = config.optimizer
         scaled = {n: getattr(rates, n) * config.learning_rate_scale for n in vars(rates) if n.endswith("_lr")}
-        warmup = min(plan.steps, max(1, round(plan.steps * config.warmup_fraction)))
-        decay = min(plan.steps - warmup, round(plan.steps * config.decay_fraction))
         hidden_states = self.ranks.compiled(model, model.hidden_states) if plan.compiled else None
         rows = PackedRows(TokenShards(self.tokens, "train"), context_length=plan.context_length, seed=config.seed)
         objective = CausalObjective(
@@ -261,8 +262,15 @@ class _Pretraining:
             hidden_states=hidden_states,
         )
         self.ranks.attach(objective)
-        optimizers = Optimizers(model, replace(rates, **scaled), muon_dtype=muon_dtype(plan.precision))
+
+        def make() -> Optimizers:
+            return Optimizers(model, replace(rates, **scaled), muon_dtype=muon_dtype(plan.precision))
+
+        plan = self._paced(objective, make)
+        optimizers = make()
         self.ranks.share(optimizers)
+        warmup = min(plan.steps, max(1, round(plan.steps * config.warmup_fraction)))
+        decay = min(plan.steps - warmup, round(plan.steps * config.decay_fraction))
         return Loop(
             self.run,
             objective,
@@ -280,6 +288,22 @@ class _Pretraining:
             device=self.device,
             ranks=self.ranks,
         )
+
+    def _paced(self, objective: CausalObjective, make: Callable[[], Optimizers]) -> Plan:
+        """The plan with as many steps as fit into its minutes when all ranks take them; it was measured on one."""
+        plan = self.plan
+        if self.ranks.size == 1 or self._kept or self.config.steps:
+            return plan
+        rows = (plan.batch_rows, min(plan.micro_rows, plan.batch_rows // self.ranks.size) or 1)
+        measured = paced(objective, make, rows, self.device, plan.precision, self.ranks)
+        seconds = self.ranks.told(lambda: measured)
+        steps = max(1, int(plan.steps * plan.seconds_per_step / seconds))
+        told = f"{self.ranks.size} ranks take {seconds:.3g} s a step, one would {plan.seconds_per_step:.3g} s"
+        self.plan = replace(plan, steps=steps, seconds_per_step=seconds, reasons=(*plan.reasons, told))
+        if self.ranks.leads:
+            write_durably(self.run.scratch / "plan.json", json.dumps(self.plan.to_dict(), indent=1).encode())
+        self.run.note(f"{told}: {steps:,} steps")
+        return self.plan
 
     def _metrics(self, loop: Loop, final: Validation | None, resumed: bool) -> dict[str, Any]:
         progress = loop.progress

@@ -15,11 +15,29 @@ from collections.abc import Iterable, Mapping
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor, distribute_tensor
 
 from bloomery.training.optimizers import Optimizers
 
 _MUON = "muon"
+
+
+def full(tensor: Tensor) -> Tensor:
+    """A tensor whole: collected from all ranks if it is sharded (a DTensor), which all of them must ask for."""
+    return tensor.full_tensor() if is_sharded(tensor) else tensor  # type: ignore[attr-defined]
+
+
+def is_sharded(tensor: object) -> bool:
+    """Whether it is a DTensor; does not load what makes them, which takes as long as half of PyTorch."""
+    return hasattr(tensor, "full_tensor")
+
+
+def part_for(whole: Tensor, parameter: Tensor) -> Tensor:
+    """Of a whole tensor what a sharded parameter of the same shape has here: a DTensor."""
+    from torch.distributed.tensor import DTensor, distribute_tensor
+
+    assert isinstance(parameter, DTensor)
+    whole = whole.to(parameter.device)
+    return distribute_tensor(whole, parameter.device_mesh, parameter.placements, src_data_rank=None)
 
 
 def owners(shapes: Mapping[str, tuple[int, ...]], size: int) -> dict[str, int]:
@@ -50,11 +68,11 @@ class SharedMatrices:
         self._whole: dict[str, Tensor] = {}
         """Whole matrices of ours whose parameters are sharded."""
         for name, parameter in self.named.items():
-            if isinstance(parameter, DTensor):
-                whole = parameter.full_tensor()
+            if is_sharded(parameter):
+                whole = full(parameter)
                 if self.owner[name] == rank:
                     self._whole[name] = nn.Parameter(whole.detach().clone())
-        self._sharded = any(isinstance(p, DTensor) for p in self.named.values())
+        self._sharded = any(is_sharded(p) for p in self.named.values())
         if muon is not None and self._sharded:
             kept = {id(self.named[name]): whole for name, whole in self._whole.items()}
             for group in muon.param_groups:
@@ -63,9 +81,8 @@ class SharedMatrices:
     def step(self, multiplier: float) -> None:
         """One update of everything: AdamW's parameters by all, matrices by their owners."""
         for name, parameter in self.named.items():
-            if isinstance(parameter, DTensor):
-                gradient = parameter.grad
-                whole = gradient.full_tensor() if isinstance(gradient, DTensor) else gradient
+            if is_sharded(parameter):
+                whole = None if parameter.grad is None else full(parameter.grad)
                 if name in self._whole:
                     self._whole[name].grad = whole
             elif self.owner[name] != self.rank:
@@ -103,17 +120,16 @@ class SharedMatrices:
     @torch.no_grad()
     def put(parameter: Tensor, whole: Tensor) -> None:
         """Write a whole tensor into a parameter, or its part into a shard."""
-        if isinstance(parameter, DTensor):
-            part = distribute_tensor(whole, parameter.device_mesh, parameter.placements, src_data_rank=None)
-            parameter.to_local().copy_(part.to_local())
+        if is_sharded(parameter):
+            parameter.copy_(part_for(whole, parameter))
         else:
             parameter.copy_(whole)
 
     def renew(self) -> None:
         """Take the whole matrices from parameters that were loaded."""
         for name, parameter in self.named.items():
-            if isinstance(parameter, DTensor):
-                whole = parameter.full_tensor()
+            if is_sharded(parameter):
+                whole = full(parameter)
                 if name in self._whole:
                     self._whole[name].data.copy_(whole)
 
@@ -125,7 +141,7 @@ class SharedMatrices:
                 if label == _MUON and name in self.named:
                     continue
                 for slot, value in part.state.get(parameter, {}).items():
-                    whole = value.full_tensor() if isinstance(value, DTensor) else value
+                    whole = full(value)
                     if self.rank == 0:
                         tensors[f"{label}.{name}.{slot}"] = whole.cpu()
         muon = self.optimizers.parts.get(_MUON)
@@ -157,9 +173,8 @@ class SharedMatrices:
 
 def sharded_like(value: Tensor, parameter: Tensor | None) -> Tensor:
     """A whole tensor, or this rank's part of it where it belongs to a sharded parameter of its shape."""
-    if isinstance(parameter, DTensor) and value.shape == parameter.shape:
-        value = value.to(parameter.device)
-        return distribute_tensor(value, parameter.device_mesh, parameter.placements, src_data_rank=None)
+    if parameter is not None and is_sharded(parameter) and value.shape == parameter.shape:
+        return part_for(value, parameter)
     return value
 
 
@@ -187,5 +202,3 @@ def gathered(own: Mapping[str, Tensor], rank: int, size: int) -> dict[str, Tenso
 def _bytes(tensor: Tensor) -> Tensor:
     """A tensor's contents on the CPU, uint8 (n,): of a contiguous CPU tensor the very same memory."""
     return tensor.detach().cpu().contiguous().view(-1).view(torch.uint8)
-
-

@@ -86,9 +86,7 @@ class Ranks:
         """Each flag that is set on any rank."""
         return flags
 
-    def validate(
-        self, objective: Objective, batches: int | None, device: torch.device, precision: str
-    ) -> Validation:
+    def validate(self, objective: Objective, batches: int | None, device: torch.device, precision: str) -> Validation:
         """`objective.validate`, the same on all ranks."""
         return objective.validate(batches, device, precision)
 

@@ -5,10 +5,11 @@ This module does not know how any of them works.
 
 from __future__ import annotations
 
-from bloomery.training.parallel.data_parallel import Replicated
+from torch import nn
+
+from bloomery.core.errors import ConfigError
 from bloomery.training.parallel.parallel_config import ParallelConfig
 from bloomery.training.parallel.ranks import ALONE, Ranks
-from bloomery.training.parallel.sharded import Sharded
 from bloomery.training.parallel.world import World
 from bloomery.training.speed import choose_device
 
@@ -22,5 +23,18 @@ def several(world: World | None, config: ParallelConfig, *, device: str, seed: i
     world.device(kind)
     world.connect(kind, config)
     if config.weights == "replicated" and config.tensor_ranks == 1:
+        from bloomery.training.parallel.data_parallel import Replicated
+
         return Replicated(world, seed)
+    from bloomery.training.parallel.sharded import Sharded
+
     return Sharded(world, seed, kind, tensor_ranks=config.tensor_ranks)
+
+
+def recompute(model: nn.Module) -> None:
+    """Let a model's layers be computed again in backward instead of being kept. ConfigError if it cannot."""
+    able = [part for part in model.modules() if hasattr(part, "recomputes")]
+    if not able:
+        raise ConfigError("this model cannot compute its layers again", hint="--set parallel.recompute=false")
+    for part in able:
+        part.recomputes = True  # type: ignore[assignment]

@@ -38,9 +38,7 @@ class Sharded(Several):
     def __init__(self, world: World, seed: int, device: torch.device, *, tensor_ranks: int = 1) -> None:
         super().__init__(world, seed)
         self.batch_ranks, self.batch_rank = world.size // tensor_ranks, world.rank // tensor_ranks
-        self._mesh = init_device_mesh(
-            device.type, (self.batch_ranks, tensor_ranks), mesh_dim_names=("batch", "tensor")
-        )
+        self._mesh = init_device_mesh(device.type, (self.batch_ranks, tensor_ranks), mesh_dim_names=("batch", "tensor"))
         self.tensor_ranks = tensor_ranks
         self._partial: list[nn.Parameter] = []
 
