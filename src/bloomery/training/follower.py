@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import time
 
 from bloomery.core.errors import BloomeryError, TrainingError
 from bloomery.training.parallel.world import World, join
@@ -18,6 +19,7 @@ from bloomery.training.train import follow_train
 
 STAGES = {"pretrain": follow_pretrain, "train": follow_train}
 FAILED = 2
+_LEADER_SECONDS = 3.0
 
 
 def follow() -> int:
@@ -28,8 +30,9 @@ def follow() -> int:
         while (job := world.told()) is not None:
             _take_part(world, job)
     except BloomeryError as error:
-        # What stops all ranks alike, or is the loss of another one, is rank 0's to say.
+        # What stops all ranks alike is rank 0's to say, which then ends this one; so is the loss of another rank.
         if not isinstance(error, TrainingError):
+            time.sleep(_LEADER_SECONDS)
             print(f"rank {_rank()}: error: {error.one_line()}", file=sys.stderr)
         return FAILED
     except RuntimeError as error:

@@ -106,8 +106,8 @@ class Replicated(Several):
 
     def attach(self, objective: Objective) -> None:
         super().attach(objective)
-        # To look for unused parameters keeps DDP from regrouping its buckets (and a parameter that no rank has used keeps
-        # having no gradient, as it would alone); without any it would print that looking for them is of no use.
+        # Looking for unused parameters keeps DDP from regrouping its buckets (and leaves one that no rank has used
+        # without a gradient, as it is alone); if it finds none it prints that looking for them is of no use.
         module = LossModule(objective)
         module.unused = nn.Parameter(torch.zeros((), device=next(objective.model.parameters()).device))
         self._ddp = DistributedDataParallel(module, find_unused_parameters=True)

@@ -179,7 +179,7 @@ def sharded_like(value: Tensor, parameter: Tensor | None) -> Tensor:
 
 
 def gathered(own: Mapping[str, Tensor], rank: int, size: int) -> dict[str, Tensor]:
-    """On rank 0 the tensors of all ranks, on the CPU; elsewhere none. Their names and shapes go as JSON, not pickled."""
+    """On rank 0 the tensors of all ranks, on the CPU; elsewhere none. Names and shapes go as JSON, not pickled."""
     header = json.dumps([[key, list(t.shape), str(t.dtype).removeprefix("torch.")] for key, t in own.items()]).encode()
     lengths = [torch.zeros(1, dtype=torch.int64) for _ in range(size)]
     dist.all_gather(lengths, torch.tensor([len(header)]))
