@@ -1,4 +1,4 @@
-"""What a follower says of errors; that it follows is in parallel/test_several.py."""
+"""What a follower says of errors; that it follows is in tests/integration/test_ranks.py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ranks with whole models refuse and draw; that they learn the same is in test_several.py."""
+"""What ranks with whole models refuse and draw; that they learn the same is in tests/integration/test_ranks.py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whole tensors and parts of them; that sharded ranks learn the same is in test_several.py."""
+"""Whole tensors and parts of them; that sharded ranks learn the same is in tests/integration/test_ranks.py."""
 
 from __future__ import annotations
 

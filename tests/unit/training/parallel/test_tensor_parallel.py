@@ -1,4 +1,4 @@
-"""Decoders whose layers cannot be divided; one that is divided learns in test_several.py."""
+"""Decoders whose layers cannot be divided; one that is divided learns in tests/integration/test_ranks.py."""
 
 from __future__ import annotations
 

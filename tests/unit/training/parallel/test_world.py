@@ -1,4 +1,4 @@
-"""Worlds that cannot be; `test_several.py` has those that can."""
+"""Worlds that cannot be; `tests/integration/test_ranks.py` has those that can."""
 
 from __future__ import annotations
 
