@@ -221,6 +221,11 @@ def test_four_ranks(
     template, names = prepared
     for name in ("sharded", "divided"):
         shutil.copytree(template, tmp_path / name)
+    if not saved_by_two.exists():  # this test runs by itself
+        shutil.copytree(template, saved_by_two)
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            _interrupt(patch)
+            _train(saved_by_two, names, ParallelConfig(ranks=2))
     with open_world(ParallelConfig(ranks=4)):
         elastic = _train(saved_by_two, names)
         assert elastic.metrics["resumed"] and elastic.metrics["ranks"] == 4
@@ -237,7 +242,7 @@ def test_four_ranks(
         # What was computed in halves goes on with four parts, and what was in parts as a whole, elsewhere.
         _same(_train(tmp_path / "divided", names, SHARDED), alone)
         shutil.copytree(template, tmp_path / "clipped")
-        _clipped(Workspace(tmp_path / "clipped"), names)
+        _clipped(Workspace(tmp_path / "clipped"), names, monkeypatch)
     _same(_train(tmp_path / "whole", names), alone)
 
 
@@ -253,8 +258,17 @@ def _interrupt(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Loop, "_step", stopping)
 
 
-def _clipped(workspace: Workspace, names: list[str]) -> None:
-    """Another stage and optimiser; gradients are clipped by the norm of all of them, whoever holds them."""
+def _clipped(workspace: Workspace, names: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another stage and optimiser; gradients are clipped by the norm of all of them, whoever holds which."""
+    norms: list[float] = []
+    gradients = Loop._gradients
+
+    def recorded(self: Loop) -> tuple[float, float, int]:
+        loss, norm, items = gradients(self)
+        norms.append(norm)
+        return loss, norm, items
+
+    monkeypatch.setattr(Loop, "_gradients", recorded)
     fit = FitConfig(steps=4, batch_rows=8, optimizer="adamw", max_norm=0.05, precision="float32", device="cpu")
     net = NetConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=2)
     config = TrainConfig(objective="causal", context_length=32, net=net, fit=fit)
@@ -264,5 +278,9 @@ def _clipped(workspace: Workspace, names: list[str]) -> None:
         train(corpus, parallel=parallel, fresh=True, **given).metrics["loss_curve"]
         for parallel in (None, SHARDED, replace(SHARDED, tensor_ranks=2))
     ]
+    whole, *others = (norms[at : at + 4] for at in range(0, 12, 4))
+    assert min(whole) > 0.1
+    for norm in others:
+        assert norm == pytest.approx(whole, rel=1e-4)
     for curve in made[1:]:
         assert [v for _, _, v in curve] == pytest.approx([v for _, _, v in made[0]], abs=ROUNDING_NATS)

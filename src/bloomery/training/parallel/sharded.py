@@ -8,6 +8,7 @@ does not know objectives' losses, nor the loop.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
@@ -40,6 +41,9 @@ class Sharded(Several):
         self.batch_ranks, self.batch_rank = world.size // tensor_ranks, world.rank // tensor_ranks
         self._mesh = init_device_mesh(device.type, (self.batch_ranks, tensor_ranks), mesh_dim_names=("batch", "tensor"))
         self.tensor_ranks = tensor_ranks
+        if min(self.batch_ranks, tensor_ranks) > 1:
+            # A matrix that is divided twice is collected in two exchanges, and each time PyTorch would say so.
+            logging.getLogger("torch.distributed.tensor._redistribute").setLevel(logging.ERROR)
         self._partial: list[nn.Parameter] = []
 
     def attach(self, objective: Objective) -> None:
