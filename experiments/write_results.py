@@ -437,11 +437,13 @@ def sweeps(found: Mapping[str, Any]) -> str:
 
     met = sum(s >= 0.7 and r < 0.01 for s, r in zip(found["saved"], found["regret"], strict=True)) / found["orders"]
     return (
-        f"{found['runs']} full runs on TinyStories (learning rates x widths x batches, equal tokens) were recorded, from "
-        f"{found['best']:.3f} to {found['worst']:.3f} bits per byte, and a sweep with hopeless trials stopped was replayed "
-        f"on them in {found['orders']} orders. Median, and 5% to 95% of orders:\n\n"
-        + table(["energy saved", "regret in bits per byte", "runs let end", "70% saved at a regret under 1%"],
-                [[spread(found["saved"]), spread(found["regret"]), f"{found['ended']:.1f}", f"{met:.0%} of orders"]])
+        f"{found['runs']} full runs on TinyStories (learning rates, widths, batches; equal tokens) were recorded, from "
+        f"{found['best']:.3f} to {found['worst']:.3f} bits per byte, and a sweep with hopeless trials stopped was "
+        f"replayed on them in {found['orders']} orders. Median, and 5% to 95% of orders:\n\n"
+        + table(
+            ["energy saved", "regret in bits per byte", "runs let end", "70% saved at a regret under 1%"],
+            [[spread(found["saved"]), spread(found["regret"]), f"{found['ended']:.1f}", f"{met:.0%} of orders"]],
+        )
     )
 
 

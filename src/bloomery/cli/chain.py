@@ -36,7 +36,7 @@ from bloomery.tokenizer import (
     train_tokenizer_inputs,
 )
 from bloomery.tokenizer.extend import ExtendConfig
-from bloomery.training import PretrainConfig, TrainConfig, pretrain, pretrain_inputs
+from bloomery.training import ParallelConfig, PretrainConfig, TrainConfig, pretrain, pretrain_inputs
 from bloomery.training.sweep import SweepConfig
 
 SCHEMA: Mapping[str, type] = {
@@ -48,6 +48,7 @@ SCHEMA: Mapping[str, type] = {
     "audit": AuditConfig,
     "pretrain": PretrainConfig,
     "train": TrainConfig,
+    "parallel": ParallelConfig,
     "adapt": AdaptConfig,
     "prefer": PreferenceConfig,
     "reinforce": ReinforceConfig,
@@ -101,7 +102,13 @@ def _tokenize(recipe: Recipe, made: Made, workspace: Workspace, fresh: bool) -> 
 def _pretrain(recipe: Recipe, made: Made, workspace: Workspace, fresh: bool) -> Artifact:
     config = recipe.table("pretrain", PretrainConfig)
     return pretrain(
-        made["curate"], made["tokenizer"], tokens=made["tokenize"], config=config, workspace=workspace, fresh=fresh
+        made["curate"],
+        made["tokenizer"],
+        tokens=made["tokenize"],
+        config=config,
+        parallel=recipe.table("parallel", ParallelConfig),
+        workspace=workspace,
+        fresh=fresh,
     )
 
 

@@ -87,6 +87,30 @@ def build_app() -> App:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code. `sys.argv` when no arguments are given."""
     tokens = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments is None and "RANK" in os.environ and (ended := _as_a_rank(tokens)) is not None:
+        return ended
+    return _command(tokens)
+
+
+def _as_a_rank(tokens: Sequence[str]) -> int | None:
+    """Under torchrun rank 0 runs the command and the other ranks take part in its training; None without torchrun."""
+    from bloomery.training.parallel.launch import is_follower, launched
+
+    if launched() is None:
+        return None
+    if is_follower():
+        from bloomery.training.follower import follow
+
+        return follow()
+    code = _command(tokens)
+    if not code:
+        from bloomery.training.parallel.world import close_world
+
+        close_world()
+    return code
+
+
+def _command(tokens: Sequence[str]) -> int:
     try:
         build_app()(tokens, exit_on_error=False, print_error=False, result_action="return_value")
         sys.stdout.flush()

@@ -34,6 +34,9 @@ Track = Annotated[
 Preflight = Annotated[
     bool, Parameter(help="Look for what would spoil the run before its first step: memory, disk, labels, gradients.")
 ]
+Ranks = Annotated[
+    int | None, Parameter(help="Processes that train together on this machine [default: the recipe's, 1].")
+]
 Fresh = Annotated[bool, Parameter(negative=(), help="Do the work again even if nothing has changed.")]
 
 
@@ -75,6 +78,11 @@ def tracked(workspace: Workspace, settings: Recipe, sinks: Sequence[str] | None)
         config = replace(config, sinks=tuple(sinks))
     workspace.listeners += tuple(open_trackers(config, workspace.root))
     return workspace
+
+
+def with_ranks(overrides: Sequence[str] | None, ranks: int | None) -> list[str]:
+    """Overrides with the number of ranks that was asked for."""
+    return [*(overrides or []), *([] if ranks is None else [f"parallel.ranks={ranks}"])]
 
 
 def print_json(value: Any) -> None:

@@ -11,11 +11,13 @@ from bloomery.cli.options import (
     Fresh,
     Overrides,
     Preflight,
+    Ranks,
     RecipeFile,
     Track,
     read_recipe,
     show_artifact,
     tracked,
+    with_ranks,
 )
 from bloomery.cli.plan import Minutes
 
@@ -24,6 +26,7 @@ def pretrain(
     corpus: Annotated[str, Parameter(help="A corpus: name, id or folder [default: the latest].")] = "",
     *,
     minutes: Minutes = None,
+    ranks: Ranks = None,
     recipe: RecipeFile = None,
     set_: Overrides = None,
     track: Track = None,
@@ -35,10 +38,10 @@ def pretrain(
     common = common or Common()
     from bloomery.cli.show import outcome_lines
     from bloomery.tokenizer import TokenizeConfig, TokenizerConfig, train_tokenizer
-    from bloomery.training import PretrainConfig
+    from bloomery.training import ParallelConfig, PretrainConfig
     from bloomery.training import pretrain as pretrain_stage
 
-    settings = read_recipe(recipe, set_)
+    settings = read_recipe(recipe, with_ranks(set_, ranks))
     workspace = tracked(common.workspace(), settings, track)
     source = workspace.find(corpus, kind="corpus") if corpus else workspace.latest("corpus")
     trained = train_tokenizer(source, config=settings.table("tokenizer", TokenizerConfig), workspace=workspace)
@@ -47,6 +50,7 @@ def pretrain(
         trained,
         minutes=minutes,
         config=settings.table("pretrain", PretrainConfig),
+        parallel=settings.table("parallel", ParallelConfig),
         tokenize_config=settings.table("tokenize", TokenizeConfig),
         workspace=workspace,
         fresh=fresh,

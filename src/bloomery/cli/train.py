@@ -11,11 +11,13 @@ from bloomery.cli.options import (
     Fresh,
     Overrides,
     Preflight,
+    Ranks,
     RecipeFile,
     Track,
     read_recipe,
     show_artifact,
     tracked,
+    with_ranks,
 )
 from bloomery.cli.plan import Minutes
 
@@ -43,6 +45,7 @@ def train(
     field: TargetField = "",
     start: Start = "",
     minutes: Minutes = None,
+    ranks: Ranks = None,
     recipe: RecipeFile = None,
     set_: Overrides = None,
     track: Track = None,
@@ -53,9 +56,10 @@ def train(
     """Train a model to fill blanks, translate, classify or go on with a text. Killed, the same command goes on."""
     common = common or Common()
     from bloomery.tokenizer import TokenizerConfig
+    from bloomery.training import ParallelConfig
     from bloomery.training import train as train_stage
 
-    settings = read_recipe(recipe, set_)
+    settings = read_recipe(recipe, with_ranks(set_, ranks))
     workspace = tracked(common.workspace(), settings, track)
     config = chosen(settings, objective, field, start)
     made = train_stage(
@@ -64,6 +68,7 @@ def train(
         start=find_start(workspace, start),
         tokenizer_config=settings.table("tokenizer", TokenizerConfig),
         minutes=minutes,
+        parallel=settings.table("parallel", ParallelConfig),
         workspace=workspace,
         fresh=fresh,
         preflight=preflight,

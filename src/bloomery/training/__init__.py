@@ -1,11 +1,13 @@
 """Training: the causal objective, the optimisers, the plan before and the loop that survives being killed."""
 
+from bloomery.training.parallel.parallel_config import ParallelConfig
 from bloomery.training.planner import Plan, plan
 from bloomery.training.pretrain import PretrainConfig, pretrain, pretrain_inputs
 from bloomery.training.train import prepare, reads_text, train, train_inputs
 from bloomery.training.train_config import TrainConfig
 
 __all__ = [
+    "ParallelConfig",
     "Plan",
     "PretrainConfig",
     "TrainConfig",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,8 +19,9 @@ from bloomery.core.artifact import write_durably
 from bloomery.core.errors import ConfigError
 from bloomery.core.run import Run
 from bloomery.training.loop import Loop, LoopConfig
-from bloomery.training.objective import Objective, Validation, accumulate
+from bloomery.training.objective import Objective, Validation
 from bloomery.training.optimizers import OptimizerConfig, Optimizers
+from bloomery.training.parallel.ranks import ALONE, Ranks
 from bloomery.training.preflight import preflight as make_preflight
 from bloomery.training.schedule import Schedule
 from bloomery.training.speed import bfloat16_is_fast, choose_device, muon_dtype
@@ -132,17 +134,21 @@ def fit(
     steps_an_epoch: float = 0.0,
     stage: str = "",
     preflight: bool = True,
+    ranks: Ranks = ALONE,
 ) -> Fitted:
     """Train the objective's model, in place and on its device; resumes where a killed run of the same key stopped.
 
-    `steps_an_epoch` turns epochs into steps, `preflight` looks for what would spoil the run before its first step.
-    Raises ConfigError, TrainingError, and what `preflight` raises.
+    `steps_an_epoch` turns epochs into steps, `preflight` looks for what would spoil the run before its first step, on
+    one process alone. `ranks` are the processes that do it together; all of them call this. Raises ConfigError,
+    TrainingError, and what `preflight` raises.
     """
-    device = choose_device(config.device)
+    device = ranks.device(choose_device(config.device))
     precision = precision_of(config, device)
     objective.model.to(device).train()
+    ranks.attach(objective)
+    steps = _steps(run, objective, config, steps_an_epoch, device, precision, ranks)
     optimizers = _optimizers(objective, config, precision)
-    steps = _steps(run, objective, config, steps_an_epoch, device, precision)
+    ranks.share(optimizers)
     warmup = min(steps, max(1, round(steps * config.warmup_fraction)))
     loop = Loop(
         run,
@@ -168,6 +174,7 @@ def fit(
         precision=precision,
         device=device,
         stage=stage,
+        ranks=ranks,
     )
     resumed = loop.resume()
     checked = make_preflight(loop) if preflight and not resumed else {}
@@ -191,6 +198,7 @@ def fit(
             "resumed": resumed,
             "skipped": progress.skipped,
             **({"preflight": checked} if checked else {}),
+            **({"ranks": ranks.size} if ranks.size > 1 else {}),
             **({"best_step": progress.best["step"]} if progress.best else {}),
             **figures,
             **objective.stats(),
@@ -218,7 +226,13 @@ def precision_of(config: FitConfig, device: torch.device) -> str:
 
 
 def _steps(
-    run: Run, objective: Objective, config: FitConfig, steps_an_epoch: float, device: torch.device, precision: str
+    run: Run,
+    objective: Objective,
+    config: FitConfig,
+    steps_an_epoch: float,
+    device: torch.device,
+    precision: str,
+    ranks: Ranks,
 ) -> int:
     if config.steps:
         return config.steps
@@ -227,27 +241,52 @@ def _steps(
             raise ConfigError("epochs of this data are not known", hint="give steps or minutes")
         return max(1, round(config.epochs * steps_an_epoch))
     path = run.scratch / "fit.json"
-    if path.is_file():  # a resumed run keeps the number that it had begun with
-        return int(json.loads(path.read_text(encoding="utf-8"))["steps"])
-    seconds = seconds_a_step(objective, config, device, precision)
+    # A resumed run keeps the number that it had begun with.
+    kept = ranks.told(lambda: json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {})
+    if kept:
+        return int(kept["steps"])
+    measured = seconds_a_step(objective, config, device, precision, ranks=ranks)
+    seconds = ranks.told(lambda: measured)
     steps = max(1, int(config.minutes * 60 * _RESERVE / seconds))
-    write_durably(path, json.dumps({"steps": steps, "seconds_a_step": seconds}).encode())
+    if ranks.leads:
+        write_durably(path, json.dumps({"steps": steps, "seconds_a_step": seconds}).encode())
     run.event("pace", steps=steps, seconds_a_step=seconds)
     run.note(f"{seconds:.3g} s a step: {steps:,} steps fit into {config.minutes:g} minutes")
     return steps
 
 
-def seconds_a_step(objective: Objective, config: FitConfig, device: torch.device, precision: str) -> float:
+def seconds_a_step(
+    objective: Objective, config: FitConfig, device: torch.device, precision: str, *, ranks: Ranks = ALONE
+) -> float:
     """The median of a few real steps; weights, data position and random numbers are as before afterwards."""
-    micro = config.micro_rows or config.batch_rows
+    return paced(
+        objective,
+        lambda: _optimizers(objective, config, precision),
+        (config.batch_rows, config.micro_rows or config.batch_rows),
+        device,
+        precision,
+        ranks,
+    )
+
+
+def paced(
+    objective: Objective,
+    make: Callable[[], Optimizers],
+    rows: tuple[int, int],
+    device: torch.device,
+    precision: str,
+    ranks: Ranks,
+) -> float:
+    """`seconds_a_step` with optimisers that `make` gives; `rows` are those of a batch and of a micro-batch."""
     times = []
     with taken_back(objective, device):
-        optimizers = _optimizers(objective, config, precision)
+        optimizers = make()
+        ranks.share(optimizers)
         for _ in range(_TIMED_STEPS + 1):
             started = time.perf_counter()
-            batch = objective.next_batch(config.batch_rows)
-            accumulate(objective, batch, micro, device, precision)
-            optimizers.step(1e-6)
+            batch = objective.next_batch(rows[0])
+            ranks.accumulate(objective, batch, rows[1], device, precision)
+            ranks.step(optimizers, 1e-6)
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
             times.append(time.perf_counter() - started)

@@ -18,7 +18,6 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,8 +25,9 @@ import torch
 from bloomery.core.errors import ArtifactError, ConfigError, TrainingError
 from bloomery.core.run import Run
 from bloomery.training import checkpoint
-from bloomery.training.objective import Batch, Objective, Validation, accumulate
+from bloomery.training.objective import Batch, Objective, Validation
 from bloomery.training.optimizers import Optimizers
+from bloomery.training.parallel.ranks import ALONE, Ranks
 from bloomery.training.rollback import Rollback
 from bloomery.training.schedule import Schedule
 
@@ -91,7 +91,8 @@ class Progress:
 class Loop:
     """Trains an objective's model for `schedule.total_steps` updates of `batch_rows` rows, `micro_rows` at a time.
 
-    `stage` names the table of a recipe in hints.
+    `stage` names the table of a recipe in hints. `ranks` are the processes that train together; each has a loop, and
+    they take every step and every decision together.
     """
 
     def __init__(
@@ -107,6 +108,7 @@ class Loop:
         precision: str,
         device: torch.device,
         stage: str = "pretrain",
+        ranks: Ranks = ALONE,
     ) -> None:
         if batch_rows % micro_rows:
             raise ConfigError(f"a batch of {batch_rows} rows cannot be cut into micro-batches of {micro_rows}")
@@ -115,7 +117,7 @@ class Loop:
         self.run, self.objective, self.optimizers, self.schedule = run, objective, optimizers, schedule
         self.model, self.config = objective.model, config
         self.batch_rows, self.micro_rows = batch_rows, micro_rows
-        self.precision, self.device, self.stage = precision, device, stage
+        self.precision, self.device, self.stage, self.ranks = precision, device, stage, ranks
         self.progress = Progress()
         self.checkpoints, self.kept = run.scratch / "checkpoints", run.scratch / "best"
         self._last_save = time.perf_counter()
@@ -127,14 +129,18 @@ class Loop:
 
     def resume(self) -> bool:
         """Take up the newest sound checkpoint; False if there is none."""
-        checkpoint.sweep(self.checkpoints)
+        if self.ranks.leads:
+            checkpoint.sweep(self.checkpoints)
         found = checkpoint.latest(self.checkpoints, warn=self.run.note)
         if found is None:
-            shutil.rmtree(self.kept, ignore_errors=True)  # of an attempt that is not gone on with
+            if self.ranks.leads:
+                shutil.rmtree(self.kept, ignore_errors=True)  # of an attempt that is not gone on with
             return False
         self.take_up(found)
         if (threads := found.state["threads"]) != torch.get_num_threads():
             self.run.note(f"resumed with {torch.get_num_threads()} threads after {threads}: the last bits may differ")
+        if (ranks := found.state.get("ranks", 1)) != self.ranks.size:
+            self.run.note(f"resumed on {self.ranks.size} ranks after {ranks}: the last bits may differ")
         self.run.event("resume", step=found.step, loss_sum=self.progress.loss_sum)
         self.run.note(f"going on from step {found.step:,} of {self.schedule.total_steps:,}")
         return True
@@ -142,14 +148,14 @@ class Loop:
     def take_up(self, found: checkpoint.Checkpoint) -> None:
         """Stand where a checkpoint was taken, in every respect."""
         self._take(found.model)
-        self.optimizers.load_state_tensors(found.optimizer)
+        self.ranks.take_state(self.optimizers, found.optimizer)
         state = found.state
         self.objective.load_state_dict(state["objective"])
         self.progress = Progress(**state["progress"])
         self.rollback.guard.load_state_dict(state.get("guard", {}))
         self._saved_step = found.step
         for path in self.kept.glob("step-*"):  # of steps that are to be taken again
-            if int(path.name.removeprefix("step-")) > found.step:
+            if self.ranks.leads and int(path.name.removeprefix("step-")) > found.step:
                 shutil.rmtree(path, ignore_errors=True)
         _set_random_state(state["random"], self.device)
 
@@ -163,11 +169,11 @@ class Loop:
                 every = self.config.validate_every_steps
                 if validates and every and step % every == 0 and step < self.schedule.total_steps:
                     self._validate(None if self.config.keep_best else self.config.validation_batches)
-                if self._interrupted.is_set():
+                interrupted, due = self.ranks.agree(self._interrupted.is_set(), self._save_is_due())
+                if interrupted or due:
                     self.save()
+                if interrupted:
                     raise KeyboardInterrupt
-                if self._save_is_due():
-                    self.save()
             if self.progress.step > self._saved_step:
                 self.save()  # the last validation can take a while, and a kill in it should cost nothing
             final = self._validate(None) if validates else None
@@ -175,20 +181,23 @@ class Loop:
                 self._stop_before_harm(final.value, math.nan)
             return final if final is None or not self.config.keep_best else self._best()
 
-    def save(self, *, anchor: bool = False) -> Path | None:
-        """Write a checkpoint of the present state, one to go back to where it is an `anchor`; None, said so, if it
+    def save(self, *, anchor: bool = False) -> bool:
+        """Write a checkpoint of the present state, one to go back to where it is an `anchor`; False, said so, if it
         cannot be: the last one is kept.
 
         A full disk does not end the run, which may have hours to go; there may be room again by then. Weights that are
         not finite are not written: the next loss will show them, or the end, where they are a TrainingError.
         """
         progress, step = self.progress, self.progress.step
-        if not all(bool(p.isfinite().all()) for p in self.optimizers.named.values()):
+        self._last_save = time.perf_counter()
+        weights = self.ranks.weights(self.optimizers)
+        (harmed,) = self.ranks.agree(not all(bool(p.isfinite().all()) for p in weights.values()))
+        if harmed:
             if step >= self.schedule.total_steps:
                 self._stop_before_harm(math.nan, math.nan)
             self.run.note(f"a weight is not finite after step {step:,}, so no checkpoint is written; {self._kept()}")
-            self._last_save = time.perf_counter()
-            return None
+            return False
+        optimizer = self.ranks.state(self.optimizers)
         anchors = self.rollback.names_with(step, anchor=anchor)
         state: dict[str, Any] = {
             "objective": self.objective.state_dict(),
@@ -196,27 +205,42 @@ class Loop:
             "guard": self.rollback.guard.state_dict(),
             "random": _random_state(self.device),
             "threads": torch.get_num_threads(),
+            **({"ranks": self.ranks.size} if self.ranks.size > 1 else {}),
         }
-        self._last_save = time.perf_counter()
+        full = self.ranks.leads and not self._written(weights, optimizer, state, anchors)
+        (full,) = self.ranks.agree(full)
+        if full:
+            self.run.note(f"no room for the checkpoint of step {step:,}; {self._kept()}: free some space meanwhile")
+            return False
+        progress.anchors, self._saved_step = anchors, step
+        if self.ranks.leads:
+            self._forget_bests()
+        return True
+
+    def _written(
+        self,
+        weights: Mapping[str, torch.Tensor],
+        optimizer: Mapping[str, torch.Tensor],
+        state: Mapping[str, Any],
+        anchors: list[str],
+    ) -> bool:
+        """Write it; False where the disk is full."""
         try:
-            path = checkpoint.save(
+            checkpoint.save(
                 self.checkpoints,
-                step,
-                model=self.optimizers.named,
-                optimizer=self.optimizers.state_tensors(),
+                self.progress.step,
+                model=weights,
+                optimizer=optimizer,
                 state=state,
-                again=len(progress.skipped),
+                again=len(self.progress.skipped),
                 keep=self.config.keep_checkpoints,
                 spared=anchors,
             )
         except ArtifactError as error:
             if getattr(error.__cause__, "errno", None) not in _FULL:
                 raise
-            self.run.note(f"no room for the checkpoint of step {step:,}; {self._kept()}: free some space meanwhile")
-            return None
-        progress.anchors, self._saved_step = anchors, step
-        self._forget_bests()
-        return path
+            return False
+        return True
 
     def _forget_bests(self) -> None:
         """Remove the kept weights that no checkpoint knows as the best any more."""
@@ -228,7 +252,7 @@ class Loop:
 
     def _take(self, tensors: Mapping[str, torch.Tensor]) -> None:
         """The weights of a checkpoint; what is frozen is not in it."""
-        missing, unexpected = self.model.load_state_dict(tensors, strict=False)
+        missing, unexpected = self.ranks.take_weights(self.model, tensors)
         if unexpected or self.optimizers.named.keys() & set(missing):
             raise ConfigError("the checkpoint belongs to another model", hint="--fresh")
 
@@ -238,15 +262,17 @@ class Loop:
         sign = -1 if result.headline in HIGHER_IS_BETTER else 1
         if best and sign * result.value >= sign * best["values"][best["headline"]]:
             return
-        step = self.progress.step
-        # As many as there are between two checkpoints: a resumed run may yet ask for an earlier one.
-        checkpoint.save(self.kept, step, model=self.optimizers.named, optimizer={}, state={}, keep=_ALL)
+        step, weights = self.progress.step, self.ranks.weights(self.optimizers)
+        if self.ranks.leads:
+            # As many as there are between two checkpoints: a resumed run may yet ask for an earlier one.
+            checkpoint.save(self.kept, step, model=weights, optimizer={}, state={}, keep=_ALL)
         self.progress.best = {"step": step, "values": dict(result.values), "headline": result.headline}
 
     def _best(self) -> Validation:
         """Take up the weights of the best validation; what it gave."""
         best = self.progress.best
         if best["step"] != self.progress.step:
+            self.ranks.agree(False)  # rank 0 has written them
             found = checkpoint.load(self.kept / checkpoint.name_of(best["step"]))
             if found is None:
                 raise TrainingError(
@@ -258,6 +284,7 @@ class Loop:
 
     def _step(self) -> None:
         started = time.perf_counter()
+        self.ranks.begin(self.progress.step + 1)
         loss, norm, tokens = self._gradients()
         if trouble := self.rollback.guard.judge(loss, norm):
             if len(self.progress.skipped) >= self.config.most_rollbacks:
@@ -265,7 +292,7 @@ class Loop:
             self.rollback.go_back(trouble)
             self.progress.seconds += time.perf_counter() - started
             return
-        self.optimizers.step(self.schedule.multiplier(self.progress.step))
+        self.ranks.step(self.optimizers, self.schedule.multiplier(self.progress.step))
         progress = self.progress
         progress.step += 1
         progress.tokens += tokens
@@ -297,11 +324,8 @@ class Loop:
     def _gradients(self) -> tuple[float, float, int]:
         """Accumulate the gradient of the mean loss; returns (loss, gradient norm, items read)."""
         batch = self.next_batch()
-        total = accumulate(self.objective, batch, self.micro_rows, self.device, self.precision)
-        parameters = [p for p in self.model.parameters() if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-        if self.config.max_norm:
-            torch.nn.utils.clip_grads_with_norm_(parameters, self.config.max_norm, norm)
+        total = self.ranks.accumulate(self.objective, batch, self.micro_rows, self.device, self.precision)
+        norm = self.ranks.clip(self.model.parameters(), self.config.max_norm)
         return float(total), float(norm), batch.items
 
     def _stop_before_harm(self, loss: float, norm: float) -> None:
@@ -319,7 +343,7 @@ class Loop:
 
     def _validate(self, batches: int | None) -> Validation:
         started = time.perf_counter()
-        result = self.objective.validate(batches, self.device, self.precision)
+        result = self.ranks.validate(self.objective, batches, self.device, self.precision)
         progress, self._headline = self.progress, result.headline
         progress.validation_seconds += time.perf_counter() - started
         progress.validations.append([progress.step, progress.tokens, result.value])

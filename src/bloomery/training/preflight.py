@@ -4,8 +4,10 @@
     overlap    nothing that is held out stands in the training data (else a note)
     trial      one batch can be learnt, and a gradient reaches every parameter that is trained (error; note)
 
+Errors are those of the verbs that have --no-preflight; elsewhere what would be one is a note.
 The trial takes a few real steps on one part of a batch and takes them back, so the run that follows is the same to the
-bit; a run that is hardly longer than its trial has none. This module does not know any one objective.
+bit; a run that is hardly longer than its trial has none. On several ranks nothing is looked for. This module does not
+know any one objective.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from bloomery.core.errors import ArtifactError, DeviceError, TrainingError
+from bloomery.core.errors import ArtifactError, BloomeryError, DeviceError, TrainingError
 from bloomery.training.causal import CausalObjective
 from bloomery.training.objective import Batch, Objective, accumulate, part_of
 from bloomery.training.overlap import overlap
@@ -34,7 +36,9 @@ _SHARE = 0.04
 _SECONDS = 15.0
 _PEAK = 0.5
 """Of the learning rates, at the trial's last step; they rise to it as in a warm-up."""
-_FELL = 1e-4
+_FELL, _LEARNT = 1e-4, 1e-6
+_VERBS = {"pretrain": "pretrain", "train.fit": "train"}
+"""Stages whose verb has --no-preflight."""
 _NAMED = 6
 
 
@@ -47,15 +51,17 @@ class Trial:
 
     @property
     def fell(self) -> bool:
-        """Whether any loss was below the first."""
-        return min(self.losses[1:]) < self.losses[0] - _FELL * abs(self.losses[0])
+        """Whether any loss was below the first, or there was nothing left to learn."""
+        return self.losses[0] <= _LEARNT or min(self.losses[1:]) < self.losses[0] - _FELL * abs(self.losses[0])
 
 
 def preflight(loop: Loop) -> dict[str, Any]:
-    """Look for what would spoil a loop that has not begun; what was found, as plain data.
+    """Look for what would spoil a loop that has not begun; what was found, as plain data, nothing on several ranks.
 
     Raises DeviceError (memory), ArtifactError (disk), TrainingError (one batch cannot be learnt).
     """
+    if loop.ranks.size > 1:
+        return {}  # each would have to find the same, or some would wait for others for ever
     run, started = loop.run, time.perf_counter()
     with run.phase("preflight"):
         found: dict[str, Any] = {}
@@ -115,22 +121,26 @@ def _groups(loop: Loop) -> Iterator[dict[str, Any]]:
 
 
 def _check(needed: Room, loop: Loop) -> None:
-    stage, leave = loop.stage, "--no-preflight trains all the same"
+    stage = loop.stage
     if needed.memory_bytes > needed.free_bytes:
         fit = needed.rows_that_fit
         smaller = (
             f"--set {stage}.micro_rows={_divisor(loop.batch_rows, fit)}" if fit and loop.objective.divisible else ""
         )
-        raise DeviceError(
+        _refuse(
+            loop,
+            DeviceError,
             f"a step of {needed.rows} rows needs about {_gib(needed.memory_bytes)} of memory, "
             f"and {_gib(needed.free_bytes)} are free",
-            hint="; ".join(filter(None, (smaller or "a smaller model or batch", leave))),
+            smaller or "a smaller model or batch",
         )
     if needed.disk_bytes > needed.free_disk_bytes:
-        raise ArtifactError(
+        _refuse(
+            loop,
+            ArtifactError,
             f"checkpoints of {_gib(needed.checkpoint_bytes)} and the model need about {_gib(needed.disk_bytes)} "
             f"of disk, and {_gib(needed.free_disk_bytes)} are free in {loop.run.workspace.root}",
-            hint=f"free some space, --home DIR elsewhere, or --set {stage}.keep_checkpoints=1; {leave}",
+            f"free some space, --home DIR elsewhere, or --set {stage}.keep_checkpoints=1",
         )
 
 
@@ -140,12 +150,20 @@ def _judge(made: Trial, loop: Loop) -> None:
         total = len(loop.optimizers.named)
         loop.run.note(f"no gradient reaches {len(made.unreached)} of {total} trained parameters: {names}")
     if not made.fell:
-        raise TrainingError(
+        _refuse(
+            loop,
+            TrainingError,
             f"one batch cannot be learnt: in {len(made.losses)} steps on the same rows the loss went from "
             f"{made.losses[0]:.4g} to {made.losses[-1]:.4g}",
-            hint="a lower learning rate, or look at the labels with `bloomery inspect batch`; "
-            "--no-preflight trains all the same",
+            "a lower learning rate, or look at the labels with `bloomery inspect batch`",
         )
+
+
+def _refuse(loop: Loop, kind: type[BloomeryError], message: str, remedy: str) -> None:
+    """End the run before it begins, where the user can say that it should begin all the same."""
+    if loop.stage not in _VERBS:
+        return loop.run.note(f"{message} ({remedy})")
+    raise kind(message, hint=f"{remedy}; `bloomery {_VERBS[loop.stage]} --no-preflight` trains all the same")
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +19,7 @@ from typing import Any, Literal
 import torch
 
 from bloomery.core.artifact import Artifact, write_durably
-from bloomery.core.config import to_dict
+from bloomery.core.config import from_dict, to_dict
 from bloomery.core.errors import ConfigError
 from bloomery.core.run import Run
 from bloomery.core.stage import StageInputs, reusable
@@ -29,10 +29,14 @@ from bloomery.models import Decoder, ModelConfig, save_pretrained
 from bloomery.models.config import every_second_layer
 from bloomery.tokenizer import PackedRows, TokenizeConfig, Tokenizer, TokenShards, tokenize
 from bloomery.training.causal import CausalObjective
-from bloomery.training.fit import SPIKE_DEVIATIONS
+from bloomery.training.fit import SPIKE_DEVIATIONS, paced
 from bloomery.training.loop import Loop, LoopConfig
 from bloomery.training.objective import Validation
 from bloomery.training.optimizers import OptimizerConfig, Optimizers
+from bloomery.training.parallel.parallel_config import ParallelConfig
+from bloomery.training.parallel.several import recompute, several
+from bloomery.training.parallel.silent_run import SilentRun
+from bloomery.training.parallel.world import World, open_world
 from bloomery.training.planner import HEAD_DIM, Plan, PlanRequest, intermediate_size, key_value_heads, plan
 from bloomery.training.preflight import preflight as make_preflight
 from bloomery.training.schedule import Schedule
@@ -139,6 +143,7 @@ def pretrain(
     tokens: Artifact | None = None,
     config: PretrainConfig | None = None,
     tokenize_config: TokenizeConfig | None = None,
+    parallel: ParallelConfig | None = None,
     workspace: Workspace | str | Path | None = None,
     fresh: bool = False,
     preflight: bool = True,
@@ -147,10 +152,11 @@ def pretrain(
 
     `minutes` overrides the config's budget. `tokens` saves tokenising when that was done before. An equal call
     returns the same artifact without training, unless `fresh`. `preflight` looks for what would spoil the run before
-    its first step. Raises ConfigError, DataError, TrainingError.
+    its first step. `parallel` spreads the work over processes and is not part of what makes a call equal. Raises
+    ConfigError, DataError, TrainingError.
     """
     workspace = as_workspace(workspace)
-    config = config or PretrainConfig()
+    config, parallel = config or PretrainConfig(), parallel or ParallelConfig()
     if minutes is not None:
         config = replace(config, minutes=float(minutes))
     if tokens is None:
@@ -158,11 +164,24 @@ def pretrain(
     inputs = pretrain_inputs(config, tokens.id, tokenizer.id)
     if not fresh and (made := reusable(workspace, inputs)):
         return made
-    with Run(workspace, inputs, meter=open_meter()) as run:
+    with open_world(parallel) as world, Run(workspace, inputs, meter=open_meter()) as run:
         if fresh:
             shutil.rmtree(run.scratch / "checkpoints", ignore_errors=True)
             (run.scratch / "plan.json").unlink(missing_ok=True)
-        return _Pretraining(run, config, tokens, Tokenizer.load(tokenizer.path)).publish(preflight=preflight)
+        if world is not None:
+            paths = {"tokens": str(tokens.path), "tokenizer": str(tokenizer.path), "scratch": str(run.scratch)}
+            world.told({"stage": "pretrain", "config": to_dict(config), "parallel": to_dict(parallel), **paths})
+        return _Pretraining(run, config, tokens, Tokenizer.load(tokenizer.path), parallel, world).publish(
+            preflight=preflight
+        )
+
+
+def follow_pretrain(world: World, job: Mapping[str, Any]) -> None:
+    """A follower's part in `pretrain`, which rank 0 has begun."""
+    config = from_dict(PretrainConfig, job["config"])
+    parallel = from_dict(ParallelConfig, job["parallel"])
+    tokens, tokenizer = Artifact.open(Path(job["tokens"])), Tokenizer.load(Path(job["tokenizer"]))
+    _Pretraining(SilentRun(Path(job["scratch"])), config, tokens, tokenizer, parallel, world).train()
 
 
 def plan_request(config: PretrainConfig, tokens: Artifact, tokenizer: Tokenizer) -> PlanRequest:
@@ -192,25 +211,46 @@ def plan_request(config: PretrainConfig, tokens: Artifact, tokenizer: Tokenizer)
 class _Pretraining:
     """One run of the stage: the plan is kept in scratch, so that a resumed run follows the one it began with."""
 
-    def __init__(self, run: Run, config: PretrainConfig, tokens: Artifact, tokenizer: Tokenizer) -> None:
+    def __init__(
+        self,
+        run: Run,
+        config: PretrainConfig,
+        tokens: Artifact,
+        tokenizer: Tokenizer,
+        parallel: ParallelConfig,
+        world: World | None = None,
+    ) -> None:
         self.run, self.config, self.tokens, self.tokenizer = run, config, tokens, tokenizer
+        self.parallel, self.ranks = parallel, several(world, parallel, device=config.device, seed=config.seed)
         with run.phase("plan"):
-            self.plan = self._plan()
-        self.device = torch.device(self.plan.device)
-        torch.set_num_threads(self.plan.threads)
+            self._kept = self.ranks.told(lambda: (run.scratch / "plan.json").is_file())
+            self.plan = Plan.from_dict(self.ranks.told(lambda: self._plan().to_dict()))
+        self.device = self.ranks.device(torch.device(self.plan.device))
+        torch.set_num_threads(self.ranks.threads(self.plan.threads))
 
-    def publish(self, *, preflight: bool = True) -> Artifact:
-        with _deterministic(self.device, self.config.seed):
+    def train(self, *, preflight: bool = False) -> tuple[Decoder, Loop, Validation | None, bool]:
+        """The trained model, whole on rank 0; its loop, the last validation, and whether it went on from an earlier
+        attempt."""
+        with _deterministic(self.device, self.config.seed), self.ranks.guarded():
             model = Decoder(self.plan.model).to(self.device)
+            if self.parallel.recompute:
+                recompute(model)
             loop = self._loop(model)
             resumed = loop.resume()
-            checked = make_preflight(loop) if preflight and not resumed else {}
+            self._checked = make_preflight(loop) if preflight and not resumed else {}
             with self.run.phase("train"):
                 final = loop.train()
+            return self.ranks.whole(model, lambda: Decoder(self.plan.model)), loop, final, resumed
+
+    def publish(self, *, preflight: bool = True) -> Artifact:
+        model, loop, final, resumed = self.train(preflight=preflight)
         folder = self.run.new_folder("model")
         save_pretrained(model.to("cpu"), folder)
         self.tokenizer.save(folder)
-        metrics = {**self._metrics(loop, final, resumed), **({"preflight": checked} if checked else {})}
+        metrics = {
+            **self._metrics(loop, final, resumed),
+            **({"preflight": self._checked} if self._checked else {}),
+        }
         if final is not None:
             self.run.metrics({"final_validation_bits_per_byte": final.value})
         return self.run.publish(folder, kind="model", metrics=metrics)
@@ -231,20 +271,29 @@ class _Pretraining:
         config, plan = self.config, self.plan
         rates = config.optimizer
         scaled = {n: getattr(rates, n) * config.learning_rate_scale for n in vars(rates) if n.endswith("_lr")}
+        hidden_states = self.ranks.compiled(model, model.hidden_states) if plan.compiled else None
+        rows = PackedRows(TokenShards(self.tokens, "train"), context_length=plan.context_length, seed=config.seed)
+        objective = CausalObjective(
+            model,
+            rows,
+            TokenShards(self.tokens, "validation"),
+            validation_rows=min(plan.batch_rows, 64),
+            hidden_states=hidden_states,
+        )
+        self.ranks.attach(objective)
+
+        def make() -> Optimizers:
+            return Optimizers(model, replace(rates, **scaled), muon_dtype=muon_dtype(plan.precision))
+
+        plan = self._paced(objective, make)
+        optimizers = make()
+        self.ranks.share(optimizers)
         warmup = min(plan.steps, max(1, round(plan.steps * config.warmup_fraction)))
         decay = min(plan.steps - warmup, round(plan.steps * config.decay_fraction))
-        hidden_states: Any = torch.compile(model.hidden_states, dynamic=False) if plan.compiled else None
-        rows = PackedRows(TokenShards(self.tokens, "train"), context_length=plan.context_length, seed=config.seed)
         return Loop(
             self.run,
-            CausalObjective(
-                model,
-                rows,
-                TokenShards(self.tokens, "validation"),
-                validation_rows=min(plan.batch_rows, 64),
-                hidden_states=hidden_states,
-            ),
-            Optimizers(model, replace(rates, **scaled), muon_dtype=muon_dtype(plan.precision)),
+            objective,
+            optimizers,
             Schedule(total_steps=plan.steps, warmup_steps=warmup, decay_steps=decay),
             LoopConfig(
                 validate_every_steps=plan.steps // (config.validations + 1) if config.validations else 0,
@@ -259,7 +308,24 @@ class _Pretraining:
             micro_rows=plan.micro_rows,
             precision=plan.precision,
             device=self.device,
+            ranks=self.ranks,
         )
+
+    def _paced(self, objective: CausalObjective, make: Callable[[], Optimizers]) -> Plan:
+        """The plan with as many steps as fit into its minutes when all ranks take them; it was measured on one."""
+        plan = self.plan
+        if self.ranks.size == 1 or self._kept or self.config.steps:
+            return plan
+        rows = (plan.batch_rows, min(plan.micro_rows, plan.batch_rows // self.ranks.size) or 1)
+        measured = paced(objective, make, rows, self.device, plan.precision, self.ranks)
+        seconds = self.ranks.told(lambda: measured)
+        steps = max(1, int(plan.steps * plan.seconds_per_step / seconds))
+        told = f"{self.ranks.size} ranks take {seconds:.3g} s a step, one would {plan.seconds_per_step:.3g} s"
+        self.plan = replace(plan, steps=steps, seconds_per_step=seconds, reasons=(*plan.reasons, told))
+        if self.ranks.leads:
+            write_durably(self.run.scratch / "plan.json", json.dumps(self.plan.to_dict(), indent=1).encode())
+        self.run.note(f"{told}: {steps:,} steps")
+        return self.plan
 
     def _metrics(self, loop: Loop, final: Validation | None, resumed: bool) -> dict[str, Any]:
         progress = loop.progress
@@ -273,6 +339,7 @@ class _Pretraining:
             "resumed": resumed,
             "skipped": progress.skipped,
             **({"best_step": progress.best["step"]} if progress.best else {}),
+            **({"ranks": self.ranks.size} if self.ranks.size > 1 else {}),
             "validation_bits_per_byte": final.values["bits_per_byte"] if final else None,
             "validation_nats_per_token": final.values["nats_per_token"] if final else None,
             **loop.objective.stats(),

@@ -30,7 +30,7 @@ def _short_runs_have_trials(monkeypatch):
     monkeypatch.setattr(preflight_module, "_SHARE", 0.7)
 
 
-def _fit(home, *, net=None, config=CONFIG, held_out=(), **options):
+def _fit(home, *, net=None, config=CONFIG, held_out=(), stage="train.fit", **options):
     torch.manual_seed(0)
     texts = [LabelledText([i % 5 + 1, i % 7 + 10], int(i % 5 < 2)) for i in range(64)]
     net = net or MeanTextClassifier(MeanTextConfig(vocab_size=20, dropout=0.1))
@@ -39,7 +39,7 @@ def _fit(home, *, net=None, config=CONFIG, held_out=(), **options):
     heard = []
     workspace = Workspace(home, listeners=[heard.append])
     with Run(workspace, StageInputs(stage="test", config={})) as run:
-        done = fit(run, objective, config, stage="train.fit", **options)
+        done = fit(run, objective, config, stage=stage, **options)
     return net, done, [event.data["text"] for event in heard if event.kind == "note"]
 
 
@@ -110,6 +110,12 @@ def test_too_little_disk_names_the_remedy(tmp_path, monkeypatch):
     assert "--set train.fit.keep_checkpoints=1" in caught.value.hint
 
 
+def test_where_it_cannot_be_left_out_it_is_a_note(tmp_path, monkeypatch):
+    monkeypatch.setattr(room.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 1000}))
+    _, done, notes = _fit(tmp_path, stage="adapt.fit")
+    assert done.metrics["steps"] == 12 and any("of disk, and 0.0 MiB are free" in note for note in notes)
+
+
 def test_what_is_held_out_and_in_train_is_said(tmp_path):
     _, done, notes = _fit(tmp_path, held_out=[LabelledText([1, 10], 1), LabelledText([19, 19], 0)])
     assert done.metrics["preflight"]["held_out_in_train"] == 1
@@ -138,3 +144,4 @@ def test_pretraining_with_and_without_is_the_same_artifact(material, tmp_path):
 
 def test_trial():
     assert Trial((2.0, 2.1, 1.9), ()).fell and not Trial((2.0, 2.0, 2.1), ()).fell
+    assert Trial((0.0, 0.0, 0.0), ()).fell

@@ -72,4 +72,6 @@ def extrapolated(curve: Curve) -> tuple[float, float]:
     mean = float(weights @ ends)
     # Of a line's value at 1, where its features have these means and sums of squares.
     at_end = variance * (1 / len(x) + (1 - powers.mean(1)) ** 2 / (centred**2).sum(1))
-    return mean, math.sqrt(float(weights @ ((ends - mean) ** 2 + at_end)))
+    # The variance is an estimate, too: Student's t with as many degrees is wider than a normal by this.
+    wider = max(1, len(x) - 3) / max(1, len(x) - 5)
+    return mean, math.sqrt(float(weights @ ((ends - mean) ** 2 + at_end)) * wider)

@@ -7,11 +7,12 @@ from multiprocessing import Pipe
 
 import pytest
 
+from bloomery.cli.sweep import Trial
 from bloomery.core.errors import ConfigError
 from bloomery.core.run import Run
 from bloomery.core.stage import StageInputs
 from bloomery.core.workspace import Workspace
-from bloomery.training.sweep.trial_process import Outcome, TrialStopped, _forget, _Reporter, _work
+from bloomery.training.sweep.trial_process import Outcome, TrialProcess, TrialStopped, _forget, _Reporter, _work
 
 
 class Line:
@@ -104,3 +105,12 @@ def test_when_the_parent_goes_the_checkpoints_stay(tmp_path):
     Workspace(tmp_path)
     _tried(tmp_path, "leave")
     assert len(list(Workspace(tmp_path).scratch.glob("test-*/"))) == 1
+
+
+def test_in_a_process_of_its_own(tmp_path):
+    """The verb's own work, of a recipe that is not there."""
+    work = Trial(recipe=tmp_path / "nowhere.toml", overrides=(), root=tmp_path)
+    process = TrialProcess(work, {"pretrain.steps": 3}, tmp_path)
+    said = process.message()
+    process.join()
+    assert said[0] == "failed" and "no recipe at" in said[1]
