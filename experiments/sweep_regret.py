@@ -1,13 +1,15 @@
-"""Sweeps with hopeless trials stopped: how much energy that saves, and what it costs in bits per byte.
+"""Sweeps that stop hopeless trials: how much energy that saves, and what it costs in bits per byte.
 
-    python experiments/sweep_regret.py --record     # 24 full runs, kept in experiments/results/sweep_grid.json
-    python experiments/sweep_regret.py              # replays the rule on them
+    python experiments/sweep_regret.py --record stories   # 24 full runs, kept in experiments/results/sweep_grid_stories.json
+    python experiments/sweep_regret.py --record plays     # another 24: other text, other seed, half as long
+    python experiments/sweep_regret.py                    # replays both ways of stopping on them
 
-The grid: six learning rates x two sizes x two batch sizes, each a run of equal tokens on TinyStories, to its end. The
-replay goes through the runs in a drawn order, as a sweep would, and asks the rule of `bloomery.training.sweep` after
-each point of a curve; a stopped run has cost the share of its joules that it had done. Regret: how far the best of the
-runs that were let end is above the best of all, in bits per byte; both over many orders. What this does not know:
-larger models, other data, and dials that no grid holds.
+A grid: six learning rates x two sizes x two batch sizes, each a run of equal tokens to its end. Halving (`stop` of a
+sweep) is replayed on the whole grid and on drawn subsets of it; its order does not matter. The other rule (hopeless)
+goes through the runs in a drawn order, one after another. A run that was left has cost the share of its joules that it
+had done. Regret: how far the best of the runs that were let end is above the best of all, in bits per byte. The rungs of
+halving were chosen on stories; plays has been looked at only afterwards. What this does not know: larger models, longer
+runs, and dials that no grid holds.
 """
 
 from __future__ import annotations
@@ -22,32 +24,42 @@ from typing import Any
 import numpy as np
 from common import RESULTS, data, keep, machine, scratch_home, write_jsonl
 
-GRID = RESULTS / "sweep_grid.json"
 RATES = (0.0625, 0.25, 0.5, 1.0, 2.0, 8.0)
 SIZES = ((48, 2), (96, 2))
 """(width, depth)."""
 BATCHES = (4, 12)
-CONTEXT, TOKENS = 128, 184_320
-"""Tokens of a row; tokens that every run reads."""
+CONTEXT = 128
+GRIDS: dict[str, tuple[tuple[str, str], int, int]] = {
+    "stories": (("tinystories", "tinystories_cased_2MB.txt.xz"), 184_320, 0),
+    "plays": (("text", "tinyshakespeare.txt.xz"), 92_160, 1),
+}
+"""A grid's text, the tokens that every run reads, the seed."""
+SUBSET = 16
 
 
-def corpus_and_tokens(home: str) -> tuple[Any, Any, Any]:
-    """TinyStories as a corpus, a tokenizer of 512 ids, tokens."""
+def grid_path(name: str) -> Path:
+    return RESULTS / f"sweep_grid_{name}.json"
+
+
+def corpus_and_tokens(home: str, name: str) -> tuple[Any, Any, Any]:
+    """A grid's text as a corpus, a tokenizer of 512 ids, tokens."""
     import lzma
 
     from bloomery.corpus import CurateConfig, curate
     from bloomery.tokenizer import TokenizeConfig, TokenizerConfig, tokenize, train_tokenizer
 
-    stories = lzma.decompress(data("tinystories", "tinystories_cased_2MB.txt.xz").read_bytes()).decode()
-    rows = ({"text": story.strip()} for story in stories.split("<|endoftext|>") if story.strip())
-    path = write_jsonl(Path(home) / "stories.jsonl", rows)
+    text = lzma.decompress(data(*GRIDS[name][0]).read_bytes()).decode()
+    parts = (
+        text.split("<|endoftext|>") if name == "stories" else [text[n : n + 1500] for n in range(0, len(text), 1500)]
+    )
+    path = write_jsonl(Path(home) / f"{name}.jsonl", ({"text": part.strip()} for part in parts if part.strip()))
     corpus = curate(config=CurateConfig(sources=(str(path),), validation_fraction=0.03), workspace=home)
     tokenizer = train_tokenizer(corpus, config=TokenizerConfig(vocab_size=512), workspace=home)
     tokens = tokenize(corpus, tokenizer, config=TokenizeConfig(context_length=CONTEXT), workspace=home)
     return corpus, tokenizer, tokens
 
 
-def record(home: str) -> None:
+def record(home: str, name: str) -> None:
     """Every run of the grid to its end, one after another, one thread."""
     import torch
 
@@ -55,7 +67,8 @@ def record(home: str) -> None:
     from bloomery.training import PretrainConfig, pretrain
 
     torch.set_num_threads(1)
-    made = corpus_and_tokens(home)
+    made = corpus_and_tokens(home, name)
+    _, total, seed = GRIDS[name]
     runs = []
     for rate, (width, depth), batch in product(RATES, SIZES, BATCHES):
         curve: list[list[float]] = []
@@ -65,7 +78,7 @@ def record(home: str) -> None:
                 curve.append([event.data["step"], event.data["tokens"], event.data["loss"]])
 
         config = PretrainConfig(
-            steps=TOKENS // CONTEXT // batch,
+            steps=total // CONTEXT // batch,
             hidden_size=width,
             num_hidden_layers=depth,
             context_length=CONTEXT,
@@ -75,6 +88,7 @@ def record(home: str) -> None:
             compile="off",
             device="cpu",
             validations=0,
+            seed=seed,
         )
         workspace, began = Workspace(home, listeners=[hear]), time.process_time()
         model = pretrain(
@@ -92,7 +106,7 @@ def record(home: str) -> None:
             }
         )
         print(f"{len(runs):2}: {runs[-1]['dials']} {runs[-1]['bits_per_byte']:.4f} in {spent:.1f} s", flush=True)
-    GRID.write_text(json.dumps({"machine": machine(), "runs": runs}) + "\n", encoding="utf-8")
+    grid_path(name).write_text(json.dumps({"machine": machine(), "runs": runs}) + "\n", encoding="utf-8")
 
 
 def curves(runs: list[dict[str, Any]]) -> list[Any]:
@@ -129,42 +143,68 @@ def replay(runs: list[dict[str, Any]], heard: list[Any], order: np.ndarray, conf
     return 1 - spent / whole, min(one.value for one in ended) / best - 1, len(ended)
 
 
+def halve(runs: list[dict[str, Any]], heard: list[Any]) -> tuple[float, float, int]:
+    """The same of a sweep that halves."""
+    from bloomery.training.sweep.halving import RUNGS, let_on
+
+    joules = [run["joules"]["central"] for run in runs]
+    alive, before, spent = list(range(len(runs))), 0.0, 0.0
+    for rung, (share, _) in enumerate(RUNGS):
+        # A trial is left at its first point that is not before the rung.
+        left = {n: float(next(x for x in heard[n].shares if x >= share - 1e-9)) for n in alive}
+        spent += sum(joules[n] * (left[n] - (before and reached[n])) for n in alive)
+        reached, before = left, share
+        alive = let_on({n: heard[n].until(left[n]) for n in alive}, rung, len(runs))
+    spent += sum(joules[n] * (1 - reached[n]) for n in alive)
+    best = min(run["bits_per_byte"] for run in runs)
+    return 1 - spent / sum(joules), min(runs[n]["bits_per_byte"] for n in alive) / best - 1, len(alive)
+
+
+def replayed(name: str, orders: int) -> dict[str, Any]:
+    """All figures of a grid."""
+    from bloomery.training.sweep import SweepConfig
+
+    kept = json.loads(grid_path(name).read_text(encoding="utf-8"))
+    runs, rng = kept["runs"], np.random.default_rng(0)
+    heard, config = curves(runs), SweepConfig(stop="hopeless")
+    subsets = [rng.choice(len(runs), SUBSET, replace=False) for _ in range(10 * orders)]
+    drawn = [halve([runs[n] for n in subset], [heard[n] for n in subset]) for subset in subsets]
+    one_by_one = [replay(runs, heard, rng.permutation(len(runs)), config) for _ in range(orders)]
+    figures = [run["bits_per_byte"] for run in runs]
+    return {
+        "runs": len(runs),
+        "best": min(figures),
+        "worst": max(figures),
+        "most_processor_seconds": max(run["processor_seconds"] for run in runs),
+        "recorded_on": kept["machine"],
+        "halving": dict(zip(("saved", "regret", "ended"), halve(runs, heard), strict=True)),
+        "subsets": {"saved": [s for s, _, _ in drawn], "regret": [r for _, r, _ in drawn]},
+        "hopeless": {"saved": [s for s, _, _ in one_by_one], "regret": [r for _, r, _ in one_by_one]},
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--record", action="store_true")
+    parser.add_argument("--record", choices=sorted(GRIDS), default="")
     parser.add_argument("--home", default="")
-    parser.add_argument("--orders", type=int, default=100)
+    parser.add_argument("--orders", type=int, default=50)
     given = parser.parse_args()
     if given.record:
         with scratch_home(given.home) as home:
-            record(home)
-    from bloomery.training.sweep import SweepConfig
-
-    kept = json.loads(GRID.read_text(encoding="utf-8"))
-    runs, config = kept["runs"], SweepConfig()
-    heard, rng = curves(runs), np.random.default_rng(0)
-    found = np.array([replay(runs, heard, rng.permutation(len(runs)), config) for _ in range(given.orders)])
-    saved, regret, ended = found.T
-    figures = [run["bits_per_byte"] for run in runs]
-    print(f"{len(runs)} runs, {min(figures):.4f} to {max(figures):.4f} bits per byte; {given.orders} orders")
-    for name, values in (("energy saved", saved), ("regret", regret)):
-        low, high = np.percentile(values, [5, 95])
-        print(f"{name}: median {np.median(values):.1%}, mean {values.mean():.1%}, 5% to 95% {low:.1%} to {high:.1%}")
-    both = np.mean((saved >= 0.7) & (regret < 0.01))
-    print(f"runs let end: {ended.mean():.1f}; at least 70% saved at a regret under 1%: {both:.0%} of orders")
-    keep(
-        "sweep_regret",
-        {
-            "runs": len(runs),
-            "orders": given.orders,
-            "best": min(figures),
-            "worst": max(figures),
-            "ended": float(ended.mean()),
-            "saved": [float(value) for value in saved],
-            "regret": [float(value) for value in regret],
-            "recorded_on": kept["machine"],
-        },
-    )
+            return record(home, given.record)
+    found = {name: replayed(name, given.orders) for name in GRIDS if grid_path(name).is_file()}
+    for name, one in found.items():
+        print(f"{name}: {one['runs']} runs, {one['best']:.4f} to {one['worst']:.4f} bits per byte")
+        whole = one["halving"]
+        print(f"  halving: {whole['saved']:.1%} of the energy saved at a regret of {whole['regret']:.2%}")
+        for way in ("subsets", "hopeless"):
+            saved, regret = np.array(one[way]["saved"]), np.array(one[way]["regret"])
+            met = np.mean((saved >= 0.7) & (regret < 0.01))
+            print(
+                f"  {way}: median {np.median(saved):.1%} saved, regret mean {regret.mean():.2%}, 95% of draws under "
+                f"{np.percentile(regret, 95):.2%}; at least 70% at under 1%: {met:.0%}"
+            )
+    keep("sweep_regret", {"orders": given.orders, "subset": SUBSET, "grids": found})
 
 
 if __name__ == "__main__":

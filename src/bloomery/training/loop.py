@@ -303,8 +303,7 @@ class Loop:
         progress.smooth_loss += weight * (loss - progress.smooth_loss)
         if progress.step % max(1, self.schedule.total_steps // 200) == 0:
             progress.losses.append([progress.step, progress.tokens, progress.smooth_loss / bias])
-            self.run.event(
-                "curve",
+            self._tell_curve(
                 step=progress.step,
                 total=self.schedule.total_steps,
                 tokens=progress.tokens,
@@ -315,6 +314,13 @@ class Loop:
                 rate=self.schedule.multiplier(progress.step - 1),
             )
         self._say(progress.smooth_loss / bias)
+
+    def _tell_curve(self, **point: float) -> None:
+        """A listener that has heard enough raises KeyboardInterrupt: the run saves and stops, as by Ctrl-C."""
+        try:
+            self.run.event("curve", **point)
+        except KeyboardInterrupt:
+            self._interrupted.set()
 
     def next_batch(self) -> Batch:
         """The next batch, counted."""

@@ -34,6 +34,7 @@ class HopelessPruner(BasePruner):
         return bool(self.reason)
 
 
-def curve_of(trial: FrozenTrial) -> Curve:
-    """What a trial has reported."""
-    return Curve.of([(step / PARTS, loss) for step, loss in trial.intermediate_values.items()])
+def curve_of(*trials: FrozenTrial) -> Curve:
+    """What a trial has reported, or several that are parts of one."""
+    reported = {step: loss for trial in trials for step, loss in trial.intermediate_values.items()}
+    return Curve.of([(step / PARTS, loss) for step, loss in reported.items()])

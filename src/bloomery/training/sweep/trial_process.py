@@ -1,7 +1,8 @@
 """TrialProcess: one trial in a process of its own, which asks at each point of its curve whether to go on.
 
-Messages of the child: ("run", id), ("point", share, mean loss), which waits for "" or why to stop, and at last ("done",
-outcome), ("stopped", why) or ("failed", why). This module does not know Optuna or recipes.
+Messages of the child: ("run", id), ("point", share, mean loss), which waits for "", PAUSE or why to stop, and in the
+end ("done", outcome), ("paused",), ("stopped", why) or ("failed", why). A paused trial has saved: the same work goes on from
+there. This module does not know Optuna or recipes.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from bloomery.core.errors import BloomeryError
 from bloomery.core.events import Event, Listener
 from bloomery.core.workspace import Workspace
 
+PAUSE = "pause"
 PARTS = 50
 """Points of a curve that are reported."""
 
@@ -45,7 +47,7 @@ class _Reporter:
         self._connection = connection
         self._step, self._sum = 0, 0.0
         self._told = 0
-        self.run = ""
+        self.run, self.paused = "", False
 
     def __call__(self, event: Event) -> None:
         if event.kind == "start":
@@ -63,7 +65,11 @@ class _Reporter:
             return
         mean = (data["loss_sum"] - self._sum) / steps
         self._told, self._step, self._sum = int(share * PARTS), data["step"], data["loss_sum"]
-        if why := self._ask("point", share, mean, answered=True):
+        why = self._ask("point", share, mean, answered=True)
+        if why == PAUSE:
+            self.paused = True
+            raise KeyboardInterrupt  # the loop saves, and ends as if somebody had pressed Ctrl-C
+        if why:
             raise TrialStopped(why)
 
     def _ask(self, *message: Any, answered: bool = False) -> str:
@@ -82,18 +88,20 @@ def _work(connection: Connection, work: TrialWork, values: Mapping[str, Any], ro
         made = work(values, reporter)
         connection.send(("done", {"value": made.value, "artifact": made.artifact}))
     except TrialStopped as stopped:
-        _forget(root, reporter.run)
+        forget(root, reporter.run)
         connection.send(("stopped", stopped.message))
     except BloomeryError as error:
         connection.send(("failed", error.one_line()))
     except (KeyboardInterrupt, EOFError, ConnectionError):
+        if reporter.paused:
+            connection.send(("paused",))
         return  # who asked has gone, or is going: the run's checkpoints are there for the next time
     finally:
         connection.close()
 
 
-def _forget(root: Path, run: str) -> None:
-    """A stopped trial's checkpoints: nobody will go on from them."""
+def forget(root: Path, run: str) -> None:
+    """Remove a run's checkpoints: nobody will go on from them."""
     workspace = Workspace(root)
     try:
         row = workspace.ledger.run(run)
@@ -122,7 +130,7 @@ class TrialProcess:
             return ("failed", f"its process ended with code {self._process.exitcode}")
 
     def answer(self, why: str) -> None:
-        """Go on (""), or stop and why."""
+        """Go on (""), PAUSE, or stop and why."""
         self.connection.send(why)
 
     def join(self) -> None:

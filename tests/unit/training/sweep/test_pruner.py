@@ -25,7 +25,7 @@ def test_optuna_prunes_the_hopeless_and_lets_the_first_and_the_best_end():
                 raise optuna.TrialPruned
         return floor + 0.3
 
-    pruner = HopelessPruner(SweepConfig())
+    pruner = HopelessPruner(SweepConfig(stop="hopeless"))
     study = optuna.create_study(pruner=pruner, sampler=optuna.samplers.RandomSampler(seed=0))
     study.optimize(objective, n_trials=4)
     assert [trial.state.name for trial in study.trials] == ["COMPLETE", "PRUNED", "COMPLETE", "PRUNED"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import sys
 import threading
@@ -20,7 +21,8 @@ from bloomery.training.sweep import SweepConfig, study, sweep
 from bloomery.training.sweep.trial_process import Outcome, TrialProcess, _work
 
 pytest.importorskip("optuna")
-CONFIG = SweepConfig(dials={"train.rate": [1.0, 2.0, 4.0], "train.size": {"low": 1, "high": 2}}, sampler="grid")
+DIALS = {"train.rate": [1.0, 2.0, 4.0], "train.size": {"low": 1, "high": 2}}
+CONFIG = SweepConfig(dials=DIALS, sampler="grid", stop="hopeless")
 _STEPS = 50
 
 
@@ -65,19 +67,27 @@ def _trial(root, *, log=None, stop_at=None):
         floor = 2 + abs(rate - 2) + 0.5 * (size - 1)
         inputs = StageInputs(stage="train", config=dict(values))
         with Run(Workspace(root, listeners=[listener]), inputs, meter=Watts()) as run:
-            for step in range(1, _STEPS + 1):
+            saved = run.scratch / "step"
+            begin = int(saved.read_text()) if saved.is_file() else 0
+            if begin:
+                run.event("resume", step=begin, loss_sum=_sum(floor, begin))
+            for step in range(begin + 1, _STEPS + 1):
                 if (rate, size) == (4.0, 2) and step == 3:
                     raise ArtifactError("no room")
                 if stop_at is not None and len(log) == stop_at and step == 25:
                     raise EOFError
-                total = sum(floor + 0.3 * (n / _STEPS) ** -0.5 for n in range(1, step + 1))
-                run.event("curve", step=step, total=_STEPS, loss=0.0, loss_sum=total)
+                saved.write_text(str(step))
+                run.event("curve", step=step, total=_STEPS, loss=0.0, loss_sum=_sum(floor, step))
             folder = run.new_folder()
             (folder / "w").write_text(str(values))
             made = run.publish(folder, kind="model")
         return Outcome(floor + 0.3, made.name)
 
     return work
+
+
+def _sum(floor, step):
+    return sum(floor + 0.3 * (n / _STEPS) ** -0.5 for n in range(1, step + 1))
 
 
 def _swept(root, config=CONFIG, **options):
@@ -99,7 +109,48 @@ def test_a_grid_with_stopped_and_failed_trials(tmp_path):
         "TrialStopped",
         "ArtifactError",
     }
-    assert not list(workspace.scratch.glob("train-*/w"))
+    assert len(list(workspace.scratch.glob("train-*/step"))) == 1  # of the one that failed, which may be tried again
+
+
+HALVING = SweepConfig(dials={**DIALS, "train.size": {"low": 1, "high": 4}}, sampler="grid", points=4)
+
+
+def test_halving_lets_few_end_and_each_goes_on_from_where_it_was(tmp_path):
+    log: list = []
+    report = _swept(tmp_path, HALVING, log=log)
+    assert len(report.rows) == 12 and report.best is not None and report.best.value == pytest.approx(2.3)
+    shares = sorted(round(row.share, 2) for row in report.rows if row.state != "failed")
+    # Of twelve, six go beyond 8%, two beyond 26%, one beyond half; one fails at its third step.
+    assert shares == [0.08] * 5 + [0.26] * 4 + [0.5, 1.0]
+    assert all("left at" in row.note for row in report.rows if row.state == "stopped")
+    workspace = Workspace(tmp_path)
+    assert report.joules.central == sum(r["energy_joules"]["central"] for r in workspace.ledger.runs(stage="train"))
+    best = workspace.ledger.attempts(StageInputs(stage="train", config=report.best.values).key)
+    assert [run["state"] for run in best] == ["failed"] * 3 + ["finished"] and log.count((2.0, 1)) == 4
+    assert report.saved is not None and report.saved > 0.6
+    assert len(list(workspace.scratch.glob("train-*/step"))) == 1
+    before = len(log)
+    assert _swept(tmp_path, HALVING, log=log).to_dict() == report.to_dict() and len(log) == before
+
+
+def test_halving_killed_in_a_later_rung(tmp_path, monkeypatch):
+    straight = _swept(tmp_path / "a", HALVING)
+    hear, log = study._Sweeping._hear, []
+
+    def dying(self, trial, process, until):
+        if until == 0.5 and "share" in trial.user_attrs:
+            process.connection.close()
+            raise KeyboardInterrupt
+        return hear(self, trial, process, until)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(study._Sweeping, "_hear", dying)
+        patched.setattr(ThreadTrial, "join", lambda self: self._process.join())
+        with pytest.raises(KeyboardInterrupt):
+            _swept(tmp_path / "b", HALVING, log=log)
+    told = {json.dumps(row.values): (row.state, row.value, row.share) for row in straight.rows}
+    again = _swept(tmp_path / "b", HALVING, log=log)
+    assert {json.dumps(row.values): (row.state, row.value, row.share) for row in again.rows} == told
 
 
 def test_done_is_done_and_more_trials_go_on(tmp_path):
@@ -116,11 +167,11 @@ def test_killed_and_gone_on_with(tmp_path, monkeypatch):
     log: list = []
     hear = study._Sweeping._hear
 
-    def dying(self, trial, process):
+    def dying(self, trial, process, until):
         if trial.number == 1 and "share" in trial.user_attrs:
             process.connection.close()
             raise KeyboardInterrupt
-        return hear(self, trial, process)
+        return hear(self, trial, process, until)
 
     with monkeypatch.context() as patched:
         patched.setattr(study._Sweeping, "_hear", dying)

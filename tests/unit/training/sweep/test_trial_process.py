@@ -12,7 +12,7 @@ from bloomery.core.errors import ConfigError
 from bloomery.core.run import Run
 from bloomery.core.stage import StageInputs
 from bloomery.core.workspace import Workspace
-from bloomery.training.sweep.trial_process import Outcome, TrialProcess, TrialStopped, _forget, _Reporter, _work
+from bloomery.training.sweep.trial_process import PAUSE, Outcome, TrialProcess, TrialStopped, _Reporter, _work, forget
 
 
 class Line:
@@ -53,7 +53,7 @@ def test_a_stopped_run_is_a_failed_one_in_the_ledger_and_leaves_no_checkpoints(t
         _curve(run, range(1, 201))
     row = workspace.ledger.run(run.id)
     assert row["state"] == "failed" and row["error"] == "TrialStopped: it is hopeless"
-    _forget(tmp_path, run.id)
+    forget(tmp_path, run.id)
     assert not run.scratch.exists()
 
 
@@ -79,7 +79,7 @@ def _tried(tmp_path, do, *, answers=()):
     thread = threading.Thread(target=_work, args=(theirs, work, {}, tmp_path))
     thread.start()
     answers, said = list(answers), []
-    while not said or said[-1][0] not in ("done", "stopped", "failed"):
+    while not said or said[-1][0] not in ("done", "stopped", "failed", "paused"):
         try:
             said.append(ours.recv())
         except EOFError:
@@ -88,7 +88,7 @@ def _tried(tmp_path, do, *, answers=()):
             if do == "leave" and len(said) > 5:
                 ours.close()
                 break
-            ours.send("enough" if do == "stop" and len(said) > 5 else "")
+            ours.send({"stop": "enough", "pause": PAUSE}.get(do, "") if len(said) > 5 else "")
     thread.join()
     return said
 
@@ -99,6 +99,8 @@ def test_the_childs_half(tmp_path):
     assert _tried(tmp_path, "stop")[-1] == ("stopped", "enough")
     assert _tried(tmp_path, "fail") == [("failed", "no such thing (try another)")]
     assert not list(Workspace(tmp_path).scratch.glob("test-*/"))
+    assert _tried(tmp_path, "pause")[-1] == ("paused",)
+    assert len(list(Workspace(tmp_path).scratch.glob("test-*/"))) == 1
 
 
 def test_when_the_parent_goes_the_checkpoints_stay(tmp_path):
