@@ -1,11 +1,11 @@
 """Sweeps that stop hopeless trials: how much energy that saves, and what it costs in bits per byte.
 
-    python experiments/sweep_regret.py --record stories   # 24 full runs, kept in experiments/results/sweep_grid_stories.json
-    python experiments/sweep_regret.py --record plays     # another 24: other text, other seed, half as long
-    python experiments/sweep_regret.py                    # replays both ways of stopping on them
+    python experiments/sweep_regret.py --record stories  # 24 full runs, kept in experiments/results/
+    python experiments/sweep_regret.py --record plays    # another 24: other text, other seed, half as long
+    python experiments/sweep_regret.py                   # replays both ways of stopping on them
 
 A grid: six learning rates x two sizes x two batch sizes, each a run of equal tokens to its end. Halving (`stop` of a
-sweep) is replayed on the whole grid and on drawn subsets of it; its order does not matter. The other rule (hopeless)
+sweep) is replayed on the whole grid and on drawn subsets of it; its order is all the same. The other rule (hopeless)
 goes through the runs in a drawn order, one after another. A run that was left has cost the share of its joules that it
 had done. Regret: how far the best of the runs that were let end is above the best of all, in bits per byte. The rungs of
 halving were chosen on stories; plays has been looked at only afterwards. What this does not know: larger models, longer
@@ -49,9 +49,8 @@ def corpus_and_tokens(home: str, name: str) -> tuple[Any, Any, Any]:
     from bloomery.tokenizer import TokenizeConfig, TokenizerConfig, tokenize, train_tokenizer
 
     text = lzma.decompress(data(*GRIDS[name][0]).read_bytes()).decode()
-    parts = (
-        text.split("<|endoftext|>") if name == "stories" else [text[n : n + 1500] for n in range(0, len(text), 1500)]
-    )
+    pieces = (text[n : n + 1500] for n in range(0, len(text), 1500))
+    parts = text.split("<|endoftext|>") if name == "stories" else pieces
     path = write_jsonl(Path(home) / f"{name}.jsonl", ({"text": part.strip()} for part in parts if part.strip()))
     corpus = curate(config=CurateConfig(sources=(str(path),), validation_fraction=0.03), workspace=home)
     tokenizer = train_tokenizer(corpus, config=TokenizerConfig(vocab_size=512), workspace=home)
@@ -148,12 +147,12 @@ def halve(runs: list[dict[str, Any]], heard: list[Any]) -> tuple[float, float, i
     from bloomery.training.sweep.halving import RUNGS, let_on
 
     joules = [run["joules"]["central"] for run in runs]
-    alive, before, spent = list(range(len(runs))), 0.0, 0.0
+    alive, reached, spent = list(range(len(runs))), dict.fromkeys(range(len(runs)), 0.0), 0.0
     for rung, (share, _) in enumerate(RUNGS):
         # A trial is left at its first point that is not before the rung.
         left = {n: float(next(x for x in heard[n].shares if x >= share - 1e-9)) for n in alive}
-        spent += sum(joules[n] * (left[n] - (before and reached[n])) for n in alive)
-        reached, before = left, share
+        spent += sum(joules[n] * (left[n] - reached[n]) for n in alive)
+        reached = left
         alive = let_on({n: heard[n].until(left[n]) for n in alive}, rung, len(runs))
     spent += sum(joules[n] * (1 - reached[n]) for n in alive)
     best = min(run["bits_per_byte"] for run in runs)
