@@ -7,9 +7,9 @@
 A grid: six learning rates x two sizes x two batch sizes, each a run of equal tokens to its end. Halving (`stop` of a
 sweep) is replayed on the whole grid and on drawn subsets of it; its order is all the same. The other rule (hopeless)
 goes through the runs in a drawn order, one after another. A run that was left has cost the share of its joules that it
-had done. Regret: how far the best of the runs that were let end is above the best of all, in bits per byte. The rungs of
-halving were chosen on stories; plays has been looked at only afterwards. What this does not know: larger models, longer
-runs, and dials that no grid holds.
+had done. Regret: how far the best of the runs that were let end is above the best of all, in bits per byte. The rungs
+of halving were chosen on stories; plays has been looked at only afterwards. What this does not know: larger models,
+longer runs, and dials that no grid holds.
 """
 
 from __future__ import annotations

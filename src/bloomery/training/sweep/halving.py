@@ -1,10 +1,10 @@
 """Halving: all trials for a little while, the better ones for longer, and so on to the end of the best few.
 
 Successive halving (Jamieson and Talwalkar, AISTATS 2016) with trials that are paused, not lost: who is let on goes on
-from its checkpoint, to the bit. A trial's standing at a rung is the mean of its last training
-losses (training-speed estimation, see `curve`). Early on it ranks badly, for a high rate or a large batch shows late what it is
-worth; so the first rung leaves out only the worst, and most are left out where curves have sorted themselves. This
-module does not know how trials are run.
+from its checkpoint, to the bit. A trial's standing at a rung is the mean of its last training losses (training-speed
+estimation, see `curve`). Early on it ranks badly, for a high rate or a large batch shows late what it is worth; so the
+first rung leaves out only the worst, and most are left out where curves have sorted themselves. This module does not
+know how trials are run.
 """
 
 from __future__ import annotations

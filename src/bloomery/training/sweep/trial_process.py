@@ -1,8 +1,8 @@
 """TrialProcess: one trial in a process of its own, which asks at each point of its curve whether to go on.
 
 Messages of the child: ("run", id), ("point", share, mean loss), which waits for "", PAUSE or why to stop, and in the
-end ("done", outcome), ("paused",), ("stopped", why) or ("failed", why). A paused trial has saved: the same work goes on from
-there. This module does not know Optuna or recipes.
+end ("done", outcome), ("paused",), ("stopped", why) or ("failed", why). A paused trial has saved: the same work goes on
+from there. This module does not know Optuna or recipes.
 """
 
 from __future__ import annotations
