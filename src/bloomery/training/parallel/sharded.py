@@ -9,6 +9,7 @@ does not know objectives' losses, nor the loop.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
@@ -17,7 +18,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
-from torch.distributed.tensor import DTensor, Shard
+from torch.distributed.tensor import DTensor
 
 from bloomery.models.block import Block
 from bloomery.training.objective import Batch, Objective, Validation, part_of, precision_context, to_device
@@ -114,8 +115,11 @@ class Sharded(Several):
         if not isinstance(tensor, DTensor):
             return 1 / self.size
         mesh = tensor.device_mesh
-        parts = [mesh.size(n) for n, placed in enumerate(tensor.placements) if isinstance(placed, Shard)]
-        return int(torch.tensor(parts).prod()) / self.size
+        # Not only Shard: what is divided twice along one dimension is placed by a class of its own.
+        return (
+            math.prod(mesh.size(n) for n, placed in enumerate(tensor.placements) if not placed.is_replicate())
+            / self.size
+        )
 
     def validate(self, objective: Objective, batches: int | None, device: torch.device, precision: str) -> Validation:
         return self._loss.validate(batches, device, precision)
