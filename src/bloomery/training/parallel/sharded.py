@@ -24,7 +24,7 @@ from bloomery.models.block import Block
 from bloomery.training.objective import Batch, Objective, Validation, part_of, precision_context, to_device
 from bloomery.training.optimizers import Optimizers
 from bloomery.training.parallel.data_parallel import LossModule, Several
-from bloomery.training.parallel.matrices import SharedMatrices
+from bloomery.training.parallel.matrices import SharedMatrices, full
 from bloomery.training.parallel.ranks import share_of
 from bloomery.training.parallel.tensor_parallel import split_layers
 from bloomery.training.parallel.world import World
@@ -148,7 +148,7 @@ class Sharded(Several):
         """On rank 0 the whole tensors, on its CPU; elsewhere none."""
         found: dict[str, Tensor] = {}
         for name, tensor in tensors.items():
-            whole = tensor.detach().full_tensor() if isinstance(tensor, DTensor) else tensor.detach()
+            whole = full(tensor.detach())
             if self.leads:
                 found[name] = whole.cpu()
         return found

@@ -20,7 +20,7 @@ from collections import deque
 from statistics import median
 from typing import Any
 
-import torch.distributed as dist
+from torch.distributed import Store  # pyright: ignore[reportPrivateImportUsage]
 
 from bloomery.core.errors import TrainingError
 from bloomery.training.parallel.launch import Followers
@@ -34,7 +34,7 @@ REMEDY = "run the same command again: it goes on from the last checkpoint"
 class Watchdog:
     """The thread of one rank. `store` must be a connection of its own."""
 
-    def __init__(self, store: dist.Store, rank: int, size: int, followers: Followers | None = None) -> None:
+    def __init__(self, store: Store, rank: int, size: int, followers: Followers | None = None) -> None:
         self.verdict = ""
         """What ended the run, once something has."""
         self._store, self._rank, self._size, self._followers = store, rank, size, followers
