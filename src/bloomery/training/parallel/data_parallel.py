@@ -28,14 +28,13 @@ from bloomery.training.objective import (
     Objective,
     Validation,
     divided,
-    part_of,
     precision_context,
     to_device,
 )
 from bloomery.training.optimizers import Optimizers
 from bloomery.training.parallel.launch import threads_each
 from bloomery.training.parallel.matrices import SharedMatrices
-from bloomery.training.parallel.ranks import Ranks, share_of, step_seed
+from bloomery.training.parallel.ranks import Ranks, parts_of, step_seed
 from bloomery.training.parallel.world import World
 
 T = TypeVar("T")
@@ -161,11 +160,10 @@ class Replicated(Several):
     def accumulate(
         self, objective: Objective, batch: Batch, micro_rows: int, device: torch.device, precision: str
     ) -> Tensor:
-        own = share_of(batch, self.batch_rank, self.batch_ranks)
+        parts = parts_of(batch, self.batch_rank, self.batch_ranks, micro_rows)
         total = torch.zeros((), device=device)
-        for start in range(0, own.rows, micro_rows):
-            last = start + micro_rows >= own.rows
-            inputs = to_device(part_of(own.arrays, slice(start, start + micro_rows)), device)
+        for number, part in enumerate(parts, 1):
+            last, inputs = number == len(parts), to_device(part, device)
             with contextlib.nullcontext() if last else self._ddp.no_sync():
                 with precision_context(device, precision):
                     loss = self._ddp(inputs) / max(1, batch.weight)

@@ -21,11 +21,11 @@ from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forwar
 from torch.distributed.tensor import DTensor
 
 from bloomery.models.block import Block
-from bloomery.training.objective import Batch, Objective, Validation, part_of, precision_context, to_device
+from bloomery.training.objective import Batch, Objective, Validation, precision_context, to_device
 from bloomery.training.optimizers import Optimizers
 from bloomery.training.parallel.data_parallel import LossModule, Several
 from bloomery.training.parallel.matrices import SharedMatrices, full
-from bloomery.training.parallel.ranks import share_of
+from bloomery.training.parallel.ranks import parts_of
 from bloomery.training.parallel.tensor_parallel import split_layers
 from bloomery.training.parallel.world import World
 
@@ -81,14 +81,14 @@ class Sharded(Several):
     def accumulate(
         self, objective: Objective, batch: Batch, micro_rows: int, device: torch.device, precision: str
     ) -> Tensor:
-        own = share_of(batch, self.batch_rank, self.batch_ranks)
+        parts = parts_of(batch, self.batch_rank, self.batch_ranks, micro_rows)
         total = torch.zeros((), device=device)
-        for start in range(0, own.rows, micro_rows):
-            inputs = to_device(part_of(own.arrays, slice(start, start + micro_rows)), device)
+        for number, part in enumerate(parts, 1):
+            inputs = to_device(part, device)
             with precision_context(device, precision):
                 loss = self._loss(inputs) / max(1, batch.weight)
             total += loss.detach()
-            if start + micro_rows >= own.rows:
+            if number == len(parts):
                 self.computed()
             loss.backward()
         for parameter in self._partial:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import socket
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -48,6 +49,17 @@ class World:
     def on_this_machine(self) -> int:
         """Ranks on this machine."""
         return int(os.environ.get("LOCAL_WORLD_SIZE", self.size))
+
+    def followers_here(self) -> tuple[int, ...]:
+        """For the leader: process ids of torchrun's followers on its machine. Our own are its children."""
+        if self.followers is not None:
+            return ()
+        found = []
+        for rank in range(1, self.size):
+            self._store.wait([f"process/{rank}"], _JOIN)
+            host, process = json.loads(self._store.get(f"process/{rank}"))
+            found += [process] if host == socket.gethostname() else []
+        return tuple(found)
 
     def told(self, value: Any = None) -> Any:
         """The leader's `value`, JSON data, given to all; waits for it however long it takes."""
@@ -149,6 +161,8 @@ def join() -> World:
         store, rank, size = next(rendezvous("env://", timeout=_JOIN))
     except (ValueError, RuntimeError) as error:
         raise ConfigError(f"cannot join the other ranks: {error}", hint="torchrun sets what this needs") from error
+    if rank:
+        store.set(f"process/{rank}", json.dumps([socket.gethostname(), os.getpid()]))
     return World(store, rank, size)
 
 
@@ -194,6 +208,11 @@ def _begun(config: ParallelConfig) -> Iterator[World]:
     finally:
         world.close(failed=failed)
         torch.set_num_threads(threads)
+
+
+def followers(world: World | None) -> tuple[int, ...]:
+    """`World.followers_here`; none without a world."""
+    return () if world is None else world.followers_here()
 
 
 def close_world() -> None:
