@@ -8,6 +8,7 @@ the ordinary suite); above 1, one that stands still is looked for, too.
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
@@ -51,20 +52,6 @@ CONFIG = PretrainConfig(
     device="cpu",
 )
 SHARDED = ParallelConfig(weights="sharded")
-_TRAIN = """
-import sys
-from bloomery.core.workspace import Workspace
-from bloomery.training import ParallelConfig, PretrainConfig, loop, pretrain
-home, corpus, tokenizer, tokens = sys.argv[1:]
-taken = loop.Loop._step
-def step(self):
-    taken(self)
-    print(self.progress.step, flush=True)
-loop.Loop._step = step
-ws = Workspace(home)
-pretrain(ws.find(corpus), ws.find(tokenizer), tokens=ws.find(tokens), workspace=ws, parallel=ParallelConfig(ranks=2),
-         config=PretrainConfig(**eval(sys.stdin.readline())))
-"""
 
 
 @pytest.fixture(scope="module")
@@ -166,8 +153,9 @@ def test_two_ranks_and_their_deaths(
         _stand_still(home, names, monkeypatch)
     rng = random.Random(KILLS)
     for number in range(KILLS):
-        _kill(home, names, leader=rng.random() < 0.5 or not number, after=rng.randrange(KILLED_AT + 4, STEPS - 3))
-        if number % 3 == 2:  # three deaths a run
+        after, torchrun = rng.randrange(KILLED_AT + 1, KILLED_AT + 5), number % 2 == 0
+        _kill(home, names, leader=rng.random() < 0.5 or not number, after=after, torchrun=torchrun)
+        if KILLS > 1:  # the next one begins anew: it has steps left to be killed in
             assert _train(home, names, two).id == straight.id
             shutil.rmtree(home)
             shutil.copytree(template, home)
@@ -186,28 +174,39 @@ def _stand_still(home: Path, names: list[str], monkeypatch: pytest.MonkeyPatch) 
     assert "its last step was 1" in caught.value.message
 
 
-def _kill(home: Path, names: list[str], *, leader: bool, after: int) -> None:
-    """Start two ranks and kill one once `after` steps are taken: the other ends within seconds."""
+def _kill(home: Path, names: list[str], *, leader: bool, after: int, torchrun: bool) -> None:
+    """Start the command on two ranks and kill one once `after` steps are kept: the other ends within seconds."""
+    settings = {name: value for name, value in vars(CONFIG).items() if value != getattr(PretrainConfig(), name)}
+    told = [f"--set=pretrain.{name}={json.dumps(value)}" for name, value in settings.items()]
+    verb = ["bloomery", "pretrain", names[0], "--home", str(home), "--quiet", "--set=tokenizer.vocab_size=300", *told]
+    if torchrun:
+        verb = ["torch.distributed.run", "--nproc-per-node=2", "-m", *verb]
+    else:
+        verb += ["--ranks", "2"]
     process = subprocess.Popen(
-        [sys.executable, "-c", _TRAIN, str(home), *names],
-        stdin=subprocess.PIPE,
+        [sys.executable, "-m", *verb],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
-    assert process.stdin is not None and process.stdout is not None
-    settings = {name: value for name, value in vars(CONFIG).items() if name != "optimizer"}
-    process.stdin.write(f"{settings}\n")
-    process.stdin.flush()
-    for line in process.stdout:
-        if int(line) >= after:
-            break
-    follower = _follower(process.pid)
-    (process if leader else follower).send_signal(signal.SIGKILL)
-    process.communicate(timeout=20)
-    follower.wait(10)
+    while process.poll() is None and not any(_step(p) >= after for p in home.glob("scratch/*/checkpoints/step-*")):
+        time.sleep(0.01)
+    assert process.poll() is None, process.communicate()
+    first = psutil.Process(process.pid)
+    ranks = {int(child.environ()["RANK"]): child for child in first.children()}
+    ranks.setdefault(0, first)
+    ranks[0 if leader else 1].send_signal(signal.SIGKILL)
+    _, said = process.communicate(timeout=60)
+    psutil.wait_procs(list(ranks.values()), timeout=10)
+    assert not any(rank.is_running() for rank in ranks.values())
     assert process.returncode
+    if not leader and not torchrun:
+        assert "run the same command again" in said and "Traceback" not in said
+
+
+def _step(folder: Path) -> int:
+    return int(folder.name.split("-")[1])
 
 
 @pytest.mark.timeout(600)

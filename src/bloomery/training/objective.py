@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -121,6 +122,42 @@ def accumulate(objective: Objective, batch: Batch, micro_rows: int, device: torc
         loss.backward()
         total += loss.detach()
     return total
+
+
+class Division:
+    """Which batches of a validation this process computes, and sums over all processes: alone, every batch."""
+
+    def own(self, items: Iterable[T]) -> Iterator[T]:
+        """Those of the batches that are this process's."""
+        return iter(items)
+
+    def total(self, sums: Mapping[str, float]) -> Mapping[str, float]:
+        """Each sum over all processes; one that computed no batch gives none."""
+        return sums
+
+
+_WHOLE = Division()
+_division: ContextVar[Division | None] = ContextVar("division", default=None)
+
+
+@contextlib.contextmanager
+def divided(division: Division) -> Iterator[None]:
+    """Inside, batches of a validation are divided among processes, all of which must be inside."""
+    token = _division.set(division)
+    try:
+        yield
+    finally:
+        _division.reset(token)
+
+
+def own_batches(items: Iterable[T]) -> Iterator[T]:
+    """Of batches to validate on, those that are this process's; see `divided`."""
+    return (_division.get() or _WHOLE).own(items)
+
+
+def totals(sums: Mapping[str, float]) -> Mapping[str, float]:
+    """Sums over the batches of all processes; see `divided`."""
+    return (_division.get() or _WHOLE).total(sums)
 
 
 def take(items: Iterable[T], count: int | None) -> Iterator[T]:

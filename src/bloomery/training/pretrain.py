@@ -36,7 +36,7 @@ from bloomery.training.optimizers import OptimizerConfig, Optimizers
 from bloomery.training.parallel.parallel_config import ParallelConfig
 from bloomery.training.parallel.several import recompute, several
 from bloomery.training.parallel.silent_run import SilentRun
-from bloomery.training.parallel.world import World, open_world
+from bloomery.training.parallel.world import World, followers, open_world
 from bloomery.training.planner import HEAD_DIM, Plan, PlanRequest, intermediate_size, key_value_heads, plan
 from bloomery.training.preflight import preflight as make_preflight
 from bloomery.training.schedule import Schedule
@@ -164,7 +164,7 @@ def pretrain(
     inputs = pretrain_inputs(config, tokens.id, tokenizer.id)
     if not fresh and (made := reusable(workspace, inputs)):
         return made
-    with open_world(parallel) as world, Run(workspace, inputs, meter=open_meter()) as run:
+    with open_world(parallel) as world, Run(workspace, inputs, meter=open_meter(others=followers(world))) as run:
         if fresh:
             shutil.rmtree(run.scratch / "checkpoints", ignore_errors=True)
             (run.scratch / "plan.json").unlink(missing_ok=True)

@@ -42,7 +42,7 @@ from bloomery.training.parallel.parallel_config import ParallelConfig
 from bloomery.training.parallel.ranks import Ranks
 from bloomery.training.parallel.several import recompute, several
 from bloomery.training.parallel.silent_run import SilentRun
-from bloomery.training.parallel.world import World, open_world
+from bloomery.training.parallel.world import World, followers, open_world
 from bloomery.training.picture_building import build_seeing, image_size, processor, rebuild_seeing
 from bloomery.training.publishing import save_model
 from bloomery.training.suitable import check
@@ -103,7 +103,7 @@ def train(
     inputs = train_inputs(config, *parents, fingerprint=digest(tokens.id) if tokens else "")
     if not fresh and (made := reusable(workspace, inputs)):
         return made
-    with open_world(parallel) as world, Run(workspace, inputs, meter=open_meter()) as run:
+    with open_world(parallel) as world, Run(workspace, inputs, meter=open_meter(others=followers(world))) as run:
         if fresh:
             shutil.rmtree(run.scratch / "checkpoints", ignore_errors=True)
             (run.scratch / "fit.json").unlink(missing_ok=True)

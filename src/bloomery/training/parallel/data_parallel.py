@@ -8,21 +8,33 @@ a straight one. This module does not know objectives' losses, nor the loop.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from itertools import islice
 from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed import GradBucket  # pyright: ignore[reportPrivateImportUsage]
 from torch.nn.parallel import DistributedDataParallel
 
 from bloomery.core.errors import ConfigError
-from bloomery.training.objective import Batch, Objective, Validation, part_of, precision_context, to_device
+from bloomery.training.objective import (
+    Batch,
+    Division,
+    Objective,
+    Validation,
+    divided,
+    precision_context,
+    to_device,
+)
 from bloomery.training.optimizers import Optimizers
 from bloomery.training.parallel.launch import threads_each
 from bloomery.training.parallel.matrices import SharedMatrices
-from bloomery.training.parallel.ranks import Ranks, share_of, step_seed
+from bloomery.training.parallel.ranks import Ranks, parts_of, step_seed
 from bloomery.training.parallel.world import World
 
 T = TypeVar("T")
@@ -101,8 +113,39 @@ class Several(Ranks):
         return self._matrices
 
 
+class _Divided(Division):
+    """Every size-th batch; sums go as JSON, for a rank without a batch does not know which there are."""
+
+    def __init__(self, rank: int, size: int) -> None:
+        self._rank, self._size = rank, size
+
+    def own(self, items: Iterable[T]) -> Iterator[T]:
+        return islice(items, self._rank, None, self._size)
+
+    def total(self, sums: Mapping[str, float]) -> Mapping[str, float]:
+        total: Counter[str] = Counter()
+        for text in exchanged(json.dumps({name: float(value) for name, value in sums.items()}), self._size):
+            total.update(json.loads(text))
+        return total
+
+
+def exchanged(text: str, size: int) -> list[str]:
+    """Each rank's text, on all of them, by rank."""
+    own = torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8)
+    lengths = [torch.zeros(1, dtype=torch.int64) for _ in range(size)]
+    dist.all_gather(lengths, torch.tensor([len(own)]))
+    longest = int(max(lengths))
+    texts = [torch.zeros(longest, dtype=torch.uint8) for _ in range(size)]
+    dist.all_gather(texts, torch.nn.functional.pad(own, (0, longest - len(own))))
+    return [bytes(part[: int(n)].tolist()).decode() for part, n in zip(texts, lengths, strict=True)]
+
+
 class Replicated(Several):
     """Each rank has the whole model."""
+
+    def validate(self, objective: Objective, batches: int | None, device: torch.device, precision: str) -> Validation:
+        with divided(_Divided(self.rank, self.size)):
+            return objective.validate(batches, device, precision)
 
     def attach(self, objective: Objective) -> None:
         super().attach(objective)
@@ -117,11 +160,10 @@ class Replicated(Several):
     def accumulate(
         self, objective: Objective, batch: Batch, micro_rows: int, device: torch.device, precision: str
     ) -> Tensor:
-        own = share_of(batch, self.batch_rank, self.batch_ranks)
+        parts = parts_of(batch, self.batch_rank, self.batch_ranks, micro_rows)
         total = torch.zeros((), device=device)
-        for start in range(0, own.rows, micro_rows):
-            last = start + micro_rows >= own.rows
-            inputs = to_device(part_of(own.arrays, slice(start, start + micro_rows)), device)
+        for number, part in enumerate(parts, 1):
+            last, inputs = number == len(parts), to_device(part, device)
             with contextlib.nullcontext() if last else self._ddp.no_sync():
                 with precision_context(device, precision):
                     loss = self._ddp(inputs) / max(1, batch.weight)
@@ -133,7 +175,7 @@ class Replicated(Several):
         return total
 
 
-def _summed(bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
+def _summed(bucket: GradBucket) -> torch.futures.Future[Tensor]:
     """A bucket of gradients, summed over all ranks."""
     work = dist.all_reduce(bucket.buffer(), async_op=True)
     assert work is not None

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 
 from bloomery.training.optimizers import Optimizers
 
-_MUON = "muon"
+_MUON, _ADAMW = "muon", "adamw"
 
 
 def full(tensor: Tensor) -> Tensor:
@@ -57,13 +58,21 @@ def owners(shapes: Mapping[str, tuple[int, ...]], size: int) -> dict[str, int]:
 
 
 class SharedMatrices:
-    """The matrices of one model's Muon, divided among all ranks of the default group."""
+    """The matrices of one model's Muon, divided among all ranks of the default group; where they are sharded, those of
+    every optimiser that is not AdamW, which alone steps a tensor's parts by themselves."""
 
     def __init__(self, optimizers: Optimizers, rank: int, size: int) -> None:
         self.optimizers, self.rank, self.size = optimizers, rank, size
-        muon = optimizers.parts.get(_MUON)
-        held = {id(p) for group in muon.param_groups for p in group["params"]} if muon is not None else set()
-        self.named: dict[str, Tensor] = {n: p for n, p in optimizers.named.items() if id(p) in held}
+        self._sharded = any(is_sharded(p) for p in optimizers.named.values())
+        divided = [label for label in optimizers.parts if (label != _ADAMW if self._sharded else label == _MUON)]
+        names = {id(parameter): name for name, parameter in optimizers.named.items()}
+        self.part_of = {
+            names[id(parameter)]: label
+            for label in divided
+            for group in optimizers.parts[label].param_groups
+            for parameter in group["params"]
+        }
+        self.named = {name: p for name, p in optimizers.named.items() if name in self.part_of}
         self.owner = owners({name: tuple(p.shape) for name, p in self.named.items()}, size)
         self._whole: dict[str, Tensor] = {}
         """Whole matrices of ours whose parameters are sharded."""
@@ -72,11 +81,18 @@ class SharedMatrices:
                 whole = full(parameter)
                 if self.owner[name] == rank:
                     self._whole[name] = nn.Parameter(whole.detach().clone())
-        self._sharded = any(is_sharded(p) for p in self.named.values())
-        if muon is not None and self._sharded:
-            kept = {id(self.named[name]): whole for name, whole in self._whole.items()}
-            for group in muon.param_groups:
-                group["params"] = [kept[id(p)] for p in group["params"] if id(p) in kept]
+        if self._sharded:
+            for label in divided:
+                for group in optimizers.parts[label].param_groups:
+                    self._keep_ours(group, names)
+
+    def _keep_ours(self, group: dict[str, Any], names: Mapping[int, str]) -> None:
+        """Let a group of an optimiser have our matrices only, whole; others' have no gradient."""
+        kept = [names[id(parameter)] for parameter in group["params"]]
+        kept = [name for name in kept if self.owner[name] == self.rank]
+        group["params"] = [self._mine(name) for name in kept]
+        if "param_names" in group:
+            group["param_names"] = kept
 
     def step(self, multiplier: float) -> None:
         """One update of everything: AdamW's parameters by all, matrices by their owners."""
@@ -138,36 +154,32 @@ class SharedMatrices:
         tensors: dict[str, Tensor] = {}
         for name, parameter in self.optimizers.named.items():
             for label, part in self.optimizers.parts.items():
-                if label == _MUON and name in self.named:
+                if self.part_of.get(name) == label:
                     continue
                 for slot, value in part.state.get(parameter, {}).items():
                     whole = full(value)
                     if self.rank == 0:
                         tensors[f"{label}.{name}.{slot}"] = whole.cpu()
-        muon = self.optimizers.parts.get(_MUON)
-        if muon is not None:
-            own = {
-                f"{_MUON}.{name}.{slot}": value
-                for name in self.named
-                if self.owner[name] == self.rank
-                for slot, value in muon.state.get(self._mine(name), {}).items()
-            }
-            tensors.update(gathered(own, self.rank, self.size))
+        own = {
+            f"{label}.{name}.{slot}": value
+            for name, label in self.part_of.items()
+            if self.owner[name] == self.rank
+            for slot, value in self.optimizers.parts[label].state.get(self._mine(name), {}).items()
+        }
+        tensors.update(gathered(own, self.rank, self.size))
         return tensors
 
     def load_state_tensors(self, tensors: Mapping[str, Tensor]) -> None:
         """Take of whole tensors what this rank needs. DataError as `Optimizers.load_state_tensors`."""
-        of_muon = {key: value for key, value in tensors.items() if key.partition(".")[0] == _MUON}
-        muon = self.optimizers.parts.get(_MUON)
         rest: dict[str, Tensor] = {}
         for key, value in tensors.items():
-            name, _, slot = key.partition(".")[2].rpartition(".")
-            if key in of_muon and muon is not None and name in self.named:
-                if self.owner[name] == self.rank:
-                    mine = self._mine(name)
-                    muon.state[mine][slot] = value.to(mine.device, copy=True)
-                continue
-            rest[key] = sharded_like(value, self.optimizers.named.get(name))
+            label, _, tail = key.partition(".")
+            name, _, slot = tail.rpartition(".")
+            if self.part_of.get(name) != label:
+                rest[key] = sharded_like(value, self.optimizers.named.get(name))
+            elif self.owner[name] == self.rank:
+                mine = self._mine(name)
+                self.optimizers.parts[label].state[mine][slot] = value.to(mine.device, copy=True)
         self.optimizers.load_state_tensors(rest)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
+from itertools import pairwise
 from typing import Any, TypeVar
 
 import numpy as np
@@ -115,19 +116,18 @@ class Ranks:
 ALONE = Ranks()
 
 
-def share_of(batch: Batch, rank: int, size: int) -> Batch:
-    """The rows of a batch that one of `size` ranks computes; its weight and items stay those of the whole.
+def parts_of(batch: Batch, rank: int, size: int, micro_rows: int) -> list[dict[str, np.ndarray]]:
+    """The rows of a batch that one of `size` ranks computes, in as many parts on each of them, of at most `micro_rows`
+    rows where the rows allow it (a part has one row at least).
 
-    ConfigError if the rows cannot be divided equally.
+    ConfigError if there are more ranks than rows.
     """
-    rows, left = divmod(batch.rows, size)
-    if left or not rows:
-        raise ConfigError(
-            f"a batch of {batch.rows} rows cannot be shared by {size} ranks",
-            hint=f"batch_rows={max(1, round(batch.rows / size)) * size}",
-        )
-    own = part_of(batch.arrays, slice(rank * rows, (rank + 1) * rows))
-    return Batch(arrays=own, weight=batch.weight, items=batch.items)
+    if batch.rows < size:
+        raise ConfigError(f"a batch of {batch.rows} rows cannot be shared by {size} ranks", hint=f"batch_rows={size}")
+    start, stop = (batch.rows * r // size for r in (rank, rank + 1))
+    count = min(-(-batch.rows // (size * micro_rows)), batch.rows // size)
+    cuts = [start + (stop - start) * part // count for part in range(count + 1)]
+    return [part_of(batch.arrays, slice(*cut)) for cut in pairwise(cuts)]
 
 
 def step_seed(seed: int, step: int, rank: int) -> int:

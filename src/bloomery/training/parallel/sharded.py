@@ -9,6 +9,7 @@ does not know objectives' losses, nor the loop.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
@@ -17,14 +18,14 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
-from torch.distributed.tensor import DTensor, Shard
+from torch.distributed.tensor import DTensor
 
 from bloomery.models.block import Block
-from bloomery.training.objective import Batch, Objective, Validation, part_of, precision_context, to_device
+from bloomery.training.objective import Batch, Objective, Validation, precision_context, to_device
 from bloomery.training.optimizers import Optimizers
 from bloomery.training.parallel.data_parallel import LossModule, Several
-from bloomery.training.parallel.matrices import SharedMatrices
-from bloomery.training.parallel.ranks import share_of
+from bloomery.training.parallel.matrices import SharedMatrices, full
+from bloomery.training.parallel.ranks import parts_of
 from bloomery.training.parallel.tensor_parallel import split_layers
 from bloomery.training.parallel.world import World
 
@@ -80,14 +81,14 @@ class Sharded(Several):
     def accumulate(
         self, objective: Objective, batch: Batch, micro_rows: int, device: torch.device, precision: str
     ) -> Tensor:
-        own = share_of(batch, self.batch_rank, self.batch_ranks)
+        parts = parts_of(batch, self.batch_rank, self.batch_ranks, micro_rows)
         total = torch.zeros((), device=device)
-        for start in range(0, own.rows, micro_rows):
-            inputs = to_device(part_of(own.arrays, slice(start, start + micro_rows)), device)
+        for number, part in enumerate(parts, 1):
+            inputs = to_device(part, device)
             with precision_context(device, precision):
                 loss = self._loss(inputs) / max(1, batch.weight)
             total += loss.detach()
-            if start + micro_rows >= own.rows:
+            if number == len(parts):
                 self.computed()
             loss.backward()
         for parameter in self._partial:
@@ -114,8 +115,11 @@ class Sharded(Several):
         if not isinstance(tensor, DTensor):
             return 1 / self.size
         mesh = tensor.device_mesh
-        parts = [mesh.size(n) for n, placed in enumerate(tensor.placements) if isinstance(placed, Shard)]
-        return int(torch.tensor(parts).prod()) / self.size
+        # Not only Shard: what is divided twice along one dimension is placed by a class of its own.
+        return (
+            math.prod(mesh.size(n) for n, placed in enumerate(tensor.placements) if not placed.is_replicate())
+            / self.size
+        )
 
     def validate(self, objective: Objective, batches: int | None, device: torch.device, precision: str) -> Validation:
         return self._loss.validate(batches, device, precision)
@@ -144,7 +148,7 @@ class Sharded(Several):
         """On rank 0 the whole tensors, on its CPU; elsewhere none."""
         found: dict[str, Tensor] = {}
         for name, tensor in tensors.items():
-            whole = tensor.detach().full_tensor() if isinstance(tensor, DTensor) else tensor.detach()
+            whole = full(tensor.detach())
             if self.leads:
                 found[name] = whole.cpu()
         return found

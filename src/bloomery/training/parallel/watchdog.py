@@ -1,7 +1,7 @@
 """A watchdog beside each rank: no rank waits for ever for one that died or stands still.
 
 Every half second each rank's thread writes into the store how many steps it has begun and whether it has computed its
-part of the present one. A follower that can no longer write has lost its leader and ends. The leader's thread finds a
+part of the present one. A follower that can no longer write, or whose leader no longer does, ends. The leader finds a
 rank that has ended, that no longer writes (frozen), or that has not computed its part for `stall_factor` times the
 median step while the others wait: it puts down a verdict and ends the followers, so that the wait for them fails and
 the leader can say so; if that does not free it (NCCL waits on the GPU), it says it itself and ends the process.
@@ -17,10 +17,11 @@ import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Iterable
 from statistics import median
 from typing import Any
 
-import torch.distributed as dist
+from torch.distributed import Store  # pyright: ignore[reportPrivateImportUsage]
 
 from bloomery.core.errors import TrainingError
 from bloomery.training.parallel.launch import Followers
@@ -34,7 +35,7 @@ REMEDY = "run the same command again: it goes on from the last checkpoint"
 class Watchdog:
     """The thread of one rank. `store` must be a connection of its own."""
 
-    def __init__(self, store: dist.Store, rank: int, size: int, followers: Followers | None = None) -> None:
+    def __init__(self, store: Store, rank: int, size: int, followers: Followers | None = None) -> None:
         self.verdict = ""
         """What ended the run, once something has."""
         self._store, self._rank, self._size, self._followers = store, rank, size, followers
@@ -84,9 +85,7 @@ class Watchdog:
         """What is wrong, in words; "" if nothing is. For the leader."""
         if self._followers is not None and (ended := self._followers.ended()):
             return f"rank {ended[0]} has ended: {ended[1]}"
-        seconds, factor = self._limits
-        usual = median(self._times) if self._times else 0.0
-        limit = max(seconds, factor * usual)
+        usual, limit = self._usual(), self._limit()
         for rank, (beat, at) in self._beats.items():
             if now - at > limit:
                 return f"rank {rank} has shown no sign of life for {now - at:.0f} s; its last step was {beat['step']}"
@@ -99,26 +98,40 @@ class Watchdog:
         own = "the ranks cannot exchange" if self._computed else "rank 0 has not computed"
         return f"{own} step {self._step} {waited}"
 
+    def _usual(self) -> float:
+        """Seconds of a step."""
+        return median(self._times) if self._times else 0.0
+
+    def _limit(self) -> float:
+        seconds, factor = self._limits
+        return max(seconds, factor * self._usual())
+
     def _watch(self) -> None:
         while not self._stop.wait(_BEAT_SECONDS):
             try:
-                if self._rank:
-                    self._store.set(f"beat/{self._rank}", json.dumps(self._beat()))
-                else:
-                    self._listen()
+                self._store.set(f"beat/{self._rank}", json.dumps(self._beat()))
+                self._listen([0] if self._rank else range(1, self._size))
             except RuntimeError:  # the store is gone, and with it the leader
                 if self._rank and not self._stop.wait(_BEAT_SECONDS):
                     os._exit(1)
                 return
-            if not self._rank and (verdict := self.stalled(time.monotonic())):
+            now = time.monotonic()
+            if verdict := (self._leader_is_silent(now) if self._rank else self.stalled(now)):
                 self._end(verdict)
                 return
 
     def _beat(self) -> dict[str, Any]:
         return {"beats": time.monotonic(), "step": self._step, "computed": self._computed}
 
-    def _listen(self) -> None:
-        for rank in range(1, self._size):
+    def _leader_is_silent(self, now: float) -> str:
+        """For a follower: what is wrong if rank 0, which would have found others, shows no sign of life itself."""
+        beat, at = self._beats.get(0, ({}, now))
+        if now - at <= 2 * self._limit():
+            return ""
+        return f"rank 0 has shown no sign of life for {now - at:.0f} s; its last step was {beat['step']}"
+
+    def _listen(self, ranks: Iterable[int]) -> None:
+        for rank in ranks:
             key = f"beat/{rank}"
             if not self._store.check([key]):
                 continue

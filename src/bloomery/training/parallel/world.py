@@ -11,12 +11,14 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import socket
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch.distributed import PrefixStore, Store, TCPStore, rendezvous  # pyright: ignore[reportPrivateImportUsage]
 
 from bloomery.core.errors import BloomeryError, ConfigError, DeviceError, TrainingError
 from bloomery.training.parallel.launch import Followers, launched, local_rank, loopback, threads_each
@@ -33,7 +35,7 @@ _ours: World | None = None
 class World:
     """All ranks, seen by one of them."""
 
-    def __init__(self, store: dist.Store, rank: int, size: int, followers: Followers | None = None) -> None:
+    def __init__(self, store: Store, rank: int, size: int, followers: Followers | None = None) -> None:
         self.rank, self.size, self.followers = rank, size, followers
         self._store, self._told, self._connected = store, 0, ""
         self.watchdog: Watchdog | None = None
@@ -47,6 +49,17 @@ class World:
     def on_this_machine(self) -> int:
         """Ranks on this machine."""
         return int(os.environ.get("LOCAL_WORLD_SIZE", self.size))
+
+    def followers_here(self) -> tuple[int, ...]:
+        """For the leader: process ids of torchrun's followers on its machine. Our own are its children."""
+        if self.followers is not None:
+            return ()
+        found = []
+        for rank in range(1, self.size):
+            self._store.wait([f"process/{rank}"], _JOIN)
+            host, process = json.loads(self._store.get(f"process/{rank}"))
+            found += [process] if host == socket.gethostname() else []
+        return tuple(found)
 
     def told(self, value: Any = None) -> Any:
         """The leader's `value`, JSON data, given to all; waits for it however long it takes."""
@@ -79,7 +92,7 @@ class World:
                 dist.destroy_process_group()
             dist.init_process_group(
                 "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
-                store=dist.PrefixStore(f"group/{self._told}", self._store),
+                store=PrefixStore(f"group/{self._told}", self._store),
                 rank=self.rank,
                 world_size=self.size,
                 timeout=_FOREVER,
@@ -130,14 +143,14 @@ class World:
         ended = self.watchdog.wait_for_end(2.0) if self.watchdog is not None else None
         return f"rank {ended[0]} has ended: {ended[1]}" if ended else "another rank has ended"
 
-    def _another_client(self) -> dist.Store:
+    def _another_client(self) -> Store:
         """A connection of its own to the store, for the watchdog's thread."""
         host, port = os.environ.get("MASTER_ADDR", ""), os.environ.get("MASTER_PORT", "")
         if self.followers is not None:
             inner = self._store
-            assert isinstance(inner, dist.TCPStore)
+            assert isinstance(inner, TCPStore)
             host, port = inner.host, str(inner.port)
-        return dist.TCPStore(host, int(port), is_master=False, timeout=_JOIN)
+        return TCPStore(host, int(port), is_master=False, timeout=_JOIN)
 
 
 def join() -> World:
@@ -145,9 +158,11 @@ def join() -> World:
     found = launched()
     assert found is not None
     try:
-        store, rank, size = next(dist.rendezvous("env://", timeout=_JOIN))
+        store, rank, size = next(rendezvous("env://", timeout=_JOIN))
     except (ValueError, RuntimeError) as error:
         raise ConfigError(f"cannot join the other ranks: {error}", hint="torchrun sets what this needs") from error
+    if rank:
+        store.set(f"process/{rank}", json.dumps([socket.gethostname(), os.getpid()]))
     return World(store, rank, size)
 
 
@@ -183,7 +198,7 @@ def _begun(config: ParallelConfig) -> Iterator[World]:
     """A world of our own followers."""
     global _ours
     threads = torch.get_num_threads()
-    store = dist.TCPStore(loopback(), 0, is_master=True, wait_for_workers=False, timeout=_JOIN)
+    store = TCPStore(loopback(), 0, is_master=True, wait_for_workers=False, timeout=_JOIN)
     world = _ours = World(store, 0, config.ranks, Followers(config.ranks, store.port))
     torch.set_num_threads(min(threads, threads_each(config.ranks)))
     failed = True
@@ -193,6 +208,11 @@ def _begun(config: ParallelConfig) -> Iterator[World]:
     finally:
         world.close(failed=failed)
         torch.set_num_threads(threads)
+
+
+def followers(world: World | None) -> tuple[int, ...]:
+    """`World.followers_here`; none without a world."""
+    return () if world is None else world.followers_here()
 
 
 def close_world() -> None:
