@@ -147,8 +147,8 @@ class _Sweeping:
                     if self._hear(*running[connection], until):
                         running.pop(connection)[1].join()
         finally:
-            for _, process in running.values():  # interrupted: the trials hear it, too, and save
-                process.join()
+            for _, process in running.values():  # interrupted
+                process.leave()
 
     def _new(self) -> Trial | None:
         """The next trial that has not begun."""

@@ -7,6 +7,7 @@ from there. This module does not know Optuna or recipes.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -132,6 +133,13 @@ class TrialProcess:
     def answer(self, why: str) -> None:
         """Go on (""), PAUSE, or stop and why."""
         self.connection.send(why)
+
+    def leave(self) -> None:
+        """Have it save and end at its next point, if it has not gone, and wait for that."""
+        with contextlib.suppress(OSError):
+            self.connection.send(PAUSE)
+        self._process.join()
+        self.connection.close()
 
     def join(self) -> None:
         """Wait for its end."""

@@ -145,7 +145,6 @@ def test_halving_killed_in_a_later_rung(tmp_path, monkeypatch):
 
     with monkeypatch.context() as patched:
         patched.setattr(study._Sweeping, "_hear", dying)
-        patched.setattr(ThreadTrial, "join", lambda self: self._process.join())
         with pytest.raises(KeyboardInterrupt):
             _swept(tmp_path / "b", HALVING, log=log)
     told = {json.dumps(row.values): (row.state, row.value, row.share) for row in straight.rows}
@@ -175,7 +174,6 @@ def test_killed_and_gone_on_with(tmp_path, monkeypatch):
 
     with monkeypatch.context() as patched:
         patched.setattr(study._Sweeping, "_hear", dying)
-        patched.setattr(ThreadTrial, "join", lambda self: self._process.join())
         with pytest.raises(KeyboardInterrupt):
             _swept(tmp_path, log=log)
     assert len(log) == 2
