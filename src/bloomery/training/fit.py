@@ -147,35 +147,7 @@ def fit(
     objective.model.to(device).train()
     ranks.attach(objective)
     steps = _steps(run, objective, config, steps_an_epoch, device, precision, ranks)
-    optimizers = _optimizers(objective, config, precision)
-    ranks.share(optimizers)
-    warmup = min(steps, max(1, round(steps * config.warmup_fraction)))
-    loop = Loop(
-        run,
-        objective,
-        optimizers,
-        Schedule(
-            total_steps=steps,
-            warmup_steps=warmup,
-            decay_steps=min(steps - warmup, round(steps * config.decay_fraction)),
-        ),
-        LoopConfig(
-            validate_every_steps=steps // (config.validations + 1) if config.validations else 0,
-            validation_batches=config.validation_batches,
-            checkpoint_seconds=config.checkpoint_seconds,
-            checkpoint_every_steps=config.checkpoint_every_steps,
-            max_norm=config.max_norm,
-            keep_checkpoints=config.keep_checkpoints,
-            spike_deviations=SPIKE_DEVIATIONS if _rolls_back(config, objective) else 0.0,
-            keep_best=config.keep_best,
-        ),
-        batch_rows=config.batch_rows,
-        micro_rows=config.micro_rows or config.batch_rows,
-        precision=precision,
-        device=device,
-        stage=stage,
-        ranks=ranks,
-    )
+    loop = _loop(run, objective, config, steps, device, precision, stage, ranks)
     resumed = loop.resume()
     checked = make_preflight(loop) if preflight and not resumed else {}
     with run.phase("train"):
@@ -205,6 +177,47 @@ def fit(
             "loss_curve": progress.losses,
             "validation_curve": progress.validations,
         },
+    )
+
+
+def _loop(
+    run: Run,
+    objective: Objective,
+    config: FitConfig,
+    steps: int,
+    device: torch.device,
+    precision: str,
+    stage: str,
+    ranks: Ranks,
+) -> Loop:
+    optimizers = _optimizers(objective, config, precision)
+    ranks.share(optimizers)
+    warmup = min(steps, max(1, round(steps * config.warmup_fraction)))
+    return Loop(
+        run,
+        objective,
+        optimizers,
+        Schedule(
+            total_steps=steps,
+            warmup_steps=warmup,
+            decay_steps=min(steps - warmup, round(steps * config.decay_fraction)),
+        ),
+        LoopConfig(
+            validate_every_steps=steps // (config.validations + 1) if config.validations else 0,
+            validation_batches=config.validation_batches,
+            checkpoint_seconds=config.checkpoint_seconds,
+            checkpoint_every_steps=config.checkpoint_every_steps,
+            max_norm=config.max_norm,
+            keep_checkpoints=config.keep_checkpoints,
+            spike_deviations=SPIKE_DEVIATIONS if _rolls_back(config, objective) else 0.0,
+            keep_best=config.keep_best,
+        ),
+        batch_rows=config.batch_rows,
+        micro_rows=config.micro_rows or config.batch_rows,
+        precision=precision,
+        device=device,
+        stage=stage,
+        ranks=ranks,
     )
 
 
