@@ -31,6 +31,7 @@ from bloomery.corpus import CurateConfig, curate
 from bloomery.tokenizer import TokenizerConfig, tokenize, train_tokenizer
 from bloomery.training import ParallelConfig, PretrainConfig, TrainConfig, pretrain, train
 from bloomery.training.building import NetConfig
+from bloomery.training.causal import CausalObjective
 from bloomery.training.fit import FitConfig
 from bloomery.training.loop import Loop
 from bloomery.training.parallel.world import open_world
@@ -240,9 +241,29 @@ def test_four_ranks(
         _same(sharded, alone)
         # What was computed in halves goes on with four parts, and what was in parts as a whole, elsewhere.
         _same(_train(tmp_path / "divided", names, SHARDED), alone)
+        shutil.copytree(template, tmp_path / "poisoned")
+        with monkeypatch.context() as patch:
+            _poison(patch)
+            poisoned = _train(tmp_path / "poisoned", names)
+        # All ranks went back, though one alone had seen the trouble, and left out the same data.
+        assert [(one["step"], one["batches"] > 0) for one in poisoned.metrics["skipped"]] == [(10, True)]
+        assert poisoned.metrics["validation_nats_per_token"] == pytest.approx(
+            alone.metrics["validation_nats_per_token"], abs=0.1
+        )
         shutil.copytree(template, tmp_path / "clipped")
         _clipped(Workspace(tmp_path / "clipped"), names, monkeypatch)
     _same(_train(tmp_path / "whole", names), alone)
+
+
+def _poison(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This rank's loss of the tenth step is not a number."""
+    loss, calls = CausalObjective.loss, []
+
+    def poisoned(self: CausalObjective, arrays: Any) -> Any:
+        calls.append(1)
+        return loss(self, arrays) * (float("nan") if len(calls) == 10 else 1.0)
+
+    monkeypatch.setattr(CausalObjective, "loss", poisoned)
 
 
 def _interrupt(monkeypatch: pytest.MonkeyPatch) -> None:
