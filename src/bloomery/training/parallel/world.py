@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import socket
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -28,6 +29,7 @@ from bloomery.training.parallel.watchdog import REMEDY, Watchdog
 _FOREVER = timedelta(days=30)
 _JOIN = timedelta(minutes=5)
 _GOODBYE_SECONDS = 10.0
+_GLANCE_SECONDS = 0.05
 
 _ours: World | None = None
 
@@ -49,6 +51,13 @@ class World:
     def on_this_machine(self) -> int:
         """Ranks on this machine."""
         return int(os.environ.get("LOCAL_WORLD_SIZE", self.size))
+
+    def _await_followers(self) -> None:
+        """Until all have joined. TrainingError if one that we started has ended."""
+        while self.followers is not None and not self._store.check([f"process/{n}" for n in range(1, self.size)]):
+            if ended := self.followers.ended():
+                raise TrainingError(f"rank {ended[0]} has ended: {ended[1]}", hint="bloomery doctor")
+            time.sleep(_GLANCE_SECONDS)
 
     def followers_here(self) -> tuple[int, ...]:
         """For the leader: process ids of torchrun's followers on its machine. Our own are its children."""
@@ -88,6 +97,7 @@ class World:
     def connect(self, device: torch.device, config: ParallelConfig) -> None:
         """Let tensors on CPU, or on CPU and GPU, go between all ranks, and watch over them. All ranks call it."""
         if self._connected != device.type:
+            self._await_followers()
             if self._connected:
                 dist.destroy_process_group()
             dist.init_process_group(

@@ -7,6 +7,7 @@ import torch
 
 from bloomery.core.errors import ConfigError, TrainingError
 from bloomery.training import ParallelConfig
+from bloomery.training.parallel import launch
 from bloomery.training.parallel.world import World, open_world
 
 
@@ -23,6 +24,16 @@ def test_a_follower_begins_nothing(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("RANK", "0")
     with pytest.raises(ConfigError, match="torchrun started 2 ranks, but 3"), open_world(ParallelConfig(ranks=3)):
         pass
+
+
+def test_a_follower_that_cannot_begin(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(launch, "FOLLOWER", "bloomery.no_such_module")
+    config = ParallelConfig(ranks=2)
+    with pytest.raises(TrainingError, match="rank 1 has ended: exit code 1"), open_world(config) as world:
+        assert world is not None
+        world.connect(torch.device("cpu"), config)
+    with open_world(ParallelConfig()) as after:
+        assert after is None
 
 
 def test_a_lost_connection_names_the_remedy_and_other_errors_pass():
