@@ -28,8 +28,8 @@ from bloomery.training.objective import (
     Objective,
     Validation,
     divided,
+    placed,
     precision_context,
-    to_device,
 )
 from bloomery.training.optimizers import Optimizers
 from bloomery.training.parallel.launch import threads_each
@@ -163,7 +163,7 @@ class Replicated(Several):
         parts = parts_of(batch, self.batch_rank, self.batch_ranks, micro_rows)
         total = torch.zeros((), device=device)
         for number, part in enumerate(parts, 1):
-            last, inputs = number == len(parts), to_device(part, device)
+            last, inputs = number == len(parts), placed(objective, part, device)
             with contextlib.nullcontext() if last else self._ddp.no_sync():
                 with precision_context(device, precision):
                     loss = self._ddp(inputs) / max(1, batch.weight)

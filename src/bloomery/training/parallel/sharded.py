@@ -21,7 +21,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forwar
 from torch.distributed.tensor import DTensor
 
 from bloomery.models.block import Block
-from bloomery.training.objective import Batch, Objective, Validation, precision_context, to_device
+from bloomery.training.objective import Batch, Objective, Validation, placed, precision_context
 from bloomery.training.optimizers import Optimizers
 from bloomery.training.parallel.data_parallel import LossModule, Several
 from bloomery.training.parallel.matrices import SharedMatrices, full
@@ -84,7 +84,7 @@ class Sharded(Several):
         parts = parts_of(batch, self.batch_rank, self.batch_ranks, micro_rows)
         total = torch.zeros((), device=device)
         for number, part in enumerate(parts, 1):
-            inputs = to_device(part, device)
+            inputs = placed(objective, part, device)
             with precision_context(device, precision):
                 loss = self._loss(inputs) / max(1, batch.weight)
             total += loss.detach()
