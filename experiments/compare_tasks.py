@@ -1,4 +1,5 @@
-"""Real data as the samples of `recipes/compare_*.toml`: SMS spam, SST-2, SciFact claims with abstracts, ARC-easy.
+"""Real data as the samples of `recipes/compare_*.toml`: SMS spam, SST-2, SciFact claims with abstracts, ARC-easy, card
+payments as columns of numbers.
 
     python experiments/compare_tasks.py FOLDER
     bloomery pretrain ...                                    # or any model
@@ -21,7 +22,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from common import data, write_jsonl
+from labels_quality import transactions
+
+from bloomery.adapt.classic.transactions import history
 
 _VERDICTS = {"SUPPORT": "supported", "CONTRADICT": "refuted"}
 _QUOTED = re.compile(r"'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\]|\\.)*)\"")  # as NumPy prints lists of texts
@@ -87,6 +92,20 @@ def arc() -> Iterator[dict[str, Any]]:
                     yield {"text": row["query"], "choices": row["choices"], "label": row["gold"]}
 
 
+def fraud() -> Iterator[dict[str, Any]]:
+    """Card payments with what was known when they were made (Le Borgne et al. 2022): every fraud and as many others,
+    drawn at random, since of the real rate (1 in 120) nearly all questions would say nothing."""
+    every = transactions()
+    columns = history(every)
+    rng = np.random.default_rng(0)
+    frauds = np.flatnonzero(every.fraud)
+    others = rng.choice(np.flatnonzero(~every.fraud), len(frauds), replace=False)
+    for row in sorted([*frauds.tolist(), *others.tolist()]):
+        told = {name: round(float(values[row]), 4) for name, values in columns.items()}
+        label = "fraud" if every.fraud[row] else "legitimate"
+        yield {**told, "card": int(every.customer[row]), "payment": int(every.id[row]), "label": label}
+
+
 def main() -> None:
     if len(sys.argv) != 2:
         raise SystemExit("usage: python experiments/compare_tasks.py FOLDER")
@@ -95,6 +114,7 @@ def main() -> None:
     csv.field_size_limit(1 << 24)
     claims, abstracts = scifact()
     made = {"sms": list(sms()), "polarity": list(polarity()), "scifact": claims, "arc": list(arc())}
+    made["fraud"] = list(fraud())
     for name, rows in made.items():
         print(f"{write_jsonl(folder / f'{name}.jsonl', rows)}: {len(rows):,} rows")
     print(f"{write_jsonl(folder / 'scifact_documents.jsonl', abstracts)}: {len(abstracts):,} documents")

@@ -3,10 +3,11 @@ again.
 
     python experiments/domain_replay.py [--seeds N] [--shares 0,.1,.3]
 
-A published model (stories260K of llama2.c: 260,000 parameters, trained on TinyStories) reads 240 pages of C4 once, with
-no stories among them, a tenth, or three tenths. Bits per byte of the same held-out documents before and after: of
-pages, of stories, and of two controls that no training had, Shakespeare and Japanese. All of the pages are read in
-every arm, so replay costs steps. Intervals are BCa over documents, paired, for each seed, and Student's t over seeds.
+A published model (stories260K of llama2.c: 260,000 parameters, trained on TinyStories) reads a third of 235 pages of C4
+once, with no stories among them, a tenth, or three tenths. Bits per byte of the same held-out documents before and
+after: of pages, of stories, and of two controls that no training had, Shakespeare and Japanese. Pages are as many in
+every arm, so replay costs steps. Intervals are studentised over documents, paired, for each seed, and Student's t over
+seeds.
 What this does not know: larger models and longer training; and the stories that are replayed may be of those that the
 model was trained on, as they would be for anybody who kept the data.
 """
@@ -22,8 +23,8 @@ from typing import Any
 from common import PROJECT, SEEDS, data, keep, over_seeds, run_arms, scratch_home, shown, write_jsonl
 
 SHARES = (0.0, 0.1, 0.3)
-CONTEXT, ROWS, DOCUMENTS = 256, 8, 60
-"""Tokens of a row, rows of a step, documents of each kind that are measured."""
+CONTEXT, ROWS, DOCUMENTS, PASSES = 256, 8, 30, 1 / 3
+"""Tokens of a row, rows of a step, documents of each kind that are measured, passes over the pages."""
 SOURCES: dict[str, tuple[tuple[str, ...], int]] = {
     "pages": (("text", "c4_demo.jsonl.xz"), 0),
     "stories": (("tinystories", "tinystories_cased_2MB.txt.xz"), 0),
@@ -81,7 +82,7 @@ def one(home: str, share: float, seed: int) -> dict[str, Any]:
     from bloomery.adapt.domain.forgetting import lines
 
     texts, model = corpora(home), published(home)
-    fit = DomainFitConfig(batch_rows=ROWS, seed=seed, device="cpu", validations=0)
+    fit = DomainFitConfig(epochs=PASSES, batch_rows=ROWS, seed=seed, device="cpu", validations=0)
     made = adapt_domain(
         model,
         texts["pages"],
@@ -131,7 +132,8 @@ def main() -> None:
         row = table[f"{share:g}"]
         print(f"replay {share:g}:", *(f"{kind} {shown(one['difference'], '+.3f')}" for kind, one in row.items()))
     if options.seeds == len(SEEDS):
-        keep("domain_replay", {"context": CONTEXT, "rows": ROWS, "documents": DOCUMENTS, "table": table, "arms": found})
+        sizes = {"context": CONTEXT, "rows": ROWS, "documents": DOCUMENTS, "passes": PASSES}
+        keep("domain_replay", {**sizes, "table": table, "arms": found})
 
 
 def _verdict(change: dict[str, Any]) -> str:

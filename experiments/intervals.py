@@ -11,12 +11,13 @@ the truth. What this does not know: data whose truth nobody knows.
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
-from common import keep
+from common import RESULTS, keep
 from scipy import stats
 
 from bloomery.evaluate.statistics import (
@@ -31,7 +32,7 @@ from bloomery.evaluate.statistics import (
     wilson,
 )
 
-Draw = Callable[[np.random.Generator], Mapping[str, tuple[float, float]]]
+Draw = Callable[[np.random.Generator], Mapping[str, tuple[float, ...]]]
 LEVEL = 0.95
 
 
@@ -55,8 +56,9 @@ def rates() -> Iterator[tuple[str, dict[str, Any]]]:
             yield f"share from {low:g} to {1 - low:g}, n = {n}", found
 
 
-def ends(interval: Any) -> tuple[float, float]:
-    return interval.low, interval.high
+def ends(interval: Any) -> tuple[float, float, bool]:
+    """(low, high, whether it says itself that it may be too short)"""
+    return interval.low, interval.high, bool(interval.caution)
 
 
 def means(resamples: int) -> Iterator[tuple[str, float, Draw]]:
@@ -69,7 +71,7 @@ def means(resamples: int) -> Iterator[tuple[str, float, Draw]]:
     for name, (truth, shape) in shapes.items():
         for n in (20, 50, 100, 400):
 
-            def draw(rng: np.random.Generator, n: int = n, shape: Any = shape) -> dict[str, tuple[float, float]]:
+            def draw(rng: np.random.Generator, n: int = n, shape: Any = shape) -> dict[str, tuple[float, ...]]:
                 values = shape(rng, n)
                 boots = _boots(values, None, rng, resamples if n <= 100 else 0, heaps=shape is _heaped)
                 return {"t": ends(mean(values)), **boots}
@@ -103,7 +105,7 @@ def clustered(resamples: int) -> Iterator[tuple[str, float, Draw]]:
         (200, "of 1 to 20"),
     ):
 
-        def draw(rng: np.random.Generator, groups: int = groups, sizes: str = sizes) -> dict[str, tuple[float, float]]:
+        def draw(rng: np.random.Generator, groups: int = groups, sizes: str = sizes) -> dict[str, tuple[float, ...]]:
             size = np.full(groups, 5) if sizes == "of 5" else rng.integers(1, 21, groups)
             codes = np.repeat(np.arange(groups), size)
             values = np.sqrt(0.4) * rng.normal(size=groups)[codes] + np.sqrt(0.6) * rng.normal(size=len(codes))
@@ -228,16 +230,25 @@ CELLS = {
 
 
 def cover(truth: float, draw: Draw, draws: int, seed: int) -> dict[str, dict[str, float]]:
-    """By way: the share of draws whose interval holds the truth, and its mean length; undefined ones count as
-    missed."""
+    """By way: the share of draws whose interval holds the truth, and its mean length; undefined ones count as missed.
+    Where some say that they may be too short: how many, and what the others cover."""
     rng = np.random.default_rng(seed)
     held: dict[str, list[bool]] = {}
     lengths: dict[str, list[float]] = {}
+    warned: dict[str, list[bool]] = {}
     for _ in range(draws):
-        for way, (low, high) in draw(rng).items():
+        for way, (low, high, *caution) in draw(rng).items():
             held.setdefault(way, []).append(bool(low - 1e-12 <= truth <= high + 1e-12))
             lengths.setdefault(way, []).append(high - low)
-    return {way: {"covered": float(np.mean(h)), "length": float(np.nanmean(lengths[way]))} for way, h in held.items()}
+            warned.setdefault(way, []).append(any(caution))
+    told = {}
+    for way, found in held.items():
+        told[way] = {"covered": float(np.mean(found)), "length": float(np.nanmean(lengths[way]))}
+        if any(warned[way]):
+            rest = [hit for hit, caution in zip(found, warned[way], strict=True) if not caution]
+            told[way]["cautious"] = float(np.mean(warned[way]))
+            told[way] |= {"others_covered": float(np.mean(rest))} if rest else {}
+    return told
 
 
 def main() -> None:
@@ -262,10 +273,22 @@ def main() -> None:
             began = time.perf_counter()
             found = cover(truth, draw, asked.draws, seed=1000 + number)
             result["cells"].setdefault(part, {})[name] = found
-            said = "  ".join(f"{way} {100 * one['covered']:.1f}" for way, one in found.items())
+            said = "  ".join(_way(way, one) for way, one in found.items())
             print(f"{part}: {name}: {said}   [{time.perf_counter() - began:.0f} s]", flush=True)
-    if not only:
-        keep("intervals", result)
+    if asked.draws == parser.get_default("draws") and asked.resamples == parser.get_default("resamples"):
+        known = (
+            json.loads((RESULTS / "intervals.json").read_text(encoding="utf-8")) if only else {}
+        )  # the parts that were asked for, anew, beside the others
+        result["cells"] = {**known.get("cells", {}), **result["cells"]}
+        keep("intervals", {**known, **result})
+
+
+def _way(way: str, one: Mapping[str, float]) -> str:
+    text = f"{way} {100 * one['covered']:.1f}"
+    if "cautious" not in one:
+        return text
+    rest = f", the others {100 * one['others_covered']:.1f}" if "others_covered" in one else ""
+    return f"{text} ({one['cautious']:.0%} cautious{rest})"
 
 
 def _said(one: Mapping[str, float]) -> str:

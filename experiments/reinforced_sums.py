@@ -9,6 +9,9 @@ control rewards drawn at random, which must not help; and the worked examples fo
 its own weights, examples and draws, and its arms begin with the same model; the score is the share of greedy answers
 that are right and in brackets, on sums that were worked before but never rewarded. What this does not know: larger
 models, sums that were never worked, and rewards that can be gamed.
+
+Its settings are the fifth configuration that was tried, chosen by looking at seed 0's scored sums: that seed's gain is
+not one on a test that nobody had seen, and the others share its settings.
 """
 
 from __future__ import annotations

@@ -30,6 +30,7 @@ from bloomery.retrieve.learning import EmbedderConfig, Judgements, MiningConfig,
 DEV_SHARE = 5
 """One in so many training claims, with all that cite the same documents, is held out."""
 RERANKED = 20
+"""Passages of each ranking that a reranker reads, where nothing else is asked for."""
 MAX_LENGTH = 128
 """Tokens of a text that are read, before and after: what one thread can do in minutes."""
 
@@ -119,16 +120,22 @@ def by_words(bm25: Bm25, judged: Judgements) -> dict[str, dict[str, float]]:
 
 
 def reranked(
-    folder: Path, ranked: Mapping[str, Mapping[str, float]], judged: Judgements
-) -> dict[str, dict[str, float]]:
-    """The first of each ranking in the order that a cross-encoder gives them."""
+    folder: Path, rankings: Sequence[Mapping[str, Mapping[str, float]]], judged: Judgements, first: int
+) -> list[dict[str, dict[str, float]]]:
+    """The first of each ranking in the order that a cross-encoder gives them; what stands in several is read once."""
     from bloomery.engine.loading import load_text_encoder
+    from bloomery.retrieve.rerank import CrossEncoder
 
     model = load_text_encoder(folder, device="cpu")
-    made = {}
-    for query, found in ranked.items():
-        first = sorted(found, key=lambda name: -found[name])[:RERANKED]
-        made[query] = {name: model.value(judged.queries[query], judged.passages[name]) for name in first}
+    encoder = CrossEncoder(model, max_length=MAX_LENGTH)
+    made: list[dict[str, dict[str, float]]] = [{} for _ in rankings]
+    for query in judged.relevant:
+        firsts = [sorted(one[query], key=lambda name, of=one[query]: -of[name])[:first] for one in rankings]
+        names = list(dict.fromkeys(name for one in firsts for name in one))
+        scores = encoder.scores(judged.queries[query], [judged.passages[name] for name in names])
+        known = dict(zip(names, scores, strict=True))
+        for into, one in zip(made, firsts, strict=True):
+            into[query] = {name: known[name] for name in one}
     model.close()
     return made
 
@@ -158,6 +165,10 @@ def options() -> argparse.Namespace:
     parser.add_argument("--epochs", type=float, default=2.0)
     parser.add_argument("--negatives", type=int, default=1)
     parser.add_argument("--no-reranker", action="store_true")
+    parser.add_argument("--reranked", type=int, default=RERANKED, help="passages of a ranking that the reranker reads")
+    parser.add_argument(
+        "--trained", nargs=2, default=(), metavar="FOLDER", help="embedder and reranker of a run before"
+    )
     return parser.parse_args()
 
 
@@ -174,8 +185,11 @@ def trained(asked: argparse.Namespace, home: str, start: Path, parts: tuple[Judg
     """The artifacts, with what they took."""
     from dataclasses import replace
 
+    from bloomery.core.artifact import Artifact
     from bloomery.retrieve.learning import train_embedder, train_reranker
 
+    if asked.trained:
+        return dict(zip(("embedder", "reranker"), map(Artifact.open, map(Path, asked.trained)), strict=True))
     learn, dev = parts
     bm25 = Bm25(learn.passages)
     usual = EmbedderConfig()
@@ -207,8 +221,10 @@ def main() -> None:
         )
         scores = {"BM25": ndcg(words, judged), "MiniLM": ndcg(before, judged), "trained": ndcg(after, judged)}
         if "reranker" in made:
-            scores["BM25 + reranker"] = ndcg(reranked(made["reranker"].path, words, judged), judged)
-            scores["trained + reranker"] = ndcg(reranked(made["reranker"].path, after, judged), judged)
+            read = reranked(made["reranker"].path, (words, after), judged, asked.reranked)
+            scores |= {
+                f"{name} + reranker": ndcg(one, judged) for name, one in zip(("BM25", "trained"), read, strict=True)
+            }
         spent = {
             name: {key: one.metrics.get(key) for key in ("steps", "training_seconds")} for name, one in made.items()
         }
@@ -219,7 +235,9 @@ def main() -> None:
         print(f"{name:28s} {shown(value, '.4f')}", flush=True)
     print(spent)
     if not asked.dev:
-        settings = {name: value for name, value in vars(asked).items() if name not in ("dev", "home", "start")}
+        settings = {
+            name: value for name, value in vars(asked).items() if name not in {"dev", "home", "start", "trained"}
+        }
         counts = {"learn": len(learn.relevant), "held_out": len(dev.relevant), "left_out": left_out}
         keep("retrieval_training", {"settings": settings, "claims": counts, "ndcg_at_10": table, "gains": gains})
 

@@ -165,6 +165,7 @@ def test_the_loss_equals_trl(folders, tmp_path, case):
         gradient, scale = mine[name].grad, float(parameter.grad.abs().max())
         assert gradient is not None
         assert torch.allclose(gradient, parameter.grad, atol=1e-4 * scale + 1e-7), name
+    objective._tell()
     figures, sums = trainer._metrics["eval"], objective._curve[-1]
     assert sums["clipped"] / sums["tokens"] == pytest.approx(figures["clip_ratio/region_mean"][-1])
     if config.kl_weight and not config.kl_weighted:

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from bloomery.adapt.log_probabilities import chunks, logits_of, remade
 from bloomery.models import Decoder
-from bloomery.training.linear_cross_entropy import IGNORED
 
 
 def divergence(teacher: Tensor, student: Tensor, beta: float) -> Tensor:
@@ -35,12 +34,19 @@ def _kl(first: Tensor, second: Tensor) -> Tensor:
 
 
 def model_divergence(
-    student: Decoder, hidden: Tensor, teacher: Decoder, teacher_hidden: Tensor, *, beta: float, temperature: float = 1.0
+    student: Decoder,
+    hidden: Tensor,
+    teacher: Decoder,
+    teacher_hidden: Tensor,
+    *,
+    beta: float,
+    temperature: float = 1.0,
+    teacher_weight: Tensor | None = None,
 ) -> Tensor:
     """(N,) nats between what both models' heads make of hidden (N, E) and teacher_hidden (N, F).
 
     Gradients flow to the student's hidden states and head. A vocabulary that is padded further than the other one is
-    cut to the shorter.
+    cut to the shorter. `teacher_weight` (V, F) is the teacher's output head, where that is no longer what it was.
     """
     size = min(student.config.vocab_size, teacher.config.vocab_size)
 
@@ -49,7 +55,8 @@ def model_divergence(
         theirs = logits_of(its, its_weight, teacher.output_softcap, temperature)[:, :size]
         return divergence(theirs.log_softmax(-1), ours.log_softmax(-1), beta)
 
-    weight, its_weight = student.output_weight, teacher.output_weight.detach()
+    weight = student.output_weight
+    its_weight = (teacher.output_weight if teacher_weight is None else teacher_weight).detach()
     found = [
         remade(part, hidden[rows], weight, teacher_hidden[rows], its_weight)
         for rows in chunks(len(hidden), size, hidden.device)
@@ -97,12 +104,3 @@ def candidates_of(model: Decoder, hidden: Tensor, count: int, *, temperature: fl
         ids.append(best.indices)
         logprobs.append(best.values)
     return torch.cat(ids), torch.cat(logprobs)
-
-
-@torch.no_grad()
-def policy_divergence(model: Decoder, reference: Decoder, input_ids: Tensor, labels: Tensor) -> tuple[float, int]:
-    """Summed KL(model || reference) in nats over the whole vocabulary at every place with a label, and how many there
-    are: how far a tuned model has gone from what it was."""
-    kept = (labels.flatten() != IGNORED).nonzero().squeeze(1)
-    mine, its = (one.hidden_states(input_ids).flatten(0, 1)[kept] for one in (model, reference))
-    return float(model_divergence(model, mine, reference, its, beta=1.0).sum()), len(kept)

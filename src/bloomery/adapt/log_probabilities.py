@@ -53,15 +53,27 @@ def _chosen(hidden: Tensor, weight: Tensor, labels: Tensor, softcap: float | Non
     return -F.cross_entropy(logits_of(hidden, weight, softcap, temperature), labels, reduction="none")
 
 
+def labelled(labels: Tensor) -> Tensor:
+    """The places (M,) of labels (N,) that are not -100."""
+    return (labels != IGNORED).nonzero().squeeze(1)
+
+
 def label_logprobs(
-    hidden: Tensor, weight: Tensor, labels: Tensor, *, softcap: float | None = None, temperature: float = 1.0
+    hidden: Tensor,
+    weight: Tensor,
+    labels: Tensor,
+    *,
+    softcap: float | None = None,
+    temperature: float = 1.0,
+    kept: Tensor | None = None,
 ) -> Tensor:
     """(N,) float32: the natural log-probability of each label (N,) under softmax(hidden @ weight.T / temperature).
 
-    hidden (N, E), weight (V, E); 0 where a label is -100. Gradients flow to hidden and weight.
+    hidden (N, E), weight (V, E); 0 where a label is -100; `kept` is what `labelled` says of them, if that is known.
+    Gradients flow to hidden and weight.
     """
-    kept = (labels != IGNORED).nonzero().squeeze(1)
-    hidden, wanted = hidden[kept], labels[kept]
+    kept = labelled(labels) if kept is None else kept
+    hidden, wanted = hidden.index_select(0, kept), labels[kept]
     parts = [
         remade(_chosen, hidden[part], weight, wanted[part], softcap, temperature)
         for part in chunks(len(kept), weight.size(0), hidden.device)
@@ -75,8 +87,8 @@ def token_logprobs(model: Decoder, input_ids: Tensor, labels: Tensor, *, tempera
 
     Rows are padded at their ends: a causal model never looks there.
     """
+    wanted = labels.flatten()
+    kept = labelled(wanted)  # before the model computes: a GPU is waited for here, when it has nothing to do yet
     hidden = model.hidden_states(input_ids).flatten(0, 1)
-    flat = label_logprobs(
-        hidden, model.output_weight, labels.flatten(), softcap=model.output_softcap, temperature=temperature
-    )
-    return flat.view(labels.shape)
+    how = {"softcap": model.output_softcap, "temperature": temperature}
+    return label_logprobs(hidden, model.output_weight, wanted, kept=kept, **how).view(labels.shape)

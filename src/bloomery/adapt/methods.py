@@ -16,6 +16,7 @@ from bloomery.adapt.domain import DomainConfig, adapt_domain
 from bloomery.adapt.domain.forgetting import lines as forgetting_lines
 from bloomery.adapt.preference import PreferenceConfig, prefer
 from bloomery.adapt.reinforcement import ReinforceConfig, reinforce
+from bloomery.adapt.tuning.config import budgeted
 from bloomery.core.artifact import Artifact
 from bloomery.core.errors import ConfigError, DataError, nearest
 from bloomery.core.workspace import Workspace, as_workspace
@@ -129,7 +130,8 @@ def run_method(
     for name, value in given.items():
         if value and name not in known.takes:
             raise ConfigError(f"{method} takes no {name.removesuffix('s')}")
-    settings = _budgeted(known.config() if config is None else config, minutes, epochs)
+    settings = known.config() if config is None else config
+    settings = replace(settings, fit=budgeted(settings.fit, minutes, epochs))
     if not isinstance(controls, Mapping):
         controls = {Path(str(one)).name.partition(".")[0]: corpus_of([one], workspace) for one in controls}
     asked = Asked(
@@ -171,16 +173,6 @@ def corpus_of(sources: Sequence[str | Path], workspace: Workspace) -> Artifact:
     return curate(config=config, workspace=workspace)
 
 
-def _budgeted(config: Any, minutes: float | None, epochs: float | None) -> Any:
-    if minutes is not None and epochs is not None:
-        raise ConfigError("minutes and epochs are both given", hint="give one of them")
-    if minutes is not None:
-        return replace(config, fit=replace(config.fit, minutes=float(minutes), epochs=0.0, steps=0))
-    if epochs is not None:
-        return replace(config, fit=replace(config.fit, epochs=float(epochs), steps=0))
-    return config
-
-
 def method_lines(metrics: Mapping[str, Any]) -> list[str]:
     """What came of it, for people."""
     lines = [
@@ -193,6 +185,8 @@ def method_lines(metrics: Mapping[str, Any]) -> list[str]:
             before = metrics.get(f"before_{name}")
             said = f"{value:.4f}" if before is None else f"{before:.4f} before, {value:.4f} after"
             lines.append(f"validation {name.replace('_', ' ')}: {said}")
+    if "kl_nats_per_token" in metrics:
+        lines.append(f"KL from the model it was: {metrics['kl_nats_per_token']:.4f} nats per token of answers learnt")
     if "writing" in metrics:
         cost = metrics["writing"]
         joules = cost["energy_joules"]["central"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from contextlib import ExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter, validators
@@ -17,6 +16,20 @@ if TYPE_CHECKING:
     from bloomery.retrieve.answers import Answer, AnswerConfig, Answering
 
 Form = Literal["markers", "quotes", "spans", "extract"]
+Rerank = Annotated[
+    str,
+    Parameter(
+        help="A cross-encoder; model: the answering model says which chunks answer; likelihood: how probable it finds"
+        " the question after each."
+    ),
+]
+GateName = Annotated[
+    str,
+    Parameter(
+        help="When the documents do not answer, by the search alone: auto, the gate that comes along; none; or the file"
+        " of a fitted one."
+    ),
+]
 
 
 def ask(
@@ -33,10 +46,14 @@ def ask(
     k: Annotated[int, Parameter(name=["--k", "-k"], help="Chunks that are searched for.")] = 10,
     mode: Annotated[Mode, Parameter(help="Search by words, by meaning, or both.")] = "auto",
     filter_: Filter = None,
-    rerank: Annotated[str, Parameter(help="A cross-encoder; or model: the answering model says which answer.")] = "",
-    gate: Annotated[Path | None, Parameter(help="File of a fitted gate: when not to ask at all.")] = None,
+    rerank: Rerank = "",
+    gate: GateName = "auto",
     budget: Annotated[
-        int, Parameter(help="Tokens of passages that the model reads.", validator=validators.Number(gte=32))
+        int,
+        Parameter(
+            help="Tokens of passages that the model reads, where its context has room.",
+            validator=validators.Number(gte=32),
+        ),
     ] = 1500,
     order: Annotated[
         Literal["score", "document", "edges"], Parameter(help="Of passages; edges: the best at both ends.")
@@ -119,7 +136,12 @@ def _show(answer: Answer, common: Common) -> None:
             "strict": "nothing that it said was supported",
             "form": "what it wrote is cut, or not of the form asked for",
         }
-        print(f"[{whose[answer.why]}; {len(answer.passages)} passages]", file=sys.stderr)
+        print(f"[{whose[answer.why]}; {_passages(answer)}]", file=sys.stderr)
     elif not common.quiet:
         took = f"{answer.usage.prompt_tokens} + {answer.usage.completion_tokens} tokens, " if answer.said else ""
-        print(f"[{len(answer.passages)} passages, {took}{answer.seconds:.2f} s]", file=sys.stderr)
+        print(f"[{_passages(answer)}, {took}{answer.seconds:.2f} s]", file=sys.stderr)
+
+
+def _passages(answer: Answer) -> str:
+    left_out = f", {answer.left_out} chunks left out" if answer.left_out else ""
+    return f"{len(answer.passages)} passages{left_out}"

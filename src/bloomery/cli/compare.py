@@ -69,6 +69,9 @@ def _show(made: Artifact, common: Common) -> None:
         if one["failed"]:
             because = f": {shown(one['failed_because'])}" if one.get("failed_because") else ""
             print(f"{shown(one['name'])}: {one['failed']:,} of {one['quality']['n']:,} without an answer{because}")
+    for one in result["arms"]:
+        if caution := one["quality"].get("caution"):
+            print(f"{shown(one['name'])}: {shown(caution)}")
     for why in dict.fromkeys(result["left_out"].values()):
         names = ", ".join(name for name, reason in result["left_out"].items() if reason == why)
         print(f"left out: {shown(names)}: {shown(why)}")
@@ -86,26 +89,25 @@ def _show(made: Artifact, common: Common) -> None:
 
 def table_lines(result: dict[str, Any]) -> list[str]:
     """The arms, best first, in columns; the recommended one has a star."""
+    from bloomery.adapt.comparison.economics import amount
+
     unit = result["unit"]
     rows = [["arm", result["metric"], "95%", "dev", f"{_UNITS[unit]}/answer", "p50 s", "p95 s", "tokens"]]
     rows[0] += [f"{_UNITS[unit]} to make", "budget"]
     for one in sorted(result["arms"], key=lambda arm: -arm["quality"]["value"]):
         quality, cost = one["quality"], one["cost"]
         tokens = [cost["prompt_tokens"], cost["completion_tokens"]]
-        made = {"money": cost["training_money"], "joules": cost["training"]["joules"]["central"]}
-        made["seconds"] = cost["training"]["seconds"]
-        each = {"money": cost["money"], "joules": cost["joules"]["central"], "seconds": cost["seconds"]}[unit]
         rows.append(
             [
                 shown(one["name"]) + (" *" if one["name"] == result["recommended"] else ""),
                 f"{quality['value']:.3f}",
                 f"{quality['low']:.3f} to {quality['high']:.3f}",
                 f"{one['dev_score']:.3f}",
-                _figure(each),
+                _figure(amount(one, unit)),
                 _figure(cost["seconds_p50"]),
                 _figure(cost["seconds_p95"]),
                 "unknown" if None in tokens else f"{sum(tokens):.0f}",
-                _figure(made[unit]),
+                _figure(amount(one, unit, make=True)),
                 f"{one['budget_used']:.0%}",
             ]
         )

@@ -16,7 +16,16 @@ if TYPE_CHECKING:
     from bloomery.core.artifact import Artifact
     from bloomery.core.workspace import Workspace
 
-_MODEL = "A model: artifact name or id, a Hugging Face folder, a hub id, or a server's address up to /v1."
+_MODEL = (
+    "A model: artifact name or id, a Hugging Face folder, a hub id, a LoRA adapter (on its own base), or a server's"
+    " address up to /v1."
+)
+_ADAPTER = "A LoRA adapter to put on MODEL: artifact, or folder in PEFT's format."
+_HTML = (
+    "Write a page to read, with scores and every answer: one file for a name that ends in .html, else a folder with a"
+    " page for each task."
+)
+_MAX_FAILED = "Share of a task's questions that may fail on the way; they count as wrong, and it is said."
 _DATA = 'Folder where the tasks\' files lie, or "hub" to download what is missing [default: $BLOOMERY_DATA].'
 
 
@@ -29,6 +38,7 @@ def evaluate(
     ] = None,
     limit: Annotated[int | None, Parameter(help="Samples of each task, from its beginning.")] = None,
     few_shot: Annotated[int | None, Parameter(help="Examples before each question [default: the task's].")] = None,
+    adapter: Annotated[str, Parameter(help=_ADAPTER)] = "",
     seed: Annotated[int, Parameter(help="Draws the examples.")] = 0,
     data: Annotated[str | None, Parameter(help=_DATA)] = None,
     corpus: Annotated[
@@ -44,9 +54,12 @@ def evaluate(
         bool | None,
         Parameter(help="Begin scored contexts with BOS, or not [default: as the tokenizer has it]."),
     ] = None,
-    html: Annotated[
-        Path | None, Parameter(help="Write a page for each task into this folder: scores, and every answer to read.")
+    budget_tokens: Annotated[
+        int | None, Parameter(help="Tokens at most, prompts and answers together; kept answers cost none.")
     ] = None,
+    budget_answers: Annotated[int | None, Parameter(help="Answers and scored texts at most, likewise.")] = None,
+    max_failed: Annotated[float, Parameter(help=_MAX_FAILED)] = 0.1,
+    html: Annotated[Path | None, Parameter(help=_HTML)] = None,
     list_: Annotated[bool, Parameter(name="--list", negative=(), help="Say which tasks there are.")] = False,
     fresh: Fresh = False,
     common: Common | None = None,
@@ -58,34 +71,24 @@ def evaluate(
         return
     if not model:
         raise ConfigError("which model?", hint="bloomery evaluate MODEL arc_easy --data FOLDER")
-    from bloomery.evaluate import EvaluateConfig, open_subject
+    from bloomery.core.budget import BudgetConfig
+    from bloomery.evaluate import EvaluateConfig
     from bloomery.evaluate import evaluate as measured
 
     workspace = common.workspace()
-    config = EvaluateConfig(limit=limit, few_shot=few_shot, seed=seed, chat=chat, bos=bos)
+    config = EvaluateConfig(limit=limit, few_shot=few_shot, seed=seed, chat=chat, bos=bos, max_failed=max_failed)
     named = [*tasks, *(task or ())]
     how: dict[str, Any] = {"config": config, "data": data, "workspace": workspace, "fresh": fresh}
+    if (budget_tokens, budget_answers) != (None, None):
+        how["budget"] = BudgetConfig(tokens=budget_tokens, requests=budget_answers)
     how["corpus"] = workspace.find(corpus, kind="corpus") if corpus else None
     how["against"] = _other(against, named, workspace, how) if against else None
-    opened = open_subject(model, workspace=workspace, chat=chat, bos=bos)
-    try:
-        made = measured(opened, named, **how)
-    finally:
-        opened.close()
+    made = measured(model, named, adapter=adapter or None, **how)
     if html is not None:
-        _write_pages(made, how["against"], html)
+        from bloomery.evaluate.evaluation_page import write_pages
+
+        write_pages(made, html, against=how["against"])
     _show(made, common)
-
-
-def _write_pages(made: Artifact, against: Artifact | None, folder: Path) -> None:
-    from bloomery.evaluate import read_evaluation
-    from bloomery.evaluate.report_page import write_html
-    from bloomery.evaluate.task_report import report_of
-
-    folder.mkdir(parents=True, exist_ok=True)
-    for one in read_evaluation(made)["tasks"]:
-        if one["kind"] != "text":  # which has no scores of single samples
-            write_html(report_of(made, one["task"], against=against), folder / f"{one['task']}.html")
 
 
 def _other(reference: str, tasks: Sequence[str | Path], workspace: Workspace, how: dict[str, Any]) -> Artifact:
@@ -123,10 +126,17 @@ def _show(artifact: Artifact, common: Common) -> None:
     _table(found["tasks"])
     for one in found["tasks"]:
         print(f"  {one['task']}: {_cost(one)}")
+        for line in (*_failures(one), *_beside(one)):
+            print(f"  {one['task']}: {shown(line)}")
         if "contamination" in one:
             print(f"  {one['task']}: {_contamination(one)}")
-    for one in found.get("against", {}).get("comparisons", ()):
+    against = found.get("against", {})
+    for one in against.get("comparisons", ()):
         print(f"  {one['task']}, {one['metric']}: {one['sentence']}")
+    for name, one in against.get("preferences", {}).items():
+        print(f"  {name}, by preference: {shown(one['sentence'])}")
+    if "budget" in found:
+        print(f"  {_spent(found['budget'])}")
 
 
 def _table(results: list[dict[str, Any]]) -> None:
@@ -161,9 +171,44 @@ def _cost(one: dict[str, Any]) -> str:
     parts = [f"{tokens} tokens read", f"{cost['seconds']:.1f} s", Quantity.from_dict(cost["energy_joules"]).text("J")]
     if one["cached"]:
         parts.append(f"{one['cached']:,} of {one['samples']:,} kept from before")
-    if one["errors"]:
-        reason = f" ({shown(one['error'])})" if one.get("error") else ""
-        parts.append(f"{one['errors']:,} without an answer{reason}")
     if one["note"]:
-        parts.append(one["note"])
+        parts.append(shown(one["note"]))
     return ", ".join(parts)
+
+
+def _failures(one: dict[str, Any]) -> list[str]:
+    """What has no answer: never only a part of what is wrong."""
+    if not one["errors"]:
+        return []
+    said = f"{one['errors']:,} of {one['samples']:,} without an answer, which count as wrong ({one['error']})"
+    if one["failed"]:
+        answered = ", ".join(f"{name} {figure['value']:.4g}" for name, figure in one["answered_metrics"].items())
+        said += f"; {one['failed']:,} failed on the way, and without them: {answered}"
+    return [said]
+
+
+def _beside(one: dict[str, Any]) -> list[str]:
+    """Figures that are no means, and what the judge is worth."""
+    lines = [f"by chance {one['chance']:.4g}"] if "chance" in one else []
+    cautions = {name: own["caution"] for name, own in one["metrics"].items() if own.get("caution")}
+    lines += [f"the interval of {name} may be {caution}" for name, caution in cautions.items()]
+    lines += [
+        f"{name} over all samples {own['value']:.2f} ({own['signature']})"
+        for name, own in one.get("corpus", {}).items()
+    ]
+    judge = one.get("judge")
+    if judge is not None:
+        cost = judge["cost"]
+        tokens = "unknown" if cost["tokens"] is None else f"{cost['tokens']:,}"
+        lines.append(judge.get("sentence", judge["name"]))
+        lines.append(f"judging took {tokens} tokens, {cost['seconds']:.1f} s")
+    return lines
+
+
+def _spent(budget: dict[str, Any]) -> str:
+    parts = []
+    for name, said in (("tokens", "tokens"), ("requests", "answers")):
+        if (limit := budget["limits"][name]) is not None:
+            spent = budget["spent"][name]
+            parts.append(f"{'unknown' if spent is None else f'{spent:,}'} of {limit:,} {said}")
+    return f"spent of the budget: {', '.join(parts)}"

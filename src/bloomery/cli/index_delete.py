@@ -8,7 +8,7 @@ from cyclopts import Parameter
 
 from bloomery.cli.index_search import Filter, IndexName, read_filters
 from bloomery.cli.options import Common, print_json
-from bloomery.core.errors import ConfigError
+from bloomery.core.errors import ArtifactError, ConfigError
 
 
 def delete(
@@ -19,7 +19,8 @@ def delete(
     everything: Annotated[bool, Parameter(negative=(), help="The index itself, with all its files.")] = False,
     common: Common | None = None,
 ) -> None:
-    """Delete documents by id or by metadata; their room is freed by `bloomery index compact`."""
+    """Delete documents by id or by metadata; their room is freed by `bloomery index compact`. An id that is not there
+    is a mistake, and then nothing is deleted."""
     common = common or Common()
     from bloomery.retrieve.places import existing_index, remove_index
     from bloomery.retrieve.store.writer import Writer
@@ -35,6 +36,11 @@ def delete(
             print_json({"index": str(folder), "deleted": "everything"}) if common.json else print(f"{folder} is gone")
         )
     with Writer(folder) as writer:
+        if absent := [one for one in document or () if writer.digest_of(one) is None]:
+            named = ", ".join(repr(one) for one in absent[:3]) + (f" and {len(absent) - 3:,} more" * (len(absent) > 3))
+            raise ArtifactError(
+                f"no document {named} in {name}: nothing is deleted", hint=f"bloomery index show {name} --documents"
+            )
         count = writer.remove(document or (), filters=read_filters(filter_))
     if common.json:
         return print_json({"index": str(folder), "deleted": count})

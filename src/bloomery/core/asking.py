@@ -19,7 +19,8 @@ MAX_CONCURRENCY = 256
 TOO_LONG = "context_length_exceeded"
 """The code of an error that a question alone has to blame."""
 _FOR_ALL = frozenset({301, 302, 307, 308, 401, 402, 403, 404, 405})
-_FAILURES_IN_A_ROW = 10
+FAILURES_IN_A_ROW = 10
+"""So many, and the model seems to be gone."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ def ask_all(
     questions: Iterable[tuple[K, Sequence[Message], ChatOptions]],
     *,
     concurrency: int = 1,
-    failures_in_a_row: int = _FAILURES_IN_A_ROW,
+    failures_in_a_row: int = FAILURES_IN_A_ROW,
 ) -> Iterator[Asked[K]]:
     """Answers in the order in which they come; at most `concurrency` questions are under way, and none is read before
     there is room for it.

@@ -15,18 +15,20 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
 
 from bloomery.core.errors import BloomeryError, ConfigError
+from bloomery.core.likelihood import Likelihood, LikelihoodModel, Pair
 from bloomery.core.messages import ChatAnswer, ChatDelta, ChatModel, ChatOptions, Message, Usage, gathered
-from bloomery.core.quantity import Quantity
+from bloomery.core.spent import Spent
 
 NAMES = ("requests", "tokens", "joules", "seconds", "money")
 _TOKENS_A_MESSAGE = 16
 """What a chat template may put around one."""
 _Tell = Callable[[Usage, float], None]
+_PAIRS_AT_ONCE = 32
+"""Of likelihoods, that room is made for together."""
 _MARGIN = 1.25
 """Tokens a byte vary between prompts: by so much more than the most so far."""
 
@@ -71,24 +73,6 @@ class BudgetConfig:
         return (prompt_tokens * self.prompt_price + completion_tokens * self.completion_price) / 1e6
 
 
-@dataclass(kw_only=True)
-class Spent:
-    """What was taken: sums, None once something was not told. `joules` with its bounds."""
-
-    requests: int = 0
-    tokens: int | None = 0
-    joules: Quantity = field(default_factory=lambda: Quantity.exact(0.0, "counter"))
-    seconds: float = 0.0
-    money: float | None = 0.0
-
-    def amount(self, name: str) -> float | None:
-        value = self.joules.central if name == "joules" else getattr(self, name)
-        return None if value is None else float(value)
-
-    def to_dict(self) -> dict[str, Any]:
-        return {**vars(self), "joules": self.joules.to_dict()}
-
-
 class Budget:
     """See the module. Safe to use from several threads."""
 
@@ -104,7 +88,7 @@ class Budget:
     def spent(self) -> Spent:
         """So far; what is under way is not in it."""
         with self._lock:
-            return Spent(**vars(self._spent))
+            return self._spent
 
     def left(self) -> dict[str, float | None]:
         """Of each limit: what may still be taken, what is under way counted as taken. None: no limit."""
@@ -150,8 +134,7 @@ class Budget:
                 for name, amount in needed.items():
                     self._reserved[name] -= amount
                 if not told:  # it went out, and what it took nobody says: the time is known
-                    self._spent.requests += 1
-                    self._spent.seconds += time.perf_counter() - began
+                    self._spent = self._spent.plus(Spent(requests=1, seconds=time.perf_counter() - began))
 
     def _needed(self, prompt_bytes: int, messages: int, max_new_tokens: int) -> dict[str, float]:
         """At most. No tokenizer makes more tokens than bytes; how many fewer is learnt from what was asked before."""
@@ -162,18 +145,18 @@ class Budget:
 
     def _take(self, usage: Usage, seconds: float, prompt_bytes: int) -> None:
         prompt, completion, joules = usage.prompt_tokens, usage.completion_tokens, usage.energy_joules
+        money = None if prompt is None or completion is None else self.config.price(prompt, completion)
+        took = Spent(
+            requests=1,
+            prompt_tokens=prompt,
+            completion_tokens=completion,
+            seconds=seconds,
+            joules=joules,
+            money=money,
+        )
         with self._lock:
-            spent = self._spent
-            spent.requests += 1
-            spent.seconds += seconds
-            spent.joules = spent.joules + joules
-            if prompt is None or completion is None:
-                spent.tokens = spent.money = None
-            else:
-                if spent.tokens is not None:
-                    spent.tokens += prompt + completion
-                money = self.config.price(prompt, completion)
-                spent.money = None if money is None or spent.money is None else spent.money + money
+            self._spent = self._spent.plus(took)
+            if prompt is not None:
                 self._tokens_a_byte = max(self._tokens_a_byte, prompt / max(1, prompt_bytes))
             self._dearest["seconds"] = max(self._dearest["seconds"], seconds)
             self._dearest["joules"] = max(self._dearest["joules"], joules.central or 0.0)
@@ -208,7 +191,43 @@ class BudgetedChat:
             tell(answer.usage, answer.seconds)
 
 
+class BudgetedLikelihoods:
+    """A `LikelihoodModel` that asks another as long as the budget lasts. A request is a text that is scored."""
+
+    def __init__(self, model: LikelihoodModel, budget: Budget) -> None:
+        self.model, self.budget = model, budget
+
+    @property
+    def name(self) -> str:
+        return self.model.name
+
+    def likelihoods(self, pairs: Sequence[Pair]) -> Iterator[tuple[int, Likelihood]]:
+        """BudgetError, before asking, if what is left may not suffice for the next few; those before have been told."""
+        sizes = [_bytes(pair.context) + _bytes(pair.continuation) for pair in pairs]
+        yield from self._asked(sizes, lambda part: self.model.likelihoods(pairs[part]), _PAIRS_AT_ONCE)
+
+    def rolling(self, texts: Sequence[str]) -> Iterator[tuple[int, Likelihood]]:
+        """The same, text by text."""
+        yield from self._asked([_bytes(text) for text in texts], lambda part: self.model.rolling(texts[part]), 1)
+
+    def _asked(
+        self, sizes: Sequence[int], ask: Callable[[slice], Iterator[tuple[int, Likelihood]]], at_once: int
+    ) -> Iterator[tuple[int, Likelihood]]:
+        start, several = 0, 1  # the first ones teach how many tokens a text has, so that room is made for no more
+        while start < len(sizes):
+            part = slice(start, min(start + several, len(sizes)))
+            with ExitStack() as room:  # each is told for itself: what a text takes is learnt from texts
+                tell = [room.enter_context(self.budget.request(size, 1, 0)) for size in sizes[part]]
+                for number, found in ask(part):
+                    tell[number](found.usage, found.seconds)
+                    yield start + number, found
+            start, several = part.stop, min(2 * several, at_once)
+
+
+def _bytes(text: str) -> int:
+    return len(text.encode("utf-8", "replace"))
+
+
 def _size(messages: Sequence[Message]) -> tuple[int, int]:
     """(bytes of the texts, number of messages)."""
-    texts = (str(message.get("content") or "") for message in messages)
-    return sum(len(text.encode("utf-8", "replace")) for text in texts), len(messages)
+    return sum(_bytes(str(message.get("content") or "")) for message in messages), len(messages)

@@ -40,6 +40,9 @@ from bloomery.core.quantity import Quantity
 
 KEY_VARIABLE = "BLOOMERY_ENDPOINT_KEY"
 INTERRUPTED = "interrupted"
+UNREACHABLE = "unreachable"
+"""The code of an error that says that nothing listens at an address."""
+_THERE = "is the server there, and the address right?"
 _ROUTE = "/chat/completions"
 _VERSION = re.compile(r"/v\d+$")
 _AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
@@ -235,6 +238,9 @@ class Endpoint:
             yield
         except DataError as error:
             raise _Passing(self._error(f"sent what makes no sense: {error.message}", INTERRUPTED)) from error
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            said = str(error) or "no connection"
+            raise _Passing(self._error(f"does not answer: {said}", UNREACHABLE, 503, hint=_THERE)) from error
         except httpx.TimeoutException as error:
             said = f"{type(error).__name__.removesuffix('Timeout').lower()} timed out"
             raise _Passing(self._error(said, "timeout", 504)) from error

@@ -7,6 +7,7 @@ give the same corpus. This module does not know how a file is read (readers), no
 
 from __future__ import annotations
 
+import errno
 import glob
 import os
 from collections.abc import Generator, Iterator
@@ -50,7 +51,7 @@ def fingerprint(config: CurateConfig) -> str:
             continue
         for file in source_files(source):
             try:
-                status = file.path.stat()
+                status = _status(file.path)
             except OSError as error:
                 raise _unreadable(file.path, error) from error
             parts.append([ascii(str(file.path)), status.st_size, status.st_mtime_ns])
@@ -71,6 +72,16 @@ def fingerprint(config: CurateConfig) -> str:
         status = path.stat() if path.exists() else None  # who reads it says what is missing
         parts.append([ascii(str(path)), status and status.st_size, status and status.st_mtime_ns])
     return digest(parts)
+
+
+def _status(path: Path) -> os.stat_result:
+    """Of a file, or of a link that leads nowhere but in a circle: whatever reads it tells of that."""
+    try:
+        return path.stat()
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        return path.lstat()
 
 
 def source_files(source: str) -> Iterator[SourceFile]:
@@ -134,10 +145,11 @@ def _in_folder(folder: Path) -> Iterator[SourceFile]:
 
 
 def walk(folder: Path) -> Iterator[Path]:
-    """Every file below a folder in name order, hidden ones left out."""
+    """Every file below a folder in name order, hidden ones left out. A link that leads in a circle counts as a file:
+    who reads it says why that cannot be done."""
     # Folders that are links are not followed: they may lead in a circle.
     with os.scandir(folder) as entries:
-        ordered = sorted((entry.name, entry.is_dir(follow_symlinks=False), entry.is_file()) for entry in entries)
+        ordered = sorted((entry.name, entry.is_dir(follow_symlinks=False), _is_file(entry)) for entry in entries)
     for name, is_folder, is_file in ordered:
         if name.startswith("."):
             continue
@@ -145,6 +157,15 @@ def walk(folder: Path) -> Iterator[Path]:
             yield from walk(folder / name)
         elif is_file:
             yield folder / name
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        return True
 
 
 def _hint(path: Path) -> str:

@@ -43,11 +43,26 @@ class EngineChat:
 
     def stream(self, messages: Sequence[Message], options: ChatOptions) -> Iterator[ChatDelta]:
         """RequestErrors of the engine; one that has no chat template cannot be asked."""
-        asked: Prompt = [{"role": message["role"], "content": message["content"]} for message in messages]
-        if self._plain:
-            asked = "".join(message["content"] for message in messages)
-        for delta in self.model.stream(asked, **sampling_options(options)):
+        for delta in self.model.stream(self._prompt(messages), **sampling_options(options)):
             yield self._told(delta, options.top_logprobs is not None)
+
+    @property
+    def context_tokens(self) -> int:
+        """Tokens of a question and its answer at most."""
+        return min(self.model.context_length, self.model.engine.capacity)
+
+    def prompt_tokens(self, messages: Sequence[Message]) -> int:
+        """How many tokens the model reads for these messages, also where they are more than it can. RequestError of a
+        model that has no chat template."""
+        asked, tokenizer = self._prompt(messages), self.model.tokenizer
+        if isinstance(asked, str):
+            return len(tokenizer.encode(asked, add_bos=tokenizer.adds_bos))
+        return len(tokenizer.encode_chat(asked))  # type: ignore[arg-type]
+
+    def _prompt(self, messages: Sequence[Message]) -> Prompt:
+        if self._plain:
+            return "".join(message["content"] for message in messages)
+        return [{"role": message["role"], "content": message["content"]} for message in messages]
 
     def _told(self, delta: Delta, logprobs: bool) -> ChatDelta:
         result = delta.result

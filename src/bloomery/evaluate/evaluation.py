@@ -8,7 +8,6 @@ tasks are asked or scored.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import secrets
 from collections import Counter
@@ -19,7 +18,8 @@ from typing import Any
 
 from bloomery.core.answer_cache import AnswerCache
 from bloomery.core.artifact import Artifact, write_durably
-from bloomery.core.errors import ConfigError
+from bloomery.core.budget import Budget, BudgetConfig, BudgetError
+from bloomery.core.errors import BloomeryError, ConfigError, RequestError
 from bloomery.core.run import Run
 from bloomery.core.stage import StageInputs, reusable
 from bloomery.core.workspace import Workspace, as_workspace
@@ -28,110 +28,35 @@ from bloomery.energy import open_meter
 from bloomery.engine import LanguageModel
 from bloomery.evaluate.against import compare_records
 from bloomery.evaluate.contamination import Contamination, Sought
+from bloomery.evaluate.judge_pairs import judge_pairs
+from bloomery.evaluate.opened_judges import OpenedJudge, OpenedJudges
+from bloomery.evaluate.preparing import EvaluateConfig, Prepared, prepare
 from bloomery.evaluate.statistics import detectable_paired_binary
 from bloomery.evaluate.subject import ANSWERS, Opened, open_subject
 from bloomery.evaluate.tasks import (
-    Question,
     Record,
     Subject,
     Task,
     ask,
     by_group,
     figures,
-    find_task,
-    limited,
-    questions,
 )
-from bloomery.evaluate.tasks import places as task_places
+from bloomery.evaluate.tasks.record import answered_of
+from bloomery.evaluate.tasks.scoring import Judging
+from bloomery.evaluate.tasks.task_judge import judged, judging_cost, labelled
 
 KIND = "evaluation"
 _ASSUMED_DISCORDANCE = 0.2
 """Share of samples on which two models differ, for what can be told apart before anything is known."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class EvaluateConfig:
-    """What of the tasks is asked, and how."""
-
-    limit: int | None = None
-    """Samples of each task, or of each of its groups, from its beginning; None: all."""
-    few_shot: int | None = None
-    """Examples before each question; None: as many as each task says."""
-    seed: int = 0
-    """Draws the examples."""
-    chat: bool = False
-    """Free answers go through the model's chat template."""
-    bos: bool | None = None
-    """Whether scored contexts begin with BOS; None: as the tokenizer has it."""
-
-    def __post_init__(self) -> None:
-        if self.limit is not None and self.limit < 1:
-            raise ConfigError(f"limit is a whole number from 1, not {self.limit}")
-        if self.few_shot is not None and not 0 <= self.few_shot <= 1000:
-            raise ConfigError(f"few_shot is from 0 to 1,000, not {self.few_shot}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Prepared:
-    """A task with its questions, read whole before a model is asked anything."""
-
-    task: Task
-    questions: tuple[Question, ...]
-    few_shot: int
-    files: tuple[str, ...]
-    digest: str
-    """Of task and files."""
-    note: str = ""
-
-
-def prepare(
-    tasks: Sequence[str | Path | Task],
-    config: EvaluateConfig | None = None,
-    *,
-    data: str | Path | None = None,
-) -> list[Prepared]:
-    """Tasks by name or file, with the questions that `config` asks for. ConfigError and DataError as their parts."""
-    config = config or EvaluateConfig()
-    if not tasks:
-        raise ConfigError("which tasks?", hint="bloomery evaluate --list")
-    found = [one if isinstance(one, Task) else find_task(one) for one in tasks]
-    names = [task.name for task in found]
-    if len(set(names)) < len(names):
-        raise ConfigError("a task is named twice", hint="each once")
-    return [_prepared(task, config, data) for task in found]
-
-
-def _prepared(task: Task, config: EvaluateConfig, data: str | Path | None) -> Prepared:
-    where, download = task_places.folders(data), str(data) == task_places.HUB
-    few_shot = task.few_shot if config.few_shot is None else config.few_shot
-    found = task_places.questions(task, where, download=download)
-    shots = task_places.examples(task, where, download=download) if few_shot else None
-    made = questions(
-        task,
-        limited(task, found.rows(), config.limit),
-        examples=list(shots.rows()) if shots is not None else (),
-        few_shot=few_shot,
-        seed=config.seed,
-    )
-    files = (*found.places, *(shots.places if shots is not None else ()))
-    digest = hashlib.sha256(json.dumps(asdict(task), sort_keys=True).encode())
-    for path in dict.fromkeys(place.path for place in files):
-        digest.update(path.read_bytes())
-    return Prepared(
-        task=task,
-        questions=tuple(made),
-        few_shot=few_shot,
-        files=tuple(map(str, files)),
-        digest=digest.hexdigest(),
-        note=found.note,
-    )
-
-
 def evaluate(
     model: str | Path | Artifact | LanguageModel | Opened,
     tasks: Sequence[str | Path | Task],
     *,
+    adapter: str | Path | Artifact | None = None,
     config: EvaluateConfig | None = None,
+    budget: BudgetConfig | None = None,
     data: str | Path | None = None,
     corpus: Artifact | None = None,
     against: Artifact | None = None,
@@ -140,26 +65,58 @@ def evaluate(
 ) -> Artifact:
     """Measure a model on tasks; returns an "evaluation" artifact, which `read_evaluation` reads.
 
-    `model` is what `bl.load` takes, a model that is loaded, or what `open_subject` opened; `data` is the folder where
-    the tasks' files lie, or "hub"; None takes $BLOOMERY_DATA. Samples are sought in `corpus`; None is what the model's
-    own lineage says it was trained on. `against` is an evaluation of the same tasks that this one is compared with,
-    sample by sample. With `fresh` nothing is taken from earlier answers.
+    `model` is what `bl.load` takes, a LoRA adapter (on its own base, or as `adapter` on another), a model that is
+    loaded, or what `open_subject` opened; `data` is the folder where the tasks' files lie, or "hub"; None takes
+    $BLOOMERY_DATA. Samples are sought in `corpus`; None is what the model's own lineage says it was trained on.
+    `against` is an evaluation of the same tasks that this one is compared with, sample by sample. `budget` limits what
+    the model and the judges of tasks are asked anew; answers that were kept cost nothing. With `fresh` nothing is taken
+    from earlier answers.
+
+    RequestError or BudgetError where too many questions failed, or the budget is spent: nothing is published then, and
+    the same call goes on with the answers that were kept.
     """
     workspace = as_workspace(workspace)
     config = config or EvaluateConfig()
     prepared = prepare(tasks, config, data=data)
-    own = not isinstance(model, Opened)
-    opened = (
-        model
-        if isinstance(model, Opened)
-        else open_subject(model, workspace=workspace, chat=config.chat, bos=config.bos)
-    )
+    how: dict[str, Any] = {"adapter": adapter, "chat": config.chat, "bos": config.bos}
+    opened = model if isinstance(model, Opened) else open_subject(model, workspace=workspace, **how)
+    judges = None
     try:
+        judges = OpenedJudges([one.task for one in prepared], workspace)
         corpora = [corpus] if corpus is not None else _trained_on(opened, workspace)
-        return _evaluated(opened, prepared, config, workspace, fresh, corpora, against)
+        work = _Work(opened, judges, prepared, config, budget, corpora, against)
+        return _evaluated(work, workspace, fresh)
     finally:
-        if own:
+        if judges is not None:
+            judges.close()
+        if opened is not model:
             opened.close()
+
+
+@dataclass(frozen=True)
+class _Work:
+    """All that one evaluation is made of."""
+
+    opened: Opened
+    judges: OpenedJudges
+    prepared: Sequence[Prepared]
+    config: EvaluateConfig
+    budget: BudgetConfig | None
+    corpora: Sequence[Artifact]
+    against: Artifact | None
+
+    @property
+    def lasting(self) -> bool:
+        return self.opened.lasting and self.judges.lasting
+
+    def inputs(self) -> StageInputs:
+        """What the result depends on: not how much may fail or be spent on the way."""
+        plain = asdict(self.config) | {"tasks": {one.task.name: one.digest for one in self.prepared}}
+        del plain["max_failed"]
+        plain |= {"model": self.opened.identity} | ({"judges": own} if (own := self.judges.identities) else {})
+        beside = [*self.corpora, *([self.against] if self.against is not None else [])]
+        parents = tuple(dict.fromkeys((*self.opened.parents, *(one.id for one in beside))))
+        return StageInputs(stage="evaluate", config=plain, parents=parents, seed=self.config.seed)
 
 
 def _trained_on(opened: Opened, workspace: Workspace) -> list[Artifact]:
@@ -176,38 +133,39 @@ def _trained_on(opened: Opened, workspace: Workspace) -> list[Artifact]:
     return list(found.values())
 
 
-def _evaluated(
-    opened: Opened,
-    prepared: Sequence[Prepared],
-    config: EvaluateConfig,
-    workspace: Workspace,
-    fresh: bool,
-    corpora: Sequence[Artifact],
-    against: Artifact | None,
-) -> Artifact:
-    plain = asdict(config) | {"tasks": {one.task.name: one.digest for one in prepared}, "model": opened.identity}
-    beside = [*corpora, *([against] if against is not None else [])]
-    parents = tuple(dict.fromkeys((*opened.parents, *(one.id for one in beside))))
-    inputs = StageInputs(stage="evaluate", config=plain, parents=parents, seed=config.seed)
-    if not fresh and opened.lasting and (made := reusable(workspace, inputs)):
+def _evaluated(work: _Work, workspace: Workspace, fresh: bool) -> Artifact:
+    inputs, opened = work.inputs(), work.opened
+    if not fresh and work.lasting and (made := reusable(workspace, inputs)):
         return made
     with Run(workspace, inputs, meter=open_meter()) as run:
         cache = AnswerCache(workspace.root / ANSWERS)
         try:
-            identity = "" if opened.lasting else f"{opened.identity} {_attempt(run.scratch)}"
-            subject = opened.kept(cache, identity=identity, fresh=fresh)
+            attempt = "" if work.lasting else _attempt(run.scratch)
+            identity = "" if opened.lasting else f"{opened.identity} {attempt}"
+            budget = None if work.budget is None else Budget(work.budget)
+            subject = opened.kept(cache, identity=identity, fresh=fresh, budget=budget)
+            judges = work.judges.kept(cache, attempt=attempt, fresh=fresh, budget=budget)
             folder = run.new_folder()
             (folder / "samples").mkdir()
-            found = sought(run, prepared, corpora) if corpora else {}
+            found = sought(run, work.prepared, work.corpora) if work.corpora else {}
             results, records = [], {}
-            for one in prepared:
-                records[one.task.name] = _asked(run, one, subject, config, found.get(one.task.name))
-                results.append(_written(one, records[one.task.name], folder, found.get(one.task.name)))
+            for one in work.prepared:
+                name = one.task.name
+                records[name] = _asked(run, one, subject, work.config, found.get(name), judges.get(name))
+                results.append(_written(one, records[name], folder, found.get(name), judges.get(name)))
+            document: dict[str, Any] = {"model": {"name": opened.subject.name, "identity": opened.identity}}
+            document["tasks"] = results
+            if work.against is not None:
+                try:
+                    document["against"] = _compared(work, records, judges)
+                except (RequestError, BudgetError) as error:
+                    answers = [record for own in records.values() for record in own]
+                    error.hint = "; ".join(filter(None, (error.hint, going_on(error, answers, len(answers)))))
+                    raise
+            if budget is not None:
+                document["budget"] = {"limits": asdict(budget.config), "spent": budget.spent.to_dict()}
         finally:
             cache.close()
-        document = {"model": {"name": opened.subject.name, "identity": opened.identity}, "tasks": results}
-        if against is not None:
-            document["against"] = _compared(against, records, opened.subject.name, config)
         write_durably(folder / "results.json", _json(document, indent=1))
         return run.publish(folder, kind=KIND, metrics=headline(results))
 
@@ -235,7 +193,12 @@ def sought(run: Run, prepared: Sequence[Prepared], corpora: Sequence[Artifact]) 
 
 
 def _asked(
-    run: Run, one: Prepared, subject: Subject, config: EvaluateConfig, found: Contamination | None
+    run: Run,
+    one: Prepared,
+    subject: Subject,
+    config: EvaluateConfig,
+    found: Contamination | None,
+    judge: OpenedJudge | None,
 ) -> list[Record]:
     task, total = one.task, len(one.questions)
     if one.note:
@@ -243,37 +206,87 @@ def _asked(
     if total and task.kind in ("choice", "context"):
         run.note(f"{task.name}: {detectable_paired_binary(total, _ASSUMED_DISCORDANCE).text()}")
     records: dict[int, Record] = {}
-    with run.phase(task.name):
-        for place, record in ask(task, one.questions, subject, seed=config.seed):
-            records[place] = record
-            run.progress(len(records), total, unit="samples", **_live(task, record))
+    scorer = None if judge is None else judge.scorer
+    most = int(config.max_failed * total)
+    try:
+        with run.phase(task.name):
+            for place, record in ask(task, one.questions, subject, seed=config.seed, judge=scorer, most_failed=most):
+                records[place] = record
+                run.progress(len(records), total, unit="samples", **_live(task, record))
+    except (RequestError, BudgetError) as error:
+        error.hint = "; ".join(filter(None, (error.hint, going_on(error, list(records.values()), total))))
+        raise
+    _usable(task, list(records.values()))
     for place, (words, _) in (found.shared if found is not None else {}).items():
         records[place] = replace(records[place], contaminated=words)
-    return [records[place] for place in range(total)]
+    return labelled([records[place] for place in range(total)], one.labels)
 
 
-def _written(one: Prepared, records: Sequence[Record], folder: Path, found: Contamination | None) -> dict[str, Any]:
+def going_on(error: BloomeryError, records: Sequence[Record], total: int) -> str:
+    """What becomes of an evaluation that ended before its end, for whoever has to mend it."""
+    kept = sum(not record.error for record in records)
+    more = " with a larger budget" if isinstance(error, BudgetError) else ""
+    said = f"{kept:,} of {total:,} answers are kept: the same command{more} asks for the others alone"
+    return said if kept else f"nothing is published; the same command{more} begins anew"
+
+
+def _usable(task: Task, records: Sequence[Record]) -> None:
+    """RequestError where not one question has an answer: there is nothing to measure."""
+    if records and all(record.error for record in records):
+        error = Counter(record.error for record in records).most_common(1)[0][0]
+        own = all(not record.failed for record in records)
+        hint = "fewer --few-shot examples, or a model that reads more" if own else "is the model the right one?"
+        raise RequestError(f"{task.name}: none of its {len(records):,} questions has an answer: {error}", hint=hint)
+
+
+def _written(
+    one: Prepared, records: Sequence[Record], folder: Path, found: Contamination | None, judge: OpenedJudge | None
+) -> dict[str, Any]:
     lines = b"".join(_json(record.to_dict()) + b"\n" for record in records)
     write_durably(folder / "samples" / f"{one.task.name}.jsonl", lines)
     result = result_of(one, records)
+    if judge is not None:
+        result["judge"] = _judged(judge, records)
     if found is not None:
         clean = [record for record in records if not record.contaminated]
-        scored = figures(one.task, clean, one.task.measured) if clean else {}
         result["contamination"] = {
             "documents": found.documents,
             "contaminated": len(records) - len(clean),
-            "clean_metrics": {name: figure.to_dict() for name, figure in scored.items()},
+            "clean_metrics": _figures(one.task, clean),
         }
     return result
 
 
-def _compared(against: Artifact, records: dict[str, list[Record]], name: str, config: EvaluateConfig) -> dict[str, Any]:
-    document = read_evaluation(against)
-    others = {one["task"]: read_records(against, one["task"]) for one in document["tasks"]}
-    other = document["model"]["name"]
+def _figures(task: Task, records: Sequence[Record]) -> dict[str, Any]:
+    return {name: one.to_dict() for name, one in figures(task, records, task.measured).items()} if records else {}
+
+
+def _judged(judge: OpenedJudge, records: Sequence[Record]) -> dict[str, Any]:
+    """Whose judgement a task's figures are, and what it is worth."""
+    name, config = judge.scorer.name, judge.config
+    found = judged(records, config.scale, name=name, threshold=config.threshold)
+    told: dict[str, Any] = {"name": name, "rubric": config.rubric, "scale": list(config.scale)}
+    told |= {"threshold": config.threshold, "cost": judging_cost(records)}
+    return told if found is None else {**told, **found.to_dict(), "sentence": found.text()}
+
+
+def _compared(work: _Work, records: dict[str, list[Record]], judges: dict[str, OpenedJudge]) -> dict[str, Any]:
+    assert work.against is not None
+    document = read_evaluation(work.against)
+    others = {one["task"]: read_records(work.against, one["task"]) for one in document["tasks"]}
+    name, other = work.opened.subject.name, document["model"]["name"]
     names = (name, other) if name != other else (f"{name} (this)", f"{other} (against)")
-    compared = compare_records(records, others, names=names, seed=config.seed)
-    return {"artifact": against.name, "model": document["model"], "comparisons": compared}
+    compared = compare_records(records, others, names=names, seed=work.config.seed)
+    told = {"artifact": work.against.name, "model": document["model"], "comparisons": compared}
+    preferred = {}
+    for one in work.prepared:
+        judge = judges.get(one.task.name)
+        if judge is not None and judge.config.pairs and one.task.name in others:
+            samples = [question.sample for question in one.questions]
+            a, b = ([answered_of(record) for record in each[one.task.name]] for each in (records, others))
+            how: dict[str, Any] = {"config": judge.config, "names": names, "threshold": judge.config.threshold}
+            preferred[one.task.name] = judge_pairs(judge.chat, samples, a, b, concurrency=8, **how).to_dict()
+    return told | ({"preferences": preferred} if preferred else {})
 
 
 def _live(task: Task, record: Record) -> dict[str, float | str]:
@@ -294,15 +307,24 @@ def result_of(one: Prepared, records: Sequence[Record]) -> dict[str, Any]:
         joules = joules + record.energy_joules
     groups = by_group(task, records, task.measured)
     errors = [record.error for record in records if record.error]
+    failed = sum(record.failed for record in records)
+    told: dict[str, Any] = {}
+    if task.kind in ("choice", "context"):
+        told["chance"] = sum(len(record.golds) / len(record.choices) for record in records) / len(records)
+    if failed:
+        told["answered_metrics"] = _figures(task, [record for record in records if not record.failed])
+    if task.kind == "generation" and (corpus := _corpus(one, records)):
+        told["corpus"] = corpus
     return {
         "task": task.name,
         "title": task.title,
         "kind": task.kind,
         "samples": len(records),
         "few_shot": one.few_shot,
-        "metrics": {name: figure.to_dict() for name, figure in figures(task, records, task.measured).items()},
+        "metrics": _figures(task, records),
         "groups": {name: {m: f.to_dict() for m, f in own.items()} for name, own in groups.items()},
         "errors": len(errors),
+        "failed": failed,
         "error": Counter(errors).most_common(1)[0][0] if errors else "",  # the commonest
         "cached": sum(record.cached for record in records),
         "cost": {
@@ -315,7 +337,14 @@ def result_of(one: Prepared, records: Sequence[Record]) -> dict[str, Any]:
         "note": one.note,
         "licence": task.licence,
         "source": task.source,
+        **told,
     }
+
+
+def _corpus(one: Prepared, records: Sequence[Record]) -> dict[str, Any]:
+    """Figures over all samples that are not the mean of theirs (BLEU)."""
+    samples = [question.sample for question in one.questions]
+    return Judging(one.task).corpus(samples, [record.answer for record in records])
 
 
 def _sum(values: Sequence[int | None]) -> int | None:

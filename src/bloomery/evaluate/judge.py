@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from bloomery.core.asking import for_all
+from bloomery.core.asking import TOO_LONG, for_all
 from bloomery.core.config import from_dict
 from bloomery.core.errors import ConfigError, RequestError
 from bloomery.core.messages import ChatAnswer, ChatModel, ChatOptions, chosen
@@ -72,6 +72,8 @@ class Said:
     tokens: int | None = 0
     seconds: float = 0.0
     joules: Quantity = _NOTHING
+    error: str = ""
+    """Why it could not be asked, where that was not the question's own fault."""
 
 
 class Judge:
@@ -85,8 +87,9 @@ class Judge:
         return f"{self._name} ({self.model.name})"
 
     def score(self, sample: Sample, answered: Answered) -> Score:
-        """Worth 0 with `details["in_form"]` False where the judge said nothing in form. RequestError for what would
-        meet every other question too (a wrong key, no such model)."""
+        """Worth 0 with `details["in_form"]` False where the judge said nothing in form, and with `details["error"]`
+        where it could not be asked. RequestError for what would meet every other question too (a wrong key, no such
+        model)."""
         if (worthless := nothing(self.name, sample, answered)) is not None:
             return replace(worthless, details={"in_form": True, "asked": False})
         said = ask_in_form(self.model, self.messages(sample, answered), self.config.scale, self.config)
@@ -96,8 +99,13 @@ class Judge:
             scorer=self.name,
             value=self.config.worth(said.verdict) if said.verdict is not None else 0.0,
             answer=said.verdict or "",
-            why=said.reason if in_form else f"the judge did not answer in form: {said.raw:.200}",
-            details={"in_form": in_form, "asked": True, **cost_of(said)},
+            why=said.reason if in_form else said.error or f"the judge did not answer in form: {said.raw:.200}",
+            details={
+                "in_form": in_form,
+                "asked": True,
+                **({"error": said.error} if said.error else {}),
+                **cost_of(said),
+            },
         )
 
     def messages(self, sample: Sample, answered: Answered) -> list[dict[str, str]]:
@@ -158,7 +166,8 @@ def ask_in_form(
         except RequestError as error:
             if for_all(error):
                 raise
-            return Said(None, raw=error.one_line(), attempts=attempt + 1, tokens=spent, seconds=seconds, joules=joules)
+            told = {"raw": error.one_line(), "error": "" if error.code == TOO_LONG else error.one_line()}
+            return Said(None, attempts=attempt + 1, tokens=spent, seconds=seconds, joules=joules, **told)
         raw, seconds, joules = answer.text, seconds + answer.seconds, joules + answer.usage.energy_joules
         used = tokens_of(answer)
         spent = spent + used if spent is not None and used is not None else None

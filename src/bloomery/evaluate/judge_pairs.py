@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from bloomery.core.asking import ask_all
+from bloomery.core.budget import BudgetError
 from bloomery.core.errors import DataError
 from bloomery.core.messages import ChatModel, ChatOptions, Message
 from bloomery.core.quantity import Quantity
@@ -100,7 +101,7 @@ def judge_pairs(
     often again, with other seeds and `config.temperature`. `labels` are what people prefer, by sample id.
 
     An answer that failed or is empty loses to one that did not, without the judge. DataError where answers do not
-    belong to the samples.
+    belong to the samples, BudgetError where the judge's budget is spent.
     """
     config = config or JudgeConfig(rubric="Which answer is better?")
     for answers in (a, b):
@@ -113,6 +114,8 @@ def judge_pairs(
     for attempt in range(config.attempts):
         questions = _questions(samples, a, b, config, repeats, said, attempt)
         for one in ask_all(model, questions, concurrency=concurrency):
+            if isinstance(one.error, BudgetError):
+                raise one.error
             if one.answer is None:
                 errors[one.key[0]] = one.error.one_line() if one.error else ""
                 said.setdefault(one.key, None)

@@ -1,7 +1,7 @@
 """Report: what several arms did on the same samples: scores with intervals, verdicts, costs, and every answer to read.
 
     report = build_report(task, samples, {"base": answers, "tuned": others}, {"base": scores, "tuned": more})
-    write_html(report, "report.html"); print_tables(report); json.dumps(report.to_dict())
+    write_html(report, "report.html"); json.dumps(report.to_dict())
 
 An arm is whatever answered (a model, a prompt, a classic baseline); one alone is a report too. Everything in it is
 plain data or a small frozen dataclass, so that whoever has numbers of another kind fills the dataclasses by hand. This

@@ -5,14 +5,18 @@ This module does not know how records came about, nor HTML.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from bloomery.core.artifact import Artifact
 from bloomery.core.errors import ConfigError
 from bloomery.evaluate.evaluation import read_evaluation, read_records
+from bloomery.evaluate.judge_calibration import JudgedScore
 from bloomery.evaluate.report import EvaluationReport, build_report
-from bloomery.evaluate.sample import Answered, Sample, Score
+from bloomery.evaluate.sample import Score
 from bloomery.evaluate.tasks import Record
+from bloomery.evaluate.tasks.record import answered_of, sample_of
+from bloomery.evaluate.tasks.task_judge import judged
 
 _NO_SCORES = frozenset({"nats", "words", "bytes", "answers"})
 
@@ -34,47 +38,41 @@ def report_of(artifact: Artifact, task: str, *, against: Artifact | None = None)
     if not metrics:
         raise ConfigError(f"{task} has no scores of single samples", hint="its figures are in the artifact")
     result = results[task]
-    told = {key: result[key] for key in ("kind", "few_shot", "files", "licence", "source") if result[key]}
+    told = {key: result[key] for key in ("kind", "few_shot", "chance", "files", "licence", "source") if result.get(key)}
     dirty = [record.id for record in found if record.contaminated]
     checked = {**result["contamination"], "ids": dirty} if "contamination" in result else None
     return build_report(
         {"name": task, "description": result["title"], **told},
-        [_sample(record) for record in found],
-        {arm: [_answered(record) for record in records] for arm, records in arms.items()},
+        [sample_of(record) for record in found],
+        {arm: [answered_of(record) for record in records] for arm, records in arms.items()},
         {arm: _scores(records, metrics) for arm, records in arms.items()},
         main=metrics[0],
+        corpus={name: result["corpus"]} if "corpus" in result else None,
+        judged=_judged(result, arms),
         contamination=checked,
-        notes=[result["note"]] if result["note"] else (),
+        notes=_notes(result),
         made={"artifact": artifact.name},
     )
 
 
-def _sample(record: Record) -> Sample:
-    choices = tuple(dict.fromkeys(record.choices))
-    return Sample(
-        id=record.id,
-        input=record.input,
-        targets=record.targets,
-        choices=choices if len(choices) > 1 else (),
-        cluster=record.cluster,
-    )
+def _notes(result: Mapping[str, Any]) -> list[str]:
+    notes = [result["note"]] if result["note"] else []
+    if result["failed"]:
+        without = ", ".join(f"{name} {one['value']:.4g}" for name, one in result["answered_metrics"].items())
+        notes.append(f"{result['failed']:,} questions failed on the way and count as wrong; without them: {without}")
+    return notes
 
 
-def _answered(record: Record) -> Answered:
-    each = zip(record.choices, record.nats, record.tokens, strict=False)
-    details = {
-        f"choice {n}": f"{choice}  ({nats:.3f} nats, {tokens} tokens)" for n, (choice, nats, tokens) in enumerate(each)
-    }
-    return Answered(
-        sample_id=record.id,
-        text=record.answer,
-        prompt_tokens=record.prompt_tokens,
-        completion_tokens=record.completion_tokens,
-        seconds=record.seconds,
-        energy_joules=record.energy_joules,
-        error=record.error,
-        details=details,
-    )
+def _judged(
+    result: Mapping[str, Any], arms: Mapping[str, Sequence[Record]]
+) -> dict[str, dict[str, JudgedScore]] | None:
+    """By arm and judge; None for a task that has none."""
+    judge = result.get("judge")
+    if judge is None:
+        return None
+    name, scale = judge["name"], tuple(judge["scale"])
+    found = {arm: judged(own, scale, name=name, threshold=judge["threshold"]) for arm, own in arms.items()}
+    return {arm: {name: one} for arm, one in found.items() if one is not None}
 
 
 def _scores(records: Sequence[Record], metrics: Sequence[str]) -> list[Score]:
@@ -83,6 +81,7 @@ def _scores(records: Sequence[Record], metrics: Sequence[str]) -> list[Score]:
             sample_id=record.id,
             scorer=metric,
             value=record.scores.get(metric, 0.0),
+            answer=taken if (taken := str(record.details.get(metric, {}).get("answer", ""))) != record.answer else "",
             why=str(record.details.get(metric, {}).get("why", "")),
         )
         for record in records

@@ -1,7 +1,7 @@
 """The one attention: self and cross, causal and bidirectional, windowed, grouped, with or without rotary positions.
 
 softmax(q k / scale + mask) v (Vaswani et al., arXiv 1706.03762) with H query heads in H_kv groups (Ainslie et al.,
-arXiv 2305.13245), through one of PyTorch's two fused kernels (`BACKENDS`). Masks are made once for all layers
+arXiv 2305.13245), through one of PyTorch's fused kernels (`BACKENDS`). Masks are made once for all layers
 (`causal_mask`). Shapes: B batch, T query length, S key length, H heads, D head_dim, E hidden_size. This module does not
 know families, files or where a cache comes from.
 """
@@ -20,13 +20,17 @@ from torch import Tensor, nn
 
 from bloomery.core.errors import ConfigError, nearest
 from bloomery.models.flex import flex_attend
+from bloomery.models.packed_texts import SideBySide, attend_varlen, computes_varlen
 from bloomery.models.rope import rotate
 
-BACKENDS = ("sdpa", "flex", "flex_eager")
+BACKENDS = ("sdpa", "sdpa_apart", "sdpa_together", "varlen", "flex", "flex_eager")
 """How attention is computed; all give the same within rounding.
 
 "sdpa": scaled_dot_product_attention, which has forward and backward everywhere and no start-up; scores that are capped
-(Gemma 2) are computed in the open, for it caps none, and of a window it computes what is hidden too. "flex":
+(Gemma 2) are computed in the open, for it caps none, and of a window it computes what is hidden too. Texts that lie in
+one row (`Mask.lengths`) it computes by themselves on a CPU ("sdpa_apart"), which pads nothing, and elsewhere side by
+side in few calls ("sdpa_together"), for there a call costs more than padding. "varlen": one call for texts of any
+length where they are causal or see everything; without a cap or a window, on a GPU, in half precision. "flex":
 flex_attention, which caps scores inside the kernel and leaves out blocks that are hidden. It is compiled for each kind
 of mask (on a CPU for each length too; PyTorch keeps eight), which takes up to minutes and a C++ compiler or Triton:
 so it pays where many long texts are read whole, with a cap or a narrow window, and elsewhere sdpa does. A single query
@@ -137,7 +141,7 @@ def attend(
     backend: str = "sdpa",
 ) -> Tensor:
     """(B, H, T, D), (B, H_kv, S, D) twice -> (B, H, T, D), by one of BACKENDS."""
-    if backend != "sdpa" and query.size(2) > 1:
+    if backend.startswith("flex") and query.size(2) > 1:
         mask = block_diagonal(mask, query.device)
         return flex_attend(
             query,
@@ -151,7 +155,7 @@ def attend(
             memo=mask.memo,
         )
     if mask.lengths is not None:
-        return _attend_texts(query, key, value, mask, scale=scale, softcap=softcap)
+        return _attend_texts(query, key, value, mask, scale=scale, softcap=softcap, backend=backend)
     if softcap is None:
         tensor = mask.tensor
         if tensor is not None and tensor.is_floating_point():
@@ -164,9 +168,28 @@ def attend(
 
 
 def _attend_texts(
+    query: Tensor, key: Tensor, value: Tensor, mask: Mask, *, scale: float, softcap: float | None, backend: str
+) -> Tensor:
+    """Texts of `mask.lengths` in one row (1, H, N, D)."""
+    lengths = mask.lengths or ()
+    plain = mask.tensor is None and softcap is None
+    if plain and (backend == "varlen" or (backend == "sdpa" and computes_varlen(query))):
+        return attend_varlen(query, key, value, lengths, causal=mask.causal, scale=scale, memo=mask.memo)
+    if backend == "sdpa_apart" or (backend == "sdpa" and query.device.type == "cpu"):
+        return _attend_apart(query, key, value, mask, scale=scale, softcap=softcap)
+    if "side_by_side" not in mask.memo:
+        made = SideBySide(lengths, query.device)
+        masks = [Mask(own, causal=mask.causal) for own in made.masks(mask.tensor, mask.causal, query.device)]
+        mask.memo["side_by_side"] = made, masks
+    rows, masks = mask.memo["side_by_side"]
+    parts = zip(*(rows.parts(x) for x in (query, key, value)), masks, strict=True)
+    return rows.joined([attend(q, k, v, own, scale=scale, softcap=softcap) for q, k, v, own in parts])
+
+
+def _attend_apart(
     query: Tensor, key: Tensor, value: Tensor, mask: Mask, *, scale: float, softcap: float | None
 ) -> Tensor:
-    """Texts of `mask.lengths` in one row (1, H, N, D), each by itself; neighbours of one length together."""
+    """Each text by itself; neighbours of one length together."""
     parts = []
     for start, stop, length in _runs(mask.lengths or ()):
         # (1, H, n length, D) -> (n, H, length, D)

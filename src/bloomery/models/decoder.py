@@ -25,6 +25,7 @@ from bloomery.models.cache import KVCache
 from bloomery.models.config import ModelConfig
 from bloomery.models.feed_forward import FeedForward, GatedFeedForward, MixtureOfExperts
 from bloomery.models.norms import make_norm
+from bloomery.models.packed_texts import on_device
 from bloomery.models.rope import inverse_frequencies, rope_tables
 
 _ZERO = ("o_proj.weight", "down_proj.weight", "v_gate.weight", "embed_bigrams.table.weight")
@@ -239,7 +240,7 @@ class Decoder(nn.Module):
         if isinstance(cache, RaggedCache):
             return _Places(self, cache.positions, end, cache.reaches)
         if lengths is not None:
-            rows = torch.cat([torch.arange(one) for one in lengths]).to(input_ids.device)
+            rows = on_device(torch.cat([torch.arange(one) for one in lengths]), input_ids.device)
             reaches = torch.tensor([self.config.reach(one) for one in lengths])
             return _Places(self, rows, end, reaches.repeat_interleave(torch.tensor(lengths)), lengths)
         return _Places(self, slice(start, end), end, self.config.reach(end if cache is None else cache.max_length))

@@ -9,8 +9,8 @@ all of it has been read. This module does not know how an index is kept or searc
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -36,10 +36,11 @@ from bloomery.retrieve.embedding.embedder import Embedder
 from bloomery.retrieve.embedding.opening import open_embedder
 from bloomery.retrieve.naming import document_id, text_digest, title_of, with_title
 from bloomery.retrieve.opening import server_index
-from bloomery.retrieve.places import index_folder, remove_index
+from bloomery.retrieve.places import index_folder, unmake_index
 from bloomery.retrieve.store.config import IndexConfig, SearchConfig, kept_config
 from bloomery.retrieve.store.qdrant_writer import QdrantWriter
-from bloomery.retrieve.store.schema import NewChunk, NewDocument
+from bloomery.retrieve.store.renewal import Renewal
+from bloomery.retrieve.store.schema import FILE, NewChunk, NewDocument
 from bloomery.retrieve.store.writer import Writer
 from bloomery.tokenizer import Tokenizer
 
@@ -90,7 +91,8 @@ def index(
     `config` None takes the index's own, or the defaults; it is fixed when the index is made. `reading` says how
     sources are read (fields, encoding, extraction). `embedder` stands in for the one that the config names. Of what a
     source held before and does not hold now, documents are deleted; documents that are handed over delete none.
-    `fresh` begins the index anew. ConfigError for sources that are not there and a config that is not the index's;
+    `fresh` makes the index anew, and leaves the old one alone until the new one is whole; a first one that fails before
+    anything is in it leaves nothing. ConfigError for sources that are not there and a config that is not the index's;
     DataError for a source with problems and not one document, before any is deleted; ArtifactError while another
     process writes to it.
     """
@@ -100,14 +102,15 @@ def index(
         _must_be_there(named, home)
     began = time.perf_counter()
     with ExitStack() as stack:
-        writer, where = _opened_writer(into, config, home, fresh)
-        stack.enter_context(writer)
+        writer, where, finish = stack.enter_context(_opened_writer(into, config, home, fresh))
         inputs = StageInputs(stage=STAGE, config={"index": where, **to_dict(writer.config)}, fingerprint=str(named))
         run = stack.enter_context(Run(home, inputs, meter=open_meter()))
         if embedder is None and writer.config.embedder:
             embedder = stack.enter_context(
                 closing(open_embedder(writer.config.embedder, writer.config.embedder_model, home))
             )
+        if embedder is not None and writer.config.embedder:
+            writer.use_embedder(embedder.name)
         builder = _Builder(writer, embedder, run, _ruler(writer.config, home))
         for source in named:
             builder.take(*_documents(source, reading, writer.config, home))
@@ -115,6 +118,7 @@ def index(
             builder.take(_GIVEN, given, None)
         builder.flush()
         writer.grow_graph(SearchConfig().exact_rows)
+        finish()
         report = builder.report
         report.seconds, report.energy_joules = time.perf_counter() - began, run.energy_joules
         counts = {name: getattr(report, name) for name in ("added", "changed", "unchanged", "deleted", "chunks")}
@@ -132,23 +136,31 @@ def known_config(into: str | Path, workspace: Workspace) -> IndexConfig | None:
         return server.kept_config()
 
 
+@contextmanager
 def _opened_writer(
     into: str | Path, config: IndexConfig | None, workspace: Workspace, fresh: bool
-) -> tuple[Writer | QdrantWriter, str]:
-    """What writes to the index, and where that is, for people."""
+) -> Iterator[tuple[Writer | QdrantWriter, str, Callable[[], None]]]:
+    """What writes to the index; where that is, for people; what is to be called when all is in it."""
     server = server_index(into)
     if server is not None:
-        try:
+        with closing(server):
             if fresh:
                 server.drop()
-            return QdrantWriter(server, config), str(into)
-        except BaseException:
-            server.close()
-            raise
+            yield QdrantWriter(server, config), str(into), lambda: None
+        return
     folder = index_folder(into, workspace)
-    if fresh:
-        remove_index(folder)
-    return Writer(folder, config or kept_config(folder) or IndexConfig()), str(folder)
+    there = (folder / FILE).is_file()
+    if fresh and there:
+        with closing(Renewal(folder, config or IndexConfig())) as renewal:
+            yield renewal.writer, str(folder), renewal.finish
+        return
+    with Writer(folder, config or kept_config(folder) or IndexConfig()) as writer:
+        try:
+            yield writer, str(folder), lambda: None
+        except BaseException:
+            if not there and writer.is_empty:
+                unmake_index(folder)
+            raise
 
 
 def _ruler(config: IndexConfig, workspace: Workspace) -> Ruler:

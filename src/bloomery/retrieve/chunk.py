@@ -13,6 +13,9 @@ Filters = Mapping[str, Any]
 """Metadata fields and the value, or the list of values, that each should have."""
 
 
+LEXICAL, VECTOR, LEXICAL_SHARE = "lexical", "vector", "lexical_share"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Chunk:
     """`document.text[start:end]` is its text, in characters."""
@@ -37,6 +40,9 @@ class Hit:
     score: float
     ranks: Mapping[str, int] = field(default_factory=dict)
     """Its place, from 1, in each ranking that was joined: {"lexical": 3, "vector": 1}."""
+    scores: Mapping[str, float] = field(default_factory=dict)
+    """Its score in each of them, BM25's or a cosine; and where it is known the share that BM25's is of the highest that
+    any text could have: "lexical_share"."""
 
 
 class Retriever(Protocol):

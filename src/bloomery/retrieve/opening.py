@@ -11,7 +11,7 @@ from bloomery.core.workspace import Workspace, as_workspace
 from bloomery.retrieve.embedding.embedder import Embedder
 from bloomery.retrieve.embedding.opening import open_embedder
 from bloomery.retrieve.places import existing_index, server_of
-from bloomery.retrieve.store.config import SearchConfig
+from bloomery.retrieve.store.config import SearchConfig, require_embedder
 from bloomery.retrieve.store.index import Index
 from bloomery.retrieve.store.qdrant import QdrantIndex, connect
 
@@ -27,12 +27,22 @@ def open_index(
     embedder: Embedder | None = None,
 ) -> Index:
     """An index of the workspace by name, or in any folder by path. Its embedder is loaded where the index has vectors
-    and `search` asks for more than words. ArtifactError where there is no such index."""
+    and `search` asks for more than words. ArtifactError where there is no such index, ConfigError where its vectors
+    were made with other weights."""
     home = as_workspace(workspace)
     found = Index(existing_index(name, home), embedder=embedder, search=search)
     if embedder is None and found.config.embedder and found.settings.mode != "lexical":
         config = found.config
-        found.embedder = open_embedder(config.embedder, config.embedder_model, home, cached=False)
+        try:
+            opened = open_embedder(config.embedder, config.embedder_model, home, cached=False)
+            try:
+                found.use(opened)
+            except BaseException:
+                opened.close()
+                raise
+        except BaseException:
+            found.close()
+            raise
     return found
 
 
@@ -55,6 +65,8 @@ def open_retriever(
         if embedder is None and known.embedder and found.settings.mode != "lexical":
             home = as_workspace(workspace)
             embedder = open_embedder(known.embedder, known.embedder_model, home, cached=False)
+        if embedder is not None:
+            require_embedder(embedder.name, found.kept_embedder(), found.collection)
         found.embedder = embedder
     except BaseException:
         found.close()

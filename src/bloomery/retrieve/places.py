@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import re
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from bloomery.core.errors import ArtifactError, ConfigError, nearest
 from bloomery.core.workspace import Workspace
+from bloomery.retrieve.store.renewal import BESIDE
 from bloomery.retrieve.store.schema import FILE
+from bloomery.retrieve.store.writer import LOCK
 
 FOLDER = "indexes"
 SERVER = "qdrant+"
 """Before the address of an index on a server: qdrant+http://HOST:6333/COLLECTION."""
 _NAME = re.compile(r"[\w][\w.-]{0,99}")
+_OURS = (FILE, LOCK, BESIDE, "vectors-", "graph-")
+"""What names in an index's folder begin with."""
 
 
 def server_of(name: str | Path) -> tuple[str, str] | None:
@@ -61,8 +66,16 @@ def remove_index(folder: Path) -> None:
     """An index and all its files; nothing where there is none. ArtifactError for a folder that holds other things."""
     if not folder.is_dir():
         return
-    ours = (FILE, "writer.lock", "vectors-", "graph-")
-    strange = sorted(path.name for path in folder.iterdir() if not path.name.startswith(ours))
+    strange = sorted(path.name for path in folder.iterdir() if not path.name.startswith(_OURS))
     if strange:
         raise ArtifactError(f"{folder} holds {strange[0]}, which is no part of an index", hint="give another folder")
     shutil.rmtree(folder)
+
+
+def unmake_index(folder: Path) -> None:
+    """The files of an index that came to nothing, and the folder where nothing else is in it."""
+    for path in folder.iterdir():
+        if path.name.startswith(_OURS) and path.is_file():
+            path.unlink()
+    with suppress(OSError):
+        folder.rmdir()

@@ -33,12 +33,14 @@ _TRAIN, _HELD_OUT = 1, 2
 
 
 class BatchObjective(ABC, Generic[R]):
-    """An objective over a loader's material of type R. `headline` names the figure of validation that counts."""
+    """An objective over a loader's material of type R. `headline` names the figure of validation that counts, `kept_by`
+    the one by which the best is told, if that is another (see `Validation`)."""
 
     unit = "tok"
     divisible = True
     packed = False
     headline = "nats_per_token"
+    kept_by = ""
 
     def __init__(self, model: nn.Module, loader: Loader[R], *, seed: int) -> None:
         self._model, self.loader, self.seed = model, loader, seed
@@ -52,6 +54,10 @@ class BatchObjective(ABC, Generic[R]):
     @abstractmethod
     def collate(self, material: R, rng: np.random.Generator, *, training: bool) -> Batch:
         """A batch with its labels; augmentations belong to training alone."""
+
+    def placed(self, arrays: Mapping[str, np.ndarray], device: torch.device) -> dict[str, Tensor]:
+        """A batch's arrays as `loss` and `figures` take them: on the device."""
+        return to_device(arrays, device)
 
     @abstractmethod
     def loss(self, arrays: Mapping[str, Tensor]) -> Tensor:
@@ -84,11 +90,11 @@ class BatchObjective(ABC, Generic[R]):
         with evaluating(self._model):
             for batch in own_batches(take(self.held_out(), batches)):
                 with precision_context(device, precision):
-                    sums.update(self.figures(to_device(batch.arrays, device)))
+                    sums.update(self.figures(self.placed(batch.arrays, device)))
                 weight += batch.weight
         weights, figures = totals({"weight": weight}), totals(sums)
         values = {name: total / max(1.0, weights["weight"]) for name, total in figures.items()}
-        return Validation(self.summary(values), self.headline)
+        return Validation(self.summary(values), self.headline, self.kept_by)
 
     def summary(self, values: dict[str, float]) -> dict[str, float]:
         """What validation reports, of the means of the figures."""

@@ -8,6 +8,7 @@ objective, nor what becomes of the model.
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -88,8 +89,8 @@ class FitConfig:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if isinstance(value, (int, float)) and value < 0:
-                raise ConfigError(f'"{name}" cannot be negative')
+            if isinstance(value, (int, float)) and not 0 <= value < math.inf:
+                raise ConfigError(f'"{name}" should be a number from 0 up, not {value:g}')
         if self.batch_rows < 1 or self.keep_checkpoints < 1:
             raise ConfigError('"batch_rows" and "keep_checkpoints" should be at least 1')
         if self.warmup_fraction + self.decay_fraction > 1:
@@ -207,7 +208,7 @@ def _done(loop: Loop) -> dict[str, Any]:
         "device": str(loop.device),
         "skipped": progress.skipped,
         **({"ranks": loop.ranks.size} if loop.ranks.size > 1 else {}),
-        **({"best_step": progress.best["step"]} if progress.best else {}),
+        **({"best_step": progress.best["step"], "kept_by": progress.best["kept_by"]} if progress.best else {}),
     }
 
 

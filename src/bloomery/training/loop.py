@@ -25,15 +25,13 @@ import torch
 from bloomery.core.errors import ArtifactError, ConfigError, TrainingError
 from bloomery.core.run import Run
 from bloomery.training import checkpoint
-from bloomery.training.objective import Batch, Objective, Validation
+from bloomery.training.objective import Batch, Objective, Validation, worth
 from bloomery.training.optimizers import Optimizers
 from bloomery.training.parallel.ranks import ALONE, Ranks
 from bloomery.training.rollback import Rollback
 from bloomery.training.schedule import Schedule
 
 _SMOOTHING = 0.95
-HIGHER_IS_BETTER = frozenset({"accuracy", "r_squared", "recall_in_batch", "reward"})
-"""Headlines of validations of which more is better; of others, losses, less is."""
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _ALL = 1 << 30
 _SHORT = {"bits_per_byte": "val bpb"}
@@ -259,14 +257,19 @@ class Loop:
     def _keep_if_best(self, result: Validation) -> None:
         """Write the weights down if no validation was better."""
         best = self.progress.best
-        sign = -1 if result.headline in HIGHER_IS_BETTER else 1
-        if best and sign * result.value >= sign * best["values"][best["headline"]]:
+        by = result.kept_by or result.headline
+        if best and result.worth <= worth(best["values"], by):
             return
         step, weights = self.progress.step, self.ranks.weights(self.optimizers)
         if self.ranks.leads:
             # As many as there are between two checkpoints: a resumed run may yet ask for an earlier one.
             checkpoint.save(self.kept, step, model=weights, optimizer={}, state={}, keep=_ALL)
-        self.progress.best = {"step": step, "values": dict(result.values), "headline": result.headline}
+        self.progress.best = {
+            "step": step,
+            "values": dict(result.values),
+            "headline": result.headline,
+            "kept_by": by,
+        }
 
     def _best(self) -> Validation:
         """Take up the weights of the best validation; what it gave."""

@@ -36,14 +36,30 @@ class Batch:
 
 @dataclass(frozen=True)
 class Validation:
-    """Figures by name; `headline` names the one that progress and curves show."""
+    """Figures by name; `headline` names the one that progress and curves show, `kept_by` the one by which the best of
+    several is told, if that is another."""
 
     values: Mapping[str, float]
     headline: str
+    kept_by: str = ""
 
     @property
     def value(self) -> float:
         return self.values[self.headline]
+
+    @property
+    def worth(self) -> float:
+        """What the best has most of."""
+        return worth(self.values, self.kept_by or self.headline)
+
+
+HIGHER_IS_BETTER = frozenset({"accuracy", "macro_f1", "r_squared", "recall_in_batch", "reward"})
+"""Figures of validations of which more is better; of others, losses, less is."""
+
+
+def worth(values: Mapping[str, float], name: str) -> float:
+    """A figure, negated if less of it is better."""
+    return values[name] if name in HIGHER_IS_BETTER else -values[name]
 
 
 class Objective(Protocol):
@@ -113,10 +129,14 @@ def part_of(arrays: Mapping[str, np.ndarray], rows: slice) -> dict[str, np.ndarr
 
 
 def accumulate(objective: Objective, batch: Batch, micro_rows: int, device: torch.device, precision: str) -> Tensor:
-    """Add the gradient of a batch's mean loss to the parameters', `micro_rows` rows at a time; returns that loss."""
+    """Add the gradient of a batch's mean loss to the parameters', `micro_rows` rows at a time; returns that loss.
+
+    An objective may have a `placed` of its own, which does what `to_device` does for the others.
+    """
+    placed = getattr(objective, "placed", to_device)
     total = torch.zeros((), device=device)
     for start in range(0, batch.rows, micro_rows):
-        inputs = to_device(part_of(batch.arrays, slice(start, start + micro_rows)), device)
+        inputs = placed(part_of(batch.arrays, slice(start, start + micro_rows)), device)
         with precision_context(device, precision):
             loss = objective.loss(inputs) / max(1, batch.weight)
         loss.backward()

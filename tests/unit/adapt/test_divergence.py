@@ -12,7 +12,6 @@ from bloomery.adapt.divergence import (
     candidates_of,
     divergence,
     model_divergence,
-    policy_divergence,
 )
 from bloomery.models import Decoder, ModelConfig
 
@@ -78,9 +77,13 @@ def test_a_vocabulary_that_is_padded_further_is_cut():
     assert torch.allclose(model_divergence(student, hidden, teacher, its, beta=0.0), expected, atol=1e-5)
 
 
-def test_a_model_is_no_distance_from_itself():
-    decoder, ids = _decoder(0), torch.arange(1, 11)[None]
-    labels = torch.full_like(ids, -100)
-    labels[:, 3:] = 5
-    assert policy_divergence(decoder, decoder, ids, labels) == (pytest.approx(0.0, abs=1e-5), 7)
-    assert policy_divergence(decoder, _decoder(3), ids, labels)[0] > 0.01
+def test_a_head_that_has_changed_is_given_as_it_was():
+    model, was = _decoder(0), _decoder(0)
+    hidden = was.hidden_states(torch.arange(1, 9)[None])[0].detach()
+    weight = model.output_weight.detach().clone()
+    with torch.no_grad():
+        model.output_weight.add_(torch.randn_like(weight))
+    mine = model.hidden_states(torch.arange(1, 9)[None])[0]
+    found = model_divergence(model, mine, model, hidden, beta=1.0, teacher_weight=weight)
+    assert torch.allclose(found, model_divergence(model, mine, was, hidden, beta=1.0), atol=1e-6)
+    assert float(found.detach().sum()) > 0.01

@@ -71,3 +71,101 @@ def test_lines_are_short():
     metrics = {"method": "lora", "objective": "answers", "trained_parameters": 1, "parameters": 2, "steps": 3}
     metrics |= {"training_seconds": 4.0, "tokens_per_second": 5.0, "learning_rate": 0.1}
     assert all(len(line) < 180 for line in adapted_lines(metrics, [sample]))
+
+
+PAIRS = [{"prompt": f"term{n}", "chosen": f"term{n % 7}", "rejected": "term1 term2"} for n in range(20)]
+JUDGED = [{"prompt": row["prompt"], "completion": row["chosen"], "label": n % 2} for n, row in enumerate(PAIRS)]
+
+
+def _fit(table: str) -> list[str]:
+    sets = ("steps=3", "batch_rows=4", "device=cpu", "validations=1")
+    return [part for one in sets for part in ("--set", f"{table}.fit.{one}")]
+
+
+def _base(tiny) -> str:
+    return Workspace(tiny.home).latest("model").id
+
+
+def _file(path: Path, rows: list[dict]) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+@pytest.mark.parametrize("method", ["dpo", "ipo", "kto", "orpo"])
+def test_preferences(call, tiny, tmp_path, method):
+    """Each method from the command line, with its own keys; what a person reads has rewards and the divergence."""
+    base, where = _base(tiny), ("--home", str(tiny.copy(tmp_path / "home")))
+    data = _file(tmp_path / "rows.jsonl", JUDGED if method == "kto" else PAIRS)
+    asked = ("adapt", base, data, "--method", method, *_fit("prefer"), *where)
+    asked = (*asked, "--set", "prefer.beta=0.5", "--set", "prefer.validation_fraction=0.3")
+    made = json.loads(call(*asked, "--json").out)
+    metrics = made["metrics"]
+    assert made["kind"] == "adapter" and metrics["method"] == method and metrics["steps"] == 3
+    assert metrics["validation_kl_nats_per_token"] >= 0 and "validation_reward_margin" in metrics
+    assert metrics["kept_by"] == "loss"
+    told = call(*asked).out
+    assert f"{method}: " in told and "validation reward margin: " in told and "validation kl nats per token: " in told
+    if method == "dpo":
+        whole = json.loads(call(*asked, "--set", "prefer.weights=full", "--epochs", "1", "--json").out)
+        assert whole["kind"] == "model" and whole["metrics"]["steps"] == 3  # of 14 pairs, four at a time
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--method", "dpo", "--validation", "x.jsonl"), "holds out a share"),
+        (("--method", "kto", "--adapter", "x"), "begins with a model"),
+        (("--method", "ipo", "--teacher", "x"), "takes no teacher"),
+        (("--method", "orpo", "--general", "x"), "takes no general"),
+        (("--method", "dpo", "--control", "x"), "takes no control"),
+        (("--teacher", "x"), "are of distil and domain"),
+        (("--method", "distil"), "no teacher"),
+        (("--method", "dpo", "--set", "prefer.beta=0"), "beta should be above 0"),
+        (("--method", "ipo", "--set", "prefer.label_smoothing=0.1"), "belongs to the sigmoid loss"),
+        (("--method", "dpo", "--set", "prefer.label_smoothing=0.5"), "below .5"),
+        (("--method", "kto", "--set", "prefer.undesirable_weight=-1"), "cannot be negative"),
+        (("--method", "dpo", "--set", "prefer.bta=1"), 'unknown key "prefer.bta"'),
+        (("--method", "dpo", "--set", "prefer.max_tokens=4"), "max_tokens"),
+        (("--method", "dpo", "--set", "prefer.lora.target_modules=['x_proj']"), "names no layer"),
+    ],
+)
+def test_flags_of_methods(call, tiny, tmp_path, arguments, said):
+    data = _file(tmp_path / "rows.jsonl", PAIRS)
+    home = tiny.copy(tmp_path / "home")
+    assert said in call.mistake("adapt", _base(tiny), data, *arguments, "--home", str(home))
+
+
+@pytest.mark.parametrize("method", ["lora", "dpo"])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("epochs", value) for value in ("0", "-1", "nan", "inf", "1e9")]
+    + [("minutes", value) for value in ("0", "-3", "nan", "inf", "1e9")],
+)
+def test_lengths_that_are_none(call, tiny, rows, method, name, value):
+    """A budget of nothing, of less, or of ages, is said at once; nothing is trained for minutes instead."""
+    said = call.mistake("adapt", "latest", str(rows), "--method", method, f"--{name}={value}", "--home", str(tiny.home))
+    assert f"{name} should be above 0 and at most" in said
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("adapt.fit.epochs=-1", '"epochs" should be'),
+        ("adapt.fit.epochs=nan", "finite number"),
+        ("adapt.fit.learning_rate=inf", "finite number"),
+        ("adapt.fit.batch_rows=0", '"batch_rows" should be'),
+        ("adapt.samples=-1", '"adapt.samples" cannot be negative'),
+        ("adapt.validation_examples=-1", '"adapt.validation_examples" cannot be negative'),
+        ("adapt.validation_fraction=1.5", "validation_fraction"),
+        ("adapt.lora.r=0", '"r" should be from 1'),
+        ("adapt.fit.device=tpu", "tpu"),
+    ],
+)
+def test_settings_that_are_none(call, tiny, rows, given, said):
+    assert said in call.mistake("adapt", _base(tiny), str(rows), "--set", given, "--home", str(tiny.home))
+
+
+def test_both_lengths_and_no_data(call, tiny, rows):
+    where = ("--home", str(tiny.home))
+    assert "both given" in call.mistake("adapt", "latest", str(rows), "--epochs", "1", "--minutes", "1", *where)
+    assert "--data requires an argument" in call.mistake("adapt", "latest", *where)

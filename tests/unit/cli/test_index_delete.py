@@ -14,5 +14,11 @@ def test_delete(tmp_path, capsys):
     assert main(["index", "delete", "i", "--filter", f"source={tmp_path / 'b.txt'}", *home]) == 0
     assert capsys.readouterr().out.count("1 documents deleted") == 2
     assert main(["index", "delete", "i", *home]) == 2
+    kept, absent = str(tmp_path / "c.txt"), str(tmp_path / "a.txt")
+    capsys.readouterr()
+    assert main(["index", "delete", "i", "--document", kept, "--document", absent, *home]) == 2
+    told = capsys.readouterr()
+    assert "no document" in told.err and "a.txt" in told.err and told.err.count("\n") == 1 and not told.out
+    assert main(["index", "show", "i", "--document", kept, *home]) == 0  # nothing was deleted
     assert main(["index", "delete", "i", "--everything", *home]) == 0
     assert not (tmp_path / "home" / "indexes" / "i").exists()

@@ -46,3 +46,37 @@ def test_mistakes(model, samples, tmp_path, capsys):
     assert "no samples of test" in capsys.readouterr().err
     assert main(["prompt", "try", "classify", samples, "--model", model, "--scorer", "exakt", *home]) == 2
     assert "exact" in capsys.readouterr().err
+
+
+def test_ways_of_asking_and_their_flags(model, samples, tmp_path, capsys):
+    """Votes are so many calls a sample; what is drawn follows from the seed; splits and limits choose samples."""
+
+    def told(*arguments: str) -> dict:
+        home = ["--home", str(tmp_path), "--concurrency", "1", "--json"]
+        assert main(["prompt", "try", *arguments, "--model", model, "--no-chat", *home]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    written = [tmp_path / f"{name}.jsonl" for name in ("one", "again", "other")]
+    for path, seed in zip(written, ("4", "4", "5"), strict=True):
+        votes = ["--how", "votes", "--votes", "2", "--seed", seed, "--answers", str(path)]
+        assert told("question", samples, "--limit", "1", *votes)["calls"] == 2
+    said = [[json.loads(line)["calls"] for line in path.read_text().splitlines()] for path in written]
+    assert said[0] == said[1] != said[2]
+    assert told("classify", samples, "--split", "all", "--scorer", "choice")["samples"] == 16
+    assert told("classify", samples, "--split", "dev", "--limit", "0")["samples"] == 8
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--votes", "0"], "--votes"),
+        (["--concurrency", "0"], "--concurrency"),
+        (["--limit", "-1"], "--limit"),
+        (["--how", "guess"], "--how"),
+        (["--split", "train"], "--split"),
+    ],
+)
+def test_flags_out_of_range(model, samples, tmp_path, capsys, arguments, said):
+    assert main(["prompt", "try", "classify", samples, "--model", model, *arguments, "--home", str(tmp_path)]) == 2
+    told = capsys.readouterr().err
+    assert said in told and told.count("\n") <= 2 and "Traceback" not in told

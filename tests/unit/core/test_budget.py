@@ -9,8 +9,9 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from bloomery.core.budget import Budget, BudgetConfig, BudgetedChat, BudgetError
+from bloomery.core.budget import Budget, BudgetConfig, BudgetedChat, BudgetedLikelihoods, BudgetError
 from bloomery.core.errors import ConfigError
+from bloomery.core.likelihood import Likelihood, Pair
 from bloomery.core.messages import ChatAnswer, ChatDelta, ChatOptions, Message, Usage
 from bloomery.core.quantity import Quantity
 
@@ -126,3 +127,41 @@ def test_streams_and_failures_are_counted():
     with pytest.raises(RuntimeError):
         BudgetedChat(Failing(), budget).answer(ASKED, OPTIONS)
     assert budget.spent.requests == 3 and budget.spent.tokens == 10
+
+
+class Reads:
+    """Finds every text as likely as it is long, the last first, and reads a token a byte."""
+
+    name = "reads"
+
+    def __init__(self) -> None:
+        self.read = 0
+
+    def likelihoods(self, pairs: Sequence[Pair]) -> Iterator[tuple[int, Likelihood]]:
+        for place in reversed(range(len(pairs))):
+            length = len("".join(pairs[place]))
+            self.read += length
+            usage = Usage(prompt_tokens=length, completion_tokens=0)
+            yield place, Likelihood(nats=-float(length), tokens=1, greedy=False, usage=usage, seconds=0.01)
+
+    def rolling(self, texts: Sequence[str]) -> Iterator[tuple[int, Likelihood]]:
+        yield from self.likelihoods([Pair("", text) for text in texts])
+
+
+def test_scored_texts_are_counted_and_keep_their_places():
+    pairs = [Pair("a" * n, "b") for n in range(1, 101)]
+    budget = Budget(BudgetConfig(tokens=100_000))
+    found = dict(BudgetedLikelihoods(Reads(), budget).likelihoods(pairs))
+    assert [found[n].nats for n in range(100)] == [-float(n + 2) for n in range(100)]
+    assert budget.spent.tokens == sum(n + 2 for n in range(100)) and budget.spent.requests == 100
+    texts = dict(BudgetedLikelihoods(Reads(), Budget(BudgetConfig(tokens=500))).rolling(["abc", "d"]))
+    assert (texts[0].nats, texts[1].nats) == (-3.0, -1.0)
+
+
+@pytest.mark.parametrize("config", [BudgetConfig(tokens=900), BudgetConfig(requests=13)])
+def test_scored_texts_end_before_more_is_spent(config: BudgetConfig):
+    model, told = Reads(), list[tuple[int, Likelihood]]()
+    with pytest.raises(BudgetError):
+        told.extend(BudgetedLikelihoods(model, Budget(config)).likelihoods([Pair("a" * 29, "b")] * 100))
+    assert 0 < len(told) < 100 and model.read == 30 * len(told) <= 900
+    assert config.requests is None or len(told) <= 13

@@ -14,7 +14,15 @@ from typing import Any
 
 import pytest
 
-from bloomery.core.endpoint import Endpoint, EndpointConfig, message_of, read_key, request_body, retry_after
+from bloomery.core.endpoint import (
+    UNREACHABLE,
+    Endpoint,
+    EndpointConfig,
+    message_of,
+    read_key,
+    request_body,
+    retry_after,
+)
 from bloomery.core.errors import ConfigError, RequestError
 from bloomery.core.messages import ChatAnswer, ChatOptions
 
@@ -213,7 +221,7 @@ def test_nobody_there():
     config = EndpointConfig(url="http://127.0.0.1:9/v1", model="m", max_attempts=2, first_wait_seconds=0.001)
     with Endpoint(config) as endpoint, pytest.raises(RequestError, match="does not answer") as caught:
         endpoint.answer(ASK, ChatOptions())
-    assert caught.value.code == "unavailable"
+    assert caught.value.code == UNREACHABLE and "is the server there" in caught.value.hint
 
 
 def test_closing_ends_the_wait(fake: Fake):

@@ -95,3 +95,15 @@ def test_python_docs_are_fingerprinted_by_versions():
     assert first == fingerprint(CurateConfig(packages=("numpy",)))
     assert first != fingerprint(CurateConfig(packages=("numpy", "rich")))
     assert first != fingerprint(CurateConfig(packages=("numpy", "surely_not_installed")))
+
+
+def test_a_link_to_itself_is_skipped_with_its_reason(tmp_path: Path):
+    (tmp_path / "a.txt").write_text("iron")
+    (tmp_path / "b.txt").symlink_to(tmp_path / "b.txt")
+    (tmp_path / "c").symlink_to(tmp_path / "d")
+    (tmp_path / "d").symlink_to(tmp_path / "c")
+    problems = Problems()
+    config = CurateConfig(sources=(str(tmp_path),))
+    assert [one.text for one in read_sources(config, problems)] == ["iron"]
+    assert problems.counts == {"unreadable": 1} and "b.txt" in problems.first()
+    assert fingerprint(config) == fingerprint(config)

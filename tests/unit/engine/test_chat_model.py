@@ -70,3 +70,12 @@ def test_what_the_engine_refuses_is_an_error(tiny: LanguageModel):
     with pytest.raises(RequestError) as caught:
         EngineChat(tiny).answer([{"role": "user", "content": "iron " * 2000}], ChatOptions())
     assert caught.value.code == "context_length_exceeded"
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_tokens_of_a_prompt_are_counted_as_they_are_read(tiny: LanguageModel, plain: bool):
+    model = EngineChat(tiny, plain=plain)
+    found = model.answer(ASK, ChatOptions(max_new_tokens=1))
+    assert model.prompt_tokens(ASK) == found.usage.prompt_tokens
+    assert model.prompt_tokens([{"role": "user", "content": "iron " * 5000}]) > model.context_tokens
+    assert model.context_tokens <= tiny.context_length

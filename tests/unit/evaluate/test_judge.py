@@ -95,7 +95,13 @@ def test_errors():
     with pytest.raises(RequestError):
         Judge(Scripted(refuse(401))).score(SAMPLE, Answered(sample_id="s", text="iron"))
     found = Judge(Scripted(refuse(400))).score(SAMPLE, Answered(sample_id="s", text="iron"))
-    assert found.value == 0 and not found.details["in_form"]
+    assert found.value == 0 and not found.details["in_form"] and found.details["error"] == found.why == "no"
+
+    def too_long(question: str, options: ChatOptions) -> str:
+        raise RequestError("too long", code="context_length_exceeded")
+
+    own = Judge(Scripted(too_long)).score(SAMPLE, Answered(sample_id="s", text="iron"))
+    assert not own.details["in_form"] and "error" not in own.details and "too long" in own.why
     for settings in ({"scale": ("one",)}, {"scale": ("a", "a")}, {"attempts": 0}):
         with pytest.raises(ConfigError):
             JudgeConfig(**settings)
@@ -108,7 +114,7 @@ def test_a_strangers_text_cannot_leave_its_marks():
     mark = shown.split("<", 1)[1].split(">", 1)[0]
     assert shown.count(f"</{mark}>") == 1 and shown.endswith(f"</{mark}>") and hostile in shown
     assert "cut after 32,768 of 40,000" in marked("answer", "x" * 40_000)
-    assert marked("answer", "\udcff")
+    assert marked("answer", "\udcff").split("\n")[2] == "\udcff"
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,9 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 
 import pytest
+from sklearn.metrics import cohen_kappa_score
 
+from bloomery.core.budget import Budget, BudgetConfig, BudgetedChat, BudgetError
 from bloomery.core.errors import DataError
 from bloomery.core.messages import ChatAnswer, ChatDelta, ChatOptions, Message, Usage
 from bloomery.evaluate.judge import JudgeConfig
@@ -53,7 +55,9 @@ def test_a_judge_that_knows():
     assert found.self_consistency is not None and found.self_consistency.n == 40 and found.self_consistency.value == 1
     assert found.longer is not None and found.longer.value == 0 and found.tokens == 800
     assert "uncalibrated" in found.sentence() and "good is better than bad" in found.sentence()
-    assert json.dumps(found.to_dict())
+    plain = json.loads(json.dumps(found.to_dict()))
+    assert (plain["wins_b"], len(plain["preferences"]), plain["verdict"]["better"]) == (20, 20, "good")
+    assert plain["preferences"][3] == found.preferences[3].to_dict() and plain["first_place"]["value"] == 0.5
 
 
 def test_a_judge_that_takes_what_comes_first_has_shown_nothing():
@@ -88,9 +92,19 @@ def test_what_is_not_there_loses_without_the_judge():
         judge_pairs(model, SAMPLES, GOOD, list(reversed(BAD)))
 
 
+def test_a_spent_budget_is_no_judgement():
+    model = BudgetedChat(Prefers(knows), Budget(BudgetConfig(requests=3)))
+    with pytest.raises(BudgetError, match="requests"):
+        judge_pairs(model, SAMPLES[:4], BAD[:4], GOOD[:4])
+
+
 def test_labels_of_people():
     labels = {str(n): "b" if n < 16 else "a" for n in range(20)}
     half = Prefers(lambda first, second, options: "first" if (first.startswith("good")) == ("1" in first) else "second")
     found = judge_pairs(half, SAMPLES, BAD, GOOD, labels=labels, config=JudgeConfig(rubric="?", attempts=1))  # type: ignore
     assert found.calibration.labels == 20 and found.calibration.constant == "b"
     assert found.calibration.constant_same == 0.8 and not found.calibration.calibrated
+    said = [one.winner for one in found.preferences]
+    assert set(said) == {"a", "b"} and found.calibration.kappa is not None
+    theirs = cohen_kappa_score(list(labels.values()), said)
+    assert found.calibration.kappa.value == pytest.approx(theirs)

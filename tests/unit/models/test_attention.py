@@ -115,7 +115,7 @@ def test_norms_of_queries_and_keys(kind: str, sizes: tuple[int, int]):
 
 @pytest.mark.parametrize("softcap", [None, 1.5])
 @pytest.mark.parametrize("near", [None, 2, "before"])
-@pytest.mark.parametrize("backend", ["sdpa", "flex_eager"])
+@pytest.mark.parametrize("backend", ["sdpa", "sdpa_together", "flex_eager"])
 def test_texts_of_one_row_see_themselves_only(backend: str, near: int | str | None, softcap: float | None):
     causal, near = near == "before", None if isinstance(near, str) else near
     query, key, value = (x[:1] for x in _qkv(queries=16, keys=16))
@@ -137,15 +137,16 @@ def test_a_backend_is_chosen_by_name():
     inner = Attention(hidden_size=16, num_heads=4, head_dim=4)
     model, x = torch.nn.ModuleList([torch.nn.Linear(3, 3), inner]), torch.randn(2, 9, 16)
     outs = []
-    for name in ("sdpa", "flex_eager"):
+    for name in ("sdpa", "sdpa_apart", "sdpa_together", "flex_eager"):
         use_backend(model, name)
         assert inner.backend == name
         with torch.inference_mode():
             outs.append(inner(x, mask=Mask(causal=True)))
-    torch.testing.assert_close(*outs, rtol=1e-4, atol=1e-6)
+    for out in outs[1:]:
+        torch.testing.assert_close(out, outs[0], rtol=1e-4, atol=1e-6)
     with pytest.raises(ConfigError, match="unknown attention 'sdpaa'") as caught:
         use_backend(model, "sdpaa")
-    assert "sdpa" in str(caught.value.hint) and len(BACKENDS) == 3
+    assert "sdpa" in str(caught.value.hint) and len(BACKENDS) == 6
 
 
 def test_value_embeddings_are_added_head_by_head():

@@ -110,7 +110,7 @@ def test_several_texts_in_one_paged_step_are_each_by_itself(kind: str):
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize("backend", ["sdpa", "flex_eager"])
+@pytest.mark.parametrize("backend", ["sdpa", "sdpa_together", "flex_eager"])
 @pytest.mark.parametrize("kind", [*KINDS, "windows"])
 def test_whole_texts_in_one_row_are_each_by_itself(kind: str, backend: str):
     """What a text gets is what it gets alone, with every kind of position, reach and neighbour."""

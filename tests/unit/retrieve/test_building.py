@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from bloomery.core.errors import ConfigError, DataError
+from bloomery.core.errors import BloomeryError, ConfigError, DataError
 from bloomery.corpus import CurateConfig
 from bloomery.corpus.document import Document
 from bloomery.retrieve import CutConfig, Index, IndexConfig, index, open_index
@@ -116,6 +116,7 @@ def test_a_field_that_is_misspelt_empties_no_index(tmp_path):
     assert "there is: body" in error.value.hint
     with pytest.raises(DataError, match="no document could be read"):
         index(path, into="other", workspace=tmp_path / "home")
+    assert not (tmp_path / "home" / "indexes" / "other").exists()
     with open_index("rows", workspace=tmp_path / "home") as found:
         assert len(found.documents()) == 3
 
@@ -143,3 +144,43 @@ def test_headings_of_pages_go_with_their_chunks(tmp_path):
             ("Iron", "Smelted from ore."),
             ("Iron > Bars", "Forged."),
         ]
+
+
+def test_a_first_index_that_fails_leaves_nothing(tmp_path, documents):
+    home, config = tmp_path / "home", IndexConfig(embedder="no/such-embedder-anywhere")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "letter.txt").write_text("dear")
+    for into in ("first", tmp_path / "by-path", tmp_path / "mine"):
+        with pytest.raises(BloomeryError):
+            index(documents, into=into, config=config, workspace=home)
+    assert not (home / "indexes" / "first").exists() and not (tmp_path / "by-path").exists()
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["letter.txt"]
+    assert index(documents, into="first", workspace=home).added == 4  # and no config of it is in the way
+
+
+def test_making_anew_reads_before_it_replaces(tmp_path, documents, embedder):
+    options = {"into": "i", "workspace": tmp_path, "embedder": embedder, "config": IndexConfig(embedder="hashed")}
+    index(documents, **options)
+
+    def breaks():
+        yield Document.of("something else", "e.txt")
+        raise DataError("the source is broken")
+
+    with pytest.raises(DataError, match="broken"):
+        index(breaks(), fresh=True, **options)
+    with open_index("i", workspace=tmp_path, embedder=embedder) as found:
+        assert len(found.documents()) == 4 and found.search("charcoal")
+        assert told(index(documents[:2], fresh=True, **options)) == (2, 0, 0, 0)
+        assert {hit.chunk.document_id for hit in found.search("charcoal iron")} == {"a.txt", "b.txt"}
+
+
+def test_vectors_of_other_weights_are_refused(tmp_path, documents, embedder):
+    options = {"into": "i", "workspace": tmp_path, "config": IndexConfig(embedder="hashed")}
+    index(documents, embedder=embedder, **options)
+    other = type(embedder)(dimension=33)  # the config calls it the same
+    with pytest.raises(ConfigError, match="hashed-words-32, and this embedder is hashed-words-33") as caught:
+        index(documents, embedder=other, **options)
+    assert "--fresh" in caught.value.hint
+    assert index(documents, embedder=other, fresh=True, **options).added == 4
+    with pytest.raises(ConfigError, match="other weights"):
+        open_index("i", workspace=tmp_path, embedder=embedder)

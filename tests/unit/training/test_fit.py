@@ -87,7 +87,10 @@ def test_rates():
 
 @pytest.mark.parametrize(
     "options",
-    [{"batch_rows": 0}, {"steps": -1}, {"warmup_fraction": 0.6}, {"minutes": 0.0}],
+    [
+        *({"batch_rows": 0}, {"steps": -1}, {"warmup_fraction": 0.6}, {"minutes": 0.0}),
+        *({"epochs": float("nan")}, {"epochs": float("inf")}, {"learning_rate": float("nan")}),
+    ],
 )
 def test_settings_are_checked(options):
     with pytest.raises(ConfigError):
@@ -130,6 +133,7 @@ def test_the_best_validation_is_kept(tmp_path, monkeypatch):
     objective, done = run(tmp_path / "a", "a")
     best = seen[1][1]
     assert done.metrics["best_step"] == 20 and done.validation is not None and done.validation.value == 0.5
+    assert done.metrics["kept_by"] == "nats_per_example"
     assert all(torch.equal(p, best[name]) for name, p in objective.model.named_parameters())
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "b", "b", stop=25)

@@ -20,6 +20,7 @@ from bloomery.training.labels import (
     TextReader,
 )
 from bloomery.training.loader import ExampleLoader
+from bloomery.training.objective import Validation
 from bloomery.training.pictures import LabelledPicture, PictureReader
 
 CPU = torch.device("cpu")
@@ -69,6 +70,46 @@ def test_tags_count_where_they_stand():
     assert made.validate(None, CPU, "float32").values == pytest.approx({"accuracy": 1, "nats_per_token": 0}, abs=1e-6)
     with pytest.raises(ConfigError, match="as many labels"):
         made.collate([TaggedText([1, 2], [1])], np.random.default_rng(0), training=True)
+
+
+class Said(nn.Module):
+    """Says a text's first id as its class."""
+
+    def __init__(self, classes: int, scale: float) -> None:
+        super().__init__()
+        self.classes, self.scale = classes, nn.Parameter(torch.full((1,), scale))
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.one_hot(input_ids[:, 0], self.classes).float() * self.scale
+
+
+def _classified(pairs: list[tuple[int, int]], classes: int, *, scale: float = 1.0) -> Validation:
+    texts, net = [LabelledText([said], label) for said, label in pairs], Said(classes, scale)
+    made = ClassificationObjective(net, ExampleLoader(texts, texts, rows=7, seed=0), TextReader(0), seed=0)
+    return made.validate(None, CPU, "float32")
+
+
+def test_macro_f1_is_scikit_learn_s():
+    """Over several batches, with a class that is never said, one that is not there, and one that is neither."""
+    from sklearn.metrics import accuracy_score, f1_score
+
+    rng = np.random.default_rng(0)
+    pairs = [(int(rng.choice([0, 1, 3])), int(rng.choice([0, 1, 2], p=[0.8, 0.15, 0.05]))) for _ in range(40)]
+    found = _classified(pairs, 5)
+    said, labels = zip(*pairs, strict=True)
+    assert found.values["macro_f1"] == pytest.approx(f1_score(labels, said, average="macro", zero_division=0))
+    assert found.values["accuracy"] == pytest.approx(accuracy_score(labels, said))
+    assert set(found.values) == {"accuracy", "nats_per_example", "macro_f1"}
+
+
+def test_the_best_is_not_the_one_that_never_finds_what_is_rare():
+    """One in twenty is rare: who finds them, at the price of more errors and unsure of all, is better than who is sure
+    that there is none."""
+    never = _classified([(0, 0)] * 38 + [(0, 1)] * 2, 2, scale=9.0)
+    finds = _classified([(0, 0)] * 35 + [(1, 0)] * 3 + [(1, 1)] * 2, 2, scale=2.0)
+    assert never.values["accuracy"] > finds.values["accuracy"]
+    assert never.worth < finds.worth == -finds.values["nats_per_example"]
+    assert never.values["macro_f1"] < finds.values["macro_f1"]
 
 
 def test_batches_of_texts_say_what_is_padding():

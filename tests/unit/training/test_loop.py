@@ -17,7 +17,8 @@ from bloomery.training import checkpoint, pretrain
 from bloomery.training.batches import BatchObjective
 from bloomery.training.contrastive import ContrastiveObjective
 from bloomery.training.labels import ClassificationObjective, RegressionObjective, TaggingObjective
-from bloomery.training.loop import HIGHER_IS_BETTER, Loop, Progress, _interrupts, _random_state, _set_random_state
+from bloomery.training.loop import Loop, Progress, _interrupts, _random_state, _set_random_state
+from bloomery.training.objective import HIGHER_IS_BETTER
 from bloomery.training.relevance import RelevanceObjective
 from bloomery.training.text_pairs import TextContrastiveObjective
 
@@ -65,7 +66,7 @@ def test_which_way_every_headline_is_better():
     """`keep_best` would keep the worst weights of an objective whose headline is not listed as it should be."""
     better = {ClassificationObjective, TaggingObjective, TextContrastiveObjective}
     worse = {RegressionObjective, ContrastiveObjective, RelevanceObjective, BatchObjective}
-    assert {one.headline for one in better} | {"r_squared", "reward"} == HIGHER_IS_BETTER
+    assert {one.headline for one in better} | {"r_squared", "reward", "macro_f1"} == HIGHER_IS_BETTER
     assert not {one.headline for one in worse} & HIGHER_IS_BETTER
 
 

@@ -10,6 +10,8 @@ import torch
 from bloomery.training.objective import (
     Batch,
     Division,
+    Validation,
+    accumulate,
     divided,
     evaluating,
     own_batches,
@@ -32,6 +34,30 @@ def test_batches_go_to_a_device_in_parts():
     moved = to_device(part_of(arrays, slice(1, 3)), torch.device("cpu"))
     assert moved["input_ids"].tolist() == [[2, 3], [4, 5]] and moved["input_ids"].dtype == torch.int64
     assert moved["weights"].dtype == torch.float32 and len(moved["weights"]) == 2
+
+
+def test_an_objective_may_place_its_batches_itself():
+    class Placing:
+        model = torch.nn.Linear(1, 1)
+
+        def placed(self, arrays, device):
+            return {name: torch.from_numpy(array) * 2 for name, array in arrays.items()}
+
+        def loss(self, arrays):
+            return (self.model.weight * arrays["x"]).sum()
+
+    batch = Batch(arrays={"x": np.arange(4, dtype=np.float32)}, weight=2, items=4)
+    placing = Placing()
+    accumulate(placing, batch, 3, torch.device("cpu"), "float32")  # type: ignore[arg-type]
+    assert float(placing.model.weight.grad) == 6.0  # type: ignore[arg-type]
+
+
+def test_what_the_best_has_most_of():
+    values = {"accuracy": 0.9, "macro_f1": 0.4, "nats": 2.0}
+    assert Validation(values, "accuracy").worth == 0.9
+    assert Validation(values, "nats").worth == -2.0
+    assert Validation(values, "accuracy", "macro_f1").worth == 0.4
+    assert Validation(values, "accuracy", "nats").worth == -2.0
 
 
 def test_evaluating_gives_the_mode_back():

@@ -7,6 +7,8 @@ probabilities is the calibration's to say. This module does not know samples or 
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -20,6 +22,9 @@ Matrix = Any
 Floats = NDArray[np.float64]
 Kind = Literal["logistic", "bayes", "boosted", "clusters", "anomaly"]
 _LARGEST_LEAVES = 1 << 20
+_ITERATIONS = 100
+_TREE = 6e7
+"""What a tree takes beside its histograms."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,21 @@ def fit_estimator(
         raise MissingExtraError("scikit-learn", "adapt", "a classic model") from error
     arrays = _FITS[kind](rows, labels, classes, dict(settings), seed)
     return Estimator(kind, arrays, dict(settings))
+
+
+def fit_operations(kind: Kind, rows: Matrix, classes: int, settings: Mapping[str, Any]) -> float:
+    """About how many floating-point operations a fit takes, by counting: the same on every machine. Solvers count with
+    the iterations that they usually need."""
+    entries = float(rows.nnz if hasattr(rows, "nnz") else rows.shape[0] * rows.shape[1])
+    if kind == "bayes":
+        return 4 * entries
+    if kind == "logistic":
+        return 4 * entries * (1 if classes == 2 else classes) * _ITERATIONS
+    if kind == "boosted":  # a histogram of every column at every level, and finding the bins
+        levels = math.log2(max(2, int(settings.get("leaves", 31))))
+        trees = int(settings.get("rounds", 100)) * (1 if classes == 2 else classes)
+        return 4 * entries * trees * levels + _TREE * trees
+    return 2 * entries * min(int(settings.get("clusters", 16)), rows.shape[0]) * 3 * _ITERATIONS
 
 
 def _fit_logistic(rows: Matrix, labels: NDArray[np.int64], classes: int, settings: dict[str, Any], seed: int) -> Any:
@@ -135,17 +155,25 @@ def _tree_scores(arrays: Mapping[str, NDArray[Any]], rows: Matrix) -> Floats:
 
 def _fit_clusters(rows: Matrix, labels: NDArray[np.int64], classes: int, settings: dict[str, Any], seed: int) -> Any:
     """k-means; each cluster has the shares of labels in it, smoothed by one of the whole's."""
-    from sklearn.cluster import KMeans
-
-    number = max(1, min(int(settings.get("clusters", 16)), rows.shape[0]))
-    make: Any = KMeans
-    model = make(number, n_init=3, random_state=seed).fit(rows)
+    model, number = _k_means(rows, settings, seed)
     counts = np.zeros((number, classes))
     np.add.at(counts, (model.labels_, labels), 1.0)
     prior = counts.sum(0) / counts.sum()
     shares = np.log((counts + prior) / (counts.sum(1, keepdims=True) + 1) + 1e-12)
     shares = shares[:, 1:] - shares[:, :1] if classes == 2 else shares
     return {"centre": np.asarray(model.cluster_centers_, dtype=np.float64), "share": shares}
+
+
+def _k_means(rows: Matrix, settings: dict[str, Any], seed: int) -> tuple[Any, int]:
+    """(fitted, clusters). Rows that are the same leave clusters empty, which is no harm."""
+    from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
+
+    number = max(1, min(int(settings.get("clusters", 16)), rows.shape[0]))
+    make: Any = KMeans
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return make(number, n_init=3, random_state=seed).fit(rows), number
 
 
 def _cluster_scores(arrays: Mapping[str, NDArray[Any]], rows: Matrix) -> Floats:
@@ -157,11 +185,7 @@ def _fit_anomaly(rows: Matrix, labels: NDArray[np.int64], classes: int, settings
     """k-means of rows whose labels it does not look at: what is far from every centre is odd."""
     if classes != 2:
         raise ConfigError(f"what is odd is one of two classes, not of {classes}", hint='"clusters" knows more')
-    from sklearn.cluster import KMeans
-
-    number = max(1, min(int(settings.get("clusters", 16)), rows.shape[0]))
-    make: Any = KMeans
-    model = make(number, n_init=3, random_state=seed).fit(rows)
+    model, _ = _k_means(rows, settings, seed)
     return {"centre": np.asarray(model.cluster_centers_, dtype=np.float64)}
 
 

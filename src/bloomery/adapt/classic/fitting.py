@@ -18,7 +18,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from bloomery.adapt.classic.estimators import Kind, fit_estimator
+from bloomery.adapt.classic.estimators import Estimator, Kind, fit_estimator, fit_operations
 from bloomery.adapt.classic.features import FeatureConfig, Features, count, fit_features
 from bloomery.adapt.classic.model import ClassicModel
 from bloomery.adapt.classic.probabilities import Floats, Method, Probabilities
@@ -29,6 +29,8 @@ from bloomery.core.quantity import Quantity
 from bloomery.core.run import Meter, NoMeter
 from bloomery.evaluate.sample import Sample
 
+_CHARACTER = 2e4
+"""Operations that count for the n-grams of a character."""
 Measure = Literal["log_loss", "accuracy", "average_precision"]
 _WORDS = FeatureConfig()
 _COUNTS = FeatureConfig(weighted=False)
@@ -96,18 +98,20 @@ def fit_classic(
     *,
     left: Callable[[], bool] = lambda: True,
     meter: Meter | None = None,
+    counted: Callable[[float], None] = lambda operations: None,
 ) -> ClassicModel:
     """A model fitted on labelled samples. `left` is asked before each trial but the first: when it says no, the best so
-    far is taken. DataError for samples without a label, or of one label alone."""
+    far is taken. `counted` is told the operations of each fit (see `fit_operations`) and of reading the texts.
+    DataError for samples without a label, or of one label alone."""
     config, meter = config or ClassicConfig(), meter or NoMeter()
     began, joules = time.perf_counter(), meter.read()
     names, labels = label_numbers(train)
     if config.measure == "average_precision" and len(names) != 2:
         raise ConfigError(f"average precision is of two labels, not of {len(names)}", hint='measure = "log_loss"')
-    search = _Search(train, labels, len(names), config)
+    search = _Search(train, labels, len(names), config, counted)
     chosen, held_out, tried = search.best(left)
     features, rows = search.rows(chosen.features, None)
-    estimator = fit_estimator(config.kind, rows, labels, len(names), chosen.settings, seed=config.seed)
+    estimator = search.fitted(rows, labels, chosen.settings)
     method = config.calibration if held_out is not None else "none"
     calibrated = Probabilities() if held_out is None else Probabilities.fit(held_out, labels, method)
     price = config.price_per_label
@@ -116,7 +120,7 @@ def fit_classic(
         seconds=time.perf_counter() - began,
         energy_joules=meter.read() - joules,
         labels_cost=Quantity.unknown() if price is None else Quantity.exact(price * len(train), "user"),
-        fits=search.fits + 1,
+        fits=search.fits,
     )
     said = {"tried": tried, "measure": config.measure, "folds": search.folds, "calibration": method}
     return ClassicModel(
@@ -176,8 +180,15 @@ def candidates(config: ClassicConfig) -> Iterator[_Candidate]:
 class _Search:
     """The folds, with the features of each kept: several settings read the same."""
 
-    def __init__(self, train: Sequence[Sample], labels: NDArray[np.int64], classes: int, config: ClassicConfig) -> None:
-        self.labels, self.classes, self.config = labels, classes, config
+    def __init__(
+        self,
+        train: Sequence[Sample],
+        labels: NDArray[np.int64],
+        classes: int,
+        config: ClassicConfig,
+        told: Callable[[float], None],
+    ) -> None:
+        self.labels, self.classes, self.config, self._told = labels, classes, config, told
         self.fits = 0
         rarest = int(np.bincount(labels, minlength=classes).min())
         self.folds = min(config.folds, rarest)
@@ -192,6 +203,13 @@ class _Search:
         """Whether every label is outside and inside of every fold."""
         inside = [np.bincount(self.labels[fold == n], minlength=self.classes) for n in range(self.folds)]
         return all((np.bincount(self.labels, minlength=self.classes) > one).all() and one.sum() for one in inside)
+
+    def fitted(self, rows: Any, labels: NDArray[np.int64], settings: Mapping[str, Any]) -> Estimator:
+        """One fit, counted."""
+        config = self.config
+        self.fits += 1
+        self._told(fit_operations(config.kind, rows, self.classes, settings))
+        return fit_estimator(config.kind, rows, labels, self.classes, settings, seed=config.seed)
 
     def rows(self, features: FeatureConfig, fold: int | None) -> tuple[Features, Any]:
         """Of all samples, by features fitted without those of a fold."""
@@ -209,6 +227,8 @@ class _Search:
         key = str((features.words, features.characters, features.columns))
         if key not in self._counted:
             self._counted[key] = count(self._train, features)
+            if not features.columns:
+                self._told(_CHARACTER * sum(len(one.input) for one in self._train))
         return self._counted[key]
 
     def best(self, left: Callable[[], bool]) -> tuple[_Candidate, Floats | None, list[dict[str, Any]]]:
@@ -240,16 +260,7 @@ class _Search:
         for fold in range(self.folds):
             _, rows = self.rows(candidate.features, fold)
             inside = self._fold == fold
-            fitted = fit_estimator(
-                self.config.kind,
-                rows[~inside],
-                self.labels[~inside],
-                self.classes,
-                candidate.settings,
-                seed=self.config.seed,
-            )
-            scores[inside] = fitted.scores(rows[inside])
-            self.fits += 1
+            scores[inside] = self.fitted(rows[~inside], self.labels[~inside], candidate.settings).scores(rows[inside])
         return scores
 
     def _worth(self, scores: Floats) -> float:

@@ -7,10 +7,9 @@ module does not know arms: it is handed a function that makes one.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -134,12 +133,6 @@ def summarised(points: Sequence[CurvePoint], metric: str) -> list[dict[str, Any]
             }
         )
     return rows
-
-
-def write_curve(points: Sequence[CurvePoint], path: str | Path) -> None:
-    """All points as JSON."""
-    told = json.dumps([asdict(point) for point in points], indent=1, ensure_ascii=False)
-    Path(path).write_text(told + "\n", encoding="utf-8")
 
 
 def plot_curve(

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import asdict, replace
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,13 @@ def answered_all(
     *,
     concurrency: int = 1,
     meter: Meter | None = None,
-    going_on: Callable[[], bool] = lambda: True,
+    going_on: Callable[[], bool] | None = None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> list[Answered]:
     """An answer for each sample, in their order; those that the file has are taken from it.
 
-    Where `going_on` says no, no more are asked, and those without an answer are missing from what comes back.
+    Where `going_on` says no, no more are asked, and those without an answer are missing from what comes back. It is
+    asked when all that went out before has come back, so that where a budget ends does not depend on who was quicker.
     """
     found = {one.sample_id: one for one in read_answers(path)} if path is not None else {}
     waiting = [sample for sample in samples if sample.id not in found]
@@ -45,26 +47,35 @@ def answered_all(
 
 
 def _asked(
-    answerer: Answerer, samples: Sequence[Sample], concurrency: int, meter: Meter, going_on: Callable[[], bool]
+    answerer: Answerer, samples: Sequence[Sample], concurrency: int, meter: Meter, going_on: Callable[[], bool] | None
 ) -> Iterator[Answered]:
     if concurrency == 1:
         for sample in samples:
-            if not going_on():
+            if going_on is not None and not going_on():
                 return
             yield _metered(answerer, sample, meter)
         return
-    queue = iter(samples)
     with ThreadPoolExecutor(concurrency, thread_name_prefix="answer") as pool:
-        running = set()
-        while True:
-            while len(running) < concurrency and going_on() and (sample := next(queue, None)) is not None:
-                running.add(pool.submit(answerer.answer, sample))
-            if not running:
+        if going_on is None:
+            yield from _as_they_come(answerer, iter(samples), pool, concurrency)
+            return
+        for start in range(0, len(samples), concurrency):
+            wave = list(takewhile(lambda _: going_on(), samples[start : start + concurrency]))
+            yield from pool.map(answerer.answer, wave)
+            if len(wave) < concurrency:
                 return
-            done = wait(running, return_when=FIRST_COMPLETED).done
-            running -= done
-            for future in done:
-                yield future.result()
+
+
+def _as_they_come(
+    answerer: Answerer, queue: Iterator[Sample], pool: ThreadPoolExecutor, concurrency: int
+) -> Iterator[Answered]:
+    running = {pool.submit(answerer.answer, sample) for sample in islice(queue, concurrency)}
+    while running:
+        done = wait(running, return_when=FIRST_COMPLETED).done
+        running -= done
+        for future in done:
+            yield future.result()
+        running |= {pool.submit(answerer.answer, sample) for sample in islice(queue, len(done))}
 
 
 def _metered(answerer: Answerer, sample: Sample, meter: Meter) -> Answered:

@@ -9,16 +9,20 @@ alone. This module does not know any arm, nor the test.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from bloomery.adapt.classic.label_curve import nested
 from bloomery.adapt.comparison.models import OpenModel
 from bloomery.adapt.comparison.spending import Spending
 from bloomery.adapt.comparison.task import TaskConfig
 from bloomery.core.answer_cache import AnswerCache
+from bloomery.core.errors import DataError
+from bloomery.core.spent import Spent
 from bloomery.core.workspace import Workspace
 from bloomery.evaluate.sample import Answerer, Sample, Scorer
 
@@ -38,6 +42,8 @@ class Setting:
     """Where answers of models that an arm makes are kept."""
     fresh: bool = False
     """Nothing that was kept is taken."""
+    told: str = ""
+    """Of a judge at an endpoint: what its marks are kept under, for people."""
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -64,6 +70,31 @@ class Tried:
     """Of each question of dev, in its order; fewer where the budget cut it short."""
 
 
+@dataclass(frozen=True)
+class CurveStep:
+    """A point of a learning curve in labels."""
+
+    labels: int
+    """Of train, that were learnt from."""
+    score: float
+    """The metric's mean over dev."""
+
+
+_CURVE_SHARES = (0.25, 0.5)
+_CURVE_LEAST = 16
+
+
+def curve_parts(train: Sequence[Sample], seed: int) -> list[list[Sample]]:
+    """A quarter and half of train, one within the other, each label with its share; none where there is too little."""
+    try:
+        ordered = nested(train, seed)
+    except DataError:  # a label that is there only once, or none: answers are free
+        ordered = [one for one in train if one.targets]
+        random.Random(seed).shuffle(ordered)
+    sizes = [round(share * len(ordered)) for share in _CURVE_SHARES]
+    return [ordered[:size] for size in sizes if size >= _CURVE_LEAST]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Tuned:
     """What tuning froze."""
@@ -78,6 +109,10 @@ class Tuned:
     tried: tuple[Tried, ...] = ()
     notes: tuple[str, ...] = field(default=())
     """What the reader should know: a search that the budget ended, for example."""
+    curve: tuple[CurveStep, ...] = ()
+    """Of arms that learn: what fewer labels are worth, the fewest first; within the same budget."""
+    made: Spent | None = None
+    """What making it took, where more was spent: a curve is for the reader. None: all."""
 
 
 class Arm(Protocol):

@@ -14,13 +14,17 @@ from pathlib import Path
 from typing import Any
 
 from bloomery.adapt.comparison.arm import Setting
+from bloomery.adapt.comparison.arms.prompted import LEAST
+from bloomery.adapt.comparison.arms.room import paid_questions
 from bloomery.adapt.comparison.documents import documents_digest
 from bloomery.adapt.comparison.entries import Entry, entries
 from bloomery.adapt.comparison.models import OpenModel, opened_model
 from bloomery.adapt.comparison.page import page
 from bloomery.adapt.comparison.plot import plotted
 from bloomery.adapt.comparison.ranking import detectable, spread_on_dev
+from bloomery.adapt.comparison.rare import rare_label
 from bloomery.adapt.comparison.recipe import winner_recipe
+from bloomery.adapt.comparison.split import LEAST as DEV_LEAST
 from bloomery.adapt.comparison.split import read_part, split_task
 from bloomery.adapt.comparison.task import Task, TaskConfig, read_task
 from bloomery.adapt.comparison.testing import (
@@ -71,7 +75,7 @@ def compare(
     config = task.config
     with opened_settings(config, workspace, fresh=fresh) as (split, settings, identities):
         found, out = entries(config, settings)
-        before = what_it_can_show(config, split, len(found))
+        before = [*what_it_can_show(config, split, len(found)), *what_it_depends_on(config, settings)]
         for line in before:
             say(line)
         arms = _frozen_arms(found, out, config, split, settings, identities, fresh, say)
@@ -131,14 +135,22 @@ def opened_settings(
     with ExitStack() as stack:
         cache = AnswerCache(workspace.root / ANSWERS)
         stack.callback(cache.close)
-        judge = ""
+        judge = told = ""
         if config.judge is not None:
             judging = opened_model(config.judge, workspace, cache, fresh=fresh)
             stack.callback(judging.close)
             scorer, judge = make_judge({}, judging.chat), f" judged by {judging.identity}"
+            told = judging.told
         assert scorer is not None
         plain = Setting(
-            config=config, train=train, dev=dev, scorer=scorer, workspace=workspace, cache=cache, fresh=fresh
+            config=config,
+            train=train,
+            dev=dev,
+            scorer=scorer,
+            workspace=workspace,
+            cache=cache,
+            fresh=fresh,
+            told=told,
         )
         settings, identities = {"": plain}, {"": judge}
         for one in config.model:
@@ -178,6 +190,36 @@ def what_it_can_show(config: TaskConfig, split: Artifact, arms: int) -> list[str
     return lines
 
 
+def what_it_depends_on(config: TaskConfig, settings: Mapping[str, Setting]) -> list[str]:
+    """Lines for people: where another day might give another verdict."""
+    lines = []
+    if config.budget.joules is not None:
+        lines.append(
+            "the budget in joules is measured: a machine that does other things, too, may tune a little less; "
+            "processor_seconds and tokens are counted"
+        )
+    lines += dict.fromkeys(setting.told for setting in settings.values() if setting.told)
+    for setting in settings.values():
+        model = setting.model
+        if model is None:
+            continue
+        if model.told:
+            lines.append(model.told)
+        if model.loaded is not None and model.config.concurrency > 1:
+            lines.append(
+                f"{model.config.called} is asked {model.config.concurrency} questions at a time: which are computed "
+                "together, and so the last bits, depends on the moment; model.concurrency=1 repeats exactly"
+            )
+        paid = paid_questions(setting)
+        if paid is not None and paid < len(setting.dev):
+            least = f", fewer than the {LEAST} that each way is tried on at least" if paid < LEAST else ""
+            lines.append(
+                f"the budget pays for about {paid:,} of the {len(setting.dev):,} questions of dev, each asked "
+                f"{model.config.called} once{least}: a larger [budget], or split.max_dev down to {DEV_LEAST}"
+            )
+    return lines
+
+
 def known_before_the_test(config: TaskConfig, split: Artifact, arms: Mapping[str, Artifact]) -> list[str]:
     """Lines for people, when all is tuned: the best on dev, and what the test can show by what dev has shown."""
     frozen = {name: read_arm(artifact) for name, artifact in arms.items()}
@@ -213,6 +255,7 @@ def result_of(
         "currency": config.currency,
         "requests": config.requests,
         "arms": [arm_data(one, ranking) for one in answered],
+        "rare": rare_label({one.entry.name: one.answers for one in answered}, test, seed=config.seed),
         "left_out": dict(out),
         "before": before,
         "items": split.metrics["items"],

@@ -1,26 +1,28 @@
 """Economics: what an arm costs to make and to ask, as one unit that all arms tell, and where one overtakes another.
 
 The unit is money where every arm's can be counted from prices that the user gave, else joules where every arm's are
-known, else seconds. Unknown is never zero. This module does not know scores.
+known, else seconds. Unknown is never zero. Arms stand in the order of what is counted (tokens, labels, operations), not
+of what was measured, so that the verdict is the same tomorrow. This module does not know scores.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 
-from bloomery.adapt.comparison.spending import Spent
 from bloomery.adapt.comparison.task import ARMS, ModelConfig, TaskConfig
+from bloomery.adapt.comparison.work import JOULES, Work
 from bloomery.core.quantity import Quantity
+from bloomery.core.spent import Spent
 from bloomery.evaluate.sample import Answered
 
 Unit = Literal["money", "joules", "seconds"]
 ALIKE = 2.0
-"""Costs that differ by less than this factor count as alike: on a machine that does other things, too, timings and
-estimates are no better, and the verdict should be the same tomorrow."""
+"""Costs that differ by less than this factor count as alike: counts are no better."""
+UNIT_SIGNS: Mapping[str, str] = {"money": "", "joules": "J", "seconds": "s"}
 _JOULES_PER_KWH = 3.6e6
 
 
@@ -36,12 +38,16 @@ class Cost:
     seconds: float
     seconds_p50: float
     seconds_p95: float
+    operations: float
+    """Of an answer, counted: what arms are ordered by."""
     money: float | None
     """Of an answer: tokens by their prices, or this machine's joules by the kilowatt-hour's."""
     training: Spent
     training_money: float | None
     """Labels, tokens and joules, by their prices."""
     labels: int
+    counted_money: tuple[float, float] | None = None
+    """(to make, of an answer) with joules as they are counted; None where there are no prices."""
 
     def per_answer(self, unit: Unit) -> float | None:
         return {"money": self.money, "joules": self.joules.central, "seconds": self.seconds}[unit]
@@ -55,21 +61,24 @@ class Cost:
         one, once = self.per_answer(unit), self.to_make(unit)
         return None if one is None or once is None else once + requests * one
 
-    def compared(self, unit: Unit, requests: int) -> float | None:
-        """The total by which arms are ordered. Of estimated joules the low ends, which count busy time alone: the rest
-        of an estimate depends on what else the machine does, and would change the order from day to day."""
-        joules = (self.training.joules, self.joules)
-        if unit != "joules" or all(one.method != "estimated" for one in joules):
-            return self.total(unit, requests)
-        once, one = (found.low for found in joules)
-        return None if once is None or one is None else once + requests * one
+    def compared(self, unit: Unit, requests: int) -> float:
+        """The total by which arms are ordered: money where the unit is money, else operations."""
+        once, one = self.training.operations, self.operations
+        if unit == "money" and self.counted_money is not None:
+            once, one = self.counted_money
+        return once + requests * one
 
     def to_dict(self) -> dict[str, Any]:
         return {**vars(self), "joules": self.joules.to_dict(), "training": self.training.to_dict()}
 
 
 def cost_of(
-    answers: Sequence[Answered], training: Spent, labels: int, config: TaskConfig, model: ModelConfig | None
+    answers: Sequence[Answered],
+    training: Spent,
+    labels: int,
+    config: TaskConfig,
+    model: ModelConfig | None,
+    work: Work | None = None,
 ) -> Cost:
     """What an arm's answers and its making took. An arm that asks no model writes no tokens; what failed before a model
     said anything is in no mean."""
@@ -79,6 +88,7 @@ def cost_of(
     for one in said:
         joules = joules + one.energy_joules
     joules = joules.scaled(1 / max(1, len(said))) if said or not answers else Quantity.unknown()
+    operations = (work or Work()).answering(said or answers) / max(1, len(said or answers))
     read, written = (_mean([getattr(one, f"{name}_tokens") for one in said]) for name in ("prompt", "completion"))
     return Cost(
         answers=len(answers),
@@ -88,11 +98,29 @@ def cost_of(
         seconds=float(seconds.mean()),
         seconds_p50=float(np.percentile(seconds, 50)),
         seconds_p95=float(np.percentile(seconds, 95)),
+        operations=operations,
         money=_money(read, written, joules, config, model),
         training=training,
         training_money=_training_money(training, labels, config, model),
         labels=labels,
+        counted_money=_counted_money(read, written, operations, training, labels, config, model),
     )
+
+
+def _counted_money(
+    read: float | None,
+    written: float | None,
+    operations: float,
+    training: Spent,
+    labels: int,
+    config: TaskConfig,
+    model: ModelConfig | None,
+) -> tuple[float, float] | None:
+    joules = Quantity.exact(JOULES, "estimated")
+    as_counted = replace(training, joules=joules.scaled(training.operations))
+    once = _training_money(as_counted, labels, config, model)
+    one = _money(read, written, joules.scaled(operations), config, model)
+    return None if once is None or one is None else (once, one)
 
 
 def _mean(values: Sequence[int | None]) -> float | None:
@@ -119,6 +147,15 @@ def _training_money(spent: Spent, labels: int, config: TaskConfig, model: ModelC
     return tuned + labels * (config.label_price or 0.0)
 
 
+def amount(arm: Mapping[str, Any], unit: str, *, make: bool = False) -> float | None:
+    """Of an answer, or to make the arm, from the result's JSON data; None where it is unknown."""
+    cost = arm["cost"]
+    if unit == "money":
+        return cost["training_money" if make else "money"]
+    source = cost["training"] if make else cost
+    return source["joules"]["central"] if unit == "joules" else source["seconds"]
+
+
 def unit_of(costs: Mapping[str, Cost]) -> Unit:
     """The first unit in which every arm's cost is known."""
     units: tuple[Unit, ...] = ("money", "joules")
@@ -129,9 +166,9 @@ def unit_of(costs: Mapping[str, Cost]) -> Unit:
 
 
 def cheapest_first(costs: Mapping[str, Cost], arms: Mapping[str, str], unit: Unit, requests: int) -> list[str]:
-    """Arms by what making and asking them `requests` times costs; of those that cost alike the simpler first. `arms`
+    """Arms by what making and asking them `requests` times counts; of those that cost alike the simpler first. `arms`
     gives each its kind."""
-    waiting = {name: one.compared(unit, requests) or 0.0 for name, one in costs.items()}
+    waiting = {name: one.compared(unit, requests) for name, one in costs.items()}
     found = []
     while waiting:
         edge = min(waiting.values()) * ALIKE

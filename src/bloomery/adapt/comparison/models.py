@@ -1,18 +1,21 @@
 """Models: those that a task names, opened once for all arms, their answers kept in the workspace.
 
-A model that knows no chat is asked in one plain text that it continues. This module does not know arms.
+A model that knows no chat is asked in one plain text that it continues. One that is opened here computes in native code
+where that is right, whether or not it was faster in a trial, so that a loaded machine gives the same bits. This module
+does not know arms.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
-from urllib.parse import urlsplit
 
 from bloomery.adapt.comparison.task import ModelConfig
+from bloomery.adapt.comparison.work import Work, work_elsewhere, work_here
 from bloomery.core.answer_cache import AnswerCache, CachedChat, CachedLikelihoods
 from bloomery.core.endpoint import Endpoint, EndpointConfig
+from bloomery.core.endpoint_identity import identity_at
 from bloomery.core.errors import BloomeryError
 from bloomery.core.likelihood import LikelihoodModel
 from bloomery.core.messages import ChatModel
@@ -21,6 +24,7 @@ from bloomery.engine import LanguageModel, load_language_model
 from bloomery.engine.chat_model import EngineChat
 from bloomery.engine.identity import identity_of
 from bloomery.engine.likelihoods import EngineLikelihoods
+from bloomery.models.native.trial import trial_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +41,10 @@ class OpenModel:
     """Asked in one text that it continues."""
     loaded: LanguageModel | None
     close: Callable[[], None]
+    work: Work
+    """What its tokens count."""
+    told: str = ""
+    """Of an endpoint: what its answers are kept under, for people."""
 
 
 def opened_model(config: ModelConfig, workspace: Workspace, cache: AnswerCache, *, fresh: bool = False) -> OpenModel:
@@ -45,7 +53,8 @@ def opened_model(config: ModelConfig, workspace: Workspace, cache: AnswerCache, 
         given: dict[str, Any] = {"key_file": config.key_file, "structure": config.structure}
         given |= {"key_variable": config.key_variable} if config.key_variable else {}
         endpoint = Endpoint(EndpointConfig(url=config.endpoint, model=config.name, **given))
-        identity = f"{config.name}@{urlsplit(config.endpoint).netloc}"
+        found = identity_at(endpoint)
+        identity = found.text
         return OpenModel(
             config=config,
             identity=identity,
@@ -54,8 +63,11 @@ def opened_model(config: ModelConfig, workspace: Workspace, cache: AnswerCache, 
             plain=False,
             loaded=None,
             close=endpoint.close,
+            work=work_elsewhere(),
+            told=found.told(),
         )
     loaded = load_language_model(config.name, workspace=workspace)
+    steady(loaded)
     plain = config.ask == "plain" or (config.ask == "auto" and _knows_no_chat(config.name, loaded, workspace))
     identity = identity_of(loaded) + ("" if plain else " chat")  # as evaluations spell it, which keep theirs beside
     chat = EngineChat(loaded, identity=config.called, plain=plain)
@@ -67,7 +79,14 @@ def opened_model(config: ModelConfig, workspace: Workspace, cache: AnswerCache, 
         plain=plain,
         loaded=loaded,
         close=loaded.close,
+        work=work_here(loaded.config),
     )
+
+
+def steady(model: LanguageModel) -> None:
+    """Native code where it is right, PyTorch elsewhere: no clock decides between them."""
+    native = "off" if trial_of(model.decoder, timed=False).native is None else "on"
+    model.set_engine(replace(model.engine.config, native=native))
 
 
 def _knows_no_chat(name: str, loaded: LanguageModel, workspace: Workspace) -> bool:

@@ -6,6 +6,7 @@ This module does not know splits, nor the forms of files (see `evaluate.tasks.ro
 from __future__ import annotations
 
 import hashlib
+import math
 import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
@@ -46,7 +47,11 @@ def read_samples(config: TaskConfig) -> list[Sample]:
 
 
 def _sample(row: Mapping[str, Any], config: TaskConfig, where: str) -> Sample:
-    text = _text(row, config.input, where)
+    numbers = {name: _number(row, name, where) for name in config.columns}
+    if numbers and row.get(config.input) in (None, ""):
+        text = ", ".join(f"{name.replace('_', ' ')} {value:.6g}" for name, value in numbers.items())
+    else:
+        text = _text(row, config.input, where)
     choices = config.choices
     if config.choices_column:
         listed = row.get(config.choices_column)
@@ -54,7 +59,7 @@ def _sample(row: Mapping[str, Any], config: TaskConfig, where: str) -> Sample:
             raise DataError(f'{where}: "{config.choices_column}" should be a list of texts')
         choices = tuple(listed)
     targets = _targets(row.get(config.target), choices, config, where)
-    metadata: dict[str, Any] = {}
+    metadata: dict[str, Any] = dict(numbers)
     if config.rubric:
         metadata["rubric"] = _text(row, config.rubric, where)
     if config.context:
@@ -79,6 +84,19 @@ def _text(row: Mapping[str, Any], column: str, where: str) -> str:
         columns = ", ".join(sorted(str(key) for key in row)[:8])
         raise DataError(f'{where}: "{column}" should be a text that is not empty', hint=f"columns: {columns}"[:200])
     return value
+
+
+def _number(row: Mapping[str, Any], column: str, where: str) -> float:
+    value = row.get(column)
+    try:
+        found = math.nan if value is None or isinstance(value, (bool, list, dict)) else float(value)
+    except ValueError:
+        found = math.nan
+    if not math.isfinite(found):
+        raise DataError(
+            f'{where}: "{column}" should be a number, not {value!r:.40}', hint="columns = [...] are numbers"
+        )
+    return found
 
 
 def _targets(value: Any, choices: tuple[str, ...], config: TaskConfig, where: str) -> tuple[str, ...]:

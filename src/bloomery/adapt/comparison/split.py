@@ -77,9 +77,13 @@ def divided(samples: Sequence[Sample], config: SplitConfig, seed: int) -> Split:
         del listed[most:]
     for name in ("dev", "test"):
         if len(parts[name]) < LEAST:
+            limit = getattr(config, f"max_{name}")
+            hint = f"more samples, or a larger share: --set split.{name}={min(0.45, 2 * getattr(config, name)):g}"
+            if limit and limit < LEAST:
+                hint = f"--set split.max_{name}={LEAST}, or 0 for all"
             raise DataError(
-                f"{name} has {len(parts[name])} questions of {len(samples)}, fewer than {LEAST}",
-                hint=f"more samples, or a larger share: split.{name}",
+                f"{name} has {len(parts[name])} questions of {len(samples)}: {LEAST} are needed to say anything",
+                hint=hint,
             )
     return Split(
         train=tuple(parts["train"]),
@@ -113,7 +117,7 @@ def split_inputs(config: TaskConfig) -> StageInputs:
         raise DataError(
             f"no samples at {config.samples}: {error.strerror}", hint="a path beside the task file"
         ) from None
-    names = ("input", "target", "choices", "choices_column", "cluster", "rubric", "context")
+    names = ("input", "columns", "target", "choices", "choices_column", "cluster", "rubric", "context")
     plain = to_dict(config)
     return StageInputs(
         stage="compare_split",

@@ -63,7 +63,8 @@ class ModelConfig:
     output_price: float | None = None
     """Money for a million tokens that it writes."""
     concurrency: int = 1
-    """Questions under way at a time, the same in every arm: latencies are those under this load."""
+    """Questions under way at a time, the same in every arm: latencies are those under this load. A model that is opened
+    here repeats itself to the last bit only with 1."""
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -113,11 +114,13 @@ class BudgetConfig:
     """What each arm may spend on tuning: the same limits for every arm; the first that is reached ends it."""
 
     processor_seconds: float | None = 300.0
-    """Of this machine's cores, summed."""
+    """Of a processor of 40 billion operations a second: counted (see `work`), not measured, so that a machine that
+    does other things, too, tunes the same. An endpoint counts a second for 1,000 tokens read, or 50 written."""
     joules: float | None = None
-    """Of this machine; only where they can be measured or estimated."""
+    """Of this machine; only where they can be measured or estimated, and then another day may tune a little more or
+    less."""
     tokens: int | None = None
-    """Prompt and completion tokens asked of the model, kept answers included."""
+    """Read and written by the model, kept answers and training included."""
 
     def __post_init__(self) -> None:
         given = [self.processor_seconds, self.joules, self.tokens]
@@ -141,6 +144,9 @@ class TaskConfig:
     """Column of the question."""
     target: str = "target"
     """Column of the right answer: a text, a list of texts that are each right, or the number of a choice."""
+    columns: tuple[str, ...] = ()
+    """Columns of numbers, which classic models read instead of the text; where a row has no text, models that read are
+    shown these: "amount 12.5, night 1"."""
     choices: tuple[str, ...] = ()
     """Answers to choose from, the same for every question."""
     choices_column: str = ""
@@ -153,6 +159,9 @@ class TaskConfig:
     """Column of a text that stands before the question and is shown to every arm; retrieval looks for the question."""
     documents: str = ""
     """A folder or JSON lines of documents for the arms that read; "": those are left out."""
+    embedder: str = ""
+    """What the arms that search documents find by meaning with, too: "minilm", an encoder's folder, artifact or hub id;
+    "": by words alone."""
     instruction: str = ""
     """What is to be done, in a sentence or two: every prompt begins with it."""
     metric: str = "exact"
@@ -190,6 +199,8 @@ class TaskConfig:
             raise ConfigError("an arm is named twice")
         if self.choices and self.choices_column:
             raise ConfigError('"choices" are the same for all, "choices_column" each question\'s own: give one')
+        if len(set(self.columns)) != len(self.columns):
+            raise ConfigError("a column is named twice")
         if not 0 < self.alpha < 0.5:
             raise ConfigError(f'"alpha" is {self.alpha}, but should be between 0 and 0.5')
         if min(self.requests, self.max_new_tokens, self.max_thinking_tokens) < 1:
@@ -267,4 +278,7 @@ def _anchored(config: TaskConfig, folder: Path) -> TaskConfig:
         replace(one, name=absolute(one.name)) if not one.endpoint and (folder / one.name).is_dir() else one
         for one in config.model
     )
-    return replace(config, samples=absolute(config.samples), documents=absolute(config.documents), model=models)
+    embedder = config.embedder
+    embedder = absolute(embedder) if embedder and (folder / embedder).is_dir() else embedder
+    paths = {"samples": absolute(config.samples), "documents": absolute(config.documents), "embedder": embedder}
+    return replace(config, **paths, model=models)

@@ -106,8 +106,8 @@ def _tested(
             progress=lambda done: run.progress(done, len(test), unit="answers", arm=entry.name),
         )
     scores = [setting.scorer.score(sample, one) for sample, one in zip(test, answers, strict=True)]
-    model = None if setting.model is None else setting.model.config
-    cost = cost_of(answers, frozen.spent, frozen.labels_used, setting.config, model)
+    model, work = (None, None) if setting.model is None else (setting.model.config, setting.model.work)
+    cost = cost_of(answers, frozen.spent, frozen.labels_used, setting.config, model, work)
     return Tested(entry=entry, frozen=frozen, answers=tuple(answers), scores=tuple(scores), cost=cost, file=file)
 
 
@@ -146,6 +146,7 @@ def arm_data(one: Tested, ranking: Ranking) -> dict[str, Any]:
         "settings": dict(one.frozen.settings),
         "tried": [vars(tried) for tried in one.frozen.tried],
         "notes": list(one.frozen.notes),
+        "curve": [vars(step) for step in one.frozen.curve],
         "answers": f"answers/{one.file}",
     }
 

@@ -8,26 +8,28 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bloomery.adapt.comparison.arm import Arm, Setting, Tried, Tuned
-from bloomery.adapt.comparison.spending import Spending, Spent, used
+from bloomery.adapt.comparison.arm import Arm, CurveStep, Setting, Tried, Tuned
+from bloomery.adapt.comparison.spending import Spending, used
 from bloomery.adapt.comparison.task import TaskConfig
 from bloomery.core.artifact import Artifact, write_durably
 from bloomery.core.config import canonical_json, to_dict
 from bloomery.core.run import Run
+from bloomery.core.spent import Spent
 from bloomery.core.stage import StageInputs, reusable
 from bloomery.core.workspace import Workspace
 from bloomery.energy import open_meter
 
 KIND = "arm"
-VERSION = 2
+VERSION = 3
 """Raised with every change of what an arm tries."""
 FILES = "files"
 """The folder of what the arm itself keeps."""
 _DECIDES = (
+    "columns",
     "instruction",
     "metric",
     "seed",
@@ -54,6 +56,7 @@ class Frozen:
     spent: Spent
     used: float
     """Of the budget; more than 1: its last step ran over."""
+    curve: tuple[CurveStep, ...] = ()
 
     @property
     def folder(self) -> Path:
@@ -84,7 +87,8 @@ def tuned_arm(
     with Run(workspace, inputs, meter=meter) as run:
         folder = run.new_folder()
         (folder / FILES).mkdir()
-        spending = Spending(setting.config.budget, meter)
+        work = setting.model.work if setting.model is not None else None
+        spending = Spending(setting.config.budget, meter, work=work)
         with run.phase("tune"):
             tuned = arm.tune(setting, spending, folder / FILES)
         spent = spending.spent
@@ -96,7 +100,9 @@ def tuned_arm(
 
 
 def _told(tuned: Tuned, spent: Spent, share: float) -> dict[str, Any]:
-    return json.loads(json.dumps({**asdict(tuned), "spent": spent.to_dict(), "used": share}))
+    made = tuned.made or spent
+    plain = asdict(replace(tuned, made=None))
+    return json.loads(json.dumps({**plain, "spent": made.to_dict(), "used": share}))
 
 
 def read_arm(artifact: Artifact) -> Frozen:
@@ -112,4 +118,5 @@ def read_arm(artifact: Artifact) -> Frozen:
         notes=tuple(told["notes"]),
         spent=Spent.from_dict(told["spent"]),
         used=told["used"],
+        curve=tuple(CurveStep(**one) for one in told["curve"]),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -54,8 +55,12 @@ class DistilConfig:
         for name in ("beta", "label_weight"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f'"{name}" should be from 0 to 1, not {getattr(self, name):g}')
-        if not self.temperature > 0:
+        if not 0 < self.temperature < math.inf:
             raise ConfigError('"temperature" should be above 0')
+        if not 0 <= self.writing_temperature < math.inf:
+            raise ConfigError('"writing_temperature" should be 0, or above it')
+        if self.max_tokens < 8:
+            raise ConfigError('"max_tokens" should be at least 8')
         if self.candidates < 0 or self.candidates == 1:
             raise ConfigError('"candidates" should be 0, or 2 and more')
         if self.samples < 1 or self.max_new_tokens < 1:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from bloomery.adapt.divergence import candidate_divergence, model_divergence
-from bloomery.adapt.log_probabilities import label_logprobs
+from bloomery.adapt.log_probabilities import label_logprobs, labelled
 from bloomery.adapt.preference.encoded import Completion, rows_of
 from bloomery.core.errors import ConfigError
 from bloomery.models import Decoder
@@ -94,10 +95,10 @@ class StudentObjective(BatchObjective[list[Taught]]):
     def _parts(self, arrays: Mapping[str, Tensor], *, always: bool = False) -> tuple[Tensor, Tensor | None]:
         """Likelihoods (N,) of labelled tokens, if they are needed, and divergences (N,), if there is a teacher."""
         model, labels = self.decoder, arrays["labels"].flatten()
-        kept = (labels != IGNORED).nonzero().squeeze(1)
-        hidden = model.hidden_states(arrays["input_ids"]).flatten(0, 1)[kept]
+        kept = labelled(labels)
+        hidden = model.hidden_states(arrays["input_ids"]).flatten(0, 1).index_select(0, kept)
         gap = None
-        how = {"beta": self.beta, "temperature": self.temperature}
+        how: dict[str, Any] = {"beta": self.beta, "temperature": self.temperature}
         if "ids" in arrays:
             ids, logprobs = (arrays[name].flatten(0, 1)[kept] for name in ("ids", "logprobs"))
             gap = candidate_divergence(model, hidden, ids, logprobs, **how)

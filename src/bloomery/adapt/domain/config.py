@@ -44,6 +44,8 @@ class DomainConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.replay < 1:
             raise ConfigError(f'"replay" should be from 0 to below 1, not {self.replay:g}')
+        if self.context_length and self.context_length < 8:
+            raise ConfigError(f'"context_length" should be 0, or 8 and more, not {self.context_length}')
         if self.report_documents < 2:
             raise ConfigError('"report_documents" should be at least 2: an interval needs several')
         if self.resamples < 100:

@@ -2,7 +2,9 @@
 
 Something else is the control: text that neither training had, whose change says what any further training does. The
 measure is bits of all documents over bytes of all documents; documents are resampled in pairs (before, after), with
-bias-corrected and accelerated intervals (Efron 1987). This module does not know how a model was trained.
+studentised intervals (Efron and Tibshirani 1993, chapter 12): bias-corrected and accelerated ones cover less where
+longer documents change more. Where they do and their lengths differ much, 60 documents are few: 90 of 100 intervals
+that say 95 hold the truth, of 200 documents 94. This module does not know how a model was trained.
 """
 
 from __future__ import annotations
@@ -108,7 +110,7 @@ def change(
 def _interval(gaps: np.ndarray, sizes: np.ndarray, resamples: int, seed: int) -> tuple[float | None, float | None]:
     if len(gaps) < 3 or np.ptp(gaps / np.maximum(sizes, 1)) < 1e-12:
         return None, None
-    found = bootstrap_ratio(gaps, sizes, resamples=resamples, seed=seed)
+    found = bootstrap_ratio(gaps, sizes, way="studentised", resamples=resamples, seed=seed)
     return found.low, found.high
 
 

@@ -11,16 +11,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from bloomery.adapt.log_probabilities import token_logprobs
+from bloomery.adapt.preference.drift import Drift
 from bloomery.adapt.preference.encoded import Completion, rows_of
 from bloomery.adapt.preference.losses import kto_losses
 from bloomery.core.errors import ConfigError, DataError
 from bloomery.models import Decoder
 from bloomery.training.batches import BatchObjective
 from bloomery.training.loader import Loader
-from bloomery.training.objective import Batch, evaluating
+from bloomery.training.objective import Batch, Validation, evaluating
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,8 @@ def others(answers: Sequence[Completion], *, seed: int) -> list[Completion]:
 
 
 class JudgedObjective(BatchObjective[list[JudgedAnswer]]):
-    """KTO. The reference point is estimated over a batch, so a batch's loss is not computed in parts."""
+    """KTO. The reference point is estimated over a batch, so a batch's loss is not computed in parts. With a `drift`
+    validation says how far the model has gone from what it was."""
 
     divisible = False
     headline = "loss"
@@ -62,13 +65,14 @@ class JudgedObjective(BatchObjective[list[JudgedAnswer]]):
         desirable_weight: float = 1.0,
         undesirable_weight: float = 1.0,
         pad_id: int = 0,
+        drift: Drift | None = None,
     ) -> None:
         super().__init__(model, loader, seed=seed)
         if not beta > 0:
             raise ConfigError(f"beta should be above 0, not {beta:g}")
         if desirable_weight < 0 or undesirable_weight < 0:
             raise ConfigError("weights of good and bad answers cannot be negative")
-        self.decoder, self.beta, self.pad_id = model, beta, pad_id
+        self.decoder, self.beta, self.pad_id, self.drift = model, beta, pad_id, drift
         self.desirable_weight, self.undesirable_weight = desirable_weight, undesirable_weight
 
     def collate(self, material: list[JudgedAnswer], rng: np.random.Generator, *, training: bool) -> Batch:
@@ -113,6 +117,11 @@ class JudgedObjective(BatchObjective[list[JudgedAnswer]]):
         if "chosen_reward" in found and "rejected_reward" in found:
             found["reward_margin"] = found["chosen_reward"] - found["rejected_reward"]
         return found
+
+    def validate(self, batches: int | None, device: torch.device, precision: str) -> Validation:
+        """The figures' means, and the drift."""
+        found = super().validate(batches, device, precision)
+        return found if self.drift is None else self.drift.beside(found, self.decoder)
 
     def _losses(self, arrays: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Losses and log-ratios (B,), the reference point."""

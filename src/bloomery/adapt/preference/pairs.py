@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from bloomery.adapt.log_probabilities import token_logprobs
+from bloomery.adapt.preference.drift import Drift
 from bloomery.adapt.preference.encoded import Completion, rows_of
 from bloomery.adapt.preference.losses import dpo_losses, ipo_losses, orpo_losses
 from bloomery.core.errors import ConfigError
@@ -22,7 +23,7 @@ from bloomery.models import Decoder
 from bloomery.training.batches import BatchObjective
 from bloomery.training.linear_cross_entropy import IGNORED
 from bloomery.training.loader import Loader
-from bloomery.training.objective import Batch
+from bloomery.training.objective import Batch, Validation
 
 PairLoss = Literal["sigmoid", "ipo", "orpo"]
 
@@ -40,6 +41,7 @@ class PairObjective(BatchObjective[list[Pair]]):
     """`loss` "sigmoid" is DPO. `beta` is how far the policy may go from the reference, of ORPO the odds ratio's weight.
 
     `nll` says which tokens of the chosen text ORPO's likelihood is of: its completion (the paper's), or all (TRL's).
+    With a `drift` validation says how far the model has gone from what it was.
     """
 
     headline = "loss"
@@ -55,6 +57,7 @@ class PairObjective(BatchObjective[list[Pair]]):
         label_smoothing: float = 0.0,
         nll: Literal["completion", "all"] = "completion",
         pad_id: int = 0,
+        drift: Drift | None = None,
     ) -> None:
         super().__init__(model, loader, seed=seed)
         if not beta > 0:
@@ -64,7 +67,7 @@ class PairObjective(BatchObjective[list[Pair]]):
         if label_smoothing and loss != "sigmoid":
             raise ConfigError(f"label_smoothing belongs to the sigmoid loss, not to {loss}")
         self.decoder, self.kind, self.beta = model, loss, beta
-        self.label_smoothing, self.nll, self.pad_id = label_smoothing, nll, pad_id
+        self.label_smoothing, self.nll, self.pad_id, self.drift = label_smoothing, nll, pad_id, drift
 
     def collate(self, material: list[Pair], rng: np.random.Generator, *, training: bool) -> Batch:
         """`input_ids`, `labels` and `answered` (B, 2, T), `reference` (B, 2), `share` (B,): what ORPO weighs a token of
@@ -104,6 +107,11 @@ class PairObjective(BatchObjective[list[Pair]]):
             "chosen_nats_per_token": float((-sums / tokens)[:, 0].sum()),
             "rejected_nats_per_token": float((-sums / tokens)[:, 1].sum()),
         }
+
+    def validate(self, batches: int | None, device: torch.device, precision: str) -> Validation:
+        """The figures' means, and the drift."""
+        found = super().validate(batches, device, precision)
+        return found if self.drift is None else self.drift.beside(found, self.decoder)
 
     def _losses(self, arrays: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Losses (B,), what rewards are made of (B, 2), summed log-probabilities (B, 2)."""

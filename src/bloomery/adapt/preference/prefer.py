@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import torch
 
 from bloomery.adapt.preference.config import PreferenceConfig
+from bloomery.adapt.preference.drift import FIGURE, Drift
 from bloomery.adapt.preference.encoded import Completion, encode_completion
 from bloomery.adapt.preference.judged import JudgedAnswer, JudgedObjective, others
 from bloomery.adapt.preference.pairs import Pair, PairLoss, PairObjective
@@ -93,6 +94,8 @@ class _Preferring:
             "left_out": self.left_out,
             **fitted.metrics,
         }
+        if fitted.validation is None and objective.drift is not None:
+            metrics[FIGURE] = objective.drift.measure(self.start.decoder)
         return self.start.publish(self.run, metrics)
 
     def _pairs(self, data: Path) -> tuple[PairObjective, ExampleLoader[Pair]]:
@@ -115,6 +118,7 @@ class _Preferring:
             label_smoothing=config.label_smoothing,
             nll=config.nll,
             pad_id=self.start.pad_id,
+            drift=self._drift([one.chosen for one in loader.validation or loader.train]),
         )
         return objective, loader
 
@@ -130,6 +134,7 @@ class _Preferring:
             for (answer, label), another, score in zip(kept, other, scores, strict=True)
         ]
         loader = self._loader(answers, [one.answer.prompt for one in answers], None)
+        asked = loader.validation or loader.train
         objective = JudgedObjective(
             self.start.decoder,
             loader,
@@ -138,6 +143,7 @@ class _Preferring:
             desirable_weight=config.desirable_weight,
             undesirable_weight=config.undesirable_weight,
             pad_id=self.start.pad_id,
+            drift=self._drift([one.answer for one in asked if one.label] or [one.answer for one in asked]),
         )
         return objective, loader
 
@@ -154,6 +160,11 @@ class _Preferring:
     def _reference(self, completions: Sequence[Completion]) -> list[float]:
         return reference_logprobs(self.start.decoder, completions, self.run, pad_id=self.start.pad_id)
 
+    def _drift(self, answers: Sequence[Completion]) -> Drift:
+        """Of better answers that are held out, or learnt from where none are. When a run goes on, the model is here
+        what it began with, as it was the first time."""
+        return Drift(self.start.decoder, answers, pad_id=self.start.pad_id)
+
     def _loader(self, examples: list[T], prompts: list[Any], lengths: list[int] | None) -> ExampleLoader[T]:
         if not examples:
             raise DataError(f"all {self.left_out:,} examples are longer than {self.config.max_tokens:,} tokens")
@@ -168,9 +179,3 @@ class _Preferring:
             seed=seed,
             lengths=None if lengths is None else [lengths[number] for number in kept],
         )
-
-
-def described(metrics: dict[str, Any]) -> str:
-    """What came of it, in a line for people."""
-    found = {k.removeprefix("validation_"): v for k, v in metrics.items() if k.startswith("validation_")}
-    return ", ".join(f"{k.replace('_', ' ')} {v:.4f}" for k, v in found.items() if isinstance(v, float))

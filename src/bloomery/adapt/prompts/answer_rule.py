@@ -14,10 +14,10 @@ from typing import Any, Literal
 
 from bloomery.core.errors import ConfigError
 from bloomery.core.messages import chosen
+from bloomery.core.number import as_digits, last_number
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _MOST_CHARACTERS = 200_000
-_NUMBER = re.compile(r"-?(?:\d[\d,]*\.?\d*|\.\d+)")
 _LETTER = re.compile(r"[\s(\[*_\"'`]*([A-Z])(?![\w'])")
 _AROUND = " \t\r\n.,;:!?\"'`*_()[]{}"
 Take = Literal["text", "line", "choice", "number", "json", "pattern"]
@@ -74,7 +74,8 @@ class AnswerRule:
         if self.take == "choice" and choices:
             return self._choice(text, choices)
         if self.take == "number":
-            return last_number(text)
+            number = last_number(text)
+            return None if number is None else as_digits(number)
         if self.take == "json":
             return json_answer(text, self.key)
         if self.take == "pattern":
@@ -122,18 +123,6 @@ def named_choice(text: str, choices: Sequence[str]) -> str | None:
         if count:
             found.append(choice)
     return found[0] if len(found) == 1 else None
-
-
-def last_number(text: str) -> str | None:
-    """The last number of a text as plain digits: 1,234.50 is "1234.5", 7.0 is "7"."""
-    found = [one for one in _NUMBER.findall(text) if any(c.isdigit() for c in one)]
-    if not found:
-        return None
-    bare = found[-1].replace(",", "")
-    sign, bare = ("-", bare[1:]) if bare.startswith("-") else ("", bare)
-    whole, _, part = bare.partition(".")
-    whole, part = whole.lstrip("0") or "0", part.rstrip("0")
-    return f"{sign}{whole}.{part}" if part else f"{sign}{whole}"
 
 
 def json_answer(text: str, key: str) -> str | None:

@@ -70,6 +70,8 @@ class PolicyObjective:
         self._pending: dict[str, Any] = {}
         self._curve: list[dict[str, float]] = []
         self._gap = [0.0, 0.0]
+        self._sums: list[Tensor] = []
+        """Of the last draw's batches: tokens, clipped ones, and nats from the reference."""
 
     def next_batch(self, rows: int) -> Batch:
         """`input_ids`, `labels`, `old` (log-probabilities when drawn) and, with a reference, its, all (B, T);
@@ -94,10 +96,9 @@ class PolicyObjective:
             kl_weighted=config.kl_weighted,
         )
         counts = labels != IGNORED
-        told = self._curve[-1]
-        told["tokens"] += float(counts.sum())
-        told["clipped"] += float((clipped & counts).sum())
-        told["kl"] += float((distance.detach() * counts).sum())
+        # Where they are computed, until somebody asks: reading them at every step would wait for a GPU.
+        sums = [counts.sum(), (clipped & counts).sum(), (distance.detach() * counts).sum()]
+        self._sums.append(torch.stack([one.double() for one in sums]))
         return ((losses * counts).sum(1) * arrays["share"]).sum()
 
     def can_validate(self) -> bool:
@@ -124,6 +125,7 @@ class PolicyObjective:
 
     def state_dict(self) -> dict[str, Any]:
         """The loader's place, and answers that are still to be learnt from."""
+        self._tell()
         return {
             "loader": self.loader.state_dict(),
             "draws": self._draws,
@@ -138,9 +140,11 @@ class PolicyObjective:
         self.loader.load_state_dict(state["loader"])
         self._draws, self._left, self._pending = int(state["draws"]), int(state["left"]), dict(state["pending"])
         self._curve, self._gap = [dict(one) for one in state["curve"]], list(state["gap"])
+        self._sums = []
 
     def stats(self) -> dict[str, Any]:
         """Draws, their rewards, and how far the engine's log-probabilities were from the trainer's."""
+        self._tell()
         curve = [
             [
                 number,
@@ -163,6 +167,7 @@ class PolicyObjective:
 
     def _drawn(self, prompts: int) -> dict[str, Any]:
         """New answers, as JSON data."""
+        self._tell()
         config = self.config
         questions = self.loader.next(prompts)
         seed = config.fit.seed * 1_000_003 + self._draws
@@ -195,6 +200,13 @@ class PolicyObjective:
             pending["reference"] = self._said(pending, config.temperature, reference=True)
         self._draws += 1
         return pending
+
+    def _tell(self) -> None:
+        """Add to the last draw's figures what its batches gave."""
+        if self._sums:
+            for name, value in zip(("tokens", "clipped", "kl"), torch.stack(self._sums).sum(0).tolist(), strict=True):
+                self._curve[-1][name] += value
+        self._sums = []
 
     def _worth(self, drawn: Sequence[Rollout], questions: Sequence[Question]) -> np.ndarray:
         """(answers, rewards) float64, weighted."""

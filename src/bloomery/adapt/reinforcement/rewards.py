@@ -11,16 +11,13 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any, Protocol
 
 from bloomery.core.errors import ConfigError, DataError, nearest
+from bloomery.core.number import find_number
 from bloomery.evaluate.scorers.structure import JsonSchema, schema_problem
 
-_NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|[-+]?\.\d+")
-_MARKED = "####"
-"""What GSM8K's answers stand after."""
 _FIELDS = ("answer", "target", "solution")
 _MAX_SCHEMA_BYTES = 1024 * 1024
 _KINDS = ("exact", "number", "pattern", "json")
@@ -54,18 +51,10 @@ def exact(answer: str, row: Mapping[str, Any]) -> float:
 
 
 def number(answer: str, row: Mapping[str, Any]) -> float:
-    """1 if the last number of the answer equals that of the row's (what stands after #### counts, if it is there)."""
-    found, wanted = last_number(answer), last_number(str(target_of(row)))
+    """1 if the number that the answer announces, or ends with, equals that of the row, as the scorer "numeric" reads
+    both."""
+    found, wanted = find_number(answer), find_number(str(target_of(row)))
     return float(found is not None and found == wanted)
-
-
-def last_number(text: str) -> Decimal | None:
-    """The last number of a text, exactly; commas between thousands are none of it."""
-    found = _NUMBER.findall(text.rpartition(_MARKED)[2])
-    try:
-        return Decimal(found[-1].replace(",", "")) if found else None
-    except InvalidOperation:
-        return None
 
 
 def pattern(expression: str) -> Callable[[str, Mapping[str, Any]], float]:

@@ -17,13 +17,13 @@ from typing import Any
 import torch
 
 from bloomery.adapt.tuning.adapter_files import save_adapter
-from bloomery.adapt.tuning.config import AdaptConfig
+from bloomery.adapt.tuning.config import AdaptConfig, budgeted
 from bloomery.adapt.tuning.instruct_data import Example, read_examples
 from bloomery.adapt.tuning.material import Material, chat_material, label_material
 from bloomery.adapt.tuning.samples import answers
 from bloomery.core.artifact import MANIFEST, Artifact, sha256_file, write_durably
 from bloomery.core.config import digest, from_dict, to_dict
-from bloomery.core.errors import ArtifactError, ConfigError, DataError
+from bloomery.core.errors import ArtifactError, DataError
 from bloomery.core.run import Run
 from bloomery.core.stage import StageInputs, reusable
 from bloomery.core.workspace import Workspace, as_workspace
@@ -143,14 +143,7 @@ def paths_of(data: Data) -> list[Path]:
 
 
 def _chosen(config: AdaptConfig, method: str, minutes: float | None, epochs: float | None) -> AdaptConfig:
-    if minutes is not None and epochs is not None:
-        raise ConfigError("minutes and epochs are both given", hint="give one of them")
-    fitting = config.fit
-    if minutes is not None:
-        fitting = replace(fitting, minutes=float(minutes), epochs=0.0, steps=0)
-    if epochs is not None:
-        fitting = replace(fitting, epochs=float(epochs), steps=0)
-    chosen = replace(config, fit=fitting)
+    chosen = replace(config, fit=budgeted(config.fit, minutes, epochs))
     return chosen if not method else from_dict(AdaptConfig, {**to_dict(chosen), "method": method}, where=STAGE)
 
 

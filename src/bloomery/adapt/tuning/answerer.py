@@ -13,6 +13,7 @@ import hashlib
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,7 +24,7 @@ from torch import nn
 
 from bloomery.adapt.making import Making
 from bloomery.adapt.tuning.adapt import ADAPTER, adapt_examples
-from bloomery.adapt.tuning.config import AdaptConfig
+from bloomery.adapt.tuning.config import AdaptConfig, budgeted
 from bloomery.adapt.tuning.instruct_data import Example
 from bloomery.adapt.tuning.merging import base_id, merged
 from bloomery.core.artifact import Artifact
@@ -60,10 +61,7 @@ def tune(
     and made, it is only opened. DataError for a sample without a target.
     """
     workspace, config = as_workspace(workspace), config or AdaptConfig()
-    if minutes is not None:
-        from dataclasses import replace
-
-        config = replace(config, fit=replace(config.fit, minutes=float(minutes), epochs=0.0, steps=0))
+    config = replace(config, fit=budgeted(config.fit, minutes, None))
     examples, held = ([_example(one, labels, instruction) for one in part] for part in (train, dev))
     told = "\n".join(one.identity for one in [*examples, *held])
     identity = hashlib.sha256(told.encode("utf-8", "backslashreplace")).hexdigest()

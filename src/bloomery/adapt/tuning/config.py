@@ -6,13 +6,16 @@ This module does not know how any of it is done.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, TypeVar
 
 from bloomery.adapt.tuning.lora_config import LoraConfig
 from bloomery.core.errors import ConfigError
 from bloomery.training.fit import FitConfig
 
 METHODS = ("lora", "qlora", "dora", "full")
+F = TypeVar("F", bound=FitConfig)
+_MOST_MINUTES, _MOST_EPOCHS = 525_600, 10_000
+"""A year, and more passes than any data bears: beyond them somebody mistyped."""
 _WIDTH = 2048
 _FULL_RATE = 5e-5
 _LORA_RATE = 5e-4
@@ -38,7 +41,8 @@ class TuningFitConfig(FitConfig):
     decay_fraction: float = 0.9
     """Share of the steps in which the learning rate falls."""
     keep_best: bool = True
-    """The weights of the best validation are what comes out."""
+    """The weights of the best validation are what comes out: that of the smallest loss, of labels too (accuracy would
+    keep a model that never says a rare label)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +80,9 @@ class AdaptConfig:
             raise ConfigError('"adapt.context_length" should be at least 8')
         if not 0 <= self.validation_fraction < 1:
             raise ConfigError('"adapt.validation_fraction" should be from 0 to below 1')
+        for name in ("validation_examples", "samples", "sample_tokens"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f'"adapt.{name}" cannot be negative')
 
     def adapter(self) -> LoraConfig:
         """The adapters that the method asks for."""
@@ -85,6 +92,18 @@ class AdaptConfig:
         """`fit` with a learning rate, for a model of that width."""
         rate = self.fit.learning_rate or usual_rate(self.method, hidden_size)
         return replace(self.fit, learning_rate=rate)
+
+
+def budgeted(fit: F, minutes: float | None, epochs: float | None) -> F:
+    """How long, where a caller says so in minutes or in epochs. ConfigError for both, and for what is no length."""
+    if minutes is not None and epochs is not None:
+        raise ConfigError("minutes and epochs are both given", hint="give one of them")
+    for name, value, most in (("minutes", minutes, _MOST_MINUTES), ("epochs", epochs, _MOST_EPOCHS)):
+        if value is not None and not 0 < value <= most:
+            raise ConfigError(f"{name} should be above 0 and at most {most:,}, not {value:g}")
+    if minutes is not None:
+        return replace(fit, minutes=float(minutes), epochs=0.0, steps=0)
+    return fit if epochs is None else replace(fit, epochs=float(epochs), steps=0)
 
 
 def usual_rate(method: str, hidden_size: int) -> float:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -118,23 +118,33 @@ class LoraLayer(nn.Module):
         assert self.lora_magnitude_vector is not None
         return self.layer.parts(self.lora_magnitude_vector[:, None])[part][:, 0]
 
-    def added(self, part: int, module: nn.Module, x: Tensor, out: Tensor) -> Tensor:
-        """What comes on top of `out`, what one of our layers made of x."""
+    def onto(self, whole: Tensor, part: int, module: nn.Module, x: Tensor, out: Tensor) -> Tensor:
+        """`whole` with what comes on top of `out`, which one of our layers made of x."""
         if self.embeds:
             inner = F.embedding(x, self.lora_A.t())
-            return F.linear(inner, self.up(part)) * self.scale
+            return whole + (F.linear(inner, self.up(part)) * self.scale).to(whole.dtype)
         x = x.to(self.lora_A.dtype)
         drops = self.training and self.share > 0
         dropped = F.dropout(x, self.share) if drops else x
-        low = F.linear(F.linear(dropped, self.lora_A), self.up(part)) * self.scale
-        if self.lora_magnitude_vector is None:
-            return low
+        low, up = F.linear(dropped, self.lora_A), self.up(part)
+        if self.lora_magnitude_vector is None and low.dtype == whole.dtype:
+            # In one product: (N, O) is neither scaled nor added to on its own.
+            return torch.addmm(whole.flatten(0, -2), low.flatten(0, -2), up.t(), alpha=self.scale).view_as(whole)
+        low = F.linear(low, up) * self.scale
+        if self.lora_magnitude_vector is not None:
+            low = self._weighed(low, part, module, dropped, out)
+        return whole + low.to(whole.dtype)
+
+    def _weighed(self, low: Tensor, part: int, module: nn.Module, x: Tensor, out: Tensor) -> Tensor:
+        """What DoRA adds to `out`; `x` is what dropout left."""
+        assert self.lora_magnitude_vector is not None
+        drops = self.training and self.share > 0
         weight = weight_of(module).detach()
         with torch.no_grad():
             norm = (weight.float() + self.scale * (self.up(part) @ self.lora_A)).norm(dim=1)
         ratio = self.magnitude(part) / norm
         bias = getattr(module, "bias", None)
-        base = F.linear(dropped, weight.to(dropped.dtype)) if drops else out if bias is None else out - bias
+        base = F.linear(x, weight.to(x.dtype)) if drops else out if bias is None else out - bias
         return (ratio - 1) * base + ratio * low
 
     @torch.no_grad()
@@ -159,6 +169,7 @@ class LoraSets(nn.Module):
         self.hooked: set[str] = set()
         self.handles: list[Callable[[], None]] = []
         self.kept: dict[str, nn.Parameter] = {}
+        self._computed: dict[tuple[tuple[str, ...], str], list[tuple[LoraLayer, int]]] = {}
 
     def layers(self, name: str) -> dict[str, LoraLayer]:
         """By published name. ConfigError for a name that there is not."""
@@ -167,12 +178,14 @@ class LoraSets(nn.Module):
         found = cast(nn.ModuleDict, self.sets[name])
         return {key.replace("/", "."): cast(LoraLayer, layer) for key, layer in found.items()}
 
-    def computed(self, path: str) -> Iterator[tuple[LoraLayer, int]]:
-        """The active layers that change one of ours, and which part of them it is."""
-        for name in self.active:
-            for layer in self.layers(name).values():
-                if path in layer.layer.ours:
-                    yield layer, layer.layer.ours.index(path)
+    def computed(self, path: str) -> list[tuple[LoraLayer, int]]:
+        """The active layers that change one of ours, and which part of them it is; found once, for it is asked at every
+        step."""
+        key = self.active, path
+        if key not in self._computed:
+            layers = [layer for name in self.active for layer in self.layers(name).values()]
+            self._computed[key] = [(one, one.layer.ours.index(path)) for one in layers if path in one.layer.ours]
+        return self._computed[key]
 
 
 def add_lora(model: nn.Module, config: LoraConfig, *, name: str = "default") -> list[nn.Parameter]:
@@ -307,7 +320,7 @@ def _hook(model: nn.Module, layout: Layout, held: LoraSets) -> None:
         def add(args: tuple[Tensor, ...], out: Tensor, path: str = path, module: nn.Module = module) -> Tensor:
             whole = out
             for layer, part in held.computed(path):
-                whole = whole + layer.added(part, module, args[0], out).to(out.dtype)
+                whole = layer.onto(whole, part, module, args[0], out)
             return whole
 
         if isinstance(module, Decoder):

@@ -1,6 +1,6 @@
 """The objective of supervised fine-tuning: the assistant's next tokens, and nothing else, of conversations.
 
-Texts of a batch are computed one after the other in a single row, without padding, each as if it stood alone
+Texts of a batch lie one after the other in a single row, without padding, each computed as if it stood alone
 (`Decoder.hidden_states` with lengths): whether they were packed or not changes no number. Only where something is
 learnt are logits made. Shapes: B rows, T tokens of the longest, K texts of a row at most, N tokens. This module does
 not know data or adapters' files.
@@ -20,7 +20,7 @@ from bloomery.models import Decoder
 from bloomery.training.batches import BatchObjective, padded
 from bloomery.training.linear_cross_entropy import IGNORED, linear_cross_entropy
 from bloomery.training.loader import ExampleLoader
-from bloomery.training.objective import Batch
+from bloomery.training.objective import Batch, to_device
 
 
 class SftObjective(BatchObjective[list[Row]]):
@@ -36,6 +36,10 @@ class SftObjective(BatchObjective[list[Row]]):
         arrays = batch_of(material)
         learnt = int((arrays["labels"] != IGNORED).sum())
         return Batch(arrays=arrays, weight=learnt, items=sum(row.length for row in material))
+
+    def placed(self, arrays: Mapping[str, np.ndarray], device: torch.device) -> dict[str, Tensor]:
+        """They stay where they are: `sft_loss` sends what it makes of them."""
+        return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
     def loss(self, arrays: Mapping[str, Tensor]) -> Tensor:
         """Summed nats of learnt tokens."""
@@ -61,18 +65,19 @@ def batch_of(rows: list[Row]) -> dict[str, np.ndarray]:
 
 
 def sft_loss(decoder: Decoder, input_ids: Tensor, labels: Tensor, lengths: Tensor) -> Tensor:
-    """Summed negative log-likelihood in nats, float32. See `batch_of` for the arrays."""
-    each = lengths.cpu()
-    tokens = each.sum(dim=1).tolist()
-    flat, wanted = _joined(input_ids, tokens), _joined(labels, tokens)
-    hidden = decoder.hidden_states(flat[None], lengths=tuple(each[each > 0].tolist()))[0]
-    learnt = wanted != IGNORED
-    hidden, wanted = hidden[learnt], wanted[learnt]
+    """Summed negative log-likelihood in nats, float32. See `batch_of` for the arrays.
+
+    They are looked at on the CPU, and only what is computed with goes to the decoder's device, which is then never
+    waited for; arrays that are on it already are fetched, which waits.
+    """
+    ids, wanted, each = (array.cpu().numpy() for array in (input_ids, labels, lengths))
+    there = np.arange(ids.shape[1]) < each.sum(1, keepdims=True)
+    flat, wanted = ids[there], wanted[there]
+    learnt = np.flatnonzero(wanted != IGNORED)
+    arrays = {"ids": flat, "wanted": wanted[learnt], "learnt": learnt}
+    sent = to_device(arrays, decoder.model.embed_tokens.weight.device)
+    hidden = decoder.hidden_states(sent["ids"][None], lengths=tuple(each[each > 0].tolist())).squeeze(0)
+    hidden, answers = hidden.index_select(0, sent["learnt"]), sent["wanted"]
     if decoder.on_logits is None:
-        return linear_cross_entropy(hidden, decoder.output_weight, wanted, softcap=decoder.output_softcap)
-    return F.cross_entropy(decoder.logits(hidden).float(), wanted, reduction="sum")  # the head has an adapter
-
-
-def _joined(rows: Tensor, lengths: list[int]) -> Tensor:
-    """(B, T) -> (N): the rows one after the other without what is after their ends."""
-    return torch.cat([row[:length] for row, length in zip(rows, lengths, strict=True)])
+        return linear_cross_entropy(hidden, decoder.output_weight, answers, softcap=decoder.output_softcap)
+    return F.cross_entropy(decoder.logits(hidden).float(), answers, reduction="sum")  # the head has an adapter

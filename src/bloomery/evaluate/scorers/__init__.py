@@ -3,10 +3,10 @@
 from bloomery.evaluate.scorers.choice import Choice, find_choice
 from bloomery.evaluate.scorers.code import Code
 from bloomery.evaluate.scorers.exact import Exact
-from bloomery.evaluate.scorers.numeric import Numeric, find_number
+from bloomery.evaluate.scorers.numeric import Numeric
 from bloomery.evaluate.scorers.overlap import Bleu, ChrF, Rouge
 from bloomery.evaluate.scorers.pass_at_k import mean_pass_at_k, pass_at_k
-from bloomery.evaluate.scorers.registry import CorpusScorer, add_scorer, make_scorer, make_scorers, scorer_names
+from bloomery.evaluate.scorers.registry import CorpusScorer, add_scorer, make_scorer, scorer_names
 from bloomery.evaluate.scorers.sandbox import Outcome, Sandbox
 from bloomery.evaluate.scorers.similarity import Similarity
 from bloomery.evaluate.scorers.squad import Squad, squad_exact, squad_f1
@@ -29,9 +29,7 @@ __all__ = [
     "Squad",
     "add_scorer",
     "find_choice",
-    "find_number",
     "make_scorer",
-    "make_scorers",
     "mean_pass_at_k",
     "pass_at_k",
     "read_json",

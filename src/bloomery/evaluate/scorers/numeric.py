@@ -7,21 +7,12 @@ passes over them.
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from dataclasses import dataclass
-from decimal import Decimal, DecimalException
+from decimal import Decimal
 
+from bloomery.core.number import find_number
 from bloomery.evaluate.sample import Answered, Sample, Score
-from bloomery.evaluate.scorers.given import MAX_CHARACTERS, nothing, without_target
-
-_NUMBER = re.compile(
-    r"(?<![\w.])[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:[eE][-+]?\d{1,3})?(?:\s?/\s?\d+(?:\.\d+)?)?|"
-    r"(?<![\w.])[-+]?\.\d+"
-)
-_MARKS = (re.compile(r"####"), re.compile(r"\\boxed\{"), re.compile(r"\banswer\b(?:\s+is)?|\bAntwort\b", re.IGNORECASE))
-_BETWEEN = 120
-"""Characters between a mark and the number that it announces."""
+from bloomery.evaluate.scorers.given import nothing, without_target
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,31 +37,3 @@ class Numeric:
         near = Decimal(repr(self.tolerance))
         right = any(abs(found - target) <= near * abs(target) for target in targets)
         return Score(sample_id=sample.id, scorer=self.name, value=float(right), answer=str(found))
-
-
-def find_number(text: str) -> Decimal | None:
-    """The number that a text ends with, or announces; thousands by comma, fractions computed. None where there is
-    none."""
-    text = (
-        unicodedata.normalize("NFKC", text[-MAX_CHARACTERS:]).replace("−", "-").replace("\\,", "").replace("{,}", ",")
-    )
-    text = re.sub(r"\\d?frac\{(-?\d+)\}\{(\d+)\}", r"\1/\2", text)
-    text = re.sub(r"(?<=[-+])\s*[$€£]\s*(?=\d)", "", text)
-    for mark in _MARKS:
-        for found in reversed(list(mark.finditer(text))):
-            line = text[found.end() : found.end() + _BETWEEN].split("\n\n")[0]
-            if (number := _NUMBER.search(line)) and (value := _value(number[0])) is not None:
-                return value
-    for number in reversed(list(_NUMBER.finditer(text))):
-        if (value := _value(number[0])) is not None:
-            return value
-    return None
-
-
-def _value(text: str) -> Decimal | None:
-    over, _, under = text.replace(",", "").replace(" ", "").partition("/")
-    try:
-        value = Decimal(over) / Decimal(under) if under else Decimal(over)
-    except DecimalException:
-        return None
-    return value if value.is_finite() else None

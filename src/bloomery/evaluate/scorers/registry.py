@@ -1,4 +1,5 @@
-"""Registry: scorers by the names that task files know: `scorers = ["exact", {name = "numeric", tolerance = 0.01}]`.
+"""Registry: scorers by the names that task files know: `metrics = ["exact", "numeric"]`, with settings of their own in
+`[options.numeric]`.
 
 This module does not know tasks.
 """
@@ -90,12 +91,3 @@ def _built(kind: type[Any], table: dict[str, Any], where: str) -> Any:
         if key not in given:
             raise ConfigError(f'unknown key "{where}.{key}"', hint=nearest(key, given))
     return from_dict(kind, table, where=where)
-
-
-def make_scorers(specs: Sequence[str | Mapping[str, Any]]) -> tuple[Scorer, ...]:
-    """One for each. ConfigError for two of the same name, which no report could tell apart."""
-    made = tuple(make_scorer(one) for one in specs)
-    names = [one.name for one in made]
-    if len(set(names)) != len(names):
-        raise ConfigError(f"two scorers are called {max(names, key=names.count)!r:.60}")
-    return made

@@ -8,7 +8,7 @@ from bloomery.evaluate.statistics.interval import Interval
 from bloomery.evaluate.statistics.kappa import Kappa, kappa
 from bloomery.evaluate.statistics.mcnemar import McNemar, binary_difference, mcnemar
 from bloomery.evaluate.statistics.means import estimate, mean, naive_clustered_error, rate
-from bloomery.evaluate.statistics.paired import PairedDifference, paired_difference, paired_t, sign_flip_p
+from bloomery.evaluate.statistics.paired import PairedDifference, paired_difference, sign_flip_p
 from bloomery.evaluate.statistics.power import (
     Detectable,
     detectable_paired,
@@ -56,7 +56,6 @@ __all__ = [
     "needed_unpaired",
     "needed_unpaired_binary",
     "paired_difference",
-    "paired_t",
     "prediction_powered_mean",
     "rate",
     "sign_flip_p",

@@ -32,6 +32,8 @@ class Interval:
     """Groups of items that depend on each other; None where each stands alone."""
     standard_error: float | None = None
     """None where the method knows none."""
+    caution: str = ""
+    """Why it may cover less often than it says (experiments/intervals.py counts it); empty where it holds."""
 
     def text(self, digits: int = 3) -> str:
         """`0.812 (0.771 to 0.847)`."""

@@ -9,7 +9,6 @@ on.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -140,13 +139,3 @@ def sign_flip_p(sums: Real, *, resamples: int = RESAMPLES, seed: int = 0) -> flo
         rng=np.random.Generator(np.random.PCG64(seed)),
     )
     return min(1.0, float(found.pvalue))
-
-
-def paired_t(a: ArrayLike, b: ArrayLike) -> tuple[float, float]:
-    """Student's paired t and its two-sided p-value, as in the textbook: no clusters."""
-    apart = numbers(a, least=2) - numbers(b, least=2)
-    error = float(apart.std(ddof=1)) / math.sqrt(len(apart))
-    if error == 0:
-        return (0.0, 1.0) if not apart.any() else (math.copysign(math.inf, float(apart.mean())), 0.0)
-    statistic = float(apart.mean()) / error
-    return statistic, student_p(statistic, len(apart) - 1.0)

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike
 
 from bloomery.core.errors import DataError
 from bloomery.evaluate.statistics.interval import LEVEL, Interval, check_level, numbers
-from bloomery.evaluate.statistics.means import mean, student
+from bloomery.evaluate.statistics.means import leaning, mean, student
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +79,7 @@ def prediction_powered_mean(
             method="PPI++, Student's t" if tuned else f"PPI with trust {weight:g}, Student's t",
             level=level,
             standard_error=error,
+            caution=leaning(off),
         ),
         labels_only=alone,
         judge_only=float(np.concatenate([said, more]).mean()),

@@ -35,6 +35,8 @@ class Figure:
     high: float | None
     samples: int
     method: str
+    caution: str = ""
+    """Why the interval may be too short; empty where it holds."""
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -128,7 +130,8 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _of(found: Interval) -> Figure:
-    return Figure(value=found.value, low=found.low, high=found.high, samples=found.n, method=found.method)
+    told = {"samples": found.n, "method": found.method, "caution": found.caution}
+    return Figure(value=found.value, low=found.low, high=found.high, **told)
 
 
 def _mean_of_groups(task: Task, records: Sequence[Record], metric: str) -> Figure:

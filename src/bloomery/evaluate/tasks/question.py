@@ -38,11 +38,18 @@ OWN_LAYOUTS: Mapping[str, tuple[Layout, ...]] = {
         Layout(needs=("question", "answer"), prompt="{{ question }}", answer="answer"),
         Layout(needs=("prompt", "answer"), prompt="{{ prompt }}", answer="answer"),
         Layout(needs=("context", "answer"), prompt="{{ context }}", answer="answer"),
-        Layout(needs=("input",), prompt="{{ input }}"),
+        *(Layout(needs=(name,), prompt="{{ " + name + " }}") for name in ("input", "prompt", "question")),
     ),
     "context": (),
 }
 """How people write rows of their own."""
+OF_COLUMNS = (
+    Layout(needs=("question", "choices", "answer"), prompt="{{ question }}", choices="choices", answer="answer"),
+    Layout(needs=("input", "targets"), prompt="{{ input }}", answer="targets"),
+)
+"""How `Columns` reads them."""
+_FOR_SCORERS = ("tests", "prefix", "entry_point", "rubric", "schema", "instructions", "settings")
+"""Columns of own rows that scorers see without being told."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,8 +130,8 @@ def _question(task: Task, row: Row, number: int, shots: _Shots) -> Question:
 
 def layout_of(task: Task, row: Row) -> Layout:
     """The first layout whose fields the row has. DataError, which names them, if it has those of none."""
-    layouts = task.layouts or OWN_LAYOUTS[task.kind]
-    if task.kind == "generation" and not (task.layouts or task.metrics):  # judged by targets, so a row must have one
+    layouts = task.layouts or (OF_COLUMNS if task.columns is not None else OWN_LAYOUTS[task.kind])
+    if task.kind == "generation" and not (task.layouts or task.metrics or task.judge):  # only targets tell right
         layouts = tuple(layout for layout in layouts if layout.answer)
     for layout in layouts:
         if all(name in row.values for name in layout.needs):
@@ -192,7 +199,8 @@ def _sample(
         cluster = hashlib.sha256(cluster.encode("utf-8", "surrogatepass")).hexdigest()[:16]
     fields = _fields(row)
     kept = {name: value_of(expression, fields, where=row.where) for name, expression in layout.keep.items()}
-    metadata = {**kept, "where": row.where}
+    own = {} if task.layouts else {name: fields[name] for name in _FOR_SCORERS if fields.get(name) not in (None, "")}
+    metadata = {**own, **kept, "where": row.where}
     if choices:
         targets = tuple(dict.fromkeys(choices[place] for place in golds))
     elif layout.answer:

@@ -9,11 +9,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from bloomery.core.asking import TOO_LONG
+from bloomery.core.errors import BloomeryError
 from bloomery.core.likelihood import Likelihood
 from bloomery.core.messages import ChatAnswer, Usage
 from bloomery.core.quantity import Quantity
+from bloomery.evaluate.sample import Answered, Sample
 from bloomery.evaluate.tasks.question import Question
 from bloomery.evaluate.tasks.task import Task
+
+UNJUDGED = "unjudged"
+"""The code of an answer that the judge could not be asked about."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +53,14 @@ class Record:
     """Words that it shares with the training corpus."""
     cached: bool = False
     error: str = ""
-    """Why there is no answer; it is worth 0."""
+    """Why there is no answer, or no judgement; it is worth 0, and told apart from one that is wrong."""
+    error_code: str = ""
+    """What kind of error, in a short word."""
+
+    @property
+    def failed(self) -> bool:
+        """Whether there is no answer for a reason that is not the question's own: nobody knows what it were worth."""
+        return bool(self.error) and self.error_code != TOO_LONG
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON data, empty fields left out."""
@@ -98,6 +111,41 @@ def of_likelihoods(task: Task, question: Question, found: Sequence[Likelihood]) 
         scores=scores,
         **_cost([one.usage for one in found], sum(one.seconds for one in found)),
         cached=all(one.cached for one in found),
+    )
+
+
+def of_failure(question: Question, scores: dict[str, float], error: BloomeryError) -> Record:
+    """The record of a question that has no answer."""
+    code = getattr(error, "code", None) or type(error).__name__
+    return Record(**begun(question), scores=scores, error=error.one_line(), error_code=code)
+
+
+def sample_of(record: Record) -> Sample:
+    """What was asked, without what scorers alone wanted to see."""
+    choices = tuple(dict.fromkeys(record.choices))
+    return Sample(
+        id=record.id,
+        input=record.input,
+        targets=record.targets,
+        choices=choices if len(choices) > 1 else (),
+        cluster=record.cluster,
+    )
+
+
+def answered_of(record: Record) -> Answered:
+    """What was answered; `details` are the choices with their log-probabilities."""
+    each = zip(record.choices, record.nats, record.tokens, strict=False)
+    listed = [{"choice": choice, "nats": round(nats, 3), "tokens": tokens} for choice, nats, tokens in each]
+    details = {"log-probabilities": listed} if listed else {}
+    return Answered(
+        sample_id=record.id,
+        text=record.answer,
+        prompt_tokens=record.prompt_tokens,
+        completion_tokens=record.completion_tokens,
+        seconds=record.seconds,
+        energy_joules=record.energy_joules,
+        error=record.error,
+        details=details,
     )
 
 

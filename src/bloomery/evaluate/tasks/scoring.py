@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,8 +11,22 @@ from bloomery.core.config import from_dict
 from bloomery.core.errors import ConfigError
 from bloomery.evaluate.instructions import Instructions
 from bloomery.evaluate.sample import Answered, Sample, Score, Scorer
-from bloomery.evaluate.scorers import add_scorer, make_scorer
+from bloomery.evaluate.scorers import (
+    Bleu,
+    Choice,
+    ChrF,
+    Code,
+    CorpusScorer,
+    Exact,
+    Numeric,
+    Rouge,
+    Similarity,
+    Squad,
+    add_scorer,
+    make_scorer,
+)
 from bloomery.evaluate.tasks.task import Task
+from bloomery.evaluate.tasks.task_judge import JUDGE
 
 
 class Judging:
@@ -21,11 +36,19 @@ class Judging:
     answer and which match to `take`; the rest is what the scorer is made with.
     """
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Task, *, judge: Scorer | None = None) -> None:
+        """`judge` is the scorer of the metric "judge". ConfigError for scorers and patterns that are none."""
         self._task = task
-        self._metrics = [(name, *self._made(name)) for name in task.measured]
+        named = [name for name in task.measured if name != JUDGE or judge is not None]
+        self._metrics = [(name, *self._made(name, judge)) for name in named]
 
-    def _made(self, metric: str) -> tuple[Scorer, re.Pattern[str] | None, str]:
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        return tuple(name for name, *_ in self._metrics)
+
+    def _made(self, metric: str, judge: Scorer | None) -> tuple[Scorer, re.Pattern[str] | None, str]:
+        if metric == JUDGE and judge is not None:
+            return judge, None, "last"
         options = dict(self._task.options.get(metric, {}))
         pattern, take = options.pop("pattern", self._task.answer_pattern), options.pop("take", "last")
         if take not in ("first", "last"):
@@ -36,6 +59,27 @@ class Judging:
             raise ConfigError(f"{self._task.name}: the pattern of {metric} is none: {error}") from None
         name = options.pop("scorer", metric)
         return make_scorer({"name": name, **options}, where=f"{self._task.name}.options.{metric}"), compiled, take
+
+    def lacks(self, sample: Sample) -> str:
+        """What a scorer needs of the sample, which it does not have; "" where it has all."""
+        for name, scorer, *_ in self._metrics:
+            for kind, needed in _NEEDED:
+                if isinstance(scorer, kind) and not sample.metadata.get(needed):
+                    return f"{needed}, which {name} judges answers by"
+            blank = not any(target.strip() for target in sample.targets)  # to SQuAD's, an empty one is an answer
+            if isinstance(scorer, _BY_TARGETS) and (blank if not isinstance(scorer, Squad) else not sample.targets):
+                return f"right answer, which {name} compares with"
+        return ""
+
+    def corpus(self, samples: Sequence[Sample], texts: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """Of metrics whose figure over all samples is not the mean of theirs: {"value", "signature"}, by metric."""
+        found = {}
+        for name, scorer, pattern, take in self._metrics:
+            if isinstance(scorer, CorpusScorer):
+                each = zip(samples, texts, strict=True)
+                said = [Answered(sample_id=one.id, text=extracted(text, pattern, take)) for one, text in each]
+                found[name] = scorer.corpus(samples, said)
+        return found
 
     def scores(self, sample: Sample, answered: Answered) -> tuple[dict[str, float], dict[str, Any]]:
         """By metric, and what the scorers say beside it."""
@@ -87,6 +131,10 @@ class ExactMatch:
         text = text if self.case else text.lower()
         text = text if self.punctuation else re.sub(r"[!-/:-@\[-`{-~]", "", text)
         return text.strip()
+
+
+_NEEDED: tuple[tuple[type[Any], str], ...] = ((Code, "tests"), (Instructions, "instructions"))
+_BY_TARGETS = (Bleu, Choice, ChrF, Exact, ExactMatch, Numeric, Rouge, Similarity, Squad)
 
 
 add_scorer("instructions", lambda options: from_dict(Instructions, options))

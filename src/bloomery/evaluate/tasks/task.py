@@ -19,6 +19,8 @@ from typing import Any, Literal
 from bloomery.core.config import from_dict
 from bloomery.core.errors import ConfigError, nearest
 from bloomery.core.toml_file import read_toml
+from bloomery.evaluate.tasks.columns import Columns, columns_of
+from bloomery.evaluate.tasks.task_judge import JUDGE, TaskJudge
 
 HERE = Path(__file__).resolve().parent
 Kind = Literal["choice", "context", "last_word", "text", "generation"]
@@ -89,6 +91,8 @@ class Task:
     data: TaskData = field(default_factory=TaskData)
     layouts: tuple[Layout, ...] = ()
     """Empty: those of rows that people write themselves."""
+    columns: Columns | None = None
+    """What the columns of a person's own rows mean; None: they are called as the layouts have them."""
     description: str = ""
     """Template: stands before everything."""
     between: str = " "
@@ -107,6 +111,8 @@ class Task:
     """Regular expression that finds the answer in a free text: its last match, its first group if there is one."""
     options: dict[str, Any] = field(default_factory=dict)
     """What scorers are made with, a table for each by its name."""
+    judge: TaskJudge | None = None
+    """The model that judges free answers: a metric of its own, "judge"."""
     groups: Literal["", "mean", "pooled"] = ""
     """Whether the whole is the mean over its groups, or over all samples."""
     licence: str = ""
@@ -116,18 +122,27 @@ class Task:
     """Where a user's own file lies: its data are sought there. Set when it is read."""
 
     def __post_init__(self) -> None:
+        if self.columns is not None and self.columns.chosen != (self.kind == "choice"):
+            raise ConfigError(f'{self.name}: columns of choices and kind = "choice" go together')
         known = METRICS[self.kind]
         if self.kind != "generation":
             for metric in self.metrics:
                 if metric not in known:
                     raise ConfigError(f"{self.name}: no metric {metric!r} of {self.kind}", hint=nearest(metric, known))
+        if self.judge is not None and self.kind != "generation":
+            raise ConfigError(f"{self.name}: a judge judges free answers", hint='kind = "generation", or no [judge]')
+        if JUDGE in self.metrics and self.judge is None:
+            raise ConfigError(f'{self.name}: the metric "judge" needs a judge', hint='[judge] with model = "..."')
         if self.few_shot < 0 or self.max_new_tokens < 1:
             raise ConfigError(f"{self.name}: few_shot is 0 or more, max_new_tokens 1 or more")
 
     @property
     def measured(self) -> tuple[str, ...]:
         """The metrics: those that are named, or those that the kind has."""
-        return self.metrics or {"choice": METRICS["choice"][:2]}.get(self.kind, METRICS[self.kind]) or ("exact_match",)
+        named = self.metrics or {"choice": METRICS["choice"][:2]}.get(self.kind, METRICS[self.kind])
+        if self.judge is not None:
+            return (*(one for one in named if one != JUDGE), JUDGE)
+        return named or ("exact_match",)
 
     @property
     def scored(self) -> bool:
@@ -144,15 +159,24 @@ def read_task(path: str | Path) -> Task:
     """A task's TOML file. ConfigError, with the file, for what is wrong in it."""
     path = Path(path)
     values = read_toml(path, missing="no such task:")
+    found: dict[str, Any] = {}
     if "file" in values:  # the one line that a task needs
+        own = path.parent / str(values["file"])
+        if not {"kind", "layouts", "columns"} & set(values) and own.is_file():
+            kind, columns = reading(own)
+            found = {"kind": kind, "columns": columns}
         values = {**values, "data": {"files": [values["file"]], **values.get("data", {})}}
         del values["file"]
+    if isinstance(told := values.get("columns"), Mapping) and "kind" not in values:
+        values = {**values, "kind": "choice" if {"choices", "wrong"} & set(told) else "generation"}
     try:
-        task = from_dict(Task, values)
+        task = from_dict(Task, {**values, **({"kind": found["kind"]} if found else {})})
     except ConfigError as error:
         raise ConfigError(f"{path}: {error.message}", hint=error.hint) from None
     name = task.name or path.stem
     folder = "" if path.resolve().parent == HERE else str(path.resolve().parent)
+    if found:
+        task = replace(task, columns=found["columns"])
     return replace(task, name=name, title=task.title or name, folder=folder)
 
 
@@ -180,13 +204,23 @@ def find_task(reference: str | Path | Mapping[str, Any]) -> Task:
 
 
 def own_task(path: Path) -> Task:
-    """A file of a person's own rows: a choice where the first row has choices, else free answers."""
+    """A file of a person's own rows: what the first one's columns say. ConfigError where they say half of it."""
+    kind, columns = reading(path)
+    data = TaskData(files=(path.name,))
+    name, folder = path.name.split(".")[0], str(path.resolve().parent)
+    return Task(name=name, title=path.name, kind=kind, columns=columns, data=data, folder=folder)
+
+
+def reading(path: Path) -> tuple[Kind, Columns | None]:
+    """What a file's first row is: texts, a choice, or a question with a free answer; and by which columns."""
     from bloomery.evaluate.tasks.rows import read_rows
 
     first = next(iter(read_rows(path)), None)
     row = first.values if first is not None else {}
-    name = path.name.split(".")[0]
-    data = TaskData(files=(path.name,))
-    chosen = "choices" in row or "sentence_good" in row
-    kind: Kind = "choice" if chosen else "text" if set(row) == {"text"} else "generation"
-    return Task(name=name, title=path.name, kind=kind, data=data, folder=str(path.resolve().parent))
+    if set(row) == {"text"}:
+        return "text", None
+    if "sentence_good" in row:
+        return "choice", None
+    columns = columns_of(row, path.name)
+    chosen = "choices" in row if columns is None else columns.chosen
+    return ("choice" if chosen else "generation"), columns

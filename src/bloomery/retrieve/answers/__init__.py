@@ -4,7 +4,6 @@ from bloomery.retrieve.answers.answer import Answer as Answer
 from bloomery.retrieve.answers.answer import AnswerConfig as AnswerConfig
 from bloomery.retrieve.answers.answer import AnswerDelta as AnswerDelta
 from bloomery.retrieve.answers.answer import Answering as Answering
-from bloomery.retrieve.answers.answerer import RagAnswerer as RagAnswerer
 from bloomery.retrieve.answers.asking import ask as ask
 from bloomery.retrieve.answers.asking import opened_answering as opened_answering
 from bloomery.retrieve.answers.citation import Citation as Citation

@@ -12,13 +12,16 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any
 
+from bloomery.core.asking import TOO_LONG
 from bloomery.core.errors import ConfigError, RequestError
 from bloomery.core.messages import ChatDelta, ChatModel, ChatOptions, Message, Usage, gathered
 from bloomery.retrieve.answers.citation import Statement, by_markers, by_quotes, by_spans
 from bloomery.retrieve.answers.extract import extract
+from bloomery.retrieve.answers.fitting import LEAST_TOKENS, Fitted, fitted, num_unread
 from bloomery.retrieve.answers.gate import Gate
 from bloomery.retrieve.answers.passages import CountTokens, Passage, PassageConfig, assemble, estimated_tokens
 from bloomery.retrieve.answers.prompt import NOT_FOUND, Form, is_refusal, messages, quotes_schema
@@ -36,9 +39,9 @@ class AnswerConfig:
     k: int = 10
     """Chunks that are searched for."""
     passages: PassageConfig = field(default_factory=PassageConfig)
-    """What of them is read."""
+    """What of them is read, as far as the model's context has room for it beside the answer."""
     max_new_tokens: int = 512
-    """Of an answer."""
+    """Of an answer; fewer where the context has no room for as many."""
     temperature: float = 0.0
     """0 is greedy."""
     seed: int = 0
@@ -68,6 +71,8 @@ class Answer:
     found: bool
     statements: tuple[Statement, ...] = ()
     passages: tuple[Passage, ...] = ()
+    left_out: int = 0
+    """Chunks that were found and not read: the model's context, or `PassageConfig`, has no room for them."""
     why: str = ""
     probability: float | None = None
     """That the documents answer, by the gate."""
@@ -93,6 +98,7 @@ class Answer:
             "probability": self.probability,
             "statements": [one.to_dict() for one in self.statements],
             "passages": [passage_data(n, one) for n, one in enumerate(self.passages, 1)],
+            "left_out": self.left_out,
             "prompt_tokens": self.usage.prompt_tokens,
             "completion_tokens": self.usage.completion_tokens,
             "energy_joules": self.usage.energy_joules.to_dict(),
@@ -138,9 +144,8 @@ class Answering:
     ) -> None:
         self.retriever, self.model, self.config, self.gate = retriever, model, config or AnswerConfig(), gate
         self.count = count or _counter(model)
-        if gate is not None and (gate.retriever, gate.k) != (retriever.name, self.config.k):
-            asked = f"{retriever.name} with k = {self.config.k}"
-            raise ConfigError(f"this gate is of {gate.retriever} with k = {gate.k}, not {asked}", hint="fit it anew")
+        if gate is not None:
+            gate.require(retriever.name, self.config.k)
 
     @property
     def name(self) -> str:
@@ -161,42 +166,74 @@ class Answering:
             raise RequestError("the question is empty", param="question")
         began = time.perf_counter()
         hits = self.retriever.search(question, k=self.config.k, filters=filters)
-        passages = assemble(hits, self.config.passages, count=self.count)
         probability = self.gate.probability(question, hits) if self.gate else None
-        if not passages or (self.gate is not None and not self.gate.passes(question, hits)):
-            yield self._last(self._nothing(question, passages, "search", probability=probability), began, shown=False)
-        elif self.model is None or self.config.form == "extract":
-            yield self._last(self._extracted(question, passages, probability), began, shown=False)
+        refused = self.gate is not None and not self.gate.passes(question, hits)
+        if not refused and self.model is not None and self.config.form != "extract" and _readable(hits):
+            yield from self._told(question, instruction, hits, probability, began)
+            return
+        passages = assemble(hits, self.config.passages, count=self.count)
+        if not passages or refused:
+            found = self._nothing(question, passages, "search", probability=probability)
         else:
-            yield from self._told(question, instruction, passages, probability, began)
+            found = self._extracted(question, passages, probability)
+        yield self._last(replace(found, left_out=num_unread(hits, passages)), began, shown=False)
 
     def _told(
-        self, question: str, instruction: str, passages: list[Passage], probability: float | None, began: float
+        self, question: str, instruction: str, hits: Sequence[Hit], probability: float | None, began: float
     ) -> Iterator[AnswerDelta]:
-        assert self.model is not None
         config = self.config
-        special = _special_texts(self.model)
         whole = f"{question}\n{instruction}" if instruction else question
-        asked = messages(whole, passages, config.form, defended=config.defended, special_texts=special)
-        options = ChatOptions(
-            max_new_tokens=config.max_new_tokens,
-            temperature=config.temperature,
-            seed=config.seed,
-            schema=quotes_schema(len(passages)) if config.form == "quotes" else None,
-        )
+        asked, stream = self._asked(whole, hits)
         shown = HarmlessStream(allowed_hosts=config.allowed_hosts)
         shows = config.form != "quotes" and not config.strict
         deltas: list[ChatDelta] = []
-        for delta in self.model.stream(asked, options):
+        for delta in stream:
             deltas.append(delta)
             if shows and delta.text and (text := shown.feed(delta.text)):
                 yield AnswerDelta(text=text)
         if shows and (text := shown.end()):
             yield AnswerDelta(text=text)
         said = gathered(deltas)
-        answer = self._read(question, said.text, passages)
-        told = {"usage": said.usage, "messages": tuple(asked), "said": said.text, "probability": probability}
-        yield self._last(Answer(**{**vars(answer), **told}), began, shown=shows)
+        answer = replace(
+            self._read(question, said.text, asked.passages),
+            left_out=num_unread(hits, asked.passages),
+            usage=said.usage,
+            messages=tuple(asked.messages),
+            said=said.text,
+            probability=probability,
+        )
+        yield self._last(answer, began, shown=shows)
+
+    def _asked(self, question: str, hits: Sequence[Hit]) -> tuple[Fitted, Iterator[ChatDelta]]:
+        """What the model is asked, as it fits, and what it says. A model elsewhere that finds it too long is asked
+        again with half the passages."""
+        assert self.model is not None
+        config, reading = self.config, self.config.passages
+        special = _special_texts(self.model)
+
+        def prompt(passages: Sequence[Passage]) -> list[Message]:
+            return messages(question, passages, config.form, defended=config.defended, special_texts=special)
+
+        while True:
+            asked = fitted(
+                hits, reading, prompt, model=self.model, count=self.count, max_new_tokens=config.max_new_tokens
+            )
+            options = ChatOptions(
+                max_new_tokens=asked.max_new_tokens,
+                temperature=config.temperature,
+                seed=config.seed,
+                schema=quotes_schema(len(asked.passages)) if config.form == "quotes" else None,
+            )
+            stream = iter(self.model.stream(asked.messages, options))
+            try:
+                first = next(stream, None)
+            except RequestError as error:
+                taken = min(asked.budget_tokens, sum(self.count(one.text) for one in asked.passages))
+                if not _too_long(error) or taken // 2 < LEAST_TOKENS:
+                    raise
+                reading = replace(reading, budget_tokens=taken // 2)
+                continue
+            return asked, chain(() if first is None else (first,), stream)
 
     def _read(self, question: str, said: str, passages: list[Passage]) -> Answer:
         """What a model wrote, as an answer."""
@@ -252,7 +289,7 @@ class Answering:
         )
 
     def _last(self, answer: Answer, began: float, *, shown: bool) -> AnswerDelta:
-        whole = Answer(**{**vars(answer), "seconds": time.perf_counter() - began})
+        whole = replace(answer, seconds=time.perf_counter() - began)
         return AnswerDelta(text="" if shown else whole.text, answer=whole)
 
 
@@ -266,6 +303,15 @@ def read_quotes(said: str) -> tuple[str, list[tuple[int, str]], bool]:
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         bare = said.strip()
         return ("" if bare.startswith("{") else bare), [], True
+
+
+def _too_long(error: RequestError) -> bool:
+    """By the code that most servers give, or in their words."""
+    return error.code == TOO_LONG or "context length" in error.message.lower()
+
+
+def _readable(hits: Sequence[Hit]) -> bool:
+    return any(hit.chunk.text.strip() for hit in hits)
 
 
 def _numbers(statement: Statement) -> str:
@@ -286,8 +332,3 @@ def _special_texts(model: ChatModel) -> list[str]:
     """How the special tokens of a model in process are spelt; an endpoint's are not known, but for the usual ones."""
     tokenizer = _tokenizer(model)
     return [] if tokenizer is None else [tokenizer.token_text(index) for index in tokenizer.special_ids]
-
-
-def hits_of(answer: Answer) -> list[Hit]:
-    """The chunks that were read, with their passage's score."""
-    return [Hit(chunk=chunk, score=one.score) for one in answer.passages for chunk in one.chunks]

@@ -11,7 +11,7 @@ from bloomery.core.errors import ConfigError
 from bloomery.core.messages import ChatModel
 from bloomery.core.workspace import Workspace
 from bloomery.retrieve.answers.answer import Answer, AnswerConfig, Answering
-from bloomery.retrieve.answers.gate import Gate
+from bloomery.retrieve.answers.gate import Gate, usual_gate
 from bloomery.retrieve.chunk import Filters, Retriever
 from bloomery.retrieve.opening import open_retriever
 from bloomery.retrieve.store.config import SearchConfig
@@ -19,8 +19,11 @@ from bloomery.retrieve.store.config import SearchConfig
 if TYPE_CHECKING:
     from bloomery.engine import LanguageModel
 
-BY_MODEL = "model"
-"""As `rerank`: the answering model itself says of each chunk whether it answers."""
+BY_MODEL, BY_LIKELIHOOD = "model", "likelihood"
+"""As `rerank`: the answering model says of each chunk whether it answers; or how probable it finds the question after
+the chunk, which only a model here can say."""
+USUAL, NONE = "auto", "none"
+"""As `gate`: the one that comes along and fits the search, if one does; and none."""
 
 
 def ask(
@@ -30,7 +33,7 @@ def ask(
     model: ChatModel | LanguageModel | str | Path | None = None,
     config: AnswerConfig | None = None,
     rerank: str | Path = "",
-    gate: Gate | str | Path | None = None,
+    gate: Gate | str | Path | None = USUAL,
     filters: Filters | None = None,
     search: SearchConfig | None = None,
     workspace: Workspace | str | Path | None = None,
@@ -38,7 +41,9 @@ def ask(
     """The answer of an index's documents, with citations.
 
     `index` is a name, a path or any `Retriever`. `model` is a chat model, a loaded language model or what `bl.load`
-    takes; None answers in the documents' own sentences. `rerank` is a cross-encoder's folder or name, or "model".
+    takes; None answers in the documents' own sentences. `rerank` is a cross-encoder's folder or name, "model", or
+    "likelihood". `gate` says when the documents do not answer: a fitted one or its file, "auto" for the one that comes
+    along and fits the search, "none" or None for none.
     ArtifactError, ConfigError, RequestError.
     """
     with opened_answering(
@@ -54,7 +59,7 @@ def opened_answering(
     config: AnswerConfig | None = None,
     *,
     rerank: str | Path = "",
-    gate: Gate | str | Path | None = None,
+    gate: Gate | str | Path | None = USUAL,
     search: SearchConfig | None = None,
     workspace: Workspace | str | Path | None = None,
 ) -> Iterator[Answering]:
@@ -70,11 +75,18 @@ def opened_answering(
         chat = _chat(model, workspace, opened)
         if rerank:
             retriever = _reranked(retriever, rerank, chat, workspace, opened)
-        known = Gate.read(gate) if isinstance(gate, (str, Path)) else gate
-        yield Answering(retriever, chat, config, gate=known)
+        yield Answering(retriever, chat, config, gate=_gate(gate, retriever))
     finally:
         for one in reversed(opened):
             one.close()
+
+
+def _gate(gate: Gate | str | Path | None, retriever: Retriever) -> Gate | None:
+    if gate is None or isinstance(gate, Gate):
+        return gate
+    if gate == USUAL:
+        return usual_gate(retriever)
+    return None if gate == NONE else Gate.read(gate)
 
 
 def _chat(model: Any, workspace: Workspace | str | Path | None, opened: list[Any]) -> ChatModel | None:
@@ -97,13 +109,21 @@ def _reranked(
     workspace: Workspace | str | Path | None,
     opened: list[Any],
 ) -> Retriever:
-    from bloomery.engine import TextEncoder, load
-    from bloomery.retrieve.rerank import CrossEncoder, Reranked, YesNo
+    from bloomery.engine import LanguageModel, TextEncoder, load
+    from bloomery.retrieve.rerank import CrossEncoder, QueryLikelihood, Reranked, YesNo
 
+    if rerank in (BY_MODEL, BY_LIKELIHOOD) and chat is None:
+        raise ConfigError("there is no model to rerank with", hint="give a model, or a cross-encoder's folder")
     if rerank == BY_MODEL:
-        if chat is None:
-            raise ConfigError("there is no model to rerank with", hint="give a model, or a cross-encoder's folder")
+        assert chat is not None
         return Reranked(retriever, YesNo(chat))
+    if rerank == BY_LIKELIHOOD:
+        here = getattr(chat, "model", None)
+        if not isinstance(here, LanguageModel):
+            raise ConfigError(
+                "an endpoint does not say how probable a question is", hint="--rerank model, or a model here"
+            )
+        return Reranked(retriever, QueryLikelihood(here))
     encoder = load(rerank, workspace=workspace)
     opened.append(encoder)
     if not isinstance(encoder, TextEncoder):

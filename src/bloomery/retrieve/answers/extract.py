@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from bloomery.retrieve.answers.citation import Citation, cited, split_sentences, terms
 from bloomery.retrieve.answers.passages import Passage
 
+LEAST = 0.15
+"""Share of what a question is about that a sentence has to have: with less, it answers another question."""
 _RANK = 0.25
 """What the first passage is worth beside all of the question's terms; the n-th is worth 1/n of it."""
 
@@ -27,7 +29,7 @@ class Extract:
 
 def extract(question: str, passages: Sequence[Passage], *, most: int = 2, share: float = 0.6) -> list[Extract]:
     """The best sentences, best first: `most` at most, and none worth less than `share` of the best. [] where none has
-    a term of the question."""
+    `LEAST` of the question's terms."""
     sentences = [
         (number, passage, piece, start, end)
         for number, passage in enumerate(passages, 1)
@@ -43,7 +45,7 @@ def extract(question: str, passages: Sequence[Passage], *, most: int = 2, share:
     rank = {id(passage): place for place, passage in enumerate(best, 1)}
     found: list[Extract] = []
     for (number, passage, piece, start, end), there in zip(sentences, had, strict=True):
-        if about := sum(rarity[term] for term in wanted & there) / whole:
+        if (about := sum(rarity[term] for term in wanted & there) / whole) >= LEAST:
             worth = (about + _RANK / rank[id(passage)]) / (1 + _RANK)
             found.append(Extract(cited(passage, piece, number, start, end, by="extract"), worth))
     found.sort(key=lambda one: (-one.worth, one.citation.passage, one.citation.start))

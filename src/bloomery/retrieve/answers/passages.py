@@ -15,7 +15,7 @@ from bloomery.retrieve.chunk import Chunk, Hit
 
 CountTokens = Callable[[str], int]
 Order = Literal["score", "document", "edges"]
-_FRAME_TOKENS = 24
+FRAME_TOKENS = 24
 """What the lines around a passage take, about."""
 
 
@@ -101,9 +101,9 @@ def assemble(
         joins = any(_touch(hit.chunk, one.chunk) for one in kept)
         if not joins and len(_joined(kept, also)) >= config.max_passages:
             continue
-        cost = count(hit.chunk.text) + (0 if joins else _FRAME_TOKENS)
+        cost = count(hit.chunk.text) + (0 if joins else FRAME_TOKENS)
         if cost > left and not kept:
-            hit, cost = _shortened(hit, left - _FRAME_TOKENS, count), left
+            hit, cost = _shortened(hit, left - FRAME_TOKENS, count), left
         if cost <= left and hit.chunk.text:
             kept.append(hit)
             seen[same] = hit.chunk.id

@@ -60,13 +60,14 @@ def minilm_folder() -> Path:
 def load_local(name: str, workspace: Workspace | None = None, *, device: str | None = None) -> LocalEmbedder:
     """An encoder by folder, artifact, hub id, or "minilm". ConfigError for a model that gives no vectors of texts."""
     from bloomery.engine import load
+    from bloomery.engine.loading import find_model
     from bloomery.engine.text_encoder import TextEncoder
 
-    folder = minilm_folder() if name == MINILM else Path(name).expanduser()
-    model = load(folder if folder.is_dir() else name, device=device, workspace=workspace)
+    folder, called = find_model(minilm_folder() if name == MINILM else name, workspace)
+    model = load(folder, device=device, workspace=workspace)
     if not isinstance(model, TextEncoder):
         raise ConfigError(f"{name} is no encoder of texts", hint="a sentence encoder's folder, or minilm")
-    return LocalEmbedder(model, identity=f"{model.name}-{_weights_digest(folder) if folder.is_dir() else name}")
+    return LocalEmbedder(model, identity=f"{called}-{_weights_digest(folder)}")
 
 
 def _weights_digest(folder: Path) -> str:
@@ -74,7 +75,7 @@ def _weights_digest(folder: Path) -> str:
     beginning to end: a training that leaves the table of embeddings alone, or most of it, is seen all the same."""
     told = []
     for path in sorted(folder.rglob("*")):
-        if path.suffix in (".safetensors", ".json", ".txt") and path.is_file():
+        if path.suffix in (".safetensors", ".json", ".txt", ".model") and path.is_file():
             size, found = path.stat().st_size, hashlib.sha256()
             with path.open("rb") as stream:
                 for place in range(0, size, max(_PIECE, size // _PIECES)):

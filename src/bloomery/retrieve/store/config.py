@@ -56,6 +56,15 @@ def require_same(config: IndexConfig | None, known: IndexConfig, where: str) -> 
     return known
 
 
+def require_embedder(name: str, known: str | None, where: str) -> None:
+    """ConfigError where vectors of this embedder do not fit those of an index. `known` None: it does not say."""
+    if known is not None and name != known:
+        raise ConfigError(
+            f"the vectors of the index in {where} are those of {known}, and this embedder is {name}: other weights",
+            hint="bring back the weights that it was made with, or make the index anew with --fresh",
+        )
+
+
 def kept_config(folder: Path) -> IndexConfig | None:
     """What the index in a folder was made with; None without one."""
     if not (folder / FILE).is_file():

@@ -20,31 +20,32 @@ import zstandard
 from bloomery.core.config import from_dict
 from bloomery.core.errors import ArtifactError, ConfigError, RequestError
 from bloomery.corpus.document import Document
-from bloomery.retrieve.chunk import Chunk, Filters, Hit
+from bloomery.retrieve.chunk import LEXICAL, LEXICAL_SHARE, VECTOR, Chunk, Filters, Hit
 from bloomery.retrieve.embedding.embedder import Embedder
-from bloomery.retrieve.store.config import IndexConfig, SearchConfig
+from bloomery.retrieve.store.config import IndexConfig, SearchConfig, require_embedder
 from bloomery.retrieve.store.filters import allowed, matching
 from bloomery.retrieve.store.fusion import Ranking, fuse
 from bloomery.retrieve.store.graph import Graph, can_graph, graph_path
-from bloomery.retrieve.store.lexical import bm25
-from bloomery.retrieve.store.schema import Tables, read_counters, read_fact
+from bloomery.retrieve.store.lexical import bm25, highest
+from bloomery.retrieve.store.schema import EMBEDDER, Tables, read_counters, read_fact
 from bloomery.retrieve.store.snapshot import Snapshot, read_snapshot
 from bloomery.retrieve.store.terms import Terms
 from bloomery.retrieve.store.vector_file import products
 from bloomery.retrieve.store.writer import vector_file
 
-LEXICAL, VECTOR = "lexical", "vector"
+LEAST_CHUNKS = 200
+"""From which on the rarity of words says something."""
 _MAX_K = 10_000
 _ATTEMPTS = 5
 
 
 class Index:
     """See the module. ArtifactError where there is none. `embedder` is what the index's vectors were made with: None
-    searches by words alone, unless a search brings its own vector."""
+    searches by words alone, unless a search brings its own vector. ConfigError for another one's."""
 
     def __init__(self, folder: str | Path, *, embedder: Embedder | None = None, search: SearchConfig | None = None):
         self.folder = Path(folder)
-        self.embedder = embedder
+        self.embedder: Embedder | None = None
         self.settings = search or SearchConfig()
         self._own = threading.local()
         self._opened: list[Tables] = []
@@ -53,11 +54,23 @@ class Index:
         self._opened_graph: tuple[tuple[str, int], Graph] | None = None
         self._mapped: tuple[int, np.ndarray] | None = None
         with self._reading() as (db, _):
-            told = read_fact(db, "config")
+            told, self._made_with = read_fact(db, "config"), read_fact(db, EMBEDDER)
         if told is None:
             raise ArtifactError(f"the index in {self.folder} was never begun", hint="bloomery index PATHS --into it")
+        self._told = told
         self.config = from_dict(IndexConfig, told, where="index")
         self._terms = Terms(self.config.words)
+        if embedder is not None:
+            try:
+                self.use(embedder)
+            except BaseException:
+                self.close()
+                raise
+
+    def use(self, embedder: Embedder) -> None:
+        """What queries are embedded with. ConfigError where the index's vectors are another one's."""
+        require_embedder(embedder.name, self._made_with, str(self.folder))
+        self.embedder = embedder
 
     @property
     def name(self) -> str:
@@ -74,6 +87,13 @@ class Index:
         if mode != LEXICAL and not can:
             raise ConfigError(f"a {mode} search needs the embedder {self.config.embedder}", hint="open_index has it")
         return mode
+
+    @property
+    def tells_words(self) -> bool:
+        """Whether "lexical_share" of its hits says how far a question's words stand in it: of few chunks nobody knows
+        which words are rare, and "how" and "did" weigh as much as names."""
+        with self._reading() as (_, snapshot):
+            return snapshot.num_live >= LEAST_CHUNKS
 
     def close(self) -> None:
         with self._lock:
@@ -128,7 +148,8 @@ class Index:
                         rankings[LEXICAL] = self._by_words(db, snapshot, rows, terms, depth, settings)
                     if vector is not None:
                         rankings[VECTOR] = self._by_meaning(db, snapshot, rows, vector, depth, settings)
-                    return _hits(db, rankings, k, settings)
+                    most = highest(db, terms, snapshot) if terms else 0.0
+                    return _hits(db, rankings, k, settings, most)
             except FileNotFoundError:  # compacted between the commit that we read and our opening of its vectors
                 if attempt == _ATTEMPTS:
                     raise ArtifactError(f"the vectors of {self.folder} are gone", hint="--fresh") from None
@@ -257,6 +278,11 @@ class Index:
             "dimension": dimension,
         }
 
+    def _require_same(self, db: sqlite3.Connection) -> None:
+        """ArtifactError where the index was made anew otherwise since it was opened."""
+        if read_fact(db, "config") != self._told or read_fact(db, EMBEDDER) != self._made_with:
+            raise ArtifactError(f"the index in {self.folder} was made anew in another way", hint="open it again")
+
     @contextmanager
     def _reading(self) -> Iterator[tuple[sqlite3.Connection, Snapshot]]:
         with self._tables().reading() as db:
@@ -276,6 +302,8 @@ class Index:
             known = self._snapshot
         if known is not None and known.counters == counters:
             return known
+        if known is not None and known.counters.generation != counters.generation:
+            self._require_same(db)
         if known is not None and known.counters.version > counters.version:
             known = None  # another thread has seen a later commit than this transaction
         found = read_snapshot(db, counters, known)
@@ -302,18 +330,24 @@ _CHUNKS = (
 )
 
 
-def _hits(db: sqlite3.Connection, rankings: Mapping[str, Ranking], k: int, settings: SearchConfig) -> list[Hit]:
+def _hits(
+    db: sqlite3.Connection, rankings: Mapping[str, Ranking], k: int, settings: SearchConfig, most: float
+) -> list[Hit]:
     if len(rankings) == 1:
         found: Sequence[tuple[int, float]] = next(iter(rankings.values()))[:k]
     else:
         weights = {LEXICAL: settings.lexical_weight, VECTOR: settings.vector_weight}
         found = fuse(rankings, weights, settings.fusion)[:k]
     places = {name: {row: place for place, (row, _) in enumerate(one, 1)} for name, one in rankings.items()}
+    told = {name: dict(one) for name, one in rankings.items()}
     hits = []
     for row, score in found:
         read = db.execute(f"{_CHUNKS} WHERE row = ?", (row,)).fetchone()
         ranks = {name: one[row] for name, one in places.items() if row in one}
-        hits.append(Hit(chunk=_chunk(read), score=score, ranks=ranks))
+        scores = {name: one[row] for name, one in told.items() if row in one}
+        if most > 0 and LEXICAL in told:
+            scores[LEXICAL_SHARE] = min(1.0, scores.get(LEXICAL, 0.0) / most)
+        hits.append(Hit(chunk=_chunk(read), score=score, ranks=ranks, scores=scores))
     return hits
 
 

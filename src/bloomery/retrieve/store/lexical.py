@@ -124,6 +124,16 @@ def bm25(
     return scores
 
 
+def highest(db: sqlite3.Connection, query: Mapping[str, int], snapshot: Snapshot) -> float:
+    """What BM25 could give at most: every term of the query, more often than counts any more; also those that stand
+    nowhere. Dead chunks count among those that hold a term, which is a little too many of them."""
+    marks = ",".join("?" * len(query))
+    asked = f"SELECT term, sum(length(chunks)) / 4 FROM postings WHERE term IN ({marks}) GROUP BY term"
+    holding, known = {row[0]: row[1] for row in db.execute(asked, list(query))}, snapshot.num_live
+    counts = ((times, min(known, holding.get(term, 0))) for term, times in query.items())
+    return float(sum(times * np.log1p((known - held + 0.5) / (held + 0.5)) for times, held in counts))
+
+
 def _by_owner(rows: np.ndarray, times: np.ndarray, owner: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Documents that hold a term, and how often. A document's rows are neighbours: it went in at once."""
     owned = owner[rows]

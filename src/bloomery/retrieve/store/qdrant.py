@@ -18,15 +18,14 @@ import numpy as np
 
 from bloomery.core.config import from_dict, to_dict
 from bloomery.core.errors import ArtifactError, ConfigError, DataError, MissingExtraError, RequestError
-from bloomery.retrieve.chunk import Chunk, Filters, Hit
+from bloomery.retrieve.chunk import LEXICAL, VECTOR, Chunk, Filters, Hit
 from bloomery.retrieve.embedding.embedder import Embedder
 from bloomery.retrieve.store.config import IndexConfig, SearchConfig
 from bloomery.retrieve.store.filters import DOCUMENT, SOURCE, checked
 from bloomery.retrieve.store.fusion import Ranking, fuse
-from bloomery.retrieve.store.schema import NewDocument, field_values
+from bloomery.retrieve.store.schema import EMBEDDER, NewDocument, field_values
 from bloomery.retrieve.store.terms import Terms
 
-LEXICAL, VECTOR = "lexical", "vector"
 MEAN_TERMS = 150.0
 """Of a chunk, to which BM25 holds lengths: about what 200 words and signs come to."""
 _PAGE = 256
@@ -53,6 +52,8 @@ class QdrantIndex:
         chunk's terms, so those of `search` have to be the same whenever chunks go in."""
         self._client, self._collection = client, collection
         self.config, self.embedder = config or IndexConfig(), embedder
+        self.made_with: str | None = None
+        """The name of what the vectors that go in are made with; kept with the collection."""
         self.settings = search or SearchConfig()
         self._mean = mean_terms
         self._terms = Terms(self.config.words)
@@ -80,7 +81,8 @@ class QdrantIndex:
         self._client.create_collection(self._collection, vectors_config=dense, sparse_vectors_config=sparse)
         for name in _INDEXED:
             self._client.create_payload_index(self._collection, name, models.PayloadSchemaType.KEYWORD)
-        told = models.PointStruct(id=_CONFIG_POINT, vector={}, payload={"config": json.dumps(to_dict(self.config))})
+        payload = {"config": json.dumps(to_dict(self.config)), EMBEDDER: self.made_with}
+        told = models.PointStruct(id=_CONFIG_POINT, vector={}, payload=payload)
         self._client.upsert(self._collection, [told], wait=True)
 
     def kept_config(self) -> IndexConfig | None:
@@ -91,6 +93,12 @@ class QdrantIndex:
         if not found or "config" not in (found[0].payload or {}):
             raise ArtifactError(f"{self._collection} holds no index of bloomery", hint="give another collection")
         return from_dict(IndexConfig, json.loads(found[0].payload["config"]), where="index")
+
+    def kept_embedder(self) -> str | None:
+        """The name of what the collection's vectors were made with, where it says so."""
+        there = self._client.collection_exists(self._collection)
+        found = self._client.retrieve(self._collection, [_CONFIG_POINT]) if there else ()
+        return (found[0].payload or {}).get(EMBEDDER) if found else None
 
     def put(self, documents: Sequence[NewDocument], vectors: np.ndarray | None = None) -> None:
         """Documents in, those of the same ids replaced. Points are named by chunk: what is sent twice is there once.
@@ -329,6 +337,7 @@ def _joined(found: dict[str, list[Any]], k: int, settings: SearchConfig) -> list
         weights = {LEXICAL: settings.lexical_weight, VECTOR: settings.vector_weight}
         best = fuse(rankings, weights, settings.fusion)[:k]
     places = {name: {row: place for place, (row, _) in enumerate(one, 1)} for name, one in rankings.items()}
+    told = {name: dict(one) for name, one in rankings.items()}
     hits = []
     for row, score in best:
         payload = points[order[row]].payload
@@ -342,5 +351,7 @@ def _joined(found: dict[str, list[Any]], k: int, settings: SearchConfig) -> list
             heading=heading,
             metadata=json.loads(payload["told"]),
         )
-        hits.append(Hit(chunk=chunk, score=score, ranks={kind: one[row] for kind, one in places.items() if row in one}))
+        ranks = {kind: one[row] for kind, one in places.items() if row in one}
+        scores = {kind: one[row] for kind, one in told.items() if row in one}
+        hits.append(Hit(chunk=chunk, score=score, ranks=ranks, scores=scores))
     return hits

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from bloomery.retrieve.chunk import Filters
-from bloomery.retrieve.store.config import IndexConfig, require_same
+from bloomery.retrieve.store.config import IndexConfig, require_embedder, require_same
 from bloomery.retrieve.store.filters import DOCUMENT, SOURCE
 from bloomery.retrieve.store.qdrant import QdrantIndex
 from bloomery.retrieve.store.schema import NewDocument, field_values
@@ -31,6 +31,11 @@ class QdrantWriter:
         known = index.kept_config()
         self.config = (config or IndexConfig()) if known is None else require_same(config, known, index.collection)
         index.use(self.config)
+
+    def use_embedder(self, name: str) -> None:
+        """As `Writer.use_embedder`."""
+        require_embedder(name, self.index.kept_embedder(), self.index.collection)
+        self.index.made_with = name
 
     def close(self) -> None:
         self.index.close()

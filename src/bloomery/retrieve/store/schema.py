@@ -21,6 +21,8 @@ from bloomery.core.database import Database
 from bloomery.core.errors import ArtifactError
 
 FILE = "index.sqlite"
+EMBEDDER = "embedder"
+"""The fact that holds the name of what the vectors were made with: it stands for weights and pooling."""
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
         "CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
@@ -108,6 +110,14 @@ class Tables(Database):
         """One commit: all of it or nothing."""
         with self._writing() as db:
             yield db
+
+    def copy_over(self, other: Tables) -> None:
+        """Everything in place of what another file holds, as one commit of that file."""
+        with self._lock, other._lock:
+            try:
+                self._db.backup(other._db)
+            except sqlite3.Error as error:
+                raise other._error(error) from error
 
     def vacuum(self) -> None:
         """Free pages back to the disk; left undone where another process is in the way, for nothing depends on it."""

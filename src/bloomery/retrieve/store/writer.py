@@ -20,11 +20,12 @@ from bloomery.core.config import from_dict, to_dict
 from bloomery.core.errors import ArtifactError, DataError
 from bloomery.core.locks import FileLock
 from bloomery.retrieve.chunk import Filters
-from bloomery.retrieve.store.config import IndexConfig, require_same
+from bloomery.retrieve.store.config import IndexConfig, require_embedder, require_same
 from bloomery.retrieve.store.filters import DOCUMENT, SOURCE, matching
 from bloomery.retrieve.store.graph import can_graph, graph_path, grow
 from bloomery.retrieve.store.lexical import rewrite_segments, write_segment
 from bloomery.retrieve.store.schema import (
+    EMBEDDER,
     Counters,
     NewDocument,
     Tables,
@@ -36,7 +37,9 @@ from bloomery.retrieve.store.schema import (
 from bloomery.retrieve.store.terms import Terms
 from bloomery.retrieve.store.vector_file import VectorFile
 
-_LOCK = "writer.lock"
+LOCK = "writer.lock"
+_NUMBERED = ("vectors-", "graph-")
+"""Files whose names have a generation."""
 _MAX_FIELD_CHARACTERS = 400
 """A longer value of metadata is a text: it is kept, and not filtered by."""
 _PAGE = 4096
@@ -45,34 +48,34 @@ _PAGE = 4096
 class Writer:
     """See the module. Opening it makes the folder where there is none. ArtifactError where another process writes."""
 
-    def __init__(self, folder: Path, config: IndexConfig | None = None) -> None:
-        """`config` None takes that of the index; ConfigError where it is another one."""
+    def __init__(self, folder: Path, config: IndexConfig | None = None, *, begin: Counters | None = None) -> None:
+        """`config` None takes that of the index; ConfigError where it is another one, unless nothing was ever put in.
+        `begin` is where a new index counts from."""
         self.folder = folder
         if config is not None:
             folder.mkdir(parents=True, exist_ok=True)
-        self._lock = FileLock(folder / _LOCK)
+        self._lock = FileLock(folder / LOCK)
         if not self._lock.try_acquire():
-            what = "another process is writing to" if folder.is_dir() else "no index in"
-            raise ArtifactError(f"{what} {folder}", hint="wait for it" if folder.is_dir() else "bloomery index PATHS")
+            raise busy(folder)
         try:
             self._tables = Tables(folder, create=config is not None)
-            self.config = self._settle(config)
+            self.config = self._settle(config, begin or Counters())
             self._terms = Terms(self.config.words)
         except BaseException:
             self._lock.release()
             raise
 
-    def _settle(self, config: IndexConfig | None) -> IndexConfig:
+    def _settle(self, config: IndexConfig | None, begin: Counters) -> IndexConfig:
         with self._tables.reading() as db:
-            told = read_fact(db, "config")
-        if told is None:
+            told, counters = read_fact(db, "config"), read_counters(db)
+        if told is None or (config is not None and counters == Counters()):  # begun by a run that was killed, at most
             if config is None:
                 raise ArtifactError(
                     f"the index in {self.folder} was never begun", hint="bloomery index PATHS --into it"
                 )
             with self._tables.writing() as db:
                 write_fact(db, "config", to_dict(config))
-                write_fact(db, "counters", to_dict(Counters()))
+                write_fact(db, "counters", to_dict(begin))
             return config
         return require_same(config, from_dict(IndexConfig, told, where="index"), str(self.folder))
 
@@ -86,6 +89,21 @@ class Writer:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def use_embedder(self, name: str) -> None:
+        """What makes the vectors, by its name. ConfigError where those that are there are another one's."""
+        with self._tables.reading() as db:
+            known, counters = read_fact(db, EMBEDDER), read_counters(db)
+        require_embedder(name, known, str(self.folder))
+        if known is None and not counters.rows:  # vectors without a name stay without one
+            with self._tables.writing() as db:
+                write_fact(db, EMBEDDER, name)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no document is in it."""
+        with self._tables.reading() as db:
+            return db.execute("SELECT 1 FROM documents LIMIT 1").fetchone() is None
 
     def known(self, origin: str) -> dict[str, tuple[bytes, str]]:
         """(digest, metadata as JSON) of each document of an origin, by id."""
@@ -193,9 +211,8 @@ class Writer:
             rewrite_segments(db, names)
             db.execute("DELETE FROM dead")
             write_fact(db, "counters", to_dict(later))
-        for path in self.folder.glob("*-*.*"):
-            if path.name.startswith(("vectors-", "graph-")) and f"-{later.generation:06}." not in path.name:
-                path.unlink(missing_ok=True)
+        for path in generation_files(self.folder, but=later.generation):
+            path.unlink(missing_ok=True)
         self._tables.vacuum()
         return len(dead)
 
@@ -221,6 +238,20 @@ class Writer:
 
     def _vectors(self, counters: Counters, dimension: int) -> VectorFile:
         return vector_file(self.folder, counters, dimension, self.config)
+
+
+def busy(folder: Path) -> ArtifactError:
+    """Why a folder's lock could not be had."""
+    if folder.is_dir():
+        return ArtifactError(f"another process is writing to {folder}", hint="wait for it")
+    return ArtifactError(f"no index in {folder}", hint="bloomery index PATHS")
+
+
+def generation_files(folder: Path, *, but: int | None = None) -> list[Path]:
+    """The files of vectors and graphs, but those of one generation."""
+    kept = "" if but is None else f"-{but:06}."
+    found = (path for path in folder.glob("*-*.*") if path.name.startswith(_NUMBERED))
+    return sorted(path for path in found if not kept or kept not in path.name)
 
 
 def vector_file(folder: Path, counters: Counters, dimension: int, config: IndexConfig) -> VectorFile:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 
-from bloomery.adapt.classic.estimators import distances, fit_estimator
+from bloomery.adapt.classic.estimators import distances, fit_estimator, fit_operations
 from bloomery.core.errors import ConfigError
 
 RNG = np.random.default_rng(0)
@@ -94,3 +94,21 @@ def test_distances():
 def test_an_unknown_kind():
     with pytest.raises(ConfigError, match="no classic model"):
         fit_estimator("svm", ROWS, BINARY, 2, {})  # type: ignore[arg-type]
+
+
+def test_operations_are_counted_by_rows_and_settings_alone():
+    for kind in ("bayes", "logistic", "boosted", "clusters", "anomaly"):
+        rows = np.abs(ROWS)
+        once, twice = fit_operations(kind, rows, 2, {}), fit_operations(kind, np.vstack([rows, rows]), 2, {})
+        assert 0 < once < twice <= 2 * once
+    assert fit_operations("bayes", COUNTS, 2, {}) == 4 * COUNTS.nnz
+    assert fit_operations("logistic", ROWS, 3, {}) == 3 * fit_operations("logistic", ROWS, 2, {})
+    few, many = ({"rounds": rounds} for rounds in (50, 200))
+    assert fit_operations("boosted", ROWS, 2, many) == pytest.approx(4 * fit_operations("boosted", ROWS, 2, few))
+
+
+def test_clusters_of_rows_that_are_the_same():
+    rows = np.repeat(ROWS[:5], 20, axis=0)
+    labels = np.repeat([0, 1, 0, 1, 1], 20)
+    found = fit_estimator("clusters", rows, labels, 2, {"clusters": 16}).scores(rows)
+    assert ((found[:, 0] > 0) == (labels == 1)).all()

@@ -53,6 +53,14 @@ def test_when_nothing_is_left_the_best_so_far_is_taken(texts):
     assert len(found.chosen["tried"]) == 2
 
 
+def test_operations_are_told_fit_by_fit_and_the_same_every_time(texts):
+    told: list[list[float]] = [[], []]
+    for heard in told:
+        found = fit_classic(texts(60), ClassicConfig(kind="bayes", trials=2, folds=3), counted=heard.append)
+    assert told[0] == told[1] and min(told[0]) > 0
+    assert len(told[0]) >= found.making.fits == 7  # texts are read beside the fits
+
+
 def test_too_few_for_folds_take_the_usual_settings_uncalibrated(texts):
     found = fit_classic(texts(2), ClassicConfig())
     assert found.chosen["tried"] == [] and found.chosen["calibration"] == "none"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from dataclasses import dataclass
 
@@ -16,7 +15,6 @@ from bloomery.adapt.classic.label_curve import (
     nested,
     plot_curve,
     summarised,
-    write_curve,
 )
 from bloomery.core.errors import ConfigError, DataError
 from bloomery.evaluate.sample import Sample
@@ -87,10 +85,8 @@ def test_intervals_are_those_of_scipy():
     assert row["low"] is None and row["seeds"] == 1
 
 
-def test_points_as_json_and_a_picture_that_stays(tmp_path):
+def test_a_picture_that_stays(tmp_path):
     points = made({10: [0.7, 0.8], 100: [0.9, 0.85]}) + made({10: [0.5], 100: [0.6]}, arm="b$x$")
-    write_curve(points, tmp_path / "curve.json")
-    assert [CurvePoint(**one) for one in json.loads((tmp_path / "curve.json").read_text())] == points
     for name in ("one.svg", "two.svg", "curve.png"):
         plot_curve(points, tmp_path / name, metric="accuracy", title="a task", currency="EUR")
     drawn = (tmp_path / "one.svg").read_text()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+import time
+
 import pytest
 
 from bloomery.adapt.comparison.answering import answered_all, mean_of, plain, read_answers, scored
@@ -56,6 +59,29 @@ def test_several_at_a_time_and_an_end_of_the_budget():
     assert len(answered_all(Echo(), SAMPLES, going_on=lambda: next(left))) == 2
     left = iter([True, True] + [False] * 20)
     assert len(answered_all(Echo(), SAMPLES, concurrency=2, going_on=lambda: next(left))) == 2
+
+
+def test_where_a_budget_ends_does_not_depend_on_who_is_quick():
+    """Eight at a time: the answers that came first are not those that count, but all that went out together."""
+
+    class Hasty(Echo):
+        def __init__(self, order: float) -> None:
+            super().__init__()
+            self.order, self.spent, self.lock = order, 0, threading.Lock()
+
+        def answer(self, sample: Sample) -> Answered:
+            time.sleep(abs(self.order - int(sample.id)) * 0.002)
+            with self.lock:
+                self.spent += 3
+                return super().answer(sample)
+
+    many = [Sample(id=str(n), input="?", targets=("x",)) for n in range(24)]
+    ends = set()
+    for order in (0.0, 24.0, 11.0):
+        hasty = Hasty(order)
+        found = answered_all(hasty, many, concurrency=4, going_on=lambda hasty=hasty: hasty.spent < 20)
+        ends.add(tuple(one.sample_id for one in found))
+    assert ends == {tuple(str(n) for n in range(8))}
 
 
 def test_the_mean_counts_what_is_missing_as_wrong():

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from bloomery.adapt.comparison.compare import compare, what_it_can_show
+from bloomery.adapt.comparison.compare import compare, opened_settings, what_it_can_show, what_it_depends_on
 from bloomery.adapt.comparison.split import split_task
 from bloomery.adapt.comparison.testing import read_comparison
 from bloomery.core.errors import ConfigError
@@ -99,13 +99,40 @@ def result_config(path):
     return read_task(path).config
 
 
-def test_an_arm_that_fails_says_why_and_saves_nothing(made):
-    config = replace(
-        made.task.config, instruction="Say of what it is. " * 400, arms=("majority", "classic", "chain-of-thought")
-    )
-    result = read_comparison(compare(replace(made.task, config=config), workspace=made.workspace))
+def test_an_arm_that_fails_says_why_and_saves_nothing(made, tmp_path, monkeypatch):
+    from bloomery.adapt.prompts.strategies import Thought
+    from bloomery.adapt.prompts.tally import SampleError
+
+    def fails(*_):
+        raise SampleError("the prompt is longer than the context")
+
+    monkeypatch.setattr(Thought, "_answered", fails)
+    config = replace(made.task.config, arms=("majority", "chain-of-thought"))
+    result = read_comparison(compare(replace(made.task, config=config), workspace=Workspace(tmp_path / "home")))
     arms = {one["name"]: one for one in result["arms"]}
     assert arms["chain-of-thought"]["failed"] == 24 and "context" in arms["chain-of-thought"]["failed_because"]
-    assert arms["classic"]["failed"] == 0 and arms["classic"]["failed_because"] == ""
+    assert arms["majority"]["failed"] == 0 and arms["majority"]["failed_because"] == ""
     assert "chain-of-thought" not in result["pareto"]
     assert all("chain-of-thought" not in (one["dear_to_make"], one["dear_to_ask"]) for one in result["break_evens"])
+
+
+def test_what_another_day_could_change_is_said_before(made):
+    config = made.task.config
+    with opened_settings(config, made.workspace) as (_, settings, _):
+        assert what_it_depends_on(config, settings) == []
+        busy = replace(config, budget=replace(config.budget, joules=100.0))
+        model = (
+            settings["tiny"].model if "tiny" in settings else next(one.model for one in settings.values() if one.model)
+        )
+        many = replace(model, config=replace(model.config, concurrency=8), told="answers are kept")
+        lines = what_it_depends_on(busy, {"m": replace(settings[""], model=many, told="marks are kept")})
+        poor = replace(config, budget=replace(config.budget, processor_seconds=0.01))
+        less = what_it_depends_on(poor, {"m": replace(settings[""], model=model, config=poor)})
+    assert [line[:10] for line in lines] == [
+        "the budget",
+        "marks are ",
+        "answers ar",
+        f"{model.config.called} is asked"[:10],
+    ]
+    assert "model.concurrency=1" in lines[-1]
+    assert "fewer than the 10" in less[0] and "of the 20 questions of dev" in less[0] and "[budget]" in less[0]

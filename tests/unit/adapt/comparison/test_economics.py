@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from bloomery.adapt.comparison.economics import break_evens, cheapest_first, cost_of, pareto, unit_of
-from bloomery.adapt.comparison.spending import Spent
 from bloomery.adapt.comparison.task import ModelConfig, TaskConfig
+from bloomery.adapt.comparison.work import JOULES, PASS, Work
 from bloomery.core.quantity import Quantity
+from bloomery.core.spent import Spent
 from bloomery.evaluate.sample import Answered
 
 JOULE = Quantity.exact(1.0, "counter")
@@ -64,12 +65,47 @@ def test_break_even_is_where_totals_cross():
         assert found[make].total("joules", at) == pytest.approx(found[ask].total("joules", at))
 
 
-def test_what_costs_alike_is_ordered_by_how_simple_it_is():
-    found = costs(lora=(0.0, 1.0), rag=(0.0, 1.1), majority=(0.0, 3.0))
+def counted(**named: tuple[float, float]):
+    """Costs of (operations to make, operations of an answer, in passes)."""
+    config = TaskConfig(samples="x")
+    return {
+        name: cost_of(
+            answers(), Spent(operations=once * PASS), 0, config, None, Work(read=(each - 1) * PASS / 10, write=0.0)
+        )
+        for name, (once, each) in named.items()
+    }
+
+
+def test_what_counts_alike_is_ordered_by_how_simple_it_is():
+    found = counted(lora=(0.0, 1.0), rag=(0.0, 1.1), majority=(0.0, 3.0))
     kinds = {"lora": "lora", "rag": "rag", "majority": "majority"}
     assert cheapest_first(found, kinds, "joules", 1000) == ["rag", "lora", "majority"]
-    assert cheapest_first(costs(lora=(0.0, 1.0), rag=(0.0, 2.5)), kinds, "joules", 1) == ["lora", "rag"]
-    assert cheapest_first(costs(lora=(100.0, 1.0), rag=(0.0, 2.0)), kinds, "joules", 10) == ["rag", "lora"]
+    assert cheapest_first(counted(lora=(0.0, 1.0), rag=(0.0, 2.5)), kinds, "joules", 1) == ["lora", "rag"]
+    assert cheapest_first(counted(lora=(100.0, 1.0), rag=(0.0, 2.0)), kinds, "joules", 10) == ["rag", "lora"]
+
+
+def test_no_measure_changes_the_order():
+    config, kinds = TaskConfig(samples="x"), {"rag": "rag", "lora": "lora"}
+    orders = set()
+    for slow in (1.0, 7.0, 1000.0):
+        joules = Quantity(low=slow, central=2 * slow, high=3 * slow, method="estimated")
+        took = Spent(seconds=slow, processor_seconds=slow, joules=joules, operations=100 * PASS)
+        lora = cost_of(answers(joules, slow), took, 0, config, None, Work(read=PASS, write=PASS))
+        rag = cost_of(answers(), Spent(), 0, config, None, Work(read=9 * PASS, write=PASS))
+        assert lora.total("joules", 10) == pytest.approx(22 * slow)  # as measured, which is told
+        orders.add(tuple(cheapest_first({"lora": lora, "rag": rag}, kinds, "joules", 1000)))
+    assert orders == {("lora", "rag")}
+
+
+def test_money_orders_by_prices_of_what_is_counted():
+    config = TaskConfig(samples="x", price_per_kwh=0.4, label_price=0.1)
+    priced = ModelConfig(name="m", endpoint="http://127.0.0.1:1/v1", input_price=1.0, output_price=2.0)
+    asked = cost_of(answers(Quantity.unknown()), Spent(), 0, config, priced)
+    assert asked.compared("money", 1000) == pytest.approx(3e-2)
+    for joules in (1.0, 1e9):  # whatever the meter says
+        local = cost_of(answers(Quantity.exact(joules, "counter")), Spent(operations=1e15), 100, config, None)
+        kilowatt_hours = (1e15 + 1000 * PASS) * JOULES / 3.6e6
+        assert local.compared("money", 1000) == pytest.approx(10 + 0.4 * kilowatt_hours) and local.money is not None
 
 
 def test_the_front():
@@ -78,15 +114,7 @@ def test_the_front():
     assert pareto(found, {"a": 0.5, "b": 0.5, "c": 0.5}, "joules") == ["a"]
 
 
-def test_of_estimates_busy_time_is_compared():
-    def estimate(low: float, central: float) -> Quantity:
-        return Quantity(low=low, central=central, high=2 * central, method="estimated")
-
-    config = TaskConfig(samples="x")
-    waited = cost_of(answers(estimate(1.0, 50.0)), Spent(joules=estimate(5.0, 500.0)), 0, config, None)
-    busy = cost_of(answers(estimate(10.0, 20.0)), Spent(joules=estimate(0.0, 0.0)), 0, config, None)
-    assert waited.total("joules", 10) > busy.total("joules", 10) and waited.compared("joules", 10) == 15.0
-    assert cheapest_first({"rag": waited, "lora": busy}, {"rag": "rag", "lora": "lora"}, "joules", 10) == [
-        "rag",
-        "lora",
-    ]
+def test_an_arm_that_only_fails_is_not_free():
+    failed = [Answered(sample_id=str(n), text="", error="too long") for n in range(3)]
+    found = cost_of(failed, Spent(), 0, TaskConfig(samples="x"), None, Work())
+    assert found.operations == PASS and not found.joules.known

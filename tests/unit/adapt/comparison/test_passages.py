@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 
+import numpy as np
 import pytest
 
+from bloomery.adapt.comparison import passages
 from bloomery.adapt.comparison.passages import (
     Reader,
     ReadingAnswerer,
@@ -61,3 +64,43 @@ def test_what_was_read_is_told(source):
     found = arm.answer(Sample(id="1", input="?"))
     assert found.text == "True" and [one["document"] for one in found.details["passages"]] == ["iron", "sea"]
     assert arm.name == "base, reading" and found.seconds > 0
+
+
+def test_an_embedder_finds_by_meaning_too(source, workspace, monkeypatch):
+    """The embedder is opened once; other weights under its name get another index, and their own cost."""
+    opened = []
+
+    class Opened:
+        """Vectors by what a text is about, whatever its words."""
+
+        def __init__(self, name):
+            self.name = name
+
+        def embed(self, texts):
+            about = ("iron", "metal"), ("sea", "ocean")
+            rows = [[float(any(word in text.lower() for word in words)) for words in about] for text in texts]
+            return np.array(rows, np.float32)
+
+        def close(self): ...
+
+    def open_embedder(name, model, home, *, cached):
+        opened.append(name)
+        return Opened(f"{name}-{weights[0]}")
+
+    weights = ["0123"]
+    monkeypatch.setattr(passages, "open_embedder", open_embedder)
+    passages._embedder.cache_clear()
+    asked = {"size_tokens": 50, "embedder": "mine"}
+    sample = Sample(id="1", input="Which ocean?")
+    assert Search(opened_index(source, workspace, size_tokens=50), 1).find(sample) == []  # no word of it stands there
+    with closing(opened_index(source, workspace, **asked)) as found:
+        assert found.mode() == "hybrid" and [one.document for one in Search(found, 1).find(sample)] == ["sea"]
+    assert paid_before(source, workspace, **asked).seconds > 0 and opened == ["mine"]
+    opened_index(source, workspace, **asked).close()
+    assert opened == ["mine"] and len(list(index_folder(workspace).iterdir())) == 2
+    weights[0] = "4567"
+    passages._embedder.cache_clear()
+    assert paid_before(source, workspace, **asked).seconds == 0
+    opened_index(source, workspace, **asked).close()
+    assert len(list(index_folder(workspace).iterdir())) == 3
+    passages._embedder.cache_clear()

@@ -78,3 +78,14 @@ def test_files_that_are_none(tmp_path):
 def test_case_and_space_are_no_content():
     assert content_hash("Ｆree  ENTRY") == content_hash("free entry\n")
     assert content_hash("a", ("x", "y")) != content_hash("a", ("y", "x"))
+
+
+def test_columns_of_numbers(tmp_path):
+    rows = [{"amount": 12.5, "night": "1", "target": "a", "input": ""}, {"amount": 3, "night": 0, "target": "b"}]
+    one, two = read(tmp_path, *rows, columns=("amount", "night"))
+    assert one.metadata == {"amount": 12.5, "night": 1.0} and one.input == "amount 12.5, night 1" and one.id != two.id
+    (told,) = read(tmp_path, {**rows[0], "input": "at night"}, columns=("amount",))
+    assert told.input == "at night" and told.metadata == {"amount": 12.5}
+    for wrong in ("x", "nan", None, True, [1]):
+        with pytest.raises(DataError, match='"amount" should be a number'):
+            read(tmp_path, {**rows[0], "amount": wrong}, columns=("amount",))

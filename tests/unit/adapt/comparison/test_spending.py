@@ -1,4 +1,4 @@
-"""Budgets run out by time, joules or tokens, whichever comes first; what was kept counts as if it were asked."""
+"""Budgets run out by operations, joules or tokens, whichever comes first; what was kept counts as if it were asked."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import time
 
 import pytest
 
-from bloomery.adapt.comparison.spending import Spending, Spent, processor_seconds, used
+from bloomery.adapt.comparison.spending import Spending, processor_seconds, used
 from bloomery.adapt.comparison.task import BudgetConfig
+from bloomery.adapt.comparison.work import A_SECOND, JOULES, PASS, Work, counted
 from bloomery.core.errors import ConfigError
 from bloomery.core.messages import ChatAnswer, ChatOptions, Usage, gathered
 from bloomery.core.quantity import Quantity
 from bloomery.core.run import NoMeter
+from bloomery.core.spent import Spent
 
 
 class Metered(NoMeter):
@@ -32,14 +34,20 @@ def test_processor_seconds_are_those_of_work():
     while time.process_time() < end:
         pass
     assert 0.05 <= processor_seconds() - before < 1
+
+
+def test_the_budget_is_counted_whatever_the_clock_says():
     spending = Spending(BudgetConfig(processor_seconds=1000), NoMeter())
-    assert spending.left and spending.used < 0.01 and 990 < (spending.processor_seconds_left or 0) <= 1000
-    spending.add(Spent(processor_seconds=1000))
-    assert not spending.left and spending.processor_seconds_left == 0
+    spending.add(Spent(processor_seconds=1e6, seconds=1e6))
+    assert spending.used == 0.0 and spending.operations_left == 1000 * A_SECOND
+    spending.add(counted(999 * A_SECOND))
+    assert spending.left and spending.used == pytest.approx(0.999)
+    spending.add(counted(2 * A_SECOND))
+    assert not spending.left and spending.operations_left == 0
 
 
 def test_tokens_are_counted_through_the_model():
-    spending = Spending(BudgetConfig(processor_seconds=None, tokens=10), NoMeter())
+    spending = Spending(BudgetConfig(processor_seconds=None, tokens=10), NoMeter(), work=Work(read=2.0, write=3.0))
 
     class Model:
         name = "m"
@@ -52,10 +60,12 @@ def test_tokens_are_counted_through_the_model():
 
             yield ChatDelta(text="x", usage=answer(4).usage, finish_reason="stop")
 
-    counted = spending.counted(Model())
-    assert counted.answer([], ChatOptions()).text == "x" and spending.spent.tokens == 5 and spending.left
-    assert gathered(counted.stream([], ChatOptions())).text == "x"
-    assert not spending.left and spending.processor_seconds_left is None and counted.name == "m"
+    asked = spending.counted(Model())
+    assert asked.answer([], ChatOptions()).text == "x" and spending.spent.tokens == 5 and spending.left
+    assert spending.tokens_left == 5 and spending.spent.operations == PASS + 4 * 2 + 3
+    assert gathered(asked.stream([], ChatOptions())).text == "x"
+    assert not spending.left and spending.operations_left is None and asked.name == "m"
+    assert spending.tokens_left == 0 and spending.spent.requests == 2
 
 
 def test_kept_answers_cost_what_they_cost():
@@ -68,15 +78,12 @@ def test_joules():
     meter = Metered()
     spending = Spending(BudgetConfig(joules=10.0), meter)
     meter.joules = 4.0
-    assert spending.used == pytest.approx(0.4) and spending.processor_seconds_left is not None
+    assert spending.used == pytest.approx(0.4) and spending.operations_left == pytest.approx(6.0 / JOULES)
     meter.joules = 12.0
     assert not spending.left
     with pytest.raises(ConfigError, match="joules are unknown"):
         Spending(BudgetConfig(joules=10.0), NoMeter())
 
 
-def test_plain_data_and_sums():
-    spent = Spent(processor_seconds=1.0, joules=Quantity.exact(2.0, "counter"), prompt_tokens=3)
-    assert Spent.from_dict(spent.to_dict()) == spent
-    assert spent.plus(spent).tokens == 6 and not spent.plus(Spent()).joules.known
+def test_nothing_is_nothing():
     assert used(Spent(), BudgetConfig()) == 0.0

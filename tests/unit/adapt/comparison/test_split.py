@@ -61,8 +61,12 @@ def test_clusters_stay_whole_and_a_question_in_two_of_them_stays_in_the_test():
 def test_limits_and_too_few():
     found = divided(MANY, SplitConfig(max_train=50, max_dev=30, max_test=40), 0)
     assert [len(getattr(found, name)) for name in PARTS] == [50, 30, 40] and found.unused == 480
-    with pytest.raises(DataError, match="fewer than"):
+    with pytest.raises(DataError, match="20 are needed") as few:
         divided(MANY[:40], SplitConfig(), 0)
+    assert few.value.hint == "more samples, or a larger share: --set split.dev=0.4"
+    with pytest.raises(DataError) as limited:
+        divided(MANY, SplitConfig(max_dev=8), 0)
+    assert limited.value.hint == "--set split.max_dev=20, or 0 for all"
 
 
 def test_the_artifact_is_the_same_twice_and_reads_back(tmp_path, workspace):

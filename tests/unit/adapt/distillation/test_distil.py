@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from dataclasses import replace
 
@@ -12,6 +13,7 @@ from bloomery.adapt.distillation import DistilConfig, distil
 from bloomery.adapt.distillation.config import DistilFitConfig
 from bloomery.adapt.starting import split
 from bloomery.core.errors import DataError
+from bloomery.tokenizer import Tokenizer
 
 ROWS = [{"prompt": f"Say {n}", "completion": "yes it is" if n % 2 else "no, not"} for n in range(24)]
 FIT = DistilFitConfig(
@@ -57,10 +59,27 @@ def test_texts_that_the_teacher_writes_are_kept_and_counted(make_model, rows_fil
     assert made.metrics["texts_without_an_end"] == sum(not (r["ended"] and r["completion"].strip()) for r in rows)
 
 
-def test_plain_texts_teach_too(make_model, rows_file, tmp_path):
-    data = rows_file([{"text": "Once upon a time there was a small furnace. " * 5}] * 6)
-    made = distil(make_model(), make_model(1), data, config=CONFIG, workspace=tmp_path)
-    assert (made.metrics["examples"] >= 1 and "validation_divergence" in made.metrics) or made.metrics["held_out"] == 0
+def test_plain_texts_teach_too(make_model, rows_file, tmp_path, monkeypatch):
+    """Each is cut into windows that hold all of its tokens, which stay in one split; the student comes nearer."""
+    seen = []
+    module = sys.modules["bloomery.adapt.distillation.distil"]
+    monkeypatch.setattr(module, "split", lambda *how: seen.append((how[0], split(*how))) or seen[-1][1])
+    student, texts = make_model(), [f"Number {n} was a small furnace. " * (3 + 4 * n) for n in range(8)]
+    data = rows_file([{"text": text} for text in texts])
+    made = distil(student, make_model(1), data, config=CONFIG, workspace=tmp_path)
+    tokenizer = Tokenizer.load(student.path)
+    sizes = [len(tokenizer.encode(text)) + 1 for text in texts]  # with the end token, after a separator
+    windows = [math.ceil(size / 63) for size in sizes]  # of 64 tokens, the model's context, that overlap by one
+    assert sum(windows) > 2 * len(texts)
+    families, (held, kept) = seen[0]
+    assert families == [text for text, count in zip(texts, windows, strict=True) for _ in range(count)]
+    assert made.metrics["examples"] == len(kept) and made.metrics["held_out"] == len(held) > 0
+    assert not {families[n] for n in held} & {families[n] for n in kept}
+    curve = [value for _, _, value in made.metrics["validation_curve"]]
+    assert curve[-1] < curve[0] and made.metrics["validation_divergence"] > 0
+    slow = replace(CONFIG, fit=replace(FIT, learning_rate=1e-12))
+    untouched = distil(student, make_model(1), data, config=slow, workspace=tmp_path)
+    assert made.metrics["validation_divergence"] < 0.9 * untouched.metrics["validation_divergence"]
 
 
 def test_mistakes(make_model, rows_file, tmp_path):

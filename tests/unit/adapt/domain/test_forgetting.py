@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import pytest
 
@@ -41,16 +43,38 @@ def test_a_change_is_of_all_bytes_and_says_what_its_interval_says():
     assert "better" in lines([found])[1] and lines([found.to_dict()]) == lines([found])
 
 
-def test_intervals_cover_what_is_true_about_as_often_as_they_say():
-    rng, covered, trials = np.random.default_rng(1), 0, 200
+SIGMA = 0.5
+"""Of the logarithm of documents' sizes."""
+
+
+def _drawn(kind: str, rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray, float]:
+    """Sizes, changes in bits, and the change of all bits over all bytes that they are drawn around."""
+    sizes = np.maximum(1, np.round(np.exp(rng.normal(5, SIGMA, count))))
+    if kind == "alike":
+        return sizes, sizes * rng.normal(-0.1, 0.05, count), -0.1
+    if kind == "nothing":
+        return sizes, sizes * rng.normal(0.0, 0.05, count), 0.0
+    # Longer documents change more: -.1 is the change of a byte in one of e^5 bytes, the whole's is E[size^2] / E[size].
+    gaps = sizes * (-0.1 * sizes / np.exp(5) + rng.normal(0, 0.02, count))
+    return sizes, gaps, -0.1 * float(np.exp(1.5 * SIGMA**2))
+
+
+@pytest.mark.parametrize(("kind", "documents"), [("alike", 60), ("nothing", 60), ("longer more", 200)])
+def test_intervals_cover_what_is_true_about_as_often_as_they_say(kind: str, documents: int):
+    """95% of 300, give or take three standard errors (3.8 points)."""
+    rng, covered, verdicts, trials = np.random.default_rng(1), 0, Counter[str](), 300
     for _ in range(trials):
-        sizes = rng.lognormal(5, 0.7, 40).astype(int) + 10
-        gaps = sizes * rng.normal(-0.1, 0.05, 40)  # the ratio of sums is -0.1 in expectation
-        texts = ["x" * size for size in sizes]
-        found = change("p", texts, np.zeros(40), gaps, resamples=300, seed=0)
+        sizes, gaps, truth = _drawn(kind, rng, documents)
+        texts = ["x" * int(size) for size in sizes]
+        found = change("p", texts, np.zeros(documents), gaps, resamples=200, seed=0)
         assert found.low is not None and found.high is not None
-        covered += found.low <= -0.1 <= found.high
-    assert 0.88 <= covered / trials <= 0.99  # 95% give or take three standard errors of 200 trials
+        covered += found.low <= truth <= found.high
+        verdicts[found.verdict] += 1
+    assert 0.912 <= covered / trials <= 0.988
+    if kind == "nothing":
+        assert verdicts["no change to be told"] == covered
+    else:
+        assert verdicts["better"] == trials  # both are many standard errors below zero
 
 
 def test_too_few_documents_have_no_interval():

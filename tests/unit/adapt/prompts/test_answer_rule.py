@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bloomery.adapt.prompts.answer_rule import AnswerRule, last_number, named_choice
+from bloomery.adapt.prompts.answer_rule import AnswerRule, named_choice
 from bloomery.core.errors import ConfigError
 
 LETTERS = AnswerRule(take="choice", choices_as="letters")
@@ -52,20 +52,10 @@ def test_the_last_marker_counts_and_a_missing_one_is_no_answer():
     assert AnswerRule(take="line", marker="A:").read("thinking A: Paris\nbecause") == "Paris"
 
 
-@pytest.mark.parametrize(
-    ("text", "wanted"),
-    [
-        ("3 apples and 4 pears make 7.", "7"),
-        ("$1,234.50", "1234.5"),
-        ("007.0", "7"),
-        ("-12", "-12"),
-        ("in 1999, .5", "0.5"),
-        ("none", None),
-        (".", None),
-    ],
-)
-def test_numbers(text: str, wanted: str | None):
-    assert last_number(text) == wanted
+def test_numbers():
+    rule = AnswerRule(take="number")
+    assert rule.read("3 apples and 4 pears make 1,234.50.") == "1234.5" and rule.read("none") is None
+    assert AnswerRule(take="number", marker="Answer:").read("12. Answer: 007.0") == "7"
 
 
 def test_json_in_a_fence_and_a_missing_key():

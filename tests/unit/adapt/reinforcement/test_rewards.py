@@ -5,36 +5,19 @@ from __future__ import annotations
 import json
 import lzma
 import os
-from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
-from bloomery.adapt.reinforcement.rewards import all_rewards, exact, last_number, number, reward_named, target_of
+from bloomery.adapt.reinforcement.rewards import all_rewards, exact, number, reward_named, target_of
 from bloomery.core.errors import ConfigError, DataError
 
 DATA = Path(os.environ.get("BLOOMERY_DATA") or Path(__file__).parents[5] / "shared" / "data") / "eval"
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("The answer is 1,234.50.", "1234.50"),
-        ("7 + 5 = 12", "12"),
-        ("12\n#### -3", "-3"),
-        ("#### 5 apples, not 6", "6"),
-        ("half is .5", ".5"),
-        ("1,2,3", "3"),
-        ("none", None),
-        ("", None),
-    ],
-)
-def test_the_last_number(text, expected):
-    assert last_number(text) == (None if expected is None else Decimal(expected))
-
-
 def test_numbers_are_equal_however_they_are_written():
     assert number("so it is 18.0", {"answer": "9 * 2 = 18\n#### 18"}) == 1.0
+    assert number("12\n#### -3", {"answer": "-3"}) == number("#### 5 apples, not 6", {"answer": 5}) == 1.0
     assert number("so it is 19", {"answer": 18}) == 0.0 and number("", {"answer": 18}) == 0.0
     assert exact(" 18\n", {"target": 18}) == 1.0 and exact("18.0", {"target": 18}) == 0.0
     with pytest.raises(DataError, match="prompt"):

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from bloomery.adapt.tuning.answerer import TunedClassifier, TunedWriter, open_tuned, tune
+from bloomery.adapt.tuning.answerer import asked as asked_of
 from bloomery.adapt.tuning.config import AdaptConfig, TuningFitConfig
 from bloomery.adapt.tuning.lora_config import LoraConfig
 from bloomery.core.errors import DataError
@@ -77,13 +78,29 @@ def test_labels(tmp_path: Path, base: Path, encoder: Path, method: str, which: s
 
 
 def test_words(tmp_path: Path, base: Path):
-    how = {"instruction": "Name it.", "config": CONFIG, "workspace": tmp_path / "home"}
+    """What was learnt is written: within the choices, and without any; the same by what is opened again."""
+    config = replace(CONFIG, fit=replace(FIT, steps=80))
+    how = {"instruction": "Name it.", "config": config, "workspace": tmp_path / "home"}
     made = tune(base, _samples(60, 0, choices=METALS), _samples(20, 1, choices=METALS), minutes=None, **how)  # type: ignore[arg-type]
     assert isinstance(made, TunedWriter)
-    answer = made.answer(_samples(1, 2, choices=METALS)[0])
-    assert answer.text in METALS and answer.completion_tokens and answer.calls[0].messages[0]["content"].startswith("N")
-    long = made.answer(replace(_samples(1, 2, choices=METALS)[0], input="ore " * 5000))
+    test = _samples(20, 2, choices=METALS)
+    answers = [made.answer(one) for one in test]
+    assert {one.text for one in answers} == set(METALS)
+    assert sum(one.text == sample.targets[0] for one, sample in zip(answers, test, strict=True)) >= 18
+    first, asked = answers[0], asked_of(test[0], "Name it.")
+    assert [call.messages for call in first.calls] == [asked] and asked[0]["content"].startswith("Name it.\n\n")
+    assert first.prompt_tokens and first.completion_tokens and first.seconds > 0 and not first.error
+    assert made.training.labels == 80 and made.training.seconds > 0
+    metrics = made.artifact.metrics
+    assert metrics["validation_nats_per_token"] < 0.5 * metrics["validation_nats_per_token_before"]
+    bound = [replace(one, choices=()) for one in test[:6]]  # asked otherwise than was learnt
+    assert all(made.answer(one).completion_tokens for one in bound)
+    again = open_tuned(made.artifact, instruction="Name it.", workspace=tmp_path / "home")
+    assert [again.answer(one).text for one in test[:6]] == [one.text for one in answers[:6]]
+    again.close()
+    long = made.answer(replace(test[0], input="ore " * 5000))
     assert not long.text and "context" in long.error  # of this question alone: the others are still answered
+    assert made.answer(test[0]).text == first.text
     made.close()
     with pytest.raises(DataError, match="no target"):
         tune(base, [Sample(id="a", input="b")], [], config=CONFIG, workspace=tmp_path / "home")

@@ -14,7 +14,8 @@ from bloomery.adapt.tuning.lora import add_lora
 from bloomery.adapt.tuning.lora_config import LoraConfig
 from bloomery.adapt.tuning.sft import SftObjective, batch_of, sft_loss
 from bloomery.adapt.tuning.sft_tokens import Row, TokenizedExample, packed
-from bloomery.models import Decoder, load_pretrained
+from bloomery.models import Decoder, load_pretrained, packed_texts
+from bloomery.models.attention import use_backend
 from bloomery.tokenizer import Tokenizer
 from bloomery.tokenizer.assistant import learnt_tokens
 from bloomery.training.loader import ExampleLoader
@@ -128,8 +129,12 @@ def test_completions_are_trl_s(folder: Path, tmp_path: Path, decoder: Decoder):
     assert float(ours.detach()) == pytest.approx(float(theirs.detach()), abs=1e-5)
 
 
-def test_packed_is_unpacked(decoder: Decoder, examples: list[TokenizedExample]):
-    """Any order and packing of examples gives the sum of each alone, and the same gradient."""
+@pytest.mark.parametrize("way", ["sdpa", "sdpa_together"])
+def test_packed_is_unpacked(folder: Path, examples: list[TokenizedExample], way: str):
+    """Any order and packing of examples gives the sum of each alone, texts computed apart as on a CPU or side by side
+    as on a GPU."""
+    decoder = load_pretrained(folder, dtype=torch.float32)
+    use_backend(decoder, way)
     alone = [_loss(decoder, [Row((one,))]).detach() for one in examples]
     assert len({round(float(one), 3) for one in alone}) == 3
     for order in itertools.permutations(examples):
@@ -138,6 +143,28 @@ def test_packed_is_unpacked(decoder: Decoder, examples: list[TokenizedExample]):
     assert len(rows) < 9 and all(row.length <= 128 for row in rows)
     assert sorted(one.ids for row in rows for one in row.examples) == sorted(one.ids for one in examples * 3)
     torch.testing.assert_close(_loss(decoder, rows).detach(), 3 * sum(alone), atol=1e-4, rtol=1e-5)
+
+
+def test_texts_side_by_side_learn_as_texts_apart(
+    folder: Path, examples: list[TokenizedExample], monkeypatch: pytest.MonkeyPatch
+):
+    """A GPU's way of attention, on the CPU: the loss and every gradient of an adapter, in one group and in several."""
+    rows = packed(examples * 3, 128)
+    found = []
+    for way, worth in (("sdpa_apart", 4096), ("sdpa_together", 4096), ("sdpa_together", 1)):
+        monkeypatch.setattr(packed_texts, "_WORTH_A_CALL", worth)
+        decoder = load_pretrained(folder, dtype=torch.float32)
+        torch.manual_seed(0)
+        parameters = add_lora(decoder, LoraConfig(r=2))
+        for parameter in parameters:
+            torch.nn.init.normal_(parameter, std=0.1)
+        use_backend(decoder, way)
+        loss = _loss(decoder, rows)
+        loss.backward()
+        found.append((loss.detach(), [one.grad for one in parameters]))
+    for loss, gradients in found[1:]:
+        torch.testing.assert_close(loss, found[0][0], atol=1e-4, rtol=1e-5)
+        torch.testing.assert_close(gradients, found[0][1], atol=1e-4, rtol=1e-4)
 
 
 def test_nothing_is_seen_of_another(decoder: Decoder, examples: list[TokenizedExample]):

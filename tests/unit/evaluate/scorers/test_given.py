@@ -33,7 +33,8 @@ def test_what_failed_is_worth_nothing(name: object):
         found = scorer.score(SAMPLE, answered)
         assert found.value == 0 and found.sample_id == "s" and found.scorer == scorer.name
     bare = Sample(id="n", input="?")
-    assert 0 <= scorer.score(bare, Answered(sample_id="n", text="{}")).value <= 1
+    found = scorer.score(bare, Answered(sample_id="n", text="{}"))  # which is JSON, and no answer to anything else
+    assert found.value == float(name == "json_schema") and (found.why != "") == (name != "json_schema")
 
 
 @pytest.mark.parametrize("name", NAMES, ids=str)

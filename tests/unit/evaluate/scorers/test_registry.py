@@ -9,7 +9,7 @@ import pytest
 
 from bloomery.core.errors import ConfigError, MissingExtraError
 from bloomery.evaluate.sample import Answered, Sample, Score
-from bloomery.evaluate.scorers import CorpusScorer, add_scorer, make_scorer, make_scorers, scorer_names
+from bloomery.evaluate.scorers import CorpusScorer, add_scorer, make_scorer, scorer_names
 from bloomery.evaluate.scorers import registry as module
 
 
@@ -18,7 +18,7 @@ def test_from_toml():
         'scorers = ["exact", "choice", "f1", {name = "numeric", tolerance = 0.01}, "includes", '
         '{name = "json_schema", schema = {type = "object"}}, "bleu", "chrf++", "rougeL"]'
     )
-    made = make_scorers(table["scorers"])
+    made = [make_scorer(one) for one in table["scorers"]]
     assert [one.name for one in made][:5] == ["exact", "choice", "f1", "numeric (within 0.01)", "exact (within)"]
     assert isinstance(made[6], CorpusScorer) and not isinstance(made[0], CorpusScorer)
     assert made[7].name == "chrf++" and "rougeLsum" in scorer_names()
@@ -42,11 +42,6 @@ def test_mistakes(spec: object, words: str):
     with pytest.raises(ConfigError) as caught:
         make_scorer(spec)  # type: ignore[arg-type]
     assert words in caught.value.one_line()
-
-
-def test_two_of_a_name():
-    with pytest.raises(ConfigError, match="two scorers"):
-        make_scorers(["exact", "exact"])
 
 
 def test_what_is_not_installed_is_told_with_the_pip_line(monkeypatch: pytest.MonkeyPatch):

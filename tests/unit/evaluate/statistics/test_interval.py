@@ -14,6 +14,7 @@ def test_as_text_and_as_data():
     assert found.to_dict() == {"value": 0.5, "low": 0.4, "high": 0.6, "n": 10, "method": "m", "level": 0.95} | {
         "clusters": None,
         "standard_error": None,
+        "caution": "",
     }
 
 

@@ -107,3 +107,21 @@ def test_coverage_with_twenty_clusters():
         naive += short.low <= 0 <= short.high
     assert 0.935 <= held / 2000 <= 0.965
     assert naive / 2000 < 0.85
+
+
+def test_a_leaning_mean_says_that_it_is_too_short():
+    """Cochran's rule: 25 times the squared skewness, by scipy."""
+    values = np.random.default_rng(1).lognormal(sigma=1.2, size=100)
+    needed = 25 * stats.skew(values) ** 2
+    assert needed > 100 and f"{int(np.ceil(needed)):,} are needed" in mean(values).caution
+    assert not mean(np.tile(values, int(needed / 100) + 2)).caution  # the same skewness, enough of them
+    assert not mean(VALUES).caution and not mean([0.5, 0.5, 0.5]).caution
+
+
+def test_a_clustered_rate_near_one_says_that_it_is_too_short():
+    codes = np.repeat(np.arange(20), 10)
+    nearly = np.ones(200)
+    nearly[[3, 57, 58, 140]] = 0
+    half = np.tile([0.0, 1.0], 100)
+    assert "clusters" in rate(nearly, clusters=codes.tolist()).caution
+    assert not rate(half, clusters=codes.tolist()).caution and not rate(nearly).caution

@@ -55,3 +55,13 @@ def test_coverage(n: int):
         found = prediction_powered_mean(truth[:n], said[:n], said[n:]).estimate
         held += found.low <= 0.7 <= found.high
     assert held / 2000 == pytest.approx(0.95, abs=0.015 + 2 * 0.0049)
+
+
+def test_few_labels_of_a_judge_that_is_nearly_always_right_say_so():
+    said = np.tile([0.0, 1.0], 10)
+    labels = said.copy()
+    labels[0] = 1.0
+    unlabelled = np.tile([0.0, 1.0], 500)
+    assert "too short" in prediction_powered_mean(labels, said, unlabelled).estimate.caution
+    labels[:] = np.tile([0.0, 1.0, 1.0, 0.0], 5)  # wrong either way, equally often
+    assert not prediction_powered_mean(labels, said, unlabelled, trust=1.0).estimate.caution

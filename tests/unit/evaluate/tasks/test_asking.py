@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from bloomery.core.budget import Budget, BudgetConfig, BudgetedChat, BudgetError
 from bloomery.core.errors import ConfigError, RequestError
 from bloomery.core.likelihood import Likelihood, Pair
 from bloomery.core.messages import ChatAnswer, ChatDelta, ChatOptions, Message, Usage
@@ -86,3 +87,35 @@ def test_a_model_that_cannot_be_asked_so():
     for task in (choice, free):
         with pytest.raises(ConfigError):
             list(ask(task, [], Subject(name="nothing")))
+
+
+class Breaks(Echo):
+    """Answers but for what holds an "x", one after the other."""
+
+    def answer(self, messages: Sequence[Message], options: ChatOptions) -> ChatAnswer:
+        if "x" in messages[0]["content"]:
+            self.asked.append((messages[0]["content"], options))
+            raise RequestError("broken", code="http_500", status=500)
+        return super().answer(messages, options)
+
+
+def test_too_many_failures_end_it_once_what_is_under_way_is_told():
+    task = Task(name="g", kind="generation")
+    model, told = Breaks(), list[tuple[int, Record]]()
+    asked_for = [{"input": one, "target": "a"} for one in ("a", "x1", "b", "x2", "c", "d")]
+    with pytest.raises(RequestError, match="2 of 4 questions failed") as caught:
+        told.extend(ask(task, made(task, *asked_for), Subject(name="e", chat=model), most_failed=1))
+    assert caught.value.code == "http_500" and [text for text, _ in model.asked] == ["a", "x1", "b", "x2"]
+    assert [(place, record.failed) for place, record in told] == [(0, False), (1, True), (2, False), (3, True)]
+    records = asked(task, made(task, *asked_for), Subject(name="e", chat=Breaks()))
+    assert [record.error_code for record in records] == ["", "http_500", "", "http_500", "", ""]
+
+
+def test_a_spent_budget_is_no_failure():
+    task = Task(name="g", kind="generation", max_new_tokens=5)
+    model = BudgetedChat(Echo(), Budget(BudgetConfig(requests=2)))
+    five = made(task, *[{"input": f"{n}", "target": "a"} for n in range(5)])
+    told: list[tuple[int, Record]] = []
+    with pytest.raises(BudgetError, match="requests"):
+        told.extend(ask(task, five, Subject(name="e", chat=model)))
+    assert [place for place, _ in told] == [0, 1] and not any(record.error for _, record in told)

@@ -107,3 +107,8 @@ def test_several_questions_in_a_sample_count_each():
 def test_a_single_sample_has_no_spread():
     assert of_values([0.3]).low is None and of_values([1.0]).low is not None
     assert of_values([1.0, 0.0], ["a", "a"]).low is None
+
+
+def test_an_interval_that_may_be_too_short_says_so():
+    """Cochran's rule: one value of 30 that is not 0 leans by far more than 30 values make good."""
+    assert "too short" in of_values([0.0] * 29 + [0.5]).caution and of_values([0.4, 0.5, 0.6] * 10).caution == ""

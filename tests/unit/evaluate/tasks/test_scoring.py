@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 
@@ -69,3 +70,26 @@ def test_code_runs_against_its_tests():
         for text in ("    return a + b\n", "    return a - b\n")
     ]
     assert scores == [1.0, 0.0]
+
+
+def test_what_a_scorer_lacks():
+    def lacks(metric: str, **sample: Any) -> str:
+        task = Task(name="t", kind="generation", metrics=(metric,))
+        return Judging(task).lacks(Sample(id="1", input="q", **sample))
+
+    assert "tests" in lacks("code") and lacks("code", metadata={"tests": "assert True"}) == ""
+    for metric in ("exact_match", "exact", "f1", "numeric"):
+        assert metric in lacks(metric) and lacks(metric, targets=("4",)) == ""
+    assert lacks("exact", targets=(" ",)) and not lacks("f1", targets=("",))  # SQuAD 2: nothing may be right
+    assert lacks("json_schema") == ""  # any JSON will do
+
+
+def test_the_figure_of_all_samples_is_not_the_mean_of_theirs():
+    import sacrebleu
+
+    task = Task(name="t", kind="generation", metrics=("chrf", "exact"), answer_pattern="<(.*)>")
+    pairs = [("the iron is hot", "the iron is very hot"), ("strike", "strike while it is hot")]
+    samples = [Sample(id=f"{n}", input="q", targets=(target,)) for n, (_, target) in enumerate(pairs)]
+    found = Judging(task).corpus(samples, [f"so: <{text}>" for text, _ in pairs])
+    theirs = sacrebleu.corpus_chrf([a for a, _ in pairs], [[b for _, b in pairs]]).score
+    assert set(found) == {"chrf"} and found["chrf"]["value"] == pytest.approx(theirs)

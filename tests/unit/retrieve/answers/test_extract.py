@@ -23,3 +23,9 @@ def test_nothing_about_the_question(retriever):
     passages = assemble(retriever.search("furnace", k=3))
     assert extract("Quarks?", passages) == [] and extract("furnace", []) == []
     assert len(extract("furnace bloom iron smiths", passages, most=1)) == 1
+
+
+def test_a_word_in_common_is_no_answer(retriever):
+    """One term of ten, and that the only one that stands anywhere."""
+    question = "Which quarks decay into the furnace of gluons at Geneva, said Bohr in his lectures?"
+    assert extract(question, assemble(retriever.search(question, k=10))) == []

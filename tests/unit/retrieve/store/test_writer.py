@@ -73,7 +73,8 @@ def test_metadata_is_described_anew(tmp_path):
 
 
 def test_one_writer_and_one_config(tmp_path):
-    with Writer(tmp_path, IndexConfig()), pytest.raises(ArtifactError, match="another process"):
+    with Writer(tmp_path, IndexConfig()) as writer, pytest.raises(ArtifactError, match="another process"):
+        writer.put([new("a", "iron")])
         Writer(tmp_path)
     with pytest.raises(ConfigError, match="words"):
         Writer(tmp_path, IndexConfig(words="trigram"))
@@ -139,3 +140,30 @@ def check(index: Index) -> None:
     names = {row["id"] for row in index.documents()}
     rounds = [value for n in range(9) for value in (row["id"] for row in index.documents({"r": n}))]
     assert sorted(rounds) == sorted(names)
+
+
+def test_what_was_begun_and_never_filled_binds_nobody(tmp_path):
+    """As a process leaves it that is killed before its first commit."""
+    with Writer(tmp_path, IndexConfig(words="trigram")) as writer:
+        assert writer.is_empty
+    with Writer(tmp_path, IndexConfig()) as writer:
+        writer.put([new("a", "iron")])
+        assert not writer.is_empty and writer.config.words == "porter"
+    with pytest.raises(ConfigError, match="another words"):
+        Writer(tmp_path, IndexConfig(words="trigram"))
+
+
+def test_vectors_know_what_made_them(tmp_path):
+    with Writer(tmp_path, IndexConfig(embedder="given")) as writer:
+        writer.use_embedder("one-0123")
+        writer.put([new("a", "iron")], np.eye(2, dtype=np.float32)[:1])
+        writer.use_embedder("one-0123")
+        with pytest.raises(ConfigError, match="one-0123, and this embedder is one-4567"):
+            writer.use_embedder("one-4567")
+
+
+def test_vectors_of_before_names_were_kept_stay_without(tmp_path):
+    with Writer(tmp_path, IndexConfig(embedder="given")) as writer:
+        writer.put([new("a", "iron")], np.eye(2, dtype=np.float32)[:1])
+        for name in ("one", "another"):
+            writer.use_embedder(name)

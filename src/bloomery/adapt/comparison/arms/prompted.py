@@ -1,7 +1,7 @@
 """Prompted: the model as it is, asked in several ways: zero-shot, few-shot, chain of thought, self-consistency.
 
-Which prompt, which examples and how many are chosen on dev; a budget that ends says so. This module does not know how
-a prompt is written or a strategy asks (see `adapt.prompts`).
+Which prompt, which examples and how many are chosen on dev, among those that fit into the model's context; a budget
+that ends says so. This module does not know how a prompt is written or a strategy asks (see `adapt.prompts`).
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ from typing import Any
 
 from bloomery.adapt.comparison.answering import answered_all, mean_of, scored
 from bloomery.adapt.comparison.arm import Setting, Tried, Tuned
+from bloomery.adapt.comparison.arms.room import described, too_long
 from bloomery.adapt.comparison.models import OpenModel
 from bloomery.adapt.comparison.spending import Spending
 from bloomery.adapt.prompts import PromptTemplate, StrategyConfig, open_strategy, read_prompt
 from bloomery.adapt.prompts.answer_rule import AnswerRule
-from bloomery.adapt.prompts.by_likelihood import Length, open_likelihood
-from bloomery.adapt.prompts.strategies import Kind
+from bloomery.adapt.prompts.by_likelihood import ByLikelihood, Length, open_likelihood
+from bloomery.adapt.prompts.strategies import Kind, Strategy
 from bloomery.core.config import from_dict, to_dict
 from bloomery.core.likelihood import LikelihoodModel
 from bloomery.core.messages import ChatModel
@@ -53,7 +54,28 @@ class PromptedArm:
     def unfit(self, setting: Setting) -> str:
         if self.name == "few-shot" and not any(one.targets for one in setting.train):
             return "there are no answered questions in train to show"
-        return ""
+        fitting, out = self.fitting(setting)
+        return "" if fitting else f"none of its ways to ask fits into the model's context: {out[0]}"
+
+    def fitting(self, setting: Setting) -> tuple[list[dict[str, Any]], list[str]]:
+        """(ways to ask that fit into the context, why others do not)."""
+        assert setting.model is not None
+        found, out = [], []
+        model = Asked.of(setting.model)
+        for one in self.candidates(setting):
+            asked = opened_way(one, model, setting.train)
+            why = too_long(
+                setting,
+                asked.asked,
+                plain="likelihood" in one or one["strategy"]["plain"],
+                limit=one["template"]["options"]["max_new_tokens"],
+                held="likelihood" in one or one["template"]["answer"]["constrained"],
+            )
+            if why:
+                out.append(f"{described(one)}: {why}")
+            else:
+                found.append(one)
+        return found, out
 
     def candidates(self, setting: Setting) -> list[dict[str, Any]]:
         """Ways to ask, the cheapest first: {"template", "strategy", "instruction"}."""
@@ -76,13 +98,15 @@ class PromptedArm:
         assert setting.model is not None
         model = Asked.of(setting.model, spending)
         shows = self.name == "few-shot"
-        return chosen_on_dev(
+        fitting, out = self.fitting(setting)
+        tuned = chosen_on_dev(
             setting,
-            self.candidates(setting),
+            fitting,
             lambda one: opened_way(one, model, setting.train),
             spending,
             labels_used=len(setting.train) if shows else 0,
         )
+        return replace(tuned, notes=(*(f"left out before: {why}" for why in out), *tuned.notes))
 
     @contextmanager
     def opened(self, setting: Setting, settings: Mapping[str, Any], folder: Path) -> Iterator[Answerer]:
@@ -204,7 +228,7 @@ class Asked:
         return cls(spending.counted(model.chat), likely)
 
 
-def opened_way(settings: Chosen, model: Asked, train: Sequence[Sample]) -> Answerer:
+def opened_way(settings: Chosen, model: Asked, train: Sequence[Sample]) -> Strategy | ByLikelihood:
     """A strategy over a prompt, or its choices by likelihood."""
     template = from_dict(PromptTemplate, settings["template"])
     if "likelihood" in settings:

@@ -23,6 +23,7 @@ from bloomery.adapt.comparison.arms.prompted import (
 from bloomery.adapt.comparison.documents import read_documents
 from bloomery.adapt.comparison.passages import Reader, ReadingAnswerer, Search, all_documents, opened_index, paid_before
 from bloomery.adapt.comparison.spending import Spending
+from bloomery.adapt.comparison.work import EMBEDDED_CHARACTER, READ_CHARACTER, counted
 from bloomery.adapt.prompts import StrategyConfig
 from bloomery.evaluate.sample import Answerer, Sample
 
@@ -80,13 +81,16 @@ def reader_of(setting: Setting, passages: int) -> Reader:
     source = setting.config.documents
     if not passages:
         return Reader(finder=all_documents(source), room=lambda sample: _room(setting, sample))
-    found = opened_index(source, setting.workspace, size_tokens=PASSAGE_TOKENS)
+    found = opened_index(source, setting.workspace, size_tokens=PASSAGE_TOKENS, embedder=setting.config.embedder)
     return Reader(finder=Search(found, passages), room=lambda sample: _room(setting, sample))
 
 
 def pay_for_index(setting: Setting, spending: Spending) -> None:
     """An index that another arm has made costs as much as one that is made now."""
-    spending.add(paid_before(setting.config.documents, setting.workspace, size_tokens=PASSAGE_TOKENS))
+    config = setting.config
+    spending.add(paid_before(config.documents, setting.workspace, size_tokens=PASSAGE_TOKENS, embedder=config.embedder))
+    characters = sum(len(one.text) for one in read_documents(config.documents))
+    spending.add(counted((READ_CHARACTER + (EMBEDDED_CHARACTER if config.embedder else 0)) * characters))
 
 
 def context_characters(setting: Setting) -> int:

@@ -15,7 +15,8 @@ from bloomery.adapt.comparison.arms.prompted import (
     starting_template,
 )
 from bloomery.adapt.comparison.compare import opened_settings
-from bloomery.adapt.comparison.spending import Spending, Spent
+from bloomery.adapt.comparison.spending import Spending
+from bloomery.adapt.comparison.work import counted
 from bloomery.core.run import NoMeter
 from bloomery.evaluate.sample import Answered
 
@@ -64,9 +65,9 @@ def test_a_budget_that_ends_cuts_the_search_and_says_so(setting):
     whole = chosen_on_dev(setting, ways, lambda one: Fixed(one["text"]), _spending(setting), labels_used=3)
     assert len(whole.tried) == 2 and whole.dev_score == max(one.score for one in whole.tried)
     assert whole.labels_used == 3 + len(setting.dev) and whole.notes == ()
-    cut = chosen_on_dev(setting, ways, lambda one: Fixed(one["text"]), _spending(setting, 1e6), labels_used=0)
+    cut = chosen_on_dev(setting, ways, lambda one: Fixed(one["text"]), _spending(setting, 1e18), labels_used=0)
     assert len(cut.tried) == 1 and cut.tried[0].dev_tokens == 2 * LEAST and len(cut.notes) == 2
 
 
 def _spending(setting, before: float = 0.0) -> Spending:
-    return Spending(setting.config.budget, NoMeter(), before=Spent(processor_seconds=before))
+    return Spending(setting.config.budget, NoMeter(), before=counted(before))
