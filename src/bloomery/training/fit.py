@@ -148,71 +148,14 @@ def fit(
     objective.model.to(device).train()
     ranks.attach(objective)
     steps = _steps(run, objective, config, steps_an_epoch, device, precision, ranks)
-    loop = _loop(run, objective, config, steps, device, precision, stage, ranks)
-    resumed = loop.resume()
-    checked = make_preflight(loop) if preflight and not resumed else {}
-    with run.phase("train"):
-        final = loop.train()
-    progress, read = loop.progress, _PLURAL.get(objective.unit, objective.unit)
-    figures = {f"validation_{name}": value for name, value in final.values.items()} if final else {}
-    if figures:
-        run.metrics({f"final_{name}": value for name, value in figures.items()})
-    return Fitted(
-        final,
-        {
-            "parameters": sum(p.numel() for p in objective.model.parameters()),
-            "steps": progress.step,
-            f"{read}_read": progress.tokens,
-            "training_seconds": progress.seconds,
-            "validation_seconds": progress.validation_seconds,
-            f"{read}_per_second": progress.tokens / max(1e-9, progress.seconds),
-            "precision": precision,
-            "device": str(device),
-            "resumed": resumed,
-            "skipped": progress.skipped,
-            **({"preflight": checked} if checked else {}),
-            **({"ranks": ranks.size} if ranks.size > 1 else {}),
-            **({"best_step": progress.best["step"], "kept_by": progress.best["kept_by"]} if progress.best else {}),
-            **figures,
-            **objective.stats(),
-            "loss_curve": progress.losses,
-            "validation_curve": progress.validations,
-        },
-    )
-
-
-def _loop(
-    run: Run,
-    objective: Objective,
-    config: FitConfig,
-    steps: int,
-    device: torch.device,
-    precision: str,
-    stage: str,
-    ranks: Ranks,
-) -> Loop:
     optimizers = _optimizers(objective, config, precision)
     ranks.share(optimizers)
-    warmup = min(steps, max(1, round(steps * config.warmup_fraction)))
-    return Loop(
+    loop = Loop(
         run,
         objective,
         optimizers,
-        Schedule(
-            total_steps=steps,
-            warmup_steps=warmup,
-            decay_steps=min(steps - warmup, round(steps * config.decay_fraction)),
-        ),
-        LoopConfig(
-            validate_every_steps=steps // (config.validations + 1) if config.validations else 0,
-            validation_batches=config.validation_batches,
-            checkpoint_seconds=config.checkpoint_seconds,
-            checkpoint_every_steps=config.checkpoint_every_steps,
-            max_norm=config.max_norm,
-            keep_checkpoints=config.keep_checkpoints,
-            spike_deviations=SPIKE_DEVIATIONS if _rolls_back(config, objective) else 0.0,
-            keep_best=config.keep_best,
-        ),
+        _schedule(config, steps),
+        _loop_config(config, objective, steps),
         batch_rows=config.batch_rows,
         micro_rows=config.micro_rows or config.batch_rows,
         precision=precision,
@@ -220,6 +163,57 @@ def _loop(
         stage=stage,
         ranks=ranks,
     )
+    resumed = loop.resume()
+    checked = make_preflight(loop) if preflight and not resumed else {}
+    with run.phase("train"):
+        final = loop.train()
+    figures = {f"validation_{name}": value for name, value in final.values.items()} if final else {}
+    if figures:
+        run.metrics({f"final_{name}": value for name, value in figures.items()})
+    told = {"resumed": resumed, **({"preflight": checked} if checked else {})}
+    return Fitted(final, {**_done(loop), **told, **figures, **objective.stats(), **_curves(loop)})
+
+
+def _schedule(config: FitConfig, steps: int) -> Schedule:
+    warmup = min(steps, max(1, round(steps * config.warmup_fraction)))
+    decay = min(steps - warmup, round(steps * config.decay_fraction))
+    return Schedule(total_steps=steps, warmup_steps=warmup, decay_steps=decay)
+
+
+def _loop_config(config: FitConfig, objective: Objective, steps: int) -> LoopConfig:
+    return LoopConfig(
+        validate_every_steps=steps // (config.validations + 1) if config.validations else 0,
+        validation_batches=config.validation_batches,
+        checkpoint_seconds=config.checkpoint_seconds,
+        checkpoint_every_steps=config.checkpoint_every_steps,
+        max_norm=config.max_norm,
+        keep_checkpoints=config.keep_checkpoints,
+        spike_deviations=SPIKE_DEVIATIONS if _rolls_back(config, objective) else 0.0,
+        keep_best=config.keep_best,
+    )
+
+
+def _done(loop: Loop) -> dict[str, Any]:
+    """What a loop that has ended did."""
+    progress, unit = loop.progress, loop.objective.unit
+    read = _PLURAL.get(unit, unit)
+    return {
+        "parameters": sum(p.numel() for p in loop.model.parameters()),
+        "steps": progress.step,
+        f"{read}_read": progress.tokens,
+        "training_seconds": progress.seconds,
+        "validation_seconds": progress.validation_seconds,
+        f"{read}_per_second": progress.tokens / max(1e-9, progress.seconds),
+        "precision": loop.precision,
+        "device": str(loop.device),
+        "skipped": progress.skipped,
+        **({"ranks": loop.ranks.size} if loop.ranks.size > 1 else {}),
+        **({"best_step": progress.best["step"], "kept_by": progress.best["kept_by"]} if progress.best else {}),
+    }
+
+
+def _curves(loop: Loop) -> dict[str, Any]:
+    return {"loss_curve": loop.progress.losses, "validation_curve": loop.progress.validations}
 
 
 def _rolls_back(config: FitConfig, objective: Objective) -> bool:
