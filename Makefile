@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 NATIVE := $(wildcard src/bloomery/models/native/*.h src/bloomery/models/native/*.cpp)
 CLIENTS := $(VENV)/.clients
 EXPERIMENTS := sequence_bottleneck translation_bottleneck blanks code_bugs pictures heads quality_vs_quantity \
-	label_functions dna_tokenizers reinforced_sums domain_replay compare_null
+	label_functions dna_tokenizers reinforced_sums domain_replay compare_null sweep_regret
 
 .PHONY: demo test test-unit test-whole check format bench kills experiments results clean clients
 .DEFAULT_GOAL := test
@@ -55,6 +55,7 @@ bench: $(INSTALLED)  ## performance against named peers; slow
 
 kills: $(INSTALLED)  ## fifty SIGKILLs at random instants, each resumed: bit-equal end, of training and of curation
 	BLOOMERY_KILLS=50 $(BIN)/python -m pytest -s tests/integration/test_kill.py
+	$(BIN)/python benchmarks/kill_train.py
 	$(BIN)/python benchmarks/kill_curate.py
 
 experiments: $(INSTALLED)  ## what docs/results.md says, measured again; hours

@@ -28,7 +28,7 @@ from bloomery.corpus import CurateConfig, curate
 from bloomery.tokenizer import Tokenizer, TokenizerConfig, tokenize, train_tokenizer
 from bloomery.training import PretrainConfig, pretrain
 from bloomery.training.planning.calibration import CalibrationConfig, calibrate
-from bloomery.training.pretrain import plan_request
+from bloomery.training.pretrain_config import plan_request
 
 DATA = Path(os.environ.get("BLOOMERY_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data")
 SOURCES = {

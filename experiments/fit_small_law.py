@@ -26,7 +26,7 @@ from bloomery.training.planning.calibration import PRIOR
 from bloomery.training.planning.fitting import fit_law
 from bloomery.training.planning.law import effective_data
 from bloomery.training.planning.shapes import matrix_parameters
-from bloomery.training.pretrain import plan_request
+from bloomery.training.pretrain_config import plan_request
 
 LADDER = [(2, 128, 80), (2, 128, 250), (2, 128, 800), (4, 256, 80), (4, 256, 250), (4, 256, 600)]
 

@@ -20,6 +20,7 @@ from bloomery.core.artifact import Artifact
 from bloomery.core.errors import ConfigError, nearest
 from bloomery.core.recipe import Recipe
 from bloomery.core.stage import StageInputs, reusable, why_run
+from bloomery.core.tracking import TrackConfig
 from bloomery.core.workspace import Workspace
 from bloomery.corpus import CurateConfig, PicturesConfig, curate, curate_inputs
 from bloomery.energy import EnergyConfig
@@ -35,7 +36,8 @@ from bloomery.tokenizer import (
     train_tokenizer_inputs,
 )
 from bloomery.tokenizer.extend import ExtendConfig
-from bloomery.training import PretrainConfig, TrainConfig, pretrain, pretrain_inputs
+from bloomery.training import ParallelConfig, PretrainConfig, TrainConfig, pretrain, pretrain_inputs
+from bloomery.training.sweep import SweepConfig
 
 SCHEMA: Mapping[str, type] = {
     "curate": CurateConfig,
@@ -46,12 +48,15 @@ SCHEMA: Mapping[str, type] = {
     "audit": AuditConfig,
     "pretrain": PretrainConfig,
     "train": TrainConfig,
+    "parallel": ParallelConfig,
     "adapt": AdaptConfig,
     "prefer": PreferenceConfig,
     "reinforce": ReinforceConfig,
     "distil": DistilConfig,
     "domain": DomainConfig,
     "measure": MeasureConfig,
+    "sweep": SweepConfig,
+    "track": TrackConfig,
     "energy": EnergyConfig,
     "serve": ServeConfig,
 }
@@ -97,7 +102,13 @@ def _tokenize(recipe: Recipe, made: Made, workspace: Workspace, fresh: bool) -> 
 def _pretrain(recipe: Recipe, made: Made, workspace: Workspace, fresh: bool) -> Artifact:
     config = recipe.table("pretrain", PretrainConfig)
     return pretrain(
-        made["curate"], made["tokenizer"], tokens=made["tokenize"], config=config, workspace=workspace, fresh=fresh
+        made["curate"],
+        made["tokenizer"],
+        tokens=made["tokenize"],
+        config=config,
+        parallel=recipe.table("parallel", ParallelConfig),
+        workspace=workspace,
+        fresh=fresh,
     )
 
 

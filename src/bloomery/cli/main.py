@@ -24,6 +24,7 @@ _VERBS = {
     "plan": "What a model for this corpus and budget would be, take and reach.",
     "pretrain": "Train a model from random weights within a budget.",
     "train": "Train for any objective: blanks, spans, translations, classes, tags; or go on with a model.",
+    "sweep": "Try out a recipe's dials; hopeless trials are stopped, every joule is counted.",
     "adapt": "Tune a model on examples: LoRA, QLoRA, DoRA, or all weights; merge an adapter.",
     "compare": "Prompt, retrieve, fine-tune or a classic model? One task, one locked test, a verdict.",
     "import": "Take in open weights: a Hugging Face folder or hub id becomes a model here.",
@@ -86,6 +87,30 @@ def build_app() -> App:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code. `sys.argv` when no arguments are given."""
     tokens = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments is None and "RANK" in os.environ and (ended := _as_a_rank(tokens)) is not None:
+        return ended
+    return _command(tokens)
+
+
+def _as_a_rank(tokens: Sequence[str]) -> int | None:
+    """Under torchrun rank 0 runs the command and the other ranks take part in its training; None without torchrun."""
+    from bloomery.training.parallel.launch import is_follower, launched
+
+    if launched() is None:
+        return None
+    if is_follower():
+        from bloomery.training.follower import follow
+
+        return follow()
+    code = _command(tokens)
+    if not code:
+        from bloomery.training.parallel.world import close_world
+
+        close_world()
+    return code
+
+
+def _command(tokens: Sequence[str]) -> int:
     try:
         build_app()(tokens, exit_on_error=False, print_error=False, result_action="return_value")
         sys.stdout.flush()

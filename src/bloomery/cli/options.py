@@ -25,6 +25,18 @@ MODEL_KINDS = ("model", "encoder", "seq2seq", "image-text", "image-encoder", "cl
 SET_HELP = "Override a key of a recipe: table.key=value. May be repeated; `bloomery run --keys all` lists them."
 Overrides = Annotated[list[str] | None, Parameter(name="--set", negative=(), help=SET_HELP)]
 RecipeFile = Annotated[Path | None, Parameter(help="A recipe (TOML) to take the configuration from.")]
+Track = Annotated[
+    list[str] | None,
+    Parameter(
+        negative=(), help="Tell the run to tensorboard, wandb or mlflow, too. May be repeated [default: the recipe's]."
+    ),
+]
+Preflight = Annotated[
+    bool, Parameter(help="Look for what would spoil the run before its first step: memory, disk, labels, gradients.")
+]
+Ranks = Annotated[
+    int | None, Parameter(help="Processes that train together on this machine [default: the recipe's, 1].")
+]
 Fresh = Annotated[bool, Parameter(negative=(), help="Do the work again even if nothing has changed.")]
 
 
@@ -53,6 +65,24 @@ def read_recipe(path: Path | None, overrides: Sequence[str] | None) -> Recipe:
     from bloomery.core.recipe import load_recipe
 
     return load_recipe(path, SCHEMA, overrides or ())
+
+
+def tracked(workspace: Workspace, settings: Recipe, sinks: Sequence[str] | None) -> Workspace:
+    """The workspace, whose runs are also told to `sinks`, or to those that the recipe names."""
+    from dataclasses import replace
+
+    from bloomery.core.tracking import TrackConfig, open_trackers
+
+    config = settings.table("track", TrackConfig)
+    if sinks:
+        config = replace(config, sinks=tuple(sinks))
+    workspace.listeners += tuple(open_trackers(config, workspace.root))
+    return workspace
+
+
+def with_ranks(overrides: Sequence[str] | None, ranks: int | None) -> list[str]:
+    """Overrides with the number of ranks that was asked for."""
+    return [*(overrides or []), *([] if ranks is None else [f"parallel.ranks={ranks}"])]
 
 
 def print_json(value: Any) -> None:

@@ -108,7 +108,7 @@ def _planned(
     from bloomery.training import PretrainConfig
     from bloomery.training.planning.calibration import CalibrationConfig, calibrate
     from bloomery.training.planning.plan_stage import publish_plan
-    from bloomery.training.pretrain import plan_request
+    from bloomery.training.pretrain_config import plan_request
 
     source = workspace.find(corpus, kind="corpus") if corpus else workspace.latest("corpus")
     trained = train_tokenizer(source, config=settings.table("tokenizer", TokenizerConfig), workspace=workspace)

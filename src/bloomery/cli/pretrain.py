@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from bloomery.cli.options import Common, Fresh, Overrides, RecipeFile, read_recipe, show_artifact
+from bloomery.cli.options import (
+    Common,
+    Fresh,
+    Overrides,
+    Preflight,
+    Ranks,
+    RecipeFile,
+    Track,
+    read_recipe,
+    show_artifact,
+    tracked,
+    with_ranks,
+)
 from bloomery.cli.plan import Minutes
 
 if TYPE_CHECKING:
@@ -24,8 +36,11 @@ def pretrain(
     fast: Annotated[
         bool, Parameter(negative="", help="What learns fastest here; such a model runs in bloomery alone.")
     ] = False,
+    ranks: Ranks = None,
     recipe: RecipeFile = None,
     set_: Overrides = None,
+    track: Track = None,
+    preflight: Preflight = True,
     fresh: Fresh = False,
     common: Common | None = None,
 ) -> None:
@@ -33,10 +48,11 @@ def pretrain(
     common = common or Common()
     from bloomery.cli.show import outcome_lines
     from bloomery.tokenizer import TokenizeConfig, TokenizerConfig, train_tokenizer
-    from bloomery.training import PretrainConfig
+    from bloomery.training import ParallelConfig, PretrainConfig
     from bloomery.training import pretrain as pretrain_stage
 
-    settings, workspace = read_recipe(recipe, set_), common.workspace()
+    settings = read_recipe(recipe, with_ranks(set_, ranks))
+    workspace = tracked(common.workspace(), settings, track)
     source = workspace.find(corpus, kind="corpus") if corpus else workspace.latest("corpus")
     config = settings.table("pretrain", PretrainConfig)
     trained = train_tokenizer(source, config=settings.table("tokenizer", TokenizerConfig), workspace=workspace)
@@ -45,10 +61,12 @@ def pretrain(
         trained,
         minutes=minutes,
         config=replace(config, fast=True) if fast else config,
+        parallel=settings.table("parallel", ParallelConfig),
         tokenize_config=settings.table("tokenize", TokenizeConfig),
         plan=_plan(plan, workspace, minutes),
         workspace=workspace,
         fresh=fresh,
+        preflight=preflight,
     )
     show_artifact(made, common, outcome_lines(made.metrics))
 

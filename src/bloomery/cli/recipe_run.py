@@ -10,7 +10,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from bloomery.cli.demo import present, run_and_say
-from bloomery.cli.options import Common, Fresh, Overrides, artifact_data, print_json, read_recipe
+from bloomery.cli.options import Common, Fresh, Overrides, Track, artifact_data, print_json, read_recipe, tracked
 from bloomery.core.errors import ConfigError
 
 
@@ -23,6 +23,7 @@ def run(
     until: Annotated[str, Parameter(help="Last stage: curate, tokenizer, tokenize, pretrain or measure.")] = "measure",
     dry_run: Annotated[bool, Parameter(negative=(), help="Say what would be done and why, and do nothing.")] = False,
     set_: Overrides = None,
+    track: Track = None,
     fresh: Fresh = False,
     common: Common | None = None,
 ) -> None:
@@ -32,7 +33,8 @@ def run(
         return _show_keys(keys, common)
     if recipe is None:
         raise ConfigError("no recipe is given", hint="bloomery run recipe.toml; --keys all lists what may stand in it")
-    settings, workspace = read_recipe(recipe, set_), common.workspace()
+    settings = read_recipe(recipe, set_)
+    workspace = tracked(common.workspace(), settings, track)
     if dry_run:
         from bloomery.cli.chain import explain
 

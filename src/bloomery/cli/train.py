@@ -6,7 +6,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from bloomery.cli.options import Common, Fresh, Overrides, RecipeFile, read_recipe, show_artifact
+from bloomery.cli.options import (
+    Common,
+    Fresh,
+    Overrides,
+    Preflight,
+    Ranks,
+    RecipeFile,
+    Track,
+    read_recipe,
+    show_artifact,
+    tracked,
+    with_ranks,
+)
 from bloomery.cli.plan import Minutes
 
 if TYPE_CHECKING:
@@ -33,17 +45,22 @@ def train(
     field: TargetField = "",
     start: Start = "",
     minutes: Minutes = None,
+    ranks: Ranks = None,
     recipe: RecipeFile = None,
     set_: Overrides = None,
+    track: Track = None,
+    preflight: Preflight = True,
     fresh: Fresh = False,
     common: Common | None = None,
 ) -> None:
     """Train a model to fill blanks, translate, classify or go on with a text. Killed, the same command goes on."""
     common = common or Common()
     from bloomery.tokenizer import TokenizerConfig
+    from bloomery.training import ParallelConfig
     from bloomery.training import train as train_stage
 
-    settings, workspace = read_recipe(recipe, set_), common.workspace()
+    settings = read_recipe(recipe, with_ranks(set_, ranks))
+    workspace = tracked(common.workspace(), settings, track)
     config = chosen(settings, objective, field, start)
     made = train_stage(
         find_corpus(workspace, corpus, config),
@@ -51,8 +68,10 @@ def train(
         start=find_start(workspace, start),
         tokenizer_config=settings.table("tokenizer", TokenizerConfig),
         minutes=minutes,
+        parallel=settings.table("parallel", ParallelConfig),
         workspace=workspace,
         fresh=fresh,
+        preflight=preflight,
     )
     show_artifact(made, common, trained_lines(made.metrics))
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +33,11 @@ _LOOK_FOR_CHILDREN_SECONDS = 1.0
 class EstimateMeter:
     """Joules of this process by its CPU seconds and resident memory; method "estimated"."""
 
-    def __init__(self, *, busy_watts_per_vcpu: float = BUSY_WATTS_PER_VCPU) -> None:
+    def __init__(self, *, busy_watts_per_vcpu: float = BUSY_WATTS_PER_VCPU, others: Sequence[int] = ()) -> None:
+        """`others` are processes that are not our children, but do our work."""
         import psutil
+
+        self._others = tuple(others)
 
         self._process = psutil.Process()
         self._vcpus = (
@@ -87,7 +90,7 @@ class EstimateMeter:
         if wall - self._looked >= _LOOK_FOR_CHILDREN_SECONDS:
             self._looked = wall
             self._children = list(_descendants(os.getpid()))
-        return seconds + sum(_spent(pid) for pid in self._children)
+        return seconds + sum(_spent(pid) for pid in (*self._children, *self._others))
 
 
 def _descendants(pid: int) -> Iterator[int]:

@@ -39,14 +39,15 @@ class SumMeter:
             meter.close()
 
 
-def open_meter(*, powercap: Path = POWERCAP) -> Meter:
-    """A meter of everything that this machine shows: GPUs by NVML, the processor by RAPL or by an estimate."""
+def open_meter(*, powercap: Path = POWERCAP, others: Sequence[int] = ()) -> Meter:
+    """A meter of everything that this machine shows: GPUs by NVML, the processor by RAPL or by an estimate, which is
+    then of the processes `others`, too."""
     notes, meters = [], []
     rapl = find_rapl(powercap)
     try:
-        meters.append(RaplMeter(rapl) if rapl.domains else EstimateMeter())
+        meters.append(RaplMeter(rapl) if rapl.domains else EstimateMeter(others=others))
     except (OSError, ValueError) as error:
-        meters.append(EstimateMeter())
+        meters.append(EstimateMeter(others=others))
         notes.append(f"RAPL went away, so the CPU is estimated: {error}")
     if rapl.problem:
         notes.append(rapl.problem)

@@ -1,5 +1,6 @@
 """Training: the causal objective, the optimisers, the plan before and the loop that survives being killed."""
 
+from bloomery.training.parallel.parallel_config import ParallelConfig
 from bloomery.training.planning.plan import Budget, Plan
 from bloomery.training.planning.planner import plan
 from bloomery.training.pretrain import PretrainConfig, pretrain, pretrain_inputs
@@ -8,6 +9,7 @@ from bloomery.training.train_config import TrainConfig
 
 __all__ = [
     "Budget",
+    "ParallelConfig",
     "Plan",
     "PretrainConfig",
     "TrainConfig",

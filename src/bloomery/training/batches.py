@@ -17,7 +17,16 @@ from torch import Tensor, nn
 
 from bloomery.core.errors import ConfigError
 from bloomery.training.loader import Loader
-from bloomery.training.objective import Batch, Validation, evaluating, precision_context, take, to_device
+from bloomery.training.objective import (
+    Batch,
+    Validation,
+    evaluating,
+    own_batches,
+    precision_context,
+    take,
+    to_device,
+    totals,
+)
 
 R = TypeVar("R")
 _TRAIN, _HELD_OUT = 1, 2
@@ -29,6 +38,7 @@ class BatchObjective(ABC, Generic[R]):
 
     unit = "tok"
     divisible = True
+    packed = False
     headline = "nats_per_token"
     kept_by = ""
 
@@ -78,11 +88,12 @@ class BatchObjective(ABC, Generic[R]):
         sums: Counter[str] = Counter()
         weight = 0.0
         with evaluating(self._model):
-            for batch in take(self.held_out(), batches):
+            for batch in own_batches(take(self.held_out(), batches)):
                 with precision_context(device, precision):
                     sums.update(self.figures(self.placed(batch.arrays, device)))
                 weight += batch.weight
-        values = {name: total / max(1.0, weight) for name, total in sums.items()}
+        weights, figures = totals({"weight": weight}), totals(sums)
+        values = {name: total / max(1.0, weights["weight"]) for name, total in figures.items()}
         return Validation(self.summary(values), self.headline, self.kept_by)
 
     def summary(self, values: dict[str, float]) -> dict[str, float]:

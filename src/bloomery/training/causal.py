@@ -16,7 +16,16 @@ from torch import Tensor
 from bloomery.models import Decoder
 from bloomery.tokenizer import PackedRows, TokenShards, evaluation_rows
 from bloomery.training.linear_cross_entropy import IGNORED, linear_cross_entropy
-from bloomery.training.objective import Batch, Validation, evaluating, precision_context, take, to_device
+from bloomery.training.objective import (
+    Batch,
+    Validation,
+    evaluating,
+    own_batches,
+    precision_context,
+    take,
+    to_device,
+    totals,
+)
 
 HiddenStates = Callable[[Tensor], Tensor]
 _CUTS = 4
@@ -44,6 +53,7 @@ class CausalObjective:
 
     unit = "tok"
     divisible = True
+    packed = True
 
     def __init__(
         self,
@@ -132,7 +142,7 @@ def bits_per_byte(
     (`total_tokens` labels for `text_bytes` bytes), so that a part gives an unbiased figure.
     """
     nats, tokens = 0.0, 0
-    for input_ids, labels in batches:
+    for input_ids, labels in own_batches(batches):
         inputs = to_device({"input_ids": input_ids, "labels": labels}, device)
         with precision_context(device, precision):
             loss = causal_loss(
@@ -144,6 +154,8 @@ def bits_per_byte(
             )
             nats += float(loss)
         tokens += int((labels != IGNORED).sum())
+    whole = totals({"nats": nats, "tokens": tokens})
+    nats, tokens = whole["nats"], int(whole["tokens"])
     mean = nats / max(1, tokens)
     bits = mean * total_tokens / max(1, text_bytes) / math.log(2)
     return Validation({"bits_per_byte": bits, "nats_per_token": mean}, "bits_per_byte")

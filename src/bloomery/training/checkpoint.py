@@ -6,14 +6,16 @@
         state.json               step, data position, packing buffer, random states, curves, hashes of both files
 
 Written beside its place, flushed, renamed. The newest sound checkpoint wins; a damaged one is passed over and
-said so. No pickle. This module does not know what the state means.
+said so. A run that went back writes `step-00001234-again-01`: newer than anything before, whatever its step. No pickle.
+This module does not know what the state means.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ from bloomery.models.weights import write_tensors
 
 _TENSOR_FILES = ("model.safetensors", "optimizer.safetensors")
 _KEEP = 2
+_NAME = re.compile(r"step-(\d+)(?:-again-(\d+))?")
 
 
 @dataclass(frozen=True)
@@ -38,11 +41,34 @@ class Checkpoint:
     state: dict[str, Any]
 
 
+def name_of(step: int, again: int = 0) -> str:
+    """The folder's name; `again` counts how often the run went back."""
+    return f"step-{step:08d}" + (f"-again-{again:02d}" if again else "")
+
+
+def step_of(name: str) -> int:
+    """The step in a name that `name_of` gave."""
+    match = _NAME.fullmatch(name)
+    assert match is not None, name
+    return int(match[1])
+
+
 def save(
-    folder: Path, step: int, *, model: Mapping[str, Tensor], optimizer: Mapping[str, Tensor], state: Mapping[str, Any]
+    folder: Path,
+    step: int,
+    *,
+    model: Mapping[str, Tensor],
+    optimizer: Mapping[str, Tensor],
+    state: Mapping[str, Any],
+    again: int = 0,
+    keep: int = _KEEP,
+    spared: Collection[str] = (),
 ) -> Path:
-    """Write `folder/step-<step>` atomically and drop all but the newest two. Raises ArtifactError if it cannot."""
-    target = folder / f"step-{step:08d}"
+    """Write `folder/step-<step>` atomically and drop all but the newest `keep` and those whose names are `spared`.
+
+    Raises ArtifactError if it cannot; what was there before is then as it was.
+    """
+    target = folder / name_of(step, again)
     partial = folder / f".partial-{target.name}"
     try:
         with disk_errors("cannot write a checkpoint; the last good one is kept"):
@@ -64,8 +90,9 @@ def save(
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-    for old in _steps(folder)[:-_KEEP]:
-        shutil.rmtree(old, ignore_errors=True)
+    for old in _steps(folder)[:-keep]:
+        if old.name not in spared:
+            shutil.rmtree(old, ignore_errors=True)
     return target
 
 
@@ -85,6 +112,23 @@ def latest(folder: Path, *, warn: Callable[[str], None] = lambda text: None) -> 
     return None
 
 
+def load(path: Path) -> Checkpoint | None:
+    """One checkpoint; None if it is gone or damaged."""
+    try:
+        return _load(path)
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def states(folder: Path) -> Iterator[dict[str, Any]]:
+    """The state of every checkpoint in a folder whose state can be read; tensors are not looked at."""
+    for path in _steps(folder):
+        try:
+            yield json.loads((path / "state.json").read_text(encoding="utf-8"))["state"]
+        except (OSError, ValueError, KeyError):
+            continue
+
+
 def _load(path: Path) -> Checkpoint:
     from safetensors.torch import load_file
 
@@ -97,4 +141,6 @@ def _load(path: Path) -> Checkpoint:
 
 
 def _steps(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.glob("step-*") if p.is_dir())
+    """Oldest first: by how often the run had gone back, then by step."""
+    found = [(match, p) for p in folder.glob("step-*") if (match := _NAME.fullmatch(p.name)) and p.is_dir()]
+    return [path for _, path in sorted(((int(m[2] or 0), int(m[1])), path) for m, path in found)]

@@ -7,11 +7,10 @@ objective, nor what becomes of the model.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -21,11 +20,16 @@ from bloomery.core.artifact import write_durably
 from bloomery.core.errors import ConfigError
 from bloomery.core.run import Run
 from bloomery.training.loop import Loop, LoopConfig
-from bloomery.training.objective import Objective, Validation, accumulate
+from bloomery.training.objective import Objective, Validation
 from bloomery.training.optimizers import OptimizerConfig, Optimizers
+from bloomery.training.parallel.ranks import ALONE, Ranks
+from bloomery.training.preflight import preflight as make_preflight
 from bloomery.training.schedule import Schedule
 from bloomery.training.speed import bfloat16_is_fast, choose_device, muon_dtype
+from bloomery.training.trial import taken_back
 
+SPIKE_DEVIATIONS = 12.0
+"""Of losses of packed rows: a normal distribution has none that far, and heavy tails few."""
 _PLURAL = {"tok": "tokens", "ex": "examples"}
 _TIMED_STEPS = 3
 _RESERVE = 0.9
@@ -72,6 +76,12 @@ class FitConfig:
     keep_best: bool = False
     """The weights of the best validation are what comes out, not the last ones; validations then cover all that is held
     out."""
+    spikes: Literal["auto", "roll back", "take"] = "auto"
+    """What is done about a loss or gradient far above those before: back to a sound checkpoint and past the data, or
+    nothing; auto goes back where rows are packed, for other batches vary by themselves. What is not finite is never
+    taken."""
+    keep_checkpoints: int = 2
+    """How many of the newest checkpoints are kept while it trains."""
     checkpoint_seconds: float = 30.0
     """Seconds between checkpoints."""
     checkpoint_every_steps: int = 0
@@ -81,8 +91,8 @@ class FitConfig:
         for name, value in vars(self).items():
             if isinstance(value, (int, float)) and not 0 <= value < math.inf:
                 raise ConfigError(f'"{name}" should be a number from 0 up, not {value:g}')
-        if self.batch_rows < 1:
-            raise ConfigError('"batch_rows" should be at least 1')
+        if self.batch_rows < 1 or self.keep_checkpoints < 1:
+            raise ConfigError('"batch_rows" and "keep_checkpoints" should be at least 1')
         if self.warmup_fraction + self.decay_fraction > 1:
             raise ConfigError('"warmup_fraction" and "decay_fraction" together exceed 1')
         if not self.steps and not self.epochs and not self.minutes:
@@ -117,66 +127,97 @@ class Fitted:
     metrics: dict[str, Any]
 
 
-def fit(run: Run, objective: Objective, config: FitConfig, *, steps_an_epoch: float = 0.0, stage: str = "") -> Fitted:
+def fit(
+    run: Run,
+    objective: Objective,
+    config: FitConfig,
+    *,
+    steps_an_epoch: float = 0.0,
+    stage: str = "",
+    preflight: bool = True,
+    ranks: Ranks = ALONE,
+) -> Fitted:
     """Train the objective's model, in place and on its device; resumes where a killed run of the same key stopped.
 
-    `steps_an_epoch` turns epochs into steps. Raises ConfigError, TrainingError.
+    `steps_an_epoch` turns epochs into steps, `preflight` looks for what would spoil the run before its first step, on
+    one process alone. `ranks` are the processes that do it together; all of them call this. Raises ConfigError,
+    TrainingError, and what `preflight` raises.
     """
-    device = choose_device(config.device)
+    device = ranks.device(choose_device(config.device))
     precision = precision_of(config, device)
     objective.model.to(device).train()
+    ranks.attach(objective)
+    steps = _steps(run, objective, config, steps_an_epoch, device, precision, ranks)
     optimizers = _optimizers(objective, config, precision)
-    steps = _steps(run, objective, config, steps_an_epoch, device, precision)
-    warmup = min(steps, max(1, round(steps * config.warmup_fraction)))
+    ranks.share(optimizers)
     loop = Loop(
         run,
         objective,
         optimizers,
-        Schedule(
-            total_steps=steps,
-            warmup_steps=warmup,
-            decay_steps=min(steps - warmup, round(steps * config.decay_fraction)),
-        ),
-        LoopConfig(
-            validate_every_steps=steps // (config.validations + 1) if config.validations else 0,
-            validation_batches=config.validation_batches,
-            checkpoint_seconds=config.checkpoint_seconds,
-            checkpoint_every_steps=config.checkpoint_every_steps,
-            max_norm=config.max_norm,
-            keep_best=config.keep_best,
-        ),
+        _schedule(config, steps),
+        _loop_config(config, objective, steps),
         batch_rows=config.batch_rows,
         micro_rows=config.micro_rows or config.batch_rows,
         precision=precision,
         device=device,
         stage=stage,
+        ranks=ranks,
     )
+    resumed = loop.resume()
+    checked = make_preflight(loop) if preflight and not resumed else {}
     with run.phase("train"):
-        resumed = loop.resume()
         final = loop.train()
-    progress, read = loop.progress, _PLURAL.get(objective.unit, objective.unit)
     figures = {f"validation_{name}": value for name, value in final.values.items()} if final else {}
     if figures:
         run.metrics({f"final_{name}": value for name, value in figures.items()})
-    return Fitted(
-        final,
-        {
-            "parameters": sum(p.numel() for p in objective.model.parameters()),
-            "steps": progress.step,
-            f"{read}_read": progress.tokens,
-            "training_seconds": progress.seconds,
-            "validation_seconds": progress.validation_seconds,
-            f"{read}_per_second": progress.tokens / max(1e-9, progress.seconds),
-            "precision": precision,
-            "device": str(device),
-            "resumed": resumed,
-            **({"best_step": progress.best["step"], "kept_by": progress.best["kept_by"]} if progress.best else {}),
-            **figures,
-            **objective.stats(),
-            "loss_curve": progress.losses,
-            "validation_curve": progress.validations,
-        },
+    told = {"resumed": resumed, **({"preflight": checked} if checked else {})}
+    return Fitted(final, {**_done(loop), **told, **figures, **objective.stats(), **_curves(loop)})
+
+
+def _schedule(config: FitConfig, steps: int) -> Schedule:
+    warmup = min(steps, max(1, round(steps * config.warmup_fraction)))
+    decay = min(steps - warmup, round(steps * config.decay_fraction))
+    return Schedule(total_steps=steps, warmup_steps=warmup, decay_steps=decay)
+
+
+def _loop_config(config: FitConfig, objective: Objective, steps: int) -> LoopConfig:
+    return LoopConfig(
+        validate_every_steps=steps // (config.validations + 1) if config.validations else 0,
+        validation_batches=config.validation_batches,
+        checkpoint_seconds=config.checkpoint_seconds,
+        checkpoint_every_steps=config.checkpoint_every_steps,
+        max_norm=config.max_norm,
+        keep_checkpoints=config.keep_checkpoints,
+        spike_deviations=SPIKE_DEVIATIONS if _rolls_back(config, objective) else 0.0,
+        keep_best=config.keep_best,
     )
+
+
+def _done(loop: Loop) -> dict[str, Any]:
+    """What a loop that has ended did."""
+    progress, unit = loop.progress, loop.objective.unit
+    read = _PLURAL.get(unit, unit)
+    return {
+        "parameters": sum(p.numel() for p in loop.model.parameters()),
+        "steps": progress.step,
+        f"{read}_read": progress.tokens,
+        "training_seconds": progress.seconds,
+        "validation_seconds": progress.validation_seconds,
+        f"{read}_per_second": progress.tokens / max(1e-9, progress.seconds),
+        "precision": loop.precision,
+        "device": str(loop.device),
+        "skipped": progress.skipped,
+        **({"ranks": loop.ranks.size} if loop.ranks.size > 1 else {}),
+        **({"best_step": progress.best["step"], "kept_by": progress.best["kept_by"]} if progress.best else {}),
+    }
+
+
+def _curves(loop: Loop) -> dict[str, Any]:
+    return {"loss_curve": loop.progress.losses, "validation_curve": loop.progress.validations}
+
+
+def _rolls_back(config: FitConfig, objective: Objective) -> bool:
+    return config.spikes == "roll back" or (config.spikes == "auto" and objective.packed)
 
 
 def _optimizers(objective: Objective, config: FitConfig, precision: str) -> Optimizers:
@@ -193,7 +234,13 @@ def precision_of(config: FitConfig, device: torch.device) -> str:
 
 
 def _steps(
-    run: Run, objective: Objective, config: FitConfig, steps_an_epoch: float, device: torch.device, precision: str
+    run: Run,
+    objective: Objective,
+    config: FitConfig,
+    steps_an_epoch: float,
+    device: torch.device,
+    precision: str,
+    ranks: Ranks,
 ) -> int:
     if config.steps:
         return config.steps
@@ -202,45 +249,53 @@ def _steps(
             raise ConfigError("epochs of this data are not known", hint="give steps or minutes")
         return max(1, round(config.epochs * steps_an_epoch))
     path = run.scratch / "fit.json"
-    if path.is_file():  # a resumed run keeps the number that it had begun with
-        return int(json.loads(path.read_text(encoding="utf-8"))["steps"])
-    seconds = seconds_a_step(objective, config, device, precision)
+    # A resumed run keeps the number that it had begun with.
+    kept = ranks.told(lambda: json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {})
+    if kept:
+        return int(kept["steps"])
+    measured = seconds_a_step(objective, config, device, precision, ranks=ranks)
+    seconds = ranks.told(lambda: measured)
     steps = max(1, int(config.minutes * 60 * _RESERVE / seconds))
-    write_durably(path, json.dumps({"steps": steps, "seconds_a_step": seconds}).encode())
+    if ranks.leads:
+        write_durably(path, json.dumps({"steps": steps, "seconds_a_step": seconds}).encode())
     run.event("pace", steps=steps, seconds_a_step=seconds)
     run.note(f"{seconds:.3g} s a step: {steps:,} steps fit into {config.minutes:g} minutes")
     return steps
 
 
-def seconds_a_step(objective: Objective, config: FitConfig, device: torch.device, precision: str) -> float:
+def seconds_a_step(
+    objective: Objective, config: FitConfig, device: torch.device, precision: str, *, ranks: Ranks = ALONE
+) -> float:
     """The median of a few real steps; weights, data position and random numbers are as before afterwards."""
-    micro = config.micro_rows or config.batch_rows
+    return paced(
+        objective,
+        lambda: _optimizers(objective, config, precision),
+        (config.batch_rows, config.micro_rows or config.batch_rows),
+        device,
+        precision,
+        ranks,
+    )
+
+
+def paced(
+    objective: Objective,
+    make: Callable[[], Optimizers],
+    rows: tuple[int, int],
+    device: torch.device,
+    precision: str,
+    ranks: Ranks,
+) -> float:
+    """`seconds_a_step` with optimisers that `make` gives; `rows` are those of a batch and of a micro-batch."""
     times = []
-    with _taken_back(objective, device):
-        optimizers = _optimizers(objective, config, precision)
+    with taken_back(objective, device):
+        optimizers = make()
+        ranks.share(optimizers)
         for _ in range(_TIMED_STEPS + 1):
             started = time.perf_counter()
-            batch = objective.next_batch(config.batch_rows)
-            accumulate(objective, batch, micro, device, precision)
-            optimizers.step(1e-6)
+            batch = objective.next_batch(rows[0])
+            ranks.accumulate(objective, batch, rows[1], device, precision)
+            ranks.step(optimizers, 1e-6)
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
             times.append(time.perf_counter() - started)
     return sorted(times[1:])[len(times) // 2 - 1]
-
-
-@contextlib.contextmanager
-def _taken_back(objective: Objective, device: torch.device) -> Iterator[None]:
-    frozen = {name for name, value in objective.model.named_parameters() if not value.requires_grad}
-    weights = {name: value.clone() for name, value in objective.model.state_dict().items() if name not in frozen}
-    place, random = objective.state_dict(), torch.get_rng_state()
-    cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
-    try:
-        yield
-    finally:
-        objective.model.load_state_dict(weights, strict=not frozen)
-        objective.model.zero_grad(set_to_none=True)
-        objective.load_state_dict(place)
-        torch.set_rng_state(random)
-        if cuda is not None:
-            torch.cuda.set_rng_state(cuda, device)

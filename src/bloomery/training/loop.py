@@ -2,13 +2,15 @@
 
 Everything that decides the next step (parameters, optimiser state, data position and packing buffer, random
 states, step number) is in each checkpoint, so a run that was killed at any instant and resumed with the same
-plan, machine and number of threads ends with bit-equal weights. A non-finite loss or gradient stops the run before
-it touches the weights. This module does not know sizes, budgets or files other than checkpoints.
+plan, machine and number of threads ends with bit-equal weights. A loss or gradient that is not sound never touches the
+weights: the run goes back and past it (`rollback`), and stops when that does not help. This module does not know sizes,
+budgets or files other than checkpoints.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import math
 import shutil
 import signal
@@ -16,20 +18,23 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from bloomery.core.errors import ConfigError, TrainingError
+from bloomery.core.errors import ArtifactError, ConfigError, TrainingError
 from bloomery.core.run import Run
 from bloomery.training import checkpoint
 from bloomery.training.allocation import keep_memory
-from bloomery.training.objective import Objective, Validation, accumulate, worth
+from bloomery.training.objective import Batch, Objective, Validation, worth
 from bloomery.training.optimizers import Optimizers
+from bloomery.training.parallel.ranks import ALONE, Ranks
+from bloomery.training.rollback import Rollback
 from bloomery.training.schedule import Schedule
 
 _SMOOTHING = 0.95
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_ALL = 1 << 30
 _SHORT = {"bits_per_byte": "val bpb"}
 
 
@@ -47,6 +52,13 @@ class LoopConfig:
     """Steps between checkpoints, beside the seconds; 0 leaves it to the seconds."""
     max_norm: float = 0.0
     """Gradients of a larger norm are scaled down to it (Pascanu et al., arXiv 1211.5063); 0: never."""
+    keep_checkpoints: int = 2
+    """How many of the newest checkpoints are kept."""
+    spike_deviations: float = 0.0
+    """Deviations above the median of the last steps at which a loss or gradient norm is a spike (see `guard`); 0: only
+    what is not finite is refused."""
+    most_rollbacks: int = 5
+    """How often the run goes back and past bad data before it stops."""
     keep_best: bool = False
     """Whether the weights of the best validation are what is left at the end; each validation then covers the whole
     split, for only then can they be compared."""
@@ -58,19 +70,28 @@ class Progress:
 
     step: int = 0
     tokens: int = 0
+    batches: int = 0
+    """Batches read, those that were skipped included."""
     seconds: float = 0.0
     validation_seconds: float = 0.0
     smooth_loss: float = 0.0
+    loss_sum: float = 0.0
+    """Of all training losses: training-speed estimation (Ru et al., NeurIPS 2021) takes it as a run's standing."""
     losses: list[list[float]] = field(default_factory=list)
     validations: list[list[float]] = field(default_factory=list)
     best: dict[str, Any] = field(default_factory=dict)
     """Step, figures and headline of the best validation, where that is kept."""
+    anchors: list[str] = field(default_factory=list)
+    """Names of the checkpoints to go back to, oldest first."""
+    skipped: list[dict[str, Any]] = field(default_factory=list)
+    """Every time that the run went back: step, reason, the step it went back to, batches left out."""
 
 
 class Loop:
     """Trains an objective's model for `schedule.total_steps` updates of `batch_rows` rows, `micro_rows` at a time.
 
-    `stage` names the table of a recipe in hints.
+    `stage` names the table of a recipe in hints. `ranks` are the processes that train together; each has a loop, and
+    they take every step and every decision together.
     """
 
     def __init__(
@@ -86,6 +107,7 @@ class Loop:
         precision: str,
         device: torch.device,
         stage: str = "pretrain",
+        ranks: Ranks = ALONE,
     ) -> None:
         if batch_rows % micro_rows:
             raise ConfigError(f"a batch of {batch_rows} rows cannot be cut into micro-batches of {micro_rows}")
@@ -94,7 +116,7 @@ class Loop:
         self.run, self.objective, self.optimizers, self.schedule = run, objective, optimizers, schedule
         self.model, self.config = objective.model, config
         self.batch_rows, self.micro_rows = batch_rows, micro_rows
-        self.precision, self.device, self.stage = precision, device, stage
+        self.precision, self.device, self.stage, self.ranks = precision, device, stage, ranks
         self.progress = Progress()
         self.checkpoints, self.kept = run.scratch / "checkpoints", run.scratch / "best"
         self._last_save = time.perf_counter()
@@ -103,31 +125,39 @@ class Loop:
         self._headline = ""
         self._interrupted = threading.Event()
         keep_memory()
+        self.rollback = Rollback(self)
 
     def resume(self) -> bool:
         """Take up the newest sound checkpoint; False if there is none."""
-        checkpoint.sweep(self.checkpoints)
+        if self.ranks.leads:
+            checkpoint.sweep(self.checkpoints)
         found = checkpoint.latest(self.checkpoints, warn=self.run.note)
         if found is None:
-            shutil.rmtree(self.kept, ignore_errors=True)  # of an attempt that is not gone on with
+            if self.ranks.leads:
+                shutil.rmtree(self.kept, ignore_errors=True)  # of an attempt that is not gone on with
             return False
+        self.take_up(found)
+        if (threads := found.state["threads"]) != torch.get_num_threads():
+            self.run.note(f"resumed with {torch.get_num_threads()} threads after {threads}: the last bits may differ")
+        if (ranks := found.state.get("ranks", 1)) != self.ranks.size:
+            self.run.note(f"resumed on {self.ranks.size} ranks after {ranks}: the last bits may differ")
+        self.run.event("resume", step=found.step, loss_sum=self.progress.loss_sum)
+        self.run.note(f"going on from step {found.step:,} of {self.schedule.total_steps:,}")
+        return True
+
+    def take_up(self, found: checkpoint.Checkpoint) -> None:
+        """Stand where a checkpoint was taken, in every respect."""
         self._take(found.model)
-        self.optimizers.load_state_tensors(found.optimizer)
+        self.ranks.take_state(self.optimizers, found.optimizer)
         state = found.state
         self.objective.load_state_dict(state["objective"])
         self.progress = Progress(**state["progress"])
+        self.rollback.guard.load_state_dict(state.get("guard", {}))
         self._saved_step = found.step
         for path in self.kept.glob("step-*"):  # of steps that are to be taken again
-            if int(path.name.removeprefix("step-")) > found.step:
+            if self.ranks.leads and int(path.name.removeprefix("step-")) > found.step:
                 shutil.rmtree(path, ignore_errors=True)
         _set_random_state(state["random"], self.device)
-        if state["threads"] != torch.get_num_threads():
-            self.run.note(
-                f"resumed with {torch.get_num_threads()} threads after {state['threads']}: the last bits may differ"
-            )
-        self.run.event("resume", step=found.step)
-        self.run.note(f"going on from step {found.step:,} of {self.schedule.total_steps:,}")
-        return True
 
     def train(self) -> Validation | None:
         """Run to the end; returns the final validation over the whole split, or None without one."""
@@ -139,11 +169,11 @@ class Loop:
                 every = self.config.validate_every_steps
                 if validates and every and step % every == 0 and step < self.schedule.total_steps:
                     self._validate(None if self.config.keep_best else self.config.validation_batches)
-                if self._interrupted.is_set():
+                interrupted, due = self.ranks.agree(self._interrupted.is_set(), self._save_is_due())
+                if interrupted or due:
                     self.save()
+                if interrupted:
                     raise KeyboardInterrupt
-                if self._save_is_due():
-                    self.save()
             if self.progress.step > self._saved_step:
                 self.save()  # the last validation can take a while, and a kill in it should cost nothing
             final = self._validate(None) if validates else None
@@ -151,29 +181,78 @@ class Loop:
                 self._stop_before_harm(final.value, math.nan)
             return final if final is None or not self.config.keep_best else self._best()
 
-    def save(self) -> Path:
-        """Write a checkpoint of the present state; TrainingError if a weight is not finite: the last one is kept."""
-        if not all(bool(p.isfinite().all()) for p in self.optimizers.named.values()):
-            self._stop_before_harm(math.nan, math.nan)
+    def save(self, *, anchor: bool = False) -> bool:
+        """Write a checkpoint of the present state, one to go back to where it is an `anchor`; False, said so, if it
+        cannot be: the last one is kept.
+
+        A full disk does not end the run, which may have hours to go; there may be room again by then. Weights that are
+        not finite are not written: the next loss will show them, or the end, where they are a TrainingError.
+        """
+        progress, step = self.progress, self.progress.step
+        self._last_save = time.perf_counter()
+        weights = self.ranks.weights(self.optimizers)
+        (harmed,) = self.ranks.agree(not all(bool(p.isfinite().all()) for p in weights.values()))
+        if harmed:
+            if step >= self.schedule.total_steps:
+                self._stop_before_harm(math.nan, math.nan)
+            self.run.note(f"a weight is not finite after step {step:,}, so no checkpoint is written; {self._kept()}")
+            return False
+        optimizer = self.ranks.state(self.optimizers)
+        anchors = self.rollback.names_with(step, anchor=anchor)
         state: dict[str, Any] = {
             "objective": self.objective.state_dict(),
-            "progress": vars(self.progress),
+            "progress": {**vars(progress), "anchors": anchors},
+            "guard": self.rollback.guard.state_dict(),
             "random": _random_state(self.device),
             "threads": torch.get_num_threads(),
+            **({"ranks": self.ranks.size} if self.ranks.size > 1 else {}),
         }
-        path = checkpoint.save(
-            self.checkpoints,
-            self.progress.step,
-            model=self.optimizers.named,
-            optimizer=self.optimizers.state_tensors(),
-            state=state,
-        )
-        self._last_save, self._saved_step = time.perf_counter(), self.progress.step
-        return path
+        full = self.ranks.leads and not self._written(weights, optimizer, state, anchors)
+        (full,) = self.ranks.agree(full)
+        if full:
+            self.run.note(f"no room for the checkpoint of step {step:,}; {self._kept()}: free some space meanwhile")
+            return False
+        progress.anchors, self._saved_step = anchors, step
+        if self.ranks.leads:
+            self._forget_bests()
+        return True
+
+    def _written(
+        self,
+        weights: Mapping[str, torch.Tensor],
+        optimizer: Mapping[str, torch.Tensor],
+        state: Mapping[str, Any],
+        anchors: list[str],
+    ) -> bool:
+        """Write it; False where the disk is full."""
+        try:
+            checkpoint.save(
+                self.checkpoints,
+                self.progress.step,
+                model=weights,
+                optimizer=optimizer,
+                state=state,
+                again=len(self.progress.skipped),
+                keep=self.config.keep_checkpoints,
+                spared=anchors,
+            )
+        except ArtifactError as error:
+            if getattr(error.__cause__, "errno", None) not in _FULL:
+                raise
+            return False
+        return True
+
+    def _forget_bests(self) -> None:
+        """Remove the kept weights that no checkpoint knows as the best any more."""
+        if self.kept.is_dir():
+            known = {state["progress"]["best"].get("step") for state in checkpoint.states(self.checkpoints)}
+            for path in self.kept.glob("step-*"):
+                if int(path.name.removeprefix("step-")) not in known:
+                    shutil.rmtree(path, ignore_errors=True)
 
     def _take(self, tensors: Mapping[str, torch.Tensor]) -> None:
         """The weights of a checkpoint; what is frozen is not in it."""
-        missing, unexpected = self.model.load_state_dict(tensors, strict=False)
+        missing, unexpected = self.ranks.take_weights(self.model, tensors)
         if unexpected or self.optimizers.named.keys() & set(missing):
             raise ConfigError("the checkpoint belongs to another model", hint="--fresh")
 
@@ -183,8 +262,10 @@ class Loop:
         by = result.kept_by or result.headline
         if best and result.worth <= worth(best["values"], by):
             return
-        step = self.progress.step
-        checkpoint.save(self.kept, step, model=self.optimizers.named, optimizer={}, state={})
+        step, weights = self.progress.step, self.ranks.weights(self.optimizers)
+        if self.ranks.leads:
+            # As many as there are between two checkpoints: a resumed run may yet ask for an earlier one.
+            checkpoint.save(self.kept, step, model=weights, optimizer={}, state={}, keep=_ALL)
         self.progress.best = {
             "step": step,
             "values": dict(result.values),
@@ -196,8 +277,9 @@ class Loop:
         """Take up the weights of the best validation; what it gave."""
         best = self.progress.best
         if best["step"] != self.progress.step:
-            found = checkpoint.latest(self.kept, warn=self.run.note)
-            if found is None or found.step != best["step"]:
+            self.ranks.agree(False)  # rank 0 has written them
+            found = checkpoint.load(self.kept / checkpoint.name_of(best["step"]))
+            if found is None:
                 raise TrainingError(
                     "the weights of the best validation cannot be read", hint="run it again with --fresh"
                 )
@@ -207,45 +289,72 @@ class Loop:
 
     def _step(self) -> None:
         started = time.perf_counter()
+        self.ranks.begin(self.progress.step + 1)
         loss, norm, tokens = self._gradients()
-        if not (math.isfinite(loss) and math.isfinite(norm)):
-            self._stop_before_harm(loss, norm)
-        self.optimizers.step(self.schedule.multiplier(self.progress.step))
+        if trouble := self.rollback.guard.judge(loss, norm):
+            if len(self.progress.skipped) >= self.config.most_rollbacks:
+                self._stop_before_harm(loss, norm)
+            self.rollback.go_back(trouble)
+            self.progress.seconds += time.perf_counter() - started
+            return
+        self.ranks.step(self.optimizers, self.schedule.multiplier(self.progress.step))
         progress = self.progress
         progress.step += 1
         progress.tokens += tokens
         progress.seconds += time.perf_counter() - started
         weight = 1 - _SMOOTHING
         bias = 1 - _SMOOTHING**progress.step
+        progress.loss_sum += loss
         progress.smooth_loss += weight * (loss - progress.smooth_loss)
         if progress.step % max(1, self.schedule.total_steps // 200) == 0:
             progress.losses.append([progress.step, progress.tokens, progress.smooth_loss / bias])
+            self._tell_curve(
+                step=progress.step,
+                total=self.schedule.total_steps,
+                tokens=progress.tokens,
+                loss=loss,
+                loss_sum=progress.loss_sum,
+                smooth_loss=progress.smooth_loss / bias,
+                gradient_norm=norm,
+                rate=self.schedule.multiplier(progress.step - 1),
+            )
         self._say(progress.smooth_loss / bias)
+
+    def _tell_curve(self, **point: float) -> None:
+        """A listener that has heard enough raises KeyboardInterrupt: the run saves and stops, as by Ctrl-C."""
+        try:
+            self.run.event("curve", **point)
+        except KeyboardInterrupt:
+            self._interrupted.set()
+
+    def next_batch(self, ahead: int = 0) -> Batch:
+        """The next batch, counted; of the size that it has `ahead` steps from now."""
+        self.progress.batches += 1
+        return self.objective.next_batch(self.schedule.rows(self.progress.step + ahead, self.batch_rows))
 
     def _gradients(self) -> tuple[float, float, int]:
         """Accumulate the gradient of the mean loss; returns (loss, gradient norm, items read)."""
-        batch = self.objective.next_batch(self.schedule.rows(self.progress.step, self.batch_rows))
-        total = accumulate(self.objective, batch, self.micro_rows, self.device, self.precision)
-        parameters = [p for p in self.model.parameters() if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-        if self.config.max_norm:
-            torch.nn.utils.clip_grads_with_norm_(parameters, self.config.max_norm, norm)
+        batch = self.next_batch()
+        total = self.ranks.accumulate(self.objective, batch, self.micro_rows, self.device, self.precision)
+        norm = self.ranks.clip(self.model.parameters(), self.config.max_norm)
         return float(total), float(norm), batch.items
 
     def _stop_before_harm(self, loss: float, norm: float) -> None:
-        kept = (
-            f"the checkpoint of step {self._saved_step} is kept"
-            if self._saved_step
-            else "no checkpoint was written yet"
-        )
+        again = f" after going back {len(self.progress.skipped)} times" if self.progress.skipped else ""
         raise TrainingError(
-            f"step {self.progress.step + 1}: loss {loss:g}, gradient norm {norm:g}; stopped before the step, {kept}",
+            f"step {self.progress.step + 1}: loss {loss:g}, gradient norm {norm:g}; stopped before the step{again}, "
+            f"{self._kept()}",
             hint=f"begin anew with --set {self.stage}.learning_rate_scale=0.5, or --set {self.stage}.precision=float32",
         )
 
+    def _kept(self) -> str:
+        if self._saved_step:
+            return f"the checkpoint of step {self._saved_step} is kept"
+        return "no checkpoint was written yet"
+
     def _validate(self, batches: int | None) -> Validation:
         started = time.perf_counter()
-        result = self.objective.validate(batches, self.device, self.precision)
+        result = self.ranks.validate(self.objective, batches, self.device, self.precision)
         progress, self._headline = self.progress, result.headline
         progress.validation_seconds += time.perf_counter() - started
         progress.validations.append([progress.step, progress.tokens, result.value])
@@ -267,8 +376,7 @@ class Loop:
         self.run.progress(self.progress.step, self.schedule.total_steps, unit="steps", **live)
 
     def _save_is_due(self) -> bool:
-        every = self.config.checkpoint_every_steps
-        if every and self.progress.step % every == 0:
+        if self.rollback.is_anchor(self.progress.step) and self.progress.step != self._saved_step:
             return True
         return time.perf_counter() - self._last_save >= self.config.checkpoint_seconds
 

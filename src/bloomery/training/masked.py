@@ -27,6 +27,8 @@ from bloomery.training.objective import Batch
 class MaskedObjective(BatchObjective[TokenRows]):
     """Blanks in packed rows, for an encoder with a masked head."""
 
+    packed = True
+
     def __init__(
         self, model: Encoder, loader: RowLoader, tokenizer: Tokenizer, config: MaskingConfig, *, seed: int
     ) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -65,11 +66,13 @@ class Objective(Protocol):
     """One way of learning from one kind of data.
 
     `unit` names what a batch's `items` count, `divisible` says whether a batch's loss is a sum over its rows: a
-    contrastive one is not, and cannot be computed in parts.
+    contrastive one is not, and cannot be computed in parts. `packed` says whether batches are full of tokens, so that
+    their losses vary little.
     """
 
     unit: str
     divisible: bool
+    packed: bool
 
     @property
     def model(self) -> nn.Module:
@@ -125,20 +128,57 @@ def part_of(arrays: Mapping[str, np.ndarray], rows: slice) -> dict[str, np.ndarr
     return {name: array[rows] for name, array in arrays.items()}
 
 
-def accumulate(objective: Objective, batch: Batch, micro_rows: int, device: torch.device, precision: str) -> Tensor:
-    """Add the gradient of a batch's mean loss to the parameters', `micro_rows` rows at a time; returns that loss.
+def placed(objective: Objective, arrays: Mapping[str, np.ndarray], device: torch.device) -> dict[str, Tensor]:
+    """Arrays as an objective's loss takes them: it may have a `placed` of its own, instead of `to_device`."""
+    return getattr(objective, "placed", to_device)(arrays, device)
 
-    An objective may have a `placed` of its own, which does what `to_device` does for the others.
-    """
-    placed = getattr(objective, "placed", to_device)
+
+def accumulate(objective: Objective, batch: Batch, micro_rows: int, device: torch.device, precision: str) -> Tensor:
+    """Add the gradient of a batch's mean loss to the parameters', `micro_rows` rows at a time; returns that loss."""
     total = torch.zeros((), device=device)
     for start in range(0, batch.rows, micro_rows):
-        inputs = placed(part_of(batch.arrays, slice(start, start + micro_rows)), device)
+        inputs = placed(objective, part_of(batch.arrays, slice(start, start + micro_rows)), device)
         with precision_context(device, precision):
             loss = objective.loss(inputs) / max(1, batch.weight)
         loss.backward()
         total += loss.detach()
     return total
+
+
+class Division:
+    """Which batches of a validation this process computes, and sums over all processes: alone, every batch."""
+
+    def own(self, items: Iterable[T]) -> Iterator[T]:
+        """Those of the batches that are this process's."""
+        return iter(items)
+
+    def total(self, sums: Mapping[str, float]) -> Mapping[str, float]:
+        """Each sum over all processes; one that computed no batch gives none."""
+        return sums
+
+
+_WHOLE = Division()
+_division: ContextVar[Division | None] = ContextVar("division", default=None)
+
+
+@contextlib.contextmanager
+def divided(division: Division) -> Iterator[None]:
+    """Inside, batches of a validation are divided among processes, all of which must be inside."""
+    token = _division.set(division)
+    try:
+        yield
+    finally:
+        _division.reset(token)
+
+
+def own_batches(items: Iterable[T]) -> Iterator[T]:
+    """Of batches to validate on, those that are this process's; see `divided`."""
+    return (_division.get() or _WHOLE).own(items)
+
+
+def totals(sums: Mapping[str, float]) -> Mapping[str, float]:
+    """Sums over the batches of all processes; see `divided`."""
+    return (_division.get() or _WHOLE).total(sums)
 
 
 def take(items: Iterable[T], count: int | None) -> Iterator[T]:

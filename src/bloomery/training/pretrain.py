@@ -11,138 +11,40 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
 from bloomery.core.artifact import Artifact, write_durably
-from bloomery.core.config import to_dict
-from bloomery.core.errors import ConfigError
+from bloomery.core.config import from_dict, to_dict
 from bloomery.core.quantity import Quantity
 from bloomery.core.run import Run
-from bloomery.core.stage import StageInputs, reusable
+from bloomery.core.stage import reusable
 from bloomery.core.workspace import Workspace, as_workspace
-from bloomery.energy import EnergyConfig, open_meter
-from bloomery.models import Decoder, ModelConfig, save_pretrained
-from bloomery.models.config import every_second_layer
+from bloomery.energy import open_meter
+from bloomery.models import Decoder, save_pretrained
 from bloomery.tokenizer import PackedRows, TokenizeConfig, Tokenizer, TokenShards, tokenize
 from bloomery.training.causal import CausalObjective
+from bloomery.training.fit import SPIKE_DEVIATIONS, paced
 from bloomery.training.loop import Loop, LoopConfig
 from bloomery.training.objective import Validation
-from bloomery.training.optimizers import OptimizerConfig, Optimizers
-from bloomery.training.parts import FAST, FAST_OPTIMIZER, FAST_PARTS, PartsConfig, parts_of
-from bloomery.training.planning.calibration import find_law
-from bloomery.training.planning.plan import Budget, Plan, PlanRequest
+from bloomery.training.optimizers import Optimizers
+from bloomery.training.parallel.parallel_config import ParallelConfig
+from bloomery.training.parallel.several import recompute, several
+from bloomery.training.parallel.silent_run import SilentRun
+from bloomery.training.parallel.world import World, followers, open_world
+from bloomery.training.planning.plan import Plan
 from bloomery.training.planning.planner import plan as make_plan
 from bloomery.training.planning.scores import score
-from bloomery.training.planning.shapes import HEAD_DIM, intermediate_size, key_value_heads
 from bloomery.training.planning.spending import validation_batches
+from bloomery.training.preflight import preflight as make_preflight
+from bloomery.training.pretrain_config import PretrainConfig, plan_request, planned_config, pretrain_inputs
 from bloomery.training.schedule import Schedule
 from bloomery.training.speed import choose_device, muon_dtype
 from bloomery.training.utilisation import utilisation
-
-
-@dataclass(frozen=True, kw_only=True)
-class PretrainConfig:
-    """What a user may fix; zero, "" and "auto" leave it to the planner."""
-
-    minutes: float = 5.0
-    """Minutes of training on this machine, validation included. Ignored when `steps` is given."""
-    steps: int = 0
-    """Optimiser steps."""
-    family: Literal["qwen3", "llama", "bloomery"] = "qwen3"
-    """The published family whose format the model has: it runs in transformers, vLLM and llama.cpp. A bloomery is a
-    qwen3 with value or bigram embeddings, and runs here alone."""
-    value_embeddings: bool = False
-    """Of bloomery: every second layer has a token embedding of its own, added to its values."""
-    bigram_vocab_size: int = 0
-    """Of bloomery: rows of a hashed embedding of pairs of tokens, added to the input; 0: none."""
-    parts: PartsConfig = field(default_factory=PartsConfig)
-    fast: bool = False
-    """The set of parts and of settings that learns fastest here: family bloomery, which runs here alone."""
-    hidden_size: int = 0
-    """Width; give it together with num_hidden_layers."""
-    num_hidden_layers: int = 0
-    """Depth."""
-    num_attention_heads: int = 0
-    """Query heads; 0: one for every 64 of the width."""
-    num_key_value_heads: int = 0
-    """Key and value heads; 0: half the query heads from 4 on."""
-    intermediate_size: int = 0
-    """Width of the feed-forward; 0: 8/3 of the width."""
-    tie_word_embeddings: bool = False
-    """Share the token embedding with the output head."""
-    context_length: int = 256
-    """Tokens of a row, and of the model's context."""
-    batch_rows: int = 0
-    """Rows of a batch."""
-    micro_rows: int = 0
-    """Rows computed at a time; smaller saves memory."""
-    learning_rate_scale: float = 1.0
-    """Multiplies every learning rate."""
-    warmup_fraction: float = 0.02
-    """Share of the steps in which the learning rate rises."""
-    decay_fraction: float = 0.5
-    """Share of the steps in which it falls."""
-    final_rate: float = 0.0
-    """What it falls to, as a share of its peak."""
-    first_batch: float = 1.0
-    """Share of the batch's rows in the first third of the steps; halfway in the second."""
-    short_rows_fraction: float = 0.0
-    """Share of the steps at the beginning in which each row is read as four short ones."""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """bfloat16 means autocast with float32 weights; auto measures."""
-    compile: Literal["auto", "on", "off"] = "auto"
-    """torch.compile; auto measures when the run is long enough to gain from it."""
-    device: str = ""
-    """cpu, cuda or cuda:0; empty takes a GPU when there is one."""
-    seed: int = 0
-    """Initial weights and the order of the documents."""
-    checkpoint_seconds: float = 30.0
-    """Seconds between checkpoints: what a power cut costs at most."""
-    checkpoint_every_steps: int = 0
-    """Steps between checkpoints, beside the seconds."""
-    validations: int = 8
-    """Validations during the run."""
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-
-    def __post_init__(self) -> None:
-        if bool(self.hidden_size) != bool(self.num_hidden_layers):
-            raise ConfigError("give pretrain.hidden_size and pretrain.num_hidden_layers together, or neither")
-        for name in ("warmup_fraction", "decay_fraction", "final_rate", "first_batch", "short_rows_fraction"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f'"pretrain.{name}" should be between 0 and 1, not {getattr(self, name):g}')
-        if self.warmup_fraction + self.decay_fraction > 1:
-            raise ConfigError("pretrain.warmup_fraction and decay_fraction together exceed 1")
-        if self.context_length < 8:
-            raise ConfigError('"pretrain.context_length" should be at least 8')
-        for name in ("minutes", "steps", "hidden_size", "num_hidden_layers", "batch_rows", "micro_rows", "validations"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f'"pretrain.{name}" cannot be negative')
-        own = self.value_embeddings or self.bigram_vocab_size > 0 or bool(self.parts)
-        if not self.fast and (self.family == "bloomery") != own:
-            raise ConfigError(
-                "value and bigram embeddings, pretrain.parts and pretrain.family=bloomery go together",
-                hint="only bloomery runs such a model",
-            )
-        if not self.learning_rate_scale > 0:
-            raise ConfigError('"pretrain.learning_rate_scale" should be above 0')
-
-    def resolved(self) -> PretrainConfig:
-        """Itself, or with `fast` what that stands for."""
-        if not self.fast:
-            return self
-        return replace(self, fast=False, parts=FAST_PARTS, optimizer=replace(self.optimizer, **FAST_OPTIMIZER), **FAST)
-
-
-def pretrain_inputs(config: PretrainConfig, tokens: str, tokenizer: str) -> StageInputs:
-    """What the pre-training stage depends on; `tokens` and `tokenizer` are artifact ids."""
-    return StageInputs(
-        stage="pretrain", config=to_dict(config.resolved()), parents=(tokens, tokenizer), seed=config.seed
-    )
 
 
 def pretrain(
@@ -154,17 +56,20 @@ def pretrain(
     config: PretrainConfig | None = None,
     tokenize_config: TokenizeConfig | None = None,
     plan: Plan | None = None,
+    parallel: ParallelConfig | None = None,
     workspace: Workspace | str | Path | None = None,
     fresh: bool = False,
+    preflight: bool = True,
 ) -> Artifact:
     """Train a causal model on a corpus; returns a "model" artifact that is also a Hugging Face folder.
 
     `minutes` overrides the config's budget, and a `plan` its sizes, steps, batch and learning rates. `tokens` saves
     tokenising when that was done before. An equal call returns the same artifact without training, unless `fresh`.
-    Raises ConfigError, DataError, TrainingError.
+    `preflight` looks for what would spoil the run before its first step. `parallel` spreads the work over processes and
+    is not part of what makes a call equal. Raises ConfigError, DataError, TrainingError.
     """
     workspace = as_workspace(workspace)
-    config = (config or PretrainConfig()).resolved()
+    config, parallel = (config or PretrainConfig()).resolved(), parallel or ParallelConfig()
     if minutes is not None:
         config = replace(config, minutes=float(minutes))
     if tokens is None:
@@ -174,113 +79,73 @@ def pretrain(
     inputs = pretrain_inputs(config, tokens.id, tokenizer.id)
     if not fresh and (made := reusable(workspace, inputs)):
         return made
-    with Run(workspace, inputs, meter=open_meter()) as run:
+    with open_world(parallel) as world, Run(workspace, inputs, meter=open_meter(others=followers(world))) as run:
         if fresh:
             shutil.rmtree(run.scratch / "checkpoints", ignore_errors=True)
             (run.scratch / "plan.json").unlink(missing_ok=True)
-        return _Pretraining(run, config, tokens, Tokenizer.load(tokenizer.path), plan).publish()
+        if world is not None:
+            paths = {"tokens": str(tokens.path), "tokenizer": str(tokenizer.path), "scratch": str(run.scratch)}
+            world.told({"stage": "pretrain", "config": to_dict(config), "parallel": to_dict(parallel), **paths})
+        made = _Pretraining(run, config, tokens, Tokenizer.load(tokenizer.path), parallel, world, plan)
+        return made.publish(preflight=preflight)
 
 
-def planned_config(config: PretrainConfig, plan: Plan, tokens: str, tokenizer: str) -> PretrainConfig:
-    """`config` with all that a plan has decided. ConfigError for a plan of other data; ids may be "" there."""
-    if plan.tokens_artifact not in ("", tokens) or plan.tokenizer_artifact not in ("", tokenizer):
-        raise ConfigError("this plan was made for another corpus or tokenizer", hint="bloomery plan, and use that one")
-    model, rates = plan.model, plan.learning_rates
-    return replace(
-        config,
-        steps=plan.steps,
-        family=model.model_type,
-        value_embeddings=bool(model.value_embedding_layers),
-        bigram_vocab_size=model.bigram_vocab_size,
-        parts=parts_of(model),
-        hidden_size=model.hidden_size,
-        num_hidden_layers=model.num_hidden_layers,
-        num_attention_heads=model.num_attention_heads,
-        num_key_value_heads=model.num_key_value_heads,
-        intermediate_size=model.intermediate_size,
-        tie_word_embeddings=model.tie_word_embeddings,
-        context_length=plan.context_length,
-        batch_rows=plan.batch_rows,
-        micro_rows=plan.micro_rows,
-        learning_rate_scale=1.0,
-        optimizer=replace(config.optimizer, **rates),
-        precision=plan.precision,
-        compile="on" if plan.compiled else "off",
-        device=plan.device,
-    )
-
-
-def plan_request(
-    config: PretrainConfig,
-    tokens: Artifact,
-    tokenizer: Tokenizer,
-    *,
-    budget: Budget | None = None,
-    workspace: Workspace | None = None,
-    energy: EnergyConfig | None = None,
-) -> PlanRequest:
-    """The planner's question for a config, the training split of `tokens` and the tokenizer's vocabulary.
-
-    `budget` is the config's steps or minutes when not given; the law is the one that `workspace` holds of these
-    tokens, or ours.
-    """
-    shards, config = TokenShards(tokens, "train"), config.resolved()
-    rates = config.optimizer
-    scaled = {n: getattr(rates, n) * config.learning_rate_scale for n in vars(rates) if n.endswith("_lr")}
-    budget = budget or (Budget(steps=config.steps) if config.steps else Budget(minutes=config.minutes))
-    base = _sized(
-        config, vocab_size=tokenizer.vocab_size, bos_token_id=tokenizer.bos_id, eos_token_id=tokenizer.eos_ids
-    )
-    request = PlanRequest(
-        tokens=shards.num_tokens,
-        text_bytes=shards.text_bytes,
-        vocab_size=tokenizer.vocab_size,
-        budget=budget,
-        base=base,
-        fixed_size=config.hidden_size > 0,
-        batch_rows=config.batch_rows,
-        micro_rows=config.micro_rows,
-        context_length=config.context_length,
-        precision=config.precision,
-        compile=config.compile,
-        optimizer=replace(rates, **scaled),
-        device=choose_device(config.device),
-        validations=config.validations,
-        validation_tokens=TokenShards(tokens, "validation").num_tokens,
-        checkpoint_seconds=config.checkpoint_seconds,
-        energy=energy or EnergyConfig(),
-    )
-    if workspace is None:
-        return request
-    law, said = find_law(workspace, tokens.id, request)
-    return replace(request, law=law, reasons=(said,), folder=workspace.scratch)
+def follow_pretrain(world: World, job: Mapping[str, Any]) -> None:
+    """A follower's part in `pretrain`, which rank 0 has begun."""
+    config = from_dict(PretrainConfig, job["config"])
+    parallel = from_dict(ParallelConfig, job["parallel"])
+    tokens, tokenizer = Artifact.open(Path(job["tokens"])), Tokenizer.load(Path(job["tokenizer"]))
+    _Pretraining(SilentRun(Path(job["scratch"])), config, tokens, tokenizer, parallel, world).train()
 
 
 class _Pretraining:
     """One run of the stage: the plan is kept in scratch, so that a resumed run follows the one it began with."""
 
     def __init__(
-        self, run: Run, config: PretrainConfig, tokens: Artifact, tokenizer: Tokenizer, plan: Plan | None
+        self,
+        run: Run,
+        config: PretrainConfig,
+        tokens: Artifact,
+        tokenizer: Tokenizer,
+        parallel: ParallelConfig,
+        world: World | None = None,
+        plan: Plan | None = None,
     ) -> None:
         self.run, self.config, self.tokens, self.tokenizer, self.given = run, config, tokens, tokenizer, plan
+        self.parallel, self.ranks = parallel, several(world, parallel, device=config.device, seed=config.seed)
+        self._spent: tuple[float, Quantity] | None = None
         with run.phase("plan"):
-            self.plan = self._plan()
-        self.device = torch.device(self.plan.device)
-        torch.set_num_threads(self.plan.threads)
+            self._kept = self.ranks.told(lambda: (run.scratch / "plan.json").is_file())
+            self.plan = Plan.from_dict(self.ranks.told(lambda: self._plan().to_dict()))
+        self.device = self.ranks.device(torch.device(self.plan.device))
+        torch.set_num_threads(self.ranks.threads(self.plan.threads))
 
-    def publish(self) -> Artifact:
-        with _deterministic(self.device, self.config.seed):
+    def train(self, *, preflight: bool = False) -> tuple[Decoder, Loop, Validation | None, bool]:
+        """The trained model, whole on rank 0; its loop, the last validation, and whether it went on from an earlier
+        attempt."""
+        with _deterministic(self.device, self.config.seed), self.ranks.guarded():
             model = Decoder(self.plan.model).to(self.device)
+            if self.parallel.recompute:
+                recompute(model)
             loop = self._loop(model)
-            started, before = self.run.seconds, self.run.energy_joules
+            resumed = loop.resume()
+            self._checked = make_preflight(loop) if preflight and not resumed else {}
+            before = (self.run.seconds, self.run.energy_joules) if self.ranks.leads and not resumed else None
             with self.run.phase("train"):
-                resumed = loop.resume()
                 final = loop.train()
-            spent = None if resumed else (self.run.seconds - started, self.run.energy_joules - before)
+            if before is not None:
+                self._spent = self.run.seconds - before[0], self.run.energy_joules - before[1]
+            return self.ranks.whole(model, lambda: Decoder(self.plan.model)), loop, final, resumed
+
+    def publish(self, *, preflight: bool = True) -> Artifact:
+        model, loop, final, resumed = self.train(preflight=preflight)
         folder = self.run.new_folder("model")
         save_pretrained(model.to("cpu"), folder)
         self.tokenizer.save(folder)
-        metrics = self._metrics(loop, final, spent)
+        metrics = {
+            **self._metrics(loop, final, resumed),
+            **({"preflight": self._checked} if self._checked else {}),
+        }
         if final is not None:
             self.run.metrics({"final_validation_bits_per_byte": final.value})
         return self.run.publish(folder, kind="model", metrics=metrics)
@@ -305,21 +170,30 @@ class _Pretraining:
         config, plan = self.config, self.plan
         rates = config.optimizer
         scaled = {n: getattr(rates, n) * config.learning_rate_scale for n in vars(rates) if n.endswith("_lr")}
+        hidden_states = self.ranks.compiled(model, model.hidden_states) if plan.compiled else None
+        rows = PackedRows(TokenShards(self.tokens, "train"), context_length=plan.context_length, seed=config.seed)
+        objective = CausalObjective(
+            model,
+            rows,
+            TokenShards(self.tokens, "validation"),
+            validation_rows=min(plan.batch_rows, 64),
+            hidden_states=hidden_states,
+            short_rows=round(plan.steps * plan.batch_rows * config.short_rows_fraction),
+        )
+        self.ranks.attach(objective)
+
+        def make() -> Optimizers:
+            return Optimizers(model, replace(rates, **scaled), muon_dtype=muon_dtype(plan.precision))
+
+        plan = self._paced(objective, make)
+        optimizers = make()
+        self.ranks.share(optimizers)
         warmup = min(plan.steps, max(1, round(plan.steps * config.warmup_fraction)))
         decay = min(plan.steps - warmup, round(plan.steps * config.decay_fraction))
-        hidden_states: Any = torch.compile(model.hidden_states, dynamic=False) if plan.compiled else None
-        rows = PackedRows(TokenShards(self.tokens, "train"), context_length=plan.context_length, seed=config.seed)
         return Loop(
             self.run,
-            CausalObjective(
-                model,
-                rows,
-                TokenShards(self.tokens, "validation"),
-                validation_rows=min(plan.batch_rows, 64),
-                hidden_states=hidden_states,
-                short_rows=round(plan.steps * plan.batch_rows * config.short_rows_fraction),
-            ),
-            Optimizers(model, replace(rates, **scaled), muon_dtype=muon_dtype(plan.precision)),
+            objective,
+            optimizers,
             Schedule(
                 total_steps=plan.steps,
                 warmup_steps=warmup,
@@ -332,18 +206,37 @@ class _Pretraining:
                 validation_batches=validation_batches(plan.steps),
                 checkpoint_seconds=config.checkpoint_seconds,
                 checkpoint_every_steps=config.checkpoint_every_steps,
+                keep_checkpoints=config.keep_checkpoints,
+                keep_best=config.keep_best,
+                spike_deviations=SPIKE_DEVIATIONS if config.spikes == "roll back" else 0.0,
             ),
             batch_rows=plan.batch_rows,
             micro_rows=plan.micro_rows,
             precision=plan.precision,
             device=self.device,
+            ranks=self.ranks,
         )
 
-    def _metrics(self, loop: Loop, final: Validation | None, spent: tuple[float, Quantity] | None) -> dict[str, Any]:
-        """`spent`: seconds and joules of the training; None after a resume, where they are not those of the plan."""
+    def _paced(self, objective: CausalObjective, make: Callable[[], Optimizers]) -> Plan:
+        """The plan with as many steps as fit into its minutes when all ranks take them; it was measured on one."""
+        plan = self.plan
+        if self.ranks.size == 1 or self._kept or self.config.steps:
+            return plan
+        rows = (plan.batch_rows, min(plan.micro_rows, plan.batch_rows // self.ranks.size) or 1)
+        measured = paced(objective, make, rows, self.device, plan.precision, self.ranks)
+        seconds = self.ranks.told(lambda: measured)
+        steps = max(1, int(plan.steps * plan.seconds_per_step / seconds))
+        told = f"{self.ranks.size} ranks take {seconds:.3g} s a step, one would {plan.seconds_per_step:.3g} s"
+        self.plan = replace(plan, steps=steps, seconds_per_step=seconds, reasons=(*plan.reasons, told))
+        if self.ranks.leads:
+            write_durably(self.run.scratch / "plan.json", json.dumps(self.plan.to_dict(), indent=1).encode())
+        self.run.note(f"{told}: {steps:,} steps")
+        return self.plan
+
+    def _metrics(self, loop: Loop, final: Validation | None, resumed: bool) -> dict[str, Any]:
         progress = loop.progress
         reached = final.values["bits_per_byte"] if final else None
-        seconds, joules = spent or (None, None)
+        seconds, joules = self._spent or (None, None)  # of a resumed run they are not those of the plan
         speed = progress.tokens / max(1e-9, progress.seconds)
         precision, device = self.plan.precision, self.device
         used = utilisation(loop.model, speed, self.plan.context_length, precision=precision, device=device)
@@ -356,7 +249,10 @@ class _Pretraining:
             "training_seconds": progress.seconds,
             "validation_seconds": progress.validation_seconds,
             "tokens_per_second": speed,
-            "resumed": spent is None,
+            "resumed": resumed,
+            "skipped": progress.skipped,
+            **({"best_step": progress.best["step"]} if progress.best else {}),
+            **({"ranks": self.ranks.size} if self.ranks.size > 1 else {}),
             "validation_bits_per_byte": reached,
             "validation_nats_per_token": final.values["nats_per_token"] if final else None,
             **loop.objective.stats(),
@@ -365,33 +261,6 @@ class _Pretraining:
             "loss_curve": progress.losses,
             "validation_curve": progress.validations,
         }
-
-
-def _sized(
-    config: PretrainConfig, *, vocab_size: int, bos_token_id: int | None, eos_token_id: tuple[int, ...]
-) -> ModelConfig:
-    """The sizes that were asked for, or the smallest ones as a placeholder that the planner replaces."""
-    hidden, layers = config.hidden_size or 128, config.num_hidden_layers or 2
-    heads = config.num_attention_heads or max(1, hidden // HEAD_DIM)
-    if hidden % heads:
-        raise ConfigError(f"pretrain.hidden_size {hidden} is not a multiple of {heads} heads")
-    return ModelConfig(
-        model_type=config.family,
-        vocab_size=vocab_size,
-        hidden_size=hidden,
-        num_hidden_layers=layers,
-        num_attention_heads=heads,
-        num_key_value_heads=config.num_key_value_heads or key_value_heads(heads),
-        intermediate_size=config.intermediate_size or intermediate_size(hidden, gated=not config.parts.squared_relu),
-        head_dim=hidden // heads,
-        max_position_embeddings=config.context_length,
-        tie_word_embeddings=config.tie_word_embeddings,
-        value_embedding_layers=every_second_layer(layers) if config.value_embeddings else (),
-        bigram_vocab_size=config.bigram_vocab_size,
-        **(config.parts.options() if config.family == "bloomery" else {}),
-        bos_token_id=bos_token_id,
-        eos_token_id=eos_token_id,
-    )
 
 
 @contextlib.contextmanager

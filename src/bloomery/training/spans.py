@@ -24,6 +24,8 @@ from bloomery.training.sequence import target_batch, target_figures, target_loss
 class SpanObjective(BatchObjective[TokenRows]):
     """Spans of packed rows, for an encoder-decoder. A row is corrupted as a whole, document ends included."""
 
+    packed = True
+
     def __init__(
         self, model: Seq2Seq, loader: RowLoader, tokenizer: Tokenizer, config: SpanConfig, *, seed: int
     ) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from typing import Any
 import torch
 
 from bloomery.core.artifact import Artifact, write_durably
-from bloomery.core.config import digest, to_dict
+from bloomery.core.config import digest, from_dict, to_dict
 from bloomery.core.errors import DataError
 from bloomery.core.run import Run
 from bloomery.core.stage import StageInputs, reusable
@@ -37,6 +38,11 @@ from bloomery.training.building import build, rebuild
 from bloomery.training.fit import Fitted, fit
 from bloomery.training.materials import Materials, objective_for
 from bloomery.training.objective import Objective
+from bloomery.training.parallel.parallel_config import ParallelConfig
+from bloomery.training.parallel.ranks import Ranks
+from bloomery.training.parallel.several import recompute, several
+from bloomery.training.parallel.silent_run import SilentRun
+from bloomery.training.parallel.world import World, followers, open_world
 from bloomery.training.picture_building import build_seeing, image_size, processor, rebuild_seeing
 from bloomery.training.publishing import save_model
 from bloomery.training.suitable import check
@@ -71,19 +77,22 @@ def train(
     target_tokenizer: Artifact | None = None,
     tokenizer_config: TokenizerConfig | None = None,
     minutes: float | None = None,
+    parallel: ParallelConfig | None = None,
     workspace: Workspace | str | Path | None = None,
     fresh: bool = False,
+    preflight: bool = True,
 ) -> Artifact:
     """Train a model on a corpus; returns an artifact of the kind that the objective makes.
 
     `start` is a model artifact to begin with, whose tokenizers are used; otherwise the model has random weights and
     `tokenizer`, or one that is trained on the corpus. `target_tokenizer` is what a recurrent net writes with, if not
     the same; it is trained, too, where the config has a `target_vocab_size`. `minutes` overrides the config's budget.
-    An equal call returns the same artifact without training, unless `fresh`. Raises ConfigError, DataError,
+    `parallel` spreads the work over processes. An equal call returns the same artifact without training, unless
+    `fresh`. `preflight` looks for what would spoil the run before its first step. Raises ConfigError, DataError,
     TrainingError.
     """
     workspace = as_workspace(workspace)
-    config = config or TrainConfig()
+    config, parallel = config or TrainConfig(), parallel or ParallelConfig()
     if minutes is not None:
         config = replace(config, fit=replace(config.fit, minutes=float(minutes), steps=0, epochs=0.0))
     check(config, corpus, start)
@@ -94,12 +103,38 @@ def train(
     inputs = train_inputs(config, *parents, fingerprint=digest(tokens.id) if tokens else "")
     if not fresh and (made := reusable(workspace, inputs)):
         return made
-    with Run(workspace, inputs, meter=open_meter()) as run:
+    with open_world(parallel) as world, Run(workspace, inputs, meter=open_meter(others=followers(world))) as run:
         if fresh:
             shutil.rmtree(run.scratch / "checkpoints", ignore_errors=True)
             (run.scratch / "fit.json").unlink(missing_ok=True)
-        codecs = _codecs(config, corpus, tokenizer, target_tokenizer)
-        return _Training(run, config, corpus, tokens, start, codecs).publish()
+        given = (corpus, tokens, start, tokenizer, target_tokenizer)
+        if world is not None:
+            paths = [str(one.path) if one else "" for one in given]
+            settings = {"config": to_dict(config), "parallel": to_dict(parallel)}
+            world.told({"stage": STAGE, "scratch": str(run.scratch), "artifacts": paths, **settings})
+        return _training(run, config, given, parallel, world).publish(preflight=preflight)
+
+
+def follow_train(world: World, job: Mapping[str, Any]) -> None:
+    """A follower's part in `train`, which rank 0 has begun."""
+    config, parallel = from_dict(TrainConfig, job["config"]), from_dict(ParallelConfig, job["parallel"])
+    corpus, *others = (Artifact.open(Path(path)) if path else None for path in job["artifacts"])
+    assert corpus is not None
+    _training(SilentRun(Path(job["scratch"])), config, (corpus, *others), parallel, world).train()
+
+
+def _training(
+    run: Run,
+    config: TrainConfig,
+    given: tuple[Artifact, *tuple[Artifact | None, ...]],
+    parallel: ParallelConfig,
+    world: World | None,
+) -> _Training:
+    """`given` are the corpus, its tokens, the model to begin with, and the tokenizers of texts and of targets."""
+    corpus, tokens, start, tokenizer, target = given
+    codecs = _codecs(config, corpus, tokenizer, target)
+    ranks = several(world, parallel, device=config.fit.device, seed=config.fit.seed)
+    return _Training(run, config, corpus, tokens, start, codecs, parallel, ranks)
 
 
 def prepare(
@@ -197,20 +232,42 @@ class _Training:
         tokens: Artifact | None,
         start: Artifact | None,
         codecs: tuple[Tokenizer | None, Tokenizer | None],
+        parallel: ParallelConfig,
+        ranks: Ranks,
     ) -> None:
+        self.parallel, self.ranks = parallel, ranks
         self.run, self.config, self.corpus, self.start = run, config, corpus, start
         with run.phase("read"):
             self.materials = Materials.of(config, corpus, tokens, *codecs)
         if self.materials.left_out:
             run.note(f"{self.materials.left_out:,} examples are left out: too long, or empty")
 
-    def publish(self) -> Artifact:
-        with torch.random.fork_rng(devices=[]):
+    def train(self, *, preflight: bool = False) -> tuple[torch.nn.Module, Fitted]:
+        """The trained model, whole on rank 0, and figures of the run."""
+        threads = torch.get_num_threads()
+        with torch.random.fork_rng(devices=[]), self.ranks.guarded():
+            torch.set_num_threads(self.ranks.threads(threads))
             torch.manual_seed(self.config.fit.seed)
             model, self.materials = _model(self.config, self.corpus, self.start, self.materials)
+            if self.parallel.recompute:
+                recompute(model)
             objective = objective_for(self.config, model, self.materials)
             steps = self.materials.steps_an_epoch(self.config.fit.batch_rows)
-            fitted = fit(self.run, objective, self.config.fit, steps_an_epoch=steps, stage=f"{STAGE}.fit")
+            fitted = fit(
+                self.run,
+                objective,
+                self.config.fit,
+                steps_an_epoch=steps,
+                stage=f"{STAGE}.fit",
+                preflight=preflight,
+                ranks=self.ranks,
+            )
+            model = self.ranks.whole(model, lambda: _model(self.config, self.corpus, self.start, self.materials)[0])
+        torch.set_num_threads(threads)
+        return model, fitted
+
+    def publish(self, *, preflight: bool = True) -> Artifact:
+        model, fitted = self.train(preflight=preflight)
         model = model.to("cpu").eval()
         folder = self.run.new_folder("model")
         kind = save_model(model, folder, labels=self.materials.labels)

@@ -61,3 +61,15 @@ def test_a_childs_work_counts_while_it_lives_and_once(monkeypatch: pytest.Monkey
     # The clock of /proc ticks in 10 ms; 1.75 W is the low bound of a busy core.
     assert alive > 0.28 * 1.75 and ended >= alive
     assert ended - alive < 0.2 * 1.75
+
+
+@pytest.mark.skipif(not Path(f"/proc/{os.getpid()}/stat").exists(), reason="the kernel shows no CPU seconds")
+def test_others_that_do_our_work_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(estimate, "_descendants", lambda pid: iter(()))
+    with subprocess.Popen([sys.executable, "-c", CHILD], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        with_it, without = EstimateMeter(others=(child.pid,)), EstimateMeter()
+        assert child.stdout is not None and child.stdout.readline()
+        readings = [meter.read().low for meter in (with_it, without)]
+        child.communicate(b"\n")
+    assert readings[0] is not None and readings[1] is not None
+    assert readings[0] - readings[1] > 0.2 * 3.5 / 2

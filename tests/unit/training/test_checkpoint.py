@@ -74,3 +74,23 @@ def test_partial_folder_of_a_killed_writer_is_ignored(tmp_path: Path):
     assert found is not None and found.step == 1
     _save(tmp_path, 2)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["step-00000001", "step-00000002"]
+
+
+def test_keeps_what_it_is_told_and_what_is_spared(tmp_path: Path):
+    for step in range(1, 8):
+        checkpoint.save(
+            tmp_path, step, model={"w": torch.ones(1)}, optimizer={}, state={}, keep=3, spared=["step-00000002"]
+        )
+    assert sorted(p.name for p in tmp_path.iterdir()) == [checkpoint.name_of(step) for step in (2, 5, 6, 7)]
+
+
+def test_a_run_that_went_back_is_newer_than_what_it_left(tmp_path: Path):
+    for step, again in ((10, 0), (20, 0), (10, 1), (11, 1)):
+        checkpoint.save(
+            tmp_path, step, model={"w": torch.ones(1)}, optimizer={}, state={"s": step}, again=again, keep=9
+        )
+    found = checkpoint.latest(tmp_path)
+    assert found is not None and (found.step, found.path.name) == (11, "step-00000011-again-01")
+    assert [state["s"] for state in checkpoint.states(tmp_path)] == [10, 20, 10, 11]
+    assert checkpoint.step_of("step-00000011-again-01") == 11
+    assert checkpoint.load(tmp_path / "step-00000012") is None

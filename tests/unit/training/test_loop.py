@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import threading
+from dataclasses import replace
 
 import pytest
 import torch
 
+from bloomery.core.errors import ArtifactError
+from bloomery.core.workspace import Workspace
+from bloomery.training import checkpoint, pretrain
 from bloomery.training.batches import BatchObjective
 from bloomery.training.contrastive import ContrastiveObjective
 from bloomery.training.labels import ClassificationObjective, RegressionObjective, TaggingObjective
-from bloomery.training.loop import Progress, _interrupts, _random_state, _set_random_state
+from bloomery.training.loop import Loop, Progress, _interrupts, _random_state, _set_random_state
 from bloomery.training.objective import HIGHER_IS_BETTER
 from bloomery.training.relevance import RelevanceObjective
 from bloomery.training.text_pairs import TextContrastiveObjective
@@ -63,3 +68,71 @@ def test_which_way_every_headline_is_better():
     worse = {RegressionObjective, ContrastiveObjective, RelevanceObjective, BatchObjective}
     assert {one.headline for one in better} | {"r_squared", "reward", "macro_f1"} == HIGHER_IS_BETTER
     assert not {one.headline for one in worse} & HIGHER_IS_BETTER
+
+
+def _full(after: int, number: int):
+    """A writer of tensors whose disk is full from its call `after` + 1 on."""
+    real, calls = checkpoint.write_tensors, []
+
+    def write(tensors, path):
+        calls.append(path)
+        if len(calls) > after:
+            path.write_bytes(b"torn")
+            raise OSError(number, os.strerror(number), str(path))
+        real(tensors, path)
+
+    return write
+
+
+def test_a_full_disk_does_not_end_the_run(material, tmp_path, monkeypatch):
+    """Room for the checkpoint of step 4 alone (two files): the run goes on, says so, and ends as it would have."""
+    straight = _pretrained(material, tmp_path / "a", [])
+    heard: list = []
+    monkeypatch.setattr(checkpoint, "write_tensors", _full(2, errno.ENOSPC))
+    assert _pretrained(material, tmp_path / "b", heard).id == straight.id
+    notes = [event.data["text"] for event in heard if event.kind == "note"]
+    assert notes == [
+        f"no room for the checkpoint of step {step}; the checkpoint of step 4 is kept: free some space meanwhile"
+        for step in (8, 12, 12)  # at the end it is tried once more
+    ]
+
+
+def test_a_disk_that_cannot_be_written_ends_it_and_keeps_the_last_checkpoint(material, tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "write_tensors", _full(2, errno.EROFS))
+    with pytest.raises(ArtifactError, match="cannot write a checkpoint") as caught:
+        _pretrained(material, tmp_path, [])
+    assert "read-only" in caught.value.hint
+    monkeypatch.undo()
+    found = checkpoint.latest(next(tmp_path.rglob("checkpoints")))
+    assert found is not None and found.step == 4
+    assert [path.name for path in found.path.parent.iterdir()] == ["step-00000004"]
+
+
+def test_the_curve_is_told_with_the_sum_of_all_losses(material, tmp_path):
+    heard: list = []
+    _pretrained(material, tmp_path, heard)
+    points = [event.data for event in heard if event.kind == "curve"]
+    assert [p["step"] for p in points] == list(range(1, 13)) and points[-1]["total"] == 12
+    assert points[-1]["loss_sum"] == pytest.approx(sum(p["loss"] for p in points), rel=1e-12)
+
+
+def test_weights_that_are_not_finite_are_not_written(material, tmp_path, monkeypatch):
+    """A weight gone bad at step 5: no checkpoint has it, the next loss shows it, and the run goes back to step 4."""
+    step, done, heard = Loop._step, [], list[object]()
+
+    def spoiling(self):
+        step(self)
+        done.append(self.progress.step)
+        if self.progress.step == 8 and 8 not in done[:-1]:
+            with torch.no_grad():
+                next(iter(self.optimizers.named.values())).fill_(float("nan"))
+
+    monkeypatch.setattr(Loop, "_step", spoiling)
+    made = _pretrained(material, tmp_path, heard)
+    assert [(e["step"], e["back_to"]) for e in made.metrics["skipped"]] == [(9, 4)]
+
+
+def _pretrained(material, home, heard):
+    config = replace(material.small, validations=0, checkpoint_every_steps=4)
+    workspace = Workspace(home, listeners=[heard.append])
+    return pretrain(material.corpus, material.tokenizer, tokens=material.tokens, config=config, workspace=workspace)

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 import numpy as np
 import torch
 
 from bloomery.training.objective import (
     Batch,
+    Division,
     Validation,
     accumulate,
+    divided,
     evaluating,
+    own_batches,
     part_of,
     precision_context,
     take,
     to_device,
+    totals,
 )
 
 
@@ -67,3 +73,17 @@ def test_precision_context_autocasts():
         assert (a @ a).dtype == torch.bfloat16
     with precision_context(torch.device("cpu"), "float32"):
         assert (a @ a).dtype == torch.float32
+
+
+def test_a_validation_can_be_divided_among_processes():
+    class Second(Division):
+        def own(self, items):
+            return islice(items, 1, None, 2)
+
+        def total(self, sums):
+            return {name: 2 * value for name, value in sums.items()}
+
+    assert list(own_batches(range(5))) == [0, 1, 2, 3, 4] and totals({"a": 1.5}) == {"a": 1.5}
+    with divided(Second()):
+        assert list(own_batches(range(5))) == [1, 3] and totals({"a": 1.5}) == {"a": 3.0}
+    assert list(own_batches(range(2))) == [0, 1]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -94,18 +96,21 @@ def test_a_batch_that_cannot_be_cut(material, tmp_path):
         _train(material, tmp_path, micro_rows=3)
 
 
-def test_a_non_finite_loss_stops_before_the_step(material, tmp_path, monkeypatch: pytest.MonkeyPatch):
+def test_non_finite_losses_stop_before_the_step(material, tmp_path, monkeypatch: pytest.MonkeyPatch):
     straight = _train(material, tmp_path / "a", checkpoint_every_steps=2)
     real, calls = causal.CausalObjective.loss, []
 
     def poisoned(self, arrays):
         calls.append(1)
         loss = real(self, arrays)
-        return loss * float("nan") if len(calls) == 6 else loss
+        return loss * float("nan") if len(calls) > 6 else loss  # the first call is the preflight's
 
-    monkeypatch.setattr(causal.CausalObjective, "loss", poisoned)
-    with pytest.raises(TrainingError, match="step 6: loss nan") as caught:
-        _train(material, tmp_path / "b", checkpoint_every_steps=2)
+    with monkeypatch.context() as patched:
+        patched.setattr(causal.CausalObjective, "loss", poisoned)
+        strict = partial(loop.LoopConfig, most_rollbacks=0)
+        patched.setattr(sys.modules["bloomery.training.pretrain"], "LoopConfig", strict)
+        with pytest.raises(TrainingError, match="step 6: loss nan") as caught:
+            _train(material, tmp_path / "b", checkpoint_every_steps=2)
     assert "the checkpoint of step 4 is kept" in caught.value.message
     assert "learning_rate_scale" in caught.value.hint
     # The cause gone, the same call goes on from step 4 and ends as if nothing had happened.

@@ -47,6 +47,7 @@ class PolicyObjective:
 
     unit = "tok"
     divisible = True
+    packed = False
 
     def __init__(
         self,

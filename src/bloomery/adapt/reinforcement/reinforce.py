@@ -115,7 +115,7 @@ def _published(
         before = objective.validate(None, decoder.output_weight.device, "float32") if can else None
         steps_an_epoch = len(kept) / loader.rows * config.iterations
         fitting = start.rated(config.fit, _RATE)
-        fitted = fit(run, objective, fitting, steps_an_epoch=steps_an_epoch, stage=STAGE)
+        fitted = fit(run, objective, fitting, steps_an_epoch=steps_an_epoch, stage=STAGE, preflight=False)
     finally:
         drawer.close()
     first = {} if before is None else {f"before_{name}": value for name, value in before.values.items()}

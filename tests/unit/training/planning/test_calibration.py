@@ -14,7 +14,7 @@ from bloomery.training.planning import calibration, ladder
 from bloomery.training.planning.calibration import CalibrationConfig, calibrate, find_law, law_of, read_law
 from bloomery.training.planning.law import DEFAULT_LAW, effective_data
 from bloomery.training.planning.rung import Point
-from bloomery.training.pretrain import plan_request
+from bloomery.training.pretrain_config import plan_request
 
 TRUE = {"E": 0.8, "A": 40.0, "alpha": 0.4, "B": 60.0, "beta": 0.3}
 

@@ -12,7 +12,7 @@ from bloomery.tokenizer import Tokenizer
 from bloomery.training import pretrain
 from bloomery.training.planning.plan import read_plan
 from bloomery.training.planning.plan_stage import publish_plan
-from bloomery.training.pretrain import plan_request
+from bloomery.training.pretrain_config import plan_request
 
 
 def test_published_copied_and_followed(material, tmp_path):

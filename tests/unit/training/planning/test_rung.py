@@ -13,7 +13,7 @@ from bloomery.tokenizer import Tokenizer
 from bloomery.training import pretrain
 from bloomery.training.planning.ladder import RungConfig
 from bloomery.training.planning.rung import Point, Rung, read_points, settings_of, write_points
-from bloomery.training.pretrain import plan_request
+from bloomery.training.pretrain_config import plan_request
 
 RUNG = RungConfig(num_hidden_layers=1, hidden_size=64, branches=(8, 16), decay_fraction=0.5, warmup_steps=1)
 

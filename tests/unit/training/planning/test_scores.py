@@ -9,8 +9,9 @@ import pytest
 from bloomery.core.quantity import Quantity
 from bloomery.tokenizer import Tokenizer
 from bloomery.training import pretrain
+from bloomery.training.planning.planner import plan as make_plan
 from bloomery.training.planning.scores import median_errors, score, scores
-from bloomery.training.pretrain import make_plan, plan_request
+from bloomery.training.pretrain_config import plan_request
 
 
 def test_of_a_finished_run(material, tmp_path):

@@ -1,0 +1,126 @@
+"""`bloomery sweep`: a recipe's dials tried out. This module does not know how trials are chosen or stopped."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from bloomery.cli.options import Common, Overrides, print_json, read_recipe
+
+if TYPE_CHECKING:
+    from bloomery.core.artifact import Artifact
+    from bloomery.core.events import Event, Listener
+    from bloomery.core.recipe import Recipe
+    from bloomery.training.sweep.trial_process import Outcome
+
+METRIC = "validation_bits_per_byte"
+
+
+def sweep(
+    recipe: Annotated[Path, Parameter(help="A recipe (TOML) with a table [sweep.dials].")],
+    *,
+    trials: Annotated[int | None, Parameter(help="Trials in all [default: the recipe's, 24].")] = None,
+    jobs: Annotated[int, Parameter(help="Trials at a time; each then has its share of the processors.")] = 1,
+    set_: Overrides = None,
+    common: Common | None = None,
+) -> None:
+    """Try out a recipe's dials. Each trial is a run in the ledger; killed, the same command goes on."""
+    common = common or Common()
+    from bloomery.cli.chain import execute
+    from bloomery.core.processors import processors
+    from bloomery.training.sweep import SweepConfig
+    from bloomery.training.sweep import sweep as sweep_dials
+    from bloomery.training.sweep.dials import dials_of, override
+    from bloomery.training.sweep.report import table
+
+    settings, workspace = read_recipe(recipe, set_), common.workspace()
+    config = settings.table("sweep", SweepConfig)
+    config = config if trials is None else replace(config, trials=trials)
+    for dial in dials_of(config.dials):  # a misspelt key is better said now than by the first trial
+        read_recipe(recipe, [*(set_ or ()), override(dial.key, dial.grid(config.points)[0])])
+    until = "tokenize"
+    if all(key.startswith("pretrain.") for key in config.dials):
+        execute(settings, workspace, until=until)
+    threads = max(1, processors() // jobs) if jobs > 1 else 0
+    work = Trial(recipe=recipe.absolute(), overrides=tuple(set_ or ()), root=workspace.root, threads=threads)
+    report = sweep_dials(
+        config,
+        work,
+        workspace=workspace,
+        identity={"recipe": settings.name, "tables": _tables(settings)},
+        metric=METRIC,
+        jobs=jobs,
+        say=lambda line: print(line, file=sys.stderr, flush=True),
+    )
+    if common.json:
+        print_json(report.to_dict())
+    else:
+        print("\n".join(table(report)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One trial's work, as it goes to another process: the recipe's stages up to training, some keys overridden."""
+
+    recipe: Path
+    overrides: tuple[str, ...]
+    root: Path
+    threads: int = 0
+
+    def __call__(self, values: Mapping[str, Any], listener: Listener) -> Outcome:
+        """Train, and what came of it. `listener` hears the training run alone."""
+        from bloomery.cli.chain import execute
+        from bloomery.core.errors import TrainingError
+        from bloomery.core.locks import FileLock
+        from bloomery.core.workspace import Workspace
+        from bloomery.training.sweep.dials import override
+        from bloomery.training.sweep.trial_process import Outcome
+
+        if self.threads:
+            import torch
+
+            torch.set_num_threads(self.threads)
+        changed = [override(key, value) for key, value in values.items()]
+        settings = read_recipe(self.recipe, [*self.overrides, *changed])
+        lock = FileLock(self.root / "sweeps" / "stages.lock")
+        while not lock.try_acquire():  # trials at the same time may need the same corpus or tokenizer
+            time.sleep(0.1)
+        try:
+            tokens = execute(settings, Workspace(self.root), until="tokenize")["tokenize"]
+        finally:
+            lock.release()
+        heard = _in_bits_per_byte(listener, tokens)
+        made = execute(settings, Workspace(self.root, listeners=[heard]), until="pretrain")["pretrain"]
+        value = made.metrics[METRIC]
+        if value is None or not math.isfinite(value):
+            raise TrainingError("nothing is held out: there is no figure to compare trials by")
+        return Outcome(value=float(value), artifact=made.name)
+
+
+def _in_bits_per_byte(listener: Listener, tokens: Artifact) -> Listener:
+    """Losses are nats for a token, which trials with other tokenizers could not be compared by."""
+    from bloomery.tokenizer import TokenShards
+
+    shards = TokenShards(tokens, "train")
+    factor = int(shards.num_labels().sum()) / max(1, shards.text_bytes) / math.log(2)
+
+    def hear(event: Event) -> None:
+        if "loss_sum" in event.data:
+            event = replace(event, data={**event.data, "loss_sum": event.data["loss_sum"] * factor})
+        listener(event)
+
+    return hear
+
+
+def _tables(settings: Recipe) -> dict[str, Any]:
+    """All of a recipe that decides what a trial makes."""
+    from bloomery.core.config import to_dict
+
+    return {name: to_dict(settings.tables[name]) for name in ("curate", "tokenizer", "tokenize", "pretrain")}

@@ -1,0 +1,1 @@
+"""Several processes train one model: who they are, what each holds, and what happens when one of them ends."""

@@ -1,0 +1,113 @@
+"""Room: the memory and disk that a training run needs, against what is there.
+
+Gradients and optimiser state are counted; what a row's activations take is measured, by the tensors that the backward
+pass would keep of one row. Temporary results inside an operation are not seen: a fifth is added for them. This module
+does not know plans or budgets.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+import torch
+from torch import Tensor
+
+from bloomery.training.objective import Batch, Objective, part_of, precision_context, to_device
+
+if TYPE_CHECKING:
+    from bloomery.training.loop import Loop
+
+_STATE = {"muon": 1}
+"""Tensors of state for each parameter; AdamW, and whatever is not listed, has two."""
+_TEMPORARY = 1.2
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+@dataclass(frozen=True)
+class Room:
+    """Bytes. `fixed_bytes` are gradients and optimiser state, `row_bytes` the activations of one row."""
+
+    fixed_bytes: int
+    row_bytes: int
+    rows: int
+    free_bytes: int
+    checkpoint_bytes: int
+    disk_bytes: int
+    free_disk_bytes: int
+
+    @property
+    def memory_bytes(self) -> int:
+        return self.fixed_bytes + int(_TEMPORARY * self.rows * self.row_bytes)
+
+    @property
+    def rows_that_fit(self) -> int:
+        """Rows at a time for which there is memory; 0 if there is none for one."""
+        return max(0, int((self.free_bytes - self.fixed_bytes) / max(1.0, _TEMPORARY * self.row_bytes)))
+
+
+def room(loop: Loop, batch: Batch) -> Room:
+    """What a loop that has not begun needs beyond what it holds, and what is free on its device and disk."""
+    trained = sum(_size(p) for p in loop.optimizers.named.values())
+    state = sum(
+        _STATE.get(label, 2) * sum(_size(p) for group in part.param_groups for p in group["params"])
+        for label, part in loop.optimizers.parts.items()
+    )
+    whole = sum(_size(p) for p in loop.model.parameters())
+    checkpoint = trained + state
+    # The kept ones, two to go back to, the one that is being written; the best weights; what is published.
+    copies = loop.config.keep_checkpoints + 3
+    best = 2 * trained if loop.config.keep_best else 0
+    rows = loop.micro_rows if loop.objective.divisible else batch.rows
+    return Room(
+        fixed_bytes=trained + state,
+        row_bytes=_row_bytes(loop.objective, batch, loop.device, loop.precision),
+        rows=rows,
+        free_bytes=free_memory(loop.device),
+        checkpoint_bytes=checkpoint,
+        disk_bytes=copies * checkpoint + best + whole,
+        free_disk_bytes=shutil.disk_usage(loop.run.scratch).free,
+    )
+
+
+def free_memory(device: torch.device, *, cgroup: Path = _CGROUP) -> int:
+    """Bytes that this process could still take: the GPU's, or the machine's and those of its control group."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    free = psutil.virtual_memory().available
+    try:
+        limit, used = ((cgroup / name).read_text().strip() for name in ("memory.max", "memory.current"))
+        cache = dict(line.split() for line in (cgroup / "memory.stat").read_text().splitlines())
+        if limit != "max":  # the page cache counts as used, but is given up when there is need
+            free = min(free, int(limit) - int(used) + int(cache.get("inactive_file", 0)))
+    except (OSError, ValueError):
+        pass
+    return max(0, free)
+
+
+def _row_bytes(objective: Objective, batch: Batch, device: torch.device, precision: str) -> int:
+    """Bytes that the backward pass keeps of one row, or of a whole batch divided by its rows."""
+    rows = 1 if objective.divisible else batch.rows
+    own = {p.untyped_storage().data_ptr() for p in objective.model.parameters()}
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        inputs = to_device(part_of(batch.arrays, slice(0, rows)), device)
+        with precision_context(device, precision):
+            loss = objective.loss(inputs)
+    del loss
+    return sum(kept.values()) // rows
+
+
+def _size(tensor: Tensor) -> int:
+    return tensor.numel() * tensor.element_size()

@@ -1,0 +1,92 @@
+"""Dial: a key of a recipe and the values that a sweep may give it.
+
+This module does not know recipes or trials.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bloomery.core.errors import ConfigError, nearest
+
+if TYPE_CHECKING:
+    from optuna.trial import Trial
+
+_FIELDS = ("low", "high", "log", "step")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dial:
+    """`choices`, or what lies from `low` to `high`; whole numbers where both are."""
+
+    key: str
+    choices: tuple[Any, ...] = ()
+    low: float = 0.0
+    high: float = 0.0
+    log: bool = False
+    step: float = 0.0
+    whole: bool = False
+
+    @classmethod
+    def of(cls, key: str, value: Any) -> Dial:
+        """From what a recipe's [sweep.dials] has. ConfigError where it makes no sense."""
+        if isinstance(value, (list, tuple)):
+            if len(value) < 1 or any(isinstance(one, (dict, list)) for one in value):
+                raise ConfigError(f'the dial "{key}" needs plain values to choose from')
+            return cls(key=key, choices=tuple(value))
+        if not isinstance(value, Mapping):
+            raise ConfigError(f'the dial "{key}" is neither a list nor a range', hint='"KEY" = { low = 1, high = 8 }')
+        for name in value:
+            if name not in _FIELDS:
+                raise ConfigError(f'the dial "{key}" has no "{name}"', hint=nearest(name, _FIELDS))
+        numbers = {name: value.get(name, 0) for name in ("low", "high", "step")}
+        for name, number in numbers.items():
+            if isinstance(number, bool) or not isinstance(number, (int, float)) or not math.isfinite(number):
+                raise ConfigError(f'"{name}" of the dial "{key}" is no number')
+        whole = isinstance(numbers["low"], int) and isinstance(numbers["high"], int) and "low" in value
+        dial = cls(key=key, log=bool(value.get("log", False)), whole=whole, **numbers)
+        if not ("low" in value and "high" in value and dial.low < dial.high):
+            raise ConfigError(f'the dial "{key}" needs a low that is below its high')
+        if dial.log and (dial.low <= 0 or dial.step):
+            raise ConfigError(f'the dial "{key}" is logarithmic: its low should be above 0, and it has no step')
+        return dial
+
+    def suggest(self, trial: Trial) -> Any:
+        """Optuna's choice for a trial."""
+        if self.choices:
+            return trial.suggest_categorical(self.key, self.choices)
+        if self.whole:
+            step = int(self.step) or 1
+            return trial.suggest_int(self.key, int(self.low), int(self.high), step=step, log=self.log)
+        return trial.suggest_float(self.key, self.low, self.high, step=self.step or None, log=self.log)
+
+    def grid(self, points: int) -> list[Any]:
+        """All choices; of a range, each step, or `points` values spread evenly (in the logarithm, where it is)."""
+        if self.choices:
+            return list(self.choices)
+        if self.step:
+            values = [self.low + n * self.step for n in range(int((self.high - self.low) / self.step + 1e-9) + 1)]
+        elif self.log:
+            ratio = self.high / self.low
+            values = [self.low * ratio ** (n / (points - 1)) for n in range(points)]
+        else:
+            values = [self.low + (self.high - self.low) * n / (points - 1) for n in range(points)]
+        return list(dict.fromkeys(round(value) for value in values)) if self.whole else values
+
+
+def dials_of(values: Mapping[str, Any]) -> list[Dial]:
+    """All dials; ConfigError without any."""
+    if not values:
+        raise ConfigError(
+            "the recipe has no dials", hint='[sweep.dials] with "pretrain.learning_rate_scale" = [0.5, 1, 2]'
+        )
+    return [Dial.of(key, value) for key, value in values.items()]
+
+
+def override(key: str, value: Any) -> str:
+    """As `--set` takes it."""
+    return f"{key}={json.dumps(value, ensure_ascii=False)}"

@@ -1,0 +1,121 @@
+"""SweepReport: what came of each trial, what it cost, and what stopping saved.
+
+The cost of all trials to their ends is an estimate: what a stopped one used, divided by the share of its steps that it
+had done. This module does not know how trials are run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from bloomery.core.quantity import Quantity
+
+_NOTHING = Quantity.exact(0.0, "counter")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialRow:
+    """One trial: `state` is finished, stopped or failed; `share` of its steps that were done; `note` says why."""
+
+    number: int
+    values: dict[str, Any]
+    state: str
+    value: float | None
+    share: float
+    seconds: float
+    joules: Quantity
+    artifact: str = ""
+    runs: tuple[str, ...] = ()
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepReport:
+    """All trials; `metric` is the figure, of which less is better."""
+
+    metric: str
+    rows: tuple[TrialRow, ...]
+
+    @property
+    def best(self) -> TrialRow | None:
+        """The finished trial with the lowest figure."""
+        done = [row for row in self.rows if row.state == "finished" and row.value is not None]
+        return min(done, key=lambda row: (row.value, row.number)) if done else None
+
+    @property
+    def joules(self) -> Quantity:
+        """Of all trials, those that failed and those that were stopped included."""
+        return sum((row.joules for row in self.rows), _NOTHING)
+
+    @property
+    def full_joules(self) -> Quantity:
+        """What all of them would have used to their ends: an estimate where any was stopped. Failed trials count as
+        they are: they would fail again."""
+        total = _NOTHING
+        for row in self.rows:
+            stopped = row.state == "stopped" and row.share > 0
+            total += _estimated(row.joules.scaled(1 / row.share)) if stopped else row.joules
+        return total
+
+    @property
+    def saved(self) -> float | None:
+        """The share of `full_joules` that was not used; None where joules are unknown."""
+        used, full = self.joules.central, self.full_joules.central
+        return 1 - used / full if used is not None and full else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON data."""
+        best = self.best
+        return {
+            "metric": self.metric,
+            "best": None if best is None else {"number": best.number, "values": best.values, "value": best.value},
+            "joules": self.joules.to_dict(),
+            "full_joules": self.full_joules.to_dict(),
+            "saved": self.saved,
+            "trials": [{**asdict(row), "joules": row.joules.to_dict(), "runs": list(row.runs)} for row in self.rows],
+        }
+
+
+def table(report: SweepReport) -> list[str]:
+    """Lines for people, best first."""
+    keys = list(dict.fromkeys(key for row in report.rows for key in row.values))
+    short = {key: key.rpartition(".")[2] for key in keys}
+    order = {"finished": 0, "stopped": 1, "failed": 2}
+    rows = sorted(report.rows, key=lambda row: (order[row.state], row.value or 0.0, -row.share, row.number))
+    cells = [["trial", *(short[key] for key in keys), report.metric.replace("_", " "), "state", "steps", "energy"]]
+    for row in rows:
+        figure = "" if row.value is None else f"{row.value:.4f}"
+        values = [_shown(row.values.get(key)) for key in keys]
+        cells.append(
+            [str(row.number), *values, figure, row.state, f"{row.share:.0%}", row.joules.text("J").split(" (")[0]]
+        )
+    widths = [max(len(line[n]) for line in cells) for n in range(len(cells[0]))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells]
+    return [*lines, *_summary(report)]
+
+
+def _summary(report: SweepReport) -> list[str]:
+    counts = {state: sum(row.state == state for row in report.rows) for state in ("finished", "stopped", "failed")}
+    told = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
+    lines = [f"{len(report.rows)} trials: {told}; energy {report.joules.text('J')}"]
+    if report.saved is not None and counts["stopped"]:
+        full = report.full_joules.text("J")
+        lines.append(f"all of them to their ends: about {full}; saved {report.saved:.0%}")
+    best = report.best
+    if best is not None:
+        chosen = " ".join(f"--set {key}={_shown(value)}" for key, value in best.values.items())
+        lines.append(
+            f"best: trial {best.number}, {report.metric.replace('_', ' ')} {best.value:.4f}, {best.artifact}: {chosen}"
+        )
+    return lines
+
+
+def _estimated(quantity: Quantity) -> Quantity:
+    if not quantity.known:
+        return quantity
+    return Quantity(low=quantity.low, central=quantity.central, high=quantity.high, method="estimated")
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else "" if value is None else str(value)

@@ -1,0 +1,275 @@
+"""Study: trials asked of Optuna, run in processes, told back; gone on with where it was killed.
+
+Optuna's journal (a file of JSON lines) in the workspace's `sweeps/` holds what was asked and told. A trial that was
+under way when the sweep was killed is asked again with the same values, and its training goes on from its checkpoint.
+This module does not know recipes, nor how a trial is trained.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import warnings
+from collections.abc import Callable, Iterable
+from itertools import product
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bloomery.core.config import canonical_json, digest, to_dict
+from bloomery.core.errors import ArtifactError, MissingExtraError
+from bloomery.core.locks import FileLock
+from bloomery.core.quantity import Quantity
+from bloomery.core.workspace import Workspace
+from bloomery.training.sweep.config import SweepConfig
+from bloomery.training.sweep.dials import Dial, dials_of
+from bloomery.training.sweep.halving import RUNGS, let_on
+from bloomery.training.sweep.report import SweepReport, TrialRow
+from bloomery.training.sweep.trial_process import PAUSE, TrialProcess, TrialWork, forget
+
+if TYPE_CHECKING:
+    from optuna.study import Study
+    from optuna.trial import FrozenTrial, Trial
+
+_GOES_ON = "goes_on"
+_NEAR = 1e-9
+Say = Callable[[str], None]
+
+
+def sweep(
+    config: SweepConfig,
+    work: TrialWork,
+    *,
+    workspace: Workspace,
+    identity: Any,
+    metric: str = "validation_bits_per_byte",
+    jobs: int = 1,
+    say: Say = lambda text: None,
+) -> SweepReport:
+    """Run a sweep to its end, or go on with it. `work` runs one trial (see `trial_process`), `identity` is all that its
+    result depends on beside the dials, as JSON data, `say` hears a line for each trial.
+
+    Raises MissingExtraError without Optuna, ArtifactError where another process runs this very sweep.
+    """
+    try:
+        import optuna
+    except ImportError as error:
+        raise MissingExtraError("optuna", "sweep", "a sweep") from error
+    dials = dials_of(config.dials)
+    settled = {key: value for key, value in to_dict(config).items() if key != "trials"}
+    folder = workspace.root / "sweeps"
+    folder.mkdir(exist_ok=True)
+    name = digest({"config": settled, "identity": identity, "metric": metric})[:16]
+    lock = FileLock(folder / f"{name}.lock")
+    if not lock.try_acquire():
+        raise ArtifactError("another process is running this very sweep", hint="wait for it, or stop it first")
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            sweeping = _Sweeping(config, dials, work, workspace, folder / f"{name}.jsonl", name, jobs, say)
+        return SweepReport(metric=metric, rows=sweeping.run())
+    finally:
+        lock.release()
+
+
+class _Sweeping:
+    """One call of `sweep`."""
+
+    def __init__(
+        self,
+        config: SweepConfig,
+        dials: list[Dial],
+        work: TrialWork,
+        workspace: Workspace,
+        journal: Path,
+        name: str,
+        jobs: int,
+        say: Say,
+    ) -> None:
+        from optuna import create_study
+        from optuna.storages import JournalStorage
+        from optuna.storages.journal import JournalFileBackend
+
+        from bloomery.training.sweep.pruner import HopelessPruner
+
+        self.config, self.dials, self.work, self.workspace, self.say = config, dials, work, workspace, say
+        self.jobs = max(1, jobs)
+        self.pruner = HopelessPruner(config)
+        self.study: Study = create_study(
+            storage=JournalStorage(JournalFileBackend(str(journal))),
+            sampler=_sampler(config, parallel=jobs > 1),
+            pruner=self.pruner,
+            study_name=name,
+            direction="minimize",
+            load_if_exists=True,
+        )
+        self._most = config.trials
+        self._running: dict[Any, tuple[Trial, TrialProcess]] = {}
+
+    def run(self) -> tuple[TrialRow, ...]:
+        """All trials as far as they are to go; those that are left behind lose their checkpoints."""
+        self._take_up_again()
+        if self.config.sampler == "grid":
+            self._lay_out_grid()
+        if self.config.stop == "halving":
+            self._halve()
+        else:
+            self._drive(self._new, 1.0)
+        return tuple(self._row(trials) for trials in self._candidates().values())
+
+    def _halve(self) -> None:
+        from bloomery.training.sweep.pruner import curve_of
+
+        self._drive(self._new, RUNGS[0][0])
+        for rung, until in enumerate([share for share, _ in RUNGS[1:]] + [1.0]):
+            curves = {key: curve_of(*trials) for key, trials in self._candidates().items()}
+            chosen = let_on(curves, rung, len(curves))
+            self._drive(self._on(key for key in chosen if curves[key].share < until - _NEAR), until)
+        for trials in self._candidates().values():
+            if self._row(trials).state == "stopped":
+                for run in {run for trial in trials for run in trial.user_attrs.get("runs", ())}:
+                    forget(self.workspace.root, run)
+
+    def _drive(self, more: Callable[[], Trial | None], until: float) -> None:
+        """Run trials that `more` gives to a share of their steps, `jobs` at a time, until it gives none."""
+        running: dict[Any, tuple[Trial, TrialProcess]] = {}
+        self._running = running
+        try:
+            while True:
+                while len(running) < self.jobs and (trial := more()) is not None:
+                    values = {dial.key: dial.suggest(trial) for dial in self.dials}
+                    process = TrialProcess(self.work, values, self.workspace.root)
+                    running[process.connection] = (trial, process)
+                if not running:
+                    return
+                for connection in wait(list(running)):
+                    if self._hear(*running[connection], until):
+                        running.pop(connection)[1].join()
+        finally:
+            for _, process in running.values():  # interrupted
+                process.leave()
+
+    def _new(self) -> Trial | None:
+        """The next trial that has not begun."""
+        begun = sum(_GOES_ON not in trial.user_attrs for trials in self._candidates().values() for trial in trials)
+        return self.study.ask() if begun + len(self._running) < self._most else None
+
+    def _on(self, keys: Iterable[str]) -> Callable[[], Trial | None]:
+        """Gives candidates that go on: for Optuna each part of one is a trial, with the same values."""
+        waiting = list(keys)
+
+        def more() -> Trial | None:
+            if not waiting:
+                return None
+            self.study.enqueue_trial(json.loads(waiting.pop(0)), user_attrs={_GOES_ON: True})
+            return self.study.ask()
+
+        return more
+
+    def _take_up_again(self) -> None:
+        """Ask again for what had begun when an earlier call was killed; what went on is chosen again anyway."""
+        from optuna.trial import TrialState
+
+        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING, TrialState.WAITING)):
+            if trial.state == TrialState.RUNNING:
+                self.study.tell(trial.number, state=TrialState.FAIL)
+                if _GOES_ON not in trial.user_attrs:
+                    self.study.enqueue_trial(trial.params)
+            elif _GOES_ON in trial.user_attrs:
+                self.study.tell(trial.number, state=TrialState.FAIL)
+
+    def _candidates(self) -> dict[str, list[FrozenTrial]]:
+        """The trials that have come to something, oldest first, by their values; not those that a kill left."""
+        from optuna.trial import TrialState
+
+        ended = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL))
+        found: dict[str, list[FrozenTrial]] = {}
+        for trial in ended:
+            if trial.state != TrialState.FAIL or "note" in trial.user_attrs:
+                found.setdefault(canonical_json(trial.params), []).append(trial)
+        return found
+
+    def _lay_out_grid(self) -> None:
+        """Every combination, in an order drawn from the seed: the first ones should differ."""
+        points = list(product(*(dial.grid(self.config.points) for dial in self.dials)))
+        random.Random(self.config.seed).shuffle(points)
+        self._most = min(self._most, len(points))
+        for point in points[: self._most]:
+            values = {dial.key: value for dial, value in zip(self.dials, point, strict=True)}
+            self.study.enqueue_trial(values, skip_if_exists=True)
+
+    def _hear(self, trial: Trial, process: TrialProcess, until: float) -> bool:
+        """Take one message of a trial; True if it was its last."""
+        from optuna.trial import TrialState
+
+        from bloomery.training.sweep.pruner import PARTS
+
+        kind, *data = process.message()
+        if kind == "run":
+            process.runs.append(data[0])
+            trial.set_user_attr("runs", process.runs)
+            return False
+        if kind == "point":
+            share, loss = data
+            trial.report(loss, round(share * PARTS))
+            trial.set_user_attr("share", share)
+            if self.config.stop == "halving":
+                process.answer(PAUSE if until - _NEAR <= share < 1 and until < 1 else "")
+            else:
+                process.answer(self.pruner.reason if trial.should_prune() else "")
+            return False
+        if kind == "done":
+            trial.set_user_attr("artifact", data[0]["artifact"])
+            trial.set_user_attr("share", 1.0)
+            self.study.tell(trial, float(data[0]["value"]))
+        else:
+            share = trial.user_attrs.get("share", 0.0)
+            trial.set_user_attr("note", data[0] if data else f"left at {share:.0%} of its steps")
+            self.study.tell(trial, state=TrialState.FAIL if kind == "failed" else TrialState.PRUNED)
+        row = self._row([self.study.trials[trial.number]])
+        figure = f"{row.value:.4f}" if row.value is not None else row.note
+        self.say(f"trial {row.number} {row.values}: {'paused' if kind == 'paused' else row.state}, {figure}")
+        return True
+
+    def _row(self, trials: list[FrozenTrial]) -> TrialRow:
+        """One candidate, whatever the parts that it was run in."""
+        from optuna.trial import TrialState
+
+        states = {TrialState.COMPLETE: "finished", TrialState.PRUNED: "stopped", TrialState.FAIL: "failed"}
+        last = next((trial for trial in trials if trial.state == TrialState.COMPLETE), trials[-1])
+        runs = list(dict.fromkeys(run for trial in trials for run in trial.user_attrs.get("runs", ())))
+        seconds, joules = self._cost(runs)
+        return TrialRow(
+            number=trials[0].number,
+            values=dict(last.params),
+            state=states[last.state],
+            value=last.value if last.state == TrialState.COMPLETE else None,
+            share=max(float(trial.user_attrs.get("share", 0.0)) for trial in trials),
+            seconds=seconds,
+            joules=joules,
+            artifact=last.user_attrs.get("artifact", ""),
+            runs=tuple(runs),
+            note=last.user_attrs.get("note", ""),
+        )
+
+    def _cost(self, runs: Any) -> tuple[float, Quantity]:
+        """Seconds and joules of a trial's runs and of every attempt at the same that failed before."""
+        seconds, joules = 0.0, Quantity.exact(0.0, "counter")
+        counted: set[str] = set()
+        for run in runs:
+            for attempt in self.workspace.ledger.attempts(self.workspace.ledger.run(run)["key"]):
+                if attempt["id"] in counted or (attempt["state"] == "finished" and attempt["id"] not in runs):
+                    continue
+                counted.add(attempt["id"])
+                seconds += attempt["seconds"] or 0.0
+                joules = joules + Quantity.from_dict(attempt["energy_joules"])
+        return seconds, joules
+
+
+def _sampler(config: SweepConfig, *, parallel: bool) -> Any:
+    from optuna.samplers import RandomSampler, TPESampler
+
+    if config.sampler == "tpe":
+        return TPESampler(seed=config.seed, constant_liar=parallel)
+    return RandomSampler(seed=config.seed)

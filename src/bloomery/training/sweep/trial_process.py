@@ -1,0 +1,147 @@
+"""TrialProcess: one trial in a process of its own, which asks at each point of its curve whether to go on.
+
+Messages of the child: ("run", id), ("point", share, mean loss), which waits for "", PAUSE or why to stop, and in the
+end ("done", outcome), ("paused",), ("stopped", why) or ("failed", why). A paused trial has saved: the same work goes on
+from there. This module does not know Optuna or recipes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from bloomery.core.errors import BloomeryError
+from bloomery.core.events import Event, Listener
+from bloomery.core.workspace import Workspace
+
+PAUSE = "pause"
+PARTS = 50
+"""Points of a curve that are reported."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a trial that was let end came to: its figure, and the name of its artifact."""
+
+    value: float
+    artifact: str
+
+
+TrialWork = Callable[[Mapping[str, Any], Listener], Outcome]
+"""(values of the dials, who should hear the run's events) -> its outcome; importable, for another process runs it."""
+
+
+class TrialStopped(BloomeryError):
+    """Raised inside a trial's run when it is hopeless."""
+
+
+class _Reporter:
+    """A listener that tells the parent of runs and points, and raises where it says to stop."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._step, self._sum = 0, 0.0
+        self._told = 0
+        self.run, self.paused = "", False
+
+    def __call__(self, event: Event) -> None:
+        if event.kind == "start":
+            self.run, self._step, self._sum, self._told = event.run, 0, 0.0, 0
+            self._ask("run", event.run)
+        elif event.kind == "resume":
+            # What was reported before the kill is known; the sum goes on from the next point.
+            self._step, self._sum = int(event.data["step"]), float(event.data["loss_sum"])
+        elif event.kind == "curve":
+            self._point(event.data)
+
+    def _point(self, data: Mapping[str, Any]) -> None:
+        share, steps = data["step"] / data["total"], data["step"] - self._step
+        if int(share * PARTS) <= self._told or steps <= 0:
+            return
+        mean = (data["loss_sum"] - self._sum) / steps
+        self._told, self._step, self._sum = int(share * PARTS), data["step"], data["loss_sum"]
+        why = self._ask("point", share, mean, answered=True)
+        if why == PAUSE:
+            self.paused = True
+            raise KeyboardInterrupt  # the loop saves, and ends as if somebody had pressed Ctrl-C
+        if why:
+            raise TrialStopped(why)
+
+    def _ask(self, *message: Any, answered: bool = False) -> str:
+        """What the parent answers; EOFError where it has gone (an OSError would be told as one of the disk)."""
+        try:
+            self._connection.send(message)
+            return self._connection.recv() if answered else ""
+        except OSError as error:
+            raise EOFError("the sweep has gone") from error
+
+
+def _work(connection: Connection, work: TrialWork, values: Mapping[str, Any], root: Path) -> None:
+    """In the child."""
+    reporter = _Reporter(connection)
+    try:
+        made = work(values, reporter)
+        connection.send(("done", {"value": made.value, "artifact": made.artifact}))
+    except TrialStopped as stopped:
+        forget(root, reporter.run)
+        connection.send(("stopped", stopped.message))
+    except BloomeryError as error:
+        connection.send(("failed", error.one_line()))
+    except (KeyboardInterrupt, EOFError, ConnectionError):
+        if reporter.paused:
+            connection.send(("paused",))
+        return  # who asked has gone, or is going: the run's checkpoints are there for the next time
+    finally:
+        connection.close()
+
+
+def forget(root: Path, run: str) -> None:
+    """Remove a run's checkpoints: nobody will go on from them."""
+    workspace = Workspace(root)
+    try:
+        row = workspace.ledger.run(run)
+        shutil.rmtree(workspace.scratch / f"{row['stage']}-{row['key'][:16]}", ignore_errors=True)
+    finally:
+        workspace.ledger.close()
+
+
+class TrialProcess:
+    """A started trial. `connection` is what `multiprocessing.connection.wait` takes."""
+
+    def __init__(self, work: TrialWork, values: Mapping[str, Any], root: Path) -> None:
+        context = get_context("spawn")
+        self.values, self.runs = dict(values), list[str]()
+        self.connection, theirs = context.Pipe()
+        self._process = context.Process(target=_work, args=(theirs, work, self.values, root), daemon=False)
+        self._process.start()
+        theirs.close()
+
+    def message(self) -> tuple[Any, ...]:
+        """The next message; ("failed", why) where the process ended without a word."""
+        try:
+            return self.connection.recv()
+        except (EOFError, ConnectionResetError):
+            self._process.join()
+            return ("failed", f"its process ended with code {self._process.exitcode}")
+
+    def answer(self, why: str) -> None:
+        """Go on (""), PAUSE, or stop and why."""
+        self.connection.send(why)
+
+    def leave(self) -> None:
+        """Have it save and end at its next point, if it has not gone, and wait for that."""
+        with contextlib.suppress(OSError):
+            self.connection.send(PAUSE)
+        self._process.join()
+        self.connection.close()
+
+    def join(self) -> None:
+        """Wait for its end."""
+        self.connection.close()
+        self._process.join()

@@ -1,0 +1,63 @@
+"""Dials: lists and ranges of a recipe, as Optuna draws them and as a grid."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from bloomery.core.config import parse_scalar
+from bloomery.core.errors import ConfigError
+from bloomery.training.sweep.dials import Dial, dials_of, override
+
+
+def test_grids():
+    assert Dial.of("a", ["x", "y"]).grid(9) == ["x", "y"]
+    assert Dial.of("a", {"low": 0.25, "high": 4.0, "log": True}).grid(5) == pytest.approx([0.25, 0.5, 1, 2, 4])
+    assert Dial.of("a", {"low": 64, "high": 256, "step": 64}).grid(2) == [64, 128, 192, 256]
+    assert Dial.of("a", {"low": 1, "high": 4}).grid(10) == [1, 2, 3, 4]
+    assert Dial.of("a", {"low": 0.0, "high": 1.0}).grid(3) == [0.0, 0.5, 1.0]
+
+
+def test_optuna_draws_from_them():
+    optuna = pytest.importorskip("optuna")
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    wide, whole = Dial.of("lr", {"low": 1e-4, "high": 1.0, "log": True}), Dial.of("n", {"low": 2, "high": 8, "step": 2})
+    choice, drawn = Dial.of("s", ["on", "off"]), []
+    for _ in range(60):
+        trial = study.ask()
+        drawn.append((wide.suggest(trial), whole.suggest(trial), choice.suggest(trial)))
+    rates = [math.log10(rate) for rate, _, _ in drawn]
+    assert min(rates) >= -4 and max(rates) <= 0 and abs(sum(rates) / 60 + 2) < 0.6  # uniform in the logarithm
+    assert {n for _, n, _ in drawn} == {2, 4, 6, 8} and {s for _, _, s in drawn} == {"on", "off"}
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ([], "plain values"),
+        ([[1]], "plain values"),
+        (3, "neither a list nor a range"),
+        ({"low": 1, "hihg": 2}, 'has no "hihg"'),
+        ({"low": 2, "high": 2}, "below its high"),
+        ({"high": 2}, "below its high"),
+        ({"low": 0, "high": 2, "log": True}, "above 0"),
+        ({"low": "a", "high": 2}, "is no number"),
+        ({"low": 0.0, "high": math.inf}, "is no number"),
+    ],
+)
+def test_mistakes(value, message):
+    with pytest.raises(ConfigError, match=message):
+        Dial.of("pretrain.steps", value)
+
+
+def test_none_at_all():
+    with pytest.raises(ConfigError, match="no dials"):
+        dials_of({})
+
+
+@pytest.mark.parametrize("value", [3, 0.1, 1e-7, True, "adamw", 'a "quoted" one'])
+def test_overrides_come_back_as_they_were(value):
+    key, _, text = override("train.fit.x", value).partition("=")
+    assert key == "train.fit.x" and parse_scalar(text) == value

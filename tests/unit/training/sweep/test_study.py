@@ -1,0 +1,212 @@
+"""Sweeps on Optuna: every trial in the ledger with its joules, gone on with where they were killed."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import sys
+import threading
+from itertools import count
+
+import pytest
+
+from bloomery.core.config import to_dict
+from bloomery.core.errors import ArtifactError, MissingExtraError
+from bloomery.core.locks import FileLock
+from bloomery.core.quantity import Quantity
+from bloomery.core.run import Run
+from bloomery.core.stage import StageInputs
+from bloomery.core.workspace import Workspace
+from bloomery.training.sweep import SweepConfig, study, sweep
+from bloomery.training.sweep.trial_process import Outcome, TrialProcess, _work
+
+pytest.importorskip("optuna")
+DIALS = {"train.rate": [1.0, 2.0, 4.0], "train.size": {"low": 1, "high": 2}}
+CONFIG = SweepConfig(dials=DIALS, sampler="grid", stop="hopeless")
+_STEPS = 50
+
+
+class ThreadTrial(TrialProcess):
+    """The same over a pipe, without the seconds that a process takes to begin."""
+
+    def __init__(self, work, values, root):
+        self.values, self.runs = dict(values), []
+        self.connection, theirs = multiprocessing.Pipe()
+        self._process = threading.Thread(target=_work, args=(theirs, work, self.values, root))
+        self._process.start()
+
+
+class Watts:
+    """A meter that counts a joule each time it is read."""
+
+    def __init__(self) -> None:
+        self._read = count()
+
+    def read(self):
+        return Quantity.exact(float(next(self._read)), "counter")
+
+    def describe(self):
+        return {"method": "counter"}
+
+    def close(self):
+        pass
+
+
+@pytest.fixture(autouse=True)
+def _threads(monkeypatch):
+    monkeypatch.setattr(study, "TrialProcess", ThreadTrial)
+
+
+def _trial(root, *, log=None, stop_at=None):
+    """A run whose loss is a power law with a floor that is its distance from (2, 1); rate 4 with size 2 fails."""
+
+    def work(values, listener):
+        rate, size = values["train.rate"], values["train.size"]
+        if log is not None:
+            log.append((rate, size))
+        floor = 2 + abs(rate - 2) + 0.5 * (size - 1)
+        inputs = StageInputs(stage="train", config=dict(values))
+        with Run(Workspace(root, listeners=[listener]), inputs, meter=Watts()) as run:
+            saved = run.scratch / "step"
+            begin = int(saved.read_text()) if saved.is_file() else 0
+            if begin:
+                run.event("resume", step=begin, loss_sum=_sum(floor, begin))
+            for step in range(begin + 1, _STEPS + 1):
+                if (rate, size) == (4.0, 2) and step == 3:
+                    raise ArtifactError("no room")
+                if stop_at is not None and len(log) == stop_at and step == 25:
+                    raise EOFError
+                saved.write_text(str(step))
+                run.event("curve", step=step, total=_STEPS, loss=0.0, loss_sum=_sum(floor, step))
+            folder = run.new_folder()
+            (folder / "w").write_text(str(values))
+            made = run.publish(folder, kind="model")
+        return Outcome(floor + 0.3, made.name)
+
+    return work
+
+
+def _sum(floor, step):
+    return sum(floor + 0.3 * (n / _STEPS) ** -0.5 for n in range(1, step + 1))
+
+
+def _swept(root, config=CONFIG, **options):
+    return sweep(config, _trial(root, **options), workspace=Workspace(root), identity={"r": 1})
+
+
+def test_a_grid_with_stopped_and_failed_trials(tmp_path):
+    report = _swept(tmp_path)
+    states = {(row.values["train.rate"], row.values["train.size"]): row.state for row in report.rows}
+    assert len(states) == 6 and states[4.0, 2] == "failed" and states[2.0, 1] == "finished"
+    assert "stopped" in states.values()
+    assert report.best is not None and report.best.value == pytest.approx(2.3)
+    workspace = Workspace(tmp_path)
+    runs = workspace.ledger.runs(stage="train")
+    assert len(runs) == 6 and report.joules.central == sum(run["energy_joules"]["central"] for run in runs) > 0
+    stopped = [row for row in report.rows if row.state == "stopped"]
+    assert all(0 < row.share < 1 and "chance" in row.note and row.joules.central > 0 for row in stopped)
+    assert {run["error"].partition(":")[0] for run in runs if run["state"] == "failed"} == {
+        "TrialStopped",
+        "ArtifactError",
+    }
+    assert len(list(workspace.scratch.glob("train-*/step"))) == 1  # of the one that failed, which may be tried again
+
+
+HALVING = SweepConfig(dials={**DIALS, "train.size": {"low": 1, "high": 4}}, sampler="grid", points=4)
+
+
+def test_halving_lets_few_end_and_each_goes_on_from_where_it_was(tmp_path):
+    log: list = []
+    report = _swept(tmp_path, HALVING, log=log)
+    assert len(report.rows) == 12 and report.best is not None and report.best.value == pytest.approx(2.3)
+    shares = sorted(round(row.share, 2) for row in report.rows if row.state != "failed")
+    # Of twelve, seven go beyond 6%, two beyond 30%, one beyond half; one fails at its third step.
+    assert shares == [0.06] * 4 + [0.3] * 5 + [0.5, 1.0]
+    assert all("left at" in row.note for row in report.rows if row.state == "stopped")
+    workspace = Workspace(tmp_path)
+    assert report.joules.central == sum(r["energy_joules"]["central"] for r in workspace.ledger.runs(stage="train"))
+    best = workspace.ledger.attempts(StageInputs(stage="train", config=report.best.values).key)
+    assert [run["state"] for run in best] == ["failed"] * 3 + ["finished"] and log.count((2.0, 1)) == 4
+    assert report.saved is not None and report.saved > 0.5
+    assert len(list(workspace.scratch.glob("train-*/step"))) == 1
+    before = len(log)
+    assert _swept(tmp_path, HALVING, log=log).to_dict() == report.to_dict() and len(log) == before
+
+
+def test_halving_killed_in_a_later_rung(tmp_path, monkeypatch):
+    straight = _swept(tmp_path / "a", HALVING)
+    hear, log = study._Sweeping._hear, []
+
+    def dying(self, trial, process, until):
+        if until == 0.5 and "share" in trial.user_attrs:
+            process.connection.close()
+            raise KeyboardInterrupt
+        return hear(self, trial, process, until)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(study._Sweeping, "_hear", dying)
+        with pytest.raises(KeyboardInterrupt):
+            _swept(tmp_path / "b", HALVING, log=log)
+    told = {json.dumps(row.values): (row.state, row.value, row.share) for row in straight.rows}
+    again = _swept(tmp_path / "b", HALVING, log=log)
+    assert {json.dumps(row.values): (row.state, row.value, row.share) for row in again.rows} == told
+
+
+def test_done_is_done_and_more_trials_go_on(tmp_path):
+    log: list = []
+    few = _swept(tmp_path, SweepConfig(**{**to_dict(CONFIG), "trials": 2}), log=log)
+    assert len(few.rows) == len(log) == 2
+    all_of_them = _swept(tmp_path, log=log)
+    assert len(log) == len(set(log)) == 6 and all_of_them.rows[:2] == few.rows
+    assert _swept(tmp_path, log=log).to_dict() == all_of_them.to_dict() and len(log) == 6
+
+
+def test_killed_and_gone_on_with(tmp_path, monkeypatch):
+    """The parent dies while its second trial runs: that one is asked again, with the same values, then the rest."""
+    log: list = []
+    hear = study._Sweeping._hear
+
+    def dying(self, trial, process, until):
+        if trial.number == 1 and "share" in trial.user_attrs:
+            process.connection.close()
+            raise KeyboardInterrupt
+        return hear(self, trial, process, until)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(study._Sweeping, "_hear", dying)
+        with pytest.raises(KeyboardInterrupt):
+            _swept(tmp_path, log=log)
+    assert len(log) == 2
+    report = _swept(tmp_path, log=log)
+    assert log.count(log[1]) == 2 and len(log) == 7 and len(set(log)) == len(report.rows) == 6
+    again = next(row for row in report.rows if row.values == {"train.rate": log[1][0], "train.size": log[1][1]})
+    key = StageInputs(stage="train", config=again.values).key
+    attempts = Workspace(tmp_path).ledger.attempts(key)
+    assert len(attempts) == 2 and again.joules.central == sum(a["energy_joules"]["central"] for a in attempts)
+
+
+def test_several_at_a_time(tmp_path):
+    report = sweep(CONFIG, _trial(tmp_path), workspace=Workspace(tmp_path), identity={}, jobs=3)
+    assert len(report.rows) == 6 and report.best is not None and report.best.values["train.rate"] == 2.0
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+def test_samplers_are_seeded(tmp_path, sampler):
+    dials = {"train.rate": {"low": 1.0, "high": 3.0}, "train.size": [1]}
+    config = SweepConfig(dials=dials, sampler=sampler, trials=3, stop="never")
+    one, other = (_swept(tmp_path / name, config) for name in "ab")
+    drawn = [row.values["train.rate"] for row in one.rows]
+    assert drawn == [row.values["train.rate"] for row in other.rows] and len(set(drawn)) == 3
+
+
+def test_two_at_once_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(FileLock, "try_acquire", lambda self: not self.path.match("sweeps/*.lock"))
+    with pytest.raises(ArtifactError, match="another process is running this very sweep"):
+        _swept(tmp_path)
+
+
+def test_without_optuna(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(MissingExtraError) as caught:
+        _swept(tmp_path)
+    assert caught.value.hint == 'pip install "bloomery[sweep]"'

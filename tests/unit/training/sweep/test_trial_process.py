@@ -1,0 +1,118 @@
+"""A trial in its own process: what it says, that it stops when told, and that its checkpoints then go."""
+
+from __future__ import annotations
+
+import threading
+from multiprocessing import Pipe
+
+import pytest
+
+from bloomery.cli.sweep import Trial
+from bloomery.core.errors import ConfigError
+from bloomery.core.run import Run
+from bloomery.core.stage import StageInputs
+from bloomery.core.workspace import Workspace
+from bloomery.training.sweep.trial_process import PAUSE, Outcome, TrialProcess, TrialStopped, _Reporter, _work, forget
+
+
+class Line:
+    """One end of a pipe, in this process."""
+
+    def __init__(self, answers):
+        self.sent, self.answers = [], list(answers)
+
+    def send(self, message):
+        self.sent.append(message)
+
+    def recv(self):
+        return self.answers.pop(0)
+
+
+def _curve(run, steps, total=200):
+    for step in steps:
+        run.event("curve", step=step, total=total, loss=1.0, loss_sum=2.0 * step)
+
+
+def test_points_are_fifty_and_carry_the_mean_since_the_last(tmp_path):
+    line = Line([""] * 50)
+    with Run(Workspace(tmp_path, listeners=[_Reporter(line)]), StageInputs(stage="test", config={})) as run:
+        _curve(run, range(1, 201))
+    assert line.sent[0] == ("run", run.id)
+    points = [message[1:] for message in line.sent if message[0] == "point"]
+    assert [round(50 * share) for share, _ in points] == list(range(1, 51)) and {mean for _, mean in points} == {2.0}
+
+
+def test_a_stopped_run_is_a_failed_one_in_the_ledger_and_leaves_no_checkpoints(tmp_path):
+    line = Line(["", "it is hopeless"])
+    workspace = Workspace(tmp_path, listeners=[_Reporter(line)])
+    with (
+        pytest.raises(TrialStopped, match="it is hopeless"),
+        Run(workspace, StageInputs(stage="test", config={})) as run,
+    ):
+        (run.scratch / "checkpoints").mkdir()
+        _curve(run, range(1, 201))
+    row = workspace.ledger.run(run.id)
+    assert row["state"] == "failed" and row["error"] == "TrialStopped: it is hopeless"
+    forget(tmp_path, run.id)
+    assert not run.scratch.exists()
+
+
+def test_a_resumed_run_goes_on_with_its_sum(tmp_path):
+    line = Line([""] * 50)
+    with Run(Workspace(tmp_path, listeners=[_Reporter(line)]), StageInputs(stage="test", config={})) as run:
+        run.event("resume", step=100, loss_sum=200.0)
+        _curve(run, [104])
+    assert line.sent[1] == ("point", 0.52, 2.0)
+
+
+def _tried(tmp_path, do, *, answers=()):
+    """The child's half, in a thread; `study` and the verb's test have it in processes."""
+    ours, theirs = Pipe()
+
+    def work(values, listener):
+        if do == "fail":
+            raise ConfigError("no such thing", hint="try another")
+        with Run(Workspace(tmp_path, listeners=[listener]), StageInputs(stage="test", config={"do": do})) as run:
+            _curve(run, range(4, 201, 4))
+        return Outcome(1.5, "model-1")
+
+    thread = threading.Thread(target=_work, args=(theirs, work, {}, tmp_path))
+    thread.start()
+    answers, said = list(answers), []
+    while not said or said[-1][0] not in ("done", "stopped", "failed", "paused"):
+        try:
+            said.append(ours.recv())
+        except EOFError:
+            break
+        if said[-1][0] == "point":
+            if do == "leave" and len(said) > 5:
+                ours.close()
+                break
+            ours.send({"stop": "enough", "pause": PAUSE}.get(do, "") if len(said) > 5 else "")
+    thread.join()
+    return said
+
+
+def test_the_childs_half(tmp_path):
+    Workspace(tmp_path)
+    assert _tried(tmp_path, "end")[-1] == ("done", {"value": 1.5, "artifact": "model-1"})
+    assert _tried(tmp_path, "stop")[-1] == ("stopped", "enough")
+    assert _tried(tmp_path, "fail") == [("failed", "no such thing (try another)")]
+    assert not list(Workspace(tmp_path).scratch.glob("test-*/"))
+    assert _tried(tmp_path, "pause")[-1] == ("paused",)
+    assert len(list(Workspace(tmp_path).scratch.glob("test-*/"))) == 1
+
+
+def test_when_the_parent_goes_the_checkpoints_stay(tmp_path):
+    Workspace(tmp_path)
+    _tried(tmp_path, "leave")
+    assert len(list(Workspace(tmp_path).scratch.glob("test-*/"))) == 1
+
+
+def test_in_a_process_of_its_own(tmp_path):
+    """The verb's own work, of a recipe that is not there."""
+    work = Trial(recipe=tmp_path / "nowhere.toml", overrides=(), root=tmp_path)
+    process = TrialProcess(work, {"pretrain.steps": 3}, tmp_path)
+    said = process.message()
+    process.join()
+    assert said[0] == "failed" and "no recipe at" in said[1]
