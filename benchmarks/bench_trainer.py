@@ -152,7 +152,8 @@ class Theirs:
 
         class InOrder(transformers.Trainer):
             def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-                return torch.utils.data.SequentialSampler(train_dataset or self.train_dataset)
+                rows: Any = train_dataset or self.train_dataset
+                return torch.utils.data.SequentialSampler(rows)
 
         with tempfile.TemporaryDirectory(prefix="bloomery-trainer-") as folder, warnings.catch_warnings():
             warnings.simplefilter("ignore")

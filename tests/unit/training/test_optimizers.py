@@ -10,7 +10,7 @@ from bloomery.core.errors import ConfigError, DataError
 from bloomery.models import Decoder, ModelConfig
 from bloomery.training.causal import causal_loss
 from bloomery.training.optimizers import OptimizerConfig, Optimizers
-from bloomery.training.parts import FAST_OPTIMIZER, FAST_PARTS
+from bloomery.training.parts import FAST_OPTIMIZER, PartsConfig
 
 
 class Net(nn.Module):
@@ -116,7 +116,7 @@ def _own(**settings) -> tuple[Decoder, Optimizers]:
         max_position_embeddings=8,
         value_embedding_layers=(1,),
         bigram_vocab_size=40,
-        **FAST_PARTS.options(),
+        **PartsConfig(resid_lambdas=True, x0_lambdas=True, smear=True, logit_softcap=15.0).options(),
     )
     torch.manual_seed(0)
     model = Decoder(config)
@@ -145,6 +145,8 @@ def test_state_of_every_refinement_goes_on_exactly():
     settings = {
         **FAST_OPTIMIZER,
         "bigram_rows": True,
+        "matrix_polynomial": "polar_express",
+        "matrix_cautious_decay": True,
         "matrix_second_beta": 0.9,
         "matrix_momentum_warmup_steps": 3,
     }

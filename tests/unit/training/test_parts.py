@@ -14,7 +14,7 @@ SIZES |= {"num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 16, "m
 
 
 def test_options_are_fields_of_the_model():
-    assert not PartsConfig() and FAST_PARTS
+    assert not PartsConfig() and PartsConfig(smear=True)
     parts = PartsConfig(squared_relu=True, smear=True, logit_softcap=15.0)
     config = ModelConfig(model_type="bloomery", **SIZES, **parts.options())
     assert not config.gated and config.hidden_act == "relu2" and config.smear and config.final_logit_softcapping == 15

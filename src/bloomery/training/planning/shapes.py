@@ -83,8 +83,8 @@ def update_flops(config: ModelConfig) -> float:
     """Floating-point operations of one update by Muon: five Newton-Schulz steps, the cheaper way for each matrix."""
     total = 0.0
     for matrix in _matrices(config):
-        sides = (*sorted(matrix), _NEWTON_SCHULZ_STEPS)
-        total += min(direct_flops(*sides), gram_flops(*sides))
+        short, long = sorted(matrix)
+        total += min(flops(short, long, _NEWTON_SCHULZ_STEPS) for flops in (direct_flops, gram_flops))
     return total * config.num_hidden_layers
 
 

@@ -1,0 +1,52 @@
+"""PretrainConfig: what makes no sense, what a result depends on, and plans followed to the letter."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from bloomery.core.errors import BloomeryError, ConfigError
+from bloomery.tokenizer import Tokenizer
+from bloomery.training import PretrainConfig, pretrain_inputs
+from bloomery.training.planning.planner import plan as make_plan
+from bloomery.training.pretrain_config import plan_request, planned_config
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"hidden_size": 64},
+        {"warmup_fraction": 1.5},
+        {"warmup_fraction": 0.6, "decay_fraction": 0.6},
+        {"context_length": 2},
+        {"steps": -1},
+        {"learning_rate_scale": 0.0},
+        {"family": "bloomery"},
+        {"bigram_vocab_size": 512},
+        {"family": "llama", "value_embeddings": True},
+        {"family": "bloomery", "bigram_vocab_size": -1},
+    ],
+)
+def test_configs_that_make_no_sense(wrong):
+    with pytest.raises(BloomeryError):
+        PretrainConfig(**wrong)
+
+
+def test_the_key_holds_what_decides_the_result(material):
+    base = pretrain_inputs(material.small, "t", "k")
+    assert pretrain_inputs(material.small, "t", "k").key == base.key
+    assert pretrain_inputs(replace(material.small, seed=1), "t", "k").key != base.key
+    assert pretrain_inputs(material.small, "u", "k").key != base.key
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_a_config_that_follows_a_plan_asks_for_the_same_model(material, fast):
+    config = replace(material.small, fast=fast)
+    made = make_plan(plan_request(config, material.tokens, Tokenizer.load(material.tokenizer.path)))
+    followed = planned_config(config.resolved(), made, material.tokens.id, material.tokenizer.id)
+    assert followed.steps == made.steps and bool(followed.parts) == fast
+    again = plan_request(followed, material.tokens, Tokenizer.load(material.tokenizer.path))
+    assert again.base == made.model
+    with pytest.raises(ConfigError, match="another corpus"):
+        planned_config(config, replace(made, tokens_artifact="tokens-other"), material.tokens.id, "")
