@@ -10,7 +10,6 @@ import pytest
 from bloomery.adapt.prompts.answer_rule import AnswerRule
 from bloomery.adapt.prompts.strategies import (
     KINDS,
-    Routed,
     StrategyConfig,
     counted,
     listed,
