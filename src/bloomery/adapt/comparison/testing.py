@@ -118,7 +118,8 @@ def verdict(config: TaskConfig, found: Sequence[Tested], test: Sequence[Sample])
     order = cheapest_first(costs, {one.entry.name: one.entry.arm.name for one in found}, unit, config.requests)
     scores = {one.entry.name: [score.value for score in one.scores] for one in found}
     clusters = [sample.cluster or sample.id for sample in test] if any(one.cluster for one in test) else None
-    ranking = ranked(scores, order, clusters=clusters, alpha=config.alpha, seed=config.seed)
+    constant = next((one.entry.name for one in found if one.entry.arm.name == "majority"), "")
+    ranking = ranked(scores, order, clusters=clusters, alpha=config.alpha, seed=config.seed, constant=constant)
     quality = {name: one.value for name, one in ranking.quality.items()}
     answering = {one.entry.name: one.cost for one in found if not all(answer.error for answer in one.answers)}
     told = {
