@@ -16,7 +16,7 @@ from bloomery.core.budget import Budget, BudgetedChat, BudgetedLikelihoods
 from bloomery.core.endpoint import UNREACHABLE, Endpoint, EndpointConfig
 from bloomery.core.endpoint_text import EndpointText
 from bloomery.core.errors import ArtifactError, BloomeryError, ConfigError, RequestError
-from bloomery.core.workspace import Workspace
+from bloomery.core.workspace import LATEST, Workspace
 from bloomery.engine import LanguageModel, load_language_model
 from bloomery.engine.chat_model import EngineChat
 from bloomery.engine.identity import identity_of
@@ -82,6 +82,8 @@ def open_subject(
         if adapter is not None:
             raise ConfigError("the model is loaded already", hint="model.adapted(model.load_adapter(FOLDER).name)")
         return _of_loaded(model, (), chat, lambda: None, bos)
+    if adapter == LATEST:
+        adapter = workspace.latest(_ADAPTER)
     put_on = _adapter(model if adapter is None else adapter, workspace)
     if put_on is None:
         if adapter is not None:
