@@ -146,9 +146,10 @@ def _of_server(address: str, chat: bool, concurrency: int, bos: bool | None) -> 
     url, _, name = address.partition("#")
     config = EndpointConfig(url=url, model=name or "?")
     _reach(config)
-    endpoint = Endpoint(config)
     if not name:
-        endpoint = Endpoint(replace(endpoint.config, model=_only_model(endpoint)))
+        with Endpoint(config) as asked:
+            config = replace(config, model=_only_model(asked))
+    endpoint = Endpoint(config)
     text = EndpointText(endpoint, concurrency=concurrency, bos=bos)
     subject = Subject(name=endpoint.name, likelihoods=text, chat=endpoint if chat else text, concurrency=concurrency)
     return Opened(subject=subject, identity=f"{endpoint.config.model}@{url}", lasting=False, close=endpoint.close)

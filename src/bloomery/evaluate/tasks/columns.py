@@ -119,8 +119,8 @@ class Columns:
 
     def _named_from_one(self, row: Row) -> bool:
         """option1, option2, ..., or one column with {"1": ..., "2": ...}, or labels 1, 2, ... beside texts."""
-        if len(self.choices) > 1:
-            return bool(re.search(r"\D1$", self.choices[0]))
+        if len(self.choices) != 1:
+            return any(re.search(r"\D1$", name) for name in self.choices[:1])
         value = _parsed_choices(row.values.get(self.choices[0]))
         if isinstance(value, Mapping):
             labels = value.get("label", value.get("labels"))
