@@ -31,7 +31,7 @@ Held = Annotated[
 
 @app.default
 def adapt(
-    model: Annotated[str, Parameter(help="The model to tune: artifact name or id, a folder, or a hub id.")],
+    model: Annotated[str, Parameter(help="The model to tune: artifact name or id, a folder, a hub id, or latest.")],
     data: DataFiles,
     *,
     method: Annotated[

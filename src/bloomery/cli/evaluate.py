@@ -11,14 +11,15 @@ from cyclopts import Parameter
 from bloomery.cli.options import Common, Fresh, artifact_data, print_json, shown
 from bloomery.core.errors import ConfigError
 from bloomery.core.quantity import Quantity
+from bloomery.core.workspace import LATEST
 
 if TYPE_CHECKING:
     from bloomery.core.artifact import Artifact
     from bloomery.core.workspace import Workspace
 
 _MODEL = (
-    "A model: artifact name or id, a Hugging Face folder, a hub id, a LoRA adapter (on its own base), or a server's"
-    " address up to /v1."
+    "A model: artifact name or id, latest, a Hugging Face folder, a hub id, a LoRA adapter (on its own base), or a"
+    " server's address up to /v1."
 )
 _ADAPTER = "A LoRA adapter to put on MODEL: artifact, or folder in PEFT's format."
 _HTML = (
@@ -96,7 +97,8 @@ def _other(reference: str, tasks: Sequence[str | Path], workspace: Workspace, ho
     from bloomery.evaluate import KIND
     from bloomery.evaluate import evaluate as measured
 
-    if not reference.startswith(("http://", "https://")) and workspace.matching(reference, kind=KIND):
+    other = reference == LATEST or reference.startswith(("http://", "https://"))  # a model
+    if not other and workspace.matching(reference, kind=KIND):
         found = workspace.find(reference)
         if found.kind == KIND:
             return found

@@ -19,6 +19,7 @@ MAX_CONCURRENCY = 256
 TOO_LONG = "context_length_exceeded"
 """The code of an error that a question alone has to blame."""
 _FOR_ALL = frozenset({301, 302, 307, 308, 401, 402, 403, 404, 405})
+_PASSING = frozenset({408, 409, 425, 429})
 FAILURES_IN_A_ROW = 10
 """So many, and the model seems to be gone."""
 
@@ -82,6 +83,11 @@ def _asked(key: K, future: Future[ChatAnswer]) -> Asked[K]:
 def for_all(error: BloomeryError) -> bool:
     """Whether every other question would meet it too."""
     return isinstance(error, RequestError) and error.status in _FOR_ALL
+
+
+def broke_down(error: BloomeryError) -> bool:
+    """Whether it is the server's, or of the way to it: the same question may have an answer later."""
+    return isinstance(error, RequestError) and (error.status >= 500 or error.status in _PASSING)
 
 
 def _failures(before: int, error: BloomeryError | None) -> int:

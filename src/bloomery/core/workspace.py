@@ -25,6 +25,8 @@ from bloomery.core.quantity import Quantity
 
 HOME_VARIABLE = "BLOOMERY_HOME"
 DEFAULT_HOME = ".bloomery"
+LATEST, _USUAL = "latest", "model"
+"""What stands for the newest artifact of a kind, and the kind where none is asked for."""
 _DIED = "the process ended without a word (killed, or the machine stopped)"
 
 
@@ -50,7 +52,8 @@ class Workspace:
         return ledger
 
     def find(self, reference: str | Path, *, kind: str | None = None, verify: bool = True) -> Artifact:
-        """An artifact by folder, by name (`model-0123456789ab`), by id or unique id prefix (4 digits or more)."""
+        """An artifact by folder, by name (`model-0123456789ab`), by id or unique id prefix (4 digits or more), or the
+        newest of the kind: "latest"; where no kind is asked for, of models."""
         path = Path(reference)
         if _holds_manifest(path):
             return Artifact.open(path, kind=kind, verify=verify)
@@ -59,11 +62,16 @@ class Workspace:
             names = ", ".join(m.name for m in matches[:4])
             raise ArtifactError(f"{str(reference)!r} fits several artifacts: {names}", hint="give more digits")
         if not matches:
+            if str(reference) == LATEST:
+                raise self._none_yet(kind or _USUAL)
             raise ArtifactError(f"no {kind or 'artifact'} {str(reference)!r} in {self.root}", hint="bloomery runs")
         return Artifact.open(matches[0], kind=kind, verify=verify)
 
     def matching(self, reference: str, *, kind: str | None = None) -> list[Path]:
-        """Folders of artifacts whose name, or whose id from its start, is `reference`."""
+        """Folders of artifacts whose name, or whose id from its start, is `reference`; "latest" as `find` has it."""
+        if reference == LATEST:
+            newest = self._newest(kind or _USUAL)
+            return [] if newest is None else [newest]
         digits = reference.rsplit("-", 1)[-1]
         if len(digits) < 4 or not all(c in "0123456789abcdef" for c in digits):
             return []
@@ -92,13 +100,21 @@ class Workspace:
     def latest(self, kind: str, *others: str) -> Artifact:
         """The newest artifact of a kind, or of any of several, that is still on disk; ArtifactError with a hint if
         there is none."""
-        for row in self.ledger.artifacts(kind=None if others else kind):
-            if row["kind"] not in (kind, *others):
-                continue
-            for path in self.matching(row["id"], kind=row["kind"]):
-                return Artifact.open(path, kind=row["kind"])
+        newest = self._newest(kind, *others)
+        if newest is None:
+            raise self._none_yet(kind)
+        return Artifact.open(newest)
+
+    def _newest(self, *kinds: str) -> Path | None:
+        for row in self.ledger.artifacts(kind=kinds[0] if len(kinds) == 1 else None):
+            if row["kind"] in kinds:
+                for path in self.matching(row["id"], kind=row["kind"]):
+                    return path
+        return None
+
+    def _none_yet(self, kind: str) -> ArtifactError:
         hint = {"model": "bloomery demo, or bloomery pretrain", "corpus": "bloomery curate PATHS"}.get(kind, "")
-        raise ArtifactError(f"no {kind} in {self.root} yet", hint=hint)
+        return ArtifactError(f"no {kind} in {self.root} yet", hint=hint)
 
     def lineage(self, artifact: Artifact) -> list[tuple[int, str, Artifact | None]]:
         """(depth, id, artifact or None if it is gone) from the artifact up through all its parents, each once."""

@@ -17,7 +17,7 @@ import torch
 
 from bloomery.core.artifact import MANIFEST, Artifact
 from bloomery.core.errors import ArtifactError, ConfigError, DataError, DeviceError, MissingExtraError, nearest
-from bloomery.core.workspace import DEFAULT_HOME, HOME_VARIABLE, Workspace, as_workspace
+from bloomery.core.workspace import DEFAULT_HOME, HOME_VARIABLE, LATEST, Workspace, as_workspace
 from bloomery.engine.classifier import Classifier
 from bloomery.engine.image_encoder import ImageEncoder
 from bloomery.engine.image_text import ImageTextModel
@@ -248,9 +248,11 @@ def find_model(reference: str | Path | Artifact, workspace: Workspace | str | Pa
         return path, path.resolve().name
     home = _existing_workspace(workspace)
     text = str(reference)
-    if home is not None and home.matching(text):
+    if home is not None and (text == LATEST or home.matching(text)):
         artifact = home.find(text)
         return _model_folder(artifact), artifact.name
+    if text == LATEST:
+        raise ArtifactError("no model is the latest: there is no workspace yet", hint="bloomery demo")
     if isinstance(reference, str) and _HUB_ID.fullmatch(text):
         return _download(text), text
     raise ArtifactError(f"no model {text!r}", hint="give a folder, the name or id of a model artifact, or a hub id")

@@ -6,7 +6,7 @@ task's TOML. This module does not know how answers are scored.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,9 @@ from bloomery.engine.likelihoods import EngineLikelihoods
 from bloomery.evaluate.statistics import binary_difference, rate
 from bloomery.evaluate.tasks import Question, Record, Subject, Task, ask, find_task, limited, questions
 from bloomery.evaluate.tasks import places as task_places
+from bloomery.evaluate.tasks.columns import rows_of
+from bloomery.evaluate.tasks.question import fits
+from bloomery.evaluate.tasks.rows import Row
 
 MAX_ITEMS = 1000
 """Of a file, from its beginning; more changes little but how long it takes."""
@@ -27,9 +30,15 @@ def read_choices(path: Path, limit: int = MAX_ITEMS) -> list[Question]:
     """The first questions of a file. DataError, with the line, for what is none; ConfigError for questions that have no
     choices, or a file without any."""
     task = find_task(path)
+    rows: Iterable[Row] = list(task_places.questions(task, ()).rows())
     if path.suffix != ".toml":
         task = replace(task, kind="choice")
-    rows = limited(task, task_places.questions(task, ()).rows(), limit)
+        own = replace(task, columns=None)
+        if task.columns is not None and rows and not fits(own, rows[0]):
+            _, rows = rows_of(task.columns, rows)
+        else:
+            task = own  # each row as it is written: two sentences beside a list of choices
+    rows = limited(task, rows, limit)
     found = list(questions(task, rows)) if task.kind == "choice" else []
     if not found:
         hint = '{"query": ..., "choices": [...], "gold": 0} on each line'

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from bloomery.core.artifact import Artifact
 from bloomery.core.errors import ConfigError
@@ -32,7 +33,7 @@ def write_pages(artifact: Artifact, target: str | Path, *, against: Artifact | N
     for one in read_evaluation(artifact)["tasks"]:
         if _readable(one):
             page = evaluation_page(artifact, against=against, only=one["task"])
-            write_page(page, path / f"{one['task']}.html")
+            write_page(page, path / _file(one["task"]))
     return write_page(evaluation_page(artifact, against=against, only=""), path / _INDEX)
 
 
@@ -43,7 +44,7 @@ def evaluation_page(artifact: Artifact, *, against: Artifact | None = None, only
     results = document["tasks"]
     rows = []
     for place, one in enumerate(results):
-        link = "" if not _readable(one) else f"#t{place}-task" if only is None else f"{one['task']}.html"
+        link = "" if not _readable(one) else f"#t{place}-task" if only is None else quote(_file(one["task"]))
         rows += [figure_row(one["task"], name, figure, link=link) for name, figure in one["metrics"].items()]
     parts = [
         part_of(report_of(artifact, one["task"], against=against), prefix=f"t{place}-", groups=_groups(one))
@@ -59,6 +60,12 @@ def evaluation_page(artifact: Artifact, *, against: Artifact | None = None, only
         sentences=sentences if not only and (len(sentences) > 1 or not parts) else [],  # one alone is the part's own
         made={"artifact": artifact.name},
     )
+
+
+def _file(task: str) -> str:
+    """A task's page in the folder; none takes the place of the first one."""
+    name = f"{task}.html"
+    return name if name.lower() != _INDEX else f"{task}-task.html"
 
 
 def _readable(result: Mapping[str, Any]) -> bool:

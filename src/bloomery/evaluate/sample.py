@@ -72,6 +72,8 @@ class Answered:
     """Probability, or share of votes, that the answerer itself gives its answer."""
     error: str = ""
     """Why there is no answer; `text` is then "", which scores nothing."""
+    failed: bool = False
+    """The error is none of this question's own: a server broke down, and nobody knows what the answer were worth."""
     details: Mapping[str, Any] = field(default_factory=dict)
     """What else can be read: passages and citations, votes."""
 

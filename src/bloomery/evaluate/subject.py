@@ -16,7 +16,7 @@ from bloomery.core.budget import Budget, BudgetedChat, BudgetedLikelihoods
 from bloomery.core.endpoint import UNREACHABLE, Endpoint, EndpointConfig
 from bloomery.core.endpoint_text import EndpointText
 from bloomery.core.errors import ArtifactError, BloomeryError, ConfigError, RequestError
-from bloomery.core.workspace import Workspace
+from bloomery.core.workspace import LATEST, Workspace
 from bloomery.engine import LanguageModel, load_language_model
 from bloomery.engine.chat_model import EngineChat
 from bloomery.engine.identity import identity_of
@@ -82,6 +82,8 @@ def open_subject(
         if adapter is not None:
             raise ConfigError("the model is loaded already", hint="model.adapted(model.load_adapter(FOLDER).name)")
         return _of_loaded(model, (), chat, lambda: None, bos)
+    if adapter == LATEST:
+        adapter = workspace.latest(_ADAPTER)
     put_on = _adapter(model if adapter is None else adapter, workspace)
     if put_on is None:
         if adapter is not None:
@@ -144,9 +146,10 @@ def _of_server(address: str, chat: bool, concurrency: int, bos: bool | None) -> 
     url, _, name = address.partition("#")
     config = EndpointConfig(url=url, model=name or "?")
     _reach(config)
-    endpoint = Endpoint(config)
     if not name:
-        endpoint = Endpoint(replace(endpoint.config, model=_only_model(endpoint)))
+        with Endpoint(config) as asked:
+            config = replace(config, model=_only_model(asked))
+    endpoint = Endpoint(config)
     text = EndpointText(endpoint, concurrency=concurrency, bos=bos)
     subject = Subject(name=endpoint.name, likelihoods=text, chat=endpoint if chat else text, concurrency=concurrency)
     return Opened(subject=subject, identity=f"{endpoint.config.model}@{url}", lasting=False, close=endpoint.close)

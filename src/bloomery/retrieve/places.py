@@ -11,14 +11,14 @@ from bloomery.core.errors import ArtifactError, ConfigError, nearest
 from bloomery.core.workspace import Workspace
 from bloomery.retrieve.store.renewal import BESIDE
 from bloomery.retrieve.store.schema import FILE
-from bloomery.retrieve.store.writer import LOCK
+from bloomery.retrieve.store.writer import LOCK, OF_GENERATION
 
 FOLDER = "indexes"
 SERVER = "qdrant+"
 """Before the address of an index on a server: qdrant+http://HOST:6333/COLLECTION."""
 _NAME = re.compile(r"[\w][\w.-]{0,99}")
-_OURS = (FILE, LOCK, BESIDE, "vectors-", "graph-")
-"""What names in an index's folder begin with."""
+_OURS = re.compile(rf"{re.escape(FILE)}(?:-wal|-shm|-journal)?|{re.escape(LOCK)}|{BESIDE}|{OF_GENERATION.pattern}")
+"""Names in an index's folder."""
 
 
 def server_of(name: str | Path) -> tuple[str, str] | None:
@@ -66,7 +66,7 @@ def remove_index(folder: Path) -> None:
     """An index and all its files; nothing where there is none. ArtifactError for a folder that holds other things."""
     if not folder.is_dir():
         return
-    strange = sorted(path.name for path in folder.iterdir() if not path.name.startswith(_OURS))
+    strange = sorted(path.name for path in folder.iterdir() if not _OURS.fullmatch(path.name))
     if strange:
         raise ArtifactError(f"{folder} holds {strange[0]}, which is no part of an index", hint="give another folder")
     shutil.rmtree(folder)
@@ -75,7 +75,7 @@ def remove_index(folder: Path) -> None:
 def unmake_index(folder: Path) -> None:
     """The files of an index that came to nothing, and the folder where nothing else is in it."""
     for path in folder.iterdir():
-        if path.name.startswith(_OURS) and path.is_file():
+        if _OURS.fullmatch(path.name) and path.is_file():
             path.unlink()
     with suppress(OSError):
         folder.rmdir()

@@ -128,10 +128,19 @@ class Loop:
         self.rollback = Rollback(self)
 
     def resume(self) -> bool:
-        """Take up the newest sound checkpoint; False if there is none."""
+        """Take up the newest sound checkpoint; False if there is none, or none that this version can go on from."""
         if self.ranks.leads:
             checkpoint.sweep(self.checkpoints)
         found = checkpoint.latest(self.checkpoints, warn=self.run.note)
+        if found is not None and self.config.keep_best and not _says_how(found.state["progress"].get("best")):
+            self.run.note(
+                f"another version of bloomery took the first {found.step:,} steps, and told the best validation by "
+                "another figure: beginning anew"
+            )
+            self.ranks.agree(False)  # all have read it
+            if self.ranks.leads:
+                shutil.rmtree(self.checkpoints)  # else a kill would go on from them again
+            found = None
         if found is None:
             if self.ranks.leads:
                 shutil.rmtree(self.kept, ignore_errors=True)  # of an attempt that is not gone on with
@@ -392,6 +401,11 @@ def _set_random_state(state: dict[str, list[int]], device: torch.device) -> None
     torch.set_rng_state(torch.tensor(state["cpu"], dtype=torch.uint8))
     if device.type == "cuda" and "cuda" in state:
         torch.cuda.set_rng_state(torch.tensor(state["cuda"], dtype=torch.uint8), device)
+
+
+def _says_how(best: Mapping[str, Any] | None) -> bool:
+    """Whether a later validation can be compared with the best so far."""
+    return not best or best.get("kept_by") in best["values"]
 
 
 @contextlib.contextmanager

@@ -47,6 +47,22 @@ def test_latest_and_lineage(workspace: Workspace) -> None:
     assert workspace.lineage(second)[1][2] is None
 
 
+def test_latest_is_a_name(workspace: Workspace) -> None:
+    """Of the kind that is asked for; of models where none is. Whatever takes a name takes it."""
+    for kind, said in (("loaf", "no loaf in"), (None, "no model in")):
+        with pytest.raises(ArtifactError, match=said):
+            workspace.find("latest", kind=kind)
+        assert workspace.matching("latest", kind=kind) == []
+    make(workspace, "a")
+    second = make(workspace, "b")
+    assert workspace.find("latest", kind="loaf").id == second.id
+    assert workspace.matching("latest", kind="loaf") == [second.path] and workspace.matching("latest") == []
+    with Run(workspace, StageInputs(stage="m", config={})) as run:
+        (run.new_folder() / "f").write_text("m")
+        model = run.publish(run.scratch / "output", kind="model")
+    assert workspace.find("latest").id == model.id and workspace.find("latest", kind="loaf").id == second.id
+
+
 def test_remove_stays_inside(workspace: Workspace, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()

@@ -61,10 +61,12 @@ def test_what_is_no_model(tmp_path: Path, workspace: Workspace, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError, match=r"config\.json"):
         load(tmp_path)
-    for reference in ("nothing here", "model-0123456789ab"):
+    for reference in ("nothing here", "model-0123456789ab", "latest"):
         with pytest.raises(ArtifactError, match="no model"):
             load(reference)
     assert not (tmp_path / ".bloomery").exists()  # looking creates nothing
+    with pytest.raises(ArtifactError, match="no model in"):
+        load("latest", workspace=workspace)
 
 
 def test_a_hub_id_without_a_network_is_one_clear_line(monkeypatch, workspace: Workspace):

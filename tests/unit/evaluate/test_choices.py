@@ -97,3 +97,10 @@ def test_what_is_no_question(tmp_path: Path, line: str):
     assert "\n" not in caught.value.one_line()
     with pytest.raises(BloomeryError):
         read_choices(tmp_path / "nowhere.jsonl")
+
+
+def test_choices_in_columns_of_their_own(tmp_path: Path):
+    path = tmp_path / "letters.csv"
+    path.write_text("question,A,B,C,answer\nWhat is hot?,ice,fire,snow,B\n", encoding="utf-8")
+    (item,) = read_choices(path)
+    assert item.sample.choices == ("ice", "fire", "snow") and item.sample.targets == ("fire",)

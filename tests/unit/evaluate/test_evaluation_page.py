@@ -87,6 +87,19 @@ def test_a_folder_has_a_page_for_each_task_and_one_that_links_to_them(found: Art
     assert "alert(&#39;ölçü&#39;)" in one and "鉄" not in one
 
 
+def test_a_task_of_any_name_keeps_its_page(made: Any, tmp_path: Path):
+    for name in ("index", "half + (half)"):
+        (tmp_path / f"{name}.jsonl").write_text('{"query": "if", "choices": ["code", "loop"], "gold": 0}\n' * 2)
+    tasks = [tmp_path / "index.jsonl", tmp_path / "half + (half).jsonl"]
+    page = write_pages(evaluate(made.loaded, tasks, workspace=made.workspace), tmp_path / "pages").read_text()
+    assert 'href="index-task.html"' in page and 'href="half%20%2B%20%28half%29.html"' in page
+    assert {path.name for path in (tmp_path / "pages").iterdir()} == {
+        "index.html",
+        "index-task.html",
+        "half + (half).html",
+    }
+
+
 def test_what_was_compared_is_said(found: Artifact, made: Any):
     page = evaluation_page(found, against=found)
     assert f"({found.name})" in page and "not distinguishable at n = 10" in page and "Marks, in this order" in page

@@ -104,3 +104,5 @@ def test_what_is_no_model(made: Any, tmp_path: Path):
         open_subject("nowhere", workspace=made.workspace)
     with pytest.raises(ConfigError):
         open_subject("http:///v1", workspace=made.workspace)
+    with pytest.raises(BloomeryError, match="no adapter in"):
+        open_subject(made.model, adapter="latest", workspace=made.workspace)

@@ -9,7 +9,7 @@ import pytest
 from bloomery.core.errors import ArtifactError, ConfigError
 from bloomery.core.workspace import Workspace
 from bloomery.retrieve import index
-from bloomery.retrieve.places import existing_index, index_folder, known_indexes, remove_index
+from bloomery.retrieve.places import existing_index, index_folder, known_indexes, remove_index, unmake_index
 
 
 def test_names_and_paths(tmp_path, documents):
@@ -32,6 +32,18 @@ def test_only_indexes_are_removed(tmp_path, documents):
     with pytest.raises(ArtifactError, match="no part of an index"):
         remove_index(tmp_path / "i")
     (tmp_path / "i" / "letter.txt").unlink()
+    for name in ("anew.txt", "vectors-of-mine.csv", "graph-000001.png"):  # called like ours, and not ours
+        (tmp_path / "i" / name).write_text("mine")
+        with pytest.raises(ArtifactError, match=name):
+            remove_index(tmp_path / "i")
+        unmade = tmp_path / "unmade"
+        unmade.mkdir(exist_ok=True)
+        for one in (name, "index.sqlite", "writer.lock", "vectors-000001.raw"):
+            (unmade / one).write_text("")
+        unmake_index(unmade)
+        assert [path.name for path in unmade.iterdir()] == [name]
+        (unmade / name).unlink()
+        (tmp_path / "i" / name).unlink()
     remove_index(tmp_path / "i")
     remove_index(tmp_path / "i")
     assert not (tmp_path / "i").exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import shutil
 from dataclasses import replace
 
@@ -101,6 +102,7 @@ def test_the_best_validation_is_kept(tmp_path, monkeypatch):
     """Of validations that get worse after the second, the second's weights are what is left, also after a kill."""
     figures = {"a": [1.0, 0.5, 0.9, 0.7], "b": [1.0, 0.5], "c": [0.9, 0.7], "d": [1.0, 0.5]}
     figures["e"] = [0.5, 0.9, 0.9, 0.7]
+    figures |= {"f": [1.0, 0.1], "g": [0.5], "h": [0.9, 0.9, 0.7]}
     seen = []
 
     def validate(which):
@@ -144,3 +146,12 @@ def test_the_best_validation_is_kept(tmp_path, monkeypatch):
         run(tmp_path / "c", "d", stop=25)
     shutil.rmtree(next((tmp_path / "c").rglob("checkpoints")))  # begun anew: the best of before is none of this run's
     assert run(tmp_path / "c", "e")[1].metrics["best_step"] == 10
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "d", "f", stop=25)
+    (state,) = (tmp_path / "d").rglob("step-*25/state.json")
+    told = json.loads(state.read_text())
+    del told["state"]["progress"]["best"]["kept_by"]  # as versions before it wrote it
+    state.write_text(json.dumps(told))
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "d", "g", stop=12)  # anew, and killed: what came before is not gone on from
+    assert run(tmp_path / "d", "h")[1].metrics["best_step"] == 10

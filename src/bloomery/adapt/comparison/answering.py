@@ -15,9 +15,15 @@ from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any
 
+from bloomery.core.asking import FAILURES_IN_A_ROW
+from bloomery.core.errors import RequestError
 from bloomery.core.quantity import Quantity
 from bloomery.core.run import Meter, NoMeter
-from bloomery.evaluate.sample import Answered, Answerer, Call, Sample, Scorer
+from bloomery.evaluate.sample import Answered, Answerer, Call, Sample, Score, Scorer
+
+MOST_FAILED = 0.1
+"""Share of questions that a server may fail to answer: they count as wrong, and it is said."""
+_GOES_ON = "what was answered is kept: the same command goes on"
 
 
 def answered_all(
@@ -30,20 +36,42 @@ def answered_all(
     going_on: Callable[[], bool] | None = None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> list[Answered]:
-    """An answer for each sample, in their order; those that the file has are taken from it.
+    """An answer for each sample, in their order; those that the file has are taken from it, but errors: they are asked
+    again.
 
     Where `going_on` says no, no more are asked, and those without an answer are missing from what comes back. It is
     asked when all that went out before has come back, so that where a budget ends does not depend on who was quicker.
+
+    RequestError where more than MOST_FAILED of the samples, or FAILURES_IN_A_ROW, have no answer by no fault of their
+    own: a server that is gone is no bad answerer.
     """
-    found = {one.sample_id: one for one in read_answers(path)} if path is not None else {}
+    kept = read_answers(path) if path is not None else []
+    found = {one.sample_id: one for one in kept if not one.error}
     waiting = [sample for sample in samples if sample.id not in found]
     progress(len(samples) - len(waiting))
+    failures = _Failures(answerer.name, len(samples))
     for one in _asked(answerer, waiting, concurrency, meter or NoMeter(), going_on):
         found[one.sample_id] = one
         if path is not None:
             _keep(path, one)
         progress(len(found))
+        failures.count(one.error if one.failed else "")
     return [found[sample.id] for sample in samples if sample.id in found]
+
+
+class _Failures:
+    """Ends it with a RequestError once there are too many."""
+
+    def __init__(self, name: str, total: int) -> None:
+        self._name, self._total = name, total
+        self._failed = self._in_a_row = 0
+
+    def count(self, why: str) -> None:
+        """An empty text is no failure."""
+        self._failed, self._in_a_row = self._failed + bool(why), self._in_a_row + 1 if why else 0
+        if why and (self._failed > MOST_FAILED * self._total or self._in_a_row == FAILURES_IN_A_ROW):
+            said = f"{self._name}: {self._failed:,} of {self._total:,} questions failed, the last of them: {why}"
+            raise RequestError(said, hint=_GOES_ON, status=502)
 
 
 def _asked(
@@ -87,10 +115,29 @@ def _metered(answerer: Answerer, sample: Sample, meter: Meter) -> Answered:
     return replace(one, seconds=seconds, energy_joules=energy)
 
 
+def scores_of(samples: Sequence[Sample], answers: Sequence[Answered], scorer: Scorer) -> list[Score]:
+    """What each answer is worth. RequestError where a judge could not be asked about as many as in `answered_all`:
+    nobody knows what they are worth. A few are worth 0, and say so (`unjudged`)."""
+    found: list[Score] = []
+    failures = _Failures(scorer.name, len(samples))
+    for sample, one in zip(samples, answers, strict=True):
+        score = scorer.score(sample, one)
+        found.append(score)
+        failures.count(unjudged(score))
+    return found
+
+
+def unjudged(score: Score) -> str:
+    """Why the judge could not be asked; "" where it was."""
+    return str(score.details.get("error", ""))
+
+
 def scored(samples: Sequence[Sample], answers: Sequence[Answered], scorer: Scorer) -> tuple[float, ...]:
-    """What each sample's answer is worth; 0 where there is none."""
+    """What each sample's answer is worth; 0 where there is none. Errors as `scores_of`."""
     by_id = {one.sample_id: one for one in answers}
-    return tuple(scorer.score(one, by_id[one.id]).value if one.id in by_id else 0.0 for one in samples)
+    asked = [one for one in samples if one.id in by_id]
+    worth = {one.sample_id: one.value for one in scores_of(asked, [by_id[one.id] for one in asked], scorer)}
+    return tuple(worth.get(one.id, 0.0) for one in samples)
 
 
 def mean_of(values: Sequence[float]) -> float:

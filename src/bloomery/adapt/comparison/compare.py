@@ -16,10 +16,10 @@ from typing import Any
 from bloomery.adapt.comparison.arm import Setting
 from bloomery.adapt.comparison.arms.prompted import LEAST
 from bloomery.adapt.comparison.arms.room import paid_questions
-from bloomery.adapt.comparison.documents import documents_digest
 from bloomery.adapt.comparison.entries import Entry, entries
 from bloomery.adapt.comparison.models import OpenModel, opened_model
 from bloomery.adapt.comparison.page import page
+from bloomery.adapt.comparison.passages import reading_digest
 from bloomery.adapt.comparison.plot import plotted
 from bloomery.adapt.comparison.ranking import detectable, spread_on_dev
 from bloomery.adapt.comparison.rare import rare_label
@@ -109,11 +109,12 @@ def _frozen_arms(
     say: Say,
 ) -> dict[str, Artifact]:
     """Every entry tuned; one that cannot be goes to `out`, with its reason. ConfigError where none is left."""
-    arms, documents = {}, documents_digest(config.documents)
+    arms: dict[str, Artifact] = {}
     for entry in found:
         setting = settings[entry.model]
-        inputs = tune_inputs(entry.arm, config, split, identities[entry.model], documents)
         try:
+            read = reading_digest(entry.arm.name, config.documents, setting.workspace, embedder=config.embedder)
+            inputs = tune_inputs(entry.arm, config, split, identities[entry.model], read)
             arms[entry.name] = tuned_arm(entry.arm, setting, inputs, setting.workspace, fresh=fresh)
         except _OWN as error:
             out[entry.name] = error.one_line()

@@ -72,8 +72,10 @@ def ranked(
     clusters: Sequence[Hashable] | None = None,
     alpha: float = 0.05,
     seed: int = 0,
+    constant: str = "",
 ) -> Ranking:
-    """Scores of each arm on the same questions, in the same order; `cheapest_first` names every arm."""
+    """Scores of each arm on the same questions, in the same order; `cheapest_first` names every arm. `constant` is the
+    one that gives the same answer to everything, if there is one."""
     if not scores or set(cheapest_first) != set(scores):
         raise DataError("an order of costs is needed for every arm, and one arm at least")
     quality = {name: estimate(values, clusters=clusters) for name, values in scores.items()}
@@ -90,7 +92,7 @@ def ranked(
     recommended = min(undefeated, key=lambda name: place[name])
     pair = _telling(pairs, names, undefeated, recommended)
     needed = None if pair is None or pair.better is not None else needed_items(pair, alpha)
-    sentence = _sentence(quality, names, undefeated, recommended, pair, needed, len(pairs))
+    sentence = _sentence(quality, names, undefeated, recommended, pair, needed, len(pairs), constant)
     return Ranking(
         quality=quality,
         pairs=pairs,
@@ -137,6 +139,7 @@ def _sentence(
     pair: Verdict | None,
     needed: int | None,
     comparisons: int,
+    constant: str,
 ) -> str:
     if pair is None:
         return f"Only {names[0]} took part: {quality[names[0]].text()}; nothing to compare it with."
@@ -154,6 +157,9 @@ def _sentence(
     listed = ", ".join(undefeated[:-1]) + f" and {undefeated[-1]}"
     same = f"{pair.a} and {pair.b} were right equally often" if pair.difference.binary else "no difference was seen"
     more = same if needed is None else f"about {needed:,} needed"
+    if recommended == constant:
+        same_answer = f"No arm was shown to be better than {constant}, which always gives the most common answer"
+        return f"{same_answer}: {listed} are not distinguishable at n = {n:,}, {more}."
     reason = f"{recommended}, the cheapest of them, is recommended"
     return f"{listed} are not distinguishable at n = {n:,}, {more}: {reason}."
 

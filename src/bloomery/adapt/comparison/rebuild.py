@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bloomery.adapt.comparison.compare import opened_settings
-from bloomery.adapt.comparison.documents import documents_digest
 from bloomery.adapt.comparison.entries import Entry, entries
+from bloomery.adapt.comparison.passages import reading_digest
 from bloomery.adapt.comparison.recipe import settings_digest
 from bloomery.adapt.comparison.task import Task, read_task
 from bloomery.adapt.comparison.tuning import Frozen, read_arm, tune_inputs, tuned_arm
@@ -49,7 +49,7 @@ def rebuilt(
             raise ConfigError(f"a recipe builds one arm, this task has {len(found)}: {listed}", hint='arms = ["..."]')
         entry = found[0]
         setting = settings[entry.model]
-        digest = documents_digest(config.documents)
+        digest = reading_digest(entry.arm.name, config.documents, workspace, embedder=config.embedder)
         inputs = tune_inputs(entry.arm, config, split, identities[entry.model], digest)
         frozen = read_arm(tuned_arm(entry.arm, setting, inputs, workspace, fresh=fresh))
         same = settings_digest(frozen) == config.frozen if config.frozen else None

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bloomery.adapt.comparison.answering import answered_all, plain
+from bloomery.adapt.comparison.answering import answered_all, plain, scores_of, unjudged
 from bloomery.adapt.comparison.arm import Setting
 from bloomery.adapt.comparison.economics import Cost, break_evens, cheapest_first, cost_of, pareto, unit_of
 from bloomery.adapt.comparison.entries import Entry
@@ -105,7 +105,7 @@ def _tested(
             meter=None if remote else meter,
             progress=lambda done: run.progress(done, len(test), unit="answers", arm=entry.name),
         )
-    scores = [setting.scorer.score(sample, one) for sample, one in zip(test, answers, strict=True)]
+    scores = scores_of(test, answers, setting.scorer)
     model, work = (None, None) if setting.model is None else (setting.model.config, setting.model.work)
     cost = cost_of(answers, frozen.spent, frozen.labels_used, setting.config, model, work)
     return Tested(entry=entry, frozen=frozen, answers=tuple(answers), scores=tuple(scores), cost=cost, file=file)
@@ -118,7 +118,8 @@ def verdict(config: TaskConfig, found: Sequence[Tested], test: Sequence[Sample])
     order = cheapest_first(costs, {one.entry.name: one.entry.arm.name for one in found}, unit, config.requests)
     scores = {one.entry.name: [score.value for score in one.scores] for one in found}
     clusters = [sample.cluster or sample.id for sample in test] if any(one.cluster for one in test) else None
-    ranking = ranked(scores, order, clusters=clusters, alpha=config.alpha, seed=config.seed)
+    constant = next((one.entry.name for one in found if one.entry.arm.name == "majority"), "")
+    ranking = ranked(scores, order, clusters=clusters, alpha=config.alpha, seed=config.seed, constant=constant)
     quality = {name: one.value for name, one in ranking.quality.items()}
     answering = {one.entry.name: one.cost for one in found if not all(answer.error for answer in one.answers)}
     told = {
@@ -132,6 +133,8 @@ def verdict(config: TaskConfig, found: Sequence[Tested], test: Sequence[Sample])
 
 def arm_data(one: Tested, ranking: Ranking) -> dict[str, Any]:
     """An arm as the result tells it."""
+    judge = (f"the judge: {why}" if (why := unjudged(score)) else "" for score in one.scores)
+    failed = [why for answer, other in zip(one.answers, judge, strict=True) if (why := answer.error or other)]
     return {
         "name": one.entry.name,
         "arm": one.entry.arm.name,
@@ -141,8 +144,8 @@ def arm_data(one: Tested, ranking: Ranking) -> dict[str, Any]:
         "dev_score": one.frozen.dev_score,
         "budget_used": one.frozen.used,
         "cost": one.cost.to_dict(),
-        "failed": sum(1 for answer in one.answers if answer.error),
-        "failed_because": commonest([answer.error for answer in one.answers if answer.error]),
+        "failed": len(failed),
+        "failed_because": commonest(failed),
         "settings": dict(one.frozen.settings),
         "tried": [vars(tried) for tried in one.frozen.tried],
         "notes": list(one.frozen.notes),

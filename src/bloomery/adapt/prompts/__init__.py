@@ -1,7 +1,7 @@
 """Prompts: versioned templates, the ways in which they are put to a model, and how better ones are searched for."""
 
 from bloomery.adapt.prompts.answer_rule import AnswerRule
-from bloomery.adapt.prompts.strategies import KINDS, StrategyConfig, open_strategy, tuned_threshold
+from bloomery.adapt.prompts.strategies import KINDS, StrategyConfig, open_strategy
 from bloomery.adapt.prompts.template import ExampleSettings, PromptTemplate, Shot, library_prompts, read_prompt
 
 __all__ = [
@@ -14,5 +14,4 @@ __all__ = [
     "library_prompts",
     "open_strategy",
     "read_prompt",
-    "tuned_threshold",
 ]

@@ -39,7 +39,7 @@ class StrategyConfig:
     temperature: float = 0.7
     """Of votes and routed: of the thoughts that are drawn; greedy ones would all be the same."""
     threshold: float = 0.5
-    """Of routed: the share of votes from which the vote is taken; `tuned_threshold` finds it on dev samples."""
+    """Of routed: the share of votes from which the vote is taken."""
     max_parts: int = 6
     """Of parts: smaller questions at most."""
     plain: bool = False
@@ -80,7 +80,7 @@ class Strategy:
         try:
             return self._answered(sample, tally)
         except SampleError as error:
-            return tally.answered(None, error=str(error))
+            return tally.answered(None, error=str(error), failed=error.failed)
 
     def asked(self, sample: Sample, **more: Any) -> list[Message]:
         """The messages of the first call; one with the whole text, for models that continue."""
@@ -166,16 +166,6 @@ class Routed(Votes):
         agreed = votes.get(greedy, 0) / self.config.votes if greedy is not None else None
         return tally.answered(greedy, confidence=agreed, details=details)
 
-    def both(self, sample: Sample) -> tuple[str | None, float, str | None, Answered]:
-        """For tuning: the vote, its share, the greedy answer, and what both took."""
-        tally = Tally(self.model, sample)
-        try:
-            text, share, votes = self._vote(sample, tally)
-            greedy, _ = self._greedy(sample, tally)
-        except SampleError as error:
-            return None, 0.0, None, tally.answered(None, error=str(error))
-        return text, share, greedy, tally.answered(text, confidence=share, details={"votes": votes})
-
 
 class Parts(Thought):
     """Least-to-most: the model names smaller questions, answers one after the other, and then the question itself.
@@ -231,26 +221,6 @@ def counted(answers: Sequence[str | None]) -> tuple[str | None, float, dict[str,
         return None, 0.0, {}
     winner, number = votes.most_common(1)[0]  # of equals the first that was counted
     return winner, number / len(answers), dict(votes.most_common())
-
-
-def tuned_threshold(
-    strategy: Routed, dev: Sequence[Sample], right: Sequence[tuple[float, float, float]] | None = None
-) -> float:
-    """The share of votes from which taking the vote is right most often on the dev samples; of equals the highest.
-
-    `right` are (share, vote is right, greedy is right) where they are known already.
-    """
-    if right is None:
-        rows = []
-        for sample in dev:
-            text, share, greedy, _ = strategy.both(sample)
-            rows.append((share, float(text in sample.targets), float(greedy in sample.targets)))
-        right = rows
-    if not right:
-        raise ConfigError("a threshold is tuned on dev samples, but there are none")
-    tried = sorted({share for share, _, _ in right} | {1.0}, reverse=True)
-    worth = {at: sum(vote if share >= at else greedy for share, vote, greedy in right) for at in tried}
-    return max(tried, key=lambda at: worth[at])  # max keeps the first of equals: the highest
 
 
 def listed(text: str) -> list[str]:

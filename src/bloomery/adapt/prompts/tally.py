@@ -11,16 +11,20 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bloomery.core.asking import ask_all, for_all
+from bloomery.core.asking import ask_all, broke_down, for_all
 from bloomery.core.budget import BudgetError
-from bloomery.core.errors import BloomeryError
+from bloomery.core.errors import BloomeryError, RequestError
 from bloomery.core.messages import ChatAnswer, ChatModel, ChatOptions, Message
 from bloomery.core.quantity import Quantity
 from bloomery.evaluate.sample import Answered, Call, Sample
 
 
 class SampleError(Exception):
-    """This sample alone has no answer; the others may have."""
+    """This sample has no answer; the others may have. `failed`: by no fault of its own (see `Answered`)."""
+
+    def __init__(self, message: str, *, failed: bool = False) -> None:
+        super().__init__(message)
+        self.failed = failed
 
 
 class Tally:
@@ -39,7 +43,7 @@ class Tally:
         except BloomeryError as error:
             if _ends_all(error):
                 raise
-            raise SampleError(error.one_line()) from error
+            raise SampleError(error.one_line(), failed=broke_down(error)) from error
         self._keep(messages, answer)
         self._seconds += answer.seconds
         return answer
@@ -52,25 +56,25 @@ class Tally:
             return [self.ask(messages, options) for options in several]
         began = time.perf_counter()
         found: dict[int, ChatAnswer] = {}
-        failed = ""
+        missing: BloomeryError | None = None
         questions = ((number, messages, options) for number, options in enumerate(several))
         try:
             for asked in ask_all(self.model, questions, concurrency=concurrency):
                 if isinstance(asked.error, BudgetError):
                     raise asked.error
                 if asked.answer is None:
-                    failed = asked.error.one_line() if asked.error else "no answer"
+                    missing = asked.error or RequestError("no answer")
                 else:
                     found[asked.key] = asked.answer
         except BloomeryError as error:
             if _ends_all(error):
                 raise
-            failed = error.one_line()
+            missing = error
         for number in sorted(found):
             self._keep(messages, found[number])
         self._seconds += time.perf_counter() - began
-        if failed:
-            raise SampleError(failed)
+        if missing is not None:
+            raise SampleError(missing.one_line(), failed=broke_down(missing))
         return [found[number] for number in range(len(several))]
 
     def _keep(self, messages: Sequence[Message], answer: ChatAnswer) -> None:
@@ -84,6 +88,7 @@ class Tally:
         *,
         confidence: float | None = None,
         error: str = "",
+        failed: bool = False,
         details: Mapping[str, Any] | None = None,
     ) -> Answered:
         """The answer with all that it took; None for a text that held no answer."""
@@ -102,6 +107,7 @@ class Tally:
             calls=tuple(self._calls),
             confidence=None if error else confidence,
             error=error,
+            failed=failed,
             details=details or {},
         )
 

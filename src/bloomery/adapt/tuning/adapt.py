@@ -26,7 +26,7 @@ from bloomery.core.config import digest, from_dict, to_dict
 from bloomery.core.errors import ArtifactError, DataError
 from bloomery.core.run import Run
 from bloomery.core.stage import StageInputs, reusable
-from bloomery.core.workspace import Workspace, as_workspace
+from bloomery.core.workspace import LATEST, Workspace, as_workspace
 from bloomery.energy import open_meter
 from bloomery.engine import import_model
 from bloomery.engine.loading import LABELS
@@ -131,7 +131,11 @@ def adapter_folder(adapter: str | Path | Artifact, workspace: Workspace) -> tupl
             return path, None
         if path.is_dir() and not (path / MANIFEST).is_file():
             raise DataError(f"{path} is no adapter: it has no {FILE}", hint="is it the folder of an adapter?")
-        adapter = Artifact.open(path) if (path / MANIFEST).is_file() else workspace.find(str(adapter))
+        adapter = (
+            Artifact.open(path)
+            if (path / MANIFEST).is_file()
+            else workspace.find(str(adapter), kind=ADAPTER if adapter == LATEST else None)
+        )
     if adapter.kind != ADAPTER:
         raise ArtifactError(f"{adapter.name} is a {adapter.kind}, not an adapter", hint="bloomery adapt makes one")
     return adapter.path, adapter

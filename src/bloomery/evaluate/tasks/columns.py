@@ -81,7 +81,7 @@ class Columns:
             return self
         each = [(row, self._choices(row), str(self._value(row, self.answer)).strip()) for row in rows]
         ways: tuple[Written, ...] = ("text", "letter", "place from 0", "place from 1")
-        if self.choices and re.search(r"\D1$", self.choices[0]):  # option1, option2, ...: people count as they name
+        if self._named_from_one(rows[0]):  # people count as they name
             ways = ("text", "letter", "place from 1", "place from 0")
         fitting = {way: sum(_place(way, said, choices) is not None for _, choices, said in each) for way in ways}
         best = max(ways, key=lambda way: fitting[way])  # the first of equal ones
@@ -106,7 +106,7 @@ class Columns:
             return replace(row, values={**rest, "input": str(asked), "targets": told})
         if self.wrong:
             right = str(said).strip()
-            others = [one for name in self.wrong for one in _listed(row.values.get(name), name, row.where)]
+            others = [one for name in self.wrong for one in self._beside(row, name)]
             choices = sorted(dict.fromkeys([right, *others]))  # where the right one stands tells nothing
             place = choices.index(right)
         else:
@@ -116,6 +116,24 @@ class Columns:
                 raise DataError(f"{row.where}: the answer {str(said)!r:.40} is no {self.written or 'choice'}")
             place = found
         return replace(row, values={**rest, "question": str(asked), "choices": choices, "answer": place})
+
+    def _named_from_one(self, row: Row) -> bool:
+        """option1, option2, ..., or one column with {"1": ..., "2": ...}, or labels 1, 2, ... beside texts."""
+        if len(self.choices) != 1:
+            return any(re.search(r"\D1$", name) for name in self.choices[:1])
+        value = _parsed_choices(row.values.get(self.choices[0]))
+        if isinstance(value, Mapping):
+            labels = value.get("label", value.get("labels"))
+            return str(next(iter(labels if isinstance(labels, list) else sorted(value, key=_ordinal)), "")) == "1"
+        return False
+
+    def _beside(self, row: Row, name: str) -> list[str]:
+        """The wrong choices of a column: one, whatever marks are in it, where there is a column for each."""
+        value = row.values.get(name)
+        if len(self.wrong) == 1 or isinstance(value, (list, Mapping)):
+            return _listed(value, name, row.where)
+        text = "" if value is None else str(value).strip()
+        return [text] if text else []  # rows with fewer choices leave some empty
 
     def _choices(self, row: Row) -> list[str]:
         if len(self.choices) == 1:
@@ -150,17 +168,25 @@ def _place(written: Written, said: str, choices: Sequence[str]) -> int | None:
 
 def _listed(value: Any, name: str, where: str) -> list[str]:
     """Choices of one column: a list, letters with texts, labels beside texts, a text that is a list, or one alone."""
-    if isinstance(value, str) and value.strip()[:1] in ("[", "{"):
-        value = _parsed(value.strip())
+    value = _parsed_choices(value)
     if isinstance(value, Mapping):
         inner = value.get("text", value.get("texts"))
-        value = inner if isinstance(inner, list) else [value[key] for key in sorted(value)]
+        value = inner if isinstance(inner, list) else [value[key] for key in sorted(value, key=_ordinal)]
     if isinstance(value, str) and value.strip():
         marks = [mark for mark in ("|", ";", "\n") if mark in value]
         value = value.split(marks[0]) if marks else [value]
     if not isinstance(value, list) or not value:
         raise DataError(f"{where}: {name!r:.40} holds no list of choices")
     return [str(one.get("text", "") if isinstance(one, Mapping) else one).strip() for one in value]
+
+
+def _parsed_choices(value: Any) -> Any:
+    return _parsed(value.strip()) if isinstance(value, str) and value.strip()[:1] in ("[", "{") else value
+
+
+def _ordinal(key: Any) -> tuple[int, str]:
+    """A before B, 2 before 10."""
+    return len(str(key)), str(key)
 
 
 def _parsed(text: str) -> Any:

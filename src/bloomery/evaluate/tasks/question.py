@@ -128,6 +128,15 @@ def _question(task: Task, row: Row, number: int, shots: _Shots) -> Question:
     )
 
 
+def fits(task: Task, row: Row) -> bool:
+    """Whether a row has the fields of any of the task's layouts."""
+    try:
+        layout_of(task, row)
+    except DataError:
+        return False
+    return True
+
+
 def layout_of(task: Task, row: Row) -> Layout:
     """The first layout whose fields the row has. DataError, which names them, if it has those of none."""
     layouts = task.layouts or (OF_COLUMNS if task.columns is not None else OWN_LAYOUTS[task.kind])

@@ -11,6 +11,7 @@ numbers can be compared. This module does not know how data is read or models ar
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from bloomery.core.toml_file import read_toml
 from bloomery.evaluate.tasks.columns import Columns, columns_of
 from bloomery.evaluate.tasks.task_judge import JUDGE, TaskJudge
 
+_NAME = re.compile(r"\w[\w .+()-]{0,99}")
 HERE = Path(__file__).resolve().parent
 Kind = Literal["choice", "context", "last_word", "text", "generation"]
 METRICS: dict[str, tuple[str, ...]] = {
@@ -122,6 +124,8 @@ class Task:
     """Where a user's own file lies: its data are sought there. Set when it is read."""
 
     def __post_init__(self) -> None:
+        if self.name and not _NAME.fullmatch(self.name):  # files and links are called so
+            raise ConfigError(f"{self.name!r:.80} is no name of a task", hint="letters, digits, blanks, - _ . + ( )")
         if self.columns is not None and self.columns.chosen != (self.kind == "choice"):
             raise ConfigError(f'{self.name}: columns of choices and kind = "choice" go together')
         known = METRICS[self.kind]

@@ -1,12 +1,14 @@
 """Extracts: an answer without a language model: the sentences of the passages that are most about the question.
 
 A sentence's worth is the share of the question's terms that it has, rare ones counting more, and a little for where its
-passage stands. This module does not know models.
+passage stands. A sentence that repeats the question (a heading, a command line in a manual) does not answer it. This
+module does not know models.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,6 +19,11 @@ LEAST = 0.15
 """Share of what a question is about that a sentence has to have: with less, it answers another question."""
 _RANK = 0.25
 """What the first passage is worth beside all of the question's terms; the n-th is worth 1/n of it."""
+
+_MARKS = ("?", "？", "؟", "՞", ";")
+"""At the end of a question; the last is the Greek one."""
+_CHARACTERS = 6
+"""Of a question that stands nowhere by chance."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +43,8 @@ def extract(question: str, passages: Sequence[Passage], *, most: int = 2, share:
         for piece in passage.pieces
         for start, end in split_sentences(piece.text)
     ]
+    if asked := _as_asked(question):
+        sentences = [one for one in sentences if asked not in _letters(one[2].text[one[3] : one[4]])]
     wanted, had = terms(question), [terms(piece.text[start:end]) for _, _, piece, start, end in sentences]
     if not wanted or not sentences:
         return []
@@ -50,3 +59,14 @@ def extract(question: str, passages: Sequence[Passage], *, most: int = 2, share:
             found.append(Extract(cited(passage, piece, number, start, end, by="extract"), worth))
     found.sort(key=lambda one: (-one.worth, one.citation.passage, one.citation.start))
     return [one for one in found[:most] if one.worth >= share * found[0].worth]
+
+
+def _as_asked(question: str) -> str:
+    """A question as it can be found again; "" for what may as well be a part of its answer, as "the blast furnace"."""
+    found = _letters(question)
+    return found if question.rstrip().endswith(_MARKS) and len(found) >= _CHARACTERS else ""
+
+
+def _letters(text: str) -> str:
+    """Letters and digits of a text, its words apart."""
+    return " ".join(re.findall(r"\w+", text.casefold()))

@@ -51,6 +51,9 @@ class Renewal:
         with closing(Tables(self._beside, create=False)) as new:
             with new.reading() as db:
                 counters = read_counters(db)
+            for path in generation_files(self.folder):  # what a killed renewal has left
+                if f"-{counters.generation:06}." in path.name:
+                    path.unlink(missing_ok=True)
             for path in generation_files(self._beside):
                 path.replace(self.folder / path.name)
             fsync(self.folder)

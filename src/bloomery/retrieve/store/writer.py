@@ -7,6 +7,7 @@ documents come from, how they were cut, nor what made the vectors.
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -38,8 +39,8 @@ from bloomery.retrieve.store.terms import Terms
 from bloomery.retrieve.store.vector_file import VectorFile
 
 LOCK = "writer.lock"
-_NUMBERED = ("vectors-", "graph-")
-"""Files whose names have a generation."""
+OF_GENERATION = re.compile(r"(?:vectors|graph)-\d{6,}\.(?:raw|usearch)(?:\.\d+)?")
+"""Names of files that belong to a generation, those that a process is still writing too."""
 _MAX_FIELD_CHARACTERS = 400
 """A longer value of metadata is a text: it is kept, and not filtered by."""
 _PAGE = 4096
@@ -203,6 +204,7 @@ class Writer:
         names = np.full(counters.rows, -1, np.int64)
         names[rows] = np.arange(len(rows))
         later = Counters(version=counters.version + 1, generation=counters.generation + 1, rows=len(rows))
+        graph_path(self.folder, later).unlink(missing_ok=True)  # what a killed renewal has left: of other vectors
         if dimension:
             self._rewrite_vectors(counters, later, dimension, rows)
         with self._tables.writing() as db:
@@ -250,7 +252,7 @@ def busy(folder: Path) -> ArtifactError:
 def generation_files(folder: Path, *, but: int | None = None) -> list[Path]:
     """The files of vectors and graphs, but those of one generation."""
     kept = "" if but is None else f"-{but:06}."
-    found = (path for path in folder.glob("*-*.*") if path.name.startswith(_NUMBERED))
+    found = (path for path in folder.glob("*-*.*") if OF_GENERATION.fullmatch(path.name))
     return sorted(path for path in found if not kept or kept not in path.name)
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 
-from bloomery.adapt.comparison.answering import answered_all, mean_of, plain, read_answers, scored
+from bloomery.adapt.comparison.answering import answered_all, mean_of, plain, read_answers, scored, scores_of, unjudged
+from bloomery.core.errors import RequestError
 from bloomery.core.quantity import Quantity
 from bloomery.core.run import NoMeter
-from bloomery.evaluate.sample import Answered, Call, Sample
+from bloomery.evaluate.sample import Answered, Call, Sample, Score
 from bloomery.evaluate.scorers.exact import Exact
 
 SAMPLES = [Sample(id=str(n), input=f"{n}?", targets=(str(n),)) for n in range(6)]
@@ -51,6 +53,59 @@ def test_a_killed_one_goes_on(tmp_path):
     assert found[5].energy_joules.central == 1.0 and not found[0].energy_joules.known and found[4].seconds > 0
     assert read_answers(path) == found and answered_all(Echo("0"), SAMPLES, path) == found
     assert read_answers(tmp_path / "none") == []
+
+
+class Breaking(Echo):
+    """Its server breaks down at some questions."""
+
+    def __init__(self, *broken: str) -> None:
+        super().__init__()
+        self.broken = broken
+
+    def answer(self, sample: Sample) -> Answered:
+        found = super().answer(sample)
+        return replace(found, text="", error="HTTP 503", failed=True) if sample.id in self.broken else found
+
+
+def test_what_failed_is_asked_again(tmp_path):
+    path = tmp_path / "answers.jsonl"
+    many = [Sample(id=str(n), input="?", targets=(str(n),)) for n in range(30)]
+    found = answered_all(Breaking("4", "7"), many, path)
+    assert [one.sample_id for one in found if one.error] == ["4", "7"] and scored(many, found, Exact()).count(0.0) == 2
+    again = Echo()
+    assert [one.text for one in answered_all(again, many, path)] == [one.id for one in many]
+    assert again.asked == ["4", "7"] and answered_all(Echo("0"), many, path) == answered_all(Echo("0"), many, path)
+
+
+def test_a_server_that_is_gone_is_no_bad_answerer(tmp_path):
+    path = tmp_path / "answers.jsonl"
+    many = [Sample(id=str(n), input="?", targets=(str(n),)) for n in range(200)]
+    with pytest.raises(RequestError, match="10 of 200 questions failed, the last of them: HTTP 503") as raised:
+        answered_all(Breaking(*(str(n) for n in range(5, 200))), many, path)
+    assert "goes on" in raised.value.hint
+    with pytest.raises(RequestError, match="21 of 200"):
+        answered_all(Breaking(*(str(n) for n in range(0, 200, 3))), many)
+    assert len(answered_all(Echo("0"), many[:5], path)) == 5
+    own = [Answered(sample_id=one.id, text="", error="too long") for one in many]  # of the questions, not the server
+    assert scored(many, own, Exact()) == (0.0,) * 200
+
+
+def test_a_judge_that_cannot_be_asked_is_no_zero():
+    class Judge:
+        name = "judge"
+
+        def score(self, sample: Sample, answered: Answered) -> Score:
+            gone = int(sample.id) >= 20
+            return Score(
+                sample_id=sample.id, scorer="judge", value=1.0 - gone, details={"error": "503"} if gone else {}
+            )
+
+    many = [Sample(id=str(n), input="?", targets=("x",)) for n in range(40)]
+    answers = [Answered(sample_id=one.id, text="x") for one in many]
+    assert scored(many[:22], answers[:22], Judge()) == (1.0,) * 20 + (0.0,) * 2
+    assert [unjudged(one) for one in scores_of(many[:22], answers[:22], Judge())][-2:] == ["503", "503"]
+    with pytest.raises(RequestError, match="judge: 5 of 40 questions failed, the last of them: 503"):
+        scored(many, answers, Judge())
 
 
 def test_several_at_a_time_and_an_end_of_the_budget():

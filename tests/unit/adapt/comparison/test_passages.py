@@ -17,6 +17,7 @@ from bloomery.adapt.comparison.passages import (
     index_folder,
     opened_index,
     paid_before,
+    reading_digest,
 )
 from bloomery.evaluate.sample import Answered, Sample
 
@@ -98,8 +99,11 @@ def test_an_embedder_finds_by_meaning_too(source, workspace, monkeypatch):
     assert paid_before(source, workspace, **asked).seconds > 0 and opened == ["mine"]
     opened_index(source, workspace, **asked).close()
     assert opened == ["mine"] and len(list(index_folder(workspace).iterdir())) == 2
+    told = {arm: reading_digest(arm, source, workspace, embedder="mine") for arm in ("rag", "majority")}
     weights[0] = "4567"
     passages._embedder.cache_clear()
+    assert reading_digest("rag", source, workspace, embedder="mine") != told["rag"] != told["majority"]
+    assert reading_digest("rag", source, workspace) == told["majority"] and not reading_digest("rag", "", workspace)
     assert paid_before(source, workspace, **asked).seconds == 0
     opened_index(source, workspace, **asked).close()
     assert len(list(index_folder(workspace).iterdir())) == 3

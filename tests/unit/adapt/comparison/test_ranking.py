@@ -32,6 +32,19 @@ def test_of_those_not_distinguishable_the_cheapest_is_recommended():
     assert again.recommended == "arm0"
 
 
+def test_what_is_no_better_than_one_answer_to_everything_is_said():
+    found = ranked(scores(0.9, 0.88, 0.3), ["arm1", "arm2", "arm0"], constant="arm1")
+    said = found.sentence
+    assert said.startswith("No arm was shown to be better than arm1, which always gives the most common answer: arm0 ")
+    assert "not distinguishable at n = 200" in said and "recommended" not in said and said.count(".") == 1
+    assert found.recommended == "arm1"
+    for constant in ("arm2", "arm0"):  # beaten; or left, and not the cheapest
+        assert (
+            "arm1, the cheapest of them"
+            in ranked(scores(0.9, 0.88, 0.3), ["arm1", "arm2", "arm0"], constant=constant).sentence
+        )
+
+
 def test_p_values_are_scipys_exact_binomial_with_holm():
     found = ranked(scores(0.7, 0.6, 0.5), ["arm0", "arm1", "arm2"])
     given = scores(0.7, 0.6, 0.5)

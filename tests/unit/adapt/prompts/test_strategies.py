@@ -10,12 +10,10 @@ import pytest
 from bloomery.adapt.prompts.answer_rule import AnswerRule
 from bloomery.adapt.prompts.strategies import (
     KINDS,
-    Routed,
     StrategyConfig,
     counted,
     listed,
     open_strategy,
-    tuned_threshold,
 )
 from bloomery.adapt.prompts.template import PromptTemplate, Shot, read_prompt
 from bloomery.core.errors import ConfigError, RequestError
@@ -95,19 +93,6 @@ def test_the_vote_is_taken_from_the_threshold_on_and_the_greedy_thought_below(sc
     assert (found.text, found.confidence, found.details["route"], len(found.calls)) == ("4", 0.6, "vote", 5)
     found = routed(scripted, 0.61).answer(QUESTION)
     assert (found.text, found.confidence, found.details["route"], len(found.calls)) == ("3", 0.4, "greedy", 6)
-
-
-def test_the_threshold_is_the_best_on_dev(scripted):
-    arm = routed(scripted, 0.5)
-    assert isinstance(arm, Routed)
-    rows = [(0.9, 1.0, 0.0), (0.8, 1.0, 0.0), (0.5, 0.0, 1.0), (0.4, 0.0, 1.0), (0.3, 1.0, 1.0)]
-    best = tuned_threshold(arm, (), rows)
-    worth = lambda at: sum(vote if share >= at else greedy for share, vote, greedy in rows)  # noqa: E731
-    assert best == 0.8 and worth(best) == max(worth(at / 100) for at in range(101))
-    assert tuned_threshold(arm, (), [(0.2, 0.0, 1.0)]) == 1.0  # the greedy answer is better: no vote below all
-    assert tuned_threshold(arm, [QUESTION]) == 0.6
-    with pytest.raises(ConfigError):
-        tuned_threshold(arm, ())
 
 
 def test_parts_are_answered_one_after_the_other(scripted):

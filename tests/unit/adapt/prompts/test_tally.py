@@ -46,13 +46,15 @@ def test_what_every_sample_would_meet_is_raised_and_the_rest_is_the_samples(scri
 
     with pytest.raises(RequestError):
         Tally(failing(401), SAMPLE).ask_several(ASKED, [ChatOptions()] * 3, concurrency=concurrency)
-    with pytest.raises(SampleError):
-        Tally(failing(400), SAMPLE).ask_several(ASKED, [ChatOptions()] * 3, concurrency=concurrency)
+    for status, broke_down in ((400, False), (429, True), (503, True)):
+        with pytest.raises(SampleError) as raised:
+            Tally(failing(status), SAMPLE).ask_several(ASKED, [ChatOptions()] * 3, concurrency=concurrency)
+        assert raised.value.failed is broke_down
 
 
 def test_no_answer_is_an_error_without_text_or_confidence(scripted):
     found = Tally(scripted(lambda messages, options: ""), SAMPLE).answered(None, confidence=0.3)
-    assert found.text == "" and found.error and found.confidence is None
+    assert found.text == "" and found.error and found.confidence is None and not found.failed
 
 
 def test_seeds_differ_by_sample_and_draw_and_stay():

@@ -13,11 +13,12 @@ import pytest
 import torch
 
 import bloomery as bl
-from bloomery.adapt.tuning.adapt import adapt, paths_of
+from bloomery.adapt.tuning.adapt import adapt, adapter_folder, base_of, paths_of
 from bloomery.adapt.tuning.config import AdaptConfig, TuningFitConfig
 from bloomery.adapt.tuning.lora_config import LoraConfig
 from bloomery.core.artifact import Artifact
 from bloomery.core.errors import BloomeryError, ConfigError, DataError
+from bloomery.core.workspace import Workspace
 from bloomery.engine import load_language_model
 from bloomery.training.loop import Loop
 
@@ -116,6 +117,8 @@ def test_an_adapter_is_trained_further(tmp_path: Path, base: Path, talks: Path):
     first = adapt(base, talks, config=CONFIG, workspace=home)
     other = replace(CONFIG, lora=LoraConfig(r=7))
     again = adapt(base, talks, adapter=first, config=other, workspace=home)
+    assert adapter_folder("latest", Workspace(home))[1] == again
+    assert base_of("latest", Workspace(home)).id == first.manifest["parents"][0]
     ended = first.metrics["validation_nats_per_token"]
     assert again.metrics["validation_nats_per_token_before"] == pytest.approx(ended, abs=1e-5)
     assert again.metrics["trained_parameters"] == first.metrics["trained_parameters"]

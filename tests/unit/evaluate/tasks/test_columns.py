@@ -56,6 +56,21 @@ def test_wrong_choices_beside_the_right_one():
         assert sorted(values["choices"]) == values["choices"] == ["a furnace", "salt", "the moon"]
 
 
+def test_a_column_for_each_wrong_choice_is_not_cut():
+    row = {"question": ASKED, "correct_answer": "a furnace", "distractor1": "wind; rain | hail", "distractor2": ""}
+    (values,) = read({**row, "distractor3": "salt"})
+    assert values["choices"] == ["a furnace", "salt", "wind; rain | hail"] and values["answer"] == 0
+    with pytest.raises(DataError):
+        read({"question": ASKED, "correct_answer": "a furnace", "incorrect_answers": ["salt"]}, {**row})
+
+
+def test_ten_choices_by_number_are_in_their_order():
+    row = {"question": ASKED, "options": {str(n): f"choice {n}" for n in range(1, 12)}}
+    assert [one["answer"] for one in read({**row, "answer": "2"}, {**row, "answer": "11"})] == [1, 10]
+    (values,) = read({**row, "answer": "10"})
+    assert values["choices"][values["answer"]] == "choice 10"
+
+
 def test_the_whole_file_says_how_right_ones_are_written():
     """ "2" is the third of choices that are counted from 0, the second of those from 1, or a choice's own text."""
     row = {"question": ASKED, "choices": CHOICES}

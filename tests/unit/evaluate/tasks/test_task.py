@@ -58,6 +58,8 @@ def test_a_task_of_ones_own_is_a_line(tmp_path: Path):
         ('kind = "choise"', "choice"),
         ('metrics = ["acuracy"]', "accuracy"),
         ("few_shot = -1", "few_shot"),
+        ('name = "../../mine"', "no name of a task"),
+        ('name = "javascript:alert(1)"', "no name of a task"),
         ("[[layouts]]\nneeds = 3", "needs"),
         ("kind = ", "TOML"),
     ],

@@ -99,6 +99,21 @@ def test_what_is_given_up_leaves_nothing(folder):
     assert state(folder) == OLD and not (folder / BESIDE).exists()
 
 
+def test_a_graph_that_a_killed_one_has_left_is_nobodys(folder):
+    """It is of other vectors, under the name of the generation that comes next."""
+    left = folder / "graph-000002.usearch"
+    left.write_bytes(b"of other vectors")
+    with Writer(folder, CONFIG) as writer:
+        writer.compact()
+    assert not left.exists() and state(folder) == OLD
+    left = folder / "graph-000003.usearch"
+    left.write_bytes(b"of other vectors")
+    with closing(Renewal(folder, CONFIG)) as renewal:
+        renewal.writer.put([new("copper")], EYE[1:2])
+        renewal.finish()
+    assert not left.exists() and state(folder) == NEW
+
+
 def test_a_reader_is_told_of_another_config(folder):
     with Index(folder) as reader:
         reader.search_with({"iron": 1}, None, 1)
