@@ -35,7 +35,7 @@ from bloomery.training.linear_cross_entropy import linear_cross_entropy
 from bloomery.training.optimizers import OptimizerConfig, Optimizers
 from bloomery.training.speed import measure_step, muon_dtype
 
-STEPS = 12
+STEPS = 8
 CPU = PretrainConfig(
     steps=STEPS,
     hidden_size=256,
@@ -69,8 +69,8 @@ def prepared(folder: Path) -> Workspace:
     (folder / "text").mkdir()
     rng = random.Random(0)
     words = ["".join(rng.choices("etaoinshrdlu", k=rng.randrange(2, 9))) for _ in range(3000)]
-    for n in range(150):
-        (folder / "text" / f"{n:03}.txt").write_text(" ".join(rng.choices(words, k=1500)))
+    for n in range(60):
+        (folder / "text" / f"{n:03}.txt").write_text(" ".join(rng.choices(words, k=500)))
     workspace = Workspace(folder / "home")
     curate([str(folder / "text")], config=CurateConfig(decontaminate_words=0), workspace=workspace)
     return workspace
