@@ -452,17 +452,22 @@ def ablation(found: Mapping[str, Any]) -> str:
             shown(one["bits_per_byte"], ".4f"),
             shown(one["less_base"], "+.4f") if name != "base" else "",
             f"{one['steps']:,}",
-            f"{one['step_cost']:.2f}",
+            *([f"{one['step_cost']:.2f}"] if found["by"] != "steps" else []),
             f"{one['parameters'] / 1e6:.2f}",
         ]
         for name, one in sorted(found["table"].items(), key=lambda pair: pair[1]["bits_per_byte"]["mean"])
     ]
-    same = "as many steps" if found["by"] == "steps" else "the same processor time"
+    timed = found["by"] != "steps"
+    same = "the same processor time" if timed else "as many steps"
+    cost = " A step's cost is processor time over the base's." if timed else " What a step costs is not said."
     return (
         f"TinyStories, {base['parameters'] / 1e6:.1f}M parameters, vocabulary {found['vocabulary']:,}, {found['rows']} "
         f"rows of {found['context']} tokens a step, {same} for every arm; {found['seeds']} seed(s), which is few. "
-        "Below the base is better. A step's cost is processor time over the base's.\n\n"
-        + table(["arm", "bits per byte", "less the base's", "steps", "a step's cost", "M parameters"], rows)
+        f"Below the base is better.{cost}\n\n"
+        + table(
+            ["arm", "bits per byte", "less the base's", "steps", *(["a step's cost"] if timed else []), "M parameters"],
+            rows,
+        )
     )
 
 
@@ -510,7 +515,7 @@ SECTIONS: tuple[tuple[str, str, Callable[[Mapping[str, Any]], str], str], ...] =
     ("Labels by rules", "label_functions", label_functions, "label_functions.py"),
     ("Rewards that can be checked", "reinforced_sums", reinforced, "reinforced_sums.py"),
     ("A domain, and what is forgotten", "domain_replay", replay, "domain_replay.py"),
-    ("A faster decoder: its parts", "ablation_fast_1M", ablation, "ablation_fast.py"),
+    ("A faster decoder: its parts", "ablation_fast_1M", ablation, "ablation_fast.py --steps 150"),
     ("Sweeps: hopeless trials stopped", "sweep_regret", sweeps, "sweep_regret.py"),
     ("What intervals cover", "intervals", covered, "intervals.py"),
     ("Comparisons: verdicts on drawn scores", "compare_null", compare_null, "compare_null.py"),

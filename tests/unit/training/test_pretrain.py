@@ -153,7 +153,7 @@ def test_fast_is_trained_resumed_to_the_bit_and_not_exported(material, tmp_path,
         _train(material, tmp_path / "b", **own, steps=8)
     monkeypatch.setattr(loop.Loop, "save", real)
     assert _train(material, tmp_path / "b", **own, steps=8).id == straight.id
-    with pytest.raises(ConfigError, match=r"do not run a decoder with value embeddings .* and bigram embeddings"):
+    with pytest.raises(ConfigError, match=r"value embeddings .*, bigram embeddings and smeared embeddings"):
         config.check_published()
 
 
