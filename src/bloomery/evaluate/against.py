@@ -21,7 +21,8 @@ def compare_records(
     seed: int = 0,
 ) -> list[dict[str, Any]]:
     """For each task that both have, and each metric: the paired difference, its verdict (Holm over all of them) and the
-    share of samples with the same answer. Perplexities are compared by their nats, more being better.
+    share of samples with the same answer. What failed on the way is counted, and said. Perplexities are compared by
+    their nats, more being better.
 
     ConfigError where the samples are not the same, or there is no task that both have.
     """
@@ -40,10 +41,14 @@ def compare_records(
             places.append((task, metric, _same(one, other)))
     if not places:
         raise ConfigError("the two evaluations have no task in common", hint="name the same tasks")
-    return [
-        {"task": task, "metric": metric, "same_answer": same, **verdict.to_dict()}
-        for (task, metric, same), verdict in zip(places, adjusted(verdicts), strict=True)
-    ]
+    told = []
+    for (task, metric, same), verdict in zip(places, adjusted(verdicts), strict=True):
+        found = {"task": task, "metric": metric, "same_answer": same, **verdict.to_dict()}
+        found["failed"] = sum(a.failed or b.failed for a, b in zip(mine[task], others[task], strict=True))
+        if found["failed"]:
+            found["sentence"] += f" {found['failed']:,} failed on the way for one of the two, which counts as wrong."
+        told.append(found)
+    return told
 
 
 def _metrics(record: Record) -> list[str]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 from scipy import stats
 
+from bloomery.core.asking import TOO_LONG
 from bloomery.core.errors import ConfigError
 from bloomery.evaluate.against import compare_records
 from bloomery.evaluate.tasks import Record
@@ -38,6 +40,18 @@ def test_several_are_adjusted():
     alone = compare_records({"t": one}, {"t": other}, names=("A", "B"))[0]["p_value"]
     both = compare_records({"t": one, "u": one}, {"t": other, "u": other}, names=("A", "B"))
     assert [each["p_value"] for each in both] == pytest.approx([min(1.0, 2 * alone)] * 2)
+
+
+def test_what_failed_on_the_way_is_said():
+    one, other = records([True] * 10), records([True] * 10)
+    other[3] = replace(other[3], answer="", scores={"accuracy": 0.0}, error="HTTP 503", error_code="http_503")
+    other[4] = replace(other[4], answer="", scores={"accuracy": 0.0}, error="too long", error_code=TOO_LONG)
+    (found,) = compare_records({"t": one}, {"t": other}, names=("A", "B"))
+    assert found["failed"] == 1 and found["sentence"].endswith(
+        " 1 failed on the way for one of the two, which counts as wrong."
+    )
+    (found,) = compare_records({"t": one}, {"t": one}, names=("A", "B"))
+    assert not found["failed"] and "failed" not in found["sentence"]
 
 
 def test_only_the_same_samples_are_compared():
