@@ -102,7 +102,8 @@ def _same(model: Artifact, other: Artifact) -> None:
 
 
 def _follower(of: int) -> psutil.Process:
-    (child,) = psutil.Process(of).children()
+    found = [one for one in psutil.Process(of).children() if "bloomery.training.follower" in one.cmdline()]
+    (child,) = found  # multiprocessing's tracker may be another
     return child
 
 

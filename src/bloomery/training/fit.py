@@ -91,8 +91,9 @@ class FitConfig:
         for name, value in vars(self).items():
             if isinstance(value, (int, float)) and not 0 <= value < math.inf:
                 raise ConfigError(f'"{name}" should be a number from 0 up, not {value:g}')
-        if self.batch_rows < 1 or self.keep_checkpoints < 1:
-            raise ConfigError('"batch_rows" and "keep_checkpoints" should be at least 1')
+        for name in ("batch_rows", "keep_checkpoints"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f'"{name}" should be at least 1')
         if self.warmup_fraction + self.decay_fraction > 1:
             raise ConfigError('"warmup_fraction" and "decay_fraction" together exceed 1')
         if not self.steps and not self.epochs and not self.minutes:

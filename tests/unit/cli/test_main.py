@@ -115,6 +115,7 @@ def test_verbs_are_registered():
         "prompt",
         "annotate",
         "requests",
+        "sweep",
         "train",
         "translate",
     } == set(verbs())

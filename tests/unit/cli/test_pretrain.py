@@ -28,9 +28,10 @@ def test_impossible_sizes(call, tiny):
 
 
 def test_fast_is_a_decoder_of_our_own_and_says_how_much_it_used(call, tiny, tmp_path):
-    said = call("pretrain", "--home", str(tiny.home), "--fast", *tiny.sizes)
+    home = ("--home", str(tiny.copy(tmp_path / "home")))  # other tests take the latest model to export it
+    said = call("pretrain", *home, "--fast", *tiny.sizes)
     assert re.search(r"utilisation \d+% of [\d.]+ [GTM]FLOP/s", said.out)
-    made = json.loads(call("pretrain", "--home", str(tiny.home), "--fast", "--json", "--quiet", *tiny.sizes).out)
+    made = json.loads(call("pretrain", *home, "--fast", "--json", "--quiet", *tiny.sizes).out)
     assert made["metrics"]["plan"]["model"]["model_type"] == "bloomery" and 0 < made["metrics"]["utilisation"] < 1
-    line = call.mistake("export", str(tmp_path / "out"), "--model", made["id"], "--home", str(tiny.home))
+    line = call.mistake("export", str(tmp_path / "out"), "--model", made["id"], *home)
     assert "transformers, vLLM and llama.cpp do not run a decoder with value embeddings" in line

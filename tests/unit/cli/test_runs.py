@@ -18,7 +18,7 @@ def _copy(tiny, tmp_path: Path) -> Path:
 
 def test_list_show_lineage(call, tiny):
     home = ("--home", str(tiny.home))
-    rows = json.loads(call("runs", "--json", *home).out)
+    rows = json.loads(call("runs", "--json", "--limit", "1000", *home).out)
     rows = [row for row in rows if row["state"] == "finished"]
     assert {"curate", "train_tokenizer", "tokenize", "pretrain"} <= {row["stage"] for row in rows}
     for row in rows:

@@ -46,7 +46,8 @@ def test_dropout_is_of_training_alone_and_keeps_the_mean():
     torch.manual_seed(0)
     model = Seq2Seq(Seq2SeqConfig(vocab_size=40, dropout_rate=0.1, **SMALL))
     assert torch.equal(model.eval()(source, target), plain.eval()(source, target))
-    assert torch.equal(plain.train()(source, target), plain.eval()(source, target))
+    # Norms have a backward of their own in training, whose forward sums in another order: some last bits differ.
+    torch.testing.assert_close(plain.train()(source, target), plain.eval()(source, target), atol=1e-5, rtol=1e-5)
     # With parts that give nothing, what is dropped is the embedding and the last state: two of (1 - p) shares live.
     with torch.no_grad():
         for block in [*model.encoder.layers, *model.decoder.layers]:

@@ -25,16 +25,18 @@ _USABLE = 0.9
 """Of what is free: the rest is for others."""
 
 
-def activation_floats(config: ModelConfig) -> int:
-    """Numbers that a layer keeps of each token for its backward pass."""
+def activation_floats(config: ModelConfig, *, fused: bool = False) -> int:
+    """Numbers that a layer keeps of each token for its backward pass; with `fused` norms and rotations (see
+    `models.fused`) none of what they put out."""
     queries, keys = config.num_attention_heads * config.head_dim, config.num_key_value_heads * config.head_dim
-    return 6 * config.hidden_size + 4 * (queries + keys) + 4 * config.intermediate_size
+    norms, rotations = (4, 3) if fused else (6, 4)
+    return norms * config.hidden_size + rotations * (queries + keys) + 4 * config.intermediate_size
 
 
-def saved_bytes(config: ModelConfig, tokens: int) -> float:
+def saved_bytes(config: ModelConfig, tokens: int, *, fused: bool = False) -> float:
     """What autograd keeps after the forward pass over `tokens`, the fused loss's gradients included."""
     hidden = config.hidden_size
-    kept = tokens * (config.num_hidden_layers * activation_floats(config) + 3 * hidden)
+    kept = tokens * (config.num_hidden_layers * activation_floats(config, fused=fused) + (2 if fused else 3) * hidden)
     return _FLOAT * (kept + config.vocab_size * hidden)
 
 
@@ -44,7 +46,8 @@ def training_memory(config: ModelConfig, *, micro_tokens: int, precision: str, d
     states = 2 * (parameters - matrices) + matrices
     # Muon stacks the matrices of one shape: the feed-forward's are the most.
     stacked = 3 * matrices * 0.7
-    activations = saved_bytes(config, micro_tokens) + _FLOAT * micro_tokens * 3 * config.intermediate_size
+    fused = device.type == "cpu" and precision == "float32"
+    activations = saved_bytes(config, micro_tokens, fused=fused) + _FLOAT * micro_tokens * 3 * config.intermediate_size
     if precision == "bfloat16":  # half of the activations, and a copy of the weights
         activations = 0.6 * activations + 2 * matrices
     work = max(activations, _FLOAT * stacked)
