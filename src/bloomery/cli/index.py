@@ -91,9 +91,7 @@ def index(
     report = build(paths, into=into, config=config, reading=reading, workspace=workspace, fresh=fresh)
     if common.json:
         return print_json(report.to_dict())
-    for line in report_lines(report):
-        print(line)
-    return None
+    return print("\n".join(report_lines(report)))
 
 
 def _note_lost_vectors(into: str, workspace: object) -> None:
