@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -15,6 +16,7 @@ from bloomery.cli.options import Common, print_json, shown
 if TYPE_CHECKING:
     from bloomery.retrieve.answers import Answer, AnswerConfig, Answering
 
+_MARKER = re.compile(r"[\[【]\s*(?:passage\s+)?\d", re.IGNORECASE)
 Form = Literal["markers", "quotes", "spans", "extract"]
 Rerank = Annotated[
     str,
@@ -109,19 +111,37 @@ def _answer(
 
 
 def _streamed(answering: Answering, question: str, filters: dict[str, Any]) -> Answer:
-    answer = None
+    """Shown as it comes once it cites something; before that it may be an answer that needs a warning first."""
+    answer, held, cites = None, "", False
     for delta in answering.stream(question, filters):
-        print(shown(delta.text), end="", flush=True)
-        answer = delta.answer or answer
+        answer, held = delta.answer or answer, held + delta.text
+        cites = cites or _MARKER.search(held) is not None
+        if cites:
+            print(shown(held), end="", flush=True)
+            held = ""
     assert answer is not None
-    print()
+    warning = "! the model's answer cites nothing: not supported by the documents" if _cites_nothing(answer) else ""
+    if warning and not cites:
+        print(warning)
+    print(shown(held))
+    if warning and cites:  # a number of no passage, or beside words that it does not have
+        print(warning)
     return answer
 
 
+def _cites_nothing(answer: Answer) -> bool:
+    return answer.found and not any(one.citations for one in answer.statements)
+
+
 def _show(answer: Answer, common: Common) -> None:
-    if answer.found:
+    bare = _cites_nothing(answer)
+    if bare and answer.passages:
+        best = max(answer.passages, key=lambda one: one.score)
+        places = " ".join(f"[{piece.start}:{piece.end}]" for piece in best.pieces)
+        print(shown(f"\nnearest passage: {best.document_id} {places}"))
+    if answer.found and not bare:
         print()
-    for statement in answer.statements:
+    for statement in () if bare else answer.statements:
         mark = " " if statement.supported else "!"
         print(shown(f"{mark} {' '.join(statement.text.split())}"))
         for one in statement.citations:
@@ -129,6 +149,8 @@ def _show(answer: Answer, common: Common) -> None:
             print(shown(f"    [{one.passage}] {one.document_id} [{one.start}:{one.end}] “{quote[:300]}”"))
         if statement.why:
             print(shown(f"    unsupported: {statement.why}"))
+    if answer.note and not common.quiet:
+        print(f"[{shown(answer.note)}]", file=sys.stderr)
     if not answer.found and answer.why and not common.quiet:
         whose = {
             "search": "by the search",

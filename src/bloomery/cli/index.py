@@ -3,11 +3,12 @@ file for each verb beside this; this module puts documents in."""
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Parameter, validators
 
-from bloomery.cli.options import Common, print_json
+from bloomery.cli.options import Common, print_json, shown
 
 if TYPE_CHECKING:
     from bloomery.retrieve import IndexConfig, IndexReport
@@ -83,14 +84,28 @@ def index(
         "cut.tokenizer": tokenizer,
     }
     workspace = common.workspace()
+    if fresh and embedder is None and not common.quiet:
+        _note_lost_vectors(into, workspace)
     config = _config(into, {name: value for name, value in asked.items() if value is not None}, workspace, fresh)
     reading = CurateConfig(text_field=text_field, metadata_fields=tuple(field or ()))
     report = build(paths, into=into, config=config, reading=reading, workspace=workspace, fresh=fresh)
     if common.json:
         return print_json(report.to_dict())
-    for line in report_lines(report):
-        print(line)
-    return None
+    return print("\n".join(report_lines(report)))
+
+
+def _note_lost_vectors(into: str, workspace: object) -> None:
+    from bloomery.core.errors import BloomeryError
+    from bloomery.core.workspace import as_workspace
+    from bloomery.retrieve.building import known_config
+
+    try:
+        kept = known_config(into, as_workspace(workspace))  # type: ignore[arg-type]
+    except BloomeryError:  # a damaged one is why it is made anew
+        return
+    if kept is not None and kept.embedder:
+        told = f"note: {into} was with --embedder {kept.embedder}; made anew without one, it has words alone"
+        print(shown(told), file=sys.stderr)
 
 
 def _config(into: str, asked: dict[str, object], workspace: object, fresh: bool) -> IndexConfig | None:

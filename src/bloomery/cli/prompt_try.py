@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
@@ -23,6 +24,7 @@ from bloomery.cli.prompt_options import (
 from bloomery.core.errors import ConfigError
 
 if TYPE_CHECKING:
+    from bloomery.adapt.prompts import PromptTemplate
     from bloomery.evaluate.sample import Answered, Sample, Score
 
 
@@ -48,6 +50,9 @@ def try_(
     template, judge = find_prompt(prompt, workspace), find_scorer(scorer)
     parts = read_sample_file(samples)
     asked = _asked(parts, split)[: limit or None]
+    notes = _notes(template, parts, split, asked)
+    for note in () if common.quiet else notes:
+        print(f"note: {note}", file=sys.stderr)
     with opened_model(model, workspace, asking) as opened:
         arm = asking.answerer(template, opened, parts["train"] or parts[""])
         with ThreadPoolExecutor(asking.concurrency) as pool:
@@ -55,7 +60,7 @@ def try_(
     scores = [judge.score(sample, one) for sample, one in zip(asked, found, strict=True)]
     if answers is not None:
         _write(answers, asked, found, scores)
-    told = _told(arm.name, judge.name, asked, found, [one.value for one in scores])
+    told = {**_told(arm.name, judge.name, asked, found, [one.value for one in scores]), "notes": notes}
     if common.json:
         print_json(told)
         return
@@ -77,6 +82,19 @@ def _asked(parts: dict[str, list[Sample]], split: str) -> list[Sample]:
     if not found:
         raise ConfigError(f"the file has no samples of {split}", hint="--split all")
     return found
+
+
+def _notes(template: PromptTemplate, parts: dict[str, list[Sample]], split: str, asked: list[Sample]) -> list[str]:
+    """What makes the score another one than it looks like."""
+    notes = []
+    if split != "all" and len(parts[""]) == sum(map(len, parts.values())):
+        notes.append(f"the file names no splits, so that there is no {split}: all its {len(parts['']):,} samples count")
+    bare = sum(not one.metadata.get("passages") for one in asked)
+    if bare and template.names("passages"):
+        notes.append(
+            f'the prompt shows passages, but {bare:,} of {len(asked):,} samples have none: a list "passages" of texts'
+        )
+    return notes
 
 
 def _told(name: str, scorer: str, samples: list[Sample], found: list[Answered], values: list[float]) -> dict[str, Any]:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import runpy
 from pathlib import Path
 
 import pytest
 
 from bloomery.cli.index import report_lines
 from bloomery.cli.main import main
-from bloomery.retrieve import IndexReport
+from bloomery.retrieve import IndexConfig, IndexReport
+from bloomery.retrieve import index as build
+
+hashed_words = runpy.run_path(str(Path(__file__).parents[1] / "retrieve" / "conftest.py"))["HashedWords"]
 
 
 @pytest.fixture
@@ -53,3 +57,14 @@ def test_mistakes(tmp_path, docs, capsys):
     ):
         code, _, err = asked(capsys, tmp_path, *words)
         assert code == 2 and said in err and err.count("\n") == 1
+
+
+def test_vectors_are_not_dropped_in_silence(tmp_path, docs, capsys):
+    made = hashed_words()
+    build(docs, into="x", config=IndexConfig(embedder="minilm"), embedder=made, workspace=tmp_path)
+    command = ["index", str(docs), "--into", "x", "--cut", "sentences", "--fresh", "--home", str(tmp_path)]
+    capsys.readouterr()
+    assert main(command) == 0
+    assert "note: x was with --embedder minilm; made anew without one" in capsys.readouterr().err
+    assert main(command) == 0
+    assert "note:" not in capsys.readouterr().err

@@ -80,3 +80,22 @@ def test_flags_out_of_range(model, samples, tmp_path, capsys, arguments, said):
     assert main(["prompt", "try", "classify", samples, "--model", model, *arguments, "--home", str(tmp_path)]) == 2
     told = capsys.readouterr().err
     assert said in told and told.count("\n") <= 2 and "Traceback" not in told
+
+
+@pytest.mark.parametrize("split", ["dev", "test"])
+def test_what_makes_the_score_another_one_is_said(split, model, tmp_path, capsys):
+    """A file without splits has no test; a prompt for passages is nothing without them."""
+    path = tmp_path / "samples.jsonl"
+    path.write_text('{"input": "a?", "target": "b"}\n{"input": "c?", "target": "d", "passages": ["c is d"]}\n')
+    arguments = [str(path), "--model", model, "--no-chat", "--split", split, "--home", str(tmp_path)]
+    assert main(["prompt", "try", "passages", *arguments, "--json"]) == 0
+    out, err = capsys.readouterr()
+    splits, passages = json.loads(out)["notes"]
+    assert f"there is no {split}: all its 2 samples" in splits and "1 of 2 samples have none" in passages
+    assert f"note: {splits}" in err and f"note: {passages}" in err
+
+
+def test_a_file_with_splits_has_no_notes(model, samples, tmp_path, capsys):
+    arguments = [samples, "--model", model, "--no-chat", "--limit", "1", "--home", str(tmp_path)]
+    assert main(["prompt", "try", "classify", *arguments]) == 0
+    assert "note:" not in capsys.readouterr().err

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from bloomery.adapt.prompts.examples import balanced, sample_shot
-from bloomery.adapt.prompts.template import PromptTemplate
+from bloomery.adapt.prompts.template import PromptTemplate, is_templated
 from bloomery.core.messages import Message
 from bloomery.evaluate.sample import Sample
 
@@ -62,13 +62,15 @@ def rewording(instruction: str) -> list[Message]:
 
 
 def read_instruction(said: str) -> str:
-    """The instruction in what a model said: its first paragraph, without quotes or a title before a colon."""
+    """The instruction in what a model said: its first paragraph, without quotes or a title before a colon; "" where it
+    wrote a template, which an instruction is not."""
     paragraphs = [one.strip() for one in said.strip().split("\n\n") if one.strip()]
     if not paragraphs:
         return ""
     first = paragraphs[1] if len(paragraphs) > 1 and paragraphs[0].endswith(":") else paragraphs[0]
     first = re.sub(r"^(the\s+)?(\w+\s+)?instruction( is| was)?\s*:\s*", "", first, flags=re.IGNORECASE)
-    return " ".join(first.strip(" \"'`*").split())[:_MOST_CHARACTERS]
+    said = " ".join(first.strip(" \"'`*").split())[:_MOST_CHARACTERS]
+    return "" if is_templated(said) else said
 
 
 def edited(instruction: str, seed: int) -> str:

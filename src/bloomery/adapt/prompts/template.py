@@ -182,6 +182,10 @@ class PromptTemplate:
             held["schema"] = self.answer.schema
         return self.options.chat(**{**held, **changes})
 
+    def names(self, variable: str) -> bool:
+        """Whether a part of it shows this variable."""
+        return any(variable in _compiled(self.name, part, getattr(self, part)).names for part in PARTS)
+
     def finishing(self, sample: Sample) -> str:
         """What is asked after thinking that ended without an answer."""
         return self._render("finish", self._variables(sample, (), {}))
@@ -240,12 +244,27 @@ def read_prompt(reference: str | Path) -> PromptTemplate:
     if path.suffix != ".toml" and str(reference) in library_prompts():
         source = _LIBRARY / f"{reference}.toml"
         with resources.as_file(source) as there:
-            return from_dict(PromptTemplate, read_toml(there), where="")
+            return _read(read_toml(there))
     if path.is_dir():
         path = path / "prompt.toml"
     if path.suffix != ".toml":
         raise ConfigError(f"no prompt {str(reference)!r:.80}", hint=nearest(str(reference), library_prompts()))
-    return from_dict(PromptTemplate, read_toml(path, missing="no prompt at", hint="a TOML file with name and user"))
+    return _read(read_toml(path, missing="no prompt at", hint="a TOML file with name and user"))
+
+
+def is_templated(text: str) -> bool:
+    """Whether it has marks of a template: an instruction is words, which go to the model as they stand."""
+    return "{{" in text or "{%" in text
+
+
+def _read(told: dict[str, Any]) -> PromptTemplate:
+    made = from_dict(PromptTemplate, told, where="")
+    if is_templated(made.instruction):
+        raise ConfigError(
+            f'prompt {made.name}: "instruction" is plain words, but has template marks ({{{{ or {{%)',
+            hint='put them in "user", where {{ instruction }} stands for these words',
+        )
+    return made
 
 
 def library_prompts() -> tuple[str, ...]:

@@ -20,11 +20,11 @@ from bloomery.core.asking import TOO_LONG
 from bloomery.core.errors import ConfigError, RequestError
 from bloomery.core.messages import ChatDelta, ChatModel, ChatOptions, Message, Usage, gathered
 from bloomery.retrieve.answers.citation import Statement, by_markers, by_quotes, by_spans
-from bloomery.retrieve.answers.extract import extract
+from bloomery.retrieve.answers.extract import absent_numbers, extract
 from bloomery.retrieve.answers.fitting import LEAST_TOKENS, Fitted, fitted, num_unread
 from bloomery.retrieve.answers.gate import Gate
 from bloomery.retrieve.answers.passages import CountTokens, Passage, PassageConfig, assemble, estimated_tokens
-from bloomery.retrieve.answers.prompt import NOT_FOUND, Form, is_refusal, messages, quotes_schema
+from bloomery.retrieve.answers.prompt import NOT_FOUND, NOT_SUPPORTED, Form, is_refusal, messages, quotes_schema
 from bloomery.retrieve.chunk import Filters, Hit, Retriever
 from bloomery.retrieve.untrusted import HarmlessStream, harmless
 
@@ -74,6 +74,8 @@ class Answer:
     left_out: int = 0
     """Chunks that were found and not read: the model's context, or `PassageConfig`, has no room for them."""
     why: str = ""
+    note: str = ""
+    """What a reader should know of sentences that no model has read: that they may not answer."""
     probability: float | None = None
     """That the documents answer, by the gate."""
     usage: Usage = field(default_factory=Usage)
@@ -94,6 +96,7 @@ class Answer:
             "answer": self.text,
             "found": self.found,
             "why": self.why,
+            "note": self.note,
             "supported": self.supported,
             "probability": self.probability,
             "statements": [one.to_dict() for one in self.statements],
@@ -273,6 +276,7 @@ class Answering:
             found=True,
             statements=tuple(made),
             passages=tuple(passages),
+            note=_note(question, passages),
             probability=probability,
         )
 
@@ -281,7 +285,7 @@ class Answering:
     ) -> Answer:
         return Answer(
             question=question,
-            text=NOT_FOUND,
+            text=NOT_SUPPORTED if why in ("strict", "form") else NOT_FOUND,
             found=False,
             passages=tuple(passages),
             why=why,
@@ -303,6 +307,12 @@ def read_quotes(said: str) -> tuple[str, list[tuple[int, str]], bool]:
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         bare = said.strip()
         return ("" if bare.startswith("{") else bare), [], True
+
+
+def _note(question: str, passages: Sequence[Passage]) -> str:
+    absent = absent_numbers(question, passages)
+    told = f"; no passage that was found has {', '.join(absent)}" if absent else ""
+    return f"nearest passages; they may not answer the question{told}"
 
 
 def _too_long(error: RequestError) -> bool:

@@ -95,6 +95,12 @@ def terms(text: str) -> set[str]:
     return found or set(words)
 
 
+def numbers(text: str) -> dict[str, str]:
+    """Its words with a digit, without the marks between digits, each with the word as it stands."""
+    words = [word for word in _WORD.findall(normalised(text)[0]) if any(c.isdigit() for c in word)]
+    return {re.sub("[.,]", "", word): word for word in words}
+
+
 def support_of(statement: str, source: str) -> float:
     """The share of a statement's terms that a source has; 0 where it lacks one of the statement's numbers."""
     wanted, there = terms(statement), terms(source)

@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bloomery.retrieve.answers.citation import Citation, cited, split_sentences, terms
+from bloomery.retrieve.answers.citation import Citation, cited, numbers, split_sentences, terms
 from bloomery.retrieve.answers.passages import Passage
 
 LEAST = 0.15
@@ -59,6 +59,12 @@ def extract(question: str, passages: Sequence[Passage], *, most: int = 2, share:
             found.append(Extract(cited(passage, piece, number, start, end, by="extract"), worth))
     found.sort(key=lambda one: (-one.worth, one.citation.passage, one.citation.start))
     return [one for one in found[:most] if one.worth >= share * found[0].worth]
+
+
+def absent_numbers(question: str, passages: Sequence[Passage]) -> list[str]:
+    """The question's numbers and years that stand in none of the passages, in its order."""
+    there = set().union(*(numbers(f"{one.heading} {one.text}") for one in passages))
+    return [told for bare, told in numbers(question).items() if bare not in there]
 
 
 def _as_asked(question: str) -> str:

@@ -15,6 +15,8 @@ from bloomery.retrieve.untrusted import neutralised, nonce
 
 Form = Literal["markers", "quotes", "spans", "extract"]
 NOT_FOUND = "Not in the documents."
+NOT_SUPPORTED = "No supported answer."
+"""Of a model's answer of which nothing is left: the documents may hold one."""
 """What a model is asked to say where the passages do not answer."""
 _REFUSED = re.compile(
     r"\W*(?:the answer is )?not (?:found )?in (?:the|these|any of the) (?:documents?|passages?)\b", re.I

@@ -14,6 +14,7 @@ from bloomery.retrieve.store.schema import field_values
 
 SOURCE, DOCUMENT = "source", "document"
 """Fields that every document has: where it came from, and its id."""
+_TOLD = 20
 
 
 def checked(filters: Filters | None) -> dict[str, list[str]]:
@@ -33,14 +34,31 @@ def checked(filters: Filters | None) -> dict[str, list[str]]:
 
 
 def matching(db: sqlite3.Connection, filters: Filters | None) -> np.ndarray | None:
-    """The numbers of the documents that have one of the values in every field, ascending; None without a filter."""
+    """The numbers of the documents that have one of the values in every field, ascending; None without a filter.
+    RequestError for a field that no document has: nothing that is found would look like nothing that is there."""
     chosen: np.ndarray | None = None
     for name, values in checked(filters).items():
         marks = ",".join("?" * len(values))
         rows = db.execute(f"SELECT document FROM fields WHERE name = ? AND value IN ({marks})", (name, *values))
         numbers = np.unique(np.fromiter((row[0] for row in rows), np.int64))
+        if not len(numbers):
+            _require(db, name)
         chosen = numbers if chosen is None else np.intersect1d(chosen, numbers, assume_unique=True)
     return chosen
+
+
+def _require(db: sqlite3.Connection, name: str) -> None:
+    if db.execute("SELECT 1 FROM fields WHERE name = ? LIMIT 1", (name,)).fetchone():
+        return
+    known = [row[0] for row in db.execute("SELECT DISTINCT name FROM fields ORDER BY name LIMIT ?", (_TOLD + 1,))]
+    if not known:  # an index without documents
+        return
+    told = ", ".join(one[:40] for one in known[:_TOLD]) + (", ..." if len(known) > _TOLD else "")
+    raise RequestError(
+        f"no document has a field {name!r:.60} to filter by",
+        param="filters",
+        hint=f"kept: {told}; --field NAME when indexing keeps another",
+    )
 
 
 def allowed(documents: np.ndarray, live: np.ndarray, chosen: np.ndarray | None) -> np.ndarray:

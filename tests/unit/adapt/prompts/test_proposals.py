@@ -35,6 +35,7 @@ def test_a_model_is_shown_samples_and_their_answers():
         ("The better instruction is: Say a.", "Say a."),
         ("Here it is:\n\nSay a.", "Say a."),
         ("  \n\n ", ""),
+        ("Say whether {{ input }} is a.", ""),
     ],
 )
 def test_the_instruction_in_what_it_says(said: str, wanted: str):

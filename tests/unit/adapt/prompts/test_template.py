@@ -160,3 +160,14 @@ def test_a_name_that_nothing_stands_for_is_no_empty_text():
     assert "input" in (raised.value.hint or "")
     own = "{% set n = 2 %}{% for one in range(2) %}{{ loop.index + n }}{% endfor %}{{ metadata.any }}{{ stage }}"
     assert PromptTemplate(name="fine", user=own).messages(sample)[0]["content"] == "34"
+
+
+@pytest.mark.parametrize("instruction", ["Is it {{ nothere }} ham?", "{% if x %}Is it ham?{% endif %}"])
+def test_an_instruction_is_no_template(instruction, tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text(toml_of({"name": "mine", "instruction": instruction}))
+    with pytest.raises(ConfigError, match=r"instruction.*template marks") as caught:
+        read_prompt(path)
+    assert '"user"' in caught.value.hint
+    path.write_text(toml_of({"name": "mine", "instruction": 'Answer as {"label": {}}'}))
+    assert read_prompt(path).instruction.startswith("Answer")

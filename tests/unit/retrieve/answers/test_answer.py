@@ -13,7 +13,7 @@ from bloomery.core.errors import ConfigError, RequestError
 from bloomery.retrieve.answers.answer import Answer, AnswerConfig, Answering, read_quotes
 from bloomery.retrieve.answers.gate import Gate
 from bloomery.retrieve.answers.passages import PassageConfig
-from bloomery.retrieve.answers.prompt import NOT_FOUND
+from bloomery.retrieve.answers.prompt import NOT_FOUND, NOT_SUPPORTED
 
 QUESTION = "What was it that the furnace at Alderley burned: charcoal?"
 
@@ -45,7 +45,7 @@ def test_strict_leaves_out_what_is_not_supported(retriever, scripted):
     assert answer.supported and "red" not in answer.text and answer.text.startswith("It burned charcoal. [")
     liar = scripted(lambda m: "Whales sing loudly [1].")
     answer = Answering(retriever, liar, AnswerConfig(strict=True)).answer(QUESTION)
-    assert (answer.found, answer.why, answer.text) == (False, "strict", NOT_FOUND)
+    assert (answer.found, answer.why, answer.text) == (False, "strict", NOT_SUPPORTED)
     assert answer.said == "Whales sing loudly [1]."
 
 
@@ -67,7 +67,7 @@ def test_quotes_are_held_to_a_schema(retriever, scripted, documents):
 def test_json_that_is_cut_is_no_answer(retriever, scripted):
     model = scripted(lambda m: '{"quotes": [{"passage": 1, "words": "It bur')
     answer = Answering(retriever, model, AnswerConfig(form="quotes")).answer(QUESTION)
-    assert (answer.found, answer.why, answer.text) == (False, "form", NOT_FOUND)
+    assert (answer.found, answer.why, answer.text) == (False, "form", NOT_SUPPORTED)
 
 
 def test_spans(retriever, scripted, documents):
@@ -181,3 +181,13 @@ def test_mistakes(retriever):
     with pytest.raises(ConfigError):
         AnswerConfig(k=0)
     assert Answering(retriever).name == "words, extract"
+
+
+def test_sentences_say_that_they_may_not_answer(retriever):
+    """A year of the question that no passage has is named; one that stands there, however it is written, is not."""
+    answer = Answering(retriever).answer("How much charcoal did the furnace burn in 1850?")
+    assert answer.found and answer.to_dict()["note"].endswith(
+        "may not answer the question; no passage that was found has 1850"
+    )
+    answer = Answering(retriever).answer("Was the furnace at Alderley lit in 1,874?")
+    assert answer.found and answer.note.endswith("may not answer the question")
