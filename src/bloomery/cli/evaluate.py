@@ -172,7 +172,7 @@ def _cost(one: dict[str, Any]) -> str:
     tokens = "unknown" if cost["prompt_tokens"] is None else f"{cost['prompt_tokens']:,}"
     parts = [f"{tokens} tokens read", f"{cost['seconds']:.1f} s", Quantity.from_dict(cost["energy_joules"]).text("J")]
     if one["cached"]:
-        parts.append(f"{one['cached']:,} of {one['samples']:,} kept from before")
+        parts.append(f"{one['cached']:,} of {one['samples']:,} kept from before, whose cost was paid then")
     if one["note"]:
         parts.append(shown(one["note"]))
     return ", ".join(parts)

@@ -203,7 +203,7 @@ def _asked(
     task, total = one.task, len(one.questions)
     if one.note:
         run.note(one.note)
-    if total and task.kind in ("choice", "context"):
+    if total > 1 and task.kind in ("choice", "context"):  # of one nothing can be told apart
         run.note(f"{task.name}: {detectable_paired_binary(total, _ASSUMED_DISCORDANCE).text()}")
     records: dict[int, Record] = {}
     scorer = None if judge is None else judge.scorer
