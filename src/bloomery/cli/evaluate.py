@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from bloomery.core.workspace import Workspace
 
 _MODEL = (
-    "A model: artifact name or id, latest, a Hugging Face folder, a hub id, a LoRA adapter (on its own base), or a"
-    " server's address up to /v1."
+    "A model: artifact name or id, latest, a Hugging Face folder, a hub id, a LoRA adapter (on its own base), a"
+    " classifier (of rows of text and label, or whose choices are its labels), or a server's address up to /v1."
 )
 _ADAPTER = "A LoRA adapter to put on MODEL: artifact, or folder in PEFT's format."
 _HTML = (

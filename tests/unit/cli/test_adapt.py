@@ -74,7 +74,7 @@ def test_lines_are_short():
 
 
 def test_labels_are_told_with_what_they_are_to_be_held_against(call, tiny, tmp_path):
-    """What came of texts with labels is a classifier, whose accuracy is of so many texts, beside the commonest label's."""
+    """Texts with labels make a classifier: its accuracy is told with n and the commonest label's share, and measured."""
     texts = [{"text": f"term{n} term{n % 5}", "label": "few" if n % 4 else "many"} for n in range(40)]
     data, where = _file(tmp_path / "labelled.jsonl", texts), ("--home", str(tiny.copy(tmp_path / "home")))
     asked = ("adapt", _base(tiny), data, *SHORT, "--set", "adapt.validation_fraction=0.5", *where)
@@ -84,6 +84,11 @@ def test_labels_are_told_with_what_they_are_to_be_held_against(call, tiny, tmp_p
     assert f"after (n = {n}; the most frequent label is {share:.4f})" in told and 0.5 <= share < 1
     (line,) = label_lines(Workspace(tmp_path / "home").find(made["name"]))
     assert line in told and f"bloomery adapt merge {made['name']}" in line and "labels (few, many)" in line
+    said = call.mistake("evaluate", made["name"], "--task", data, *where)
+    assert "adapter that gives labels" in said and f"bloomery adapt merge {made['name']}" in said
+    merged = json.loads(call("adapt", "merge", made["name"], "--json", *where).out)
+    found = json.loads(call("evaluate", merged["name"], "--task", data, "--json", *where).out)["tasks"][0]
+    assert found["samples"] == 40 and 0 < found["metrics"]["exact_match"]["value"] <= 1
 
 
 PAIRS = [{"prompt": f"term{n}", "chosen": f"term{n % 7}", "rejected": "term1 term2"} for n in range(20)]
