@@ -74,7 +74,7 @@ def test_lines_are_short():
 
 
 def test_labels_are_told_with_what_they_are_to_be_held_against(call, tiny, tmp_path):
-    """Texts with labels make a classifier: its accuracy is told with n and the commonest label's share, and measured."""
+    """Texts with labels make a classifier: its accuracy has n and the commonest label's share, and measured."""
     texts = [{"text": f"term{n} term{n % 5}", "label": "few" if n % 4 else "many"} for n in range(40)]
     data, where = _file(tmp_path / "labelled.jsonl", texts), ("--home", str(tiny.copy(tmp_path / "home")))
     asked = ("adapt", _base(tiny), data, *SHORT, "--set", "adapt.validation_fraction=0.5", *where)
