@@ -185,6 +185,7 @@ def method_lines(metrics: Mapping[str, Any]) -> list[str]:
             before = metrics.get(f"before_{name}")
             said = f"{value:.4f}" if before is None else f"{before:.4f} before, {value:.4f} after"
             lines.append(f"validation {name.replace('_', ' ')}: {said}")
+    lines += _first_and_last(metrics)
     if "kl_nats_per_token" in metrics:
         lines.append(f"KL from the model it was: {metrics['kl_nats_per_token']:.4f} nats per token of answers learnt")
     if "writing" in metrics:
@@ -200,3 +201,16 @@ def method_lines(metrics: Mapping[str, Any]) -> list[str]:
     if "forgetting" in metrics:
         lines += forgetting_lines(metrics["forgetting"])
     return lines
+
+
+def _first_and_last(metrics: Mapping[str, Any]) -> list[str]:
+    """Rewards of the answers drawn; the loss, where nothing is held out to say what became of it."""
+    if len(rewards := [row[1] for row in metrics.get("reward_curve", ())]) > 1:
+        part = max(1, min(10, len(rewards) // 4))
+        first, last = (sum(some) / part for some in (rewards[:part], rewards[-part:]))
+        of = "draw" if part == 1 else f"{part} draws"
+        return [f"reward of answers drawn: {first:.4f} in the first {of}, {last:.4f} in the last of {len(rewards):,}"]
+    losses = [row[2] for row in metrics.get("loss_curve", ())]
+    if len(losses) > 1 and "validation_loss" not in metrics and "validation_reward" not in metrics:
+        return [f"training loss: {losses[0]:.4f} at first, {losses[-1]:.4f} at last"]
+    return []

@@ -11,6 +11,7 @@ from bloomery.cli.options import Common, Fresh, Overrides, RecipeFile, read_reci
 from bloomery.core.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
+    from bloomery.core.artifact import Artifact
     from bloomery.core.recipe import Recipe
 
 app = App(name="adapt", help_format="plaintext")
@@ -100,7 +101,7 @@ def _tuned(
         raise ConfigError(f"unknown method {method!r:.40}", hint=nearest(method, (*TUNING, *METHODS)))
     config = settings.table("adapt", AdaptConfig)
     made = adapt_stage(model, data, method=method, config=config, workspace=common.workspace(), **options)
-    show_artifact(made, common, adapted_lines(made.metrics, _samples(made.path)))
+    show_artifact(made, common, [*adapted_lines(made.metrics, _samples(made.path)), *label_lines(made)])
 
 
 @app.command
@@ -132,7 +133,7 @@ def adapted_lines(metrics: Any, samples: list[dict[str, str]]) -> list[str]:
         if name.startswith("validation_") and name.endswith("_before"):
             after = metrics.get(name.removesuffix("_before"))
             what = name.removeprefix("validation_").removesuffix("_before").replace("_", " ")
-            lines.append(f"validation {what}: {value:.4f} before, {after:.4f} after")
+            lines.append(f"validation {what}: {value:.4f} before, {after:.4f} after{_beside(what, metrics)}")
     for sample in samples:
         lines += [
             f"asked    {_short(sample['prompt'])}",
@@ -141,6 +142,28 @@ def adapted_lines(metrics: Any, samples: list[dict[str, str]]) -> list[str]:
             f"after    {_short(sample['after'])}",
         ]
     return lines
+
+
+def _beside(what: str, metrics: Any) -> str:
+    """What an accuracy of labels is to be held against."""
+    if what != "accuracy" or "validation_commonest" not in metrics:
+        return ""
+    return (
+        f" (n = {metrics['validation_examples']:,}; the most frequent label is {metrics['validation_commonest']:.4f})"
+    )
+
+
+def label_lines(made: Artifact) -> list[str]:
+    """What an artifact that gives labels is for; nothing for one that writes texts."""
+    labels = made.metrics.get("labels")
+    if not labels:
+        return []
+    listed = ", ".join(f"{shown(str(one)):.20}" for one in labels[:4]) + (", ..." if len(labels) > 4 else "")
+    said = f"gives a text one of {len(labels):,} labels ({listed}), and writes none"
+    if made.kind == "adapter":
+        merged = f"bloomery adapt merge {made.name} makes CLASSIFIER of it"
+        return [f"it {said}: {merged}; bloomery evaluate CLASSIFIER --task labelled.jsonl measures that"]
+    return [f"it {said}: bloomery evaluate {made.name} --task labelled.jsonl measures it; bl.load(...).classify(TEXT)"]
 
 
 def _samples(folder: Path) -> list[dict[str, str]]:

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from bloomery.core.workspace import Workspace
 
 _MODEL = (
-    "A model: artifact name or id, latest, a Hugging Face folder, a hub id, a LoRA adapter (on its own base), or a"
-    " server's address up to /v1."
+    "A model: artifact name or id, latest, a Hugging Face folder, a hub id, a LoRA adapter (on its own base), a"
+    " classifier (of rows of text and label, or whose choices are its labels), or a server's address up to /v1."
 )
 _ADAPTER = "A LoRA adapter to put on MODEL: artifact, or folder in PEFT's format."
 _HTML = (
@@ -172,7 +172,7 @@ def _cost(one: dict[str, Any]) -> str:
     tokens = "unknown" if cost["prompt_tokens"] is None else f"{cost['prompt_tokens']:,}"
     parts = [f"{tokens} tokens read", f"{cost['seconds']:.1f} s", Quantity.from_dict(cost["energy_joules"]).text("J")]
     if one["cached"]:
-        parts.append(f"{one['cached']:,} of {one['samples']:,} kept from before")
+        parts.append(f"{one['cached']:,} of {one['samples']:,} kept from before, whose cost was paid then")
     if one["note"]:
         parts.append(shown(one["note"]))
     return ", ".join(parts)

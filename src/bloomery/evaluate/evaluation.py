@@ -27,6 +27,7 @@ from bloomery.corpus import read_documents
 from bloomery.energy import open_meter
 from bloomery.engine import LanguageModel
 from bloomery.evaluate.against import compare_records
+from bloomery.evaluate.classified import labelled_task
 from bloomery.evaluate.contamination import Contamination, Sought
 from bloomery.evaluate.judge_pairs import judge_pairs
 from bloomery.evaluate.opened_judges import OpenedJudge, OpenedJudges
@@ -78,10 +79,12 @@ def evaluate(
     workspace = as_workspace(workspace)
     config = config or EvaluateConfig()
     prepared = prepare(tasks, config, data=data)
-    how: dict[str, Any] = {"adapter": adapter, "chat": config.chat, "bos": config.bos}
+    how: dict[str, Any] = {"adapter": adapter, "chat": config.chat, "bos": config.bos, "classifiers": True}
     opened = model if isinstance(model, Opened) else open_subject(model, workspace=workspace, **how)
     judges = None
     try:
+        if opened.labels:
+            prepared = [labelled_task(one, opened.labels, opened.subject.name) for one in prepared]
         judges = OpenedJudges([one.task for one in prepared], workspace)
         corpora = [corpus] if corpus is not None else _trained_on(opened, workspace)
         work = _Work(opened, judges, prepared, config, budget, corpora, against)
@@ -203,7 +206,7 @@ def _asked(
     task, total = one.task, len(one.questions)
     if one.note:
         run.note(one.note)
-    if total and task.kind in ("choice", "context"):
+    if total > 1 and task.kind in ("choice", "context"):  # of one nothing can be told apart
         run.note(f"{task.name}: {detectable_paired_binary(total, _ASSUMED_DISCORDANCE).text()}")
     records: dict[int, Record] = {}
     scorer = None if judge is None else judge.scorer

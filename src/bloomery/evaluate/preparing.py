@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from bloomery.core.errors import ConfigError, DataError
@@ -74,8 +75,13 @@ def prepare(
         raise ConfigError("which tasks?", hint="bloomery evaluate --list")
     found = [one if isinstance(one, Task) else find_task(one) for one in tasks]
     names = [task.name for task in found]
-    if len(set(names)) < len(names):
-        raise ConfigError("a task is named twice", hint="each once")
+    twice = next((name for place, name in enumerate(names) if name in names[:place]), None)
+    if twice is not None:
+        own = any(task.folder for task in found if task.name == twice)
+        hint = (
+            "a file of one's own is called by its name up to the first dot: rename one of them" if own else "each once"
+        )
+        raise ConfigError(f"the task {twice!r:.80} is named twice", hint=hint)
     return [_prepared(task, config, data) for task in found]
 
 
@@ -84,16 +90,22 @@ def _prepared(task: Task, config: EvaluateConfig, data: str | Path | None) -> Pr
     few_shot = task.few_shot if config.few_shot is None else config.few_shot
     found = task_places.questions(task, where, download=download)
     shots = task_places.examples(task, where, download=download) if few_shot else None
-    rows, note = _rows(task, found)
-    made = questions(
+    every, note = _rows(task, found)
+    rows = limited(task, every, config.limit)
+    if task.folder:  # a person's own
+        rows = list(rows)
+    made: Iterable[Question] = questions(
         task,
-        limited(task, rows, config.limit),
+        rows,
         examples=list(_rows(task, shots)[0]) if shots is not None else (),
         few_shot=few_shot,
         seed=config.seed,
     )
     if task.kind == "generation":
         _check(task, made := list(made))
+    if isinstance(rows, list):
+        made, repeated = _told_apart(list(made), rows)
+        note = "; ".join(filter(None, (note, repeated)))
     labels, label_files = _labels(task, where)
     files = (*found.places, *(shots.places if shots is not None else ()), *label_files)
     digest = hashlib.sha256(json.dumps(asdict(task), sort_keys=True).encode())
@@ -126,6 +138,34 @@ def _check(task: Task, asked: Sequence[Question]) -> None:
         if lacking := judging.lacks(question.sample):
             hint = "a column of that name, or keep in the task's [[layouts]]"
             raise DataError(f"{question.sample.metadata['where']} has no {lacking}", hint=hint)
+
+
+def _told_apart(asked: list[Question], rows: Sequence[Row]) -> tuple[list[Question], str]:
+    """Rows of one id are one cluster where nothing else says what hangs together, and it is said how many there are.
+    DataError, with file and line, for equal choices, and for an id of a task's own layout that is given twice."""
+    seen: dict[str, str] = {}
+    for one in asked:
+        where = one.sample.metadata["where"]
+        equal = next((choice for place, choice in enumerate(one.choices) if choice in one.choices[:place]), None)
+        if equal is not None:
+            raise DataError(f"{where}: the choice {equal!r:.60} is there twice", hint="choices differ from each other")
+        if one.sample.id in seen:
+            before = seen[one.sample.id]
+            raise DataError(
+                f"{where}: the id {one.sample.id!r:.60} is that of {before} too", hint="one id for each row"
+            )
+        seen[one.sample.id] = where
+    ids = ["" if (own := row.values.get("id")) in (None, "") else str(own) for row in rows]
+    counted = Counter(filter(None, ids))
+    repeats = sum(counted.values()) - len(counted)
+    said = f"{repeats:,} row{' repeats' if repeats == 1 else 's repeat'} the id of an earlier one"
+    if not repeats or any(one.sample.cluster for one in asked):
+        return asked, said if repeats else ""
+    clustered = [
+        replace(one, sample=replace(one.sample, cluster=f"id {own}"[:40])) if counted[own] > 1 else one
+        for one, own in zip(asked, ids, strict=True)
+    ]
+    return clustered, f"{said}: rows of one id count as one cluster"
 
 
 def _labels(

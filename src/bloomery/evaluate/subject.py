@@ -11,21 +11,27 @@ from pathlib import Path
 from typing import Any
 
 from bloomery.core.answer_cache import AnswerCache, CachedChat, CachedLikelihoods
-from bloomery.core.artifact import MANIFEST, Artifact
+from bloomery.core.artifact import MANIFEST, Artifact, sha256_file
 from bloomery.core.budget import Budget, BudgetedChat, BudgetedLikelihoods
+from bloomery.core.config import digest
 from bloomery.core.endpoint import UNREACHABLE, Endpoint, EndpointConfig
 from bloomery.core.endpoint_text import EndpointText
 from bloomery.core.errors import ArtifactError, BloomeryError, ConfigError, RequestError
 from bloomery.core.workspace import LATEST, Workspace
-from bloomery.engine import LanguageModel, load_language_model
+from bloomery.engine import Classifier, LanguageModel, TextEncoder, load, load_language_model
 from bloomery.engine.chat_model import EngineChat
 from bloomery.engine.identity import identity_of
+from bloomery.engine.labelling import label_texts
 from bloomery.engine.likelihoods import EngineLikelihoods
+from bloomery.engine.loading import LABELS, find_model, kind_of_folder
+from bloomery.evaluate.classified import classifier_subject
 from bloomery.evaluate.tasks import Subject
 from bloomery.models.adapter_config import FILE as ADAPTER_FILE
 from bloomery.models.weights import read_json
 
 _ADAPTER = "adapter"
+_OF_TEXTS = frozenset({"encoder", "text-classifier", "decoder-classifier"})
+"""Kinds of models that may give texts labels."""
 _SILENCE_SECONDS = 10.0
 ANSWERS = "answers.sqlite"
 """The file of kept answers within a workspace."""
@@ -41,6 +47,8 @@ class Opened:
     lasting: bool = True
     """Whether the identity tells weights: a server may have others tomorrow, and is asked anew then."""
     close: Callable[[], None] = lambda: None
+    labels: tuple[str, ...] = ()
+    """Of a classifier: all that it can answer."""
 
     def kept(
         self, cache: AnswerCache, *, identity: str = "", fresh: bool = False, budget: Budget | None = None
@@ -65,14 +73,15 @@ def open_subject(
     weights: str | None = None,
     concurrency: int = 8,
     bos: bool | None = None,
+    classifiers: bool = False,
 ) -> Opened:
     """A model by whatever `bl.load` takes, one that is loaded, or a server's address up to the version, with its name
     there where it has several: http://127.0.0.1:8000/v1#NAME. A LoRA adapter (an artifact, a folder in PEFT's format)
     stands for itself on its base, or is given as `adapter` beside the model that it goes on.
 
     `chat`: free answers go through its chat template, else they go on from the prompt; `concurrency` requests are under
-    way at once; `bos`: whether scored contexts begin with BOS, None: as the tokenizer has it. Errors are those of
-    loading, or of the server.
+    way at once; `bos`: whether scored contexts begin with BOS, None: as the tokenizer has it; `classifiers`: one
+    that gives texts labels is opened too, with these. Errors are those of loading, or of the server.
     """
     if isinstance(model, str) and model.startswith(("http://", "https://")):
         if adapter is not None:
@@ -89,9 +98,15 @@ def open_subject(
         if adapter is not None:
             hint = f"an artifact of bloomery adapt, or a folder with {ADAPTER_FILE}"
             raise ConfigError(f"{str(adapter)!r:.80} is no adapter", hint=hint)
+        if classifiers and (found := _classifier(model, workspace)) is not None:
+            return found
         loaded = load_language_model(model, weights=weights, workspace=workspace)
         return _of_loaded(loaded, _parents(model, workspace), chat, loaded.close, bos)
     folder, artifact = put_on
+    if (folder / LABELS).is_file():
+        name = artifact.name if artifact is not None else str(folder)
+        hint = f"bloomery adapt merge {name} makes a classifier of it, which is measured"
+        raise ConfigError(f"{folder.name} is an adapter that gives labels, and writes no text", hint=hint)
     base = _base(folder, artifact) if adapter is None else model
     try:
         loaded = load_language_model(base, weights=weights, workspace=workspace)
@@ -116,6 +131,24 @@ def _adapter(reference: str | Path | Artifact, workspace: Workspace) -> tuple[Pa
     except ArtifactError:
         return None  # a folder of a model, a hub id, or nothing: loading says which
     return (artifact.path, artifact) if artifact.kind == _ADAPTER else None
+
+
+def _classifier(model: str | Path | Artifact, workspace: Workspace) -> Opened | None:
+    """A model that gives texts labels; None for any other."""
+    folder, name = find_model(model, workspace)
+    if kind_of_folder(folder).name not in _OF_TEXTS:
+        return None
+    loaded = load(model, workspace=workspace)
+    if not isinstance(loaded, (Classifier, TextEncoder)) or "classify" not in loaded.can():
+        return None
+    if isinstance(loaded, Classifier):
+        labels = tuple(loaded.labels)
+    else:
+        labels = tuple(label_texts(loaded.encoder.config.id2label, loaded.encoder.config.num_labels))
+    files = sorted(path for path in folder.iterdir() if path.is_file() and path.name != MANIFEST)
+    identity = f"{name}#{digest([[path.name, sha256_file(path)] for path in files])}"
+    subject, parents = classifier_subject(loaded, labels), _parents(model, workspace)
+    return Opened(subject=subject, identity=identity, parents=parents, close=loaded.close, labels=labels)
 
 
 def _base(folder: Path, artifact: Artifact | None) -> str:

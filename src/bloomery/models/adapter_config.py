@@ -77,7 +77,10 @@ class AdapterConfig:
         known = set(cls.__dataclass_fields__) | _NEUTRAL | {"peft_type", "init_lora_weights", "bias"}
         for key, value in document.items():
             if key not in known and value not in (None, False, [], {}, ""):
-                raise DataError(f"{key!r:.60} is not supported", hint="it would change what the adapter computes")
+                hint = "it would change what the adapter computes"
+                if key == "modules_to_save":
+                    hint = "one that gives labels has a head of its own: bloomery adapt merge makes a classifier of it"
+                raise DataError(f"{key!r:.60} is not supported", hint=hint)
         return cls(
             r=_rank("r", document.get("r", 8)),
             lora_alpha=_number("lora_alpha", document.get("lora_alpha", 8)),

@@ -26,6 +26,14 @@ def test_a_method_by_its_name_and_its_lines(make_model, rows_file, tmp_path):
     assert lines[0].startswith("orpo: ") and any("reward margin" in line for line in lines)
 
 
+def test_what_is_said_of_rewards_and_of_losses():
+    metrics = {"method": "grpo", "trained_parameters": 1, "parameters": 2, "steps": 8, "training_seconds": 1.0}
+    metrics |= {"learning_rate": 0.1, "reward_curve": [[n, n / 8] for n in range(8)]}
+    assert "reward of answers drawn: 0.0625 in the first 2 draws, 0.8125 in the last of 8" in method_lines(metrics)
+    metrics |= {"reward_curve": [], "loss_curve": [[1, 1, 2.0], [8, 8, 1.0]]}
+    assert method_lines(metrics)[1:] == ["training loss: 2.0000 at first, 1.0000 at last"]
+
+
 @pytest.mark.parametrize(
     ("method", "options", "said"),
     [

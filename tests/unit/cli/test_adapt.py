@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bloomery.cli.adapt import adapted_lines
+from bloomery.cli.adapt import adapted_lines, label_lines
 from bloomery.cli.serve import found_adapter
 from bloomery.core.workspace import Workspace
 
@@ -73,6 +73,24 @@ def test_lines_are_short():
     assert all(len(line) < 180 for line in adapted_lines(metrics, [sample]))
 
 
+def test_labels_are_told_with_what_they_are_to_be_held_against(call, tiny, tmp_path):
+    """Texts with labels make a classifier: its accuracy has n and the commonest label's share, and measured."""
+    texts = [{"text": f"term{n} term{n % 5}", "label": "few" if n % 4 else "many"} for n in range(40)]
+    data, where = _file(tmp_path / "labelled.jsonl", texts), ("--home", str(tiny.copy(tmp_path / "home")))
+    asked = ("adapt", _base(tiny), data, *SHORT, "--set", "adapt.validation_fraction=0.5", *where)
+    made = json.loads(call(*asked, "--json").out)
+    told = call(*asked).out
+    n, share = (made["metrics"][f"validation_{name}"] for name in ("examples", "commonest"))
+    assert f"after (n = {n}; the most frequent label is {share:.4f})" in told and 0.5 <= share < 1
+    (line,) = label_lines(Workspace(tmp_path / "home").find(made["name"]))
+    assert line in told and f"bloomery adapt merge {made['name']}" in line and "labels (few, many)" in line
+    said = call.mistake("evaluate", made["name"], "--task", data, *where)
+    assert "adapter that gives labels" in said and f"bloomery adapt merge {made['name']}" in said
+    merged = json.loads(call("adapt", "merge", made["name"], "--json", *where).out)
+    found = json.loads(call("evaluate", merged["name"], "--task", data, "--json", *where).out)["tasks"][0]
+    assert found["samples"] == 40 and 0 < found["metrics"]["exact_match"]["value"] <= 1
+
+
 PAIRS = [{"prompt": f"term{n}", "chosen": f"term{n % 7}", "rejected": "term1 term2"} for n in range(20)]
 JUDGED = [{"prompt": row["prompt"], "completion": row["chosen"], "label": n % 2} for n, row in enumerate(PAIRS)]
 
@@ -104,6 +122,8 @@ def test_preferences(call, tiny, tmp_path, method):
     assert metrics["validation_kl_nats_per_token"] >= 0 and "validation_reward_margin" in metrics
     assert metrics["kept_by"] == "loss"
     told = call(*asked).out
+    assert "validation loss: " in told and " before, " in told
+    assert (method == "kto") != ("validation preference accuracy: " in told)
     assert f"{method}: " in told and "validation reward margin: " in told and "validation kl nats per token: " in told
     if method == "dpo":
         whole = json.loads(call(*asked, "--set", "prefer.weights=full", "--epochs", "1", "--json").out)

@@ -36,6 +36,9 @@ def test_a_task_of_ones_own(call, tiny, tmp_path):
     beside = call(*command, "--limit", "6", "--against", folder.name, "--html", str(pages), *home).out
     assert "term2 term3" in (pages / "mine.html").read_text() and (pages / "free.html").is_file()
     assert "not distinguishable at n = 6" in beside
+    one = json.loads(call(*command, "--limit", "1", "--json", *home).out)["tasks"][0]
+    assert one["samples"] == 1 and one["metrics"]["accuracy"]["high"] - one["metrics"]["accuracy"]["low"] > 0.5
+    assert "8 of 8 kept from before, whose cost was paid then" in call(*command, "--seed", "1", *home).out
 
 
 def test_the_list_of_tasks(call):

@@ -85,3 +85,29 @@ def test_limits():
             EvaluateConfig(**wrong)
     with pytest.raises(ConfigError, match="which tasks"):
         prepare([])
+
+
+def test_a_name_that_is_given_twice_is_said(tmp_path: Path):
+    (tmp_path / "good.jsonl").write_text('{"input": "Why?", "target": "so"}\n')
+    (tmp_path / "good.csv").write_text("input,target\nWhy?,so\n")
+    with pytest.raises(ConfigError, match="'good' is named twice") as caught:
+        prepare([tmp_path / "good.jsonl", tmp_path / "good.csv"])
+    assert "rename one" in caught.value.hint
+
+
+def test_equal_choices_and_repeated_ids(tmp_path: Path):
+    path, row = tmp_path / "own.jsonl", {"query": "Why?", "choices": ["so", "no"], "gold": 0}
+
+    def written(*rows: dict[str, Any]) -> Path:
+        path.write_text("".join(json.dumps(one) + "\n" for one in rows))
+        return path
+
+    with pytest.raises(DataError, match=r"own\.jsonl:2: the choice 'so' is there twice"):
+        prepare([written(row, {**row, "choices": ["so", "no", "so"]})])
+    (found,) = prepare([written({**row, "id": 7}, {**row, "id": 7}, {**row, "id": 8})])
+    assert "1 row repeats the id of an earlier one: rows of one id count as one cluster" in found.note
+    assert [one.sample.cluster for one in found.questions] == ["id 7", "id 7", ""]
+    assert not any(one.sample.cluster for one in prepare([written(row, row)])[0].questions)
+    toml = '[[layouts]]\nneeds = ["query"]\nprompt = "{{ query }}"\nchoices = "choices"\nanswer = "gold"\nid = "id"\n'
+    with pytest.raises(DataError, match=r"rows\.jsonl:2: the id '7' is that of .*rows\.jsonl:1 too"):
+        prepare([task(tmp_path, [{**row, "id": 7}, {**row, "id": 7}], 'kind = "choice"\n' + toml)])

@@ -15,7 +15,7 @@ from bloomery.evaluate.task_report import report_of
 
 
 def test_a_report_says_what_the_artifact_says(made: Any, tmp_path: Path):
-    rows = [{"query": f"if {n}", "choices": ["code", "<b>loop</b>", "code"], "gold": n % 2} for n in range(10)]
+    rows = [{"query": f"if {n}", "choices": ["code", "<b>loop</b>", "return"], "gold": n % 2} for n in range(10)]
     (tmp_path / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (tmp_path / "texts.jsonl").write_text('{"text": "if code"}\n')
     tasks = [tmp_path / "mine.jsonl", tmp_path / "texts.jsonl"]

@@ -94,16 +94,19 @@ class PairObjective(BatchObjective[list[Pair]]):
 
     def figures(self, arrays: Mapping[str, Tensor]) -> Mapping[str, float]:
         """Loss, rewards of both answers, their margin, and how often the chosen one has the larger. A reward is beta
-        times the log-ratio (ORPO: times the mean log-probability of a token)."""
+        times the log-ratio (ORPO: times the mean log-probability of a token). `preference_accuracy` is how often the
+        chosen one is the more probable of the two by token, whatever the reference says."""
         losses, scores, sums = self._losses(arrays)
         chosen, rejected = (self.beta * scores).unbind(1)
         tokens = arrays["answered"].sum(2)
+        means = sums / tokens.clamp_min(1)
         return {
             "loss": float(losses.sum()),
             "chosen_reward": float(chosen.sum()),
             "rejected_reward": float(rejected.sum()),
             "reward_margin": float((chosen - rejected).sum()),
             "reward_accuracy": float((chosen > rejected).sum()),
+            "preference_accuracy": float((means[:, 0] > means[:, 1]).sum()),
             "chosen_nats_per_token": float((-sums / tokens)[:, 0].sum()),
             "rejected_nats_per_token": float((-sums / tokens)[:, 1].sum()),
         }

@@ -7,7 +7,7 @@ Killed at any instant, the same call goes on from its last checkpoint. This modu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,13 +28,15 @@ from bloomery.core.run import Run
 from bloomery.core.stage import StageInputs, reusable
 from bloomery.core.workspace import Workspace, as_workspace
 from bloomery.energy import open_meter
-from bloomery.training.fit import fit
+from bloomery.training.fit import fit, precision_of
 from bloomery.training.loader import ExampleLoader
 from bloomery.training.speed import choose_device
 
 _LOSSES: dict[str, PairLoss] = {"dpo": "sigmoid", "ipo": "ipo", "orpo": "orpo"}
 _RATE = 0.1
 """Of the learning rate of examples: preferences are learnt about ten times as slowly."""
+_ABSOLUTE = frozenset({"loss", "preference_accuracy", "chosen_nats_per_token", "rejected_nats_per_token"})
+"""Figures that say something before anything is learnt: rewards and the divergence are nought then."""
 T = TypeVar("T")
 
 
@@ -86,17 +88,24 @@ class _Preferring:
             objective, loader = self._judged(data) if config.method == "kto" else self._pairs(data)
         steps_an_epoch = len(loader.train) // loader.rows
         fitting = self.start.rated(config.fit, _RATE)
+        before = self._validated(objective)
         fitted = fit(self.run, objective, fitting, steps_an_epoch=steps_an_epoch, stage=STAGE)
         metrics = {
             "method": config.method,
             "weights": config.weights,
             "learning_rate": fitting.learning_rate,
             "left_out": self.left_out,
+            **{f"before_{name}": value for name, value in before.items() if name in _ABSOLUTE},
             **fitted.metrics,
         }
         if fitted.validation is None and objective.drift is not None:
             metrics[FIGURE] = objective.drift.measure(self.start.decoder)
         return self.start.publish(self.run, metrics)
+
+    def _validated(self, objective: PairObjective | JudgedObjective) -> Mapping[str, float]:
+        device = self.start.decoder.output_weight.device
+        precision = precision_of(self.config.fit, device)
+        return objective.validate(None, device, precision).values if objective.can_validate() else {}
 
     def _pairs(self, data: Path) -> tuple[PairObjective, ExampleLoader[Pair]]:
         config = self.config

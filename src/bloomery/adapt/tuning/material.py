@@ -5,6 +5,7 @@ This module does not know runs or artifacts.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -121,6 +122,9 @@ def label_material(
     model, metrics = prepared(config, model, adapter)
     lengths = [len(text.input_ids) for text in texts]
     loader = ExampleLoader(texts, others, rows=config.fit.batch_rows, seed=config.fit.seed, lengths=lengths)
+    if others:  # what an accuracy over them is to be held against
+        commonest = Counter(one.label for one in others).most_common(1)[0][1]
+        metrics |= {"validation_examples": len(others), "validation_commonest": commonest / len(others)}
     cut = sum(length == most for length in lengths)
     notes = [f"{cut:,} texts fill the {most} tokens that are read, and may be cut"] if cut else []
     return Material(
