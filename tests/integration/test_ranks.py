@@ -101,9 +101,13 @@ def _same(model: Artifact, other: Artifact) -> None:
     assert curves[0] == pytest.approx(curves[1], abs=ROUNDING_NATS)
 
 
+def _followers(of: int) -> list[psutil.Process]:
+    """Other tests may have started children that stay, as multiprocessing's tracker does."""
+    return [one for one in psutil.Process(of).children() if "bloomery.training.follower" in one.cmdline()]
+
+
 def _follower(of: int) -> psutil.Process:
-    found = [one for one in psutil.Process(of).children() if "bloomery.training.follower" in one.cmdline()]
-    (child,) = found  # multiprocessing's tracker may be another
+    (child,) = _followers(of)
     return child
 
 
@@ -164,7 +168,7 @@ def test_two_ranks_and_their_deaths(
     assert _train(home, names, two).id == straight.id
     runs = Workspace(home).ledger.runs(stage="pretrain")
     assert [run["state"] for run in runs].count("finished") == 1  # followers record none
-    assert not psutil.Process().children()
+    assert not _followers(os.getpid())
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("watchdog")]
 
 
