@@ -122,7 +122,8 @@ def calibrate(
         return made
     with Run(workspace, inputs, meter=open_meter()) as run:
         points = [point for rung in rungs for point in read_points(rung)]
-        law = law_of(points, request.text_bytes, seed=config.seed)
+        with run.phase("fit"):
+            law = law_of(points, request.text_bytes, seed=config.seed)
         folder = run.new_folder("law")
         (folder / LAW_FILE).write_text(json.dumps(law.to_dict(), indent=1), encoding="utf-8")
         return run.publish(folder, kind=KIND, metrics=_metrics(law, points, request.text_bytes))
@@ -196,7 +197,8 @@ def _ladder_stage(
     if not fresh and (made := reusable(workspace, inputs)):
         return made
     with Run(workspace, inputs, meter=open_meter()) as run:
-        ladder = measured_ladder(request, rows, config, TokenShards(tokens, "validation").num_tokens, run)
+        with run.phase("measure"):
+            ladder = measured_ladder(request, rows, config, TokenShards(tokens, "validation").num_tokens, run)
         folder = run.new_folder("ladder")
         (folder / LADDER_FILE).write_text(json.dumps(to_dict(ladder), indent=1), encoding="utf-8")
         return run.publish(folder, kind="ladder", metrics={"rungs": len(ladder.rungs)})

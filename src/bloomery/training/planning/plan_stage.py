@@ -25,9 +25,10 @@ def publish_plan(
     given = {"budget": to_dict(request.budget), "base": to_dict(request.base), "device": str(request.device)}
     inputs = StageInputs(stage="plan", config=given, parents=(tokens.id, tokenizer.id))
     with Run(workspace, inputs, meter=open_meter()) as run:
-        made = plan(
-            request, meter=run.meter, say=lambda text: run.progress(0, None, unit="shapes", doing=text)
-        ).for_data(tokens.id, tokenizer.id)
+        with run.phase("measure"):
+            made = plan(
+                request, meter=run.meter, say=lambda text: run.progress(0, None, unit="shapes", doing=text)
+            ).for_data(tokens.id, tokenizer.id)
         text = json.dumps(made.to_dict(), indent=1).encode()
         folder = run.new_folder("plan")
         (folder / PLAN_FILE).write_bytes(text)
