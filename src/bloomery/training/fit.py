@@ -19,6 +19,7 @@ import torch
 from bloomery.core.artifact import write_durably
 from bloomery.core.errors import ConfigError
 from bloomery.core.run import Run
+from bloomery.training.allocation import keep_memory
 from bloomery.training.loop import Loop, LoopConfig
 from bloomery.training.objective import Objective, Validation
 from bloomery.training.optimizers import OptimizerConfig, Optimizers
@@ -287,6 +288,7 @@ def paced(
     ranks: Ranks,
 ) -> float:
     """`seconds_a_step` with optimisers that `make` gives; `rows` are those of a batch and of a micro-batch."""
+    keep_memory()  # as the loop does
     times = []
     with taken_back(objective, device):
         optimizers = make()

@@ -18,6 +18,7 @@ from bloomery.core.errors import DeviceError
 from bloomery.core.quantity import Quantity
 from bloomery.core.run import Meter
 from bloomery.models import Decoder, ModelConfig
+from bloomery.training.allocation import keep_memory
 from bloomery.training.causal import causal_loss
 from bloomery.training.objective import precision_context
 from bloomery.training.optimizers import OptimizerConfig, Optimizers
@@ -86,6 +87,7 @@ def measure_step(
     Needs as much memory as the real run.
     """
     part = micro_rows or rows
+    keep_memory()  # as the loop does
     state = torch.get_rng_state()
     try:
         trial = _Trial(config, rows, part, context_length, precision, device, compiled=compiled, seed=seed)
