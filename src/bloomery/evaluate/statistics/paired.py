@@ -126,7 +126,7 @@ def sign_flip_p(sums: Real, *, resamples: int = RESAMPLES, seed: int = 0) -> flo
     """Two-sided p-value of a sum whose parts would as well have had the other sign (Fisher 1935, section 21): all sign
     patterns where they are no more than `resamples`, else so many drawn ones, the observed among them."""
     parts = sums[np.abs(sums) > 0]
-    if not len(parts):
+    if len(parts) < 2:  # one part is as large with either sign
         return 1.0
     found = stats.permutation_test(
         (parts,),

@@ -36,6 +36,7 @@ def test_few_signs_are_all_tried():
     wanted = np.mean([one >= abs(parts.sum()) - 1e-12 for one in sums])
     assert sign_flip_p(apart) == pytest.approx(wanted, abs=1e-12)
     assert sign_flip_p(np.zeros(4)) == 1.0
+    assert sign_flip_p(np.array([0.0, 3.0, 0.0])) == 1.0  # one cluster alone tells nothing
 
 
 def test_the_permutation_is_near_the_t_test_and_repeats():
