@@ -1,0 +1,100 @@
+"""Tables of training and tuning for docs/results.md: rewards, domains, the parts of a faster decoder, sweeps.
+
+This module does not know which results there are (see `write_results`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from common import shown
+from label_tables import table
+
+
+def reinforced(found: Mapping[str, Any]) -> str:
+    """Reinforced sums."""
+    rows = [
+        [arm, *(shown(one[name], ".2f") for name in ("before", "after")), shown(one["gain"], "+.2f")]
+        for arm, one in found["table"].items()
+    ]
+    text = table(["arm", "right and in brackets, before", "after", "gain"], rows)
+    gap = max(one.get("engine_gap_max_nats", 0.0) for one in found["arms"])
+    return (
+        f"Greedy answers to sums that were never rewarded; {found['steps']} steps of {found['rows']} answers, "
+        f"{found['group']} for each sum. The settings are the fifth configuration that was tried, chosen by looking at "
+        f"seed 0's scored sums. The engine's log-probabilities were within {gap:.1g} nats of the trainer's."
+        f"\n\n{text}"
+    )
+
+
+def replay(found: Mapping[str, Any]) -> str:
+    """Domain and replay."""
+    kinds = list(next(iter(found["table"].values())))
+    rows = [
+        [f"{float(share):.0%}", *(shown(one[kind]["difference"], "+.3f") for kind in kinds)]
+        for share, one in found["table"].items()
+    ]
+    before = next(iter(found["table"].values()))
+    text = table(["stories read again", *kinds], rows)
+    said = ", ".join(f"{kind} {before[kind]['before']['mean']:.3f}" for kind in kinds)
+    return (
+        f"Change of bits per byte of {found['documents']} held-out documents of each kind after {found['passes']:.2f} "
+        "passes over 235 web pages (in-domain); out-of-domain are stories, which the model was made of; the others are "
+        f"controls. Before: {said}. Below zero is better; over seeds.\n\n{text}"
+    )
+
+
+def ablation(found: Mapping[str, Any]) -> str:
+    """Parts of a faster decoder."""
+    base = found["table"]["base"]
+    rows = [
+        [
+            name,
+            shown(one["bits_per_byte"], ".4f"),
+            shown(one["less_base"], "+.4f") if name != "base" else "",
+            f"{one['steps']:,}",
+            *([f"{one['step_cost']:.2f}"] if found["by"] != "steps" else []),
+            f"{one['parameters'] / 1e6:.2f}",
+        ]
+        for name, one in sorted(found["table"].items(), key=lambda pair: pair[1]["bits_per_byte"]["mean"])
+    ]
+    timed = found["by"] != "steps"
+    same = "the same processor time" if timed else "as many steps"
+    cost = " A step's cost is processor time over the base's." if timed else " What a step costs is not said."
+    return (
+        f"TinyStories, {base['parameters'] / 1e6:.1f}M parameters, vocabulary {found['vocabulary']:,}, {found['rows']} "
+        f"rows of {found['context']} tokens a step, {same} for every arm; {found['seeds']} seed(s), which is few. "
+        f"Below the base is better.{cost}\n\n"
+        + table(
+            ["arm", "bits per byte", "less the base's", "steps", *(["a step's cost"] if timed else []), "M parameters"],
+            rows,
+        )
+    )
+
+
+def sweeps(found: Mapping[str, Any]) -> str:
+    """What stopping hopeless trials saves and costs."""
+    rows = []
+    for name, grid in found["grids"].items():
+        whole = grid["halving"]
+        told = f"{name}, halving, all {grid['runs']}"
+        rows.append([told, f"{whole['saved']:.1%}", f"{whole['regret']:.2%}", "", ""])
+        for way, told in (("subsets", f"halving, {found['subset']} drawn"), ("hopeless", "one after another")):
+            saved, regret = np.array(grid[way]["saved"]), np.array(grid[way]["regret"])
+            met = np.mean((saved >= 0.7) & (regret < 0.01))
+            figures = [
+                f"{np.median(saved):.1%}",
+                f"{regret.mean():.2%}",
+                f"{np.percentile(regret, 95):.2%}",
+                f"{met:.0%}",
+            ]
+            rows.append([f"{name}, {told}", *figures])
+    spans = "; ".join(f"{n}: {g['best']:.3f} to {g['worst']:.3f}" for n, g in found["grids"].items())
+    return (
+        "Full runs of a grid (six learning rates, two widths, two batches; equal tokens) were recorded, and sweeps "
+        f"that stop hopeless trials were replayed on them. Bits per byte, best to worst run: {spans}. The rungs of "
+        "halving were chosen on stories. The energy of starting a trial's process again is not in it.\n\n"
+        + table(["", "energy saved (median)", "regret (mean)", "regret, 95% of draws under", "70% at under 1%"], rows)
+    )
