@@ -72,7 +72,7 @@ class Guard:
             self._drain.enter()
             visit.on_end(self._drain.leave)
             if self._audit is not None:
-                visit.on_end(lambda: self._write_down(visit, scope))
+                visit.write_down(lambda: self._write_down(visit, scope))
         try:
             await self._admit(scope, receive, _noting(visit, send), visit, open_path)
         finally:
@@ -194,7 +194,7 @@ def _noting(visit: Visit, send: Send) -> Send:
                 added = [(name.encode(), value.encode()) for name, value in more.items()]
                 message = {**message, "headers": [*message.get("headers", ()), *added]}
         elif message["type"] == "http.response.body" and not message.get("more_body", False):
-            visit.free_place()
+            visit.answered()
         await send(message)
 
     return noting

@@ -104,7 +104,7 @@ async def _events(
         served.visit.status, told = describe(error)
         yield _event(told)
         return
-    served.visit.free_place()  # whoever reads the end may ask again at once
+    served.visit.answered()  # whoever reads the end may ask again at once
     yield b"data: [DONE]\n\n"
 
 

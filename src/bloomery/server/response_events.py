@@ -211,7 +211,7 @@ async def _events(room: WaitingRoom, served: ServedRequest, form: ResponseForm) 
             yield out.event(f"response.{kind}", **data)
         answer = form.response(form.status)
         await form.kept(answer)
-        served.visit.free_place()  # whoever reads the end may ask again at once
+        served.visit.answered()  # whoever reads the end may ask again at once
         yield out.event(f"response.{form.status}", response=answer)
     except Exception as error:  # headers are sent: an error can only be told inside the stream
         served.visit.status, described = describe(error)

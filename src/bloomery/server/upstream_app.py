@@ -290,5 +290,5 @@ class _PassedStream(StreamingResponse):
             passed.visit.status, told = describe(error)
             yield b"data: " + encode_json(told) + b"\n\n"
             return
-        passed.visit.free_place()  # whoever reads the end may ask again at once
+        passed.visit.answered()  # whoever reads the end may ask again at once
         yield b"data: [DONE]\n\n"

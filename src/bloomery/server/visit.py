@@ -39,6 +39,7 @@ class Visit:
     _started: float = field(default_factory=time.perf_counter, init=False)
     _reserved: int = field(default=0, init=False)
     _place: Callable[[], None] | None = field(default=None, init=False)
+    _writing: Callable[[], None] | None = field(default=None, init=False)
     _at_work: list[Callable[[], bool]] = field(default_factory=list, init=False)
     _holders: int = field(default=1, init=False)
     _endings: list[Callable[[], None]] = field(default_factory=list, init=False)
@@ -75,18 +76,24 @@ class Visit:
             self._reserved = 0
 
     def hold_place(self, give_back: Callable[[], None]) -> None:
-        """The visit has one of its tenant's places; `give_back` is called once, by `free_place` or at the end."""
+        """The visit has one of its tenant's places; `give_back` is called once, by `answered` or at the end."""
         self._place = give_back
 
     def works_while(self, working: Callable[[], bool]) -> None:
         """As long as `working()` the place stays taken."""
         self._at_work.append(working)
 
-    def free_place(self) -> None:
-        """The answer is about to be whole: whoever reads its end may ask again at once. Does nothing while there is
-        work behind it."""
-        if not any(working() for working in self._at_work):
+    @property
+    def at_work(self) -> bool:
+        """Whether a thread is busy for it."""
+        return any(working() for working in self._at_work)
+
+    def answered(self) -> None:
+        """The answer is about to be whole: whoever reads its end may ask again at once, and the server may be killed:
+        the place is free and the visit written down before. Does nothing while there is work behind it."""
+        if not self.at_work:
             self._give_place_back()
+            self._write_down()
 
     def _give_place_back(self) -> None:
         with self._lock:
@@ -111,6 +118,16 @@ class Visit:
 
         return release
 
+    def write_down(self, writing: Callable[[], None]) -> None:
+        """`writing` is called once, by `answered` or at the end."""
+        self._writing = writing
+
+    def _write_down(self) -> None:
+        with self._lock:
+            writing, self._writing = self._writing, None
+        if writing is not None:
+            _carefully(writing)
+
     def on_end(self, ending: Callable[[], None]) -> None:
         """`ending` is called once, when the visit is over; in whichever thread ends it."""
         self._endings.append(ending)
@@ -126,11 +143,16 @@ class Visit:
         if over:
             self._give_place_back()
             self.settle()
+            self._write_down()
         for ending in reversed(endings):
-            try:
-                ending()
-            except Exception:  # whatever one does, the others must happen too
-                log.exception("the end of a request failed")
+            _carefully(ending)
+
+
+def _carefully(ending: Callable[[], None]) -> None:
+    try:
+        ending()
+    except Exception:  # whatever one does, the others must happen too
+        log.exception("the end of a request failed")
 
 
 def visit_of(connection: HTTPConnection) -> Visit:

@@ -127,6 +127,28 @@ def test_the_server_writes_every_request_and_no_content(tiny: LanguageModel, wor
     assert [row["tenant"] for row in workspace.ledger.requests()] == ["alice", "alice"]
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_who_reads_the_end_of_an_answer_finds_its_line(tiny: LanguageModel, workspace: Workspace, stream: bool):
+    app = build_app(tiny, workspace=workspace, config=ServeConfig(api_key=""))
+    path, at_end = workspace.root / "audit.jsonl", []
+
+    async def watched(scope, receive, send):
+        async def sending(message):
+            body = message.get("body", b"")
+            if b"[DONE]" in body or (message["type"] == "http.response.body" and not message.get("more_body")):
+                at_end.append(len(lines(path)) if path.exists() else 0)
+            await send(message)
+
+        await app(scope, receive, sending if scope["type"] == "http" else send)
+
+    with TestClient(watched, base_url="http://localhost") as client:
+        body = {"model": "tiny", "prompt": "x", "max_tokens": 3, "stream": stream}
+        assert client.post("/v1/completions", json=body).status_code == 200
+        assert client.get("/v1/models").status_code == 200
+    assert at_end == [1, 1, 2] if stream else at_end == [1, 2]
+    assert [line["completion_tokens"] for line in lines(path)] == [3, 0]
+
+
 def test_no_log_where_none_is_wanted(tiny: LanguageModel, workspace: Workspace):
     app = build_app(tiny, workspace=workspace, config=ServeConfig(api_key="", audit_log=""))
     with TestClient(app, base_url="http://localhost") as client:

@@ -43,3 +43,22 @@ def test_joules_add_up():
     visit.spend_energy(Quantity.exact(1.0, "counter"))
     visit.spend_energy(Quantity.exact(2.0, "counter"))
     assert visit.energy is not None and visit.energy.central == 3.0
+
+
+def test_it_is_written_down_once_before_its_answer_is_whole():
+    visit, told, busy = Visit(), [], [True]
+    visit.write_down(lambda: told.append("written"))
+    visit.on_end(lambda: told.append("over"))
+    visit.works_while(lambda: busy[0])
+    visit.answered()
+    assert told == []  # what the thread still spends belongs into the line
+    busy[0] = False
+    visit.answered()
+    visit.answered()
+    assert told == ["written"]
+    visit.end()
+    assert told == ["written", "over"]
+    alone = Visit()
+    alone.write_down(lambda: told.append("at the end"))
+    alone.end()
+    assert told[2:] == ["at the end"]
