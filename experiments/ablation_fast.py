@@ -105,7 +105,6 @@ class Cell:
 
     def __init__(self, home: str, tokens: str, name: str, size: str, seed: int, steps: int) -> None:
         import torch
-        from bloomery.training.planner import shaped
 
         from bloomery.core.workspace import as_workspace
         from bloomery.models import Decoder, ModelConfig
@@ -115,6 +114,7 @@ class Cell:
         from bloomery.training.causal import CausalObjective
         from bloomery.training.optimizers import OptimizerConfig, Optimizers
         from bloomery.training.parts import PartsConfig
+        from bloomery.training.planning.shapes import shaped
         from bloomery.training.schedule import Schedule
 
         keep_memory()
