@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import runpy
 import shutil
 import signal
 import subprocess
@@ -27,8 +28,6 @@ import pytest
 from bloomery.core.artifact import Artifact
 from bloomery.core.errors import TrainingError
 from bloomery.core.workspace import Workspace
-from bloomery.corpus import CurateConfig, curate
-from bloomery.tokenizer import TokenizerConfig, tokenize, train_tokenizer
 from bloomery.training import ParallelConfig, PretrainConfig, TrainConfig, pretrain, train
 from bloomery.training.building import NetConfig
 from bloomery.training.causal import CausalObjective
@@ -36,6 +35,7 @@ from bloomery.training.fit import FitConfig
 from bloomery.training.loop import Loop
 from bloomery.training.parallel.world import open_world
 
+_PREPARE = runpy.run_path(str(Path(__file__).parents[1] / "prepared_workspace.py"))["prepare"]
 KILLS = int(os.environ.get("BLOOMERY_KILLS", "1"))
 ROUNDING_NATS = 5e-5
 STEPS, KILLED_AT = 20, 8
@@ -51,6 +51,7 @@ CONFIG = PretrainConfig(
     checkpoint_every_steps=3,
     validations=3,
     device="cpu",
+    learning_rate_scale=1.0,
 )
 SHARDED = ParallelConfig(weights="sharded")
 
@@ -58,19 +59,7 @@ SHARDED = ParallelConfig(weights="sharded")
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     """A workspace with corpus, tokenizer and tokens, and their names."""
-    folder = tmp_path_factory.mktemp("ranks")
-    text = folder / "text"
-    text.mkdir()
-    rng = random.Random(0)
-    words = [f"word{n}" for n in range(200)]
-    for n in range(60):
-        (text / f"{n:03}.txt").write_text(" ".join(rng.choice(words) for _ in range(rng.randrange(20, 300))))
-    workspace = Workspace(folder / "home")
-    corpus = curate([str(text)], config=CurateConfig(decontaminate_words=0), workspace=workspace)
-    tokenizer = train_tokenizer(corpus, config=TokenizerConfig(vocab_size=300), workspace=workspace)
-    tokens = tokenize(corpus, tokenizer, workspace=workspace)
-    workspace.ledger.close()
-    return folder / "home", [corpus.id, tokenizer.id, tokens.id]
+    return _PREPARE(tmp_path_factory.mktemp("ranks"), documents=60)
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import runpy
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,20 +16,11 @@ from bloomery.models import ModelConfig
 from bloomery.training.planning import planner
 from bloomery.training.planning.law import ScalingLaw
 from bloomery.training.planning.plan import Budget, PlanRequest
-from bloomery.training.planning.planner import batch_rows, plan
+from bloomery.training.planning.planner import plan
 from bloomery.training.planning.shapes import matrix_parameters, shaped, step_flops
 from bloomery.training.speed import StepTime
 
-BASE = ModelConfig(
-    vocab_size=512,
-    hidden_size=128,
-    intermediate_size=320,
-    num_hidden_layers=2,
-    num_attention_heads=2,
-    num_key_value_heads=2,
-    head_dim=64,
-    max_position_embeddings=64,
-)
+BASE = runpy.run_path(str(Path(__file__).parents[3] / "small_config.py"))["BASE"]
 REQUEST = PlanRequest(
     tokens=2_000_000,
     text_bytes=8_000_000,
@@ -70,7 +63,9 @@ def even_machine(monkeypatch: pytest.MonkeyPatch) -> list[ModelConfig]:
             compiled=False,
             compile_seconds=0.0,
             parameters=1,
-            forward_seconds=seconds / 3,
+            validation_seconds=seconds / 3,
+            validation_rows=rows,
+            bursts=(seconds,),
             watts=WATTS,
         )
 
@@ -186,10 +181,6 @@ def test_compile_is_used_only_when_it_pays(even_machine: list[ModelConfig], monk
     assert compiled.compiled and compiled.predicted_seconds == pytest.approx(3600, rel=0.03)
     assert not plan(asked(minutes=60, compile="off")).compiled
     assert plan(asked(compile="on")).compiled
-
-
-def test_batches_grow_with_the_budget():
-    assert [batch_rows(minutes, 256) for minutes in (1, 10, 40, 160)] == [16, 16, 32, 64]
 
 
 def test_measured_on_this_machine():
