@@ -24,7 +24,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from bloomery.training.planner import step_flops
 
 from bloomery.core.workspace import Workspace
 from bloomery.corpus import CurateConfig, curate
@@ -33,7 +32,9 @@ from bloomery.tokenizer import TokenizerConfig, tokenize, train_tokenizer
 from bloomery.training import ParallelConfig, PretrainConfig, pretrain
 from bloomery.training.linear_cross_entropy import linear_cross_entropy
 from bloomery.training.optimizers import OptimizerConfig, Optimizers
+from bloomery.training.planning.shapes import step_flops
 from bloomery.training.speed import measure_step, muon_dtype
+from bloomery.training.utilisation import matrix_peak
 
 STEPS = 8
 CPU = PretrainConfig(
@@ -116,16 +117,10 @@ def timed(work: Callable[[], object], repeats: int = 5) -> float:
     return statistics.median(times[1:])
 
 
-def matrix_peak(size: int = 8192) -> float:
-    """Operations a second of a large bfloat16 matrix product."""
-    a, b = (torch.randn(size, size, device="cuda", dtype=torch.bfloat16) for _ in range(2))
-    return 2 * size**3 / timed(lambda: torch.mm(a, b), 20)
-
-
 def utilisation(rows: int) -> None:
     """Print what a compiled step of 124M parameters takes and uses."""
     device, context = torch.device("cuda"), GPU.max_position_embeddings
-    name, peak = torch.cuda.get_device_name(), matrix_peak()
+    name, peak = torch.cuda.get_device_name(), matrix_peak(device, torch.bfloat16)
     began = time.perf_counter()
     step = measure_step(
         GPU, rows=rows, context_length=context, precision="bfloat16", device=device, compiled=True, steps=12

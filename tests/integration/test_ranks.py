@@ -26,9 +26,9 @@ import psutil
 import pytest
 
 from bloomery.core.artifact import Artifact
-from bloomery.core.errors import TrainingError
+from bloomery.core.errors import ArtifactError, TrainingError
 from bloomery.core.workspace import Workspace
-from bloomery.training import ParallelConfig, PretrainConfig, TrainConfig, pretrain, train
+from bloomery.training import ParallelConfig, PretrainConfig, TrainConfig, pretrain, room, train
 from bloomery.training.building import NetConfig
 from bloomery.training.causal import CausalObjective
 from bloomery.training.fit import FitConfig
@@ -68,11 +68,14 @@ def saved_by_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("two") / "home"
 
 
-def _train(home: Path, names: list[str], parallel: ParallelConfig | None = None, **changes: Any) -> Artifact:
+def _train(
+    home: Path, names: list[str], parallel: ParallelConfig | None = None, *, preflight: bool = True, **changes: Any
+) -> Artifact:
     workspace = Workspace(home)
     corpus, tokenizer, tokens = (workspace.find(name) for name in names)
     config = replace(CONFIG, **changes)
-    return pretrain(corpus, tokenizer, tokens=tokens, config=config, parallel=parallel, workspace=workspace)
+    given: dict[str, Any] = {"tokens": tokens, "config": config, "workspace": workspace}
+    return pretrain(corpus, tokenizer, parallel=parallel, preflight=preflight, **given)
 
 
 @pytest.fixture(scope="module")
@@ -238,7 +241,7 @@ def test_four_ranks(
         shutil.copytree(template, tmp_path / "poisoned")
         with monkeypatch.context() as patch:
             _poison(patch)
-            poisoned = _train(tmp_path / "poisoned", names)
+            poisoned = _train(tmp_path / "poisoned", names, preflight=False)
         # All ranks went back, though one alone had seen the trouble, and left out the same data.
         assert [(one["step"], one["batches"] > 0) for one in poisoned.metrics["skipped"]] == [(10, True)]
         assert poisoned.metrics["validation_nats_per_token"] == pytest.approx(
@@ -247,6 +250,45 @@ def test_four_ranks(
         shutil.copytree(template, tmp_path / "clipped")
         _clipped(Workspace(tmp_path / "clipped"), names, monkeypatch)
     _same(_train(tmp_path / "whole", names), alone)
+
+
+@pytest.mark.timeout(600)
+def test_preflight(prepared: tuple[Path, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Several ranks find what one finds, and what is wrong on rank 0 alone ends all of them, in one line."""
+    template, names = prepared
+    found = {}
+    with open_world(ParallelConfig(ranks=2)):
+        for name, parallel in (("replicated", ParallelConfig()), ("sharded", SHARDED)):
+            found[name] = _tried(shutil.copytree(template, tmp_path / name), names, parallel, monkeypatch)
+    found["alone"] = _tried(shutil.copytree(template, tmp_path / "alone"), names, None, monkeypatch)
+    alone = found["alone"]
+    assert len(alone["trial_losses"]) == 8 and alone["trial_losses"][-1] < alone["trial_losses"][0]
+    for one in (found["replicated"], found["sharded"]):
+        # Muon, at half of its rates without a warm-up, makes more of rounding than a run's first steps do.
+        assert one["trial_losses"] == pytest.approx(alone["trial_losses"], abs=1e-3)
+        for name in ("held_out", "held_out_in_train", "unreached", "disk_bytes"):
+            assert one[name] == alone[name]
+    # Each has its own share of rows, and of what is sharded, too.
+    assert found["sharded"]["memory_bytes"] < found["replicated"]["memory_bytes"] < alone["memory_bytes"]
+
+    home = shutil.copytree(template, tmp_path / "full")
+    with monkeypatch.context() as patch:
+        patch.setattr(room.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 1000}))
+        with pytest.raises(ArtifactError, match="of disk, and 0.0 MiB are free"):
+            _train(home, names, ParallelConfig(ranks=2))
+    assert not _followers(os.getpid())
+
+
+def _tried(
+    home: Path, names: list[str], parallel: ParallelConfig | None, monkeypatch: pytest.MonkeyPatch
+) -> dict[str, Any]:
+    """What was found before a run of 200 steps, of which five are taken."""
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        _interrupt(patch)
+        _train(home, names, parallel, steps=200)
+    events = [json.loads(line) for path in home.glob("runs/*/events.jsonl") for line in path.open(encoding="utf-8")]
+    (event,) = [event for event in events if event["kind"] == "preflight"]
+    return event["data"]
 
 
 def _poison(monkeypatch: pytest.MonkeyPatch) -> None:

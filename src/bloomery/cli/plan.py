@@ -115,7 +115,7 @@ def _planned(
     source = workspace.find(corpus, kind="corpus") if corpus else workspace.latest("corpus")
     config, energy = settings.table("pretrain", PretrainConfig), settings.table("energy", EnergyConfig)
     wanted = settings.table("tokenizer", TokenizerConfig)
-    if "tokenizer.vocab_size" not in settings.keys:
+    if "tokenizer.vocab_size" not in settings.keys and not wanted.alphabet_size:
         wanted = replace(wanted, vocab_size=vocabulary_of(source, wanted, config, budget, energy, workspace))
     trained = train_tokenizer(source, config=wanted, workspace=workspace)
     tokens = tokenize_stage(source, trained, config=settings.table("tokenize", TokenizeConfig), workspace=workspace)

@@ -6,6 +6,7 @@ What measuring it costs stands in the ledger as a run without an artifact. This 
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 from bloomery.core.artifact import Artifact
@@ -14,7 +15,7 @@ from bloomery.core.run import Run
 from bloomery.core.stage import StageInputs
 from bloomery.core.workspace import Workspace
 from bloomery.energy import EnergyConfig, open_meter
-from bloomery.tokenizer import TokenizerConfig
+from bloomery.tokenizer import TokenizerConfig, train_tokenizer_inputs
 from bloomery.training.planning.plan import Budget
 from bloomery.training.planning.vocabulary import choose_vocabulary
 from bloomery.training.pretrain_config import PretrainConfig, request_without_tokens
@@ -35,7 +36,7 @@ def vocabulary_of(
         if artifact is None or corpus.id not in artifact.parents:
             continue
         size = artifact.config.get("vocab_size")
-        if isinstance(size, int) and to_dict(replace(wanted, vocab_size=size)) == dict(artifact.config):
+        if isinstance(size, int) and _config_of(corpus, replace(wanted, vocab_size=size)) == dict(artifact.config):
             return size
     request = request_without_tokens(config, vocab_size=wanted.vocab_size, budget=budget, energy=energy)
     inputs = StageInputs(stage="vocabulary", config={"budget": to_dict(request.budget)}, parents=(corpus.id,))
@@ -50,3 +51,8 @@ def vocabulary_of(
             )
         run.note(why)
     return size
+
+
+def _config_of(corpus: Artifact, config: TokenizerConfig) -> object:
+    """As the manifest of its tokenizer has it."""
+    return json.loads(json.dumps(train_tokenizer_inputs(corpus, config=config).config))

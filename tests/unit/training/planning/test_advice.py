@@ -14,13 +14,12 @@ from bloomery.training.planning.advice import (
     millions,
     pace_advice,
     size_advice,
-    suggested_vocabulary,
     time_advice,
     vocabulary_advice,
 )
 from bloomery.training.planning.law import DEFAULT_LAW
 from bloomery.training.planning.plan import Alternative
-from bloomery.training.planning.shapes import matrix_parameters, shaped
+from bloomery.training.planning.shapes import matrix_parameters, shaped, suggested_vocabulary
 from bloomery.training.speed import StepTime
 
 BASE = runpy.run_path(str(Path(__file__).parents[3] / "small_config.py"))["BASE"]
