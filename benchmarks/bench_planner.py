@@ -7,7 +7,8 @@ and scored as any run is: other sizes, lengths and seeds than those of the ladde
 actual time, what the time was made of, and bits per byte, and whether they are within 10% and within 5%; then the
 medians. It takes about 24 minutes on two cores. The machine should be quiet: a plan knows nothing of what others will
 start. Stopped, it goes on: what has finished in `--home` is not done again, unless --again, which trains anew but keeps
-the calibrations; the recipe that was stopped is trained anew, for its time cannot be compared. On a slow machine --context-length 64 --batch-rows 4 tries it out.
+the calibrations; the recipe that was stopped is trained anew, for its time cannot be compared. On a slow machine
+--context-length 64 --batch-rows 4 tries it out.
 """
 
 from __future__ import annotations

@@ -274,7 +274,7 @@ def test_preflight(prepared: tuple[Path, list[str]], tmp_path: Path, monkeypatch
     home = shutil.copytree(template, tmp_path / "full")
     with monkeypatch.context() as patch:
         patch.setattr(room.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 1000}))
-        with pytest.raises(ArtifactError, match="of disk, and 0.0 MiB are free"):
+        with pytest.raises(ArtifactError, match=r"of disk, and 0\.0 MiB are free"):
             _train(home, names, ParallelConfig(ranks=2))
     assert not _followers(os.getpid())
 
@@ -286,9 +286,9 @@ def _tried(
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         _interrupt(patch)
         _train(home, names, parallel, steps=200)
-    events = [json.loads(line) for path in home.glob("runs/*/events.jsonl") for line in path.open(encoding="utf-8")]
-    (event,) = [event for event in events if event["kind"] == "preflight"]
-    return event["data"]
+    lines = [line for path in home.glob("runs/*/events.jsonl") for line in path.read_text(encoding="utf-8").splitlines()]
+    (event,) = [event for event in map(json.loads, lines) if event["kind"] == "preflight"]
+    return event
 
 
 def _poison(monkeypatch: pytest.MonkeyPatch) -> None:

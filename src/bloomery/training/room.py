@@ -59,7 +59,8 @@ def room(loop: Loop, batch: Batch) -> Room:
     ranks, named = loop.ranks, loop.optimizers.named.values()
     trained = sum(_size(p) for p in named)
     groups = [(label, group["params"]) for label, part in loop.optimizers.parts.items() for group in part.param_groups]
-    state = sum(_STATE.get(label, 2) * sum(_size(p) for p in params) for label, params in groups)
+    kept = {id(p): _STATE.get(label, 2) for label, params in groups for p in params}
+    state = sum(kept.get(id(p), 1) * _size(p) for p in named)  # what is another rank's is a matrix of Muon's
     own = sum(_size(local(p)) for p in named)
     own += sum(_STATE.get(label, 2) * sum(_size(local(p)) for p in params) for label, params in groups)
     whole = sum(_size(p) for p in loop.model.parameters())
