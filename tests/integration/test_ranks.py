@@ -286,7 +286,8 @@ def _tried(
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         _interrupt(patch)
         _train(home, names, parallel, steps=200)
-    lines = [line for path in home.glob("runs/*/events.jsonl") for line in path.read_text(encoding="utf-8").splitlines()]
+    texts = [path.read_text(encoding="utf-8") for path in home.glob("runs/*/events.jsonl")]
+    lines = [line for text in texts for line in text.splitlines()]
     (event,) = [event for event in map(json.loads, lines) if event["kind"] == "preflight"]
     return event
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from bloomery.core.errors import DeviceError
+from bloomery.core.errors import ArtifactError, DeviceError
 from bloomery.core.quantity import Quantity
 from bloomery.core.run import Meter
 from bloomery.models import Decoder, ModelConfig
@@ -224,11 +224,14 @@ class _Trial:
         self.model.train()
 
     def save(self, folder: Path) -> float:
-        """Seconds that a checkpoint takes; it is removed again."""
+        """Seconds that a checkpoint takes; it is removed again. 0 where it cannot be written, which preflight says."""
         with tempfile.TemporaryDirectory(dir=folder, prefix="bloomery-") as place:
             started = time.perf_counter()
             optimizer = self._optimizers.state_tensors()
-            checkpoint.save(Path(place), 1, model=self._optimizers.named, optimizer=optimizer, state={})
+            try:
+                checkpoint.save(Path(place), 1, model=self._optimizers.named, optimizer=optimizer, state={})
+            except ArtifactError:
+                return 0.0
             return time.perf_counter() - started
 
     def _loss(self, states: Any, input_ids: np.ndarray, labels: np.ndarray) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import torch
 from bloomery.core.errors import DeviceError
 from bloomery.core.quantity import Quantity
 from bloomery.models import ModelConfig
+from bloomery.training import checkpoint
 from bloomery.training.speed import bfloat16_is_fast, choose_device, measure_step, muon_dtype
 
 TINY = ModelConfig(
@@ -90,6 +92,15 @@ def test_steps_read_real_rows_and_a_checkpoint_is_timed(tmp_path: Path):
     )
     assert set(asked) == {4} and len(asked) >= 1 + 3 + 2  # a warm-up, a step in each burst, validations between them
     assert timing.save_seconds > 0 and not list(tmp_path.iterdir())
+
+
+def test_a_disk_without_room_is_for_preflight_to_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def full(tensors: object, path: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(checkpoint, "write_tensors", full)
+    how = {"rows": 2, "context_length": 16, "precision": "float32", "device": torch.device("cpu")}
+    assert measure_step(TINY, folder=tmp_path, **how).save_seconds == 0 and not list(tmp_path.iterdir())
 
 
 def test_two_measurements_are_one():
