@@ -30,7 +30,6 @@ Rows = Callable[[int], tuple[np.ndarray, np.ndarray]]
 """Gives a batch of so many rows: input_ids and labels, (B, T)."""
 _ENOUGH_SECONDS = 10.0
 _BURSTS = 3
-_QUARTILE = 25.0
 _VALIDATION_ROWS = 64
 
 
@@ -38,8 +37,8 @@ _VALIDATION_ROWS = 64
 class StepTime:
     """Seconds of one optimiser step over `rows` x `context_length` tokens.
 
-    `bursts` are the medians of several short measurements, with other work between them, and `seconds` is their lower
-    quartile: what else a machine does for a moment makes some of them longer, and none shorter. `low` and `high` are
+    `bursts` are the medians of several short measurements, with other work between them, and `seconds` is their median:
+    what else a machine does for a moment spoils some of them, and what it does all the time is in most. `low` and `high` are
     the least of the bursts and the 90th percentile of all steps. `first_seconds` is what the first step cost beyond an
     ordinary one, `compile_seconds` the same where it compiled (else 0), `build_seconds` what making the model and its
     optimisers took. `validation_seconds` is a validation's forward pass over `validation_rows` rows, `save_seconds` a
@@ -78,7 +77,7 @@ class StepTime:
         return replace(
             self,
             bursts=bursts,
-            seconds=_lower_quartile(bursts),
+            seconds=_median(bursts),
             low=min(earlier.low, self.low),
             high=max(earlier.high, self.high),
             validation_seconds=validation[1],
@@ -88,8 +87,8 @@ class StepTime:
         )
 
 
-def _lower_quartile(bursts: tuple[float, ...]) -> float:
-    return float(np.percentile(bursts, _QUARTILE))
+def _median(bursts: tuple[float, ...]) -> float:
+    return float(np.median(bursts))
 
 
 def choose_device(name: str = "") -> torch.device:
@@ -159,7 +158,7 @@ def measure_step(
         torch.set_rng_state(state)
     everything = [one for times in bursts for one in times]
     medians = tuple(float(np.median(times)) for times in bursts)
-    middle = _lower_quartile(medians)
+    middle = _median(medians)
     return StepTime(
         seconds=middle,
         low=min(medians),
