@@ -38,10 +38,10 @@ class StepTime:
     """Seconds of one optimiser step over `rows` x `context_length` tokens.
 
     `bursts` are the medians of several short measurements, with other work between them, and `seconds` is their median:
-    what else a machine does for a moment spoils some of them, and what it does all the time is in most. `low` and `high` are
-    the least of the bursts and the 90th percentile of all steps. `first_seconds` is what the first step cost beyond an
-    ordinary one, `compile_seconds` the same where it compiled (else 0), `build_seconds` what making the model and its
-    optimisers took. `validation_seconds` is a validation's forward pass over `validation_rows` rows, `save_seconds` a
+    what else a machine does for a moment spoils some of them, and what it does all the time is in most. `low` and
+    `high` are the least of the bursts and the 90th percentile of all steps. `first_seconds` is what the first step cost
+    beyond an ordinary one, `compile_seconds` the same where it compiled (else 0), `build_seconds` what making the model
+    and its optimisers took. `validation_seconds` is a validation's forward pass over `validation_rows` rows, `save_seconds` a
     checkpoint (0: none was written), `watts` the mean power while the steps ran.
     """
 
@@ -137,27 +137,11 @@ def measure_step(
         trial = _Trial(config, rows, part, context_length, precision, device, how, compiled=compiled, seed=seed)
         build = time.perf_counter() - began
         first = _timed(trial.step, device)
-        bursts, used, validations = list[list[float]](), list[Quantity](), list[float]()
-        least, share, save = -(-steps // _BURSTS), at_least_seconds / _BURSTS, 0.0
-        for number in range(_BURSTS):
-            before, times = meter.read() if meter else Quantity.unknown(), list[float]()
-            spent = sum(map(sum, bursts))
-            # One step of a model that is far too large for this machine can take a minute: that is then enough.
-            while sum(times) < share or (len(times) < least and spent + sum(times) < _ENOUGH_SECONDS):
-                times.append(_timed(trial.step, device))
-            if not times:
-                break
-            bursts.append(times)
-            if meter:
-                used.append(meter.read() - before)
-            if number < _BURSTS - 1:
-                validations.append(_timed(trial.validate, device))
-            if folder is not None and number == 0:
-                save = trial.save(folder)
+        found = _in_bursts(trial, steps, at_least_seconds, meter, folder)
     finally:
         torch.set_rng_state(state)
-    everything = [one for times in bursts for one in times]
-    medians = tuple(float(np.median(times)) for times in bursts)
+    everything = [one for times in found.bursts for one in times]
+    medians = tuple(float(np.median(times)) for times in found.bursts)
     middle = _median(medians)
     return StepTime(
         seconds=middle,
@@ -173,11 +157,42 @@ def measure_step(
         first_seconds=max(0.0, first - middle),
         compile_seconds=max(0.0, first - middle) if compiled else 0.0,
         parameters=sum(p.numel() for p in trial.model.parameters()),
-        validation_seconds=min(validations),
+        validation_seconds=min(found.validations),
         validation_rows=trial.validation_rows,
-        save_seconds=save,
-        watts=sum(used[1:], used[0]).scaled(1 / sum(everything)) if used else Quantity.unknown(),
+        save_seconds=found.save,
+        watts=sum(found.used[1:], found.used[0]).scaled(1 / sum(everything)) if found.used else Quantity.unknown(),
     )
+
+
+@dataclass
+class _Found:
+    """Seconds of steps, burst by burst, of validations and of a checkpoint; what each burst used."""
+
+    bursts: list[list[float]] = field(default_factory=list)
+    validations: list[float] = field(default_factory=list)
+    used: list[Quantity] = field(default_factory=list)
+    save: float = 0.0
+
+
+def _in_bursts(trial: _Trial, steps: int, at_least_seconds: float, meter: Meter | None, folder: Path | None) -> _Found:
+    """As `measure_step` has it."""
+    found, least, share = _Found(), -(-steps // _BURSTS), at_least_seconds / _BURSTS
+    for number in range(_BURSTS):
+        before, times = meter.read() if meter else Quantity.unknown(), list[float]()
+        spent = sum(map(sum, found.bursts))
+        # One step of a model that is far too large for this machine can take a minute: that is then enough.
+        while sum(times) < share or (len(times) < least and spent + sum(times) < _ENOUGH_SECONDS):
+            times.append(_timed(trial.step, trial.device))
+        if not times:
+            break
+        found.bursts.append(times)
+        if meter:
+            found.used.append(meter.read() - before)
+        if number < _BURSTS - 1:
+            found.validations.append(_timed(trial.validate, trial.device))
+        if folder is not None and number == 0:
+            found.save = trial.save(folder)
+    return found
 
 
 class _Trial:

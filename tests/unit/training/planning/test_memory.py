@@ -6,6 +6,7 @@ import runpy
 from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -68,7 +69,8 @@ def test_an_update_needs_what_pytorch_allocates(how: dict[str, object]):
         parameter.grad = torch.randn_like(parameter)
     with torch.profiler.profile(profile_memory=True) as profile:
         optimizers.parts["muon"].step()
-    events = profile.profiler.kineto_results.events()  # type: ignore[union-attr]
+    results: Any = profile.profiler
+    events = results.kineto_results.events()
     changes = sorted((e.start_ns(), e.nbytes()) for e in events if e.name() == "[memory]")
     height = max(accumulate(size for _, size in changes))
     # Which temporary results are let go of a moment later than they could be is not counted.
