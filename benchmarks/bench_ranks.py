@@ -34,6 +34,7 @@ from bloomery.training.linear_cross_entropy import linear_cross_entropy
 from bloomery.training.optimizers import OptimizerConfig, Optimizers
 from bloomery.training.planning.shapes import step_flops
 from bloomery.training.speed import measure_step, muon_dtype
+from bloomery.training.utilisation import matrix_peak
 
 STEPS = 8
 CPU = PretrainConfig(
@@ -116,16 +117,10 @@ def timed(work: Callable[[], object], repeats: int = 5) -> float:
     return statistics.median(times[1:])
 
 
-def matrix_peak(size: int = 8192) -> float:
-    """Operations a second of a large bfloat16 matrix product."""
-    a, b = (torch.randn(size, size, device="cuda", dtype=torch.bfloat16) for _ in range(2))
-    return 2 * size**3 / timed(lambda: torch.mm(a, b), 20)
-
-
 def utilisation(rows: int) -> None:
     """Print what a compiled step of 124M parameters takes and uses."""
     device, context = torch.device("cuda"), GPU.max_position_embeddings
-    name, peak = torch.cuda.get_device_name(), matrix_peak()
+    name, peak = torch.cuda.get_device_name(), matrix_peak(device, torch.bfloat16)
     began = time.perf_counter()
     step = measure_step(
         GPU, rows=rows, context_length=context, precision="bfloat16", device=device, compiled=True, steps=12

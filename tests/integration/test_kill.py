@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import random
+import runpy
 import shutil
 import signal
 import subprocess
@@ -18,9 +19,8 @@ import pytest
 
 from bloomery.core.artifact import Artifact
 from bloomery.core.workspace import Workspace
-from bloomery.corpus import CurateConfig, curate
-from bloomery.tokenizer import TokenizerConfig, tokenize, train_tokenizer
 
+_PREPARE = runpy.run_path(str(Path(__file__).parents[1] / "prepared_workspace.py"))["prepare"]
 KILLS = int(os.environ.get("BLOOMERY_KILLS", "6"))
 _TRAIN = """
 import sys
@@ -30,7 +30,8 @@ from bloomery.training import PretrainConfig, pretrain
 home, corpus, tokenizer, tokens = sys.argv[1:]
 ws = Workspace(home)
 config = PretrainConfig(steps=60, hidden_size=64, num_hidden_layers=2, context_length=32, batch_rows=8, micro_rows=4,
-                        precision="float32", checkpoint_every_steps=3, validations=3, device="cpu")
+                        precision="float32", checkpoint_every_steps=3, validations=3, device="cpu",
+                        learning_rate_scale=1.0)
 print("ready", flush=True)
 made = pretrain(ws.find(corpus), ws.find(tokenizer), tokens=ws.find(tokens), config=config, workspace=ws)
 print(made.id, flush=True)
@@ -40,19 +41,7 @@ print(made.id, flush=True)
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     """A workspace with corpus, tokenizer and tokens, and their names."""
-    folder = tmp_path_factory.mktemp("kill")
-    text = folder / "text"
-    text.mkdir()
-    rng = random.Random(0)
-    words = [f"word{n}" for n in range(200)]
-    for n in range(120):
-        (text / f"{n:03}.txt").write_text(" ".join(rng.choice(words) for _ in range(rng.randrange(20, 300))))
-    workspace = Workspace(folder / "home")
-    corpus = curate([str(text)], config=CurateConfig(decontaminate_words=0), workspace=workspace)
-    tokenizer = train_tokenizer(corpus, config=TokenizerConfig(vocab_size=300), workspace=workspace)
-    tokens = tokenize(corpus, tokenizer, workspace=workspace)
-    workspace.ledger.close()
-    return folder / "home", [corpus.id, tokenizer.id, tokens.id]
+    return _PREPARE(tmp_path_factory.mktemp("kill"), documents=120)
 
 
 def _start(home: Path, names: list[str]) -> subprocess.Popen[str]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import runpy
 import shutil
 import signal
 import subprocess
@@ -25,17 +26,16 @@ import psutil
 import pytest
 
 from bloomery.core.artifact import Artifact
-from bloomery.core.errors import TrainingError
+from bloomery.core.errors import ArtifactError, TrainingError
 from bloomery.core.workspace import Workspace
-from bloomery.corpus import CurateConfig, curate
-from bloomery.tokenizer import TokenizerConfig, tokenize, train_tokenizer
-from bloomery.training import ParallelConfig, PretrainConfig, TrainConfig, pretrain, train
+from bloomery.training import ParallelConfig, PretrainConfig, TrainConfig, pretrain, room, train
 from bloomery.training.building import NetConfig
 from bloomery.training.causal import CausalObjective
 from bloomery.training.fit import FitConfig
 from bloomery.training.loop import Loop
 from bloomery.training.parallel.world import open_world
 
+_PREPARE = runpy.run_path(str(Path(__file__).parents[1] / "prepared_workspace.py"))["prepare"]
 KILLS = int(os.environ.get("BLOOMERY_KILLS", "1"))
 ROUNDING_NATS = 5e-5
 STEPS, KILLED_AT = 20, 8
@@ -51,6 +51,7 @@ CONFIG = PretrainConfig(
     checkpoint_every_steps=3,
     validations=3,
     device="cpu",
+    learning_rate_scale=1.0,
 )
 SHARDED = ParallelConfig(weights="sharded")
 
@@ -58,19 +59,7 @@ SHARDED = ParallelConfig(weights="sharded")
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     """A workspace with corpus, tokenizer and tokens, and their names."""
-    folder = tmp_path_factory.mktemp("ranks")
-    text = folder / "text"
-    text.mkdir()
-    rng = random.Random(0)
-    words = [f"word{n}" for n in range(200)]
-    for n in range(60):
-        (text / f"{n:03}.txt").write_text(" ".join(rng.choice(words) for _ in range(rng.randrange(20, 300))))
-    workspace = Workspace(folder / "home")
-    corpus = curate([str(text)], config=CurateConfig(decontaminate_words=0), workspace=workspace)
-    tokenizer = train_tokenizer(corpus, config=TokenizerConfig(vocab_size=300), workspace=workspace)
-    tokens = tokenize(corpus, tokenizer, workspace=workspace)
-    workspace.ledger.close()
-    return folder / "home", [corpus.id, tokenizer.id, tokens.id]
+    return _PREPARE(tmp_path_factory.mktemp("ranks"), documents=60)
 
 
 @pytest.fixture(scope="module")
@@ -79,11 +68,14 @@ def saved_by_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("two") / "home"
 
 
-def _train(home: Path, names: list[str], parallel: ParallelConfig | None = None, **changes: Any) -> Artifact:
+def _train(
+    home: Path, names: list[str], parallel: ParallelConfig | None = None, *, preflight: bool = True, **changes: Any
+) -> Artifact:
     workspace = Workspace(home)
     corpus, tokenizer, tokens = (workspace.find(name) for name in names)
     config = replace(CONFIG, **changes)
-    return pretrain(corpus, tokenizer, tokens=tokens, config=config, parallel=parallel, workspace=workspace)
+    given: dict[str, Any] = {"tokens": tokens, "config": config, "workspace": workspace}
+    return pretrain(corpus, tokenizer, parallel=parallel, preflight=preflight, **given)
 
 
 @pytest.fixture(scope="module")
@@ -249,7 +241,7 @@ def test_four_ranks(
         shutil.copytree(template, tmp_path / "poisoned")
         with monkeypatch.context() as patch:
             _poison(patch)
-            poisoned = _train(tmp_path / "poisoned", names)
+            poisoned = _train(tmp_path / "poisoned", names, preflight=False)
         # All ranks went back, though one alone had seen the trouble, and left out the same data.
         assert [(one["step"], one["batches"] > 0) for one in poisoned.metrics["skipped"]] == [(10, True)]
         assert poisoned.metrics["validation_nats_per_token"] == pytest.approx(
@@ -258,6 +250,46 @@ def test_four_ranks(
         shutil.copytree(template, tmp_path / "clipped")
         _clipped(Workspace(tmp_path / "clipped"), names, monkeypatch)
     _same(_train(tmp_path / "whole", names), alone)
+
+
+@pytest.mark.timeout(600)
+def test_preflight(prepared: tuple[Path, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Several ranks find what one finds, and what is wrong on rank 0 alone ends all of them, in one line."""
+    template, names = prepared
+    found = {}
+    with open_world(ParallelConfig(ranks=2)):
+        for name, parallel in (("replicated", ParallelConfig()), ("sharded", SHARDED)):
+            found[name] = _tried(shutil.copytree(template, tmp_path / name), names, parallel, monkeypatch)
+    found["alone"] = _tried(shutil.copytree(template, tmp_path / "alone"), names, None, monkeypatch)
+    alone = found["alone"]
+    assert len(alone["trial_losses"]) == 8 and alone["trial_losses"][-1] < alone["trial_losses"][0]
+    for one in (found["replicated"], found["sharded"]):
+        # Muon, at half of its rates without a warm-up, makes more of rounding than a run's first steps do.
+        assert one["trial_losses"] == pytest.approx(alone["trial_losses"], abs=1e-3)
+        for name in ("held_out", "held_out_in_train", "unreached", "disk_bytes"):
+            assert one[name] == alone[name]
+    # Each has its own share of rows, and of what is sharded, too.
+    assert found["sharded"]["memory_bytes"] < found["replicated"]["memory_bytes"] < alone["memory_bytes"]
+
+    home = shutil.copytree(template, tmp_path / "full")
+    with monkeypatch.context() as patch:
+        patch.setattr(room.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 1000}))
+        with pytest.raises(ArtifactError, match=r"of disk, and 0\.0 MiB are free"):
+            _train(home, names, ParallelConfig(ranks=2))
+    assert not _followers(os.getpid())
+
+
+def _tried(
+    home: Path, names: list[str], parallel: ParallelConfig | None, monkeypatch: pytest.MonkeyPatch
+) -> dict[str, Any]:
+    """What was found before a run of 200 steps, of which five are taken."""
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        _interrupt(patch)
+        _train(home, names, parallel, steps=200)
+    texts = [path.read_text(encoding="utf-8") for path in home.glob("runs/*/events.jsonl")]
+    lines = [line for text in texts for line in text.splitlines()]
+    (event,) = [event for event in map(json.loads, lines) if event["kind"] == "preflight"]
+    return event
 
 
 def _poison(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ runs with their plans. This module does not know how a plan is made.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -109,11 +110,15 @@ def _planned(
     from bloomery.training.planning.calibration import CalibrationConfig, calibrate
     from bloomery.training.planning.plan_stage import publish_plan
     from bloomery.training.pretrain_config import plan_request
+    from bloomery.training.vocabulary_stage import vocabulary_of
 
     source = workspace.find(corpus, kind="corpus") if corpus else workspace.latest("corpus")
-    trained = train_tokenizer(source, config=settings.table("tokenizer", TokenizerConfig), workspace=workspace)
-    tokens = tokenize_stage(source, trained, config=settings.table("tokenize", TokenizeConfig), workspace=workspace)
     config, energy = settings.table("pretrain", PretrainConfig), settings.table("energy", EnergyConfig)
+    wanted = settings.table("tokenizer", TokenizerConfig)
+    if "tokenizer.vocab_size" not in settings.keys and not wanted.alphabet_size:
+        wanted = replace(wanted, vocab_size=vocabulary_of(source, wanted, config, budget, energy, workspace))
+    trained = train_tokenizer(source, config=wanted, workspace=workspace)
+    tokens = tokenize_stage(source, trained, config=settings.table("tokenize", TokenizeConfig), workspace=workspace)
     codec, law = Tokenizer.load(trained.path), None
     request = plan_request(config, tokens, codec, budget=budget, workspace=workspace, energy=energy)
     if calibration_minutes is not None:

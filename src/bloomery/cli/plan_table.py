@@ -57,11 +57,19 @@ def _rows(plan: Mapping[str, Any], model: Mapping[str, Any]) -> list[tuple[str, 
         ("precision", plan["precision"] + (", compiled" if plan["compiled"] else "")),
         ("memory", f"{_scaled(plan['memory_bytes'], 1e-9, 'GB')}; {plan['available_bytes'] / 1e9:.3g} GB free"),
         ("time", f"{seconds.scaled(1 / 60).text('min')}; {plan['seconds_per_step']:.3g} s a step"),
+        ("of which", _components(plan["components"])),
         ("energy", f"{_scaled(plan['joules'], 1, 'J')}"),
         ("carbon", _scaled(plan["gco2e"], 1, "g CO2e")),
         ("cost", _scaled(plan["cost"], 1, plan["currency"])),
         ("expected", Quantity.from_dict(plan["predicted_bits_per_byte"]).text("bits per byte", digits=4)),
     ]
+
+
+def _components(parts: Mapping[str, float]) -> str:
+    """Each part of the time and its share, the longest first; what takes none is left out."""
+    total = sum(parts.values())
+    shown = sorted(((value, name) for name, value in parts.items() if value > 0), reverse=True)
+    return ", ".join(f"{name} {value:.3g} s ({value / total:.0%})" for value, name in shown) or "unknown"
 
 
 def _scaled(quantity: Mapping[str, Any], factor: float, unit: str) -> str:

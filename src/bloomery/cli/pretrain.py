@@ -55,7 +55,10 @@ def pretrain(
     workspace = tracked(common.workspace(), settings, track)
     source = workspace.find(corpus, kind="corpus") if corpus else workspace.latest("corpus")
     config = settings.table("pretrain", PretrainConfig)
-    trained = train_tokenizer(source, config=settings.table("tokenizer", TokenizerConfig), workspace=workspace)
+    followed = _plan(plan, workspace, minutes)
+    trained = workspace.published(followed.tokenizer_artifact) if followed and followed.tokenizer_artifact else None
+    if trained is None or "tokenizer.vocab_size" in settings.keys:
+        trained = train_tokenizer(source, config=settings.table("tokenizer", TokenizerConfig), workspace=workspace)
     made = pretrain_stage(
         source,
         trained,
@@ -63,7 +66,7 @@ def pretrain(
         config=replace(config, fast=True) if fast else config,
         parallel=settings.table("parallel", ParallelConfig),
         tokenize_config=settings.table("tokenize", TokenizeConfig),
-        plan=_plan(plan, workspace, minutes),
+        plan=followed,
         workspace=workspace,
         fresh=fresh,
         preflight=preflight,

@@ -16,9 +16,11 @@ def outcome_lines(metrics: Mapping[str, Any]) -> list[str]:
     plan = metrics["plan"]
     expected = Quantity.from_dict(plan["predicted_bits_per_byte"])
     reached = metrics["validation_bits_per_byte"]
+    took = metrics["plan_score"]["seconds"]["actual"]
     lines = [
-        f"planned {plan['predicted_seconds']:.0f} s, took {metrics['training_seconds']:.0f} s of steps at "
-        f"{metrics['tokens_per_second']:,.0f} tokens/s and {metrics['validation_seconds']:.0f} s of validation"
+        f"planned {plan['predicted_seconds']:.0f} s, took {'?' if took is None else f'{took:.0f}'} s: "
+        f"{metrics['training_seconds']:.0f} s of steps at {metrics['tokens_per_second']:,.0f} tokens/s, "
+        f"{metrics['validation_seconds']:.0f} s of validation, start and checkpoints the rest"
     ]
     if "utilisation" in metrics:
         from bloomery.training.utilisation import Utilisation

@@ -141,8 +141,8 @@ def fit(
 ) -> Fitted:
     """Train the objective's model, in place and on its device; resumes where a killed run of the same key stopped.
 
-    `steps_an_epoch` turns epochs into steps, `preflight` looks for what would spoil the run before its first step, on
-    one process alone. `ranks` are the processes that do it together; all of them call this. Raises ConfigError,
+    `steps_an_epoch` turns epochs into steps, `preflight` looks for what would spoil the run before its first step.
+    `ranks` are the processes that do it together; all of them call this. Raises ConfigError,
     TrainingError, and what `preflight` raises.
     """
     device = ranks.device(choose_device(config.device))

@@ -74,6 +74,8 @@ class Progress:
     """Batches read, those that were skipped included."""
     seconds: float = 0.0
     validation_seconds: float = 0.0
+    checkpoint_seconds: float = 0.0
+    """Writing checkpoints, but for the one that holds this."""
     smooth_loss: float = 0.0
     loss_sum: float = 0.0
     """Of all training losses: training-speed estimation (Ru et al., NeurIPS 2021) takes it as a run's standing."""
@@ -222,6 +224,7 @@ class Loop:
             self.run.note(f"no room for the checkpoint of step {step:,}; {self._kept()}: free some space meanwhile")
             return False
         progress.anchors, self._saved_step = anchors, step
+        progress.checkpoint_seconds += time.perf_counter() - self._last_save
         if self.ranks.leads:
             self._forget_bests()
         return True

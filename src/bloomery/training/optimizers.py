@@ -72,6 +72,11 @@ class OptimizerConfig:
     matrix_momentum_warmup_steps: int = 0
     """Steps over which Muon's momentum rises from .85 (modded-nanogpt)."""
 
+    @property
+    def rates(self) -> dict[str, float]:
+        """Every learning rate by its name."""
+        return {name: value for name, value in vars(self).items() if name.endswith("_lr")}
+
     def __post_init__(self) -> None:
         coefficients(self.matrix_polynomial, self.matrix_iterations)
         for name, value in vars(self).items():

@@ -6,8 +6,8 @@
 
 Errors are those of the verbs that have --no-preflight; elsewhere what would be one is a note.
 The trial takes a few real steps on one part of a batch and takes them back, so the run that follows is the same to the
-bit; a run that is hardly longer than its trial has none. On several ranks nothing is looked for. This module does not
-know any one objective.
+bit; a run that is hardly longer than its trial has none. Several ranks look together, each at its own memory, and find
+the same: what is wrong on one is wrong for all, and rank 0 says so. This module does not know any one objective.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from bloomery.core.errors import ArtifactError, BloomeryError, DeviceError, TrainingError
 from bloomery.training.causal import CausalObjective
-from bloomery.training.objective import Batch, Objective, accumulate, part_of
+from bloomery.training.objective import Batch, Objective, part_of
 from bloomery.training.overlap import overlap
-from bloomery.training.room import Room, room
+from bloomery.training.room import Room, local, room
 from bloomery.training.trial import taken_back
 
 if TYPE_CHECKING:
@@ -56,16 +57,14 @@ class Trial:
 
 
 def preflight(loop: Loop) -> dict[str, Any]:
-    """Look for what would spoil a loop that has not begun; what was found, as plain data, nothing on several ranks.
+    """Look for what would spoil a loop that has not begun; what was found, as plain data. All ranks call it.
 
-    Raises DeviceError (memory), ArtifactError (disk), TrainingError (one batch cannot be learnt).
+    Raises DeviceError (memory), ArtifactError (disk), TrainingError (one batch cannot be learnt), on all of them.
     """
-    if loop.ranks.size > 1:
-        return {}  # each would have to find the same, or some would wait for others for ever
     run, started = loop.run, time.perf_counter()
     with run.phase("preflight"):
         found: dict[str, Any] = {}
-        if both := overlap(loop.objective):
+        if loop.ranks.leads and (both := overlap(loop.objective)):
             found["held_out"], found["held_out_in_train"] = both.held_out, both.found
             if both.found:
                 run.note(
@@ -76,9 +75,10 @@ def preflight(loop: Loop) -> dict[str, Any]:
             batch = loop.objective.next_batch(loop.batch_rows)
             with _uncompiled(loop.objective):
                 needed = room(loop, batch)
-            _check(needed, loop)
+            _check(loop.ranks.everyone(needed.to_dict()), loop)
             found |= {"memory_bytes": needed.memory_bytes, "disk_bytes": needed.disk_bytes}
-            made = trial(loop, batch) if loop.schedule.total_steps * _SHARE >= _STEPS else None
+            made = trial(loop, batch) if _has_trial(loop.schedule.total_steps) else None
+        loop.ranks.take_weights(loop.model, {})  # what else a rank keeps of them
         if made is not None:
             found |= {"trial_losses": list(made.losses), "unreached": list(made.unreached)}
             _judge(made, loop)
@@ -87,26 +87,42 @@ def preflight(loop: Loop) -> dict[str, Any]:
     return found
 
 
+def _has_trial(total_steps: int) -> bool:
+    return total_steps * _SHARE >= _STEPS
+
+
+def trial_seconds(step_seconds: float, total_steps: int) -> float:
+    """About what the trial of a run takes, from the seconds of a step over one part of a batch."""
+    if not _has_trial(total_steps):
+        return 0.0
+    return max(_LEAST_STEPS * step_seconds, min(_STEPS * step_seconds, _SECONDS))
+
+
 def trial(loop: Loop, batch: Batch) -> Trial:
-    """A few steps on the first part of a batch. The caller takes them back; the optimisers' state is emptied here."""
-    rows = loop.micro_rows if loop.objective.divisible else batch.rows
-    weight = batch.weight * min(rows, batch.rows) / batch.rows
-    part = Batch(arrays=part_of(batch.arrays, slice(0, rows)), weight=weight, items=batch.items)
-    optimizers, losses = loop.optimizers, []
+    """A few steps on the first part of a batch, of each rank's share. The caller takes them back; the optimisers' state
+    is emptied here."""
+    ranks, optimizers, losses = loop.ranks, loop.optimizers, []
+    rows = min(loop.micro_rows * ranks.batch_ranks, batch.rows) if loop.objective.divisible else batch.rows
+    part = Batch(
+        arrays=part_of(batch.arrays, slice(0, rows)), weight=batch.weight * rows / batch.rows, items=batch.items
+    )
     unreached = dict.fromkeys(optimizers.named)
     settings = [(group, {k: v for k, v in group.items() if k != "params"}) for group in _groups(loop)]
     started = time.perf_counter()
     for step in range(_STEPS):
         torch.manual_seed(0)  # the same units are dropped every time, so that losses can be compared
-        losses.append(float(accumulate(loop.objective, part, rows, loop.device, loop.precision)))
+        micro = loop.micro_rows if loop.objective.divisible else batch.rows
+        losses.append(float(ranks.accumulate(loop.objective, part, micro, loop.device, loop.precision)))
         # A gradient may need a step to come through: what begins with zeros (LoRA's B) holds the rest back.
-        for name in list(unreached):
-            gradient = optimizers.named[name].grad
-            if gradient is not None and bool(gradient.count_nonzero()):
+        names = list(unreached)
+        reached = ranks.agree(*(_has_gradient(optimizers.named[name]) for name in names)) if names else ()
+        for name, there in zip(names, reached, strict=True):
+            if there:
                 del unreached[name]
-        if step + 1 >= _LEAST_STEPS and time.perf_counter() - started > _SECONDS:
+        (late,) = ranks.agree(time.perf_counter() - started > _SECONDS)
+        if step + 1 >= _LEAST_STEPS and late:
             break
-        optimizers.step(_PEAK * (step + 1) / _STEPS)
+        ranks.step(optimizers, _PEAK * (step + 1) / _STEPS)
     for optimizer in optimizers.parts.values():
         optimizer.state.clear()
         optimizer.zero_grad(set_to_none=True)
@@ -115,31 +131,40 @@ def trial(loop: Loop, batch: Batch) -> Trial:
     return Trial(tuple(losses), tuple(unreached))
 
 
+def _has_gradient(parameter: Tensor) -> bool:
+    return parameter.grad is not None and bool(local(parameter.grad).count_nonzero())
+
+
 def _groups(loop: Loop) -> Iterator[dict[str, Any]]:
     for optimizer in loop.optimizers.parts.values():
         yield from optimizer.param_groups
 
 
-def _check(needed: Room, loop: Loop) -> None:
-    stage = loop.stage
+def _check(everyone: list[dict[str, int]], loop: Loop) -> None:
+    """What each rank needs and has, by rank."""
+    stage, rooms = loop.stage, [Room(**one) for one in everyone]
+    rank = max(range(len(rooms)), key=lambda rank: rooms[rank].memory_bytes - rooms[rank].free_bytes)
+    needed = rooms[rank]
     if needed.memory_bytes > needed.free_bytes:
         fit = needed.rows_that_fit
         smaller = (
             f"--set {stage}.micro_rows={_divisor(loop.batch_rows, fit)}" if fit and loop.objective.divisible else ""
         )
+        where = f" on rank {rank}" if len(rooms) > 1 else ""
         _refuse(
             loop,
             DeviceError,
-            f"a step of {needed.rows} rows needs about {_gib(needed.memory_bytes)} of memory, "
+            f"a step of {needed.rows} rows needs about {_gib(needed.memory_bytes)} of memory{where}, "
             f"and {_gib(needed.free_bytes)} are free",
             smaller or "a smaller model or batch",
         )
-    if needed.disk_bytes > needed.free_disk_bytes:
+    first = rooms[0]  # it alone writes
+    if first.disk_bytes > first.free_disk_bytes:
         _refuse(
             loop,
             ArtifactError,
-            f"checkpoints of {_gib(needed.checkpoint_bytes)} and the model need about {_gib(needed.disk_bytes)} "
-            f"of disk, and {_gib(needed.free_disk_bytes)} are free in {loop.run.workspace.root}",
+            f"checkpoints of {_gib(first.checkpoint_bytes)} and the model need about {_gib(first.disk_bytes)} "
+            f"of disk, and {_gib(first.free_disk_bytes)} are free in {loop.run.scratch}",
             f"free some space, --home DIR elsewhere, or --set {stage}.keep_checkpoints=1",
         )
 
@@ -149,7 +174,8 @@ def _judge(made: Trial, loop: Loop) -> None:
         names = ", ".join(made.unreached[:_NAMED]) + (", ..." if len(made.unreached) > _NAMED else "")
         total = len(loop.optimizers.named)
         loop.run.note(f"no gradient reaches {len(made.unreached)} of {total} trained parameters: {names}")
-    if not made.fell:
+    (stuck,) = loop.ranks.agree(not made.fell)  # by the last bit ranks may differ
+    if stuck:
         _refuse(
             loop,
             TrainingError,

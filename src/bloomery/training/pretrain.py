@@ -20,7 +20,6 @@ import torch
 
 from bloomery.core.artifact import Artifact, write_durably
 from bloomery.core.config import from_dict, to_dict
-from bloomery.core.quantity import Quantity
 from bloomery.core.run import Run
 from bloomery.core.stage import reusable
 from bloomery.core.workspace import Workspace, as_workspace
@@ -36,9 +35,9 @@ from bloomery.training.parallel.parallel_config import ParallelConfig
 from bloomery.training.parallel.several import recompute, several
 from bloomery.training.parallel.silent_run import SilentRun
 from bloomery.training.parallel.world import World, followers, open_world
-from bloomery.training.planning.plan import Plan
+from bloomery.training.planning.plan import Components, Plan
 from bloomery.training.planning.planner import plan as make_plan
-from bloomery.training.planning.scores import score
+from bloomery.training.planning.scores import Spent, score
 from bloomery.training.planning.spending import validation_batches
 from bloomery.training.preflight import preflight as make_preflight
 from bloomery.training.pretrain_config import PretrainConfig, plan_request, planned_config, pretrain_inputs
@@ -85,7 +84,8 @@ def pretrain(
             (run.scratch / "plan.json").unlink(missing_ok=True)
         if world is not None:
             paths = {"tokens": str(tokens.path), "tokenizer": str(tokenizer.path), "scratch": str(run.scratch)}
-            world.told({"stage": "pretrain", "config": to_dict(config), "parallel": to_dict(parallel), **paths})
+            how = {"config": to_dict(config), "parallel": to_dict(parallel), "preflight": preflight}
+            world.told({"stage": "pretrain", **how, **paths})
         made = _Pretraining(run, config, tokens, Tokenizer.load(tokenizer.path), parallel, world, plan)
         return made.publish(preflight=preflight)
 
@@ -95,7 +95,8 @@ def follow_pretrain(world: World, job: Mapping[str, Any]) -> None:
     config = from_dict(PretrainConfig, job["config"])
     parallel = from_dict(ParallelConfig, job["parallel"])
     tokens, tokenizer = Artifact.open(Path(job["tokens"])), Tokenizer.load(Path(job["tokenizer"]))
-    _Pretraining(SilentRun(Path(job["scratch"])), config, tokens, tokenizer, parallel, world).train()
+    made = _Pretraining(SilentRun(Path(job["scratch"])), config, tokens, tokenizer, parallel, world)
+    made.train(preflight=job["preflight"])
 
 
 class _Pretraining:
@@ -113,10 +114,10 @@ class _Pretraining:
     ) -> None:
         self.run, self.config, self.tokens, self.tokenizer, self.given = run, config, tokens, tokenizer, plan
         self.parallel, self.ranks = parallel, several(world, parallel, device=config.device, seed=config.seed)
-        self._spent: tuple[float, Quantity] | None = None
         with run.phase("plan"):
             self._kept = self.ranks.told(lambda: (run.scratch / "plan.json").is_file())
             self.plan = Plan.from_dict(self.ranks.told(lambda: self._plan().to_dict()))
+        self._planned = (run.seconds, run.energy_joules) if self.ranks.leads else None
         self.device = self.ranks.device(torch.device(self.plan.device))
         torch.set_num_threads(self.ranks.threads(self.plan.threads))
 
@@ -130,20 +131,20 @@ class _Pretraining:
             loop = self._loop(model)
             resumed = loop.resume()
             self._checked = make_preflight(loop) if preflight and not resumed else {}
-            before = (self.run.seconds, self.run.energy_joules) if self.ranks.leads and not resumed else None
+            self._started = self.run.seconds if self.ranks.leads else 0.0
             with self.run.phase("train"):
                 final = loop.train()
-            if before is not None:
-                self._spent = self.run.seconds - before[0], self.run.energy_joules - before[1]
             return self.ranks.whole(model, lambda: Decoder(self.plan.model)), loop, final, resumed
 
     def publish(self, *, preflight: bool = True) -> Artifact:
         model, loop, final, resumed = self.train(preflight=preflight)
+        self._ended = self.run.seconds
         folder = self.run.new_folder("model")
         save_pretrained(model.to("cpu"), folder)
         self.tokenizer.save(folder)
+        spent = self._spent(loop) if not resumed else None  # of a resumed run it is not what was planned
         metrics = {
-            **self._metrics(loop, final, resumed),
+            **self._metrics(loop, final, resumed, spent),
             **({"preflight": self._checked} if self._checked else {}),
         }
         if final is not None:
@@ -168,8 +169,7 @@ class _Pretraining:
 
     def _loop(self, model: Decoder) -> Loop:
         config, plan = self.config, self.plan
-        rates = config.optimizer
-        scaled = {n: getattr(rates, n) * config.learning_rate_scale for n in vars(rates) if n.endswith("_lr")}
+        rates = replace(config.optimizer, **plan.learning_rates)
         hidden_states = self.ranks.compiled(model, model.hidden_states) if plan.compiled else None
         rows = PackedRows(TokenShards(self.tokens, "train"), context_length=plan.context_length, seed=config.seed)
         objective = CausalObjective(
@@ -183,7 +183,7 @@ class _Pretraining:
         self.ranks.attach(objective)
 
         def make() -> Optimizers:
-            return Optimizers(model, replace(rates, **scaled), muon_dtype=muon_dtype(plan.precision))
+            return Optimizers(model, rates, muon_dtype=muon_dtype(plan.precision))
 
         plan = self._paced(objective, make)
         optimizers = make()
@@ -233,10 +233,23 @@ class _Pretraining:
         self.run.note(f"{told}: {steps:,} steps")
         return self.plan
 
-    def _metrics(self, loop: Loop, final: Validation | None, resumed: bool) -> dict[str, Any]:
+    def _spent(self, loop: Loop) -> Spent:
+        """What was spent since there is a plan."""
+        progress = loop.progress
+        assert self._planned is not None
+        parts = Components(
+            start=self._started - self._planned[0],
+            steps=progress.seconds,
+            evaluation=progress.validation_seconds,
+            checkpoints=progress.checkpoint_seconds,
+            writing=self.run.seconds - self._ended,
+        )
+        seconds = self.run.seconds - self._planned[0]
+        return Spent(seconds=seconds, joules=self.run.energy_joules - self._planned[1], parts=parts)
+
+    def _metrics(self, loop: Loop, final: Validation | None, resumed: bool, spent: Spent | None) -> dict[str, Any]:
         progress = loop.progress
         reached = final.values["bits_per_byte"] if final else None
-        seconds, joules = self._spent or (None, None)  # of a resumed run they are not those of the plan
         speed = progress.tokens / max(1e-9, progress.seconds)
         precision, device = self.plan.precision, self.device
         used = utilisation(loop.model, speed, self.plan.context_length, precision=precision, device=device)
@@ -257,7 +270,7 @@ class _Pretraining:
             "validation_nats_per_token": final.values["nats_per_token"] if final else None,
             **loop.objective.stats(),
             "plan": self.plan.to_dict(),
-            "plan_score": score(self.plan, seconds=seconds, joules=joules, bits_per_byte=reached),
+            "plan_score": score(self.plan, spent, bits_per_byte=reached),
             "loss_curve": progress.losses,
             "validation_curve": progress.validations,
         }

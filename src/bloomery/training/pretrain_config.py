@@ -5,8 +5,11 @@ This module does not know how a plan is made (see `planning`), nor how a model i
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import Literal
+
+import numpy as np
 
 from bloomery.core.artifact import Artifact
 from bloomery.core.config import to_dict
@@ -16,7 +19,7 @@ from bloomery.core.workspace import Workspace
 from bloomery.energy import EnergyConfig
 from bloomery.models import ModelConfig
 from bloomery.models.config import every_second_layer
-from bloomery.tokenizer import Tokenizer, TokenShards
+from bloomery.tokenizer import PackedRows, Tokenizer, TokenShards
 from bloomery.training.optimizers import OptimizerConfig
 from bloomery.training.parts import FAST, FAST_OPTIMIZER, FAST_PARTS, PartsConfig, parts_of
 from bloomery.training.planning.calibration import find_law
@@ -61,8 +64,9 @@ class PretrainConfig:
     """Rows of a batch."""
     micro_rows: int = 0
     """Rows computed at a time; smaller saves memory."""
-    learning_rate_scale: float = 1.0
-    """Multiplies every learning rate."""
+    learning_rate_scale: float = 0.0
+    """Multiplies every learning rate; 0: by what suits the batch and the tokens of the run, where the rates are those
+    that are ours."""
     warmup_fraction: float = 0.02
     """Share of the steps in which the learning rate rises."""
     decay_fraction: float = 0.5
@@ -118,8 +122,19 @@ class PretrainConfig:
             )
         if self.keep_checkpoints < 1:
             raise ConfigError('"pretrain.keep_checkpoints" should be at least 1')
-        if not self.learning_rate_scale > 0:
-            raise ConfigError('"pretrain.learning_rate_scale" should be above 0')
+        if not 0 <= self.learning_rate_scale < math.inf:
+            raise ConfigError('"pretrain.learning_rate_scale" should be a number above 0, or 0 for the planner\'s')
+
+    @property
+    def scaled_rates(self) -> OptimizerConfig:
+        """The peaks of all learning rates, scaled as the user asked for."""
+        scale = self.learning_rate_scale or 1.0
+        return replace(self.optimizer, **{name: rate * scale for name, rate in self.optimizer.rates.items()})
+
+    @property
+    def plans_rates(self) -> bool:
+        """Whether the learning rates are left to the planner."""
+        return not self.learning_rate_scale and self.optimizer.rates == OptimizerConfig().rates
 
     def resolved(self) -> PretrainConfig:
         """Itself, or with `fast` what that stands for."""
@@ -178,41 +193,65 @@ def plan_request(
     `budget` is the config's steps or minutes when not given; the law is the one that `workspace` holds of these
     tokens, or ours.
     """
-    shards, config = TokenShards(tokens, "train"), config.resolved()
-    rates = config.optimizer
-    scaled = {n: getattr(rates, n) * config.learning_rate_scale for n in vars(rates) if n.endswith("_lr")}
-    budget = budget or (Budget(steps=config.steps) if config.steps else Budget(minutes=config.minutes))
-    base = _sized(
-        config, vocab_size=tokenizer.vocab_size, bos_token_id=tokenizer.bos_id, eos_token_id=tokenizer.eos_ids
-    )
-    request = PlanRequest(
+    shards = TokenShards(tokens, "train")
+    request = replace(
+        request_without_tokens(config, budget=budget, energy=energy, vocab_size=tokenizer.vocab_size),
         tokens=shards.num_tokens,
         text_bytes=shards.text_bytes,
-        vocab_size=tokenizer.vocab_size,
-        budget=budget,
-        base=base,
-        fixed_size=config.hidden_size > 0,
-        batch_rows=config.batch_rows,
-        micro_rows=config.micro_rows,
-        context_length=config.context_length,
-        precision=config.precision,
-        compile=config.compile,
-        optimizer=replace(rates, **scaled),
-        device=choose_device(config.device),
-        validations=config.validations,
         validation_tokens=TokenShards(tokens, "validation").num_tokens,
-        checkpoint_seconds=config.checkpoint_seconds,
-        energy=energy or EnergyConfig(),
+        batches=_Batches(shards, config),
     )
+    ends = {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_ids}
+    request = replace(request, base=replace(request.base, **ends))
     if workspace is None:
         return request
     law, said = find_law(workspace, tokens.id, request)
     return replace(request, law=law, reasons=(said,), folder=workspace.scratch)
 
 
-def _sized(
-    config: PretrainConfig, *, vocab_size: int, bos_token_id: int | None, eos_token_id: tuple[int, ...]
-) -> ModelConfig:
+class _Batches:
+    """The rows that a run will read, from its beginning; opened when the first are wanted."""
+
+    def __init__(self, shards: TokenShards, config: PretrainConfig) -> None:
+        self.shards, self.context_length, self.seed = shards, config.context_length, config.seed
+        self._rows: PackedRows | None = None
+
+    def __call__(self, rows: int) -> tuple[np.ndarray, np.ndarray]:
+        if self._rows is None:
+            self._rows = PackedRows(self.shards, context_length=self.context_length, seed=self.seed)
+        return self._rows.next_batch(rows)
+
+
+def request_without_tokens(
+    config: PretrainConfig, *, vocab_size: int, budget: Budget | None = None, energy: EnergyConfig | None = None
+) -> PlanRequest:
+    """What a config says of the planner's question; nothing is known of the text."""
+    config = config.resolved()
+    return PlanRequest(
+        tokens=0,
+        text_bytes=0,
+        vocab_size=vocab_size,
+        budget=budget or (Budget(steps=config.steps) if config.steps else Budget(minutes=config.minutes)),
+        base=_sized(config, vocab_size=vocab_size),
+        fixed_size=config.hidden_size > 0,
+        batch_rows=config.batch_rows,
+        micro_rows=config.micro_rows,
+        context_length=config.context_length,
+        precision=config.precision,
+        compile=config.compile,
+        optimizer=config.scaled_rates,
+        scale_rates=config.plans_rates,
+        device=choose_device(config.device),
+        validations=config.validations,
+        checkpoint_seconds=config.checkpoint_seconds,
+        checkpoint_every_steps=config.checkpoint_every_steps,
+        whole_validations=config.keep_best,
+        first_batch=config.first_batch,
+        energy=energy or EnergyConfig(),
+    )
+
+
+def _sized(config: PretrainConfig, *, vocab_size: int) -> ModelConfig:
     """The sizes that were asked for, or the smallest ones as a placeholder that the planner replaces."""
     hidden, layers = config.hidden_size or 128, config.num_hidden_layers or 2
     heads = config.num_attention_heads or max(1, hidden // HEAD_DIM)
@@ -232,6 +271,4 @@ def _sized(
         value_embedding_layers=every_second_layer(layers) if config.value_embeddings else (),
         bigram_vocab_size=config.bigram_vocab_size,
         **(config.parts.options() if config.family == "bloomery" else {}),
-        bos_token_id=bos_token_id,
-        eos_token_id=eos_token_id,
     )

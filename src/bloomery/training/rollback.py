@@ -24,14 +24,18 @@ _BEHIND = 8
 """Steps that an anchor should be behind the trouble."""
 
 
+def anchor_every(total_steps: int) -> int:
+    """Steps between the anchors of a run."""
+    return min(_MOST_STEPS, max(_LEAST_STEPS, total_steps // _SHARE))
+
+
 class Rollback:
     """Of one loop: the guard, the anchors and the way back."""
 
     def __init__(self, loop: Loop) -> None:
         self.loop = loop
         self.guard = Guard(loop.config.spike_deviations)
-        share = loop.schedule.total_steps // _SHARE
-        self._every = min(_MOST_STEPS, max(_LEAST_STEPS, share))
+        self._every = anchor_every(loop.schedule.total_steps)
 
     def is_anchor(self, step: int) -> bool:
         """Whether the checkpoint after this many steps is one to go back to."""
@@ -69,7 +73,8 @@ class Rollback:
         progress = loop.progress
         progress.skipped = [*before.skipped, entry]
         # What was computed and taken back was computed all the same.
-        progress.seconds, progress.validation_seconds = before.seconds, before.validation_seconds
+        for name in ("seconds", "validation_seconds", "checkpoint_seconds"):
+            setattr(progress, name, getattr(before, name))
         self._say(entry, f"back to the checkpoint of step {anchor.step:,}; {entry['batches']} batches are skipped")
         loop.save(anchor=True)
 

@@ -1,7 +1,8 @@
 """Room: the memory and disk that a training run needs, against what is there.
 
 Gradients and optimiser state are counted; what a row's activations take is measured, by the tensors that the backward
-pass would keep of one row. Temporary results inside an operation are not seen: a fifth is added for them. This module
+pass would keep of one row. Of several ranks each has its own part of all that, and ranks of one machine have its memory
+between them. Temporary results inside an operation are not seen: a fifth is added for them. This module
 does not know plans or budgets.
 """
 
@@ -14,9 +15,9 @@ from typing import TYPE_CHECKING
 
 import psutil
 import torch
-from torch import Tensor
+from torch import Tensor, UntypedStorage
 
-from bloomery.training.objective import Batch, Objective, part_of, precision_context, to_device
+from bloomery.training.objective import Batch, part_of, precision_context, to_device
 
 if TYPE_CHECKING:
     from bloomery.training.loop import Loop
@@ -39,6 +40,10 @@ class Room:
     disk_bytes: int
     free_disk_bytes: int
 
+    def to_dict(self) -> dict[str, int]:
+        """As plain data."""
+        return dict(vars(self))
+
     @property
     def memory_bytes(self) -> int:
         return self.fixed_bytes + int(_TEMPORARY * self.rows * self.row_bytes)
@@ -51,11 +56,13 @@ class Room:
 
 def room(loop: Loop, batch: Batch) -> Room:
     """What a loop that has not begun needs beyond what it holds, and what is free on its device and disk."""
-    trained = sum(_size(p) for p in loop.optimizers.named.values())
-    state = sum(
-        _STATE.get(label, 2) * sum(_size(p) for group in part.param_groups for p in group["params"])
-        for label, part in loop.optimizers.parts.items()
-    )
+    ranks, named = loop.ranks, loop.optimizers.named.values()
+    trained = sum(_size(p) for p in named)
+    groups = [(label, group["params"]) for label, part in loop.optimizers.parts.items() for group in part.param_groups]
+    kept = {id(p): _STATE.get(label, 2) for label, params in groups for p in params}
+    state = sum(kept.get(id(p), 1) * _size(p) for p in named)  # what is another rank's is a matrix of Muon's
+    own = sum(_size(local(p)) for p in named)
+    own += sum(_STATE.get(label, 2) * sum(_size(local(p)) for p in params) for label, params in groups)
     whole = sum(_size(p) for p in loop.model.parameters())
     checkpoint = trained + state
     # The kept ones, two to go back to, the one that is being written; the best weights; what is published.
@@ -63,13 +70,13 @@ def room(loop: Loop, batch: Batch) -> Room:
     best = 2 * trained if loop.config.keep_best else 0
     rows = loop.micro_rows if loop.objective.divisible else batch.rows
     return Room(
-        fixed_bytes=trained + state,
-        row_bytes=_row_bytes(loop.objective, batch, loop.device, loop.precision),
-        rows=rows,
-        free_bytes=free_memory(loop.device),
+        fixed_bytes=own,
+        row_bytes=_row_bytes(loop, batch),
+        rows=min(rows, -(-batch.rows // ranks.batch_ranks)),
+        free_bytes=free_memory(loop.device) // ranks.sharing(loop.device),
         checkpoint_bytes=checkpoint,
         disk_bytes=copies * checkpoint + best + whole,
-        free_disk_bytes=shutil.disk_usage(loop.run.scratch).free,
+        free_disk_bytes=shutil.disk_usage(loop.run.scratch).free if ranks.leads else 0,
     )
 
 
@@ -89,24 +96,36 @@ def free_memory(device: torch.device, *, cgroup: Path = _CGROUP) -> int:
     return max(0, free)
 
 
-def _row_bytes(objective: Objective, batch: Batch, device: torch.device, precision: str) -> int:
-    """Bytes that the backward pass keeps of one row, or of a whole batch divided by its rows."""
-    rows = 1 if objective.divisible else batch.rows
-    own = {p.untyped_storage().data_ptr() for p in objective.model.parameters()}
-    kept: dict[int, int] = {}
+def _row_bytes(loop: Loop, batch: Batch) -> int:
+    """Bytes that the backward pass keeps of one row, or of a whole batch divided by its rows. Ranks compute one each,
+    together: none can go forward alone where weights are sharded."""
+    objective, ranks = loop.objective, loop.ranks
+    rows = ranks.batch_ranks if objective.divisible else batch.rows
+    own = {local(p).untyped_storage().data_ptr() for p in objective.model.parameters()}
+    kept: dict[int, UntypedStorage] = {}
 
     def keep(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
+        storage = local(tensor).untyped_storage()
         if storage.data_ptr() not in own:
-            kept[storage.data_ptr()] = storage.nbytes()
+            kept[storage.data_ptr()] = storage
         return tensor
 
+    part = Batch(arrays=part_of(batch.arrays, slice(0, rows)), weight=batch.weight, items=batch.items)
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        inputs = to_device(part_of(batch.arrays, slice(0, rows)), device)
-        with precision_context(device, precision):
-            loss = objective.loss(inputs)
-    del loss
-    return sum(kept.values()) // rows
+        if ranks.size > 1:
+            ranks.accumulate(objective, part, 1 if objective.divisible else rows, loop.device, loop.precision)
+        else:
+            inputs = to_device(part.arrays, loop.device)
+            with precision_context(loop.device, loop.precision):
+                objective.loss(inputs)
+    objective.model.zero_grad(set_to_none=True)
+    # Weights that were collected for a layer and let go again have no size any more.
+    return sum(storage.nbytes() for storage in kept.values()) // (rows // ranks.batch_ranks)
+
+
+def local(tensor: Tensor) -> Tensor:
+    """What this process has of a tensor that may be sharded (a DTensor)."""
+    return tensor.to_local() if hasattr(tensor, "to_local") else tensor  # type: ignore[attr-defined]
 
 
 def _size(tensor: Tensor) -> int:

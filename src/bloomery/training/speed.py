@@ -6,33 +6,43 @@ time. This module does not know budgets; the planner turns seconds a step into s
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from bloomery.core.errors import DeviceError
+from bloomery.core.errors import ArtifactError, DeviceError
 from bloomery.core.quantity import Quantity
 from bloomery.core.run import Meter
 from bloomery.models import Decoder, ModelConfig
+from bloomery.training import checkpoint
 from bloomery.training.allocation import keep_memory
 from bloomery.training.causal import causal_loss
 from bloomery.training.objective import precision_context
 from bloomery.training.optimizers import OptimizerConfig, Optimizers
 
+Rows = Callable[[int], tuple[np.ndarray, np.ndarray]]
+"""Gives a batch of so many rows: input_ids and labels, (B, T)."""
 _ENOUGH_SECONDS = 10.0
+_BURSTS = 3
+_VALIDATION_ROWS = 64
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepTime:
-    """Seconds of one optimiser step over `rows` x `context_length` tokens: the median of those timed.
+    """Seconds of one optimiser step over `rows` x `context_length` tokens.
 
-    `low` and `high` are the 10th and 90th percentile, `compile_seconds` what the first compiled step cost beyond an
-    ordinary one (0 without compiling), `forward_seconds` a validation's forward pass over as many rows as are computed
-    at a time, `watts` the mean power while the steps ran.
+    `bursts` are the medians of several short measurements, with other work between them, and `seconds` is their median:
+    what else a machine does for a moment spoils some of them, and what it does all the time is in most. `low` and
+    `high` are the least of the bursts and the 90th percentile of all steps. `first_seconds` is what the first step cost
+    beyond an ordinary one, `compile_seconds` the same where it compiled (else 0), `build_seconds` what making the model
+    and its optimisers took. `validation_seconds` is a validation's forward pass over `validation_rows` rows, `save_seconds` a
+    checkpoint (0: none was written), `watts` the mean power while the steps ran.
     """
 
     seconds: float
@@ -44,13 +54,41 @@ class StepTime:
     parameters: int
     low: float = 0.0
     high: float = 0.0
+    bursts: tuple[float, ...] = ()
     micro_rows: int = 0
-    forward_seconds: float = 0.0
+    build_seconds: float = 0.0
+    first_seconds: float = 0.0
+    validation_seconds: float = 0.0
+    validation_rows: int = 1
+    save_seconds: float = 0.0
     watts: Quantity = field(default_factory=Quantity.unknown)
 
     @property
     def tokens_per_second(self) -> float:
         return self.rows * self.context_length / self.seconds
+
+    def joined(self, earlier: StepTime) -> StepTime:
+        """With the bursts of an earlier measurement of the same shape and batch."""
+        bursts = (*earlier.bursts, *self.bursts)
+        validation = min(
+            (one.validation_seconds / one.validation_rows, one.validation_seconds, one.validation_rows)
+            for one in (self, earlier)
+        )
+        return replace(
+            self,
+            bursts=bursts,
+            seconds=_median(bursts),
+            low=min(earlier.low, self.low),
+            high=max(earlier.high, self.high),
+            validation_seconds=validation[1],
+            validation_rows=validation[2],
+            save_seconds=self.save_seconds or earlier.save_seconds,
+            watts=self.watts if self.watts.known else earlier.watts,
+        )
+
+
+def _median(bursts: tuple[float, ...]) -> float:
+    return float(np.median(bursts))
 
 
 def choose_device(name: str = "") -> torch.device:
@@ -79,46 +117,86 @@ def measure_step(
     at_least_seconds: float = 0.0,
     meter: Meter | None = None,
     seed: int = 0,
+    optimizer: OptimizerConfig | None = None,
+    batches: Rows | None = None,
+    folder: Path | None = None,
 ) -> StepTime:
-    """Time at least `steps` steps on random tokens (fewer when they are very slow), and for that long, after one to
+    """Time at least `steps` steps (fewer when they are very slow), and for that long, in a few bursts, after one to
     warm up.
 
-    Each is what the loop does: parts of `micro_rows` rows, the gradient's norm, the update, and the wait for the loss.
-    Needs as much memory as the real run.
+    Each is what the loop does: a batch is read, from `batches` or as random tokens, parts of `micro_rows` rows, the
+    gradient's norm, the update, and the wait for the loss. Between the bursts a validation's forward pass is timed and,
+    once, a checkpoint in `folder`, if one is given. Needs as much memory as the real run.
     """
     part = micro_rows or rows
     keep_memory()  # as the loop does
     state = torch.get_rng_state()
     try:
-        trial = _Trial(config, rows, part, context_length, precision, device, compiled=compiled, seed=seed)
+        began = time.perf_counter()
+        how = (optimizer or OptimizerConfig(), batches)
+        trial = _Trial(config, rows, part, context_length, precision, device, how, compiled=compiled, seed=seed)
+        build = time.perf_counter() - began
         first = _timed(trial.step, device)
-        before, times = meter.read() if meter else Quantity.unknown(), list[float]()
-        # One step of a model that is far too large for this machine can take a minute: that is then enough.
-        while sum(times) < at_least_seconds or (len(times) < steps and sum(times) < _ENOUGH_SECONDS):
-            times.append(_timed(trial.step, device))
-        used = (meter.read() - before) if meter else Quantity.unknown()
-        forward_seconds = min(_timed(trial.validate, device) for _ in range(2))
+        found = _in_bursts(trial, steps, at_least_seconds, meter, folder)
     finally:
         torch.set_rng_state(state)
-    low, middle, high = (float(value) for value in np.percentile(times, (10, 50, 90)))
+    everything = [one for times in found.bursts for one in times]
+    medians = tuple(float(np.median(times)) for times in found.bursts)
+    middle = _median(medians)
     return StepTime(
         seconds=middle,
-        low=low,
-        high=high,
+        low=min(medians),
+        high=float(np.percentile(everything, 90)),
+        bursts=medians,
         rows=rows,
         micro_rows=part,
         context_length=context_length,
         precision=precision,
         compiled=compiled,
+        build_seconds=build,
+        first_seconds=max(0.0, first - middle),
         compile_seconds=max(0.0, first - middle) if compiled else 0.0,
         parameters=sum(p.numel() for p in trial.model.parameters()),
-        forward_seconds=forward_seconds,
-        watts=used.scaled(1 / sum(times)),
+        validation_seconds=min(found.validations),
+        validation_rows=trial.validation_rows,
+        save_seconds=found.save,
+        watts=sum(found.used[1:], found.used[0]).scaled(1 / sum(everything)) if found.used else Quantity.unknown(),
     )
 
 
+@dataclass
+class _Found:
+    """Seconds of steps, burst by burst, of validations and of a checkpoint; what each burst used."""
+
+    bursts: list[list[float]] = field(default_factory=list)
+    validations: list[float] = field(default_factory=list)
+    used: list[Quantity] = field(default_factory=list)
+    save: float = 0.0
+
+
+def _in_bursts(trial: _Trial, steps: int, at_least_seconds: float, meter: Meter | None, folder: Path | None) -> _Found:
+    """As `measure_step` has it."""
+    found, least, share = _Found(), -(-steps // _BURSTS), at_least_seconds / _BURSTS
+    for number in range(_BURSTS):
+        before, times = meter.read() if meter else Quantity.unknown(), list[float]()
+        spent = sum(map(sum, found.bursts))
+        # One step of a model that is far too large for this machine can take a minute: that is then enough.
+        while sum(times) < share or (len(times) < least and spent + sum(times) < _ENOUGH_SECONDS):
+            times.append(_timed(trial.step, trial.device))
+        if not times:
+            break
+        found.bursts.append(times)
+        if meter:
+            found.used.append(meter.read() - before)
+        if number < _BURSTS - 1:
+            found.validations.append(_timed(trial.validate, trial.device))
+        if folder is not None and number == 0:
+            found.save = trial.save(folder)
+    return found
+
+
 class _Trial:
-    """A model with its optimisers that takes steps on one batch of random tokens."""
+    """A model with its optimisers that takes steps, with learning rates next to nothing."""
 
     def __init__(
         self,
@@ -128,37 +206,64 @@ class _Trial:
         context_length: int,
         precision: str,
         device: torch.device,
+        how: tuple[OptimizerConfig, Rows | None],
         *,
         compiled: bool,
         seed: int,
     ) -> None:
         self.model = Decoder(config).to(device)
-        self.parts, self.tokens = max(1, rows // part), rows * context_length
+        self.rows, self.part, self.tokens = rows, part, rows * context_length
+        self.validation_rows = min(rows, _VALIDATION_ROWS)
         self.precision, self.device = precision, device
-        self._optimizers = Optimizers(self.model, OptimizerConfig(), muon_dtype=muon_dtype(precision))
+        self._optimizers = Optimizers(self.model, how[0], muon_dtype=muon_dtype(precision))
         states = self.model.hidden_states
         self._states: Any = torch.compile(states, dynamic=False) if compiled else states
-        generator = torch.Generator().manual_seed(seed)
-        self._ids = torch.randint(0, config.vocab_size, (part, context_length + 1), generator=generator)
+        self._batches = how[1] or _random_rows(config.vocab_size, context_length, seed)
 
     def step(self) -> None:
-        """One update, its batch computed in parts."""
-        for _ in range(self.parts):
-            self._loss(self._states).backward()
+        """One update, its batch read and computed in parts."""
+        input_ids, labels = self._batches(self.rows)
+        for start in range(0, self.rows, self.part):
+            rows = slice(start, start + self.part)
+            self._loss(self._states, input_ids[rows], labels[rows]).backward()
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
         float(torch.nn.utils.get_total_norm(gradients))
         self._optimizers.step(1e-6)
 
     @torch.no_grad()
     def validate(self) -> None:
-        """A part's loss without gradients, not compiled, as in a validation."""
-        float(self._loss(self.model.hidden_states))
+        """A batch's loss without gradients, not compiled, as in a validation."""
+        self.model.eval()
+        float(self._loss(self.model.hidden_states, *self._batches(self.validation_rows)))
+        self.model.train()
 
-    def _loss(self, states: Any) -> torch.Tensor:
-        inputs, labels = (ids.contiguous().to(self.device) for ids in (self._ids[:, :-1], self._ids[:, 1:]))
+    def save(self, folder: Path) -> float:
+        """Seconds that a checkpoint takes; it is removed again. 0 where it cannot be written, which preflight says."""
+        with tempfile.TemporaryDirectory(dir=folder, prefix="bloomery-") as place:
+            started = time.perf_counter()
+            optimizer = self._optimizers.state_tensors()
+            try:
+                checkpoint.save(Path(place), 1, model=self._optimizers.named, optimizer=optimizer, state={})
+            except ArtifactError:
+                return 0.0
+            return time.perf_counter() - started
+
+    def _loss(self, states: Any, input_ids: np.ndarray, labels: np.ndarray) -> torch.Tensor:
+        inputs, wanted = (torch.from_numpy(ids).contiguous().to(self.device) for ids in (input_ids, labels))
         with precision_context(self.device, self.precision):
             softcap, weight = self.model.output_softcap, self.model.output_weight
-            return causal_loss(states, weight, inputs, labels, softcap=softcap) / self.tokens
+            return causal_loss(states, weight, inputs, wanted, softcap=softcap) / self.tokens
+
+
+def _random_rows(vocabulary: int, context_length: int, seed: int) -> Rows:
+    """Batches of random tokens."""
+    random = np.random.default_rng(seed)
+
+    def rows(count: int) -> tuple[np.ndarray, np.ndarray]:
+        ids = random.integers(0, vocabulary, (count, context_length + 1))
+        return ids[:, :-1], ids[:, 1:]
+
+    return rows
 
 
 def _timed(work: Callable[[], object], device: torch.device) -> float:

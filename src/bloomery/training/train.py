@@ -110,7 +110,7 @@ def train(
         given = (corpus, tokens, start, tokenizer, target_tokenizer)
         if world is not None:
             paths = [str(one.path) if one else "" for one in given]
-            settings = {"config": to_dict(config), "parallel": to_dict(parallel)}
+            settings = {"config": to_dict(config), "parallel": to_dict(parallel), "preflight": preflight}
             world.told({"stage": STAGE, "scratch": str(run.scratch), "artifacts": paths, **settings})
         return _training(run, config, given, parallel, world).publish(preflight=preflight)
 
@@ -120,7 +120,8 @@ def follow_train(world: World, job: Mapping[str, Any]) -> None:
     config, parallel = from_dict(TrainConfig, job["config"]), from_dict(ParallelConfig, job["parallel"])
     corpus, *others = (Artifact.open(Path(path)) if path else None for path in job["artifacts"])
     assert corpus is not None
-    _training(SilentRun(Path(job["scratch"])), config, (corpus, *others), parallel, world).train()
+    training = _training(SilentRun(Path(job["scratch"])), config, (corpus, *others), parallel, world)
+    training.train(preflight=job["preflight"])
 
 
 def _training(

@@ -33,6 +33,7 @@ PLAN = {
     "seconds": KNOWN,
     "predicted_seconds": 2.0,
     "seconds_per_step": 0.5,
+    "components": {"start": 0.5, "steps": 1.0, "evaluation": 0.3, "checkpoints": 0.2, "compiling": 0.0},
     "joules": UNKNOWN,
     "gco2e": UNKNOWN,
     "cost": KNOWN,
@@ -68,6 +69,7 @@ def test_a_plan(capsys):
     for part in (
         "2 layers x 128 for 2 CHF",
         "1,234,567 parameters",
+        "steps 1 s (50%), start 0.5 s (25%), evaluation 0.3 s (15%), checkpoints 0.2 s (10%)",
         "16 x 256 tokens, 4 rows at a time",
         "bfloat16, compiled",
         "energy unknown",

@@ -17,7 +17,9 @@ def test_outcome_lines():
         "training_seconds": 98.0,
         "validation_seconds": 4.0,
         "tokens_per_second": 20000.0,
+        "plan_score": {"seconds": {"actual": 105.0}},
     }
+    assert show.outcome_lines(metrics)[0].startswith("planned 100 s, took 105 s: 98 s of steps at 20,000 tokens/s")
     assert show.outcome_lines(metrics)[1].endswith("validation reached 1.6000 (4.0000 nats a token)")
     assert len(show.outcome_lines({**metrics, "validation_bits_per_byte": None})) == 1
     used = {"utilisation": 0.71, "flops_per_second": 93.7e9, "matrix_peak_flops": 132e9}

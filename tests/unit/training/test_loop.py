@@ -71,10 +71,12 @@ def test_which_way_every_headline_is_better():
 
 
 def _full(after: int, number: int):
-    """A writer of tensors whose disk is full from its call `after` + 1 on."""
+    """A writer of tensors whose disk is full from its call `after` + 1 on; the planner's trials are not counted."""
     real, calls = checkpoint.write_tensors, []
 
     def write(tensors, path):
+        if "checkpoints" not in path.parts:
+            return real(tensors, path)
         calls.append(path)
         if len(calls) > after:
             path.write_bytes(b"torn")

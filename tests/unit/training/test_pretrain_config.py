@@ -9,6 +9,7 @@ import pytest
 from bloomery.core.errors import BloomeryError, ConfigError
 from bloomery.tokenizer import Tokenizer
 from bloomery.training import PretrainConfig, pretrain_inputs
+from bloomery.training.optimizers import OptimizerConfig
 from bloomery.training.planning.planner import plan as make_plan
 from bloomery.training.pretrain_config import plan_request, planned_config
 
@@ -21,7 +22,7 @@ from bloomery.training.pretrain_config import plan_request, planned_config
         {"warmup_fraction": 0.6, "decay_fraction": 0.6},
         {"context_length": 2},
         {"steps": -1},
-        {"learning_rate_scale": 0.0},
+        {"learning_rate_scale": -1.0},
         {"family": "bloomery"},
         {"bigram_vocab_size": 512},
         {"family": "llama", "value_embeddings": True},
@@ -31,6 +32,16 @@ from bloomery.training.pretrain_config import plan_request, planned_config
 def test_configs_that_make_no_sense(wrong):
     with pytest.raises(BloomeryError):
         PretrainConfig(**wrong)
+
+
+def test_rates_are_the_planners_where_nobody_sets_them(material):
+    codec = Tokenizer.load(material.tokenizer.path)
+    free = plan_request(material.small, material.tokens, codec)
+    doubled = plan_request(replace(material.small, learning_rate_scale=2.0), material.tokens, codec)
+    own = plan_request(replace(material.small, optimizer=OptimizerConfig(matrix_lr=0.01)), material.tokens, codec)
+    assert free.scale_rates and not doubled.scale_rates and not own.scale_rates
+    assert doubled.optimizer.matrix_lr == 0.04 and own.optimizer.matrix_lr == 0.01
+    assert make_plan(own).learning_rate == 0.01 and make_plan(free).learning_rate > 0.02  # a tiny batch, but few steps
 
 
 def test_the_key_holds_what_decides_the_result(material):

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import time
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from bloomery.core.errors import DeviceError
 from bloomery.core.quantity import Quantity
 from bloomery.models import ModelConfig
+from bloomery.training import checkpoint
 from bloomery.training.speed import bfloat16_is_fast, choose_device, measure_step, muon_dtype
 
 TINY = ModelConfig(
@@ -63,9 +67,47 @@ def test_measured_for_a_while_in_parts_with_a_meter():
     )
     assert time.perf_counter() - started > 0.2
     assert (timing.rows, timing.micro_rows) == (4, 2)
-    assert timing.low <= timing.seconds <= timing.high and timing.forward_seconds > 0
+    assert len(timing.bursts) == 3 and timing.bursts[0] > 0 and timing.build_seconds > 0
+    assert timing.low <= timing.seconds <= timing.high and timing.validation_seconds > 0
     # The clock is read a few times more than the steps are: microseconds of 0.2 s.
     assert timing.watts.central == pytest.approx(10, rel=0.05) and timing.watts.method == "counter"
+
+
+def test_steps_read_real_rows_and_a_checkpoint_is_timed(tmp_path: Path):
+    asked = []
+
+    def rows(count: int) -> tuple[np.ndarray, np.ndarray]:
+        asked.append(count)
+        ids = np.full((count, 16), len(asked) % 64)
+        return ids, ids
+
+    timing = measure_step(
+        TINY,
+        rows=4,
+        context_length=16,
+        precision="float32",
+        device=torch.device("cpu"),
+        batches=rows,
+        folder=tmp_path,
+    )
+    assert set(asked) == {4} and len(asked) >= 1 + 3 + 2  # a warm-up, a step in each burst, validations between them
+    assert timing.save_seconds > 0 and not list(tmp_path.iterdir())
+
+
+def test_a_disk_without_room_is_for_preflight_to_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def full(tensors: object, path: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(checkpoint, "write_tensors", full)
+    how = {"rows": 2, "context_length": 16, "precision": "float32", "device": torch.device("cpu")}
+    assert measure_step(TINY, folder=tmp_path, **how).save_seconds == 0 and not list(tmp_path.iterdir())
+
+
+def test_two_measurements_are_one():
+    one = measure_step(TINY, rows=2, context_length=16, precision="float32", device=torch.device("cpu"))
+    both = one.joined(one)
+    assert both.bursts == one.bursts * 2 and both.seconds == pytest.approx(float(np.median(both.bursts)))
+    assert (both.low, both.high) == (one.low, one.high)
 
 
 def test_devices():

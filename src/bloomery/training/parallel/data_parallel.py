@@ -66,6 +66,12 @@ class Several(Ranks):
     def told(self, make: Callable[[], T]) -> T:
         return self.world.told(make() if self.leads else None)
 
+    def everyone(self, own: T) -> list[T]:
+        return [json.loads(text) for text in exchanged(json.dumps(own), self.size)]
+
+    def sharing(self, device: torch.device) -> int:
+        return 1 if device.type == "cuda" else self.world.on_this_machine
+
     def device(self, device: torch.device) -> torch.device:
         return self.world.device(device)
 

@@ -30,6 +30,8 @@ class Ranks:
     """One process alone."""
 
     rank, size = 0, 1
+    batch_ranks = 1
+    """In how many shares a batch is computed."""
 
     @property
     def leads(self) -> bool:
@@ -39,6 +41,14 @@ class Ranks:
     def told(self, make: Callable[[], T]) -> T:
         """What rank 0 makes (JSON data), on all ranks."""
         return make()
+
+    def everyone(self, own: T) -> list[T]:
+        """What each rank has (JSON data), by rank, on all of them."""
+        return [own]
+
+    def sharing(self, device: torch.device) -> int:
+        """How many ranks have the memory of this rank's device between them."""
+        return 1
 
     def device(self, device: torch.device) -> torch.device:
         """This rank's own device of a kind."""

@@ -11,21 +11,12 @@ from bloomery.core.quantity import Quantity
 from bloomery.models import ModelConfig
 from bloomery.training.planning.law import ScalingLaw
 from bloomery.training.planning.plan import Alternative
-from bloomery.training.planning.shapes import matrix_parameters
+from bloomery.training.planning.shapes import suggested_vocabulary
 from bloomery.training.speed import StepTime
 
 _MANY_PASSES = 16.0
 _WORSE = 1.02
 _UNSTEADY = 0.3
-# Tao et al. 2024 (arXiv 2407.13623): the best vocabulary's parameters grow more slowly than the others.
-_VOCABULARY_PARAMETERS, _REFERENCE, _VOCABULARY_EXPONENT = 3_145_728, 33e6, 0.8354
-
-
-def suggested_vocabulary(config: ModelConfig) -> int:
-    """The vocabulary that Tao et al.'s rule gives for a model of this size, to two digits."""
-    parameters = _VOCABULARY_PARAMETERS * (matrix_parameters(config) / _REFERENCE) ** _VOCABULARY_EXPONENT
-    rows = parameters / config.hidden_size
-    return max(256, int(round(rows, 2 - len(str(int(rows))))))
 
 
 def vocabulary_advice(config: ModelConfig) -> str:

@@ -27,12 +27,12 @@ from bloomery.core.stage import StageInputs, reusable
 from bloomery.core.workspace import Workspace
 from bloomery.energy import open_meter
 from bloomery.tokenizer import TokenShards
+from bloomery.training.planning.batch import batch_rows
 from bloomery.training.planning.fitting import Prior, fit_law
 from bloomery.training.planning.ladder import RungConfig, choose_ladder
 from bloomery.training.planning.law import DEFAULT_LAW, ScalingLaw, effective_data
 from bloomery.training.planning.memory import available_memory, fitting_rows
 from bloomery.training.planning.plan import PlanRequest
-from bloomery.training.planning.planner import batch_rows
 from bloomery.training.planning.rung import Point, Rung, read_points, settings_of, write_points
 from bloomery.training.planning.shapes import LADDER, shaped
 from bloomery.training.planning.timing import Timed, fit_step_times
@@ -106,7 +106,7 @@ def calibrate(
         raise DataError(
             "a calibration needs validation text, and this corpus has none", hint="curate.validation_fraction"
         )
-    rows = request.batch_rows or batch_rows(5.0, request.context_length)
+    rows = request.batch_rows or batch_rows(0, request.context_length)
     settings = settings_of(request, batch_rows=rows)
     given = {**to_dict(config), "settings": settings}
     ladder_artifact = _ladder_stage(tokens, tokenizer, request, rows, given, config, workspace, fresh)
@@ -148,7 +148,7 @@ def find_law(workspace: Workspace, tokens: str, request: PlanRequest) -> tuple[S
 
     One that was calibrated with other settings is still better than ours; its interval is widened.
     """
-    settings = settings_of(request, batch_rows=request.batch_rows or batch_rows(5.0, request.context_length))
+    settings = settings_of(request, batch_rows=request.batch_rows or batch_rows(0, request.context_length))
     others: list[tuple[ScalingLaw, list[str]]] = []
     for row in workspace.ledger.artifacts(kind=KIND):
         artifact = _published(workspace, row["id"])
@@ -216,7 +216,15 @@ def measured_ladder(
     free = available_memory(device)
     parts = {
         shape: request.micro_rows
-        or fitting_rows(shape, rows, context_length=length, precision=precision, device=device, available=free)
+        or fitting_rows(
+            shape,
+            rows,
+            context_length=length,
+            precision=precision,
+            device=device,
+            available=free,
+            optimizer=request.optimizer,
+        )
         for shape in shapes
     }
     shapes = [shape for shape in shapes if parts[shape]]
@@ -227,14 +235,23 @@ def measured_ladder(
         shape = shapes[place]
         run.progress(0, None, unit="steps", doing=f"timing {shape.num_hidden_layers} layers x {shape.hidden_size}")
         timing = measure_step(
-            shape, rows=rows, micro_rows=parts[shape], context_length=length, precision=precision, device=device
+            shape,
+            rows=rows,
+            micro_rows=parts[shape],
+            context_length=length,
+            precision=precision,
+            device=device,
+            optimizer=request.optimizer,
+            batches=request.batches,
         )
         timed.append(Timed(shape, rows, length, rows // parts[shape], timing.seconds))
-        forward.append(timing.forward_seconds / timing.micro_rows / (timing.seconds / rows))
+        forward.append(timing.validation_seconds / timing.validation_rows / (timing.seconds / rows))
     if not timed:
         raise ConfigError("no shape of the ladder fits into memory", hint="pretrain.context_length or batch_rows")
-    model, share = fit_step_times(timed), max(forward)
-    seconds = {s: model.seconds(s, rows=rows, context_length=length, parts=rows // parts[s]) for s in shapes}
+    model, share, how = fit_step_times(timed, request.optimizer), max(forward), request.optimizer
+    seconds = {
+        s: model.seconds(s, rows=rows, context_length=length, parts=rows // parts[s], optimizer=how) for s in shapes
+    }
     rungs = choose_ladder(
         shapes,
         step_seconds=seconds.__getitem__,

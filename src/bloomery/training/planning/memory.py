@@ -7,14 +7,14 @@ take meanwhile; the interval allows for them.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import psutil
 import torch
 
 from bloomery.core.quantity import Quantity
 from bloomery.models import ModelConfig
-from bloomery.training.planning.shapes import matrix_parameters, total_parameters
+from bloomery.training.optimizers import OptimizerConfig
+from bloomery.training.planning.shapes import matrix_parameters, total_parameters, update_floats
+from bloomery.training.room import free_memory
 
 _FLOAT = 4
 # Python, PyTorch and their libraries, resident before any tensor; a CUDA context is of the same order.
@@ -30,56 +30,63 @@ def activation_floats(config: ModelConfig, *, fused: bool = False) -> int:
     `models.fused`) none of what they put out."""
     queries, keys = config.num_attention_heads * config.head_dim, config.num_key_value_heads * config.head_dim
     norms, rotations = (4, 3) if fused else (6, 4)
-    return norms * config.hidden_size + rotations * (queries + keys) + 4 * config.intermediate_size
+    wide = 4 if config.gated else 2 if fused else 3
+    return norms * config.hidden_size + rotations * (queries + keys) + wide * config.intermediate_size
 
 
 def saved_bytes(config: ModelConfig, tokens: int, *, fused: bool = False) -> float:
-    """What autograd keeps after the forward pass over `tokens`, the fused loss's gradients included."""
-    hidden = config.hidden_size
-    kept = tokens * (config.num_hidden_layers * activation_floats(config, fused=fused) + (2 if fused else 3) * hidden)
+    """What autograd keeps after the forward pass over `tokens`, the fused loss's gradients included, and of family
+    bloomery's parts the embedded values and what is smeared."""
+    hidden, keys = config.hidden_size, config.num_key_value_heads * config.head_dim
+    parts = len(config.value_embedding_layers) * keys + (2 * hidden if config.smear else 0)
+    whole = (2 if fused else 3) * hidden + parts
+    kept = tokens * (config.num_hidden_layers * activation_floats(config, fused=fused) + whole)
     return _FLOAT * (kept + config.vocab_size * hidden)
 
 
-def training_memory(config: ModelConfig, *, micro_tokens: int, precision: str, device: torch.device) -> Quantity:
+def training_memory(
+    config: ModelConfig,
+    *,
+    micro_tokens: int,
+    precision: str,
+    device: torch.device,
+    optimizer: OptimizerConfig | None = None,
+) -> Quantity:
     """Bytes at the height of a step: AdamW keeps two numbers for a parameter, Muon one for a matrix."""
     parameters, matrices = total_parameters(config), matrix_parameters(config)
     states = 2 * (parameters - matrices) + matrices
-    # Muon stacks the matrices of one shape: the feed-forward's are the most.
-    stacked = 3 * matrices * 0.7
     fused = device.type == "cpu" and precision == "float32"
     activations = saved_bytes(config, micro_tokens, fused=fused) + _FLOAT * micro_tokens * 3 * config.intermediate_size
     if precision == "bfloat16":  # half of the activations, and a copy of the weights
         activations = 0.6 * activations + 2 * matrices
-    work = max(activations, _FLOAT * stacked)
+    work = max(activations, _FLOAT * update_floats(config, optimizer or OptimizerConfig()))
     total = _FLOAT * (2 * parameters + states) + work + _LOGITS_BYTES.get(device.type, _LOGITS_BYTES["cuda"])
     total += _PROCESS_BYTES
     return Quantity(low=total * _LOW, central=total, high=total * _HIGH, method="estimated")
 
 
 def available_memory(device: torch.device) -> float:
-    """Bytes that are free for us: on the device, or on this machine."""
-    if device.type == "cuda":
-        return float(torch.cuda.mem_get_info(device)[0])
-    free = float(psutil.virtual_memory().available)
-    limit = container_limit()
-    return min(free if limit is None else limit, free + psutil.Process().memory_info().rss)
-
-
-def container_limit(folder: Path = Path("/sys/fs/cgroup")) -> float | None:
-    """Bytes that a container may use (Linux control groups, version 2); None where there is no limit."""
-    try:
-        return float((folder / "memory.max").read_text())  # "max" is no number
-    except (OSError, ValueError):
-        return None
+    """Bytes that this process may have in all: what is free, and on a machine of its own what it holds already."""
+    held = 0 if device.type == "cuda" else psutil.Process().memory_info().rss
+    return float(free_memory(device) + held)
 
 
 def fitting_rows(
-    config: ModelConfig, rows: int, *, context_length: int, precision: str, device: torch.device, available: float
+    config: ModelConfig,
+    rows: int,
+    *,
+    context_length: int,
+    precision: str,
+    device: torch.device,
+    available: float,
+    optimizer: OptimizerConfig | None = None,
 ) -> int:
     """The largest part of a batch of `rows`, halved as often as needed, whose step fits; 0 if not even one row does."""
     part = rows
     while part >= 1:
-        needed = training_memory(config, micro_tokens=part * context_length, precision=precision, device=device).high
+        needed = training_memory(
+            config, micro_tokens=part * context_length, precision=precision, device=device, optimizer=optimizer
+        ).high
         if needed is not None and needed <= _USABLE * available:
             return part
         if part == 1:

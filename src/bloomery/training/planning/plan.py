@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from bloomery.core.config import from_dict, to_dict
@@ -30,7 +31,7 @@ class Budget:
     """What may be spent, or what is to be reached: exactly one of these is above zero."""
 
     minutes: float = 0.0
-    """Of training on this machine, validation and checkpoints included."""
+    """Of training on this machine, start, validation and checkpoints included."""
     steps: int = 0
     """Optimiser steps."""
     watt_hours: float = 0.0
@@ -86,13 +87,22 @@ class PlanRequest:
     precision: str = "auto"
     compile: str = "auto"
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    """Peak learning rates, already scaled."""
+    """Peak learning rates, scaled as the user asked for."""
+    scale_rates: bool = False
+    """Whether the planner scales them by the batch and the tokens of the run."""
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     validations: int = 8
     """During the run; one of the whole split follows at its end."""
     validation_tokens: int = 0
     """Tokens in the validation split."""
     checkpoint_seconds: float = 30.0
+    checkpoint_every_steps: int = 0
+    whole_validations: bool = False
+    """Whether every validation covers the whole split."""
+    first_batch: float = 1.0
+    """Share of the batch's rows in the first third of the steps; halfway in the second."""
+    batches: Callable[[int], tuple[np.ndarray, np.ndarray]] | None = None
+    """Reads so many rows of the text, as the run will: steps are timed on them. Without it, on random tokens."""
     law: ScalingLaw = DEFAULT_LAW
     energy: EnergyConfig = field(default_factory=EnergyConfig)
     folder: Path | None = None
@@ -115,6 +125,26 @@ class Alternative:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Components:
+    """What a run's time is made of, in seconds."""
+
+    start: float = 0.0
+    """Building the model, looking for what would spoil the run, and what the first step costs beyond others."""
+    compiling: float = 0.0
+    steps: float = 0.0
+    """Reading, computing, updating."""
+    evaluation: float = 0.0
+    """During the run and at its end."""
+    checkpoints: float = 0.0
+    writing: float = 0.0
+    """The finished model."""
+
+    @property
+    def total(self) -> float:
+        return sum(vars(self).values())
+
+
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """Everything a run needs that its config left open, and what was predicted for it."""
 
@@ -134,7 +164,7 @@ class Plan:
     """Peaks of all groups, as in `pretrain.optimizer`."""
     seconds_per_step: float
     predicted_seconds: float
-    """Steps, validations and checkpoints; the middle of `seconds`."""
+    """From the start to the finished model, planning aside; the middle of `seconds`."""
     predicted_bits_per_byte: Quantity
     epochs: float
     tokens: int
@@ -149,6 +179,10 @@ class Plan:
     """Where the law's constants come from."""
     calibrated: bool
     currency: str = "EUR"
+    components: Components = field(default_factory=Components)
+    """What `predicted_seconds` is made of."""
+    planning_seconds: float = 0.0
+    """What measuring for this plan took, beside those."""
     supported_parameters: int = 0
     """Matrix parameters beyond which this corpus gives almost nothing, however long it is trained."""
     alternatives: tuple[Alternative, ...] = ()

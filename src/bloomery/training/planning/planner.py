@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -20,17 +21,20 @@ from bloomery.core.run import Meter
 from bloomery.energy import footprint
 from bloomery.models import ModelConfig
 from bloomery.training.planning import advice
+from bloomery.training.planning.batch import batch_rows, batch_rows_of_steps, rate_scale
 from bloomery.training.planning.memory import available_memory, fitting_rows, training_memory
 from bloomery.training.planning.plan import Alternative, Plan, PlanRequest
 from bloomery.training.planning.shapes import LADDER, matrix_parameters, shaped, total_parameters
 from bloomery.training.planning.spending import Pace, cost, product, seconds_of, time_interval
 from bloomery.training.planning.timing import Timed, checkpoint_rate, fit_step_times
+from bloomery.training.preflight import trial_seconds
 from bloomery.training.speed import StepTime, bfloat16_is_fast, measure_step
 
 Say = Callable[[str], None]
 
 _MIN_RUN_SECONDS_TO_COMPILE = 1200.0
-_USUAL_MINUTES = 5.0
+_ROUNDS = 2  # in which the first shapes are timed: what disturbs one for a second does not spoil a shape
+_CHOICES_OF_ROWS = 3
 _SAME = 1.01  # for a number of steps more parameters always help a little: the smallest within 1% of the best is taken
 # Places in the ladder that are timed first: small ones where a step takes a while, all sizes where overhead rules.
 _TIMED_FIRST = {"cpu": (0, 2, 3), "cuda": (0, 3, 6, 9)}
@@ -62,12 +66,6 @@ def plan(request: PlanRequest, *, meter: Meter | None = None, say: Say = lambda 
     return _Planning(request, meter, say).plan()
 
 
-def batch_rows(minutes: float, context_length: int) -> int:
-    """Rows of a batch: about 4,096 tokens below ten minutes, growing with the square root of the budget."""
-    tokens = 4096 * max(1.0, minutes / 10) ** 0.5
-    return max(1, 2 ** round(math.log2(tokens / context_length)))
-
-
 class _Planning:
     """One question on its way to an answer."""
 
@@ -75,9 +73,9 @@ class _Planning:
         self.request, self.meter, self.say = request, meter, say
         self.reasons: list[str] = []
         self.precision = self._precision()
+        self.began = time.perf_counter()
         self.available = available_memory(request.device)
-        minutes = request.budget.minutes or _USUAL_MINUTES
-        self.rows = request.batch_rows or batch_rows(minutes, request.context_length)
+        self.rows = request.batch_rows or self._first_rows()
         self.timed: dict[ModelConfig, StepTime] = {}
         self.rate = checkpoint_rate(request.folder)
         self.limit: float | None = None
@@ -87,14 +85,34 @@ class _Planning:
         request = self.request
         self._time_first()
         self.limit = seconds_of(request.budget, self.watts, request.energy)
-        if self.limit and not request.batch_rows and request.budget.kind != "minutes":
-            self.rows = batch_rows(self.limit / 60, request.context_length)
-        offer = self._fixed() if request.fixed_size else self._choose()
+        offer = self._with_rows()
         compiled, timing = self._compile(offer)
         if compiled:
-            pace = dataclasses.replace(offer.pace, step=timing.seconds, fixed=timing.compile_seconds)
+            pace = dataclasses.replace(offer.pace, step=timing.seconds, compiling=timing.compile_seconds)
             offer = self._bought(offer.config, offer.micro_rows, pace) or offer
         return self._answer(offer, timing, compiled)
+
+    def _first_rows(self) -> int:
+        """Of a batch, before anything is known of the machine."""
+        request = self.request
+        if request.budget.kind == "steps":
+            return batch_rows_of_steps(request.budget.steps, request.context_length)
+        return batch_rows(0, request.context_length)
+
+    def _with_rows(self) -> _Offer:
+        """The offer that is taken, with the batch that suits its tokens; another batch can change the offer."""
+        request = self.request
+        tried = {self.rows}
+        for _ in range(_CHOICES_OF_ROWS):
+            offer = self._fixed() if request.fixed_size else self._choose()
+            if request.batch_rows or request.budget.kind == "steps":
+                return offer
+            rows = batch_rows(offer.steps * self.rows * request.context_length, request.context_length)
+            if rows in tried:
+                return offer
+            tried.add(rows)
+            self.rows = rows
+        return self._fixed() if request.fixed_size else self._choose()
 
     def _precision(self) -> str:
         if self.request.precision != "auto":
@@ -108,23 +126,24 @@ class _Planning:
     # time
 
     def _time_first(self) -> None:
-        """A few shapes, small ones first; none that is too large for the memory."""
+        """A few shapes, small ones first, in turn; none that is too large for the memory."""
         if self.request.fixed_size:
             if self._fits(self.request.base):
                 self._time(self.request.base)
             return
         kind = self.request.device.type
-        for place in _TIMED_FIRST.get(kind, _TIMED_FIRST["cuda"]):
-            config = shaped(self.request.base, *LADDER[place])
-            if not self._fits(config) or (self.timed and self._seconds(config) > _SLOW_STEP_SECONDS):
-                break
-            self._time(config)
+        for number in range(_ROUNDS):
+            for place in _TIMED_FIRST.get(kind, _TIMED_FIRST["cuda"]):
+                config = shaped(self.request.base, *LADDER[place])
+                if not self._fits(config) or (self.timed and self._seconds(config) > _SLOW_STEP_SECONDS / (number + 1)):
+                    break
+                self._time(config)
 
     def _time(self, config: ModelConfig, *, at_least_seconds: float | None = None) -> StepTime:
         request = self.request
         self.say(f"timing {config.num_hidden_layers} layers x {config.hidden_size}")
         budget = request.budget.minutes * 60 * _MEASURED_SHARE / 3
-        least = min(_MOST_MEASURED / 3, max(_LEAST_MEASURED, budget)) if at_least_seconds is None else at_least_seconds
+        least = min(_MOST_MEASURED / 3, max(_LEAST_MEASURED, budget)) / _ROUNDS
         timing = measure_step(
             config,
             rows=self.rows,
@@ -132,12 +151,29 @@ class _Planning:
             context_length=request.context_length,
             precision=self.precision,
             device=request.device,
-            at_least_seconds=least,
+            at_least_seconds=least if at_least_seconds is None else at_least_seconds,
             meter=self.meter,
+            optimizer=request.optimizer,
+            batches=request.batches,
+            folder=request.folder if self._saves(config) else None,
         )
+        earlier = self.timed.get(config)
+        if earlier is not None and (earlier.rows, earlier.micro_rows) == (timing.rows, timing.micro_rows):
+            timing = timing.joined(earlier)
         self.timed[config] = timing
         self.watts = timing.watts
         return timing
+
+    def _saves(self, config: ModelConfig) -> bool:
+        """Whether a checkpoint of a shape is written to see how long that takes; once, and not a large one."""
+        known = self.timed.get(config)
+        seconds = self._state_bytes(config) / self.rate
+        return (known is None or not known.save_seconds) and seconds < _MOST_MEASURED
+
+    def _state_bytes(self, config: ModelConfig) -> float:
+        """Of a checkpoint."""
+        parameters, matrices = total_parameters(config), matrix_parameters(config)
+        return 4.0 * (parameters + 2 * (parameters - matrices) + matrices)
 
     def _seconds(self, config: ModelConfig) -> float:
         """Of a step at the present batch: as timed, or by the model of what was."""
@@ -148,10 +184,17 @@ class _Planning:
             [
                 Timed(c, t.rows, t.context_length, self._parts(t.rows, t.micro_rows), t.seconds)
                 for c, t in self.timed.items()
-            ]
+            ],
+            self.request.optimizer,
         )
         parts = self._parts(self.rows, self._fits(config))
-        return model.seconds(config, rows=self.rows, context_length=self.request.context_length, parts=parts)
+        return model.seconds(
+            config,
+            rows=self.rows,
+            context_length=self.request.context_length,
+            parts=parts,
+            optimizer=self.request.optimizer,
+        )
 
     def _parts(self, rows: int, micro_rows: int) -> int:
         return max(1, rows // max(1, micro_rows))
@@ -166,23 +209,31 @@ class _Planning:
             precision=self.precision,
             device=request.device,
             available=self.available,
+            optimizer=request.optimizer,
         )
 
     def _pace(self, config: ModelConfig) -> Pace:
         request, step = self.request, self._seconds(config)
         timing = self.timed.get(config)
         # A forward pass is about a third of the work of both.
-        row = timing.forward_seconds / timing.micro_rows if timing and timing.micro_rows else step / self.rows / 3
-        parameters, matrices = total_parameters(config), matrix_parameters(config)
-        size = 4.0 * (parameters + 2 * (parameters - matrices) + matrices)
+        row = timing.validation_seconds / timing.validation_rows if timing else step / self.rows / 3
+        checkpoint = (timing.save_seconds if timing else 0.0) or self._state_bytes(config) / self.rate
+        first = request.first_batch
+        micro = self._fits(config) or self.rows
         return Pace(
             step=step,
             validation_row=row,
             batch_rows=self.rows,
             validations=request.validations if request.validation_tokens else 0,
             validation_rows=math.ceil(request.validation_tokens / request.context_length),
-            checkpoint=size / self.rate,
+            checkpoint=checkpoint,
             checkpoint_every=request.checkpoint_seconds,
+            checkpoint_every_steps=request.checkpoint_every_steps,
+            whole_validations=request.whole_validations,
+            rows_share=(first + (1 + first) / 2 + 1) / 3,
+            start=(timing.build_seconds + timing.first_seconds) if timing else step,
+            trial=lambda steps: trial_seconds(step * micro / self.rows, steps),
+            writing=checkpoint * 4 * total_parameters(config) / self._state_bytes(config),
         )
 
     # choice
@@ -195,7 +246,7 @@ class _Planning:
     def _bought(self, config: ModelConfig, micro_rows: int, pace: Pace) -> _Offer | None:
         request, unique = self.request, self.request.text_bytes
         parameters = matrix_parameters(config)
-        bytes_a_step = self.rows * request.context_length * unique / request.tokens
+        bytes_a_step = self.rows * pace.rows_share * request.context_length * unique / request.tokens
         if request.budget.kind == "steps":
             steps = request.budget.steps
         elif self.limit is not None:
@@ -292,6 +343,8 @@ class _Planning:
                 device=request.device,
                 compiled=True,
                 meter=self.meter,
+                optimizer=request.optimizer,
+                batches=request.batches,
             )
         except Exception as error:
             if request.compile == "on":
@@ -362,13 +415,18 @@ class _Planning:
             lines.append(f"{offer.micro_rows} rows are computed at a time, so that a step fits into memory")
         return tuple(line for line in lines if line), supported
 
+    def _batch_tokens(self, offer: _Offer) -> float:
+        """Of a mean step."""
+        return self.rows * self.request.context_length * offer.pace.rows_share
+
     def _answer(self, offer: _Offer, timing: StepTime, compiled: bool) -> Plan:
         request, config = self.request, offer.config
         others = self._alternatives(offer)
         reasons, supported = self._explain(offer, others)
         seconds = time_interval(offer.seconds, low=timing.low / timing.seconds, high=timing.high / timing.seconds)
-        joules = product(seconds, timing.watts)
-        rates = {name: value for name, value in vars(request.optimizer).items() if name.endswith("_lr")}
+        joules, tokens = product(seconds, timing.watts), round(offer.steps * self._batch_tokens(offer))
+        scale = rate_scale(self.rows * request.context_length, tokens) if request.scale_rates else 1.0
+        rates = {name: rate * scale for name, rate in request.optimizer.rates.items()}
         return Plan(
             model=config,
             batch_rows=self.rows,
@@ -380,13 +438,13 @@ class _Planning:
             threads=torch.get_num_threads(),
             device=str(request.device),
             parameters=total_parameters(config),
-            learning_rate=request.optimizer.matrix_lr,
+            learning_rate=rates["matrix_lr"],
             learning_rates=rates,
             seconds_per_step=offer.pace.step,
             predicted_seconds=offer.seconds,
             predicted_bits_per_byte=self._predicted(offer),
             epochs=offer.seen / request.text_bytes,
-            tokens=offer.steps * self.rows * request.context_length,
+            tokens=tokens,
             seconds=seconds,
             joules=joules,
             gco2e=footprint(joules, request.energy).gco2e,
@@ -396,12 +454,15 @@ class _Planning:
                 micro_tokens=offer.micro_rows * request.context_length,
                 precision=self.precision,
                 device=request.device,
+                optimizer=request.optimizer,
             ),
             available_bytes=self.available,
             budget=request.budget,
             law=request.law.origin,
             calibrated=request.law.calibrated,
             currency=request.energy.currency,
+            components=offer.pace.parts(offer.steps),
+            planning_seconds=time.perf_counter() - self.began,
             supported_parameters=supported,
             alternatives=others,
             reasons=reasons,

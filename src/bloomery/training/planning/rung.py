@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ from bloomery.models import Decoder
 from bloomery.tokenizer import PackedRows, TokenShards
 from bloomery.training.causal import CausalObjective
 from bloomery.training.loop import Loop, LoopConfig, Progress
-from bloomery.training.optimizers import Optimizers
+from bloomery.training.optimizers import OptimizerConfig, Optimizers
+from bloomery.training.planning.batch import rate_scale
 from bloomery.training.planning.ladder import RungConfig
 from bloomery.training.planning.plan import PlanRequest
 from bloomery.training.planning.shapes import LADDER, matrix_parameters, shaped
@@ -68,8 +70,17 @@ class Rung:
             torch.manual_seed(seed)
             self.model = Decoder(self.config).to(request.device)
         self.rows = PackedRows(TokenShards(tokens, "train"), context_length=request.context_length, seed=seed)
-        self.optimizers = Optimizers(self.model, request.optimizer, muon_dtype=muon_dtype(precision))
+        self.optimizers = Optimizers(self.model, self._rates(), muon_dtype=muon_dtype(precision))
         self.points = self._read()
+
+    def _rates(self) -> OptimizerConfig:
+        """The learning rates that suit a run of middling length: all share their stable part."""
+        optimizer, branches = self.request.optimizer, self.rung.branches
+        if not self.request.scale_rates:
+            return optimizer
+        batch = self.batch_rows * self.request.context_length
+        scale = rate_scale(batch, batch * math.sqrt(branches[0] * branches[-1]))
+        return replace(optimizer, **{name: rate * scale for name, rate in optimizer.rates.items()})
 
     def train(self) -> list[Point]:
         """Every point, those that an earlier attempt found among them."""

@@ -8,27 +8,38 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from bloomery.core.artifact import Artifact
 from bloomery.core.errors import ArtifactError
 from bloomery.core.quantity import Quantity
 from bloomery.core.workspace import Workspace
-from bloomery.training.planning.plan import Plan
+from bloomery.training.planning.plan import Components, Plan
 
 SCORED = ("seconds", "joules", "bits_per_byte")
 
 
-def score(
-    plan: Plan, *, seconds: float | None, joules: Quantity | None, bits_per_byte: float | None
-) -> dict[str, dict[str, Any]]:
-    """Predicted, actual, error and whether the interval held, for each of SCORED."""
-    central = joules.central if joules is not None else None
-    return {
-        "seconds": _one(plan.seconds, seconds),
-        "joules": _one(plan.joules, central),
+@dataclass(frozen=True, kw_only=True)
+class Spent:
+    """What a run came to from its plan to its finished model. Compiling is part of the first step."""
+
+    seconds: float
+    joules: Quantity
+    parts: Components
+
+
+def score(plan: Plan, spent: Spent | None, *, bits_per_byte: float | None) -> dict[str, dict[str, Any]]:
+    """Predicted, actual, error and whether the interval held, for each of SCORED; under "components" the parts of the
+    time, predicted and actual. Without `spent` time and energy cannot be compared."""
+    made = {
+        "seconds": _one(plan.seconds, spent and spent.seconds),
+        "joules": _one(plan.joules, spent and spent.joules.central),
         "bits_per_byte": _one(plan.predicted_bits_per_byte, bits_per_byte),
     }
+    if spent is not None:
+        made["components"] = {"predicted": vars(plan.components), "actual": vars(spent.parts)}
+    return made
 
 
 def scores(workspace: Workspace) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ import torch
 
 from bloomery.models import Decoder, ModelConfig
 from bloomery.models.config import every_second_layer
+from bloomery.training.optimizers import OptimizerConfig
 from bloomery.training.orthogonal import direct_flops, gram_flops
 
 HEAD_DIM = 64
@@ -31,7 +32,9 @@ LADDER = (
     (12, 768),
     (16, 1024),
 )
-_NEWTON_SCHULZ_STEPS = 5
+_USUAL = OptimizerConfig()
+# Tao et al. 2024 (arXiv 2407.13623): the best vocabulary's parameters grow more slowly than the others.
+_VOCABULARY_PARAMETERS, _REFERENCE, _VOCABULARY_EXPONENT = 3_145_728, 33e6, 0.8354
 
 
 def key_value_heads(heads: int) -> int:
@@ -61,7 +64,15 @@ def shaped(base: ModelConfig, layers: int, hidden: int) -> ModelConfig:
 
 def matrix_parameters(config: ModelConfig) -> int:
     """Parameters of the attention and feed-forward matrices."""
-    return sum(rows * columns for rows, columns in _matrices(config)) * config.num_hidden_layers
+    attention, feed_forward = _matrices(config)
+    return sum(rows * columns for rows, columns in (*attention, *feed_forward)) * config.num_hidden_layers
+
+
+def suggested_vocabulary(config: ModelConfig) -> int:
+    """The vocabulary that Tao et al.'s rule gives for a model of this size, to two digits."""
+    parameters = _VOCABULARY_PARAMETERS * (matrix_parameters(config) / _REFERENCE) ** _VOCABULARY_EXPONENT
+    rows = parameters / config.hidden_size
+    return max(256, int(round(rows, 2 - len(str(int(rows))))))
 
 
 @lru_cache(maxsize=64)
@@ -79,18 +90,43 @@ def step_flops(config: ModelConfig, tokens: int, context_length: int) -> float:
     return 6.0 * tokens * (matrices + attention)
 
 
-def update_flops(config: ModelConfig) -> float:
-    """Floating-point operations of one update by Muon: five Newton-Schulz steps, the cheaper way for each matrix."""
-    total = 0.0
-    for matrix in _matrices(config):
-        short, long = sorted(matrix)
-        total += min(flops(short, long, _NEWTON_SCHULZ_STEPS) for flops in (direct_flops, gram_flops))
+def update_flops(config: ModelConfig, optimizer: OptimizerConfig = _USUAL) -> float:
+    """Floating-point operations of one update by Muon: its iterations, the cheaper way for each matrix, whole or cut
+    into heads and blocks of neurons as `optimizer` has it."""
+    iterations, total = optimizer.matrix_iterations, 0.0
+    for (neurons, stream), parts in _cut(config, optimizer):
+        short, long = sorted((neurons // parts, stream))
+        total += parts * float(min(flops(short, long, iterations) for flops in (direct_flops, gram_flops)))
     return total * config.num_hidden_layers
 
 
-def _matrices(config: ModelConfig) -> list[tuple[int, int]]:
-    """(rows, columns) of the matrices of one layer."""
+def update_floats(config: ModelConfig, optimizer: OptimizerConfig = _USUAL) -> float:
+    """Numbers that an update by Muon works with at its height: matrices of one shape are orthogonalised together, and
+    there are their momentum, a scaled copy, the result, and four squares of their shorter side."""
+    together: dict[tuple[int, int], float] = {}
+    cut = _cut(config, optimizer)
+    for (neurons, stream), parts in cut[:-1]:  # the last of the feed-forward's lies the other way round
+        squares = 4 * parts * min(neurons // parts, stream) ** 2
+        shape = (neurons, stream)
+        together[shape] = together.get(shape, 0.0) + 3 * neurons * stream + squares
+    return config.num_hidden_layers * max(together.values())
+
+
+def _cut(config: ModelConfig, optimizer: OptimizerConfig) -> list[tuple[tuple[int, int], int]]:
+    """The matrices of one layer, and in how many parts each is orthogonalised."""
+    attention, feed_forward = _matrices(config)
+    blocks = [config.head_dim if optimizer.matrix_by_head else 0] * len(attention)
+    blocks += [optimizer.matrix_feed_block] * len(feed_forward)
+    found = []
+    for (neurons, stream), block in zip((*attention, *feed_forward), blocks, strict=True):
+        cuts = block and neurons > block and neurons % block == 0
+        found.append(((neurons, stream), neurons // block if cuts else 1))
+    return found
+
+
+def _matrices(config: ModelConfig) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    """(neurons, width of the residual stream) of the matrices of one layer: of its attention, of its feed-forward."""
     hidden, wide = config.hidden_size, config.intermediate_size
     queries, keys = config.num_attention_heads * config.head_dim, config.num_key_value_heads * config.head_dim
-    feed_forward = [(wide, hidden)] * (3 if config.gated else 2)
-    return [(queries, hidden), (keys, hidden), (keys, hidden), (hidden, queries), *feed_forward]
+    attention = [(queries, hidden), (keys, hidden), (keys, hidden), (queries, hidden)]
+    return attention, [(wide, hidden)] * (3 if config.gated else 2)

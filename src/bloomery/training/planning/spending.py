@@ -1,17 +1,21 @@
 """Spending: how many steps a number of seconds buys, what else a run does in them, and what it costs.
 
-Seconds of a run are its steps, its validations and its checkpoints; joules are watts times seconds; carbon and money
-follow from joules and hours. What cannot be measured is unknown, and stays so in every product.
+Seconds of a run are its start, its steps, its validations, its checkpoints and the writing of the model; joules are
+watts times seconds; carbon and money follow from joules and hours. What cannot be measured is unknown, and stays so in
+every product.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from bloomery.core.errors import ConfigError
 from bloomery.core.quantity import Quantity
 from bloomery.energy import EnergyConfig, footprint
-from bloomery.training.planning.plan import Budget
+from bloomery.training.planning.plan import Budget, Components
+from bloomery.training.rollback import anchor_every
 
 _JOULES_PER_WATT_HOUR = 3600.0
 # What a plan of minutes cannot know: other programs, heat. A measured spread that is wider goes before it.
@@ -31,28 +35,65 @@ class Pace:
     validation_rows: float
     """Rows of the whole validation split."""
     checkpoint: float
+    """One of them."""
     checkpoint_every: float
-    fixed: float = 0.0
-    """Once: compiling."""
+    """Seconds between checkpoints, beside those to go back to."""
+    checkpoint_every_steps: int = 0
+    """Steps between checkpoints that were asked for; 0: none were."""
+    whole_validations: bool = False
+    """Whether every validation covers the whole split."""
+    rows_share: float = 1.0
+    """Mean rows of a batch over the run, as a share of `batch_rows`."""
+    start: float = 0.0
+    """Building the model and the first step."""
+    trial: Callable[[int], float] = lambda steps: 0.0
+    """What is tried before a run of so many steps."""
+    compiling: float = 0.0
+    """Once."""
+    writing: float = 0.0
+    """The finished model."""
+
+    def parts(self, steps: int) -> Components:
+        """Of a whole run of so many steps, part by part."""
+        of_steps, evaluation = steps * self.step * self.rows_share, self._validating(steps)
+        return Components(
+            start=self.start + self.trial(steps),
+            compiling=self.compiling,
+            steps=of_steps,
+            evaluation=evaluation,
+            checkpoints=self._checkpoints(steps, of_steps + evaluation) * self.checkpoint,
+            writing=self.writing,
+        )
 
     def seconds(self, steps: int) -> float:
         """Of a whole run of so many steps."""
-        work = self.fixed + steps * self.step + self._validating(steps)
-        return work + (1 + work // max(1e-9, self.checkpoint_every)) * self.checkpoint
+        return self.parts(steps).total
 
     def steps_within(self, seconds: float) -> int:
         """The most steps whose run takes no longer; but at least half of the time goes into steps."""
-        least = int(max(0.0, seconds * _LEAST_SHARE_OF_STEPS - self.fixed) / self.step)
-        low, high = least, max(least, int(seconds / self.step) + 1)
+        step = self.step * self.rows_share
+        least = int(max(0.0, seconds * _LEAST_SHARE_OF_STEPS - self.compiling) / step)
+        low, high = least, max(least, int(seconds / step) + 1)
         while high - low > 1:
             middle = (low + high) // 2
             low, high = (middle, high) if self.seconds(middle) <= seconds else (low, middle)
         return low
 
+    def _checkpoints(self, steps: int, work: float) -> int:
+        """How many are written: those to go back to, those for which it is time between two of them, the last."""
+        every = anchor_every(steps)
+        anchors, own = steps // every, self.checkpoint_every_steps
+        between = int(work / max(1, steps) * every / max(1e-9, self.checkpoint_every))
+        asked = steps // own - steps // math.lcm(own, every) if own else 0
+        last = bool(steps % every) and not (own and steps % own == 0)
+        return anchors + asked + int(steps / every * between) * (not own) + last
+
     def _validating(self, steps: int) -> float:
         every = steps // (self.validations + 1) if self.validations else 0
         times = (steps - 1) // every if every else 0
         part = min(self.validation_rows, min(self.batch_rows, 64) * validation_batches(steps))
+        if self.whole_validations:
+            part = self.validation_rows
         return (times * part + self.validation_rows) * self.validation_row
 
 

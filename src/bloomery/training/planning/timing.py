@@ -20,7 +20,10 @@ from scipy.optimize import nnls
 
 from bloomery.core.artifact import fsync, sha256_file
 from bloomery.models import ModelConfig
+from bloomery.training.optimizers import OptimizerConfig
 from bloomery.training.planning.shapes import step_flops, update_flops
+
+_USUAL = OptimizerConfig()
 
 
 @dataclass(frozen=True)
@@ -31,9 +34,17 @@ class StepTimeModel:
     layer_seconds: float
     seconds_per_flop: float
 
-    def seconds(self, config: ModelConfig, *, rows: int, context_length: int, parts: int = 1) -> float:
+    def seconds(
+        self,
+        config: ModelConfig,
+        *,
+        rows: int,
+        context_length: int,
+        parts: int = 1,
+        optimizer: OptimizerConfig = _USUAL,
+    ) -> float:
         """One step over `rows` x `context_length` tokens in `parts` parts."""
-        one = np.array(_features(config, rows, context_length, parts))
+        one = np.array(_features(config, rows, context_length, parts, optimizer))
         return float(one @ (self.overhead_seconds, self.layer_seconds, self.seconds_per_flop))
 
 
@@ -48,9 +59,9 @@ class Timed:
     seconds: float
 
 
-def fit_step_times(timed: Sequence[Timed]) -> StepTimeModel:
+def fit_step_times(timed: Sequence[Timed], optimizer: OptimizerConfig = _USUAL) -> StepTimeModel:
     """The model of the shapes timed; with a single one everything is put down to operations."""
-    features = np.array([_features(t.config, t.rows, t.context_length, t.parts) for t in timed])
+    features = np.array([_features(t.config, t.rows, t.context_length, t.parts, optimizer) for t in timed])
     seconds = np.array([t.seconds for t in timed])
     if len(timed) == 1:
         return StepTimeModel(0.0, 0.0, float(seconds[0] / features[0, 2]))
@@ -61,8 +72,10 @@ def fit_step_times(timed: Sequence[Timed]) -> StepTimeModel:
     return StepTimeModel(float(found[0]), float(found[1]), float(found[2] / unit))
 
 
-def _features(config: ModelConfig, rows: int, context_length: int, parts: int) -> tuple[float, float, float]:
-    work = step_flops(config, rows * context_length, context_length) + update_flops(config)
+def _features(
+    config: ModelConfig, rows: int, context_length: int, parts: int, optimizer: OptimizerConfig
+) -> tuple[float, float, float]:
+    work = step_flops(config, rows * context_length, context_length) + update_flops(config, optimizer)
     return 1.0, float(config.num_hidden_layers * parts), work
 
 

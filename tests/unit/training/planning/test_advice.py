@@ -2,36 +2,27 @@
 
 from __future__ import annotations
 
+import runpy
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from bloomery.core.quantity import Quantity
-from bloomery.models import ModelConfig
 from bloomery.training.planning.advice import (
     corpus_advice,
     millions,
     pace_advice,
     size_advice,
-    suggested_vocabulary,
     time_advice,
     vocabulary_advice,
 )
 from bloomery.training.planning.law import DEFAULT_LAW
 from bloomery.training.planning.plan import Alternative
-from bloomery.training.planning.shapes import matrix_parameters, shaped
+from bloomery.training.planning.shapes import matrix_parameters, shaped, suggested_vocabulary
 from bloomery.training.speed import StepTime
 
-BASE = ModelConfig(
-    vocab_size=512,
-    hidden_size=128,
-    intermediate_size=320,
-    num_hidden_layers=2,
-    num_attention_heads=2,
-    num_key_value_heads=2,
-    head_dim=64,
-    max_position_embeddings=64,
-)
+BASE = runpy.run_path(str(Path(__file__).parents[3] / "small_config.py"))["BASE"]
 
 
 def expected(value: float) -> Quantity:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import runpy
+from pathlib import Path
+
 import pytest
 
 from bloomery.core.errors import ConfigError
@@ -9,16 +12,7 @@ from bloomery.models import ModelConfig
 from bloomery.training.planning.ladder import LEAST_STEPS, RungConfig, branches_of, choose_ladder, trained_steps
 from bloomery.training.planning.shapes import LADDER, matrix_parameters, shaped
 
-BASE = ModelConfig(
-    vocab_size=512,
-    hidden_size=128,
-    intermediate_size=320,
-    num_hidden_layers=2,
-    num_attention_heads=2,
-    num_key_value_heads=2,
-    head_dim=64,
-    max_position_embeddings=64,
-)
+BASE = runpy.run_path(str(Path(__file__).parents[3] / "small_config.py"))["BASE"]
 SHAPES = [shaped(BASE, *rung) for rung in LADDER]
 
 

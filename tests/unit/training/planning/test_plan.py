@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,20 +11,9 @@ import pytest
 
 from bloomery.core.errors import ConfigError, DataError
 from bloomery.core.quantity import Quantity
-from bloomery.models import ModelConfig
 from bloomery.training.planning.plan import Alternative, Budget, Plan, read_plan
 
-MODEL = ModelConfig(
-    vocab_size=512,
-    hidden_size=128,
-    intermediate_size=320,
-    num_hidden_layers=2,
-    num_attention_heads=2,
-    num_key_value_heads=2,
-    head_dim=64,
-    max_position_embeddings=64,
-    eos_token_id=(1,),
-)
+MODEL = replace(runpy.run_path(str(Path(__file__).parents[3] / "small_config.py"))["BASE"], eos_token_id=(1,))
 ONE = Quantity(low=1.0, central=2.0, high=3.0, method="estimated")
 PLAN = Plan(
     model=MODEL,

@@ -19,7 +19,8 @@ RUNG = RungConfig(num_hidden_layers=1, hidden_size=64, branches=(8, 16), decay_f
 
 
 def trained(material, home) -> list[Point]:
-    request = plan_request(material.small, material.tokens, Tokenizer.load(material.tokenizer.path))
+    config = replace(material.small, learning_rate_scale=1.0)
+    request = plan_request(config, material.tokens, Tokenizer.load(material.tokenizer.path))
     with Run(Workspace(home), StageInputs(stage="rung", config={})) as run:
         rung = Rung(run, RUNG, material.tokens, request, batch_rows=4, micro_rows=4, precision="float32", seed=0)
         points = rung.train()
@@ -32,7 +33,8 @@ def trained(material, home) -> list[Point]:
 def test_points_are_those_of_whole_runs(material, tmp_path):
     points = trained(material, tmp_path / "rung")
     for point in points:
-        config = replace(material.small, steps=point.steps, warmup_fraction=0.0, validations=0)
+        how = {"warmup_fraction": 0.0, "validations": 0, "learning_rate_scale": 1.0}
+        config = replace(material.small, steps=point.steps, **how)
         model = pretrain(
             material.corpus, material.tokenizer, tokens=material.tokens, config=config, workspace=tmp_path / "whole"
         )
@@ -56,6 +58,16 @@ def test_stopped_and_gone_on_with(material, tmp_path, monkeypatch: pytest.Monkey
         trained(material, tmp_path / "b")
     monkeypatch.setattr(Rung, "_branch", real)
     assert trained(material, tmp_path / "b") == straight
+
+
+def test_rates_suit_runs_of_middling_length(material, tmp_path):
+    request = plan_request(material.small, material.tokens, Tokenizer.load(material.tokenizer.path))
+    with Run(Workspace(tmp_path), StageInputs(stage="rung", config={})) as run:
+        rung = Rung(run, RUNG, material.tokens, request, batch_rows=4, micro_rows=4, precision="float32", seed=0)
+    batch = 4 * 32
+    scale = (batch / (0.58 * (batch * (8 * 16) ** 0.5) ** 0.571)) ** 0.5
+    group = rung.optimizers.parts["muon"].param_groups[0]
+    assert 1 < scale < 2 and group["lr"] == pytest.approx(0.02 * scale)
 
 
 def test_settings_are_what_a_law_holds_for(material):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import runpy
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from bloomery.models import Decoder, ModelConfig
+from bloomery.models import Decoder
 from bloomery.training.causal import causal_loss
 from bloomery.training.muon import Muon
 from bloomery.training.planning.shapes import (
@@ -21,16 +23,7 @@ from bloomery.training.planning.shapes import (
     update_flops,
 )
 
-BASE = ModelConfig(
-    vocab_size=512,
-    hidden_size=128,
-    intermediate_size=320,
-    num_hidden_layers=2,
-    num_attention_heads=2,
-    num_key_value_heads=2,
-    head_dim=64,
-    max_position_embeddings=64,
-)
+BASE = runpy.run_path(str(Path(__file__).parents[3] / "small_config.py"))["BASE"]
 
 
 @pytest.mark.parametrize("rung", LADDER[:4])

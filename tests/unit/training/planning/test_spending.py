@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from bloomery.core.errors import ConfigError
@@ -23,10 +25,24 @@ WATTS = Quantity(low=10.0, central=20.0, high=40.0, method="estimated")
 
 
 def test_what_a_run_takes():
-    # 100 steps: validations at steps 25, 50, 75 of 2 batches each, then the whole split; a checkpoint after 30 s and
-    # one at the end.
+    # 100 steps: validations at steps 25, 50, 75 of 2 batches each, then the whole split; a checkpoint to go back to
+    # every 20 steps, each within 30 s of the one before.
     assert validation_batches(100) == 2
-    assert PACE.seconds(100) == pytest.approx(50 + 3 * 32 * 0.01 + 100 * 0.01 + 2 * 0.2)
+    assert PACE.seconds(100) == pytest.approx(50 + 3 * 32 * 0.01 + 100 * 0.01 + 5 * 0.2)
+
+
+def test_the_parts_of_a_run():
+    slow = replace(PACE, checkpoint_every=4.0, start=1.5, compiling=7.0, writing=0.1, trial=lambda steps: 0.01 * steps)
+    parts = slow.parts(110)
+    assert (parts.steps, parts.compiling, parts.writing) == (55.0, 7.0, 0.1)
+    assert parts.start == pytest.approx(1.5 + 1.1)
+    # Every 20 steps one, which are 10 s: two more in each of these; and one at the end.
+    assert parts.checkpoints == pytest.approx((5 + 11 + 1) * 0.2)
+    assert parts.total == slow.seconds(110)
+    # Asked for every 30 steps: at 30, 60 (which is one to go back to anyway), 90.
+    assert replace(PACE, checkpoint_every_steps=30).parts(100).checkpoints == pytest.approx((5 + 3 - 1) * 0.2)
+    assert replace(PACE, whole_validations=True).parts(100).evaluation == pytest.approx(4 * 100 * 0.01)
+    assert replace(PACE, rows_share=0.75).parts(100).steps == pytest.approx(37.5)
 
 
 @pytest.mark.parametrize("seconds", [3.0, 10.0, 61.0, 1000.0])

@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
+import runpy
 from pathlib import Path
 
 import pytest
 
-from bloomery.models import ModelConfig
 from bloomery.training.planning.shapes import LADDER, shaped, step_flops, update_flops
 from bloomery.training.planning.timing import StepTimeModel, Timed, checkpoint_rate, fit_step_times
 
-BASE = ModelConfig(
-    vocab_size=512,
-    hidden_size=128,
-    intermediate_size=320,
-    num_hidden_layers=2,
-    num_attention_heads=2,
-    num_key_value_heads=2,
-    head_dim=64,
-    max_position_embeddings=64,
-)
+BASE = runpy.run_path(str(Path(__file__).parents[3] / "small_config.py"))["BASE"]
 MACHINE = StepTimeModel(0.02, 0.005, 1e-11)
 
 
