@@ -17,7 +17,10 @@ class ParallelConfig:
     """What a user may say of it; under torchrun the number of ranks is torchrun's."""
 
     ranks: int = 1
-    """Processes on this machine, one for each GPU, or each with its share of the cores."""
+    """Processes on this machine, or of a Ray cluster, one for each GPU, or each with its share of the cores."""
+    engine: Literal["local", "ray"] = "local"
+    """Where ranks are started: on this machine, or by Ray's torch trainer (on the cluster that RAY_ADDRESS names, else
+    one on this machine; all of its nodes must see the workspace)."""
     weights: Literal["replicated", "sharded"] = "replicated"
     """replicated: each rank has the whole model (DDP); sharded: each keeps its part of weights, gradients and optimiser
     state and collects a layer when it computes it (FSDP2)."""
