@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import random
 import shutil
 import sys
@@ -102,16 +103,15 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     before = set(psutil.Process().children(recursive=True))
     folder = tmp_path_factory.mktemp("modules")
     (folder / "dying_rank.py").write_text(DYING)
-    sys.path.insert(0, str(folder))
     said = ""
-    with ExitStack() as stack:
+    with ExitStack() as stack, pytest.MonkeyPatch.context() as patched:
+        patched.setenv("PYTHONPATH", os.pathsep.join([str(folder), *filter(None, sys.path)]))
         try:
             stack.enter_context(ray_cluster(2, lost="", instead=""))
         except DataError as error:
             said = error.one_line()
         else:
             yield
-    sys.path.remove(str(folder))
     gc.collect()
     _, alive = psutil.wait_procs(set(psutil.Process().children(recursive=True)) - before, timeout=60)
     assert [one.cmdline() for one in alive if one.status() != psutil.STATUS_ZOMBIE] == []
