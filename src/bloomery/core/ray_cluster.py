@@ -24,6 +24,7 @@ _STARTS = 3
 _SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is told to anybody
     "RAY_worker_register_timeout_seconds": "180",
+    "RAY_worker_niceness": "0",  # on this machine: no nicer than the command that waits for them
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths mean what they mean to the caller
     "RAY_TRAIN_V2_ENABLED": "1",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",

@@ -31,6 +31,7 @@ from bloomery.core.errors import ArtifactError, BloomeryError, ConfigError, Miss
 from bloomery.core.events import Event, Listener, now
 from bloomery.core.processors import processors
 from bloomery.core.ray_cluster import ray_cluster, resources
+from bloomery.core.ray_ear import open_ear
 from bloomery.core.workspace import Workspace
 from bloomery.training.parallel.launch import launched
 from bloomery.training.parallel.parallel_config import ParallelConfig
@@ -38,33 +39,11 @@ from bloomery.training.parallel.watchdog import REMEDY
 
 WORKER = "bloomery.training.ray_rank"
 _GLANCE_SECONDS = 0.2
-_PATIENCE_SECONDS = 30.0
+_PATIENCE_SECONDS = 60.0
 
 
 class RankFailed(RuntimeError):
     """Ends a worker whose trouble the ear has been told."""
-
-
-class Ear:
-    """An actor between the ranks and the command: what they say, and whether they should stop."""
-
-    def __init__(self) -> None:
-        self._said: list[str] = []
-        self._stop = False
-
-    def tell(self, text: str) -> bool:
-        """Say something (JSON); True if the ranks should save and stop."""
-        self._said.append(text)
-        return self._stop
-
-    def heard(self) -> list[str]:
-        """What has been said since this was last asked."""
-        said, self._said = self._said, []
-        return said
-
-    def stop(self) -> None:
-        """The ranks should save and stop."""
-        self._stop = True
 
 
 class Voice:
@@ -115,7 +94,7 @@ def on_ray(job: Mapping[str, Any], config: ParallelConfig, *, workspace: Workspa
     ):
         share = resources(ray, config.ranks, gpus=device.startswith("cuda") if device else None, named="ranks")
         workspace.close_ledger()  # for SQLite, one machine at a time: rank 0 may be on another one
-        ear = _ear(ray)
+        ear = open_ear(ray)
         fit = _Fit({**job, **settings}, ear, config.ranks, share, Path(folder))
         listening = _Listening(ray, ear, fit, workspace.listeners, stage=str(job["stage"]))
         made = listening.to_the_end()
@@ -126,14 +105,6 @@ def on_ray(job: Mapping[str, Any], config: ParallelConfig, *, workspace: Workspa
             hint="do all nodes of the cluster see this folder?",
         )
     return found
-
-
-def _ear(ray: Any) -> Any:
-    """Beside the command, where it can: a node that goes takes its actors with it."""
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
-    return ray.remote(num_cpus=0, scheduling_strategy=here)(Ear).remote()
 
 
 class _Fit(threading.Thread):

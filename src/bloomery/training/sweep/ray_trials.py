@@ -63,7 +63,11 @@ class RayTrials:
                     max_concurrent_trials=self._jobs,
                 ),
                 run_config=tune.RunConfig(
-                    name=Path(folder).name, storage_path=folder, verbose=0, stop=_stopper(interrupted)
+                    name=Path(folder).name,
+                    storage_path=folder,
+                    verbose=0,
+                    stop=_stopper(interrupted),
+                    checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                 ),
             ).fit()
         if interrupted.is_set():
@@ -111,11 +115,11 @@ class _Passing:
 def _searcher(passing: _Passing) -> Any:
     from ray.tune.search import Searcher
 
-    class Asking(Searcher):
+    class Asking(_Unkept, Searcher):
         """Gives the study's choices."""
 
         def suggest(self, trial_id: str) -> dict[str, Any] | str:
-            return passing.ask(trial_id) or self.FINISHED
+            return self.kept.ask(trial_id) or self.FINISHED
 
         def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
             """The scheduler has told."""
@@ -123,49 +127,58 @@ def _searcher(passing: _Passing) -> Any:
         def save(self, checkpoint_path: str) -> None:
             """The study's journal has it all."""
 
-        def __getstate__(self) -> dict[str, Any]:
-            return {}
-
-    return Asking()
+    made = Asking()
+    made.kept = passing
+    return made
 
 
 def _scheduler(passing: _Passing) -> Any:
     from ray.tune.schedulers import FIFOScheduler
 
-    class Telling(FIFOScheduler):
+    class Telling(_Unkept, FIFOScheduler):
         """Lets a trial go on or not as the study says."""
 
         def on_trial_result(self, tune_controller: Any, trial: Any, result: Mapping[str, Any]) -> str:
-            return self.CONTINUE if passing.told(trial.trial_id, result["said"]) else self.STOP
+            return self.CONTINUE if self.kept.told(trial.trial_id, result["said"]) else self.STOP
 
         def on_trial_complete(self, tune_controller: Any, trial: Any, result: Mapping[str, Any]) -> None:
-            passing.told(trial.trial_id, result["said"])
+            self.kept.told(trial.trial_id, result["said"])
 
         def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
-            passing.died(trial.trial_id)
+            self.kept.died(trial.trial_id)
 
-        def __getstate__(self) -> dict[str, Any]:
-            return {}
-
-    return Telling()
+    made = Telling()
+    made.kept = passing
+    return made
 
 
 def _stopper(interrupted: threading.Event) -> Any:
     from ray.tune import Stopper
 
-    class Interrupt(Stopper):
+    class Interrupt(_Unkept, Stopper):
         """Ends them all when somebody asks for it."""
 
         def __call__(self, trial_id: str, result: Any) -> bool:
             return False
 
         def stop_all(self) -> bool:
-            return interrupted.is_set()
+            return self.kept.is_set()
 
-        def __getstate__(self) -> dict[str, Any]:
-            return {}
+    made = Interrupt()
+    made.kept = interrupted
+    return made
 
-    return Interrupt()
+
+class _Unkept:
+    """Tune writes its parts down to go on from; ours go on from the study's journal, and hold what cannot be copied."""
+
+    kept: Any
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        return self
 
 
 def _trainable(work: TrialWork, root: Path) -> type:

@@ -18,9 +18,10 @@ from bloomery.core.errors import (
     TrainingError,
 )
 from bloomery.core.events import Event
+from bloomery.core.ray_ear import Ear
 from bloomery.core.workspace import Workspace
 from bloomery.training import ParallelConfig
-from bloomery.training.parallel.ray_ranks import Ear, RankFailed, Voice, _Listening, error_of, on_ray
+from bloomery.training.parallel.ray_ranks import RankFailed, Voice, _Listening, error_of, on_ray
 
 
 class RayError(Exception):
