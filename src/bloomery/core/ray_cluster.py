@@ -29,8 +29,10 @@ _SETTINGS = {
     "RAY_TRAIN_V2_ENABLED": "1",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C is ours
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",  # and so is what is said
+    "RAY_AIR_NEW_OUTPUT": "0",
 }
-_LOGGERS = ("ray", "ray.data", "ray.train", "ray.tune")
+_LEVELS = {"ray": logging.ERROR, "ray.data": logging.ERROR, "ray.train": logging.CRITICAL, "ray.tune": logging.CRITICAL}
 
 
 @contextmanager
@@ -44,8 +46,8 @@ def ray_cluster(workers: int, *, lost: str, instead: str) -> Iterator[Any]:
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
     with warnings.catch_warnings(), ExitStack() as quiet:
-        for name in _LOGGERS:
-            quiet.enter_context(_only_errors(name))
+        for name, level in _LEVELS.items():
+            quiet.enter_context(_only(name, level))
         warnings.filterwarnings("ignore", module=r"ray(\.|$)")  # of Ray about its own parts
         try:
             import ray
@@ -53,6 +55,7 @@ def ray_cluster(workers: int, *, lost: str, instead: str) -> Iterator[Any]:
             from ray.exceptions import RayError
         except ImportError:
             raise MissingExtraError("ray", "ray", "the engine ray") from None
+        quiet.enter_context(_silent_raylet(ray))
         mine = not ray.is_initialized()
         if mine:
             _connect(ray, workers, instead)
@@ -127,11 +130,27 @@ def _end_node(error: Exception) -> None:
 
 
 @contextmanager
-def _only_errors(name: str) -> Iterator[None]:
+def _only(name: str, level: int) -> Iterator[None]:
     logger = logging.getLogger(name)
     before = logger.level
-    logger.setLevel(logging.ERROR)
+    logger.setLevel(level)
     try:
         yield
     finally:
         logger.setLevel(before)
+
+
+@contextmanager
+def _silent_raylet(ray: Any) -> Iterator[None]:
+    """Ray prints to stdout what it tells the caller as an error anyway, such as the death of a worker; its own debugger
+    keeps that off the terminal in this way."""
+    module, name = ray._private.worker, "_worker_logs_enabled"
+    before = getattr(module, name, None)
+    if before is None:  # another version: it is noise, no more
+        yield
+        return
+    setattr(module, name, False)
+    try:
+        yield
+    finally:
+        setattr(module, name, before)
