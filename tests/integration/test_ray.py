@@ -31,6 +31,7 @@ from bloomery.training.parallel import ray_ranks
 from bloomery.training.sweep import study
 from bloomery.training.sweep.trial_process import TrialThread
 
+KILLING = pytest.mark.skipif(int(os.environ.get("BLOOMERY_KILLS", "1")) < 2, reason="make kills: as long as the rest")
 ROUNDING_NATS = 5e-5
 KILLED_AT = 8
 CONFIG = PretrainConfig(
@@ -48,7 +49,7 @@ CONFIG = PretrainConfig(
     device="cpu",
 )
 DYING = f"""
-import os, signal
+import os, pathlib, signal
 from bloomery.training import ray_rank
 from bloomery.training.loop import Loop
 
@@ -56,10 +57,13 @@ step = Loop._step
 
 def dying(self):
     step(self)
-    if self.progress.step == {KILLED_AT} and os.environ["RANK"] == "1":
+    if self.progress.step == {KILLED_AT} and os.environ["RANK"] == "1" and not lived.exists():
+        lived.touch()
         os.kill(os.getpid(), signal.SIGKILL)
 
 def take_part(job, voice):
+    global lived
+    lived = pathlib.Path(job["root"]) / "lived"
     Loop._step = dying
     ray_rank.take_part(job, voice)
 """
@@ -128,9 +132,11 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.parametrize("restarts", [pytest.param(0, marks=KILLING), 1])
 def test_two_ranks_of_ray_learn_what_two_local_ones_do_and_go_on_when_one_dies(
-    texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, restarts: int
 ):
+    """Rank 1 is killed once; Ray starts both again, or the same call does."""
     template, heard = Workspace(tmp_path / "local"), list[Event]()
     corpus = curate([str(texts)], config=CurateConfig(decontaminate_words=0), workspace=template)
     tokenizer = train_tokenizer(corpus, config=TokenizerConfig(vocab_size=300), workspace=template)
@@ -143,19 +149,21 @@ def test_two_ranks_of_ray_learn_what_two_local_ones_do_and_go_on_when_one_dies(
         return pretrain(corpus, tokenizer, **given, workspace=Workspace(tmp_path / home, listeners=[heard.append]))
 
     local = train("local", ParallelConfig(ranks=2))
-    ray = ParallelConfig(ranks=2, engine="ray")
+    ray = ParallelConfig(ranks=2, engine="ray", restarts=restarts)
     heard.clear()
-    with monkeypatch.context() as patched, pytest.raises(TrainingError) as caught:
-        patched.setattr(ray_ranks, "WORKER", "dying_rank")
-        train("ray", ray)
-    assert caught.value.message == "rank 1 has ended: its process died"
-    assert "run the same command again" in caught.value.hint
-    assert max(event.data["step"] for event in heard if event.kind == "curve") == KILLED_AT
+    monkeypatch.setattr(ray_ranks, "WORKER", "dying_rank")
+    if not restarts:
+        with pytest.raises(TrainingError) as caught:
+            train("ray", ray)
+        assert caught.value.message == "rank 1 has ended: its process died"
+        assert "run the same command again" in caught.value.hint
+        assert max(event.data["step"] for event in heard if event.kind == "curve") == KILLED_AT
     made = train("ray", ray)
+    assert [event.data["step"] for event in heard if event.kind == "resume"] == [KILLED_AT // 3 * 3]
     assert made.metrics["resumed"] and made.metrics["ranks"] == 2
     assert made.metrics["packing"] == local.metrics["packing"]
     curves = [[v for _, _, v in (*m.metrics["loss_curve"], *m.metrics["validation_curve"])] for m in (made, local)]
-    assert curves[0] == pytest.approx(curves[1], abs=ROUNDING_NATS)
+    assert len(curves[0]) > CONFIG.steps and curves[0] == pytest.approx(curves[1], abs=ROUNDING_NATS)
     runs = Workspace(tmp_path / "ray").ledger.runs(stage="pretrain")
     assert [run["state"] for run in runs] == ["finished", "failed"]
     assert all(run["energy_joules"]["central"] > 0 for run in runs)

@@ -21,6 +21,10 @@ class Ear:
         self._said.append(text)
         return self._stop
 
+    def stopped(self) -> bool:
+        """Whether `stop` was called."""
+        return self._stop
+
     def heard(self) -> list[str]:
         """What has been said since this was last asked."""
         said, self._said = self._said, []

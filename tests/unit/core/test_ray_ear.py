@@ -12,8 +12,9 @@ def test_what_is_said_is_heard_once_and_in_order():
     ear = Ear()
     assert not ear.tell("a") and not ear.tell("b")
     assert ear.heard() == ["a", "b"] and ear.heard() == []
+    assert not ear.stopped()
     ear.stop()
-    assert ear.tell("c") and ear.heard() == ["c"]
+    assert ear.stopped() and ear.tell("c") and ear.heard() == ["c"]
 
 
 def test_its_process_imports_little():

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import socket
 import threading
@@ -40,6 +41,7 @@ from bloomery.training.parallel.watchdog import REMEDY
 WORKER = "bloomery.training.ray_rank"
 _GLANCE_SECONDS = 0.2
 _PATIENCE_SECONDS = 60.0
+_GRACE_SECONDS = 10.0
 
 
 class RankFailed(RuntimeError):
@@ -65,6 +67,13 @@ class Voice:
         """What ended the run; of several the first one counts."""
         self._tell("failed", [type(error).__name__, error.message, error.hint], answered=True)
 
+    @property
+    def stopped(self) -> bool:
+        """Whether the ranks should not even begin."""
+        import ray
+
+        return ray.get(self._ear.stopped.remote())
+
     def interrupted(self) -> None:
         """The run has saved and stopped."""
         self._tell("interrupted", None, answered=True)
@@ -86,7 +95,7 @@ def on_ray(job: Mapping[str, Any], config: ParallelConfig, *, workspace: Workspa
         raise ConfigError("torchrun has started the ranks, which Ray should start", hint="--engine local")
     config.check(config.ranks)
     settings: dict[str, Any] = {"root": str(workspace.root), "cwd": str(Path.cwd()), "worker": WORKER}
-    settings["parallel"] = to_dict(replace(config, engine="local"))
+    settings["parallel"] = to_dict(replace(config, engine="local", restarts=0))
     local = max(config.ranks, processors())
     with (
         ray_cluster(local, lost=REMEDY, instead="--engine local needs none") as ray,
@@ -95,7 +104,7 @@ def on_ray(job: Mapping[str, Any], config: ParallelConfig, *, workspace: Workspa
         share = resources(ray, config.ranks, gpus=device.startswith("cuda") if device else None, named="ranks")
         workspace.close_ledger()  # for SQLite, one machine at a time: rank 0 may be on another one
         ear = open_ear(ray)
-        fit = _Fit({**job, **settings}, ear, config.ranks, share, Path(folder))
+        fit = _Fit({**job, **settings}, ear, config, share, Path(folder))
         listening = _Listening(ray, ear, fit, workspace.listeners, stage=str(job["stage"]))
         made = listening.to_the_end()
     found = workspace.published(made)
@@ -110,10 +119,12 @@ def on_ray(job: Mapping[str, Any], config: ParallelConfig, *, workspace: Workspa
 class _Fit(threading.Thread):
     """Ray's trainer, which waits until all workers have ended."""
 
-    def __init__(self, job: Mapping[str, Any], ear: Any, ranks: int, share: Mapping[str, float], folder: Path) -> None:
+    def __init__(
+        self, job: Mapping[str, Any], ear: Any, config: ParallelConfig, share: Mapping[str, float], folder: Path
+    ) -> None:
         super().__init__(name="ray-trainer", daemon=True)
         try:
-            from ray.train import LoggingConfig, RunConfig, ScalingConfig
+            from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
             from ray.train.torch import TorchConfig, TorchTrainer
         except ImportError:
             raise MissingExtraError("ray (2.51 or newer, with its trainer)", "ray", "the engine ray") from None
@@ -127,10 +138,13 @@ class _Fit(threading.Thread):
             worker,
             torch_config=TorchConfig(backend="gloo"),  # until we have our own group
             scaling_config=ScalingConfig(
-                num_workers=ranks, use_gpu=bool(share.get("GPU")), resources_per_worker=dict(share)
+                num_workers=config.ranks, use_gpu=bool(share.get("GPU")), resources_per_worker=dict(share)
             ),
             run_config=RunConfig(
-                name=folder.name, storage_path=str(folder), logging_config=LoggingConfig(log_level="ERROR")
+                name=folder.name,
+                storage_path=str(folder),
+                failure_config=FailureConfig(max_failures=config.restarts),
+                logging_config=LoggingConfig(log_level="ERROR"),
             ),
         )
 
@@ -148,7 +162,7 @@ class _Listening:
         self._ray, self._ear, self._fit, self._listeners, self._stage = ray, ear, fit, listeners, stage
         self._stopped: BaseException | None = None
         self._failure: BloomeryError | None = None
-        self._made, self._heard = "", False
+        self._made, self._heard, self._over = "", False, math.inf
 
     def to_the_end(self) -> str:
         """The id of what rank 0 has published."""
@@ -158,7 +172,7 @@ class _Listening:
             try:
                 ended = not self._fit.is_alive()
                 self._hear()
-                if ended:
+                if ended or time.monotonic() > self._over:
                     return self._outcome()
                 self._fit.join(_GLANCE_SECONDS)
                 if not self._heard and time.monotonic() - began > _PATIENCE_SECONDS:
@@ -175,8 +189,12 @@ class _Listening:
                 self._pass_on(Event(**value))
             elif kind == "done":
                 self._made = value
-            elif kind == "failed" and self._failure is None:
+            elif kind == "failed" and (self._failure is None or _is_loss(self._failure)):
                 self._failure = error_of(*value)
+            if kind == "interrupted" or (kind == "failed" and not _is_loss(self._failure)):
+                # Whatever Ray does now, such as starting them once more, it does in vain.
+                self._ear.stop.remote()
+                self._over = min(self._over, time.monotonic() + _GRACE_SECONDS)
 
     def _pass_on(self, event: Event) -> None:
         if self._stopped is not None and event.kind == "curve":
@@ -202,11 +220,11 @@ class _Listening:
         error = self._fit.error
         if self._made:
             return self._made
-        if self._stopped is not None and not (self._failure and not isinstance(self._failure, TrainingError)):
+        if self._stopped is not None and (self._failure is None or _is_loss(self._failure)):
             raise self._stopped
         failures = dict(getattr(error, "worker_failures", {}))
         dead = sorted(rank for rank, failure in failures.items() if self._died(failure))
-        if dead and (self._failure is None or isinstance(self._failure, TrainingError)):
+        if dead and (self._failure is None or _is_loss(self._failure)):
             raise TrainingError(f"rank {dead[0]} has ended: its process died", hint=REMEDY) from error
         if self._failure is not None:
             raise self._failure
@@ -224,6 +242,11 @@ class _Listening:
         )
 
 
+def _is_loss(error: BloomeryError | None) -> bool:
+    """Whether an error is only another rank's end."""
+    return isinstance(error, TrainingError) and error.hint == REMEDY
+
+
 def error_of(kind: str, message: str, hint: str) -> BloomeryError:
     """An error of another process, which its class's name, message and hint make up."""
     found = getattr(errors, kind, BloomeryError)
@@ -238,6 +261,8 @@ def error_of(kind: str, message: str, hint: str) -> BloomeryError:
 def _work(job: Mapping[str, Any], ear: Any) -> None:
     """A worker's whole life."""
     voice = Voice(ear)
+    if voice.stopped:  # started again after what no start mends
+        raise RankFailed("stopped")
     try:
         with contextlib.suppress(OSError):
             os.chdir(job["cwd"])

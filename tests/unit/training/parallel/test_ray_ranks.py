@@ -21,7 +21,9 @@ from bloomery.core.events import Event
 from bloomery.core.ray_ear import Ear
 from bloomery.core.workspace import Workspace
 from bloomery.training import ParallelConfig
+from bloomery.training.parallel import ray_ranks
 from bloomery.training.parallel.ray_ranks import RankFailed, Voice, _Listening, error_of, on_ray
+from bloomery.training.parallel.watchdog import REMEDY
 
 
 class RayError(Exception):
@@ -115,12 +117,31 @@ def test_what_stops_rank_0_is_what_the_command_says(ear: Any, error: BloomeryErr
 
 def test_a_rank_that_died_is_named(ear: Any):
     def do() -> None:
-        Voice(ear).failed(TrainingError("another rank has ended"))
+        Voice(ear).failed(TrainingError("another rank has ended", hint=REMEDY))
         raise WorkerGroupError({0: RankFailed("x"), 3: WorkerHealthCheckFailedError(RayError("SIGKILL"))})
 
     with pytest.raises(TrainingError, match="^rank 3 has ended: its process died$") as caught:
         _listen(ear, do)
     assert "run the same command again" in caught.value.hint
+
+
+def test_a_rank_lost_before_is_forgotten_for_what_stops_all(ear: Any):
+    """Ray has started them again, and does so once more in vain: nobody waits for that."""
+    forever = threading.Event()
+
+    def do() -> None:
+        Voice(ear).failed(TrainingError("another rank has ended", hint=REMEDY))
+        Voice(ear).failed(TrainingError("step 7: loss nan", hint="precision=float32"))
+        while not Voice(ear).stopped:
+            forever.wait(0.01)
+        forever.wait(60)
+
+    fit = Fit(do)
+    with pytest.MonkeyPatch.context() as patched, pytest.raises(TrainingError, match="step 7: loss nan"):
+        patched.setattr(ray_ranks, "_GRACE_SECONDS", 0.1)
+        _Listening(FakeRay, ear, fit, (), stage="pretrain").to_the_end()
+    forever.set()
+    fit.join()
 
 
 def test_a_bug_is_none_of_these(ear: Any):
