@@ -34,12 +34,12 @@ Track = Annotated[
 Preflight = Annotated[
     bool, Parameter(help="Look for what would spoil the run before its first step: memory, disk, labels, gradients.")
 ]
-Ranks = Annotated[
-    int | None, Parameter(help="Processes that train together [default: the recipe's, 1].")
-]
+Ranks = Annotated[int | None, Parameter(help="Processes that train together [default: the recipe's, 1].")]
 TrainingEngine = Annotated[
     Literal["local", "ray"] | None,
-    Parameter(name="--engine", help="Who starts them: this command, or Ray, also on a cluster [default: the recipe's]."),
+    Parameter(
+        name="--engine", help="Who starts them: this command, or Ray, on a cluster, too [default: the recipe's]."
+    ),
 ]
 Fresh = Annotated[bool, Parameter(negative=(), help="Do the work again even if nothing has changed.")]
 

@@ -2,7 +2,8 @@
 
 WAL and a busy timeout let several processes write at once; writing is one transaction, whole or not at all. WAL needs
 memory that processes share, which those of several machines do not: where other machines may have the file open, too,
-it is SQLite's rollback journal (sqlite.org/wal.html; the file system's locks then have to be sound). Trouble with the file is an ArtifactError with a hint. This module does not know any table.
+it is SQLite's rollback journal (sqlite.org/wal.html; the file system's locks then have to be sound). Trouble with the
+file is an ArtifactError with a hint. This module does not know any table.
 """
 
 from __future__ import annotations

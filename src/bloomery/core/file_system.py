@@ -9,8 +9,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 _NETWORK = frozenset(
-    "afs afpfs beegfs ceph cifs fuse.ceph fuse.glusterfs fuse.juicefs fuse.s3fs fuse.sshfs glusterfs gpfs lustre nfs nfs4"
-    " ocfs2 gfs2 orangefs pvfs2 smb3 smbfs webdav wekafs".split()
+    f"{prefix}{name}"
+    for prefix in ("", "fuse.")
+    for name in ("afpfs", "afs", "beegfs", "ceph", "cifs", "gfs2", "glusterfs", "gpfs", "juicefs", "lustre", "nfs")
+    + ("nfs4", "ocfs2", "orangefs", "pvfs2", "s3fs", "smb3", "smbfs", "sshfs", "webdav", "wekafs")
 )
 
 

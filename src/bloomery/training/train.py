@@ -39,8 +39,8 @@ from bloomery.training.fit import Fitted, fit
 from bloomery.training.materials import Materials, objective_for
 from bloomery.training.objective import Objective
 from bloomery.training.parallel.parallel_config import ParallelConfig
-from bloomery.training.parallel.ray_ranks import on_ray
 from bloomery.training.parallel.ranks import Ranks
+from bloomery.training.parallel.ray_ranks import on_ray
 from bloomery.training.parallel.several import recompute, several
 from bloomery.training.parallel.silent_run import SilentRun
 from bloomery.training.parallel.world import World, followers, open_world

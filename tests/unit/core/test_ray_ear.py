@@ -1,4 +1,4 @@
-"""What is said is heard once, and who speaks is told when to stop; `tests/integration/test_ray.py` has it as an actor."""
+"""What is said is heard once, and who speaks is told when to stop; `tests/integration/test_ray.py` has the actor."""
 
 from __future__ import annotations
 

@@ -17,9 +17,9 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from statistics import median
-from typing import Any, ClassVar
+from typing import Any
 
 from torch.distributed import Store  # pyright: ignore[reportPrivateImportUsage]
 
@@ -32,10 +32,14 @@ _REMEMBERED_STEPS = 101
 REMEDY = "run the same command again: it goes on from the last checkpoint"
 
 
+def _print(error: BloomeryError) -> None:
+    print(f"error: {error.one_line()}", file=sys.stderr, flush=True)
+
+
 class Watchdog:
     """The thread of one rank. `store` must be a connection of its own."""
 
-    last_words: ClassVar[Callable[[BloomeryError], None]] = staticmethod(lambda error: _print(error))
+    last_words = staticmethod(_print)
     """Says what ended the process, where nothing else in it can any more."""
 
     def __init__(self, store: Store, rank: int, size: int, followers: Followers | None = None) -> None:
@@ -152,7 +156,3 @@ class Watchdog:
             return
         self.last_words(TrainingError(verdict, hint=REMEDY))
         os._exit(2)
-
-
-def _print(error: BloomeryError) -> None:
-    print(f"error: {error.one_line()}", file=sys.stderr, flush=True)

@@ -2,7 +2,7 @@
 
 Tune asks a searcher for a trial's dials and a scheduler after each of its points whether it goes on; both only pass the
 question on to the study, which knows all trials. A trial is an actor, whose thread does what a process of the local
-engine does, in the workspace that all nodes must see. Let go, it saves and ends: who is let on later goes on from there.
+engine does, in the workspace that all nodes must see. Let go, it saves and ends; who is let on goes on from there.
 Nothing that Tune writes is kept. This module does not know Optuna, nor the rule.
 """
 
@@ -118,7 +118,7 @@ def _searcher(passing: _Passing) -> Any:
     class Asking(_Unkept, Searcher):
         """Gives the study's choices."""
 
-        def suggest(self, trial_id: str) -> dict[str, Any] | str:
+        def suggest(self, trial_id: str) -> Any:
             return self.kept.ask(trial_id) or self.FINISHED
 
         def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:

@@ -120,7 +120,7 @@ def test_a_rank_that_died_is_named(ear: Any):
         Voice(ear).failed(TrainingError("another rank has ended", hint=REMEDY))
         raise WorkerGroupError({0: RankFailed("x"), 3: WorkerHealthCheckFailedError(RayError("SIGKILL"))})
 
-    with pytest.raises(TrainingError, match="^rank 3 has ended: its process died$") as caught:
+    with pytest.raises(TrainingError, match="rank 3 has ended: its process died") as caught:
         _listen(ear, do)
     assert "run the same command again" in caught.value.hint
 
