@@ -8,12 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-_NETWORK = frozenset(
-    f"{prefix}{name}"
-    for prefix in ("", "fuse.")
-    for name in ("afpfs", "afs", "beegfs", "ceph", "cifs", "gfs2", "glusterfs", "gpfs", "juicefs", "lustre", "nfs")
-    + ("nfs4", "ocfs2", "orangefs", "pvfs2", "s3fs", "smb3", "smbfs", "sshfs", "webdav", "wekafs")
+_NAMES = (
+    *("afpfs", "afs", "beegfs", "ceph", "cifs", "gfs2", "glusterfs", "gpfs", "juicefs", "lustre", "nfs", "nfs4"),
+    *("ocfs2", "orangefs", "pvfs2", "s3fs", "smb3", "smbfs", "sshfs", "webdav", "wekafs"),
 )
+_NETWORK = frozenset(prefix + name for prefix in ("", "fuse.") for name in _NAMES)
 
 
 def on_network(path: Path, mounts: Iterable[tuple[str, str]] | None = None) -> bool:
