@@ -54,7 +54,7 @@ bench: $(INSTALLED)  ## performance against named peers; slow
 	for bench in benchmarks/bench_*.py; do $(BIN)/python $$bench || exit 1; done
 
 kills: $(INSTALLED)  ## fifty SIGKILLs at random instants, each resumed: bit-equal end, of training and of curation
-	BLOOMERY_KILLS=50 $(BIN)/python -m pytest -s tests/integration/test_kill.py
+	BLOOMERY_KILLS=50 $(BIN)/python -m pytest -s tests/integration/test_kill.py tests/integration/test_ray.py
 	$(BIN)/python benchmarks/kill_train.py
 	$(BIN)/python benchmarks/kill_curate.py
 

@@ -9,7 +9,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -34,8 +34,12 @@ Track = Annotated[
 Preflight = Annotated[
     bool, Parameter(help="Look for what would spoil the run before its first step: memory, disk, labels, gradients.")
 ]
-Ranks = Annotated[
-    int | None, Parameter(help="Processes that train together on this machine [default: the recipe's, 1].")
+Ranks = Annotated[int | None, Parameter(help="Processes that train together [default: the recipe's, 1].")]
+TrainingEngine = Annotated[
+    Literal["local", "ray"] | None,
+    Parameter(
+        name="--engine", help="Who starts them: this command, or Ray, on a cluster, too [default: the recipe's]."
+    ),
 ]
 Fresh = Annotated[bool, Parameter(negative=(), help="Do the work again even if nothing has changed.")]
 
@@ -80,9 +84,10 @@ def tracked(workspace: Workspace, settings: Recipe, sinks: Sequence[str] | None)
     return workspace
 
 
-def with_ranks(overrides: Sequence[str] | None, ranks: int | None) -> list[str]:
-    """Overrides with the number of ranks that was asked for."""
-    return [*(overrides or []), *([] if ranks is None else [f"parallel.ranks={ranks}"])]
+def with_ranks(overrides: Sequence[str] | None, ranks: int | None, engine: str | None) -> list[str]:
+    """Overrides with the number of ranks, and with who starts them, where that was asked for."""
+    asked = {"parallel.ranks": ranks, "parallel.engine": engine}
+    return [*(overrides or []), *(f"{key}={value}" for key, value in asked.items() if value is not None)]
 
 
 def print_json(value: Any) -> None:

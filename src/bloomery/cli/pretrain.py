@@ -16,6 +16,7 @@ from bloomery.cli.options import (
     Ranks,
     RecipeFile,
     Track,
+    TrainingEngine,
     read_recipe,
     show_artifact,
     tracked,
@@ -37,6 +38,7 @@ def pretrain(
         bool, Parameter(negative="", help="What learns fastest here; such a model runs in bloomery alone.")
     ] = False,
     ranks: Ranks = None,
+    engine: TrainingEngine = None,
     recipe: RecipeFile = None,
     set_: Overrides = None,
     track: Track = None,
@@ -51,7 +53,7 @@ def pretrain(
     from bloomery.training import ParallelConfig, PretrainConfig
     from bloomery.training import pretrain as pretrain_stage
 
-    settings = read_recipe(recipe, with_ranks(set_, ranks))
+    settings = read_recipe(recipe, with_ranks(set_, ranks, engine))
     workspace = tracked(common.workspace(), settings, track)
     source = workspace.find(corpus, kind="corpus") if corpus else workspace.latest("corpus")
     config = settings.table("pretrain", PretrainConfig)

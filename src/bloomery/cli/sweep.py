@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -28,6 +28,9 @@ def sweep(
     *,
     trials: Annotated[int | None, Parameter(help="Trials in all [default: the recipe's, 24].")] = None,
     jobs: Annotated[int, Parameter(help="Trials at a time; each then has its share of the processors.")] = 1,
+    engine: Annotated[
+        Literal["local", "ray"] | None, Parameter(help="Local processes, or Ray Tune [default: the recipe's, local].")
+    ] = None,
     set_: Overrides = None,
     common: Common | None = None,
 ) -> None:
@@ -42,13 +45,15 @@ def sweep(
 
     settings, workspace = read_recipe(recipe, set_), common.workspace()
     config = settings.table("sweep", SweepConfig)
+    config = replace(config, engine=engine or config.engine)
     config = config if trials is None else replace(config, trials=trials)
     for dial in dials_of(config.dials):  # a misspelt key is better said now than by the first trial
         read_recipe(recipe, [*(set_ or ()), override(dial.key, dial.grid(config.points)[0])])
     until = "tokenize"
     if all(key.startswith("pretrain.") for key in config.dials):
         execute(settings, workspace, until=until)
-    threads = max(1, processors() // jobs) if jobs > 1 else 0
+    # Ray tells a trial its share of the processors of its node, which may be another one.
+    threads = max(1, processors() // jobs) if jobs > 1 and config.engine == "local" else 0
     work = Trial(recipe=recipe.absolute(), overrides=tuple(set_ or ()), root=workspace.root, threads=threads)
     report = sweep_dials(
         config,

@@ -14,6 +14,7 @@ from bloomery.cli.options import (
     Ranks,
     RecipeFile,
     Track,
+    TrainingEngine,
     read_recipe,
     show_artifact,
     tracked,
@@ -46,6 +47,7 @@ def train(
     start: Start = "",
     minutes: Minutes = None,
     ranks: Ranks = None,
+    engine: TrainingEngine = None,
     recipe: RecipeFile = None,
     set_: Overrides = None,
     track: Track = None,
@@ -59,7 +61,7 @@ def train(
     from bloomery.training import ParallelConfig
     from bloomery.training import train as train_stage
 
-    settings = read_recipe(recipe, with_ranks(set_, ranks))
+    settings = read_recipe(recipe, with_ranks(set_, ranks, engine))
     workspace = tracked(common.workspace(), settings, track)
     config = chosen(settings, objective, field, start)
     made = train_stage(

@@ -1,7 +1,9 @@
 """Database: one SQLite file with numbered migrations, for several threads and processes.
 
-WAL and a busy timeout let several processes write at once; writing is one transaction, whole or not at all. Trouble
-with the file is an ArtifactError with a hint. This module does not know any table.
+WAL and a busy timeout let several processes write at once; writing is one transaction, whole or not at all. WAL needs
+memory that processes share, which those of several machines do not: where other machines may have the file open, too,
+it is SQLite's rollback journal (sqlite.org/wal.html; the file system's locks then have to be sound). Trouble with the
+file is an ArtifactError with a hint. This module does not know any table.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from bloomery.core.errors import ArtifactError
+from bloomery.core.file_system import on_network
 from bloomery.core.quantity import Quantity
 
 JOULES = "joules_low REAL, joules REAL, joules_high REAL, method TEXT NOT NULL"
@@ -33,7 +36,7 @@ class Database:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(path, timeout=_BUSY_SECONDS, check_same_thread=False, isolation_level=None)
             self._db.row_factory = sqlite3.Row
-            self._use_wal()
+            self._use_journal("DELETE" if on_network(path.parent) else "WAL")
             self._db.execute("PRAGMA synchronous=FULL")
             self._db.execute("PRAGMA foreign_keys=ON")
             self._migrate(migrations)
@@ -48,12 +51,12 @@ class Database:
         with self._lock:
             self._db.close()
 
-    def _use_wal(self) -> None:
+    def _use_journal(self, mode: str) -> None:
         """Wait for our turn ourselves: when two processes open a new file at once, SQLite skips its busy timeout."""
         limit = time.monotonic() + _BUSY_SECONDS
         while True:
             try:
-                self._db.execute("PRAGMA journal_mode=WAL")
+                self._db.execute(f"PRAGMA journal_mode={mode}")
                 return
             except sqlite3.OperationalError as error:
                 if "locked" not in str(error) or time.monotonic() > limit:

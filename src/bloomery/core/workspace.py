@@ -51,6 +51,11 @@ class Workspace:
         self._bury_the_dead(ledger)
         return ledger
 
+    def close_ledger(self) -> None:
+        """Let go of the ledger's file; who next asks for the ledger opens it again, and marks the dead."""
+        if "ledger" in self.__dict__:
+            self.__dict__.pop("ledger").close()
+
     def find(self, reference: str | Path, *, kind: str | None = None, verify: bool = True) -> Artifact:
         """An artifact by folder, by name (`model-0123456789ab`), by id or unique id prefix (4 digits or more), or the
         newest of the kind: "latest"; where no kind is asked for, of models."""

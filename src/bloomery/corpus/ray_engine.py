@@ -10,12 +10,9 @@ its processes in its own way; nothing of that is read from a file. This module d
 from __future__ import annotations
 
 import json
-import logging
 import os
-import traceback
-import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -23,6 +20,7 @@ from typing import Any
 
 from bloomery.core.config import from_dict, to_dict
 from bloomery.core.errors import BloomeryError, DataError, MissingExtraError
+from bloomery.core.ray_cluster import ray_cluster as core_ray_cluster
 from bloomery.corpus.batch_stages import Batch, Stage, batch_stages
 from bloomery.corpus.config import CurateConfig
 from bloomery.corpus.reader_pool import ReaderPool
@@ -35,83 +33,16 @@ from bloomery.corpus.span import Span
 # More blocks than this only cost Ray its bookkeeping; a block holds several spans then.
 _MOST_BLOCKS = 4096
 _BLOCK_BYTES = 32 * 1024 * 1024
-_STORE_BYTES = 512 * 1024 * 1024  # of the cluster on this machine: blocks on their way, a few for each processor
-# A node's agent has 15 seconds to name its port, which cannot be set and which a busy machine does not keep at first;
-# once what it imports is in memory, it does.
-_STARTS = 3
-_SETTINGS = {
-    "RAY_USAGE_STATS_ENABLED": "0",  # nothing is told to anybody
-    "RAY_worker_register_timeout_seconds": "180",
-}
 Job = tuple[SourceFile, FilePlan, Span]
 
 
-@contextmanager
-def ray_cluster(workers: int) -> Iterator[Any]:
-    """The module ray, connected: to what the caller has connected to, or the cluster of RAY_ADDRESS, or else to one of
-    `workers` processors on this machine that ends with the block. MissingExtraError without the package."""
-    for name, value in _SETTINGS.items():
-        os.environ.setdefault(name, value)
-    with warnings.catch_warnings(), _only_errors("ray"), _only_errors("ray.data"):
-        warnings.filterwarnings("ignore", module=r"ray(\.|$)")  # of Ray about its own parts
-        try:
-            import ray
-            import ray.data
-            from ray.exceptions import RayError
-        except ImportError:
-            raise MissingExtraError("ray", "ray", "the engine ray") from None
-        mine = not ray.is_initialized()
-        if mine:
-            _connect(ray, workers)
-        try:
-            yield ray
-        except RayError as error:
-            said = str(error).strip().splitlines()
-            raise DataError(
-                f"Ray gave up: {type(error).__name__}: {said[-1] if said else ''}"[:400],
-                hint="what was read is kept: the same command goes on from there, with --engine local too",
-            ) from error
-        finally:
-            if mine:
-                ray.shutdown()
-
-
-def _connect(ray: Any, workers: int) -> None:
-    address = os.environ.get("RAY_ADDRESS") or "local"
-    here: dict[str, Any] = {}
-    if address == "local":
-        here = {"num_cpus": workers, "include_dashboard": False, "object_store_memory": _STORE_BYTES}
-    for attempt in range(1, _STARTS + 1):
-        try:
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **here)
-            return
-        except Exception as error:  # of no kind of its own when a process did not start in time
-            _end_node(error)
-            ray.shutdown()
-            if attempt == _STARTS or address != "local":
-                hint = "is this machine too busy for it? --engine local makes the same corpus"
-                hint = hint if address == "local" else "RAY_ADDRESS names the cluster; --engine local needs none"
-                said = str(error).strip().split("\n")[0]
-                raise DataError(f"cannot reach Ray at {address}: {said}"[:400], hint=hint) from error
-
-
-def _end_node(error: Exception) -> None:
-    """End the processes of a node that failed to start: Ray forgets them, and they run for as long as this one."""
-    for frame, _ in traceback.walk_tb(error.__traceback__):
-        if callable(end := getattr(frame.f_locals.get("self"), "kill_all_processes", None)):
-            end(check_alive=False, allow_graceful=False, wait=True)
-            return
-
-
-@contextmanager
-def _only_errors(name: str) -> Iterator[None]:
-    logger = logging.getLogger(name)
-    before = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)
+def ray_cluster(workers: int) -> AbstractContextManager[Any]:
+    """The module ray, connected, in words of a corpus (see `core.ray_cluster`)."""
+    return core_ray_cluster(
+        workers,
+        lost="what was read is kept: the same command goes on from there, with --engine local too",
+        instead="--engine local makes the same corpus",
+    )
 
 
 @contextmanager

@@ -19,30 +19,36 @@ from bloomery.training.train import follow_train
 
 STAGES = {"pretrain": follow_pretrain, "train": follow_train}
 FAILED = 2
-_LEADER_SECONDS = 3.0
+LEADER_SECONDS = 3.0
+"""What rank 0 has to say of an error that stops all ranks alike, before it is told of another one."""
 
 
 def follow() -> int:
     """Do rank 0's jobs; returns the exit code."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # rank 0 hears it, too, and says what follows from it
     try:
-        world = join()
-        while (job := world.told()) is not None:
-            _take_part(world, job)
+        follow_jobs()
     except BloomeryError as error:
         # What stops all ranks alike is rank 0's to say, which then ends this one; so is the loss of another rank.
         if not isinstance(error, TrainingError):
-            time.sleep(_LEADER_SECONDS)
+            time.sleep(LEADER_SECONDS)
             print(f"rank {_rank()}: error: {error.one_line()}", file=sys.stderr)
         return FAILED
     except RuntimeError as error:
         if "out of memory" in str(error):
             print(f"rank {_rank()}: error: out of memory on the device", file=sys.stderr)
-        elif _is_bug(error):
+        elif is_bug(error):
             raise
         return FAILED
-    world.close()
     return 0
+
+
+def follow_jobs() -> None:
+    """Join the other ranks, and take part in what rank 0 begins until it sends this one home."""
+    world = join()
+    while (job := world.told()) is not None:
+        _take_part(world, job)
+    world.close()
 
 
 def _take_part(world: World, job: dict[str, object]) -> None:
@@ -58,7 +64,7 @@ def _rank() -> str:
     return str((launched() or ("?", 0))[0])
 
 
-def _is_bug(error: RuntimeError) -> bool:
+def is_bug(error: RuntimeError) -> bool:
     """Whether an error is neither another rank's end nor the store's."""
     import torch.distributed as dist
 

@@ -32,6 +32,7 @@ from bloomery.training.loop import Loop, LoopConfig
 from bloomery.training.objective import Validation
 from bloomery.training.optimizers import Optimizers
 from bloomery.training.parallel.parallel_config import ParallelConfig
+from bloomery.training.parallel.ray_ranks import on_ray
 from bloomery.training.parallel.several import recompute, several
 from bloomery.training.parallel.silent_run import SilentRun
 from bloomery.training.parallel.world import World, followers, open_world
@@ -44,6 +45,8 @@ from bloomery.training.pretrain_config import PretrainConfig, plan_request, plan
 from bloomery.training.schedule import Schedule
 from bloomery.training.speed import choose_device, muon_dtype
 from bloomery.training.utilisation import utilisation
+
+STAGE = "pretrain"
 
 
 def pretrain(
@@ -78,6 +81,11 @@ def pretrain(
     inputs = pretrain_inputs(config, tokens.id, tokenizer.id)
     if not fresh and (made := reusable(workspace, inputs)):
         return made
+    if parallel.engine == "ray":
+        paths = [str(one.path.absolute()) for one in (corpus, tokenizer, tokens)]
+        settings = {"config": to_dict(config), "plan": plan.to_dict() if plan else None}
+        job = {"stage": STAGE, "artifacts": paths, "fresh": fresh, "preflight": preflight, **settings}
+        return on_ray(job, parallel, workspace=workspace, device=config.device)
     with open_world(parallel) as world, Run(workspace, inputs, meter=open_meter(others=followers(world))) as run:
         if fresh:
             shutil.rmtree(run.scratch / "checkpoints", ignore_errors=True)
@@ -85,9 +93,25 @@ def pretrain(
         if world is not None:
             paths = {"tokens": str(tokens.path), "tokenizer": str(tokenizer.path), "scratch": str(run.scratch)}
             how = {"config": to_dict(config), "parallel": to_dict(parallel), "preflight": preflight}
-            world.told({"stage": "pretrain", **how, **paths})
+            world.told({"stage": STAGE, **how, **paths})
         made = _Pretraining(run, config, tokens, Tokenizer.load(tokenizer.path), parallel, world, plan)
         return made.publish(preflight=preflight)
+
+
+def lead_pretrain(job: Mapping[str, Any], workspace: Workspace) -> Artifact:
+    """Rank 0's part in `pretrain` where Ray has started it."""
+    corpus, tokenizer, tokens = (Artifact.open(Path(path)) for path in job["artifacts"])
+    return pretrain(
+        corpus,
+        tokenizer,
+        tokens=tokens,
+        config=from_dict(PretrainConfig, job["config"]),
+        plan=Plan.from_dict(job["plan"]) if job["plan"] else None,
+        parallel=from_dict(ParallelConfig, job["parallel"]),
+        workspace=workspace,
+        fresh=job["fresh"],
+        preflight=job["preflight"],
+    )
 
 
 def follow_pretrain(world: World, job: Mapping[str, Any]) -> None:

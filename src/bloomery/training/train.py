@@ -40,6 +40,7 @@ from bloomery.training.materials import Materials, objective_for
 from bloomery.training.objective import Objective
 from bloomery.training.parallel.parallel_config import ParallelConfig
 from bloomery.training.parallel.ranks import Ranks
+from bloomery.training.parallel.ray_ranks import on_ray
 from bloomery.training.parallel.several import recompute, several
 from bloomery.training.parallel.silent_run import SilentRun
 from bloomery.training.parallel.world import World, followers, open_world
@@ -103,6 +104,12 @@ def train(
     inputs = train_inputs(config, *parents, fingerprint=digest(tokens.id) if tokens else "")
     if not fresh and (made := reusable(workspace, inputs)):
         return made
+    if parallel.engine == "ray":
+        given = (corpus, start, tokenizer, target_tokenizer)
+        paths = [str(one.path.absolute()) if one else "" for one in given]
+        settings = {"config": to_dict(config), "fresh": fresh, "preflight": preflight}
+        job = {"stage": STAGE, "artifacts": paths, **settings}
+        return on_ray(job, parallel, workspace=workspace, device=config.fit.device)
     with open_world(parallel) as world, Run(workspace, inputs, meter=open_meter(others=followers(world))) as run:
         if fresh:
             shutil.rmtree(run.scratch / "checkpoints", ignore_errors=True)
@@ -113,6 +120,23 @@ def train(
             settings = {"config": to_dict(config), "parallel": to_dict(parallel), "preflight": preflight}
             world.told({"stage": STAGE, "scratch": str(run.scratch), "artifacts": paths, **settings})
         return _training(run, config, given, parallel, world).publish(preflight=preflight)
+
+
+def lead_train(job: Mapping[str, Any], workspace: Workspace) -> Artifact:
+    """Rank 0's part in `train` where Ray has started it."""
+    corpus, start, tokenizer, target = (Artifact.open(Path(path)) if path else None for path in job["artifacts"])
+    assert corpus is not None
+    return train(
+        corpus,
+        start=start,
+        tokenizer=tokenizer,
+        target_tokenizer=target,
+        config=from_dict(TrainConfig, job["config"]),
+        parallel=from_dict(ParallelConfig, job["parallel"]),
+        workspace=workspace,
+        fresh=job["fresh"],
+        preflight=job["preflight"],
+    )
 
 
 def follow_train(world: World, job: Mapping[str, Any]) -> None:

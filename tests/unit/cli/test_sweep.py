@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
-import threading
 
 import pytest
 
 from bloomery.cli.main import main
 from bloomery.core.workspace import Workspace
 from bloomery.training.sweep import study
-from bloomery.training.sweep.trial_process import TrialProcess, _work
+from bloomery.training.sweep.trial_process import TrialThread
 
 pytest.importorskip("optuna")
 RECIPE = """
@@ -38,16 +36,6 @@ sampler = "grid"
 """
 
 
-class ThreadTrial(TrialProcess):
-    """The same over a pipe, without the seconds that a process takes to begin; `test_trial_process` has a process."""
-
-    def __init__(self, work, values, root):
-        self.values, self.runs = dict(values), []
-        self.connection, theirs = multiprocessing.Pipe()
-        self._process = threading.Thread(target=_work, args=(theirs, work, self.values, root))
-        self._process.start()
-
-
 @pytest.fixture
 def recipe(tmp_path):
     (tmp_path / "texts").mkdir()
@@ -63,7 +51,7 @@ def recipe(tmp_path):
 
 
 def test_a_sweep(recipe, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(study, "TrialProcess", ThreadTrial)
+    monkeypatch.setattr(study, "TrialProcess", TrialThread)
     path, home = recipe("pretrain.learning_rate_scale", "[0.001, 1.0]"), tmp_path / "home"
     assert main(["sweep", str(path), "--home", str(home), "--json"]) == 0
     made = json.loads(capsys.readouterr().out)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from bloomery.core import database as database_module
 from bloomery.core.database import JOULES, Database, quantity_columns, quantity_of, without_joules
 from bloomery.core.errors import ArtifactError
 from bloomery.core.quantity import Quantity
@@ -45,3 +46,19 @@ def test_what_fails_leaves_nothing_and_says_which_file(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError) as caught:
         Database(tmp_path / "b.sqlite", [FIRST], name="box")
     assert "damaged" in caught.value.hint
+
+
+def test_where_other_machines_have_the_file_open_memory_is_not_shared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    local = Database(tmp_path / "local.sqlite", [FIRST], name="box")
+    assert local._rows("PRAGMA journal_mode") == [{"journal_mode": "wal"}]
+    monkeypatch.setattr(database_module, "on_network", lambda folder: folder == tmp_path)
+    one, other = (Database(tmp_path / "shared.sqlite", [FIRST], name="box") for _ in range(2))
+    for number, each in enumerate((one, other, one)):
+        add(each, str(number), Quantity.unknown())
+    assert len(other._rows("SELECT name FROM things")) == 3
+    assert other._rows("PRAGMA journal_mode") == [{"journal_mode": "delete"}]
+    assert not list(tmp_path.glob("shared.sqlite-*"))
+    for each in (local, one, other):
+        each.close()

@@ -6,7 +6,6 @@ import gc
 import hashlib
 import json
 import random
-import subprocess
 import sys
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
@@ -168,33 +167,6 @@ def test_without_the_package_the_error_names_the_line_that_installs_it(monkeypat
     with pytest.raises(MissingExtraError) as caught, ray_cluster(1):
         pass
     assert 'pip install "bloomery[ray]"' in caught.value.one_line()
-
-
-def test_a_start_that_fails_leaves_no_process_and_says_why(monkeypatch: pytest.MonkeyPatch):
-    """Three starts, each with a process that is running when the node gives up."""
-    started: list[subprocess.Popen[bytes]] = []
-
-    class Node:
-        def __init__(self) -> None:
-            started.append(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]))
-            raise RuntimeError("The current node timed out during startup.")
-
-        def kill_all_processes(self, *, check_alive: bool, allow_graceful: bool, wait: bool) -> None:
-            started[-1].kill()
-            started[-1].wait()
-
-    class Ray:
-        def init(self, **_: object) -> None:
-            Node()
-
-        def shutdown(self) -> None:
-            pass
-
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    with pytest.raises(DataError, match="timed out during startup") as caught:
-        ray_engine._connect(Ray(), 1)
-    assert "--engine local" in caught.value.hint
-    assert len(started) == 3 and all(process.returncode is not None for process in started)
 
 
 def test_errors_of_a_task_are_told_here():

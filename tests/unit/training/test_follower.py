@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bloomery.training.follower import STAGES, _is_bug
+from bloomery.training.follower import STAGES, is_bug
 
 
 def test_the_stages_that_can_be_followed():
@@ -10,5 +10,5 @@ def test_the_stages_that_can_be_followed():
 
 
 def test_the_end_of_another_rank_is_no_bug():
-    assert not _is_bug(RuntimeError("[gloo/transport/tcp/pair.cc:547] Connection closed by peer"))
-    assert _is_bug(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+    assert not is_bug(RuntimeError("[gloo/transport/tcp/pair.cc:547] Connection closed by peer"))
+    assert is_bug(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))

@@ -17,7 +17,12 @@ class ParallelConfig:
     """What a user may say of it; under torchrun the number of ranks is torchrun's."""
 
     ranks: int = 1
-    """Processes on this machine, one for each GPU, or each with its share of the cores."""
+    """Processes on this machine, or of a Ray cluster, one for each GPU, or each with its share of the cores."""
+    engine: Literal["local", "ray"] = "local"
+    """Where ranks are started: on this machine, or by Ray's torch trainer (on the cluster that RAY_ADDRESS names, else
+    one on this machine; all of its nodes must see the workspace)."""
+    restarts: int = 0
+    """ray: how often all ranks are started again, from the last checkpoint, when one of them dies."""
     weights: Literal["replicated", "sharded"] = "replicated"
     """replicated: each rank has the whole model (DDP); sharded: each keeps its part of weights, gradients and optimiser
     state and collects a layer when it computes it (FSDP2)."""
@@ -34,6 +39,8 @@ class ParallelConfig:
         for name in ("ranks", "tensor_ranks"):
             if getattr(self, name) < 1:
                 raise ConfigError(f'"parallel.{name}" should be at least 1')
+        if self.restarts < 0 or (self.restarts and self.engine == "local"):
+            raise ConfigError('"parallel.restarts" should be at least 0, and is for the engine ray alone')
         if not (self.stall_seconds > 0 and self.stall_factor >= 1):
             raise ConfigError('"parallel.stall_seconds" should be above 0 and "parallel.stall_factor" at least 1')
 

@@ -23,7 +23,7 @@ from typing import Any
 
 from torch.distributed import Store  # pyright: ignore[reportPrivateImportUsage]
 
-from bloomery.core.errors import TrainingError
+from bloomery.core.errors import BloomeryError, TrainingError
 from bloomery.training.parallel.launch import Followers
 
 _BEAT_SECONDS = 0.5
@@ -32,8 +32,15 @@ _REMEMBERED_STEPS = 101
 REMEDY = "run the same command again: it goes on from the last checkpoint"
 
 
+def _print(error: BloomeryError) -> None:
+    print(f"error: {error.one_line()}", file=sys.stderr, flush=True)
+
+
 class Watchdog:
     """The thread of one rank. `store` must be a connection of its own."""
+
+    last_words = staticmethod(_print)
+    """Says what ended the process, where nothing else in it can any more."""
 
     def __init__(self, store: Store, rank: int, size: int, followers: Followers | None = None) -> None:
         self.verdict = ""
@@ -147,5 +154,5 @@ class Watchdog:
             self._followers.kill()
         if self._stop.wait(_GRACE_SECONDS):
             return
-        print(f"error: {TrainingError(verdict, hint=REMEDY).one_line()}", file=sys.stderr, flush=True)
+        self.last_words(TrainingError(verdict, hint=REMEDY))
         os._exit(2)

@@ -34,6 +34,9 @@ class SweepConfig:
     """hopeless: share of its steps that every trial has."""
     seed: int = 0
     """Of the sampler."""
+    engine: Literal["local", "ray"] = "local"
+    """Where trials are run: in processes of this machine, or by Ray Tune (on the cluster that RAY_ADDRESS names, else
+    one on this machine; all of its nodes must see the workspace). Either goes on with what the other began."""
 
     def __post_init__(self) -> None:
         if self.trials < 1 or self.points < 2:

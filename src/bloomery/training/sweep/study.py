@@ -11,7 +11,8 @@ import json
 import random
 import warnings
 from collections.abc import Callable, Iterable
-from itertools import product
+from contextlib import ExitStack
+from itertools import chain, product
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ from bloomery.core.workspace import Workspace
 from bloomery.training.sweep.config import SweepConfig
 from bloomery.training.sweep.dials import Dial, dials_of
 from bloomery.training.sweep.halving import RUNGS, let_on
+from bloomery.training.sweep.ray_trials import RayTrials, ray_trials
 from bloomery.training.sweep.report import SweepReport, TrialRow
 from bloomery.training.sweep.trial_process import PAUSE, TrialProcess, TrialWork, forget
 
@@ -56,7 +58,7 @@ def sweep(
     except ImportError as error:
         raise MissingExtraError("optuna", "sweep", "a sweep") from error
     dials = dials_of(config.dials)
-    settled = {key: value for key, value in to_dict(config).items() if key != "trials"}
+    settled = {key: value for key, value in to_dict(config).items() if key not in ("trials", "engine")}
     folder = workspace.root / "sweeps"
     folder.mkdir(exist_ok=True)
     name = digest({"config": settled, "identity": identity, "metric": metric})[:16]
@@ -105,17 +107,23 @@ class _Sweeping:
             load_if_exists=True,
         )
         self._most = config.trials
-        self._running: dict[Any, tuple[Trial, TrialProcess]] = {}
+        self._running: dict[Any, Any] = {}
+        self._ray: RayTrials | None = None
 
     def run(self) -> tuple[TrialRow, ...]:
         """All trials as far as they are to go; those that are left behind lose their checkpoints."""
         self._take_up_again()
         if self.config.sampler == "grid":
             self._lay_out_grid()
-        if self.config.stop == "halving":
-            self._halve()
-        else:
-            self._drive(self._new, 1.0)
+        with ExitStack() as self._cluster:
+            if self.config.stop == "halving":
+                self._halve()
+            else:
+                self._drive(self._new, 1.0)
+        for trials in self._candidates().values():
+            if self._row(trials).state == "stopped":
+                for run in {run for trial in trials for run in trial.user_attrs.get("runs", ())}:
+                    forget(self.workspace.root, run)
         return tuple(self._row(trials) for trials in self._candidates().values())
 
     def _halve(self) -> None:
@@ -126,13 +134,12 @@ class _Sweeping:
             curves = {key: curve_of(*trials) for key, trials in self._candidates().items()}
             chosen = let_on(curves, rung, len(curves))
             self._drive(self._on(key for key in chosen if curves[key].share < until - _NEAR), until)
-        for trials in self._candidates().values():
-            if self._row(trials).state == "stopped":
-                for run in {run for trial in trials for run in trial.user_attrs.get("runs", ())}:
-                    forget(self.workspace.root, run)
 
     def _drive(self, more: Callable[[], Trial | None], until: float) -> None:
         """Run trials that `more` gives to a share of their steps, `jobs` at a time, until it gives none."""
+        if self.config.engine == "ray":
+            self._drive_on_ray(more, until)
+            return
         running: dict[Any, tuple[Trial, TrialProcess]] = {}
         self._running = running
         try:
@@ -149,6 +156,30 @@ class _Sweeping:
         finally:
             for _, process in running.values():  # interrupted
                 process.leave()
+
+    def _drive_on_ray(self, more: Callable[[], Trial | None], until: float) -> None:
+        self._running = {}
+
+        def ask() -> tuple[Trial, dict[str, Any]] | None:
+            trial = more()
+            if trial is None:
+                return None
+            self._running[trial.number] = trial
+            return trial, {dial.key: dial.suggest(trial) for dial in self.dials}
+
+        def tell(trial: Trial, message: tuple[Any, ...]) -> str | None:
+            ended, answer = self._take(trial, message, until)
+            if ended:
+                del self._running[trial.number]
+            return answer
+
+        first = ask()
+        if first is None:
+            return  # nothing that a cluster would be needed for
+        if self._ray is None:
+            self._ray = self._cluster.enter_context(ray_trials(self.work, self.workspace, self.jobs))
+        asked = chain([first], iter(ask, None))
+        self._ray.drive(lambda: next(asked, None), tell)
 
     def _new(self) -> Trial | None:
         """The next trial that has not begun."""
@@ -201,24 +232,28 @@ class _Sweeping:
 
     def _hear(self, trial: Trial, process: TrialProcess, until: float) -> bool:
         """Take one message of a trial; True if it was its last."""
+        ended, answer = self._take(trial, process.message(), until)
+        if answer is not None:
+            process.answer(answer)
+        return ended
+
+    def _take(self, trial: Trial, message: tuple[Any, ...], until: float) -> tuple[bool, str | None]:
+        """Whether a message of a trial is its last, and what it waits to be answered, if it does."""
         from optuna.trial import TrialState
 
         from bloomery.training.sweep.pruner import PARTS
 
-        kind, *data = process.message()
+        kind, *data = message
         if kind == "run":
-            process.runs.append(data[0])
-            trial.set_user_attr("runs", process.runs)
-            return False
+            trial.set_user_attr("runs", [*trial.user_attrs.get("runs", ()), data[0]])
+            return False, None
         if kind == "point":
             share, loss = data
             trial.report(loss, round(share * PARTS))
             trial.set_user_attr("share", share)
             if self.config.stop == "halving":
-                process.answer(PAUSE if until - _NEAR <= share < 1 and until < 1 else "")
-            else:
-                process.answer(self.pruner.reason if trial.should_prune() else "")
-            return False
+                return False, PAUSE if until - _NEAR <= share < 1 and until < 1 else ""
+            return False, self.pruner.reason if trial.should_prune() else ""
         if kind == "done":
             trial.set_user_attr("artifact", data[0]["artifact"])
             trial.set_user_attr("share", 1.0)
@@ -230,7 +265,7 @@ class _Sweeping:
         row = self._row([self.study.trials[trial.number]])
         figure = f"{row.value:.4f}" if row.value is not None else row.note
         self.say(f"trial {row.number} {row.values}: {'paused' if kind == 'paused' else row.state}, {figure}")
-        return True
+        return True, None
 
     def _row(self, trials: list[FrozenTrial]) -> TrialRow:
         """One candidate, whatever the parts that it was run in."""

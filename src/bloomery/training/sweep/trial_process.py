@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import Pipe, get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -116,7 +117,7 @@ class TrialProcess:
 
     def __init__(self, work: TrialWork, values: Mapping[str, Any], root: Path) -> None:
         context = get_context("spawn")
-        self.values, self.runs = dict(values), list[str]()
+        self.values = dict(values)
         self.connection, theirs = context.Pipe()
         self._process = context.Process(target=_work, args=(theirs, work, self.values, root), daemon=False)
         self._process.start()
@@ -145,3 +146,41 @@ class TrialProcess:
         """Wait for its end."""
         self.connection.close()
         self._process.join()
+
+
+class TrialThread(TrialProcess):
+    """The same in a thread, of a process that has nothing else to do."""
+
+    def __init__(self, work: TrialWork, values: Mapping[str, Any], root: Path) -> None:
+        self.values, self._why = dict(values), "it ended without a word"
+        self.connection, theirs = Pipe()
+
+        def run() -> None:
+            try:
+                _work(theirs, work, self.values, root)
+            except Exception as error:  # a bug, or no memory: of a process, its end would tell
+                self._why = f"{type(error).__name__}: {error}"
+                raise
+
+        self._thread = threading.Thread(target=run, name="trial", daemon=True)
+        self._thread.start()
+
+    def message(self) -> tuple[Any, ...]:
+        """The next message; ("failed", why) where the thread ended without one."""
+        try:
+            return self.connection.recv()
+        except (EOFError, ConnectionResetError):
+            self._thread.join()
+            return ("failed", self._why)
+
+    def leave(self) -> None:
+        """As of a process."""
+        with contextlib.suppress(OSError):
+            self.connection.send(PAUSE)
+        self._thread.join()
+        self.connection.close()
+
+    def join(self) -> None:
+        """As of a process."""
+        self.connection.close()
+        self._thread.join()

@@ -17,7 +17,17 @@ def test_what_can_be_divided():
         ParallelConfig(tensor_ranks=2).check(4)
 
 
-@pytest.mark.parametrize("wrong", [{"ranks": 0}, {"tensor_ranks": 0}, {"stall_seconds": 0.0}, {"stall_factor": 0.5}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"ranks": 0},
+        {"tensor_ranks": 0},
+        {"stall_seconds": 0.0},
+        {"stall_factor": 0.5},
+        {"restarts": 1},
+        {"restarts": -1, "engine": "ray"},
+    ],
+)
 def test_values_that_make_no_sense(wrong):
     with pytest.raises(ConfigError):
         ParallelConfig(**wrong)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import sys
-import threading
+from contextlib import contextmanager
+from dataclasses import replace
 from itertools import count
 
 import pytest
@@ -18,22 +18,12 @@ from bloomery.core.run import Run
 from bloomery.core.stage import StageInputs
 from bloomery.core.workspace import Workspace
 from bloomery.training.sweep import SweepConfig, study, sweep
-from bloomery.training.sweep.trial_process import Outcome, TrialProcess, _work
+from bloomery.training.sweep.trial_process import PAUSE, Outcome, TrialThread
 
 pytest.importorskip("optuna")
 DIALS = {"train.rate": [1.0, 2.0, 4.0], "train.size": {"low": 1, "high": 2}}
 CONFIG = SweepConfig(dials=DIALS, sampler="grid", stop="hopeless")
 _STEPS = 50
-
-
-class ThreadTrial(TrialProcess):
-    """The same over a pipe, without the seconds that a process takes to begin."""
-
-    def __init__(self, work, values, root):
-        self.values, self.runs = dict(values), []
-        self.connection, theirs = multiprocessing.Pipe()
-        self._process = threading.Thread(target=_work, args=(theirs, work, self.values, root))
-        self._process.start()
 
 
 class Watts:
@@ -54,7 +44,7 @@ class Watts:
 
 @pytest.fixture(autouse=True)
 def _threads(monkeypatch):
-    monkeypatch.setattr(study, "TrialProcess", ThreadTrial)
+    monkeypatch.setattr(study, "TrialProcess", TrialThread)
 
 
 def _trial(root, *, log=None, stop_at=None):
@@ -183,6 +173,60 @@ def test_killed_and_gone_on_with(tmp_path, monkeypatch):
     key = StageInputs(stage="train", config=again.values).key
     attempts = Workspace(tmp_path).ledger.attempts(key)
     assert len(attempts) == 2 and again.joules.central == sum(a["energy_joules"]["central"] for a in attempts)
+
+
+@pytest.fixture
+def opened(monkeypatch) -> list[int]:
+    """Ray's part played here, one trial after another, by the calls that Tune makes; holds how many clusters began."""
+    begun: list[int] = []
+
+    class Trials:
+        def __init__(self, work, workspace, jobs):
+            self._work, self._root = work, workspace.root
+
+        def drive(self, ask, tell):
+            while (asked := ask()) is not None:
+                trial, values = asked
+                process, answer = TrialThread(self._work, values, self._root), ""
+                while not answer:
+                    message = process.message()
+                    answer = tell(trial, message)
+                    if answer == "":
+                        process.answer("")
+                    elif answer is None and message[0] != "run":
+                        break
+                    answer = answer or ""
+                if answer:
+                    tell(trial, ("paused",) if answer == PAUSE else ("stopped", answer))
+                    process.leave()
+                else:
+                    process.join()
+
+    @contextmanager
+    def trials(work, workspace, jobs):
+        begun.append(jobs)
+        yield Trials(work, workspace, jobs)
+
+    monkeypatch.setattr(study, "ray_trials", trials)
+    return begun
+
+
+@pytest.mark.parametrize("config", [CONFIG, HALVING], ids=["hopeless", "halving"])
+def test_ray_comes_to_what_processes_do_and_goes_on_with_what_they_began(tmp_path, config, opened):
+    ray = replace(config, engine="ray")
+
+    def told(report):
+        return [(row.values, row.state, row.value, row.share, row.note) for row in report.rows]
+
+    expected = told(_swept(tmp_path / "local", config))
+    assert told(_swept(tmp_path / "ray", ray)) == expected and opened == [1]
+    assert len(list(Workspace(tmp_path / "ray").scratch.glob("train-*/step"))) == 1
+    assert told(_swept(tmp_path / "ray", ray)) == expected and opened == [1]  # nothing is left: no cluster either
+    few = _swept(tmp_path / "both", replace(config, trials=2))
+    both = _swept(tmp_path / "both", ray)
+    assert both.rows[:2] == few.rows or config.stop == "halving"
+    assert [row.values for row in both.rows] == [row[0] for row in expected]
+    assert told(_swept(tmp_path / "both", config)) == told(both) and opened == [1, 1]
 
 
 def test_several_at_a_time(tmp_path):
