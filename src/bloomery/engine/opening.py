@@ -56,8 +56,6 @@ def _native(decoder: Decoding, config: EngineConfig) -> Trial:
         return Trial(None, f"PyTorch: static steps are asked for ({config.static_steps})")
     if not isinstance(decoder, Decoder):
         found = Trial(None, "PyTorch: no plain decoder")
-    elif own := ", ".join(decoder.config.own_parts):
-        found = Trial(None, f"PyTorch: native steps do not know {own}")
     else:
         found = trial_of(decoder, timed=config.native == "auto")
     if config.native == "on" and found.native is None:

@@ -8,7 +8,9 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -427,6 +429,23 @@ def test_native_steps_and_pytorchs_write_the_same(
     stats = model.engine.stats()
     assert stats.decode_steps > 0 and stats.native_steps == (stats.decode_steps if native == "on" else 0)
     assert stats.decode_path.startswith("native decode step" if native == "on" else "PyTorch: native steps are off")
+
+
+@pytest.mark.parametrize("options", [{}, {"drafts": "ngram", "block_size": 4}, {"cache_tokens": 150, "block_size": 4}])
+def test_native_steps_of_our_own_family_write_what_pytorch_writes(tiny: LanguageModel, options: dict[str, Any]):
+    native_or_skip()
+    own = {"value_embedding_layers": (0, 1), "bigram_vocab_size": 97, "smear": True, "x0_lambdas": True}
+    decoder = Decoder(replace(tiny.decoder.config, model_type="bloomery", **own)).eval().requires_grad_(False)
+    for number, parameter in enumerate(decoder.parameters()):
+        parameter.normal_(std=0.3, generator=torch.Generator().manual_seed(number))
+    written = []
+    for native in ("on", "off"):
+        config = EngineConfig(native=native, **options)
+        model = LanguageModel(decoder, tiny.tokenizer, name="own", engine=config)
+        results = together(model, PROMPTS, max_new_tokens=40, temperature=0.0, ignore_eos=True)
+        written.append([one.token_ids for one in results])
+        assert (model.engine.stats().native_steps > 0) == (native == "on")
+    assert written[0] == written[1] and len({tuple(one) for one in written[0]}) == len(PROMPTS)
 
 
 def test_native_steps_give_a_request_the_same_numbers_whoever_is_there(tiny: LanguageModel):

@@ -1,14 +1,17 @@
 """opened(): how decode steps are made is decided once, and said."""
 
 import dataclasses
+from typing import Any
 
 import pytest
+import torch
 
 from bloomery.core.errors import ConfigError, DeviceError
 from bloomery.engine import LanguageModel
 from bloomery.engine.engine import EngineConfig
 from bloomery.engine.opening import opened
 from bloomery.models import Decoder
+from bloomery.models.native.library import library
 
 
 def test_memory_is_what_was_asked_for_in_whole_blocks(tiny: LanguageModel) -> None:
@@ -30,10 +33,12 @@ def test_static_and_native_steps_exclude_each_other(tiny: LanguageModel) -> None
     assert runner.static is not None and runner.native is None and "static" in said
 
 
-def test_parts_of_our_own_are_not_made_natively(tiny: LanguageModel) -> None:
-    own = {"model_type": "bloomery", "x0_lambdas": True, "eos_token_id": ()}
+def test_parts_that_native_steps_do_not_know_are_pytorchs(tiny: LanguageModel) -> None:
+    own: dict[str, Any] = {"model_type": "bloomery", "x0_lambdas": True, "eos_token_id": ()}
     decoder = Decoder(dataclasses.replace(tiny.config, **own)).eval()
-    runner, _, said = opened(decoder, EngineConfig(cache_tokens=64))
-    assert runner.native is None and said == "PyTorch: native steps do not know x0 lambdas"
-    with pytest.raises(DeviceError, match="native steps do not know x0 lambdas"):
+    decoder.model.add_module("canon", torch.nn.Linear(4, 4))
+    if library().calls is not None:
+        runner, _, said = opened(decoder, EngineConfig(cache_tokens=64))
+        assert runner.native is None and said == "PyTorch: the native step does not know the part canon"
+    with pytest.raises(DeviceError, match="no native steps"):
         opened(decoder, EngineConfig(cache_tokens=64, native="on"))

@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <cmath>
 #include <condition_variable>
 #include <cstdlib>
 #include <cstring>
@@ -245,6 +246,13 @@ struct Space {
 
 bool rounds(const Matrix &m) { return m.format == INT8 || m.format == INT4; }
 
+// From 0 to 1: the sigmoid of a product.
+float gate(const float *w, const float *x, int64_t size) {
+    float total = 0.0f;
+    for (int64_t i = 0; i < size; i++) total += w[i] * x[i];
+    return 1.0f / (1.0f + std::exp(-total));
+}
+
 constexpr int64_t ROWS = 126;  // of a product's task
 
 // Tasks that need nothing of each other.
@@ -305,7 +313,7 @@ class Run : public Parts {
             const bool joins = step.in_blocks && r && step.text[r] == step.text[r - 1] && units_.back().count < QUERIES;
             joins ? (void)units_.back().count++ : units_.push_back({r, 1});
         }
-        if (!step.stream) grow(x_, rows * m_.hidden);
+        if (!step.stream) grow(x_, rows * m_.hidden * (m_.mixes ? 2 : 1));
         grow(h_, rows * m_.hidden);
         grow(y_, rows * m_.hidden);
         grow(qkv_, rows * qkv_size_);
@@ -324,6 +332,7 @@ class Run : public Parts {
 
   private:
     float *x(int r) { return (s_.stream ? s_.stream : x_.data()) + int64_t(r) * m_.hidden; }
+    float *begun(int r) { return x(s_.rows + r); }  // the stream before all layers
     float *h(int r) { return h_.data() + int64_t(r) * m_.hidden; }
     float *y(int r) { return y_.data() + int64_t(r) * m_.hidden; }
 
@@ -420,20 +429,47 @@ class Run : public Parts {
         prepare(next, h_.data(), m_.hidden, r);
     }
 
+    void enter(int l, int r) {
+        const Layer &layer = m_.layer[l];
+        if (m_.mixes) k_.mix(x(r), layer.stream_share, begun(r), layer.begun_share, m_.hidden);
+        enter(layer.attention_in, *layer.qkv, r);
+    }
+
+    void add(float *to, const float *y, float share = 1.0f) { k_.mix(to, 1.0f, y, share, m_.hidden); }
+
+    void embed(int64_t token, float *to) {
+        const float *from = m_.embedding + token * m_.hidden;
+        for (int64_t i = 0; i < m_.hidden; i++) to[i] = from[i] * m_.embedding_scale;
+        normalised(m_.embedding_norm, to, to);
+    }
+
     void begin(int r) {
-        const Layer &next = m_.layer[s_.first_layer];
-        if (s_.first_layer) return enter(next.attention_in, *next.qkv, r);
-        const float *from = m_.embedding + int64_t(s_.token[r]) * m_.hidden;
-        for (int64_t i = 0; i < m_.hidden; i++) x(r)[i] = from[i] * m_.embedding_scale;
-        normalised(m_.embedding_norm, x(r), x(r));
-        if (m_.positions) k_.add(x(r), m_.positions + int64_t(s_.position[r]) * m_.hidden, m_.hidden);
-        enter(next.attention_in, *next.qkv, r);
+        if (s_.first_layer) return enter(s_.first_layer, r);
+        embed(s_.token[r], x(r));
+        if (m_.positions) add(x(r), m_.positions + int64_t(s_.position[r]) * m_.hidden);
+        if (s_.ids) look_back(r);
+        if (m_.mixes) std::copy(x(r), x(r) + m_.hidden, begun(r));
+        enter(0, r);
+    }
+
+    // What the token before adds: a part of itself (`mixing.Smear`), and the row of the pair (`bigrams.pair_rows`).
+    void look_back(int r) {
+        const bool joins = r && s_.text[r] == s_.text[r - 1], begins = s_.position[r] == 0;
+        const int64_t token = s_.token[r];
+        const int64_t before = begins ? m_.vocabulary : joins ? s_.token[r - 1] : s_.ids[slot_of(r, s_.position[r] - 1)];
+        s_.ids[slot_of(r, s_.position[r])] = token;
+        if (m_.smear && !begins) {
+            embed(before, h(r));
+            add(x(r), h(r), m_.smear[m_.smear_inputs] * gate(m_.smear, x(r), m_.smear_inputs));
+        }
+        const int64_t pair = (before * 0x85EBCA6B) ^ (token * 0x9E3779B1);
+        if (m_.bigrams) add(x(r), m_.bigrams + (pair ^ pair >> 15) % m_.bigram_rows * m_.hidden);
     }
 
     // Attention's result joins the stream, and the feed-forward begins.
     void between(const Layer &layer, int r) {
         if (m_.parallel) enter(layer.feed_in, *layer.up, r);
-        k_.add(x(r), normalised(layer.attention_out, y(r), y(r)), m_.hidden);
+        add(x(r), normalised(layer.attention_out, y(r), y(r)));
         if (!m_.parallel) enter(layer.feed_in, *layer.up, r);
     }
 
@@ -446,13 +482,13 @@ class Run : public Parts {
 
     // The feed-forward's result joins the stream, and what comes next begins.
     void end(int l, int r) {
-        k_.add(x(r), normalised(m_.layer[l].feed_out, y(r), y(r)), m_.hidden);
+        add(x(r), normalised(m_.layer[l].feed_out, y(r), y(r)));
         if (l + 1 == s_.last_layer && l + 1 < m_.layers) return;
-        if (l + 1 < m_.layers) enter(m_.layer[l + 1].attention_in, *m_.layer[l + 1].qkv, r);
+        if (l + 1 < m_.layers) enter(l + 1, r);
         else enter(m_.last_norm, *m_.head, r);
     }
 
-    // Queries and keys normalised and rotated, keys and values stored.
+    // Queries and keys normalised and rotated, token values added, keys and values stored.
     void place(int l, int r) {
         const Layer &layer = m_.layer[l];
         const int64_t dim = m_.head_dim;
@@ -463,13 +499,18 @@ class Run : public Parts {
             const int64_t at = int64_t(layer.table) * s_.rows + r;
             for (float *head = query; head < value; head += dim) k_.rotate(head, s_.cosines[at], s_.sines[at], m_.rotary_dim);
         }
-        int64_t slot = 0, before = 0;
-        for (int64_t i = s_.runs[s_.text[r]]; i < s_.runs[s_.text[r] + 1]; before += s_.run[2 * i + 1], i++)
-            if (s_.position[r] < before + s_.run[2 * i + 1]) {
-                slot = s_.run[2 * i] + s_.position[r] - before;
-                break;
-            }
-        k_.store(s_, l, slot, m_, key, value);
+        for (int64_t head = 0; layer.token_values && head < m_.kv_heads; head++) {
+            const float share = 2.0f * gate(layer.value_gates + head * m_.gate_inputs, h(r), m_.gate_inputs);
+            k_.mix(value + head * dim, 1.0f, layer.token_values + (int64_t(s_.token[r]) * m_.kv_heads + head) * dim, share, dim);
+        }
+        k_.store(s_, l, slot_of(r, s_.position[r]), m_, key, value);
+    }
+
+    // Where a position of row r's text lies in the memory.
+    int64_t slot_of(int r, int64_t position) const {
+        const int64_t *run = s_.run + 2 * s_.runs[s_.text[r]];
+        for (; position >= run[1]; run += 2) position -= run[1];
+        return run[0] + position;
     }
 
     // A head of a row or of a block of rows; the last ones first, for they see most.

@@ -54,15 +54,19 @@ struct Norm {
 struct Layer {
     Norm attention_in, attention_out, feed_in, feed_out, query, key;
     const Matrix *qkv, *output, *up, *down;  // `up` holds the gate first, where there is one
+    const float *token_values, *value_gates; // null, or what each token adds to its values (vocabulary, H_kv D), and by
+                                             // how much: 2 sigmoid of these (H_kv, gate_inputs) times what qkv reads
     int32_t window;                          // positions that a query sees, its own included; 0: all
     int32_t table;                           // which rotary table; -1: none
+    float stream_share, begun_share;         // `mixes`: of the stream before it, and of that before all layers
 };
 
 struct Model {
     int32_t layers, hidden, heads, kv_heads, head_dim, rotary_dim, intermediate, vocabulary;
-    int32_t activation, gated, parallel, tables;
+    int32_t activation, gated, parallel, tables, mixes, gate_inputs, smear_inputs, bigram_rows;
     float embedding_scale, attention_scale, attention_cap, logit_cap;  // a cap of 0 is none
-    const float *embedding, *positions, *slopes;                       // `positions` and `slopes` may be null
+    const float *embedding, *positions, *slopes;                       // all but the first may be null
+    const float *smear, *bigrams;  // how much of the token before is added: weights of its gate, then a factor; of pairs
     const Layer *layer;
     const Matrix *head;
     Norm embedding_norm, last_norm;
@@ -71,13 +75,14 @@ struct Model {
 // One step. Row r is token[r] at position[r] of text[r], whose keys lie in the stretches run[2 i], run[2 i + 1] (first,
 // length) for i from runs[text[r]] to runs[text[r] + 1] - 1: they hold its positions in order, the new ones included.
 // A text's rows follow one another. Layers first_layer .. last_layer - 1 are computed: where these are not all, `stream`
-// (rows, hidden) carries what is between them, else it is null. `in_blocks` says how attention reads: several rows of a text at once, or one; the
+// (rows, hidden), twice that where a model mixes, carries what is between them, else it is null. `in_blocks` says how attention reads: several rows of a text at once, or one; the
 // two differ in the order of sums, and within each a row's result depends on no other row.
 struct Step {
     int32_t rows, skipped, in_blocks, cache_is_int8;  // of the first `skipped` rows keys and values alone are wanted
     int32_t first_layer, last_layer;
     const int32_t *token, *position, *text;
     const int64_t *runs, *run;
+    int64_t *ids;                                     // null, or the token at each place, for a model that looks back
     void *const *keys, *const *values;                // of each layer: (P, H_kv, D)
     float *const *key_scales, *const *value_scales;   // int8: (P, H_kv)
     const float *const *cosines, *const *sines;       // [table][row]: the row of the table that its position has
@@ -94,7 +99,7 @@ struct Kernels {
     void (*normalise)(const Norm &norm, const float *x, float *y, int64_t size);
     void (*rotate)(float *head, const float *cosine, const float *sine, int rotary_dim);
     void (*store)(const Step &step, int layer, int64_t slot, const Model &model, const float *key, const float *value);
-    // One head of one row, `scores` has room for all its positions.
+    // One head of one row, `scores` has room for all its positions and to fill a register.
     void (*attend)(const Model &model, const Step &step, int layer, int row, int head, const float *query,
                    float *scores, float *out);
     // One head of up to QUERIES rows of a text, `stride` floats from row to row; `room` as `block_room` says.
@@ -102,7 +107,7 @@ struct Kernels {
                          const float *query, int64_t query_stride, float *room, float *out, int64_t out_stride);
     // act(gate) * up, or act(up); `gate` and `out` may be the same.
     void (*activate)(int kind, const float *gate, const float *up, float *out, int64_t size);
-    void (*add)(float *x, const float *y, int64_t size);
+    void (*mix)(float *x, float a, const float *y, float b, int64_t size);  // x = a x + b y
     void (*cap)(float *x, float bound, int64_t size);
 };
 

@@ -1,9 +1,9 @@
 """A decoder described to native code: its sizes, its norms, and its matrices: those of its native
 layers, or packed once more.
 
-Which family it is makes no difference: the same description says where norms stand, what is rotated, gated and capped.
-What it cannot say is refused with a reason: experts, value and bigram embeddings, matrices whose inputs or formats
-differ. Everything whose address is given away is kept by the description. This module does not know steps or caches.
+Which family it is makes no difference: the same description says where norms stand, what is rotated, gated, capped,
+mixed and added. What it cannot say is refused with a reason: experts, parts that no family here has yet, matrices whose
+inputs or formats differ. Everything whose address is given away is kept by the description. This module does not know steps or caches.
 """
 
 from __future__ import annotations
@@ -21,12 +21,21 @@ from bloomery.models.attention import Attention
 from bloomery.models.block import Block
 from bloomery.models.decoder import Decoder
 from bloomery.models.feed_forward import FeedForward, GatedFeedForward
+from bloomery.models.mixing import ResidualMix
 from bloomery.models.native.library import ACTIVATIONS, LAYER_NORM, NO_NORM, RMS_NORM, Layer, Model, Norm
 from bloomery.models.native.linear import NativeLinear
 from bloomery.models.native.matrix import Matrix
 from bloomery.models.norms import BareRMSNorm, RMSNorm
 from bloomery.models.packed import PackedLinear, Stored
 from bloomery.models.packing import Part, PlainLinear
+
+_KNOWN = {
+    *("embed_tokens", "embed_positions", "embed_norm", "smear", "embed_bigrams", "embed_values", "mix", "layers", "norm"),
+    *("self_attn", "mlp", "cross_attn", "dropout", "input_layernorm", "post_attention_layernorm"),
+    *("cross_attention_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm"),
+    *("q_proj", "k_proj", "v_proj", "o_proj", "v_gate", "q_norm", "k_norm"),
+}
+"""What a trunk, its blocks and their attention consist of: with another part, nothing here would compute it."""
 
 
 def matrix_of(layers: Sequence[nn.Module]) -> Stored:
@@ -75,10 +84,15 @@ class Description:
         self.tables: list[int] = []
         config, trunk = decoder.config, decoder.model
         kinds: list[str] = []
+        values: Any = trunk.embed_values
+        blocks: list[Block] = list(trunk.layers)  # type: ignore[arg-type]
         layers = (Layer * config.num_hidden_layers)()
-        for number, block in enumerate(trunk.layers):
-            assert isinstance(block, Block)
+        for number, block in enumerate(blocks):
             layers[number] = self._layer(block)
+            layers[number].stream_share, layers[number].begun_share = _shares(trunk.mix, number)
+            if (gate := block.self_attn.v_gate) is not None:
+                layers[number].token_values = self._address(values[str(number)].weight)
+                layers[number].value_gates = self._address(gate.weight)
             layers[number].window = config.window(number) or 0
             layers[number].table = -1
             if config.uses_rope(number):
@@ -89,7 +103,8 @@ class Description:
                 layers[number].table = kinds.index(kind)
         self.layers = layers
         self.head = self._matrix(_head(decoder))
-        attention: Any = trunk.layers[0].self_attn
+        attention: Any = blocks[0].self_attn
+        gates = [one.self_attn.v_gate for one in blocks if one.self_attn.v_gate is not None]
         cap = decoder.output_softcap
         alibi = torch.tensor(slopes(config.num_attention_heads)) if config.family.positions == "alibi" else None
         self.model = Model(
@@ -102,9 +117,13 @@ class Description:
             intermediate=config.intermediate_size,
             vocabulary=config.vocab_size,
             activation=ACTIVATIONS[config.hidden_act],
-            gated=config.family.gated,
+            gated=config.gated,
             parallel=config.use_parallel_residual,
             tables=len(self.tables),
+            mixes=trunk.mix is not None,
+            gate_inputs=gates[0].in_features if gates else 0,
+            smear_inputs=0 if trunk.smear is None else trunk.smear.gate.numel(),
+            bigram_rows=config.bigram_vocab_size,
             embedding_scale=config.hidden_size**0.5 if config.family.scales_embeddings else 1.0,
             attention_scale=attention.scale,
             attention_cap=attention.softcap or 0.0,
@@ -112,6 +131,8 @@ class Description:
             embedding=self._address(trunk.embed_tokens.weight),
             positions=None if trunk.embed_positions is None else self._address(trunk.embed_positions.weight),
             slopes=None if alibi is None else self._address(alibi),
+            smear=None if trunk.smear is None else self._address(torch.cat((trunk.smear.gate[0], trunk.smear.scale))),
+            bigrams=None if trunk.embed_bigrams is None else self._address(trunk.embed_bigrams.table.weight),
             layer=ctypes.addressof(layers),
             head=self.head,
             embedding_norm=self._norm(trunk.embed_norm),
@@ -175,6 +196,12 @@ class Description:
         return tensor.data_ptr()
 
 
+def _shares(mix: ResidualMix | None, layer: int) -> tuple[float, float]:
+    """Of the stream before a layer and of that before all of them, in what it reads."""
+    given = (None, None) if mix is None else (mix.resid, mix.x0)
+    return 1.0 if given[0] is None else float(given[0][layer]), 0.0 if given[1] is None else float(given[1][layer])
+
+
 def _matrices(block: Block) -> list[list[Any]]:
     """Of a layer: queries, keys and values; output; gate and up; down."""
     attention, feed = block.self_attn, block.mlp
@@ -199,11 +226,16 @@ def _head(decoder: Decoder) -> list[nn.Module]:
     return [layer]
 
 
+def _parts(module: nn.Module) -> set[str]:
+    return {name for name, _ in module.named_children()}
+
+
 def check(decoder: Decoder) -> None:
     """DeviceError with the first reason why a decoder cannot be described."""
     config = decoder.config
-    kinds = {type(block.mlp) for block in decoder.model.layers} - {FeedForward, GatedFeedForward}  # type: ignore[union-attr]
-    attentions = [block.self_attn for block in decoder.model.layers]  # type: ignore[union-attr]
+    blocks: list[Block] = list(decoder.model.layers)  # type: ignore[arg-type]
+    kinds = {type(block.mlp) for block in blocks} - {FeedForward, GatedFeedForward}
+    attentions = [block.self_attn for block in blocks]
     reason = None
     if any(one.device.type != "cpu" for one in (*decoder.parameters(), *decoder.buffers())):
         reason = "weights that are not on the CPU"
@@ -211,9 +243,9 @@ def check(decoder: Decoder) -> None:
         reason = f"a {type(decoder).__name__}"
     elif kinds:
         reason = f"a {kinds.pop().__name__}"
-    elif config.value_embedding_layers or config.bigram_vocab_size:
-        reason = "embeddings of values or of pairs of tokens"
-    elif any(block.placement == "post" or block.cross_attn is not None for block in decoder.model.layers):  # type: ignore[union-attr]
+    elif unknown := [name for part in (decoder.model, *blocks, *attentions) for name in _parts(part) - _KNOWN]:
+        reason = f"the part {unknown[0]}"
+    elif any(block.placement == "post" or block.cross_attn is not None for block in blocks):
         reason = "this placement of norms"
     elif not all(isinstance(one, Attention) and one.backend == "sdpa" for one in attentions):
         reason = "this attention"

@@ -11,9 +11,11 @@
 
 #if defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
 #define BLOOMERY_AVX2 1
+#define BLOOMERY_TABLE kernels_avx2
 #include <immintrin.h>
 #else
 #define BLOOMERY_AVX2 0
+#define BLOOMERY_TABLE kernels_portable
 #endif
 #if defined(__aarch64__)
 #include <arm_neon.h>
@@ -152,14 +154,16 @@ INLINE Floats exponential(Floats x) {
 INLINE Floats sigmoid(Floats x) { return all(1.0f) / (all(1.0f) + exponential(-x)); }
 INLINE Floats hyperbolic_tangent(Floats x) { return all(1.0f) - all(2.0f) / (exponential(x + x) + all(1.0f)); }
 
-// The last, incomplete register of a row, filled up with zeros.
+// A register of a row that has `count` numbers left, filled up with zeros if they are few.
 INLINE Floats load_some(const float *p, int64_t count) {
+    if (count >= LANES) return load(p);
     float lanes[LANES] = {0};
     for (int64_t i = 0; i < count; i++) lanes[i] = p[i];
     return load(lanes);
 }
 
 INLINE void store_some(float *p, Floats v, int64_t count) {
+    if (count >= LANES) return store(p, v);
     for (int64_t i = 0; i < count; i++) p[i] = v[i];
 }
 
@@ -172,13 +176,7 @@ INLINE void finish(const Matrix &m, Floats (&sums)[R][2], int64_t panel, float *
         for (int half = 0; half < 2; half++) {
             Floats v = sums[r][half];
             if (m.bias) v += load(m.bias + panel * PANEL + half * LANES);
-            float *to = y + r * y_stride + panel * PANEL + half * LANES;
-            const int64_t room = left - half * LANES;
-            if (room >= LANES) {
-                store(to, v);
-            } else {
-                store_some(to, v, room);
-            }
+            store_some(y + r * y_stride + panel * PANEL + half * LANES, v, left - half * LANES);
         }
     }
 }
@@ -348,7 +346,7 @@ void multiply(const Matrix &m, const Input &x, int rows, float *y, int64_t y_str
 float largest_magnitude(const float *x, int64_t size) {
     Floats most = all(0.0f), poison = all(0.0f);
     for (int64_t i = 0; i < size; i += LANES) {
-        const Floats v = size - i >= LANES ? load(x + i) : load_some(x + i, size - i);
+        const Floats v = load_some(x + i, size - i);
         most = larger(most, magnitude(v));
         poison += v * all(0.0f);
     }
@@ -405,8 +403,7 @@ void normalise(const Norm &norm, const float *x, float *y, int64_t size) {
     int64_t i = 0;
     float mean = 0.0f;
     if (layer) {
-        for (; i + LANES <= size; i += LANES) total += load(x + i);
-        if (i < size) total += load_some(x + i, size - i);
+        for (; i < size; i += LANES) total += load_some(x + i, size - i);
         mean = sum(total) / (float)size;
     }
     for (i = 0; i + LANES <= size; i += LANES) {
@@ -448,10 +445,7 @@ INLINE Floats activated(int kind, Floats x) {
             return all(0.5f) * x * (all(1.0f) + hyperbolic_tangent(inner));
         }
         case RELU: return larger(x, all(0.0f));
-        case RELU_SQUARED: {
-            const Floats positive = larger(x, all(0.0f));
-            return positive * positive;
-        }
+        case RELU_SQUARED: return larger(x, all(0.0f)) * larger(x, all(0.0f));
         case TANH: return hyperbolic_tangent(x);
         default: {  // GELU
             Floats v;
@@ -463,24 +457,20 @@ INLINE Floats activated(int kind, Floats x) {
 
 void activate(int kind, const float *gate, const float *up, float *out, int64_t size) {
     for (int64_t i = 0; i < size; i += LANES) {
-        const int64_t count = size - i < LANES ? size - i : LANES;
-        const bool whole = count == LANES;
-        Floats v = activated(kind, whole ? load(gate + i) : load_some(gate + i, count));
-        if (up) v *= whole ? load(up + i) : load_some(up + i, count);
-        if (whole) store(out + i, v);
-        else store_some(out + i, v, count);
+        Floats v = activated(kind, load_some(gate + i, size - i));
+        if (up) v *= load_some(up + i, size - i);
+        store_some(out + i, v, size - i);
     }
 }
 
-void add(float *x, const float *y, int64_t size) {
-    for (int64_t i = 0; i < size; i++) x[i] += y[i];
+void mix(float *x, float a, const float *y, float b, int64_t size) {
+    for (int64_t i = 0; i < size; i++) x[i] = a * x[i] + b * y[i];
 }
 
 void cap(float *x, float bound, int64_t size) {
     for (int64_t i = 0; i < size; i += LANES) {
-        const int64_t count = size - i < LANES ? size - i : LANES;
-        const Floats v = all(bound) * hyperbolic_tangent(load_some(x + i, count) / all(bound));
-        store_some(x + i, v, count);
+        const Floats v = all(bound) * hyperbolic_tangent(load_some(x + i, size - i) / all(bound));
+        store_some(x + i, v, size - i);
     }
 }
 
@@ -514,10 +504,7 @@ INLINE float dot(const float *query, const Number *key, int64_t dim) {
         first = multiply_add(load(query + i), load(key + i), first);
         second = multiply_add(load(query + i + LANES), load(key + i + LANES), second);
     }
-    if (i + LANES <= dim) {
-        first = multiply_add(load(query + i), load(key + i), first);
-        i += LANES;
-    }
+    for (; i + LANES <= dim; i += LANES) first = multiply_add(load(query + i), load(key + i), first);
     float total = sum(first + second);
     for (; i < dim; i++) total += query[i] * (float)key[i];
     return total;
@@ -576,25 +563,14 @@ INLINE void attend_in(const Model &model, const Step &step, int layer, int row, 
     if (model.attention_cap > 0.0f) cap(scores, model.attention_cap, count);
     if (model.slopes)  // as far as a key is behind the query, its score falls
         for (int64_t s = 0; s < count; s++) scores[s] += model.slopes[head] * (float)(first + s - position);
-    Floats most = all(scores[0]);
-    for (int64_t s = 0; s < count; s += LANES) {
-        if (s + LANES <= count) most = larger(most, load(scores + s));
-        else for (int64_t i = s; i < count; i++) most[0] = scores[i] > most[0] ? scores[i] : most[0];
-    }
+    for (int64_t s = count; s % LANES; s++) scores[s] = -3e38f;  // what fills the last register up weighs nothing
+    Floats most = load(scores), total = all(0.0f);
+    for (int64_t s = LANES; s < count; s += LANES) most = larger(most, load(scores + s));
     const Floats shift = all(largest(most));
-    Floats total = all(0.0f);
     for (int64_t s = 0; s < count; s += LANES) {
-        const int64_t lanes = count - s < LANES ? count - s : LANES;
-        if (lanes == LANES) {
-            const Floats e = exponential(load(scores + s) - shift);
-            total += e;
-            store(scores + s, e);
-        } else {
-            Floats e = exponential(load_some(scores + s, lanes) - shift);
-            for (int64_t i = lanes; i < LANES; i++) e[i] = 0.0f;
-            total += e;
-            store_some(scores + s, e, lanes);
-        }
+        const Floats e = exponential(load(scores + s) - shift);
+        total += e;
+        store(scores + s, e);
     }
     const float whole = sum(total);
     if (value_scales) {
@@ -741,15 +717,6 @@ void attend_block(const Model &model, const Step &step, int layer, int row, int 
 
 }  // namespace
 
-#if BLOOMERY_AVX2
-#define BLOOMERY_TABLE kernels_avx2
-#define BLOOMERY_NAME "AVX2"
-#else
-#define BLOOMERY_TABLE kernels_portable
-#define BLOOMERY_NAME "portable"
-#endif
-
-extern const Kernels BLOOMERY_TABLE;
-const Kernels BLOOMERY_TABLE = {BLOOMERY_NAME, prepare, multiply, normalise, rotate, store_pair, attend, attend_block, activate, add, cap};
+const Kernels BLOOMERY_TABLE = {BLOOMERY_AVX2 ? "AVX2" : "portable", prepare, multiply, normalise, rotate, store_pair, attend, attend_block, activate, mix, cap};
 
 }  // namespace bloomery

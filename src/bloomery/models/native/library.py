@@ -62,9 +62,9 @@ class Norm(ctypes.Structure):
 class Layer(ctypes.Structure):
     _fields_ = (
         *((name, Norm) for name in ("attention_in", "attention_out", "feed_in", "feed_out", "query", "key")),
-        *((name, _pointer) for name in ("qkv", "output", "up", "down")),
-        ("window", _int32),
-        ("table", _int32),
+        *((name, _pointer) for name in ("qkv", "output", "up", "down", "token_values", "value_gates")),
+        *((name, _int32) for name in ("window", "table")),
+        *((name, _float) for name in ("stream_share", "begun_share")),
     )
 
 
@@ -72,8 +72,9 @@ class Model(ctypes.Structure):
     _fields_ = (
         *((name, _int32) for name in ("layers", "hidden", "heads", "kv_heads", "head_dim", "rotary_dim")),
         *((name, _int32) for name in ("intermediate", "vocabulary", "activation", "gated", "parallel", "tables")),
+        *((name, _int32) for name in ("mixes", "gate_inputs", "smear_inputs", "bigram_rows")),
         *((name, _float) for name in ("embedding_scale", "attention_scale", "attention_cap", "logit_cap")),
-        *((name, _pointer) for name in ("embedding", "positions", "slopes", "layer", "head")),
+        *((name, _pointer) for name in ("embedding", "positions", "slopes", "smear", "bigrams", "layer", "head")),
         ("embedding_norm", Norm),
         ("last_norm", Norm),
     )
@@ -82,7 +83,7 @@ class Model(ctypes.Structure):
 class Step(ctypes.Structure):
     _fields_ = (
         *((name, _int32) for name in ("rows", "skipped", "in_blocks", "cache_is_int8", "first_layer", "last_layer")),
-        *((name, _pointer) for name in ("token", "position", "text", "runs", "run", "keys", "values")),
+        *((name, _pointer) for name in ("token", "position", "text", "runs", "run", "ids", "keys", "values")),
         *((name, _pointer) for name in ("key_scales", "value_scales", "cosines", "sines", "stream", "logits")),
     )
 

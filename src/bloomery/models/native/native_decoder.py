@@ -114,8 +114,9 @@ class NativeDecoder:
         cosines, sines, _kept = self._tables(rows, positions)
         is_int8 = memory.keys[0].dtype == torch.int8
         layers, hidden = self.decoder.config.num_hidden_layers, self.decoder.config.hidden_size
-        stream = None if between is None else torch.empty(len(tokens), hidden)
+        stream = None if between is None else torch.empty(1 + self.description.model.mixes, len(tokens), hidden)
         step = Step(rows=len(tokens), skipped=skipped, in_blocks=in_blocks, cache_is_int8=is_int8, last_layer=layers)
+        step.ids = None if memory.ids is None else memory.ids.data_ptr()
         step.stream, step.logits = None if stream is None else stream.data_ptr(), logits.data_ptr()
         given = {
             **self._pointers(memory),

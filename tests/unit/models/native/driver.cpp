@@ -1,5 +1,6 @@
 // Runs steps of small random models through the native step, for sanitizers: every format, norm, placement and
-// activation, odd sizes, windows, caps, both kinds of cache, sequences in several stretches. Checks that numbers are
+// activation, odd sizes, windows, caps, mixed streams, token values, a look back, both kinds of cache, sequences in
+// several stretches. Checks that numbers are
 // finite, that a row alone gives what it gives in company, and a prompt in parts what it gives whole; what is right is
 // tested from Python.
 
@@ -66,6 +67,14 @@ int main() {
         m.embedding = embedding.data();
         m.positions = trial % 6 == 2 ? table.data() : nullptr;
         m.slopes = trial % 6 == 3 ? slopes.data() : nullptr;
+        m.mixes = trial % 3 == 0, m.gate_inputs = std::min(m.hidden, 32), m.smear_inputs = std::min(m.hidden, 24);
+        m.bigram_rows = 1 + int(draw(90));
+        const auto smear = numbers(m.smear_inputs + 1), bigrams = numbers(int64_t(m.bigram_rows) * m.hidden);
+        const auto values_of = numbers(int64_t(words) * kv * dim), gates = numbers(int64_t(kv) * m.gate_inputs);
+        const bool looks_back = trial % 4 > 1;
+        std::vector<int64_t> ids(160, 0);
+        m.smear = trial % 4 == 2 || trial % 8 == 3 ? smear.data() : nullptr;
+        m.bigrams = trial % 4 == 3 ? bigrams.data() : nullptr;
         const Norm wide_norm{trial % 2 ? RMS_NORM : LAYER_NORM, m.hidden, 1e-5f, 0, weight.data(), trial % 4 ? weight.data() : nullptr};
         const Norm head_norm{trial % 3 == 0 ? RMS_NORM : NO_NORM, dim, 1e-5f, 0, weight.data(), nullptr}, none{};
         std::vector<Layer> layers(2);
@@ -78,7 +87,7 @@ int main() {
             one = {wide_norm, trial % 3 == 2 ? wide_norm : none, wide_norm, trial % 3 == 2 ? wide_norm : none, head_norm, head_norm,
                    made(int64_t(m.heads + 2 * kv) * dim, m.hidden), made(m.hidden, int64_t(m.heads) * dim),
                    made(int64_t(m.gated ? 2 : 1) * wide, m.hidden), made(m.hidden, wide),
-                   trial % 2 ? 5 : 0, m.rotary_dim ? 0 : -1};
+                   trial % 5 < 2 ? values_of.data() : nullptr, gates.data(), trial % 2 ? 5 : 0, m.rotary_dim ? 0 : -1, 0.75f, 0.5f};
         }
         m.layer = layers.data(), m.head = made(words, m.hidden);
         m.embedding_norm = trial % 5 == 1 ? wide_norm : none, m.last_norm = wide_norm;
@@ -106,8 +115,8 @@ int main() {
                 cosines.push_back(cosine.data() + position * m.rotary_dim), sines.push_back(sine.data() + position * m.rotary_dim);
             }
             std::vector<float> logits(size_t(rows * words)), alone(static_cast<size_t>(words));
-            Step step{rows, 0, 0, narrow, 0, 2, token.data(), place.data(), text.data(), runs.data(), run.data(), key_at.data(), value_at.data(),
-                      key_scales.data(), value_scales.data(), cosines.data(), sines.data(), nullptr, logits.data()};
+            Step step{rows, 0, 0, narrow, 0, 2, token.data(), place.data(), text.data(), runs.data(), run.data(), looks_back ? ids.data() : nullptr,
+                      key_at.data(), value_at.data(), key_scales.data(), value_scales.data(), cosines.data(), sines.data(), nullptr, logits.data()};
             if (bloomery_step(&m, &step, 3, position % 2 ? 0 : 100000)) return 1;
             step.rows = 1, step.logits = alone.data();
             if (bloomery_step(&m, &step, 1 + position % 3, 0)) return 1;
@@ -133,14 +142,14 @@ int main() {
             key_at[size_t(l)] = keys[size_t(l)].data(), value_at[size_t(l)] = values[size_t(l)].data();
             key_scales[size_t(l)] = scales[size_t(l)].data(), value_scales[size_t(l)] = other[size_t(l)].data();
         }
-        std::vector<float> whole(size_t(length * words)), part(whole.size()), stream(size_t(length) * size_t(m.hidden));
+        std::vector<float> whole(size_t(length * words)), part(whole.size()), stream(size_t(length) * size_t(m.hidden) * 2);
         const int64_t runs[] = {0, 2};
         int done = 0;
         for (int end : {length, 1 + int(draw(uint32_t(length - 2))), length - 1, length}) {
             const int count = end - done, wanted = done || end < length ? int(draw(uint32_t(count + 1))) : count;
             const int64_t run[] = {length + 2, std::min(end, 7), 0, std::max(0, end - 7)};
-            Step step{count, count - wanted, 1, narrow, 0, 2, token.data() + done, place.data() + done, text.data(), runs, run, key_at.data(),
-                      value_at.data(), key_scales.data(), value_scales.data(), cosines.data() + done, sines.data() + done, nullptr,
+            Step step{count, count - wanted, 1, narrow, 0, 2, token.data() + done, place.data() + done, text.data(), runs, run,
+                      looks_back ? ids.data() : nullptr, key_at.data(), value_at.data(), key_scales.data(), value_scales.data(), cosines.data() + done, sines.data() + done, nullptr,
                       steps && end == length && !done ? whole.data() : part.data()};
             if (done) step.stream = stream.data(), step.last_layer = 1;  // layer by layer
             if (bloomery_step(&m, &step, 1 + trial % 3, 0)) return 1;

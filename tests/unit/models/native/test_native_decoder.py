@@ -16,6 +16,7 @@ from bloomery.models import Decoder, ModelConfig
 from bloomery.models.native import native_decoder as module
 from bloomery.models.native.library import Found
 from bloomery.models.native.native_decoder import NativeDecoder
+from bloomery.models.native.trial import check
 from bloomery.models.packing import pack
 from bloomery.models.paged import PagedMemory, PagedStep, Rows
 from bloomery.models.rope import RopeScaling
@@ -210,6 +211,122 @@ def test_packed_weights_step_as_pytorchs(calls: ctypes.CDLL, kind: str):
     # PyTorch rounds activations to 7 bits for int8, to bfloat16 for int4; native code rounds finer.
     bound = {"int8": 0.08, "int4": 0.05}.get(kind, 1e-5)
     assert (got - expected).norm() / expected.norm() < bound
+
+
+OWN: dict[str, dict[str, Any]] = {
+    "fast": {"value_embedding_layers": (0, 1), "bigram_vocab_size": 37, "smear": True},
+    "values": {"value_embedding_layers": (1,)},
+    "bigrams": {"bigram_vocab_size": 1000},
+    "smear": {"smear": True, "embed_norm": True},
+    "resid": {"resid_lambdas": True, "gated_mlp": False, "hidden_act": "relu2"},
+    "x0": {"x0_lambdas": True, "final_logit_softcapping": 3.0},
+}
+OWN["all"] = {name: value for parts in reversed(OWN.values()) for name, value in parts.items()}
+
+
+def own_decoder(name: str, **changes: Any) -> Decoder:
+    model = decoder(model_type="bloomery", **OWN[name], **changes)
+    for key, parameter in model.named_parameters():
+        if any(part in key for part in ("smear", "v_gate", "embed_values", "embed_bigrams")):
+            parameter.copy_(torch.randn(parameter.shape))
+    return model
+
+
+@settings(fuzzed, max_examples=30)
+@given(
+    name=st.sampled_from(list(OWN)),
+    hidden=st.sampled_from([16, 26, 40]),
+    heads=st.sampled_from([(1, 1), (6, 2), (3, 3)]),
+    cache=st.sampled_from([torch.float32, torch.int8]),
+    lengths=st.lists(st.integers(1, 20), min_size=1, max_size=6),
+    counts=st.lists(st.integers(1, 3), min_size=6, max_size=6),
+    threads=st.integers(1, 3),
+    seed=st.integers(0, 99),
+)
+def test_parts_of_our_own_are_pytorchs(
+    calls: ctypes.CDLL,
+    name: str,
+    hidden: int,
+    heads: tuple[int, int],
+    cache: torch.dtype,
+    lengths: list[int],
+    counts: list[int],
+    threads: int,
+    seed: int,
+):
+    """Prompts read natively, then steps of several texts, new ones among them."""
+    model = own_decoder(name, hidden_size=hidden, num_attention_heads=heads[0], num_key_value_heads=heads[1])
+    native, texts = NativeDecoder(model, threads=threads), Texts(model, len(lengths) + 1, seed, cache)
+    bound = {"rtol": 1e-4, "atol": 2e-4} if cache == torch.float32 else {"rtol": 2e-2, "atol": 2e-2}
+    for number, length in enumerate(lengths):
+        rows, ids = texts.rows(number, length), texts.ids(length)
+        got = native.prefill(texts.memories[1], rows, ids, length)
+        torch.testing.assert_close(got, texts.by_torch([rows], [ids]), **bound)
+        texts.read[number] = length
+    counts = [*counts[: len(lengths)], 2]
+    for _ in range(3):
+        rows = [texts.rows(number, count) for number, count in enumerate(counts)]
+        ids = [texts.ids(count) for count in counts]
+        got = native.step(texts.memories[1], rows, ids)
+        torch.testing.assert_close(got, texts.by_torch(rows, ids), **bound)
+        alone = torch.cat([native.step(texts.memories[1], [r], [i]) for r, i in zip(rows, ids, strict=True)])
+        assert torch.equal(alone, got)
+        texts.read = [start + count for start, count in zip(texts.read, counts, strict=True)]
+    ours, theirs = (memory.ids for memory in texts.memories)
+    assert (ours is None and theirs is None) or torch.equal(ours, theirs)  # so that either may go on
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_prompts_with_parts_of_our_own_in_any_parts(calls: ctypes.CDLL, name: str):
+    """Layer by layer too, while others are read between."""
+    model = own_decoder(name, max_position_embeddings=100)
+    native, texts = NativeDecoder(model, threads=2), Texts(model, 2, 4)
+    first, second, ids, others = texts.rows(0, 80), texts.rows(1, 16), texts.ids(80), texts.ids(16)
+    expected = native.prefill(texts.memories[0], first, ids, 80)
+    torch.testing.assert_close(expected, texts.by_torch([first], [ids]), rtol=1e-4, atol=2e-4)
+    between = lambda: native.prefill(texts.memories[1], second, others, 16)  # noqa: E731
+    assert torch.equal(native.prefill(texts.memories[1], first, ids, 80, between), expected)
+    for start, end in ((0, 1), (1, 18), (18, 80)):
+        texts.read[0] = start
+        made = native.prefill(texts.memories[1], texts.rows(0, end - start), ids[start:end], end - start)
+        assert torch.equal(made, expected[start:end])
+
+
+@pytest.mark.parametrize("kind", ["float16", "int8", "int4"])
+def test_packed_weights_with_parts_of_our_own(calls: ctypes.CDLL, kind: str):
+    model = own_decoder("all", hidden_size=64, intermediate_size=96)
+    pack(model, kind)
+    native, texts = NativeDecoder(model), Texts(model, 3, 0)
+    texts.prefill([1, 7, 12])
+    rows, ids = [texts.rows(n, 2) for n in range(3)], [texts.ids(2) for _ in range(3)]
+    expected, got = texts.by_torch(rows, ids), native.step(texts.memories[1], rows, ids)
+    bound = {"int8": 0.08, "int4": 0.05}.get(kind, 1e-5)  # as of published families
+    assert (got - expected).norm() / expected.norm() < bound
+
+
+@pytest.mark.parametrize("part", ["mixes", "smear", "bigrams", "token_values"])
+def test_without_one_of_our_parts_it_is_not_the_same(calls: ctypes.CDLL, part: str):
+    model = own_decoder("all")
+    native = NativeDecoder(model)
+    assert check(native) < 1e-5
+    setattr(native.description.layers[1] if part == "token_values" else native.description.model, part, 0)
+    with pytest.raises(DeviceError, match="is off by"):
+        check(native)
+
+
+def test_gates_and_shares_that_are_trained_on_are_read_again(calls: ctypes.CDLL):
+    model = own_decoder("all")
+    native, texts = NativeDecoder(model), Texts(model, 1, 3)
+    rows, ids = [texts.rows(0, 5)], [texts.ids(5)]
+    before = native.step(texts.memories[1], rows, ids)
+    mix, smear = model.model.mix, model.model.smear
+    assert mix is not None and mix.x0 is not None and smear is not None
+    for parameter in (mix.x0, smear.scale, model.model.layers[1].self_attn.v_gate.weight):
+        parameter.mul_(3.0)
+        after = native.step(texts.memories[1], rows, ids)
+        assert not torch.equal(before, after)
+        torch.testing.assert_close(after, texts.by_torch(rows, ids), rtol=1e-4, atol=2e-4)
+        before = after
 
 
 def test_int8_keys_and_values(calls: ctypes.CDLL):
