@@ -14,6 +14,7 @@ import torch
 
 from bloomery.models import Decoder, ModelConfig
 from bloomery.models.config import every_second_layer
+from bloomery.training.muon import feed_block
 from bloomery.training.optimizers import OptimizerConfig
 from bloomery.training.orthogonal import direct_flops, gram_flops
 
@@ -116,7 +117,7 @@ def _cut(config: ModelConfig, optimizer: OptimizerConfig) -> list[tuple[tuple[in
     """The matrices of one layer, and in how many parts each is orthogonalised."""
     attention, feed_forward = _matrices(config)
     blocks = [config.head_dim if optimizer.matrix_by_head else 0] * len(attention)
-    blocks += [optimizer.matrix_feed_block] * len(feed_forward)
+    blocks += [feed_block(*shape, optimizer.matrix_feed_block) for shape in feed_forward]
     found = []
     for (neurons, stream), block in zip((*attention, *feed_forward), blocks, strict=True):
         cuts = block and neurons > block and neurons % block == 0
