@@ -24,7 +24,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from bloomery.training.planner import step_flops
 
 from bloomery.core.workspace import Workspace
 from bloomery.corpus import CurateConfig, curate
@@ -33,6 +32,7 @@ from bloomery.tokenizer import TokenizerConfig, tokenize, train_tokenizer
 from bloomery.training import ParallelConfig, PretrainConfig, pretrain
 from bloomery.training.linear_cross_entropy import linear_cross_entropy
 from bloomery.training.optimizers import OptimizerConfig, Optimizers
+from bloomery.training.planning.shapes import step_flops
 from bloomery.training.speed import measure_step, muon_dtype
 
 STEPS = 8

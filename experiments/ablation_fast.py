@@ -80,6 +80,8 @@ def joined(*arms: Arm) -> Arm:
 def all_arms() -> dict[str, Arm]:
     """Base, each alone, all, all but the schedules, and all without each."""
     arms: dict[str, Arm] = {"base": {}, **PARTS, **OTHERS, "all": joined(*PARTS.values())}
+    earned = ("value embeddings", "smear", "bigrams 8k")
+    arms["fast"] = joined(*(PARTS[name] for name in earned), OTHERS["heads, and neurons by 64"])
     arms["all parts"] = joined(*(PARTS[name] for name in PARTS if name not in SCHEDULES))
     for name in PARTS:
         arms[f"all without {name}"] = joined(*(arm for other, arm in PARTS.items() if other != name))
@@ -105,7 +107,6 @@ class Cell:
 
     def __init__(self, home: str, tokens: str, name: str, size: str, seed: int, steps: int) -> None:
         import torch
-        from bloomery.training.planner import shaped
 
         from bloomery.core.workspace import as_workspace
         from bloomery.models import Decoder, ModelConfig
@@ -115,6 +116,7 @@ class Cell:
         from bloomery.training.causal import CausalObjective
         from bloomery.training.optimizers import OptimizerConfig, Optimizers
         from bloomery.training.parts import PartsConfig
+        from bloomery.training.planning.shapes import shaped
         from bloomery.training.schedule import Schedule
 
         keep_memory()
@@ -257,6 +259,7 @@ def main() -> None:
     parser.add_argument("--size", choices=SIZES, default="1M")
     parser.add_argument("--arms", default="", help="names with | between [default: all]")
     parser.add_argument("--jobs", type=int, default=1, help="processes at a time, of one thread each")
+    parser.add_argument("--keep", action="store_true", help="keep the table of chosen arms; that of all is kept anyway")
     parser.add_argument("--home", default="", help="workspace to keep [default: a temporary one]")
     options = parser.parse_args()
     names = [name.strip() for name in options.arms.split("|")] if options.arms else list(all_arms())
@@ -274,7 +277,7 @@ def main() -> None:
     for name, row in sorted(rows.items(), key=lambda pair: pair[1]["bits_per_byte"]["mean"]):
         less = shown(row["less_base"], "+.4f")
         print(f"{name:40} {shown(row['bits_per_byte'], '.4f')}  {less}  x{row['step_cost']:.2f}")
-    if not options.arms:
+    if options.keep or not options.arms:
         report(options.size, options.seeds, found, rows, by="steps" if options.steps else "seconds")
 
 
