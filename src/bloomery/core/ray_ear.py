@@ -14,6 +14,7 @@ class Ear:
 
     def __init__(self) -> None:
         self._said: list[str] = []
+        self._dropped = 0
         self._stop = False
 
     def tell(self, text: str) -> bool:
@@ -25,19 +26,26 @@ class Ear:
         """Whether `stop` was called."""
         return self._stop
 
-    def heard(self) -> list[str]:
-        """What has been said since this was last asked."""
-        said, self._said = self._said, []
-        return said
+    def heard(self, since: int) -> list[str]:
+        """What has been said, but for the first `since`, which whoever asks has taken in: they are forgotten."""
+        del self._said[: since - self._dropped]
+        self._dropped = since
+        return list(self._said)
 
     def stop(self) -> None:
         """Who speaks from now on is told to save and stop."""
         self._stop = True
 
 
-def open_ear(ray: Any) -> Any:
-    """The actor. Beside the command, where it can: a node that goes takes its actors with it."""
+def beside_the_command(ray: Any) -> dict[str, Any]:
+    """Options of an actor or task that takes no processor, on the command's own node where it can be: a node that goes
+    takes along what runs on it."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
-    return ray.remote(num_cpus=0, scheduling_strategy=here)(Ear).remote()
+    return {"num_cpus": 0, "scheduling_strategy": here}
+
+
+def open_ear(ray: Any) -> Any:
+    """The actor."""
+    return ray.remote(**beside_the_command(ray))(Ear).remote()

@@ -1,4 +1,4 @@
-"""What is said is heard once, and who speaks is told when to stop; `tests/integration/test_ray.py` has the actor."""
+"""What is said is heard, and who speaks is told when to stop; `tests/integration/test_ray.py` has the actor."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ import sys
 from bloomery.core.ray_ear import Ear
 
 
-def test_what_is_said_is_heard_once_and_in_order():
+def test_what_is_said_is_kept_until_it_was_taken_in():
     ear = Ear()
     assert not ear.tell("a") and not ear.tell("b")
-    assert ear.heard() == ["a", "b"] and ear.heard() == []
+    assert ear.heard(0) == ear.heard(0) == ["a", "b"]
+    ear.tell("c")
+    assert ear.heard(1) == ["b", "c"] and ear.heard(3) == []
     assert not ear.stopped()
     ear.stop()
-    assert ear.stopped() and ear.tell("c") and ear.heard() == ["c"]
+    assert ear.stopped() and ear.tell("d") and ear.heard(3) == ["d"]
 
 
 def test_its_process_imports_little():

@@ -13,7 +13,6 @@ import json
 import math
 import os
 import socket
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -32,7 +31,7 @@ from bloomery.core.errors import ArtifactError, BloomeryError, ConfigError, Miss
 from bloomery.core.events import Event, Listener, now
 from bloomery.core.processors import processors
 from bloomery.core.ray_cluster import ray_cluster, resources
-from bloomery.core.ray_ear import open_ear
+from bloomery.core.ray_ear import beside_the_command, open_ear
 from bloomery.core.workspace import Workspace
 from bloomery.training.parallel.launch import launched
 from bloomery.training.parallel.parallel_config import ParallelConfig
@@ -41,7 +40,8 @@ from bloomery.training.parallel.watchdog import REMEDY
 WORKER = "bloomery.training.ray_rank"
 _GLANCE_SECONDS = 0.2
 _PATIENCE_SECONDS = 60.0
-_GRACE_SECONDS = 10.0
+_GRACE_SECONDS = 3.0
+_DIED, _TOLD = "died", "told"
 
 
 class RankFailed(RuntimeError):
@@ -104,9 +104,13 @@ def on_ray(job: Mapping[str, Any], config: ParallelConfig, *, workspace: Workspa
         share = resources(ray, config.ranks, gpus=device.startswith("cuda") if device else None, named="ranks")
         workspace.close_ledger()  # for SQLite, one machine at a time: rank 0 may be on another one
         ear = open_ear(ray)
-        fit = _Fit({**job, **settings}, ear, config, share, Path(folder))
+        fitting = ray.remote(**beside_the_command(ray), max_retries=0)(_fit)
+        fit = fitting.remote({**job, **settings}, ear, config.ranks, config.restarts, share, folder)
         listening = _Listening(ray, ear, fit, workspace.listeners, stage=str(job["stage"]))
-        made = listening.to_the_end()
+        try:
+            made = listening.to_the_end()
+        finally:
+            ray.cancel(fit, force=True)  # what it may still do is in vain; once it has ended, this does nothing
     found = workspace.published(made)
     if found is None:
         raise ArtifactError(
@@ -116,75 +120,37 @@ def on_ray(job: Mapping[str, Any], config: ParallelConfig, *, workspace: Workspa
     return found
 
 
-class _Fit(threading.Thread):
-    """Ray's trainer, which waits until all workers have ended."""
-
-    def __init__(
-        self, job: Mapping[str, Any], ear: Any, config: ParallelConfig, share: Mapping[str, float], folder: Path
-    ) -> None:
-        super().__init__(name="ray-trainer", daemon=True)
-        try:
-            from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
-            from ray.train.torch import TorchConfig, TorchTrainer
-        except ImportError:
-            raise MissingExtraError("ray (2.51 or newer, with its trainer)", "ray", "the engine ray") from None
-        self.error: Exception | None = None
-        self.share = share
-
-        def worker() -> None:
-            _work(job, ear)
-
-        self._trainer = TorchTrainer(
-            worker,
-            torch_config=TorchConfig(backend="gloo"),  # until we have our own group
-            scaling_config=ScalingConfig(
-                num_workers=config.ranks, use_gpu=bool(share.get("GPU")), resources_per_worker=dict(share)
-            ),
-            run_config=RunConfig(
-                name=folder.name,
-                storage_path=str(folder),
-                failure_config=FailureConfig(max_failures=config.restarts),
-                logging_config=LoggingConfig(log_level="ERROR"),
-            ),
-        )
-
-    def run(self) -> None:
-        try:
-            self._trainer.fit()
-        except Exception as error:
-            self.error = error
-
-
 class _Listening:
     """The command's part: it hears what the ranks say until they have ended."""
 
-    def __init__(self, ray: Any, ear: Any, fit: _Fit, listeners: Sequence[Listener], *, stage: str) -> None:
+    def __init__(self, ray: Any, ear: Any, fit: Any, listeners: Sequence[Listener], *, stage: str) -> None:
+        """`fit` is what `_fit` will have returned."""
         self._ray, self._ear, self._fit, self._listeners, self._stage = ray, ear, fit, listeners, stage
         self._stopped: BaseException | None = None
         self._failure: BloomeryError | None = None
-        self._made, self._heard, self._over = "", False, math.inf
+        self._made, self._heard, self._patient, self._over = "", 0, True, math.inf
 
     def to_the_end(self) -> str:
         """The id of what rank 0 has published."""
         began = time.monotonic()
-        self._fit.start()
         while True:
             try:
-                ended = not self._fit.is_alive()
+                ended, _ = self._ray.wait([self._fit], timeout=_GLANCE_SECONDS)
                 self._hear()
-                if ended or time.monotonic() > self._over:
-                    return self._outcome()
-                self._fit.join(_GLANCE_SECONDS)
-                if not self._heard and time.monotonic() - began > _PATIENCE_SECONDS:
-                    self._heard = True
-                    self._say("note", text=f"waiting for Ray to start ranks that take {dict(self._fit.share)} each")
+                if ended:
+                    return self._outcome(self._ray.get(self._fit))
+                if time.monotonic() > self._over:
+                    return self._outcome({})
+                if self._patient and not self._heard and time.monotonic() - began > _PATIENCE_SECONDS:
+                    self._patient = False
+                    self._say("note", text="waiting for Ray to start the ranks: it may be busy")
             except KeyboardInterrupt as interrupt:
                 self._stop(interrupt)
 
     def _hear(self) -> None:
-        for text in self._ray.get(self._ear.heard.remote()):
+        for text in self._ray.get(self._ear.heard.remote(self._heard)):
+            self._heard += 1
             kind, value = json.loads(text)
-            self._heard = True
             if kind == "event":
                 self._pass_on(Event(**value))
             elif kind == "done":
@@ -216,30 +182,23 @@ class _Listening:
         elif isinstance(why, KeyboardInterrupt):
             raise why
 
-    def _outcome(self) -> str:
-        error = self._fit.error
+    def _outcome(self, ended: Mapping[str, Any]) -> str:
+        """What came of it; `ended` is what `_fit` has returned, or nothing."""
         if self._made:
             return self._made
         if self._stopped is not None and (self._failure is None or _is_loss(self._failure)):
             raise self._stopped
-        failures = dict(getattr(error, "worker_failures", {}))
-        dead = sorted(rank for rank, failure in failures.items() if self._died(failure))
+        if "missing" in ended:
+            raise MissingExtraError("ray (2.51 or newer, with its trainer)", "ray", "the engine ray")
+        dead = [rank for rank, why in ended.get("ranks", []) if why == _DIED]
         if dead and (self._failure is None or _is_loss(self._failure)):
-            raise TrainingError(f"rank {dead[0]} has ended: its process died", hint=REMEDY) from error
+            raise TrainingError(f"rank {min(dead)} has ended: its process died", hint=REMEDY)
         if self._failure is not None:
             raise self._failure
-        for rank, failure in failures.items():
-            if not isinstance(failure, RankFailed):  # a bug, or no memory
-                raise RuntimeError(f"rank {rank}: {type(failure).__name__}: {failure}") from error
-        said = str(error).strip().splitlines() if error else ["the ranks ended without a word"]
-        raise TrainingError(f"Ray could not train: {said[-1]}"[:400], hint=REMEDY) from error
-
-    def _died(self, failure: Exception) -> bool:
-        """Whether a worker's failure is that of its process, and not of what it did."""
-        wrapped = getattr(failure, "health_check_failure", failure)
-        return type(failure).__name__.startswith("WorkerHealthCheck") or isinstance(
-            wrapped, self._ray.exceptions.RayError
-        )
+        for rank, why in ended.get("ranks", []):
+            if why not in (_DIED, _TOLD):  # a bug, or no memory
+                raise RuntimeError(f"rank {rank}: {why}")
+        raise TrainingError(f"Ray could not train: {ended.get('said', 'it ended without a word')}"[:400], hint=REMEDY)
 
 
 def _is_loss(error: BloomeryError | None) -> bool:
@@ -256,6 +215,54 @@ def error_of(kind: str, message: str, hint: str) -> BloomeryError:
 
 
 # In Ray's processes
+
+
+def _fit(
+    job: Mapping[str, Any], ear: Any, ranks: int, restarts: int, share: Mapping[str, float], folder: str
+) -> dict[str, Any]:
+    """Run Ray's trainer until all ranks have ended; {}, or how they failed: "said" by Ray and, for each rank that
+    did, [rank, why] in "ranks"."""
+    try:
+        from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
+        from ray.train.torch import TorchConfig, TorchTrainer
+    except ImportError:
+        return {"missing": "ray.train"}
+
+    def worker() -> None:
+        _work(job, ear)
+
+    trainer = TorchTrainer(
+        worker,
+        torch_config=TorchConfig(backend="gloo"),  # until we have our own group
+        scaling_config=ScalingConfig(
+            num_workers=ranks, use_gpu=bool(share.get("GPU")), resources_per_worker=dict(share)
+        ),
+        run_config=RunConfig(
+            name=Path(folder).name,
+            storage_path=folder,
+            failure_config=FailureConfig(max_failures=restarts),
+            logging_config=LoggingConfig(log_level="ERROR"),
+        ),
+    )
+    try:
+        trainer.fit()
+    except Exception as error:
+        failures = getattr(error, "worker_failures", {})
+        said = str(error).strip().splitlines() or [type(error).__name__]
+        return {"said": said[-1], "ranks": [[rank, _why(failure)] for rank, failure in failures.items()]}
+    return {}
+
+
+def _why(failure: Exception) -> str:
+    """Why a worker failed: its process has died, it has told the ear, or something else, in words."""
+    from ray.exceptions import RayError
+
+    if isinstance(failure, RankFailed):
+        return _TOLD
+    wrapped = getattr(failure, "health_check_failure", failure)
+    if type(failure).__name__.startswith("WorkerHealthCheck") or isinstance(wrapped, RayError):
+        return _DIED
+    return f"{type(failure).__name__}: {failure}"
 
 
 def _work(job: Mapping[str, Any], ear: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,36 +23,25 @@ from bloomery.core.ray_ear import Ear
 from bloomery.core.workspace import Workspace
 from bloomery.training import ParallelConfig
 from bloomery.training.parallel import ray_ranks
-from bloomery.training.parallel.ray_ranks import RankFailed, Voice, _Listening, error_of, on_ray
+from bloomery.training.parallel.ray_ranks import RankFailed, Voice, _Listening, _why, error_of, on_ray
 from bloomery.training.parallel.watchdog import REMEDY
 
 
-class RayError(Exception):
-    pass
-
-
-class WorkerHealthCheckFailedError(Exception):
+class WorkerHealthCheckTimeoutError(Exception):
     """Ray's own has the same name."""
-
-    def __init__(self, failure: Exception) -> None:
-        super().__init__("A worker health check failed.")
-        self.health_check_failure = failure
-
-
-class WorkerGroupError(Exception):
-    def __init__(self, worker_failures: dict[int, Exception]) -> None:
-        super().__init__("Training failed due to worker errors:\n...")
-        self.worker_failures = worker_failures
 
 
 class FakeRay:
-    """Calls of actors are plain calls."""
-
-    exceptions = sys.modules[__name__]
+    """Calls of actors are plain calls, tasks are threads."""
 
     @staticmethod
     def get(answer: Any) -> Any:
-        return answer
+        return answer.ended if isinstance(answer, Fit) else answer
+
+    @staticmethod
+    def wait(tasks: list[Any], timeout: float) -> tuple[list[Any], list[Any]]:
+        tasks[0].join(timeout)
+        return [task for task in tasks if not task.is_alive()], []
 
 
 class Actor:
@@ -63,17 +53,15 @@ class Actor:
 
 
 class Fit(threading.Thread):
-    share = {"CPU": 1.0}  # noqa: RUF012
+    """What Ray's trainer does, and then says."""
 
-    def __init__(self, do: Callable[[], None]) -> None:
+    def __init__(self, do: Callable[[], dict[str, Any]]) -> None:
         super().__init__()
-        self._do, self.error = do, None
+        self._do, self.ended = do, dict[str, Any]()
+        self.start()
 
     def run(self) -> None:
-        try:
-            self._do()
-        except Exception as error:
-            self.error = error
+        self.ended = self._do()
 
 
 @pytest.fixture
@@ -82,7 +70,7 @@ def ear(monkeypatch: pytest.MonkeyPatch) -> Any:
     return Actor(Ear())
 
 
-def _listen(ear: Any, do: Callable[[], None], *listeners: Callable[[Event], None]) -> str:
+def _listen(ear: Any, do: Callable[[], dict[str, Any]], *listeners: Callable[[Event], None]) -> str:
     return _Listening(FakeRay, ear, Fit(do), listeners, stage="pretrain").to_the_end()
 
 
@@ -93,11 +81,11 @@ def _curve(step: int) -> Event:
 def test_listeners_hear_rank_0_and_its_artifact_is_what_comes_out(ear: Any):
     voice, heard = Voice(ear), list[Event]()
 
-    def do() -> None:
+    def do() -> dict[str, Any]:
         for step in range(5):
             voice(_curve(step))
         voice.done("0123")
-        raise WorkerGroupError({1: RayError("it ended a moment late")})
+        return {"said": "...", "ranks": [[1, "died"]]}
 
     assert _listen(ear, do, heard.append) == "0123"
     assert heard == [_curve(step) for step in range(5)]
@@ -105,10 +93,10 @@ def test_listeners_hear_rank_0_and_its_artifact_is_what_comes_out(ear: Any):
 
 @pytest.mark.parametrize("error", [DeviceError("no GPU", hint="--ranks 1"), MissingExtraError("x", "web", "this")])
 def test_what_stops_rank_0_is_what_the_command_says(ear: Any, error: BloomeryError):
-    def do() -> None:
+    def do() -> dict[str, Any]:
         Voice(ear).failed(error)
         Voice(ear).failed(DataError("a second rank says the same"))
-        raise WorkerGroupError({0: RankFailed("no"), 1: WorkerHealthCheckFailedError(RayError("ended by Ray"))})
+        return {"said": "...", "ranks": [[0, "told"], [1, "died"]]}
 
     with pytest.raises(type(error)) as caught:
         _listen(ear, do)
@@ -116,9 +104,9 @@ def test_what_stops_rank_0_is_what_the_command_says(ear: Any, error: BloomeryErr
 
 
 def test_a_rank_that_died_is_named(ear: Any):
-    def do() -> None:
+    def do() -> dict[str, Any]:
         Voice(ear).failed(TrainingError("another rank has ended", hint=REMEDY))
-        raise WorkerGroupError({0: RankFailed("x"), 3: WorkerHealthCheckFailedError(RayError("SIGKILL"))})
+        return {"said": "...", "ranks": [[0, "told"], [3, "died"]]}
 
     with pytest.raises(TrainingError, match="rank 3 has ended: its process died") as caught:
         _listen(ear, do)
@@ -129,12 +117,13 @@ def test_a_rank_lost_before_is_forgotten_for_what_stops_all(ear: Any):
     """Ray has started them again, and does so once more in vain: nobody waits for that."""
     forever = threading.Event()
 
-    def do() -> None:
+    def do() -> dict[str, Any]:
         Voice(ear).failed(TrainingError("another rank has ended", hint=REMEDY))
         Voice(ear).failed(TrainingError("step 7: loss nan", hint="precision=float32"))
         while not Voice(ear).stopped:
             forever.wait(0.01)
         forever.wait(60)
+        return {}
 
     fit = Fit(do)
     with pytest.MonkeyPatch.context() as patched, pytest.raises(TrainingError, match="step 7: loss nan"):
@@ -145,16 +134,16 @@ def test_a_rank_lost_before_is_forgotten_for_what_stops_all(ear: Any):
 
 
 def test_a_bug_is_none_of_these(ear: Any):
-    def do() -> None:
-        raise WorkerGroupError({0: RankFailed("x"), 1: RuntimeError("CUDA out of memory")})
+    def do() -> dict[str, Any]:
+        return {"said": "...", "ranks": [[0, "told"], [1, "RuntimeError: CUDA out of memory"]]}
 
     with pytest.raises(RuntimeError, match="rank 1: RuntimeError: CUDA out of memory"):
         _listen(ear, do)
 
 
 def test_what_ray_itself_cannot(ear: Any):
-    def do() -> None:
-        raise ValueError("Training failed due to controller error:\nno place for the workers")
+    def do() -> dict[str, Any]:
+        return {"said": "no place for the workers", "ranks": []}
 
     with pytest.raises(TrainingError, match="Ray could not train: no place for the workers"):
         _listen(ear, do)
@@ -163,13 +152,13 @@ def test_what_ray_itself_cannot(ear: Any):
 def test_who_has_heard_enough_makes_all_save_and_stop(ear: Any):
     voice, reached, heard = Voice(ear), threading.Event(), list[int]()
 
-    def do() -> None:
+    def do() -> dict[str, Any]:
         voice(_curve(1))
         reached.wait(60)
         with pytest.raises(KeyboardInterrupt):
             voice(_curve(2))
         voice.interrupted()
-        raise WorkerGroupError({0: RankFailed("interrupted")})
+        return {"said": "...", "ranks": [[0, "told"]]}
 
     def enough(event: Event) -> None:
         heard.append(event.data["step"])
@@ -179,6 +168,21 @@ def test_who_has_heard_enough_makes_all_save_and_stop(ear: Any):
     with pytest.raises(KeyboardInterrupt):
         _listen(ear, do, enough)
     assert heard == [1]
+
+
+def test_why_a_worker_failed(monkeypatch: pytest.MonkeyPatch):
+    ray_error = type("RayError", (Exception,), {})
+    monkeypatch.setitem(sys.modules, "ray.exceptions", SimpleNamespace(RayError=ray_error))
+    dead = Exception("A worker health check failed.")
+    dead.health_check_failure = ray_error("SIGKILL")  # type: ignore[attr-defined]
+    assert _why(dead) == _why(WorkerHealthCheckTimeoutError()) == _why(ray_error()) == "died"
+    assert _why(RankFailed("no")) == "told"
+    assert _why(ValueError("shapes")) == "ValueError: shapes"
+
+
+def test_a_ray_without_its_trainer(ear: Any):
+    with pytest.raises(MissingExtraError, match="with its trainer"):
+        _listen(ear, lambda: {"missing": "ray.train"})
 
 
 def test_an_error_goes_from_process_to_process():
