@@ -5,9 +5,10 @@ gradient, the update. Between steps the peak is measured again (products of squa
 compared with the two peaks around it: a shared machine is slower now and then. Then some steps are profiled, and the
 time in operators is told by what it was for. See `bloomery.training.utilisation` for what is counted.
 
-    python benchmarks/bench_utilisation.py [--steps 10] [--cases "288,384"] [--threads N] [--fast]
+    python benchmarks/bench_utilisation.py [--steps 10] [--cases "288,384"] [--threads N] [--fast] [--compile]
 
---fast: Muon as `fast` has it (attention by head, feed-forwards in blocks). Bar: 70%.
+--fast: Muon as `fast` has it (attention by head, feed-forwards in blocks). --compile: beside it the same steps with the
+layers compiled by torch.compile, in turn, and after how many steps the seconds of compiling come back. Bar: 70%.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ _PRODUCTS = frozenset({"aten::mm", "aten::addmm", "aten::addmm_"})
 class Case:
     """A Llama with vocabulary 4,096 and one batch of random tokens."""
 
-    def __init__(self, name: str, *, fast: bool) -> None:
+    def __init__(self, name: str, *, fast: bool, compiled: bool = False) -> None:
         hidden, layers, heads = CASES[name]
         torch.manual_seed(0)
         config = ModelConfig(
@@ -54,6 +55,8 @@ class Case:
             max_position_embeddings=CONTEXT,
         )
         self.model = Decoder(config)
+        states = self.model.hidden_states
+        self.states: Any = torch.compile(states, dynamic=False) if compiled else states
         self.optimizers = Optimizers(self.model, OptimizerConfig(**(FAST_OPTIMIZER if fast else {})))
         self.ids = torch.randint(0, 4096, (ROWS, CONTEXT + 1))
         self.flops = token_flops(self.model, CONTEXT) * ROWS * CONTEXT
@@ -62,7 +65,7 @@ class Case:
     def step(self) -> None:
         """One update."""
         inputs, labels = self.ids[:, :-1].contiguous(), self.ids[:, 1:].contiguous()
-        loss = causal_loss(self.model.hidden_states, self.model.output_weight, inputs, labels) / labels.numel()
+        loss = causal_loss(self.states, self.model.output_weight, inputs, labels) / labels.numel()
         loss.backward()
         self.optimizers.step(1.0)
         float(loss.detach())
@@ -85,12 +88,30 @@ def shares(case: Case, steps: int) -> tuple[list[float], list[float], list[float
     peak(a, b, out)
     peaks, seconds = [peak(a, b, out)], []
     for _ in range(steps):
-        began = time.perf_counter()
-        case.step()
-        seconds.append(time.perf_counter() - began)
+        seconds.append(timed(case))
         peaks.append(peak(a, b, out))
     pairs = zip(seconds, peaks[:-1], peaks[1:], strict=True)
     return [case.flops / one / ((before + after) / 2) for one, before, after in pairs], seconds, peaks
+
+
+def timed(case: Case) -> float:
+    """Seconds of a step."""
+    began = time.perf_counter()
+    case.step()
+    return time.perf_counter() - began
+
+
+def compared(name: str, plain: Case, steps: int, *, fast: bool) -> None:
+    """Steps with and without torch.compile, in turn."""
+    case = Case(name, fast=fast, compiled=True)
+    first = timed(case)
+    case.step()
+    pairs = [(timed(plain), timed(case)) for _ in range(steps)]
+    ratio = statistics.median(before / after for before, after in pairs)
+    usual, quick = (statistics.median(times) for times in zip(*pairs, strict=True))
+    extra, saved = max(0.0, first - quick), usual - quick
+    back = f"back after {extra / saved:,.0f} steps" if saved > 0 else "never back"
+    print(f"    compiled: {ratio:.2f} times as fast; {extra:.0f} s of compiling, {back}", flush=True)
 
 
 def purpose(event: Any) -> str:
@@ -130,6 +151,7 @@ def main() -> None:
     parser.add_argument("--cases", default=",".join(CASES), help="hidden sizes")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--fast", action="store_true")
+    parser.add_argument("--compile", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     keep_memory()
@@ -148,6 +170,8 @@ def main() -> None:
         total = sum(spent.values())
         for what, time_of in spent.most_common():
             print(f"    {time_of / total:6.1%}  {what}")
+        if options.compile:
+            compared(name, case, options.steps, fast=options.fast)
 
 
 if __name__ == "__main__":

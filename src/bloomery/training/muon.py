@@ -30,15 +30,25 @@ _WRITES = ("o_proj.weight", "down_proj.weight")
 """Matrices whose neurons are columns."""
 
 
+def feed_block(neurons: int, stream: int, least: int) -> int:
+    """How many neurons of a feed-forward are orthogonalised together: equal blocks of at least so many, and of no fewer
+    than a third of the residual stream's width, below which they learn less; 0: all."""
+    if not least:
+        return 0
+    least = max(least, -(-stream // 3))
+    return next((size for size in range(least, neurons // 2 + 1) if neurons % size == 0), 0)
+
+
 class Muon(torch.optim.Optimizer):
     """`params` are (name, matrix) pairs; every matrix is (rows, columns) as in `nn.Linear.weight`.
 
     lr: step length, in units of the spectral norm of the update. momentum: Nesterov momentum, reached from
     MOMENTUM_START over `momentum_warmup` steps (0: at once). weight_decay: decoupled, multiplied by lr; with `cautious`
-    only of weights that the update makes smaller too. blocks: neurons of an attention and of a feed-forward that are
-    orthogonalised together; 0: all of a matrix; the update is as long as a whole one. second_beta: of the mean square
-    of each neuron's update (a row, or a column of a matrix with fewer rows than columns), by whose root it is divided;
-    the update's norm stays; 0: it is not. polynomial and iterations: see `orthogonalize`, as compute_dtype.
+    only of weights that the update makes smaller too. blocks: neurons of an attention that are orthogonalised together,
+    and of a feed-forward at least (see `feed_block`); 0: all of a matrix; the update is as long as a whole one.
+    second_beta: of the mean square of each neuron's update (a row, or a column of a matrix with fewer rows than
+    columns), by whose root it is divided; the update's norm stays; 0: it is not. polynomial and iterations: see
+    `orthogonalize`, as compute_dtype.
     """
 
     def __init__(
@@ -75,8 +85,11 @@ class Muon(torch.optim.Optimizer):
             names = group["param_names"] if any(self.blocks) else [""] * len(group["params"])
             for name, parameter in zip(names, group["params"], strict=True):
                 if parameter.grad is not None:
-                    block = self.blocks[0 if name.endswith(_ATTENTION) else 1]
-                    by_shape[parameter.shape, bool(block) and name.endswith(_WRITES), block].append(parameter)
+                    writes = any(self.blocks) and name.endswith(_WRITES)
+                    neurons, stream = parameter.shape[::-1] if writes else parameter.shape
+                    head, least = self.blocks
+                    block = head if name.endswith(_ATTENTION) else feed_block(neurons, stream, least)
+                    by_shape[parameter.shape, writes, block].append(parameter)
             for (_, writes, block), parameters in by_shape.items():
                 self._step_shape(parameters, group, block, writes=writes)
 

@@ -63,8 +63,8 @@ class OptimizerConfig:
     matrix_by_head: bool = False
     """The matrices of an attention are orthogonalised head by head, which is cheaper."""
     matrix_feed_block: int = 0
-    """How many neurons of a feed-forward are orthogonalised together; 0: all. Fewer are cheaper (after MuonBP, arXiv
-    2510.16981); below a third of the model's width they learn less."""
+    """How many neurons of a feed-forward are orthogonalised together, at least, and never fewer than a third of the
+    model's width, where they learn less; 0: all. Fewer are cheaper (after MuonBP, arXiv 2510.16981)."""
     matrix_second_beta: float = 0.0
     """Above 0: NorMuon's second moment of each neuron, with this memory (arXiv 2510.05491)."""
     matrix_cautious_decay: bool = False

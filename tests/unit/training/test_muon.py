@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from bloomery.training.muon import Muon
+from bloomery.training.muon import Muon, feed_block
 from bloomery.training.orthogonal import orthogonalize
 
 
@@ -142,5 +142,20 @@ def test_blocks_are_orthogonalised_by_themselves(name: str):
 def test_what_cannot_be_cut_is_taken_whole():
     gradients = _gradients((12, 8), 1)
     (whole,) = _moved(torch.zeros(12, 8), gradients, lr=1.0)
-    (uncut,) = _moved(torch.zeros(12, 8), gradients, lr=1.0, blocks=(5, 5))
+    (uncut,) = _moved(torch.zeros(12, 8), gradients, lr=1.0, blocks=(5, 7))
     assert torch.equal(whole, uncut)
+
+
+@pytest.mark.parametrize(
+    ("neurons", "stream", "least", "block"),
+    [
+        (1024, 384, 128, 128),
+        (1365, 512, 128, 195),
+        (2048, 768, 128, 256),
+        (384, 128, 64, 64),
+        (97, 32, 8, 0),
+        (8, 8, 0, 0),
+    ],
+)
+def test_a_feed_forwards_blocks_are_equal_and_not_too_small(neurons: int, stream: int, least: int, block: int):
+    assert feed_block(neurons, stream, least) == block
