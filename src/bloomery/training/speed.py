@@ -41,8 +41,8 @@ class StepTime:
     what else a machine does for a moment spoils some of them, and what it does all the time is in most. `low` and
     `high` are the least of the bursts and the 90th percentile of all steps. `first_seconds` is what the first step cost
     beyond an ordinary one, `compile_seconds` the same where it compiled (else 0), `build_seconds` what making the model
-    and its optimisers took. `validation_seconds` is a validation's forward pass over `validation_rows` rows, `save_seconds` a
-    checkpoint (0: none was written), `watts` the mean power while the steps ran.
+    and its optimisers took. `validation_seconds` is a validation's forward pass over `validation_rows` rows,
+    `save_seconds` a checkpoint (0: none was written), `watts` the mean power while the steps ran.
     """
 
     seconds: float

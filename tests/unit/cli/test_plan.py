@@ -37,6 +37,19 @@ def test_a_plan_is_followed_and_scored(call, tiny, tmp_path):
     assert "has its budget" in call.mistake("pretrain", "--plan", made["artifact"], "--minutes", "1", *options)
 
 
+def test_without_a_vocabulary_the_corpus_keeps_its_tokenizer(call, tiny, tmp_path):
+    home = str(tiny.copy(tmp_path / "home"))
+    options = ["--home", home, "--json", "--quiet"]
+    made = json.loads(call("plan", *options, *tiny.sizes[2:]).out)
+    assert f"tokenizer.vocab_size={made['model']['vocab_size']}" in tiny.sizes
+    assert made["components"]["steps"] > 0 and made["predicted_seconds"] == pytest.approx(
+        sum(made["components"].values())
+    )
+    model = json.loads(call("pretrain", "--plan", made["artifact"], *options).out)
+    assert model["metrics"]["plan"]["model"] == made["model"]  # of the tokenizer that nothing but the plan names
+    assert set(model["metrics"]["plan_score"]["components"]["actual"]) == set(made["components"])
+
+
 def test_no_scores_yet(call, tmp_path):
     assert "no finished run" in call("plan", "--scores", "--home", str(tmp_path / "none")).out
 

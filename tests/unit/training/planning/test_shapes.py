@@ -6,6 +6,7 @@ import runpy
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +14,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bloomery.models import Decoder
 from bloomery.training.causal import causal_loss
-from bloomery.training.muon import Muon
+from bloomery.training.optimizers import OptimizerConfig, Optimizers
+from bloomery.training.parts import FAST_OPTIMIZER
 from bloomery.training.planning.shapes import (
     LADDER,
     matrix_parameters,
@@ -60,11 +62,13 @@ def test_step_flops_are_about_those_that_pytorch_counts():
     assert step_flops(BASE, 128, 64) == pytest.approx(counter.get_total_flops(), rel=0.15)
 
 
-def test_update_flops_are_those_that_pytorch_counts():
-    matrices = [p for n, p in Decoder(BASE).named_parameters() if p.ndim == 2 and "layers" in n]
-    for matrix in matrices:
-        matrix.grad = torch.ones_like(matrix)
-    optimizer = Muon([(str(n), p) for n, p in enumerate(matrices)], lr=0.01)
+@pytest.mark.parametrize("how", [{}, FAST_OPTIMIZER, {"matrix_iterations": 3}])
+@pytest.mark.parametrize("rung", [(2, 128), (1, 384)])
+def test_update_flops_are_those_that_pytorch_counts(how: dict[str, Any], rung: tuple[int, int]):
+    model, optimizer = Decoder(shaped(BASE, *rung)), OptimizerConfig(**how)
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
     with FlopCounterMode(display=False) as counter:
-        optimizer.step()
-    assert update_flops(BASE) == counter.get_total_flops()
+        Optimizers(model, optimizer).step(0.01)
+    assert update_flops(model.config, optimizer) == counter.get_total_flops()
+    assert "matrix_by_head" not in how or update_flops(model.config, optimizer) < update_flops(model.config)
