@@ -3,7 +3,8 @@ layers, or packed once more.
 
 Which family it is makes no difference: the same description says where norms stand, what is rotated, gated, capped,
 mixed and added. What it cannot say is refused with a reason: experts, parts that no family here has yet, matrices whose
-inputs or formats differ. Everything whose address is given away is kept by the description. This module does not know steps or caches.
+inputs or formats differ. Everything whose address is given away is kept by the description. This module does not know
+steps or caches.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from bloomery.core.errors import DeviceError
 from bloomery.models.alibi import slopes
 from bloomery.models.attention import Attention
 from bloomery.models.block import Block
+from bloomery.models.config import ModelConfig
 from bloomery.models.decoder import Decoder
 from bloomery.models.feed_forward import FeedForward, GatedFeedForward
 from bloomery.models.mixing import ResidualMix
@@ -30,7 +32,8 @@ from bloomery.models.packed import PackedLinear, Stored
 from bloomery.models.packing import Part, PlainLinear
 
 _KNOWN = {
-    *("embed_tokens", "embed_positions", "embed_norm", "smear", "embed_bigrams", "embed_values", "mix", "layers", "norm"),
+    *("embed_tokens", "embed_positions", "embed_norm", "smear", "embed_bigrams", "embed_values", "mix"),
+    *("layers", "norm"),
     *("self_attn", "mlp", "cross_attn", "dropout", "input_layernorm", "post_attention_layernorm"),
     *("cross_attention_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm"),
     *("q_proj", "k_proj", "v_proj", "o_proj", "v_gate", "q_norm", "k_norm"),
@@ -83,27 +86,16 @@ class Description:
         self.matrices: list[Matrix] = []
         self.tables: list[int] = []
         config, trunk = decoder.config, decoder.model
-        kinds: list[str] = []
-        values: Any = trunk.embed_values
-        blocks: list[Block] = list(trunk.layers)  # type: ignore[arg-type]
-        layers = (Layer * config.num_hidden_layers)()
-        for number, block in enumerate(blocks):
-            layers[number] = self._layer(block)
-            layers[number].stream_share, layers[number].begun_share = _shares(trunk.mix, number)
-            if (gate := block.self_attn.v_gate) is not None:
-                layers[number].token_values = self._address(values[str(number)].weight)
-                layers[number].value_gates = self._address(gate.weight)
-            layers[number].window = config.window(number) or 0
-            layers[number].table = -1
-            if config.uses_rope(number):
-                kind = config.layer_type(number)
-                if kind not in kinds:
-                    kinds.append(kind)
-                    self.tables.append(number)
-                layers[number].table = kinds.index(kind)
-        self.layers = layers
+        blocks = _blocks(decoder)
+        self.layers = layers = (Layer * len(blocks))(*(self._layer(block) for block in blocks))
+        for number, layer in enumerate(layers):
+            layer.window, layer.table = config.window(number) or 0, self._table(config, number)
+            layer.stream_share, layer.begun_share = _shares(trunk.mix, number)
+            if (gate := blocks[number].self_attn.v_gate) is not None:
+                layer.token_values = self._address(trunk.embed_values[str(number)].weight)  # type: ignore[arg-type]
+                layer.value_gates = self._address(gate.weight)
         self.head = self._matrix(_head(decoder))
-        attention: Any = blocks[0].self_attn
+        attention = blocks[0].self_attn
         gates = [one.self_attn.v_gate for one in blocks if one.self_attn.v_gate is not None]
         cap = decoder.output_softcap
         alibi = torch.tensor(slopes(config.num_attention_heads)) if config.family.positions == "alibi" else None
@@ -148,6 +140,16 @@ class Description:
     def formats(self) -> tuple[str, ...]:
         """In what the matrices are, each named once."""
         return tuple(dict.fromkeys(matrix.format for matrix in self.matrices))
+
+    def _table(self, config: ModelConfig, layer: int) -> int:
+        """The number of a layer's rotary table, one for each kind of layer; -1: none."""
+        if not config.uses_rope(layer):
+            return -1
+        kinds = [config.layer_type(one) for one in self.tables]
+        if config.layer_type(layer) not in kinds:
+            self.tables.append(layer)
+            return len(kinds)
+        return kinds.index(config.layer_type(layer))
 
     def _layer(self, block: Block) -> Layer:
         attention, placement = block.self_attn, block.placement
@@ -202,6 +204,10 @@ def _shares(mix: ResidualMix | None, layer: int) -> tuple[float, float]:
     return 1.0 if given[0] is None else float(given[0][layer]), 0.0 if given[1] is None else float(given[1][layer])
 
 
+def _blocks(decoder: Decoder) -> list[Block]:
+    return list(decoder.model.layers)  # type: ignore[arg-type]
+
+
 def _matrices(block: Block) -> list[list[Any]]:
     """Of a layer: queries, keys and values; output; gate and up; down."""
     attention, feed = block.self_attn, block.mlp
@@ -211,8 +217,8 @@ def _matrices(block: Block) -> list[list[Any]]:
 
 def layer_groups(decoder: Decoder) -> Iterator[list[nn.Module]]:
     """The layers that each of a description's `matrices` is made of, in their order."""
-    for block in decoder.model.layers:
-        yield from _matrices(block)  # type: ignore[arg-type]
+    for block in _blocks(decoder):
+        yield from _matrices(block)
     yield _head(decoder)
 
 
@@ -233,7 +239,7 @@ def _parts(module: nn.Module) -> set[str]:
 def check(decoder: Decoder) -> None:
     """DeviceError with the first reason why a decoder cannot be described."""
     config = decoder.config
-    blocks: list[Block] = list(decoder.model.layers)  # type: ignore[arg-type]
+    blocks = _blocks(decoder)
     kinds = {type(block.mlp) for block in blocks} - {FeedForward, GatedFeedForward}
     attentions = [block.self_attn for block in blocks]
     reason = None

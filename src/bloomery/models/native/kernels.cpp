@@ -176,7 +176,9 @@ INLINE void finish(const Matrix &m, Floats (&sums)[R][2], int64_t panel, float *
         for (int half = 0; half < 2; half++) {
             Floats v = sums[r][half];
             if (m.bias) v += load(m.bias + panel * PANEL + half * LANES);
-            store_some(y + r * y_stride + panel * PANEL + half * LANES, v, left - half * LANES);
+            float *to = y + r * y_stride + panel * PANEL + half * LANES;
+            if (left >= PANEL) store(to, v);
+            else store_some(to, v, left - half * LANES);
         }
     }
 }
