@@ -31,8 +31,9 @@ def test_rows_of_a_number_of_steps_suit_their_tokens():
 
 def test_rates_stay_where_the_rule_has_the_batch():
     assert rate_scale(best_batch_tokens(1e7), 1e7) == pytest.approx(1.0)
-    assert rate_scale(4 * best_batch_tokens(1e7), 1e7) == pytest.approx(2.0)
-    assert (rate_scale(1, 1e9), rate_scale(1e9, 1e3)) == (0.5, 2.0)
+    assert rate_scale(best_batch_tokens(1e7) / 2.25, 1e7) == pytest.approx(1 / 1.5)
+    assert rate_scale(1.44 * best_batch_tokens(1e7), 1e7) == pytest.approx(1.2)
+    assert (rate_scale(1, 1e9), rate_scale(1e9, 1e3)) == (0.5, 1.25)
 
 
 @pytest.mark.parametrize(("grid", "tokens"), [("stories", 184_320), ("plays", 92_160)])
@@ -50,5 +51,6 @@ def test_the_grids_best_rates_are_near(grid: str, tokens: int):
             place = int(y.argmin())
             a, b, _ = np.polyfit(x[place - 1 : place + 2], y[place - 1 : place + 2], 2)
             best = float(np.exp(-b / (2 * a)))
-            # A factor of 1.5 from the best costs less than 1% of the bits per byte in every one of them.
-            assert rate_scale(rows * 128, tokens) / best == pytest.approx(1.0, abs=0.5), (width, rows, best)
+            # Before it is bounded: the grid's models are smaller than those that the bound is for.
+            rule = (rows * 128 / best_batch_tokens(tokens)) ** 0.5
+            assert rule / best == pytest.approx(1.0, abs=0.5), (width, rows, best)
