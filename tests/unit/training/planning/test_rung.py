@@ -19,6 +19,9 @@ from bloomery.training.pretrain_config import plan_request
 RUNG = RungConfig(num_hidden_layers=1, hidden_size=64, branches=(8, 16), decay_fraction=0.5, warmup_steps=1)
 
 
+LONG = replace(RUNG, branches=(400, 40_000))
+
+
 def trained(material, home) -> list[Point]:
     config = replace(material.small, learning_rate_scale=1.0)
     request = plan_request(config, material.tokens, Tokenizer.load(material.tokenizer.path))
@@ -64,10 +67,10 @@ def test_stopped_and_gone_on_with(material, tmp_path, monkeypatch: pytest.Monkey
 def test_rates_suit_runs_of_middling_length(material, tmp_path):
     request = plan_request(material.small, material.tokens, Tokenizer.load(material.tokenizer.path))
     with Run(Workspace(tmp_path), StageInputs(stage="rung", config={})) as run:
-        rung = Rung(run, RUNG, material.tokens, request, batch_rows=4, micro_rows=4, precision="float32", seed=0)
-    scale = rate_scale(4 * 32, 4 * 32 * (8 * 16) ** 0.5)
+        rung = Rung(run, LONG, material.tokens, request, batch_rows=1, micro_rows=1, precision="float32", seed=0)
+    scale = rate_scale(32, 32 * (400 * 40_000) ** 0.5)
     group = rung.optimizers.parts["muon"].param_groups[0]
-    assert scale != 1 and group["lr"] == pytest.approx(0.02 * scale)
+    assert scale < 1 and group["lr"] == pytest.approx(0.02 * scale)
 
 
 def test_settings_are_what_a_law_holds_for(material):
