@@ -93,3 +93,12 @@ def test_nonsense_is_one_error(workspace: Workspace, reference: str) -> None:
     make(workspace, "a")
     with pytest.raises(ArtifactError):
         workspace.find(reference)
+
+
+def test_a_ledger_that_was_let_go_opens_again(tmp_path):
+    workspace = Workspace(tmp_path)
+    workspace.close_ledger()  # none is open yet
+    first = workspace.ledger
+    workspace.close_ledger()
+    assert workspace.ledger is not first and workspace.ledger.runs() == []
+    workspace.close_ledger()
