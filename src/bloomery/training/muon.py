@@ -31,12 +31,13 @@ _WRITES = ("o_proj.weight", "down_proj.weight")
 
 
 def feed_block(neurons: int, stream: int, least: int) -> int:
-    """How many neurons of a feed-forward are orthogonalised together: equal blocks of at least so many, and of no fewer
-    than a third of the residual stream's width, below which they learn less; 0: all."""
+    """How many neurons of a feed-forward are orthogonalised together: equal blocks of at least so many, of no fewer than
+    a third of the residual stream's width, below which they learn less, and of fewer than that width, from which on they
+    are not cheaper; 0: all."""
     if not least:
         return 0
     least = max(least, -(-stream // 3))
-    return next((size for size in range(least, neurons // 2 + 1) if neurons % size == 0), 0)
+    return next((size for size in range(least, min(neurons // 2 + 1, stream)) if neurons % size == 0), 0)
 
 
 class Muon(torch.optim.Optimizer):

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 
 import pytest
+
+from bloomery.core.workspace import Workspace
 
 
 def test_plan_as_json_and_text(call, tiny):
@@ -40,7 +43,9 @@ def test_a_plan_is_followed_and_scored(call, tiny, tmp_path):
 def test_without_a_vocabulary_the_corpus_keeps_its_tokenizer(call, tiny, tmp_path):
     home = str(tiny.copy(tmp_path / "home"))
     options = ["--home", home, "--json", "--quiet"]
-    made = json.loads(call("plan", *options, *tiny.sizes[2:]).out)
+    with closing(Workspace(home).ledger) as ledger:
+        corpus = ledger.artifacts(kind="corpus")[-1]["id"]  # its own: other tests make others beside it
+    made = json.loads(call("plan", corpus, *options, *tiny.sizes[2:]).out)
     assert f"tokenizer.vocab_size={made['model']['vocab_size']}" in tiny.sizes
     assert made["components"]["steps"] > 0 and made["predicted_seconds"] == pytest.approx(
         sum(made["components"].values())
