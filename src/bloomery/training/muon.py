@@ -31,9 +31,9 @@ _WRITES = ("o_proj.weight", "down_proj.weight")
 
 
 def feed_block(neurons: int, stream: int, least: int) -> int:
-    """How many neurons of a feed-forward are orthogonalised together: equal blocks of at least so many, of no fewer than
-    a third of the residual stream's width, below which they learn less, and of fewer than that width, from which on they
-    are not cheaper; 0: all."""
+    """How many neurons of a feed-forward are orthogonalised together: equal blocks of at least so many, no fewer than a
+    third of the residual stream's width, below which they learn less, and fewer than that width, from which on they are
+    not cheaper; 0: all."""
     if not least:
         return 0
     least = max(least, -(-stream // 3))
