@@ -1,11 +1,11 @@
 """Plans against what happened: ten recipes that the calibration has not seen, on three corpora.
 
-    python benchmarks/bench_planner.py [--home DIR] [--minutes 1] [--calibration-minutes 3.5] [--only stories] [--again]
+    python benchmarks/bench_planner.py [--home DIR] [--minutes 1] [--calibration-minutes 5] [--only stories] [--again]
 
 For each corpus the scaling law is calibrated once (`bloomery plan --calibrate`), then each recipe is planned, trained
 and scored as any run is: other sizes, lengths and seeds than those of the ladder. As each ends it prints predicted and
 actual time, what the time was made of, and bits per byte, and whether they are within 10% and within 5%; then the
-medians. It takes about 24 minutes on two cores. The machine should be quiet: a plan knows nothing of what others will
+medians. It takes about half an hour on two cores. The machine should be quiet: a plan knows nothing of what others will
 start. Stopped, it goes on: what has finished in `--home` is not done again, unless --again, which trains anew but keeps
 the calibrations; the recipe that was stopped is trained anew, for its time cannot be compared. On a slow machine
 --context-length 64 --batch-rows 4 tries it out.
@@ -106,7 +106,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--home", default=Path(tempfile.gettempdir()) / "bloomery-bench-planner")
     parser.add_argument("--minutes", type=float, default=1.0)
-    parser.add_argument("--calibration-minutes", type=float, default=3.5)
+    parser.add_argument("--calibration-minutes", type=float, default=5.0)
     parser.add_argument("--context-length", type=int, default=256)
     parser.add_argument("--batch-rows", type=int, default=0, help="0 leaves it to the planner")
     parser.add_argument("--only", choices=sorted(SOURCES), default="")
