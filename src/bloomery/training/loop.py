@@ -9,20 +9,20 @@ budgets or files other than checkpoints.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import math
 import shutil
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
 from bloomery.core.errors import ArtifactError, ConfigError, TrainingError
+from bloomery.core.interrupts import interrupts
 from bloomery.core.run import Run
 from bloomery.training import checkpoint
 from bloomery.training.allocation import keep_memory
@@ -173,7 +173,7 @@ class Loop:
     def train(self) -> Validation | None:
         """Run to the end; returns the final validation over the whole split, or None without one."""
         validates = self.objective.can_validate()
-        with _interrupts(self._interrupted):
+        with interrupts(self._interrupted, signal.SIGINT, signal.SIGTERM):
             while self.progress.step < self.schedule.total_steps:
                 self._step()
                 step = self.progress.step
@@ -409,23 +409,3 @@ def _set_random_state(state: dict[str, list[int]], device: torch.device) -> None
 def _says_how(best: Mapping[str, Any] | None) -> bool:
     """Whether a later validation can be compared with the best so far."""
     return not best or best.get("kept_by") in best["values"]
-
-
-@contextlib.contextmanager
-def _interrupts(flag: threading.Event) -> Iterator[None]:
-    """While inside, the first Ctrl-C or SIGTERM asks the loop to save and stop; a second Ctrl-C stops at once."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def ask(number: int, frame: object) -> None:
-        if flag.is_set():
-            raise KeyboardInterrupt
-        flag.set()
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

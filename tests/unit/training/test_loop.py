@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
-import threading
 from dataclasses import replace
 
 import pytest
@@ -17,7 +15,7 @@ from bloomery.training import checkpoint, pretrain
 from bloomery.training.batches import BatchObjective
 from bloomery.training.contrastive import ContrastiveObjective
 from bloomery.training.labels import ClassificationObjective, RegressionObjective, TaggingObjective
-from bloomery.training.loop import Loop, Progress, _interrupts, _random_state, _set_random_state
+from bloomery.training.loop import Loop, Progress, _random_state, _set_random_state
 from bloomery.training.objective import HIGHER_IS_BETTER
 from bloomery.training.relevance import RelevanceObjective
 from bloomery.training.text_pairs import TextContrastiveObjective
@@ -30,31 +28,6 @@ def test_random_state_round_trip():
     first = torch.rand(4)
     _set_random_state(state, device)
     assert torch.equal(torch.rand(4), first)
-
-
-def test_first_signal_asks_second_stops():
-    flag = threading.Event()
-    before = signal.getsignal(signal.SIGINT)
-    with _interrupts(flag):
-        os.kill(os.getpid(), signal.SIGINT)
-        assert flag.is_set()
-        with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
-    assert signal.getsignal(signal.SIGINT) is before
-
-
-def test_no_handlers_outside_the_main_thread():
-    seen = []
-
-    def work() -> None:
-        with _interrupts(threading.Event()):
-            seen.append(signal.getsignal(signal.SIGINT))
-
-    before = signal.getsignal(signal.SIGINT)
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
-    assert seen == [before]
 
 
 def test_progress_is_plain_data():

@@ -19,6 +19,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 from bloomery.core.errors import MissingExtraError
+from bloomery.core.interrupts import interrupts
 from bloomery.core.processors import processors
 from bloomery.core.ray_cluster import ray_cluster, resources
 from bloomery.core.workspace import Workspace
@@ -52,7 +53,7 @@ class RayTrials:
         trainable = tune.with_resources(_trainable(self._work, self._workspace.root), dict(self._share))
         with (
             TemporaryDirectory(dir=self._workspace.scratch, prefix="ray-", ignore_cleanup_errors=True) as folder,
-            _interrupts(interrupted),
+            interrupts(interrupted, signal.SIGINT),
         ):
             tune.Tuner(
                 trainable,
@@ -211,22 +212,3 @@ def _trainable(work: TrialWork, root: Path) -> type:
                 self._trial.join()
 
     return RayTrial
-
-
-@contextlib.contextmanager
-def _interrupts(flag: threading.Event) -> Iterator[None]:
-    """Inside, the first Ctrl-C sets the flag; a second one stops at once."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def ask(number: int, frame: object) -> None:
-        if flag.is_set():
-            raise KeyboardInterrupt
-        flag.set()
-
-    before = signal.signal(signal.SIGINT, ask)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)

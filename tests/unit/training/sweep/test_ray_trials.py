@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import sys
-import threading
 from typing import Any
 
 import pytest
 
 from bloomery.core.errors import MissingExtraError
 from bloomery.core.workspace import Workspace
-from bloomery.training.sweep.ray_trials import _interrupts, _Passing, ray_trials
+from bloomery.training.sweep.ray_trials import _Passing, ray_trials
 from bloomery.training.sweep.trial_process import PAUSE
 
 
@@ -71,15 +68,3 @@ def test_without_the_package(workspace: Workspace, monkeypatch: pytest.MonkeyPat
     with pytest.raises(MissingExtraError) as caught, ray_trials(lambda values, listener: None, workspace, 1):  # type: ignore[arg-type, return-value]
         pass
     assert caught.value.hint == 'pip install "bloomery[ray]"'
-
-
-def test_the_second_ctrl_c_does_not_wait():
-    flag = threading.Event()
-    before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt), _interrupts(flag):
-        os.kill(os.getpid(), signal.SIGINT)
-        assert flag.wait(10)
-        os.kill(os.getpid(), signal.SIGINT)
-        flag.wait()
-        threading.Event().wait(10)
-    assert signal.getsignal(signal.SIGINT) is before
