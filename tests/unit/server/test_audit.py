@@ -142,7 +142,7 @@ def test_who_reads_the_end_of_an_answer_finds_its_line(tiny: LanguageModel, work
         await app(scope, receive, sending if scope["type"] == "http" else send)
 
     with TestClient(watched, base_url="http://localhost") as client:
-        body = {"model": "tiny", "prompt": "x", "max_tokens": 3, "stream": stream}
+        body = {"model": "tiny", "prompt": "x", "max_tokens": 3, "stream": stream, "ignore_eos": True}
         assert client.post("/v1/completions", json=body).status_code == 200
         assert client.get("/v1/models").status_code == 200
     assert at_end == [1, 1, 2] if stream else at_end == [1, 2]
