@@ -6,7 +6,10 @@ optimisers and schedule. First some steps of both in turn give the speed; then e
 both are measured on the same validation text. With --fast ours is a decoder of bloomery's own with as many parameters
 (within 1%), 59% of them in tables of embeddings (tokens, values, bigrams), which are looked up and not multiplied.
 
-    python benchmarks/bench_trainer.py [--seconds 120] [--turns 5] [--seeds 3] [--fast] [--processor]
+    python benchmarks/bench_trainer.py [--seconds 120] [--turns 5] [--seeds 3] [--fast] [--processor] [--home DIR]
+
+With --home what has been measured is kept there, and not again when it is called again: three seeds of ten minutes are
+an hour. A training's steps follow from the speeds alone, so only these need a machine that does nothing else.
 
 Bars: 1.5 times the tokens per second; bits per byte lower by an interval over seeds.
 """
@@ -14,7 +17,8 @@ Bars: 1.5 times the tokens per second; bits per byte lower by an interval over s
 from __future__ import annotations
 
 import argparse
-import importlib.util
+import importlib
+import json
 import math
 import os
 import statistics
@@ -24,6 +28,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +43,7 @@ from bloomery.training.allocation import keep_memory
 from bloomery.training.causal import CausalObjective
 from bloomery.training.objective import accumulate
 from bloomery.training.optimizers import OptimizerConfig, Optimizers
-from bloomery.training.parts import FAST_OPTIMIZER, FAST_PARTS
+from bloomery.training.parts import FAST_OPTIMIZER, FAST_PARTS, FAST_SCHEDULE
 from bloomery.training.schedule import Schedule
 from bloomery.training.utilisation import token_flops
 
@@ -69,13 +74,17 @@ FAST = replace(
 CPU = torch.device("cpu")
 
 
+def experiment(name: str) -> Any:
+    """A module of the experiments."""
+    folder = str(Path(__file__).resolve().parents[1] / "experiments")
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    return importlib.import_module(name)
+
+
 def stories(home: str) -> Any:
     """Tokens of TinyStories, as the ablation has them with another vocabulary."""
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "experiments"))
-    found = importlib.util.find_spec("ablation_fast")
-    assert found is not None and found.loader is not None
-    module: Any = importlib.util.module_from_spec(found)
-    found.loader.exec_module(module)
+    module = experiment("ablation_fast")
     module.VOCABULARY = VOCABULARY
     return module.corpus(home)[0]
 
@@ -87,9 +96,9 @@ class Ours:
 
     def __init__(self, tokens: Any, seed: int, *, fast: bool) -> None:
         self.tokens, self.seed = tokens, seed
-        self.config, self.settings = CONFIG, OptimizerConfig()
+        self.config, self.settings, self.short = CONFIG, OptimizerConfig(), 0.0
         if fast:
-            self.config = FAST
+            self.config, self.short = FAST, FAST_SCHEDULE["short_rows_fraction"]
             self.settings = OptimizerConfig(**FAST_OPTIMIZER)
 
     def begin(self, steps: int) -> None:
@@ -100,7 +109,7 @@ class Ours:
         warmup = max(1, steps // 50)
         self.schedule = Schedule(total_steps=steps, warmup_steps=warmup, decay_steps=min(steps - warmup, steps // 2))
         rows = PackedRows(TokenShards(self.tokens, "train"), context_length=CONTEXT, seed=self.seed)
-        self.objective = CausalObjective(self.model, rows, None)
+        self.objective = CausalObjective(self.model, rows, None, short_rows=round(self.short * steps) * ROWS)
 
     def run(self, steps: int, clock: Callable[[], float]) -> list[float]:
         """Seconds of each step."""
@@ -112,6 +121,13 @@ class Ours:
             assert math.isfinite(float(loss))
             times.append(clock() - began)
         return times
+
+    def step_seconds(self, clock: Callable[[], float]) -> float:
+        """Mean of a run's steps, of which the first, that finds its memory, does not count."""
+        self.begin(steps := 10)
+        times, short = self.run(steps, clock), round(self.short * steps)
+        long = statistics.median(times[max(1, short) :])
+        return self.short * statistics.median(times[1:short]) + (1 - self.short) * long if short else long
 
     def logits(self, ids: torch.Tensor) -> torch.Tensor:
         """(B, T) -> (B, T, V)."""
@@ -181,6 +197,11 @@ class Theirs:
             InOrder(model=self.model, args=settings, train_dataset=examples, callbacks=[Watch()]).train()
         return times
 
+    def step_seconds(self, clock: Callable[[], float]) -> float:
+        """Of one step; the first does not count."""
+        self.begin(5)
+        return statistics.median(self.run(5, clock)[1:])
+
     def logits(self, ids: torch.Tensor) -> torch.Tensor:
         """(B, T) -> (B, T, V)."""
         return self.model(input_ids=ids).logits
@@ -206,14 +227,46 @@ def bits_per_byte(side: Ours | Theirs, tokens: Any) -> float:
 
 
 def speeds(tokens: Any, turns: int, clock: Callable[[], float], *, fast: bool) -> tuple[list[float], list[float]]:
-    """Seconds of a step of ours and of theirs, in turn; the first step of each run does not count."""
+    """Seconds of a step of ours and of theirs, in turn."""
     ours, theirs = [], []
     for turn in range(turns):
         sides: list[Any] = [Ours(tokens, 0, fast=fast), Theirs(tokens, 0)]
         for side in sides if turn % 2 else sides[::-1]:
-            side.begin(4)
-            (ours if isinstance(side, Ours) else theirs).append(statistics.median(side.run(4, clock)[1:]))
+            (ours if isinstance(side, Ours) else theirs).append(side.step_seconds(clock))
     return ours, theirs
+
+
+def kept(home: str, name: str, work: Callable[[], Any]) -> Any:
+    """What `work` gave, now or when it was called for the first time."""
+    path = Path(home) / f"{name}.json"
+    if not path.is_file():
+        part = path.with_suffix(".partial")
+        part.write_text(json.dumps(work()), encoding="utf-8")
+        part.replace(path)
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def trained(side: Ours | Theirs, tokens: Any, steps: int, clock: Callable[[], float]) -> tuple[float, float]:
+    """Bits per byte after so many steps, and their seconds."""
+    side.begin(steps)
+    spent = sum(side.run(steps, clock))
+    return bits_per_byte(side, tokens), spent
+
+
+def told(ours: list[float], theirs: list[float], *, fast: bool) -> None:
+    """Print both speeds and their ratio."""
+    size = ROWS * CONTEXT
+    for name, times, config in (("bloomery", ours, FAST if fast else CONFIG), ("Trainer", theirs, CONFIG)):
+        model = Decoder(config)
+        millions = sum(p.numel() for p in model.parameters()) / 1e6
+        flops = token_flops(model, CONTEXT) / 1e6
+        print(
+            f"{name}: {size / statistics.median(times):,.0f} tokens/s, at best {size / min(times):,.0f};"
+            f" {millions:.1f}M parameters, {flops:.0f} million operations a token"
+        )
+    ratios = [one / other for one, other in zip(theirs, ours, strict=True)]
+    print(f"tokens per second over the Trainer's: {statistics.median(ratios):.2f} (bar 1.5;", end=" ")
+    print(f"{min(ratios):.2f} to {max(ratios):.2f})", flush=True)
 
 
 def main() -> None:
@@ -224,26 +277,20 @@ def main() -> None:
     parser.add_argument("--fast", action="store_true")
     parser.add_argument("--processor", action="store_true", help="count processor time")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--home", default="", help="where results are kept [default: nowhere]")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     clock = time.process_time if options.processor else time.perf_counter
     print(f"PyTorch {torch.__version__}, {options.threads} threads, load {os.getloadavg()[0]:.1f}", flush=True)
-    with tempfile.TemporaryDirectory(prefix="bloomery-bench-") as home:
+    with tempfile.TemporaryDirectory(prefix="bloomery-bench-") as scratch:
+        home = options.home or scratch
+        Path(home).mkdir(parents=True, exist_ok=True)
         tokens = stories(home)
         keep_memory()  # for both: they share this process
-        ours, theirs = speeds(tokens, options.turns, clock, fast=options.fast)
-        size = ROWS * CONTEXT
-        ratios = [theirs[turn] / ours[turn] for turn in range(options.turns)]
-        for name, times, config in (("bloomery", ours, FAST if options.fast else CONFIG), ("Trainer", theirs, CONFIG)):
-            model = Decoder(config)
-            millions = sum(p.numel() for p in model.parameters()) / 1e6
-            flops = token_flops(model, CONTEXT) / 1e6
-            print(
-                f"{name}: {size / statistics.median(times):,.0f} tokens/s, at best {size / min(times):,.0f};"
-                f" {millions:.1f}M parameters, {flops:.0f} million operations a token"
-            )
-        print(f"tokens per second over the Trainer's: {statistics.median(ratios):.2f} (bar 1.5;", end=" ")
-        print(f"{min(ratios):.2f} to {max(ratios):.2f})", flush=True)
+        named = ("fast-" if options.fast else "") + ("processor" if options.processor else "clock")
+        measure = partial(speeds, tokens, options.turns, clock, fast=options.fast)
+        ours, theirs = kept(home, f"speeds-{named}-{options.turns}", measure)
+        told(ours, theirs, fast=options.fast)
         if not options.seconds:
             return
         gains = []
@@ -251,16 +298,15 @@ def main() -> None:
             found = {}
             for side, times in ((Ours(tokens, seed, fast=options.fast), ours), (Theirs(tokens, seed), theirs)):
                 steps = max(3, int(options.seconds / statistics.median(times)))
-                side.begin(steps)
-                spent = sum(side.run(steps, clock))
-                found[side.name] = bits_per_byte(side, tokens)
+                name = f"{side.name}-{named}-{seed}-{steps}"
+                found[side.name], spent = kept(home, name, partial(trained, side, tokens, steps, clock))
                 print(
                     f"seed {seed}: {side.name} {found[side.name]:.4f} bits per byte, {steps} steps, {spent:.0f} s",
                     flush=True,
                 )
             gains.append(found["Trainer"] - found["bloomery"])
-        mean = statistics.mean(gains)
-        print(f"bits per byte less than the Trainer's: {mean:.4f} ({min(gains):.4f} to {max(gains):.4f})")
+        less = experiment("common").over_seeds(gains)
+        print(f"bits per byte less than the Trainer's: {less['mean']:.4f} ({less['low']:.4f} to {less['high']:.4f})")
 
 
 if __name__ == "__main__":

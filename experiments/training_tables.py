@@ -62,10 +62,11 @@ def ablation(found: Mapping[str, Any]) -> str:
     ]
     timed = found["by"] != "steps"
     same = "the same processor time" if timed else "as many steps"
+    seeds = f"{found['seeds']} seeds" if found["seeds"] > 2 else f"{found['seeds']} seed(s), which is few"
     cost = " A step's cost is processor time over the base's." if timed else " What a step costs is not said."
     return (
         f"TinyStories, {base['parameters'] / 1e6:.1f}M parameters, vocabulary {found['vocabulary']:,}, {found['rows']} "
-        f"rows of {found['context']} tokens a step, {same} for every arm; {found['seeds']} seed(s), which is few. "
+        f"rows of {found['context']} tokens a step, {same} for every arm; {seeds}. "
         f"Below the base is better.{cost}\n\n"
         + table(
             ["arm", "bits per byte", "less the base's", "steps", *(["a step's cost"] if timed else []), "M parameters"],

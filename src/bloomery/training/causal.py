@@ -31,6 +31,11 @@ HiddenStates = Callable[[Tensor], Tensor]
 _CUTS = 4
 
 
+def row_cuts(context_length: int) -> int:
+    """Into how many short ones a row of so many tokens is cut; 1 where it cannot be."""
+    return 1 if context_length % _CUTS else _CUTS
+
+
 def causal_loss(
     hidden_states: HiddenStates,
     output_weight: Tensor,
@@ -74,12 +79,8 @@ class CausalObjective:
 
     def next_batch(self, rows: int) -> Batch:
         """`input_ids` and `labels`, both (B, T)."""
-        short = (
-            bool(self.short_rows)
-            and self.short_rows > self.rows.stats["rows"]
-            and self.rows.context_length % _CUTS == 0
-        )
-        self._cuts = _CUTS if short else 1
+        short = self.short_rows > self.rows.stats["rows"]
+        self._cuts = row_cuts(self.rows.context_length) if short else 1
         input_ids, labels = self.rows.next_batch(rows)
         tokens = int((labels != IGNORED).sum())
         return Batch(arrays={"input_ids": input_ids, "labels": labels}, weight=tokens, items=tokens)

@@ -66,9 +66,10 @@ def parts_of(model: ModelConfig) -> PartsConfig:
 
 
 FAST_PARTS = PartsConfig(smear=True)
-"""What `fast` chooses of them: smear earned its place alone, as value and bigram embeddings did; squared ReLU and the
-lambdas lost at 1M parameters, the others are not measured yet."""
+"""What `fast` chooses of them: what earned its place alone (docs/results.md), as value and bigram embeddings did."""
 FAST_OPTIMIZER: dict[str, Any] = {"matrix_by_head": True, "matrix_feed_block": 128}
 """What `fast` changes of OptimizerConfig: a step costs less, and learns as much."""
+FAST_SCHEDULE: dict[str, Any] = {"short_rows_fraction": 0.4}
+"""What `fast` changes of a run's course."""
 FAST: dict[str, Any] = {"family": "bloomery", "value_embeddings": True, "bigram_vocab_size": 16384}
 """What `fast` changes of PretrainConfig."""

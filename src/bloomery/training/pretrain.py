@@ -202,7 +202,6 @@ class _Pretraining:
             TokenShards(self.tokens, "validation"),
             validation_rows=min(plan.batch_rows, 64),
             hidden_states=hidden_states,
-            short_rows=round(plan.steps * plan.batch_rows * config.short_rows_fraction),
         )
         self.ranks.attach(objective)
 
@@ -214,17 +213,20 @@ class _Pretraining:
         self.ranks.share(optimizers)
         warmup = min(plan.steps, max(1, round(plan.steps * config.warmup_fraction)))
         decay = min(plan.steps - warmup, round(plan.steps * config.decay_fraction))
+        schedule = Schedule(
+            total_steps=plan.steps,
+            warmup_steps=warmup,
+            decay_steps=decay,
+            final=config.final_rate,
+            first_batch=config.first_batch,
+        )
+        short = schedule.batches_before(round(plan.steps * config.short_rows_fraction))
+        objective.short_rows = round(short * plan.batch_rows)
         return Loop(
             self.run,
             objective,
             optimizers,
-            Schedule(
-                total_steps=plan.steps,
-                warmup_steps=warmup,
-                decay_steps=decay,
-                final=config.final_rate,
-                first_batch=config.first_batch,
-            ),
+            schedule,
             LoopConfig(
                 validate_every_steps=plan.steps // (config.validations + 1) if config.validations else 0,
                 validation_batches=validation_batches(plan.steps),

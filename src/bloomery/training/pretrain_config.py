@@ -21,7 +21,7 @@ from bloomery.models import ModelConfig
 from bloomery.models.config import every_second_layer
 from bloomery.tokenizer import PackedRows, Tokenizer, TokenShards
 from bloomery.training.optimizers import OptimizerConfig
-from bloomery.training.parts import FAST, FAST_OPTIMIZER, FAST_PARTS, PartsConfig, parts_of
+from bloomery.training.parts import FAST, FAST_OPTIMIZER, FAST_PARTS, FAST_SCHEDULE, PartsConfig, parts_of
 from bloomery.training.planning.calibration import find_law
 from bloomery.training.planning.plan import Budget, Plan, PlanRequest
 from bloomery.training.planning.shapes import HEAD_DIM, intermediate_size, key_value_heads
@@ -107,6 +107,8 @@ class PretrainConfig:
         for name in ("warmup_fraction", "decay_fraction", "final_rate", "first_batch", "short_rows_fraction"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f'"pretrain.{name}" should be between 0 and 1, not {getattr(self, name):g}')
+        if not self.first_batch:
+            raise ConfigError('"pretrain.first_batch" should be above 0: a batch has rows')
         if self.warmup_fraction + self.decay_fraction > 1:
             raise ConfigError("pretrain.warmup_fraction and decay_fraction together exceed 1")
         if self.context_length < 8:
@@ -140,7 +142,8 @@ class PretrainConfig:
         """Itself, or with `fast` what that stands for."""
         if not self.fast:
             return self
-        return replace(self, fast=False, parts=FAST_PARTS, optimizer=replace(self.optimizer, **FAST_OPTIMIZER), **FAST)
+        optimizer = replace(self.optimizer, **FAST_OPTIMIZER)
+        return replace(self, fast=False, parts=FAST_PARTS, optimizer=optimizer, **FAST, **FAST_SCHEDULE)
 
 
 def pretrain_inputs(config: PretrainConfig, tokens: str, tokenizer: str) -> StageInputs:
@@ -247,6 +250,7 @@ def request_without_tokens(
         checkpoint_every_steps=config.checkpoint_every_steps,
         whole_validations=config.keep_best,
         first_batch=config.first_batch,
+        short_rows_fraction=config.short_rows_fraction,
         energy=energy or EnergyConfig(),
     )
 

@@ -6,6 +6,7 @@ on the step alone, so a resumed run needs no schedule state. This module does no
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 
@@ -45,6 +46,14 @@ class Schedule:
         """The share of a whole batch that update number `step` reads."""
         third = min(2, 3 * step // self.total_steps)
         return self.first_batch + (1 - self.first_batch) * third / 2
+
+    def batches_before(self, step: int) -> float:
+        """Whole batches' worth of rows in all updates before number `step`."""
+        third = self.total_steps / 3
+        return sum(
+            max(0.0, min(step, (number + 1) * third) - number * third) * self.batch_share(math.ceil(number * third))
+            for number in range(3)
+        )
 
     def rows(self, step: int, batch_rows: int) -> int:
         """The rows of update number `step`, of a whole batch of `batch_rows`."""

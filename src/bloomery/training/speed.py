@@ -22,7 +22,7 @@ from bloomery.core.run import Meter
 from bloomery.models import Decoder, ModelConfig
 from bloomery.training import checkpoint
 from bloomery.training.allocation import keep_memory
-from bloomery.training.causal import causal_loss
+from bloomery.training.causal import causal_loss, row_cuts
 from bloomery.training.objective import precision_context
 from bloomery.training.optimizers import OptimizerConfig, Optimizers
 
@@ -42,7 +42,8 @@ class StepTime:
     `high` are the least of the bursts and the 90th percentile of all steps. `first_seconds` is what the first step cost
     beyond an ordinary one, `compile_seconds` the same where it compiled (else 0), `build_seconds` what making the model
     and its optimisers took. `validation_seconds` is a validation's forward pass over `validation_rows` rows,
-    `save_seconds` a checkpoint (0: none was written), `watts` the mean power while the steps ran.
+    `save_seconds` a checkpoint (0: none was written), `short_cost` a step whose rows are each read as several short
+    ones over an ordinary one (1: none was timed), `watts` the mean power while the steps ran.
     """
 
     seconds: float
@@ -61,6 +62,7 @@ class StepTime:
     validation_seconds: float = 0.0
     validation_rows: int = 1
     save_seconds: float = 0.0
+    short_cost: float = 1.0
     watts: Quantity = field(default_factory=Quantity.unknown)
 
     @property
@@ -83,6 +85,7 @@ class StepTime:
             validation_seconds=validation[1],
             validation_rows=validation[2],
             save_seconds=self.save_seconds or earlier.save_seconds,
+            short_cost=self.short_cost if self.short_cost < 1 else earlier.short_cost,
             watts=self.watts if self.watts.known else earlier.watts,
         )
 
@@ -120,13 +123,15 @@ def measure_step(
     optimizer: OptimizerConfig | None = None,
     batches: Rows | None = None,
     folder: Path | None = None,
+    short_rows: bool = False,
 ) -> StepTime:
     """Time at least `steps` steps (fewer when they are very slow), and for that long, in a few bursts, after one to
     warm up.
 
     Each is what the loop does: a batch is read, from `batches` or as random tokens, parts of `micro_rows` rows, the
-    gradient's norm, the update, and the wait for the loss. Between the bursts a validation's forward pass is timed and,
-    once, a checkpoint in `folder`, if one is given. Needs as much memory as the real run.
+    gradient's norm, the update, and the wait for the loss. Between the bursts a validation's forward pass is timed,
+    with `short_rows` steps of short rows too, and, once, a checkpoint in `folder`, if one is given. Needs as much
+    memory as the real run.
     """
     part = micro_rows or rows
     keep_memory()  # as the loop does
@@ -137,7 +142,8 @@ def measure_step(
         trial = _Trial(config, rows, part, context_length, precision, device, how, compiled=compiled, seed=seed)
         build = time.perf_counter() - began
         first = _timed(trial.step, device)
-        found = _in_bursts(trial, steps, at_least_seconds, meter, folder)
+        cuts = row_cuts(context_length) if short_rows else 1
+        found = _in_bursts(trial, steps, at_least_seconds, meter, folder, cuts)
     finally:
         torch.set_rng_state(state)
     everything = [one for times in found.bursts for one in times]
@@ -160,21 +166,26 @@ def measure_step(
         validation_seconds=min(found.validations),
         validation_rows=trial.validation_rows,
         save_seconds=found.save,
+        short_cost=min(1.0, min(found.short) / min(everything)) if found.short else 1.0,
         watts=sum(found.used[1:], found.used[0]).scaled(1 / sum(everything)) if found.used else Quantity.unknown(),
     )
 
 
 @dataclass
 class _Found:
-    """Seconds of steps, burst by burst, of validations and of a checkpoint; what each burst used."""
+    """Seconds of steps, burst by burst, of those of short rows, of validations and of a checkpoint; what each burst
+    used."""
 
     bursts: list[list[float]] = field(default_factory=list)
+    short: list[float] = field(default_factory=list)
     validations: list[float] = field(default_factory=list)
     used: list[Quantity] = field(default_factory=list)
     save: float = 0.0
 
 
-def _in_bursts(trial: _Trial, steps: int, at_least_seconds: float, meter: Meter | None, folder: Path | None) -> _Found:
+def _in_bursts(
+    trial: _Trial, steps: int, at_least_seconds: float, meter: Meter | None, folder: Path | None, cuts: int
+) -> _Found:
     """As `measure_step` has it."""
     found, least, share = _Found(), -(-steps // _BURSTS), at_least_seconds / _BURSTS
     for number in range(_BURSTS):
@@ -190,6 +201,8 @@ def _in_bursts(trial: _Trial, steps: int, at_least_seconds: float, meter: Meter 
             found.used.append(meter.read() - before)
         if number < _BURSTS - 1:
             found.validations.append(_timed(trial.validate, trial.device))
+            if cuts > 1:  # the first has memory to find
+                found.short.extend(_timed(lambda: trial.step(cuts), trial.device) for _ in range(2))
         if folder is not None and number == 0:
             found.save = trial.save(folder)
     return found
@@ -220,12 +233,12 @@ class _Trial:
         self._states: Any = torch.compile(states, dynamic=False) if compiled else states
         self._batches = how[1] or _random_rows(config.vocab_size, context_length, seed)
 
-    def step(self) -> None:
-        """One update, its batch read and computed in parts."""
+    def step(self, cuts: int = 1) -> None:
+        """One update, its batch read and computed in parts, each row as `cuts` short ones."""
         input_ids, labels = self._batches(self.rows)
         for start in range(0, self.rows, self.part):
             rows = slice(start, start + self.part)
-            self._loss(self._states, input_ids[rows], labels[rows]).backward()
+            self._loss(self._states, input_ids[rows], labels[rows], cuts).backward()
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
         float(torch.nn.utils.get_total_norm(gradients))
         self._optimizers.step(1e-6)
@@ -248,11 +261,12 @@ class _Trial:
                 return 0.0
             return time.perf_counter() - started
 
-    def _loss(self, states: Any, input_ids: np.ndarray, labels: np.ndarray) -> torch.Tensor:
+    def _loss(self, states: Any, input_ids: np.ndarray, labels: np.ndarray, cuts: int = 1) -> torch.Tensor:
         inputs, wanted = (torch.from_numpy(ids).contiguous().to(self.device) for ids in (input_ids, labels))
         with precision_context(self.device, self.precision):
             softcap, weight = self.model.output_softcap, self.model.output_weight
-            return causal_loss(states, weight, inputs, wanted, softcap=softcap) / self.tokens
+            short = inputs.unflatten(1, (cuts, -1)).flatten(0, 1)
+            return causal_loss(states, weight, short, wanted, softcap=softcap) / self.tokens
 
 
 def _random_rows(vocabulary: int, context_length: int, seed: int) -> Rows:

@@ -38,3 +38,11 @@ def test_a_batch_grows_in_thirds_and_rates_with_its_root():
     assert Schedule(total_steps=2, warmup_steps=0, decay_steps=0, first_batch=0.1).rows(0, 1) == 1
     with pytest.raises(ValueError, match="first batch"):
         Schedule(total_steps=2, warmup_steps=0, decay_steps=0, first_batch=0.0)
+
+
+@pytest.mark.parametrize("first", [1.0, 0.5, 0.3])
+@pytest.mark.parametrize("steps", [1, 2, 3, 7, 12])
+def test_batches_before_a_step_are_the_sum_of_their_shares(first: float, steps: int):
+    schedule = Schedule(total_steps=steps, warmup_steps=0, decay_steps=0, first_batch=first)
+    for step in range(steps + 1):
+        assert schedule.batches_before(step) == pytest.approx(sum(schedule.batch_share(n) for n in range(step)))

@@ -12,7 +12,7 @@ import torch
 
 from bloomery.core.errors import DeviceError
 from bloomery.core.quantity import Quantity
-from bloomery.models import ModelConfig
+from bloomery.models import Decoder, ModelConfig
 from bloomery.training import checkpoint
 from bloomery.training.speed import bfloat16_is_fast, choose_device, measure_step, muon_dtype
 
@@ -38,6 +38,26 @@ def test_measure_step(precision: str):
     assert timing.seconds > 0 and timing.compile_seconds == 0
     assert timing.tokens_per_second == pytest.approx(32 / timing.seconds)
     assert timing.parameters == sum(n for n in (64 * 64 * 2, 64 * 64 * 4, 3 * 64 * 64, 64 * 3, 64 * 2))
+
+
+def test_steps_of_short_rows_are_timed_when_asked_for(monkeypatch: pytest.MonkeyPatch):
+    def timed(lengths: list[int], **options) -> float:
+        states = Decoder.hidden_states
+
+        def slow(self, input_ids: torch.Tensor) -> torch.Tensor:
+            lengths.append(input_ids.size(1))
+            time.sleep(0.02 if input_ids.size(1) == 16 else 0.0)
+            return states(self, input_ids)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Decoder, "hidden_states", slow)
+            return measure_step(TINY, rows=2, precision="float32", device=torch.device("cpu"), **options).short_cost
+
+    lengths: list[int] = []
+    assert 0 < timed(lengths, context_length=16, short_rows=True) < 1 and set(lengths) == {16, 4}
+    lengths.clear()
+    assert timed(lengths, context_length=16) == 1 and set(lengths) == {16}
+    assert timed(lengths, context_length=15, short_rows=True) == 1 and 3 not in lengths  # which four do not divide
 
 
 class TenWatts:

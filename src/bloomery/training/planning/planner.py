@@ -28,6 +28,7 @@ from bloomery.training.planning.shapes import LADDER, matrix_parameters, shaped,
 from bloomery.training.planning.spending import Pace, cost, product, seconds_of, time_interval
 from bloomery.training.planning.timing import Timed, checkpoint_rate, fit_step_times
 from bloomery.training.preflight import trial_seconds
+from bloomery.training.schedule import Schedule
 from bloomery.training.speed import StepTime, bfloat16_is_fast, measure_step
 
 Say = Callable[[str], None]
@@ -35,6 +36,7 @@ Say = Callable[[str], None]
 _MIN_RUN_SECONDS_TO_COMPILE = 1200.0
 _ROUNDS = 2  # in which the first shapes are timed: what disturbs one for a second does not spoil a shape
 _CHOICES_OF_ROWS = 3
+_STEPS = 300  # of a run that stands for all, where shares are asked for
 _SAME = 1.01  # for a number of steps more parameters always help a little: the smallest within 1% of the best is taken
 # Places in the ladder that are timed first: small ones where a step takes a while, all sizes where overhead rules.
 _TIMED_FIRST = {"cpu": (0, 2, 3), "cuda": (0, 3, 6, 9)}
@@ -156,6 +158,7 @@ class _Planning:
             optimizer=request.optimizer,
             batches=request.batches,
             folder=request.folder if self._saves(config) else None,
+            short_rows=request.short_rows_fraction > 0,
         )
         earlier = self.timed.get(config)
         if earlier is not None and (earlier.rows, earlier.micro_rows) == (timing.rows, timing.micro_rows):
@@ -218,7 +221,8 @@ class _Planning:
         # A forward pass is about a third of the work of both.
         row = timing.validation_seconds / timing.validation_rows if timing else step / self.rows / 3
         checkpoint = (timing.save_seconds if timing else 0.0) or self._state_bytes(config) / self.rate
-        first = request.first_batch
+        schedule = Schedule(total_steps=_STEPS, warmup_steps=0, decay_steps=0, first_batch=request.first_batch)
+        rows, short = (schedule.batches_before(round(share * _STEPS)) for share in (1.0, request.short_rows_fraction))
         micro = self._fits(config) or self.rows
         return Pace(
             step=step,
@@ -230,7 +234,8 @@ class _Planning:
             checkpoint_every=request.checkpoint_seconds,
             checkpoint_every_steps=request.checkpoint_every_steps,
             whole_validations=request.whole_validations,
-            rows_share=(first + (1 + first) / 2 + 1) / 3,
+            rows_share=rows / _STEPS,
+            short_saving=(1 - timing.short_cost) * short / rows if timing else 0.0,
             start=(timing.build_seconds + timing.first_seconds) if timing else step,
             trial=lambda steps: trial_seconds(step * micro / self.rows, steps),
             writing=checkpoint * 4 * total_parameters(config) / self._state_bytes(config),

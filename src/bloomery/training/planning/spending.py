@@ -44,6 +44,8 @@ class Pace:
     """Whether every validation covers the whole split."""
     rows_share: float = 1.0
     """Mean rows of a batch over the run, as a share of `batch_rows`."""
+    short_saving: float = 0.0
+    """Share of all steps' time that short rows at the beginning save."""
     start: float = 0.0
     """Building the model and the first step."""
     trial: Callable[[int], float] = lambda steps: 0.0
@@ -53,9 +55,14 @@ class Pace:
     writing: float = 0.0
     """The finished model."""
 
+    @property
+    def mean_step(self) -> float:
+        """Of the run's steps, the cheaper ones among them."""
+        return self.step * self.rows_share * (1 - self.short_saving)
+
     def parts(self, steps: int) -> Components:
         """Of a whole run of so many steps, part by part."""
-        of_steps, evaluation = steps * self.step * self.rows_share, self._validating(steps)
+        of_steps, evaluation = steps * self.mean_step, self._validating(steps)
         return Components(
             start=self.start + self.trial(steps),
             compiling=self.compiling,
@@ -71,7 +78,7 @@ class Pace:
 
     def steps_within(self, seconds: float) -> int:
         """The most steps whose run takes no longer; but at least half of the time goes into steps."""
-        step = self.step * self.rows_share
+        step = self.mean_step
         least = int(max(0.0, seconds * _LEAST_SHARE_OF_STEPS - self.compiling) / step)
         low, high = least, max(least, int(seconds / step) + 1)
         while high - low > 1:

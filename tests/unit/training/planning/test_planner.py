@@ -46,11 +46,19 @@ def asked(**changes: object) -> PlanRequest:
 
 @pytest.fixture
 def even_machine(monkeypatch: pytest.MonkeyPatch) -> list[ModelConfig]:
-    """A machine of exactly 100 GFLOP/s, 10 ms of overhead a step and 20 W; what was timed on it."""
+    """A machine of exactly 100 GFLOP/s, 10 ms of overhead a step and 20 W, where short rows take three quarters of a
+    step; what was timed on it."""
     timed: list[ModelConfig] = []
 
     def measured(
-        config: ModelConfig, *, rows: int, context_length: int, precision: str, micro_rows: int = 0, **_: object
+        config: ModelConfig,
+        *,
+        rows: int,
+        context_length: int,
+        precision: str,
+        micro_rows: int = 0,
+        short_rows: bool = False,
+        **_: object,
     ) -> StepTime:
         timed.append(config)
         seconds = 0.01 + step_flops(config, rows * context_length, context_length) / 1e11
@@ -68,6 +76,7 @@ def even_machine(monkeypatch: pytest.MonkeyPatch) -> list[ModelConfig]:
             validation_seconds=seconds / 3,
             validation_rows=rows,
             bursts=(seconds,),
+            short_cost=0.75 if short_rows else 1.0,
             watts=WATTS,
         )
 
@@ -199,6 +208,17 @@ def test_growing_batches_take_less(even_machine: list[ModelConfig]):
     # A third of the steps each at a half, three quarters, and all of the rows.
     assert grown.tokens == pytest.approx(0.75 * whole.tokens, rel=1e-3)
     assert grown.components.steps == pytest.approx(0.75 * whole.components.steps)
+
+
+def test_short_rows_take_less(even_machine: list[ModelConfig]):
+    whole = plan(asked(steps=300, fixed_size=True, batch_rows=8))
+    short = plan(asked(steps=300, fixed_size=True, batch_rows=8, short_rows_fraction=0.4))
+    assert short.tokens == whole.tokens
+    assert short.components.steps == pytest.approx((1 - 0.4 * 0.25) * whole.components.steps)
+    # Of a batch that grows from a half, the first 40% of the steps read a third at a half, a little at three quarters.
+    both = plan(asked(steps=300, fixed_size=True, batch_rows=8, short_rows_fraction=0.4, first_batch=0.5))
+    share = (1 / 3 * 0.5 + (0.4 - 1 / 3) * 0.75) / 0.75
+    assert both.components.steps == pytest.approx(0.75 * (1 - share * 0.25) * whole.components.steps)
 
 
 def test_batch_and_rates_follow_the_tokens(even_machine: list[ModelConfig]):

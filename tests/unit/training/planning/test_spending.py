@@ -43,6 +43,9 @@ def test_the_parts_of_a_run():
     assert replace(PACE, checkpoint_every_steps=30).parts(100).checkpoints == pytest.approx((5 + 3 - 1) * 0.2)
     assert replace(PACE, whole_validations=True).parts(100).evaluation == pytest.approx(4 * 100 * 0.01)
     assert replace(PACE, rows_share=0.75).parts(100).steps == pytest.approx(37.5)
+    cheaper = replace(PACE, rows_share=0.75, short_saving=0.1)
+    assert cheaper.parts(100).steps == pytest.approx(33.75)
+    assert cheaper.steps_within(60.0) > replace(PACE, rows_share=0.75).steps_within(60.0)
 
 
 @pytest.mark.parametrize("seconds", [3.0, 10.0, 61.0, 1000.0])
