@@ -6,8 +6,8 @@ on the step alone, so a resumed run needs no schedule state. This module does no
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,10 +49,9 @@ class Schedule:
 
     def batches_before(self, step: int) -> float:
         """Whole batches' worth of rows in all updates before number `step`."""
-        third = self.total_steps / 3
+        starts = [-(-self.total_steps * third // 3) for third in range(4)]
         return sum(
-            max(0.0, min(step, (number + 1) * third) - number * third) * self.batch_share(math.ceil(number * third))
-            for number in range(3)
+            max(0, min(step, end) - start) * self.batch_share(start) for start, end in pairwise(starts) if end > start
         )
 
     def rows(self, step: int, batch_rows: int) -> int:
