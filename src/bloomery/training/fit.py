@@ -93,7 +93,7 @@ class FitConfig:
         for name, value in vars(self).items():
             if isinstance(value, (int, float)) and not 0 <= value < math.inf:
                 raise ConfigError(f'"{name}" should be a number from 0 up, not {value:g}')
-        for name in ("batch_rows", "keep_checkpoints"):
+        for name in ("batch_rows", "validation_batches", "keep_checkpoints"):
             if getattr(self, name) < 1:
                 raise ConfigError(f'"{name}" should be at least 1')
         if self.warmup_fraction + self.decay_fraction > 1:

@@ -110,6 +110,8 @@ class PretrainConfig:
         for name in ("warmup_fraction", "decay_fraction", "final_rate", "first_batch", "short_rows_fraction"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f'"pretrain.{name}" should be between 0 and 1, not {getattr(self, name):g}')
+        if not self.first_batch:
+            raise ConfigError('"pretrain.first_batch" should be above 0: a share of the batch')
         if self.warmup_fraction + self.decay_fraction > 1:
             raise ConfigError("pretrain.warmup_fraction and decay_fraction together exceed 1")
         if self.context_length < 8:

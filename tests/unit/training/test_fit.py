@@ -91,7 +91,7 @@ def test_rates():
 @pytest.mark.parametrize(
     "options",
     [
-        *({"batch_rows": 0}, {"steps": -1}, {"warmup_fraction": 0.6}, {"minutes": 0.0}),
+        *({"batch_rows": 0}, {"validation_batches": 0}, {"steps": -1}, {"warmup_fraction": 0.6}, {"minutes": 0.0}),
         *({"epochs": float("nan")}, {"epochs": float("inf")}, {"learning_rate": float("nan")}),
     ],
 )

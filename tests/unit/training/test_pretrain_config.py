@@ -25,6 +25,7 @@ from bloomery.training.pretrain_config import plan_request, planned_config
         {"steps": -1},
         {"learning_rate_scale": -1.0},
         {"learning_rate_scale": float("inf")},
+        {"first_batch": 0.0},
         {"minutes": float("nan")},
         {"minutes": -5.0},
         {"seed": -1},
