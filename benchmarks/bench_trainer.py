@@ -39,11 +39,11 @@ from bloomery.models import Decoder, ModelConfig
 from bloomery.models.config import every_second_layer
 from bloomery.tokenizer import PackedRows, TokenShards, evaluation_rows
 from bloomery.tokenizer.packing import IGNORED
+from bloomery.training import parts
 from bloomery.training.allocation import keep_memory
 from bloomery.training.causal import CausalObjective
 from bloomery.training.objective import accumulate
 from bloomery.training.optimizers import OptimizerConfig, Optimizers
-from bloomery.training.parts import FAST_OPTIMIZER, FAST_PARTS, FAST_SCHEDULE
 from bloomery.training.schedule import Schedule
 from bloomery.training.utilisation import token_flops
 
@@ -69,7 +69,7 @@ FAST = replace(
     num_key_value_heads=5,
     value_embedding_layers=every_second_layer(4),
     bigram_vocab_size=16384,
-    **FAST_PARTS.options(),
+    **parts.FAST_PARTS.options(),
 )
 CPU = torch.device("cpu")
 
@@ -98,8 +98,8 @@ class Ours:
         self.tokens, self.seed = tokens, seed
         self.config, self.settings, self.short = CONFIG, OptimizerConfig(), 0.0
         if fast:
-            self.config, self.short = FAST, FAST_SCHEDULE["short_rows_fraction"]
-            self.settings = OptimizerConfig(**FAST_OPTIMIZER)
+            self.config, self.short = FAST, parts.FAST["short_rows_fraction"]
+            self.settings = OptimizerConfig(**parts.FAST_OPTIMIZER)
 
     def begin(self, steps: int) -> None:
         """Random weights, for so many steps."""

@@ -96,8 +96,11 @@ def _as_a_rank(tokens: Sequence[str]) -> int | None:
     """Under torchrun rank 0 runs the command and the other ranks take part in its training; None without torchrun."""
     from bloomery.training.parallel.launch import is_follower, launched
 
-    if launched() is None:
-        return None
+    try:
+        if launched() is None:
+            return None
+    except BloomeryError as error:
+        return _say(error.message, hint=error.hint)
     if is_follower():
         from bloomery.training.follower import follow
 

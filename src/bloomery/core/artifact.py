@@ -26,6 +26,8 @@ from bloomery.core.quantity import Quantity
 MANIFEST = "manifest.json"
 FORMAT = 1
 _MAX_MANIFEST_BYTES = 64 * 1024 * 1024
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""Error numbers of a disk that has no room, or none for this user or file."""
 
 
 @dataclass(frozen=True)

@@ -109,6 +109,11 @@ class Database:
         return ArtifactError(f"{self._name} {self.path}: {text}", hint=hint)
 
 
+def is_full(error: BaseException | None) -> bool:
+    """Whether SQLite has found no room on the disk (sqlite.org/rescode.html)."""
+    return isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
+
+
 def quantity_columns(quantity: Quantity) -> tuple[float | None, float | None, float | None, str]:
     """The values of `JOULES`."""
     return (quantity.low, quantity.central, quantity.high, quantity.method)

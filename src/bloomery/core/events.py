@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bloomery.core.artifact import FULL
+
 INTERRUPTED = "interrupted"
 """The error of a run that somebody stopped."""
 
@@ -40,16 +42,28 @@ class EventLog:
         self._stream = path.open("a", encoding="utf-8", errors="backslashreplace")
         self._lock = threading.Lock()
 
-    def append(self, event: Event) -> None:
+    def append(self, event: Event) -> bool:
+        """Write it; False where the disk is full: it may be written when there is room again, or be lost."""
         line = json.dumps({"time": event.time, "kind": event.kind, **event.data}, ensure_ascii=False)
         with self._lock:
-            if not self._stream.closed:
-                self._stream.write(line + "\n")
-                self._stream.flush()
+            try:
+                if not self._stream.closed:
+                    self._stream.write(line + "\n")
+                    self._stream.flush()
+            except OSError as error:
+                if error.errno not in FULL:
+                    raise
+                return False
+        return True
 
     def close(self) -> None:
+        """Close the file; what a full disk kept out of it is lost."""
         with self._lock:
-            self._stream.close()
+            try:
+                self._stream.close()
+            except OSError as error:
+                if error.errno not in FULL:
+                    raise
 
 
 def read_events(path: Path) -> Iterator[dict[str, Any]]:

@@ -30,6 +30,7 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from bloomery.core.artifact import Artifact, as_artifact_error, disk_errors, publish
+from bloomery.core.database import is_full
 from bloomery.core.errors import ArtifactError, BloomeryError
 from bloomery.core.events import INTERRUPTED, Event, EventLog, now
 from bloomery.core.locks import FileLock
@@ -82,6 +83,7 @@ class Run:
         self.artifact: Artifact | None = None
         self._phases: list[tuple[str, float, Quantity]] = []
         self._phase = ""
+        self._said_full = False
         self._stop = threading.Event()
 
     def __enter__(self) -> Run:
@@ -177,9 +179,12 @@ class Run:
         return self.meter.read() - self._energy_before
 
     def event(self, kind: str, /, **data: Any) -> None:
-        """Record an event and tell the listeners."""
+        """Record an event and tell the listeners. A full disk, said once, does not end the run: what it makes may fit
+        by the time that it is written."""
         event = Event(kind=kind, run=self.id, stage=self.stage, data=data, time=now())
-        self._log.append(event)
+        if not self._log.append(event) and not self._said_full:
+            self._said_full = True
+            self.note(f"no room for what happens in {self.folder / 'events.jsonl'}: free some space meanwhile")
         for listener in self.workspace.listeners:
             listener(event)
 
@@ -199,7 +204,12 @@ class Run:
         finite = {name: value for name, value in values.items() if math.isfinite(value)}
         for name in values.keys() - finite.keys():
             self.note(f"{name} is {values[name]}, which cannot be recorded")
-        self.workspace.ledger.add_metrics(self.id, finite, step=step)
+        try:
+            self.workspace.ledger.add_metrics(self.id, finite, step=step)
+        except ArtifactError as error:
+            if not is_full(error.__cause__):
+                raise
+            self.note("no room for metrics in the ledger: free some space meanwhile")
         self.event("metrics", step=step, **finite)
 
     @contextmanager
@@ -264,7 +274,7 @@ class Run:
             try:
                 self._say_alive()
             except OSError:
-                return  # the disk is full: the stage's own writes will say so
+                return  # the disk is broken: the stage's own writes will say so
 
     def _say_alive(self) -> None:
         self.event("heartbeat", seconds=self.seconds, energy_joules=self.energy_joules.to_dict())

@@ -14,7 +14,7 @@ _PREVIOUS, _CURRENT = 0x85EBCA6B, 0x9E3779B1
 
 def pair_rows(previous: Tensor, current: Tensor, num_rows: int) -> Tensor:
     """The row, 0 to num_rows - 1, of each pair of ids; always the same: a trained table depends on it."""
-    mixed = (previous * _PREVIOUS) ^ (current * _CURRENT)
+    mixed = (previous.long() * _PREVIOUS) ^ (current.long() * _CURRENT)
     return (mixed ^ (mixed >> 15)) % num_rows
 
 

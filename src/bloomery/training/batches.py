@@ -29,7 +29,7 @@ from bloomery.training.objective import (
 )
 
 R = TypeVar("R")
-_TRAIN, _HELD_OUT = 1, 2
+_TRAIN, HELD_OUT = 1, 2
 
 
 class BatchObjective(ABC, Generic[R]):
@@ -77,7 +77,7 @@ class BatchObjective(ABC, Generic[R]):
     def held_out(self) -> Iterator[Batch]:
         """The batches of validation, with the same labels every time."""
         for place, material in enumerate(self.loader.held_out()):
-            yield self.collate(material, np.random.default_rng([self.seed, _HELD_OUT, place]), training=False)
+            yield self.collate(material, np.random.default_rng([self.seed, HELD_OUT, place]), training=False)
 
     def can_validate(self) -> bool:
         """Whether anything is held out."""

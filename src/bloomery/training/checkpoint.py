@@ -3,7 +3,7 @@
     checkpoints/step-00001234/
         model.safetensors        parameters
         optimizer.safetensors    optimiser state by parameter name
-        state.json               step, data position, packing buffer, random states, curves, hashes of both files
+        state.json               step, data position, packing buffer, random states, curves, hashes of all that
 
 Written beside its place, flushed, renamed. The newest sound checkpoint wins; a damaged one is passed over and
 said so. A run that went back writes `step-00001234-again-01`: newer than anything before, whatever its step. No pickle.
@@ -12,6 +12,7 @@ This module does not know what the state means.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shutil
@@ -26,6 +27,9 @@ from bloomery.core.artifact import disk_errors, fsync, sha256_file
 from bloomery.models.weights import write_tensors
 
 _TENSOR_FILES = ("model.safetensors", "optimizer.safetensors")
+_STATE = "state"
+_DAMAGED = (OSError, ValueError, KeyError, TypeError)
+"""What reading a file raises that is not what was written."""
 _KEEP = 2
 _NAME = re.compile(r"step-(\d+)(?:-again-(\d+))?")
 
@@ -79,6 +83,7 @@ def save(
                 contiguous = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
                 write_tensors(contiguous, partial / name)
             hashes = {name: sha256_file(partial / name) for name in _TENSOR_FILES}
+            hashes[_STATE] = _digest(step, state)
             document = {"step": step, "sha256": hashes, "state": dict(state)}
             (partial / "state.json").write_text(json.dumps(document), encoding="utf-8")
             fsync(partial / "state.json")
@@ -91,7 +96,7 @@ def save(
         shutil.rmtree(partial, ignore_errors=True)
         raise
     for old in _steps(folder)[:-keep]:
-        if old.name not in spared:
+        if old.name not in spared and old != target:  # a damaged one may bear a later step
             shutil.rmtree(old, ignore_errors=True)
     return target
 
@@ -107,16 +112,24 @@ def latest(folder: Path, *, warn: Callable[[str], None] = lambda text: None) -> 
     for path in reversed(_steps(folder)):
         try:
             return _load(path)
-        except (OSError, ValueError, KeyError) as error:
+        except _DAMAGED as error:
             warn(f"checkpoint {path.name} is damaged and was passed over: {error}")
     return None
+
+
+def keep_one(folder: Path) -> None:
+    """Remove all but the newest sound checkpoint, where there is one."""
+    found = latest(folder)
+    for path in _steps(folder) if found is not None else ():
+        if found is not None and path != found.path:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def load(path: Path) -> Checkpoint | None:
     """One checkpoint; None if it is gone or damaged."""
     try:
         return _load(path)
-    except (OSError, ValueError, KeyError):
+    except _DAMAGED:
         return None
 
 
@@ -125,7 +138,7 @@ def states(folder: Path) -> Iterator[dict[str, Any]]:
     for path in _steps(folder):
         try:
             yield json.loads((path / "state.json").read_text(encoding="utf-8"))["state"]
-        except (OSError, ValueError, KeyError):
+        except _DAMAGED:
             continue
 
 
@@ -136,8 +149,15 @@ def _load(path: Path) -> Checkpoint:
     for name in _TENSOR_FILES:
         if sha256_file(path / name) != document["sha256"][name]:
             raise ValueError(f"{name} differs from its recorded SHA-256")
+    if document["sha256"].get(_STATE, "") not in ("", _digest(document["step"], document["state"])):
+        raise ValueError("state.json differs from its recorded SHA-256")
     model, optimizer = (load_file(path / name) for name in _TENSOR_FILES)
     return Checkpoint(step=int(document["step"]), path=path, model=model, optimizer=optimizer, state=document["state"])
+
+
+def _digest(step: int, state: Mapping[str, Any]) -> str:
+    """SHA-256 of a step and its state: the same before they were written and after they are read."""
+    return hashlib.sha256(json.dumps([step, dict(state)]).encode()).hexdigest()
 
 
 def _steps(folder: Path) -> list[Path]:

@@ -7,6 +7,8 @@ does not know models or batches.
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,6 +23,7 @@ from bloomery.training.linear_cross_entropy import IGNORED
 from bloomery.training.sequence import TextPair
 
 _GROUP = 1024
+_WHOLE = re.compile(r"-?[0-9]{1,18}")
 
 
 def documents_with(corpus: Artifact, split: str, field: str) -> list[Document]:
@@ -69,7 +72,7 @@ def sorted_labels(labels: set[str], field: str) -> list[str]:
         raise DataError(f'the field "{field}" has {len(labels)} distinct labels in the training split')
     if len(labels) > 10_000:
         raise DataError(f'the field "{field}" has {len(labels):,} distinct labels', hint="objective=values for numbers")
-    return sorted(labels, key=lambda label: (not label.lstrip("-").isdigit(), _number(label), label))
+    return sorted(labels, key=lambda label: (not _WHOLE.fullmatch(label), _number(label), label))
 
 
 def labelled_texts(
@@ -151,13 +154,18 @@ def places_of(names: Sequence[str]) -> Callable[[str, str], int]:
 
 
 def _value(document: Document, field: str) -> float:
+    return number_of(_label(document, field), f'the field "{field}" of document {document.id} of {document.source}')
+
+
+def number_of(label: str, what: str) -> float:
+    """A value to learn; DataError, saying `what` it is, for a label that is no number, or no finite one."""
     try:
-        return float(_label(document, field))
+        value = float(label)
     except ValueError:
-        raise DataError(
-            f'the field "{field}" of document {document.id} of {document.source} is no number',
-            hint="objective=classes for labels",
-        ) from None
+        value = math.nan
+    if not math.isfinite(value):
+        raise DataError(f"{what} is no number: {label:.40}", hint="objective=classes for labels")
+    return value
 
 
 def _tags(document: Document, field: str) -> list[Any]:
@@ -166,4 +174,4 @@ def _tags(document: Document, field: str) -> list[Any]:
 
 
 def _number(label: str) -> int:
-    return int(label) if label.lstrip("-").isdigit() and len(label) < 19 else 0
+    return int(label) if _WHOLE.fullmatch(label) else 0

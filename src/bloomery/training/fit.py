@@ -17,8 +17,9 @@ from typing import Any, Literal
 import torch
 
 from bloomery.core.artifact import write_durably
-from bloomery.core.errors import ConfigError
+from bloomery.core.errors import ConfigError, DataError
 from bloomery.core.run import Run
+from bloomery.models.weights import read_json
 from bloomery.training.allocation import keep_memory
 from bloomery.training.loop import Loop, LoopConfig
 from bloomery.training.objective import Objective, Validation
@@ -45,7 +46,7 @@ class FitConfig:
     steps: int = 0
     """Optimiser steps."""
     epochs: float = 0.0
-    """Passes over the examples, or over the tokens."""
+    """Passes over the examples. Of packed rows of tokens give `steps` or `minutes`."""
     batch_rows: int = 32
     """Rows of a batch: packed rows, or examples."""
     micro_rows: int = 0
@@ -92,7 +93,7 @@ class FitConfig:
         for name, value in vars(self).items():
             if isinstance(value, (int, float)) and not 0 <= value < math.inf:
                 raise ConfigError(f'"{name}" should be a number from 0 up, not {value:g}')
-        for name in ("batch_rows", "keep_checkpoints"):
+        for name in ("batch_rows", "validation_batches", "keep_checkpoints"):
             if getattr(self, name) < 1:
                 raise ConfigError(f'"{name}" should be at least 1')
         if self.warmup_fraction + self.decay_fraction > 1:
@@ -252,9 +253,11 @@ def _steps(
         return max(1, round(config.epochs * steps_an_epoch))
     path = run.scratch / "fit.json"
     # A resumed run keeps the number that it had begun with.
-    kept = ranks.told(lambda: json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {})
+    kept = ranks.told(lambda: read_json(path) if path.is_file() else {})
     if kept:
-        return int(kept["steps"])
+        if not isinstance(kept.get("steps"), int) or kept["steps"] < 1:
+            raise DataError(f"{path} does not say how many steps were begun", hint="begin anew with --fresh")
+        return kept["steps"]
     measured = seconds_a_step(objective, config, device, precision, ranks=ranks)
     seconds = ranks.told(lambda: measured)
     steps = max(1, int(config.minutes * 60 * _RESERVE / seconds))

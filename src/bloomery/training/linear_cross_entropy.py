@@ -82,8 +82,17 @@ def linear_cross_entropy(hidden: Tensor, weight: Tensor, labels: Tensor, *, soft
 
     `softcap` c bounds the logits z to c tanh(z / c) (Gemma 2). hidden (N, E), weight (V, E). Matrix products run in
     the autocast dtype where autocast is on, in hidden's dtype elsewhere; the softmax is float32. Gradients flow to
-    hidden and weight.
+    hidden and weight. ValueError for shapes that do not fit, a cap that is not above 0 and, on a CPU, for another
+    negative label; one that is too large is PyTorch's own error.
     """
+    if hidden.dim() != 2 or hidden.shape != (*labels.shape, weight.size(1)):
+        shapes = ", ".join(str(tuple(one.shape)) for one in (hidden, weight, labels))
+        raise ValueError(f"hidden (N, E), weight (V, E) and labels (N,) do not fit: {shapes}")
+    if softcap is not None and not softcap > 0:
+        raise ValueError(f"softcap should be above 0, not {softcap}")
+    # Elsewhere looking at them would wait for the device.
+    if labels.device.type == "cpu" and bool(((labels < 0) & (labels != IGNORED)).any()):
+        raise ValueError(f"labels are ids from 0 up, or {IGNORED} where none is learnt")
     kind = hidden.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
     with torch.autocast(kind, enabled=False):

@@ -9,18 +9,18 @@ budgets or files other than checkpoints.
 
 from __future__ import annotations
 
-import errno
 import math
 import shutil
 import signal
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
+from bloomery.core.artifact import FULL
 from bloomery.core.errors import ArtifactError, ConfigError, TrainingError
 from bloomery.core.interrupts import interrupts
 from bloomery.core.run import Run
@@ -33,7 +33,6 @@ from bloomery.training.rollback import Rollback
 from bloomery.training.schedule import Schedule
 
 _SMOOTHING = 0.95
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _ALL = 1 << 30
 _SHORT = {"bits_per_byte": "val bpb"}
 
@@ -133,6 +132,7 @@ class Loop:
         """Take up the newest sound checkpoint; False if there is none, or none that this version can go on from."""
         if self.ranks.leads:
             checkpoint.sweep(self.checkpoints)
+            checkpoint.sweep(self.kept)
         found = checkpoint.latest(self.checkpoints, warn=self.run.note)
         if found is not None and self.config.keep_best and not _says_how(found.state["progress"].get("best")):
             self.run.note(
@@ -175,10 +175,9 @@ class Loop:
         validates = self.objective.can_validate()
         with interrupts(self._interrupted, signal.SIGINT, signal.SIGTERM):
             while self.progress.step < self.schedule.total_steps:
+                before = self.progress.step
                 self._step()
-                step = self.progress.step
-                every = self.config.validate_every_steps
-                if validates and every and step % every == 0 and step < self.schedule.total_steps:
+                if validates and self.progress.step > before and self._validation_is_due():  # not where it went back
                     self._validate(None if self.config.keep_best else self.config.validation_batches)
                 interrupted, due = self.ranks.agree(self._interrupted.is_set(), self._save_is_due())
                 if interrupted or due:
@@ -190,14 +189,15 @@ class Loop:
             final = self._validate(None) if validates else None
             if final is not None and not math.isfinite(final.value):
                 self._stop_before_harm(final.value, math.nan)
-            return final if final is None or not self.config.keep_best else self._best()
+            return final if final is None or not self.config.keep_best else self._best(final)
 
     def save(self, *, anchor: bool = False) -> bool:
         """Write a checkpoint of the present state, one to go back to where it is an `anchor`; False, said so, if it
         cannot be: the last one is kept.
 
-        A full disk does not end the run, which may have hours to go; there may be room again by then. Weights that are
-        not finite are not written: the next loss will show them, or the end, where they are a TrainingError.
+        A full disk does not end the run, which may have hours to go; there may be room again by then. The last one
+        takes the room of those before, but for the newest that is sound. Weights that are not finite are not written:
+        the next loss will show them, or the end, where they are a TrainingError.
         """
         progress, step = self.progress, self.progress.step
         self._last_save = time.perf_counter()
@@ -219,6 +219,9 @@ class Loop:
             **({"ranks": self.ranks.size} if self.ranks.size > 1 else {}),
         }
         full = self.ranks.leads and not self._written(weights, optimizer, state, anchors)
+        if full and step >= self.schedule.total_steps:
+            checkpoint.keep_one(self.checkpoints)
+            full = not self._written(weights, optimizer, state, anchors)
         (full,) = self.ranks.agree(full)
         if full:
             self.run.note(f"no room for the checkpoint of step {step:,}; {self._kept()}: free some space meanwhile")
@@ -237,8 +240,8 @@ class Loop:
         anchors: list[str],
     ) -> bool:
         """Write it; False where the disk is full."""
-        try:
-            checkpoint.save(
+        return _fits(
+            lambda: checkpoint.save(
                 self.checkpoints,
                 self.progress.step,
                 model=weights,
@@ -248,11 +251,7 @@ class Loop:
                 keep=self.config.keep_checkpoints,
                 spared=anchors,
             )
-        except ArtifactError as error:
-            if getattr(error.__cause__, "errno", None) not in _FULL:
-                raise
-            return False
-        return True
+        )
 
     def _forget_bests(self) -> None:
         """Remove the kept weights that no checkpoint knows as the best any more."""
@@ -274,29 +273,54 @@ class Loop:
         by = result.kept_by or result.headline
         if best and result.worth <= worth(best["values"], by):
             return
-        step, weights = self.progress.step, self.ranks.weights(self.optimizers)
-        if self.ranks.leads:
-            # As many as there are between two checkpoints: a resumed run may yet ask for an earlier one.
-            checkpoint.save(self.kept, step, model=weights, optimizer={}, state={}, keep=_ALL)
-        self.progress.best = {
-            "step": step,
+        step = self.progress.step
+        # After the last step they are what the loop has.
+        if step < self.schedule.total_steps and not self._best_written(step):
+            self.run.note(
+                f"no room for the weights of step {step:,}, the best validation so far; {self._kept_best()}: free some "
+                "space meanwhile"
+            )
+            return
+        self.progress.best = self._as_best(result)
+
+    def _as_best(self, result: Validation) -> dict[str, Any]:
+        """What `Progress` keeps of the best validation."""
+        return {
+            "step": self.progress.step,
             "values": dict(result.values),
             "headline": result.headline,
-            "kept_by": by,
+            "kept_by": result.kept_by or result.headline,
         }
 
-    def _best(self) -> Validation:
-        """Take up the weights of the best validation; what it gave."""
+    def _best_written(self, step: int) -> bool:
+        """Write the weights of a best validation; False where the disk is full."""
+        weights = self.ranks.weights(self.optimizers)
+        # As many as there are between two checkpoints: a resumed run may yet ask for an earlier one.
+        write = lambda: checkpoint.save(self.kept, step, model=weights, optimizer={}, state={}, keep=_ALL)  # noqa: E731
+        (full,) = self.ranks.agree(self.ranks.leads and not _fits(write))
+        return not full
+
+    def _kept_best(self) -> str:
         best = self.progress.best
-        if best["step"] != self.progress.step:
-            self.ranks.agree(False)  # rank 0 has written them
-            found = checkpoint.load(self.kept / checkpoint.name_of(best["step"]))
-            if found is None:
-                raise TrainingError(
-                    "the weights of the best validation cannot be read", hint="run it again with --fresh"
-                )
-            self._take(found.model)
-            self.run.note(f"the weights of step {best['step']:,} are kept: the best validation of all")
+        return f"those of step {best['step']:,} are kept" if best else "none were before"
+
+    def _best(self, final: Validation) -> Validation:
+        """Take up the weights of the best validation; what it gave. Where they cannot be read the last ones stay."""
+        best = self.progress.best
+        if best["step"] == self.progress.step:
+            return final
+        self.ranks.agree(False)  # rank 0 has written them
+        found = checkpoint.load(self.kept / checkpoint.name_of(best["step"]))
+        (lost,) = self.ranks.agree(found is None)
+        if lost or found is None:
+            self.run.note(
+                f"the weights of step {best['step']:,}, the best validation of all, cannot be read any more: those of "
+                "the last step are kept instead"
+            )
+            self.progress.best = self._as_best(final)
+            return final
+        self._take(found.model)
+        self.run.note(f"the weights of step {best['step']:,} are kept: the best validation of all")
         return Validation(best["values"], best["headline"])
 
     def _step(self) -> None:
@@ -387,10 +411,25 @@ class Loop:
         live[f"{self.objective.unit}/s"] = self.progress.tokens / max(1e-9, self.progress.seconds)
         self.run.progress(self.progress.step, self.schedule.total_steps, unit="steps", **live)
 
+    def _validation_is_due(self) -> bool:
+        step, every = self.progress.step, self.config.validate_every_steps
+        return bool(every) and step % every == 0 and step < self.schedule.total_steps
+
     def _save_is_due(self) -> bool:
         if self.rollback.is_anchor(self.progress.step) and self.progress.step != self._saved_step:
             return True
         return time.perf_counter() - self._last_save >= self.config.checkpoint_seconds
+
+
+def _fits(write: Callable[[], object]) -> bool:
+    """Write something; False where the disk is full."""
+    try:
+        write()
+    except ArtifactError as error:
+        if getattr(error.__cause__, "errno", None) not in FULL:
+            raise
+        return False
+    return True
 
 
 def _random_state(device: torch.device) -> dict[str, list[int]]:

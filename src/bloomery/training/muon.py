@@ -45,9 +45,9 @@ class Muon(torch.optim.Optimizer):
 
     lr: step length, in units of the spectral norm of the update. momentum: Nesterov momentum, reached from
     MOMENTUM_START over `momentum_warmup` steps (0: at once). weight_decay: decoupled, multiplied by lr; with `cautious`
-    only of weights that the update makes smaller too. blocks: neurons of an attention that are orthogonalised together,
-    and of a feed-forward at least (see `feed_block`); 0: all of a matrix; the update is as long as a whole one.
-    second_beta: of the mean square of each neuron's update (a row, or a column of a matrix with fewer rows than
+    only of weights that the update does not make larger. blocks: neurons of an attention that are orthogonalised
+    together, and of a feed-forward at least (see `feed_block`); 0: all of a matrix; the update is as long as a whole
+    one. second_beta: of the mean square of each neuron's update (a row, or a column of a matrix with fewer rows than
     columns), by whose root it is divided; the update's norm stays; 0: it is not. polynomial and iterations: see
     `orthogonalize`, as compute_dtype.
     """
@@ -111,7 +111,7 @@ class Muon(torch.optim.Optimizer):
         for parameter, update in zip(parameters, orthogonal.unbind(0), strict=True):
             update = update.to(parameter.dtype)
             if decay and self.cautious:
-                parameter.addcmul_(parameter, (update * parameter) > 0, value=-decay)
+                parameter.addcmul_(parameter, (update * parameter) >= 0, value=-decay)
             elif decay:
                 parameter.mul_(1 - decay)
             parameter.add_(update, alpha=-lr * scale)

@@ -69,7 +69,10 @@ FAST_PARTS = PartsConfig(smear=True)
 """What `fast` chooses of them: what earned its place alone (docs/results.md), as value and bigram embeddings did."""
 FAST_OPTIMIZER: dict[str, Any] = {"matrix_by_head": True, "matrix_feed_block": 128}
 """What `fast` changes of OptimizerConfig: a step costs less, and learns as much."""
-FAST_SCHEDULE: dict[str, Any] = {"short_rows_fraction": 0.4}
-"""What `fast` changes of a run's course."""
-FAST: dict[str, Any] = {"family": "bloomery", "value_embeddings": True, "bigram_vocab_size": 16384}
+FAST: dict[str, Any] = {
+    "family": "bloomery",
+    "value_embeddings": True,
+    "bigram_vocab_size": 16384,
+    "short_rows_fraction": 0.4,
+}
 """What `fast` changes of PretrainConfig."""

@@ -19,7 +19,7 @@ from bloomery.tokenizer.special import IMAGE
 from bloomery.training.augment import Augment
 from bloomery.training.captions import CaptionObjective, PictureText
 from bloomery.training.contrastive import CaptionedPicture, ContrastiveObjective
-from bloomery.training.examples import places_of, sorted_labels
+from bloomery.training.examples import number_of, places_of, sorted_labels
 from bloomery.training.labels import ClassificationObjective, RegressionObjective
 from bloomery.training.loader import ExampleLoader
 from bloomery.training.objective import Objective
@@ -65,7 +65,8 @@ def _examples(
         else:
             label = picture_label(picture, config.target_field)
             where = f"picture {picture.id} of {picture.source}"
-            yield LabelledPicture(image, places(label, where) if names else _value(label, where))
+            value = places(label, where) if names else number_of(label, f"the label of {where}")
+            yield LabelledPicture(image, value)
 
 
 def question_and_answer(tokenizer: Tokenizer, question: str, answer: str) -> tuple[list[int], list[int]]:
@@ -99,12 +100,3 @@ def picture_objective(config: TrainConfig, model: nn.Module, train: list[Any], h
         return CaptionObjective(net, loader, reader, seed=seed, blind=config.blind)
     kind = ClassificationObjective if config.objective == "classes" else RegressionObjective
     return kind(net, loader, reader, seed=seed)
-
-
-def _value(label: str, where: str) -> float:
-    try:
-        return float(label)
-    except ValueError:
-        raise DataError(
-            f"the label of {where} is no number: {label:.40}", hint="objective=classes for labels"
-        ) from None

@@ -25,6 +25,7 @@ from bloomery.core.stage import reusable
 from bloomery.core.workspace import Workspace, as_workspace
 from bloomery.energy import open_meter
 from bloomery.models import Decoder, save_pretrained
+from bloomery.models.weights import read_json
 from bloomery.tokenizer import PackedRows, TokenizeConfig, Tokenizer, TokenShards, tokenize
 from bloomery.training.causal import CausalObjective
 from bloomery.training.fit import SPIKE_DEVIATIONS, paced
@@ -178,7 +179,7 @@ class _Pretraining:
     def _plan(self) -> Plan:
         path = self.run.scratch / "plan.json"
         if path.is_file():
-            made = Plan.from_dict(json.loads(path.read_text(encoding="utf-8")))
+            made = Plan.from_dict(read_json(path))
             self.run.event("plan", **made.to_dict(), kept=True)
             return made
         made = self.given

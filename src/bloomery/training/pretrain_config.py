@@ -6,7 +6,7 @@ This module does not know how a plan is made (see `planning`), nor how a model i
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Literal
 
 import numpy as np
@@ -21,7 +21,7 @@ from bloomery.models import ModelConfig
 from bloomery.models.config import every_second_layer
 from bloomery.tokenizer import PackedRows, Tokenizer, TokenShards
 from bloomery.training.optimizers import OptimizerConfig
-from bloomery.training.parts import FAST, FAST_OPTIMIZER, FAST_PARTS, FAST_SCHEDULE, PartsConfig, parts_of
+from bloomery.training.parts import FAST, FAST_OPTIMIZER, FAST_PARTS, PartsConfig, parts_of
 from bloomery.training.planning.calibration import find_law
 from bloomery.training.planning.plan import Budget, Plan, PlanRequest
 from bloomery.training.planning.shapes import HEAD_DIM, intermediate_size, key_value_heads
@@ -102,30 +102,30 @@ class PretrainConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
 
     def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if isinstance(value, (int, float)) and not 0 <= value < math.inf:
+                raise ConfigError(f'"pretrain.{name}" should be a number from 0 up, not {value:g}')
         if bool(self.hidden_size) != bool(self.num_hidden_layers):
             raise ConfigError("give pretrain.hidden_size and pretrain.num_hidden_layers together, or neither")
         for name in ("warmup_fraction", "decay_fraction", "final_rate", "first_batch", "short_rows_fraction"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f'"pretrain.{name}" should be between 0 and 1, not {getattr(self, name):g}')
         if not self.first_batch:
-            raise ConfigError('"pretrain.first_batch" should be above 0: a batch has rows')
+            raise ConfigError('"pretrain.first_batch" should be above 0: a share of the batch')
         if self.warmup_fraction + self.decay_fraction > 1:
             raise ConfigError("pretrain.warmup_fraction and decay_fraction together exceed 1")
         if self.context_length < 8:
             raise ConfigError('"pretrain.context_length" should be at least 8')
-        for name in ("minutes", "steps", "hidden_size", "num_hidden_layers", "batch_rows", "micro_rows", "validations"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f'"pretrain.{name}" cannot be negative')
         own = self.value_embeddings or self.bigram_vocab_size > 0 or bool(self.parts)
-        if not self.fast and (self.family == "bloomery") != own:
+        if self.fast:
+            _refuse_beside_fast(self)
+        elif (self.family == "bloomery") != own:
             raise ConfigError(
                 "value and bigram embeddings, pretrain.parts and pretrain.family=bloomery go together",
                 hint="only bloomery runs such a model",
             )
         if self.keep_checkpoints < 1:
             raise ConfigError('"pretrain.keep_checkpoints" should be at least 1')
-        if not 0 <= self.learning_rate_scale < math.inf:
-            raise ConfigError('"pretrain.learning_rate_scale" should be a number above 0, or 0 for the planner\'s')
 
     @property
     def scaled_rates(self) -> OptimizerConfig:
@@ -142,8 +142,24 @@ class PretrainConfig:
         """Itself, or with `fast` what that stands for."""
         if not self.fast:
             return self
-        optimizer = replace(self.optimizer, **FAST_OPTIMIZER)
-        return replace(self, fast=False, parts=FAST_PARTS, optimizer=optimizer, **FAST, **FAST_SCHEDULE)
+        return replace(self, fast=False, parts=FAST_PARTS, optimizer=replace(self.optimizer, **FAST_OPTIMIZER), **FAST)
+
+
+def _refuse_beside_fast(config: PretrainConfig) -> None:
+    """ConfigError for a setting in whose place `fast` would put another one."""
+    usual = {one.name: one.default for one in fields(PretrainConfig)}
+    for name, value in FAST.items():
+        if getattr(config, name) not in (usual[name], value):
+            raise ConfigError(
+                f'"pretrain.fast" stands for {name} = {value!r}', hint=f"leave one of fast and {name} out"
+            )
+    if config.parts and config.parts != FAST_PARTS:
+        raise ConfigError('"pretrain.fast" stands for a set of parts', hint="leave one of fast and parts out")
+    for name, value in FAST_OPTIMIZER.items():
+        if getattr(config.optimizer, name) not in (getattr(OptimizerConfig(), name), value):
+            raise ConfigError(
+                f'"pretrain.fast" stands for optimizer.{name} = {value!r}', hint=f"leave one of fast and {name} out"
+            )
 
 
 def pretrain_inputs(config: PretrainConfig, tokens: str, tokenizer: str) -> StageInputs:

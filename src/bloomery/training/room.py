@@ -17,7 +17,7 @@ import psutil
 import torch
 from torch import Tensor, UntypedStorage
 
-from bloomery.training.objective import Batch, part_of, precision_context, to_device
+from bloomery.training.objective import Batch, part_of, placed, precision_context
 
 if TYPE_CHECKING:
     from bloomery.training.loop import Loop
@@ -115,7 +115,7 @@ def _row_bytes(loop: Loop, batch: Batch) -> int:
         if ranks.size > 1:
             ranks.accumulate(objective, part, 1 if objective.divisible else rows, loop.device, loop.precision)
         else:
-            inputs = to_device(part.arrays, loop.device)
+            inputs = placed(objective, part.arrays, loop.device)
             with precision_context(loop.device, loop.precision):
                 objective.loss(inputs)
     objective.model.zero_grad(set_to_none=True)

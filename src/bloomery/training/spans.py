@@ -5,7 +5,7 @@ This module does not know how spans are chosen (see `corruption`). Shapes: B row
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 from torch import Tensor
@@ -13,7 +13,7 @@ from torch import Tensor
 from bloomery.core.errors import ConfigError
 from bloomery.models.seq2seq import Seq2Seq
 from bloomery.tokenizer import Tokenizer
-from bloomery.training.batches import BatchObjective
+from bloomery.training.batches import HELD_OUT, BatchObjective
 from bloomery.training.corruption import SpanConfig, corrupt_spans
 from bloomery.training.linear_cross_entropy import IGNORED
 from bloomery.training.loader import RowLoader, TokenRows
@@ -50,6 +50,12 @@ class SpanObjective(BatchObjective[TokenRows]):
             sources.append(source)
             targets.append(target)
         return target_batch(sources, targets, start_id=config.decoder_start_token_id, pad_id=config.pad_token_id)
+
+    def held_out(self) -> Iterator[Batch]:
+        """As they come, but for an end of validation of a single token: there is nothing to take out of it."""
+        for place, material in enumerate(self.loader.held_out()):
+            if ((material[1] != IGNORED).sum(1) >= 2).any():
+                yield self.collate(material, np.random.default_rng([self.seed, HELD_OUT, place]), training=False)
 
     def loss(self, arrays: Mapping[str, Tensor]) -> Tensor:
         """Summed nats over the targets."""

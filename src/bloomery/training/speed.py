@@ -95,15 +95,20 @@ def _median(bursts: tuple[float, ...]) -> float:
 
 
 def choose_device(name: str = "") -> torch.device:
-    """The named device, or cuda when there is one, else cpu. DeviceError if the named one is absent."""
+    """The named device, or cuda when there is one, else cpu. DeviceError if the named one is absent, or of another
+    kind."""
     if not name:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
     except RuntimeError as error:
         raise DeviceError(f"unknown device {name!r}", hint="cpu, cuda or cuda:0") from error
+    if device.type not in ("cpu", "cuda"):
+        raise DeviceError(f"{device.type} is not supported", hint="cpu, cuda or cuda:0")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise DeviceError("this machine has no CUDA device that PyTorch can use", hint="device=cpu, or leave it out")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise DeviceError(f"{name!r} is not here: GPUs are numbered from 0 to {torch.cuda.device_count() - 1}")
     return device
 
 

@@ -148,3 +148,22 @@ def test_a_start_that_fails_leaves_nothing_open(workspace: Workspace, monkeypatc
     with pytest.raises(ArtifactError, match="full"), run:
         pass
     assert run._log._stream.closed
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_full_disk_under_events_and_metrics_is_said_once_and_ends_nothing(workspace: Workspace) -> None:
+    notes: list[str] = []
+    heard = Workspace(workspace.root, listeners=[lambda e: notes.append(e.data["text"]) if e.kind == "note" else None])
+    with Run(heard, INPUTS) as run:
+        run._log._stream.close()
+        run._log._stream = Path("/dev/full").open("a")  # noqa: SIM115
+        for number in range(3):
+            run.event("step", number=number)
+        pages = heard.ledger._db.execute("PRAGMA page_count").fetchone()[0]
+        heard.ledger._db.execute(f"PRAGMA max_page_count={pages}")
+        run.metrics({f"m{number}": 1.0 for number in range(5000)})
+        heard.ledger._db.execute("PRAGMA max_page_count=100000")
+        run.metrics({"after": 2.0})
+    assert [m["name"] for m in heard.ledger.run(run.id)["metrics"]] == ["after"]
+    assert heard.ledger.run(run.id)["state"] == "finished"
+    assert len(notes) == 2 and "no room for what happens" in notes[0] and "in the ledger" in notes[1]

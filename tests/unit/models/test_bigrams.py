@@ -31,3 +31,9 @@ def test_order_counts():
     out = embedding(ids, previous)
     assert torch.equal(out[0, 1], out[0, 3]) and not torch.equal(out[0, 1], out[0, 2])
     assert torch.equal(out, embedding.table.weight[pair_rows(previous, ids, 257)])
+
+
+def test_ids_of_fewer_bits_have_the_same_rows():
+    ids = torch.tensor([[3, 70000, 2**22 - 1]])
+    expected = pair_rows(ids, ids.flip(1), 4099)
+    assert torch.equal(pair_rows(ids.int(), ids.flip(1).int(), 4099), expected)

@@ -94,3 +94,45 @@ def test_a_run_that_went_back_is_newer_than_what_it_left(tmp_path: Path):
     assert [state["s"] for state in checkpoint.states(tmp_path)] == [10, 20, 10, 11]
     assert checkpoint.step_of("step-00000011-again-01") == 11
     assert checkpoint.load(tmp_path / "step-00000012") is None
+
+
+@pytest.mark.parametrize("text", ["null", "[]", "{}", '{"step": 2, "sha256": [], "state": {}}'])
+def test_a_state_that_is_none_is_passed_over(tmp_path: Path, text: str):
+    _save(tmp_path, 1)
+    damaged = _save(tmp_path, 2)
+    (damaged / "state.json").write_text(text)
+    found = checkpoint.latest(tmp_path)
+    assert found is not None and found.step == 1
+    assert checkpoint.load(damaged) is None
+    assert len(list(checkpoint.states(tmp_path))) == (2 if "state" in text else 1)
+
+
+def test_a_state_with_another_number_in_it_is_damaged(tmp_path: Path):
+    """Still JSON, and nothing but its own hash tells."""
+    _save(tmp_path, 1)
+    path = _save(tmp_path, 2) / "state.json"
+    path.write_text(path.read_text().replace('"epoch": 2', '"epoch": 3'))
+    found = checkpoint.latest(tmp_path)
+    assert found is not None and found.step == 1
+    path.write_text(path.read_text().replace('"epoch": 3', '"epoch": 2').replace('"step": 2', '"step": 7'))
+    found = checkpoint.latest(tmp_path)
+    assert found is not None and found.step == 1
+
+
+def test_what_was_just_written_stays_beside_a_damaged_later_one(tmp_path: Path):
+    """A run that passed over step 9 goes on from step 2: its own checkpoints are no older than that one."""
+    _save(tmp_path, 2)
+    (_save(tmp_path, 9) / "model.safetensors").unlink()
+    written = checkpoint.save(tmp_path, 3, model={"w": torch.ones(1)}, optimizer={}, state={}, keep=1)
+    assert written.is_dir()
+    found = checkpoint.latest(tmp_path)
+    assert found is not None and found.step == 3
+
+
+def test_all_but_the_newest_sound_one_can_go(tmp_path: Path):
+    checkpoint.keep_one(tmp_path)
+    for step in (1, 2, 3):
+        checkpoint.save(tmp_path, step, model={"w": torch.ones(1)}, optimizer={}, state={}, keep=9)
+    (tmp_path / "step-00000003" / "state.json").write_text("torn")
+    checkpoint.keep_one(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000002"]

@@ -14,6 +14,8 @@ from bloomery.training.examples import (
     documents_with,
     label_names,
     labelled_texts,
+    number_of,
+    sorted_labels,
     tag_names,
     tagged_texts,
     text_pairs,
@@ -57,6 +59,13 @@ def test_values(tmp_path, tokenizer):
     corpus = _corpus(tmp_path, [{"value": 1.5}, {"value": "2"}])
     made = labelled_texts(corpus, "train", tokenizer, field="value", names=None, max_length=20)
     assert [one.label for one in made] == [1.5, 2.0]
+    for value in ("nan", "inf", "two"):
+        with pytest.raises(DataError, match="is no number"):
+            number_of(value, "it")
+
+
+def test_labels_that_only_look_like_numbers():
+    assert sorted_labels({"10", "9", "--5", "²", "x"}, "label") == ["9", "10", "--5", "x", "²"]
 
 
 def test_tags_stand_at_the_first_token_of_a_word(tmp_path, tokenizer):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import shutil
@@ -10,12 +11,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from bloomery.core.errors import ConfigError
+from bloomery.core.errors import ConfigError, DataError
 from bloomery.core.progress import ProgressView
 from bloomery.core.run import Run
 from bloomery.core.stage import StageInputs
 from bloomery.core.workspace import Workspace
 from bloomery.models.classifiers import MeanTextClassifier, MeanTextConfig
+from bloomery.training import checkpoint
 from bloomery.training.fit import FitConfig, fit, seconds_a_step
 from bloomery.training.labels import ClassificationObjective, LabelledText, TextReader
 from bloomery.training.loader import ExampleLoader
@@ -89,7 +91,7 @@ def test_rates():
 @pytest.mark.parametrize(
     "options",
     [
-        *({"batch_rows": 0}, {"steps": -1}, {"warmup_fraction": 0.6}, {"minutes": 0.0}),
+        *({"batch_rows": 0}, {"validation_batches": 0}, {"steps": -1}, {"warmup_fraction": 0.6}, {"minutes": 0.0}),
         *({"epochs": float("nan")}, {"epochs": float("inf")}, {"learning_rate": float("nan")}),
     ],
 )
@@ -150,8 +152,70 @@ def test_the_best_validation_is_kept(tmp_path, monkeypatch):
         run(tmp_path / "d", "f", stop=25)
     (state,) = (tmp_path / "d").rglob("step-*25/state.json")
     told = json.loads(state.read_text())
-    del told["state"]["progress"]["best"]["kept_by"]  # as versions before it wrote it
+    del told["state"]["progress"]["best"]["kept_by"], told["sha256"]["state"]  # as versions before it wrote it
     state.write_text(json.dumps(told))
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "d", "g", stop=12)  # anew, and killed: what came before is not gone on from
     assert run(tmp_path / "d", "h")[1].metrics["best_step"] == 10
+
+
+def _validated(monkeypatch: pytest.MonkeyPatch, *figures: float) -> list[dict[str, torch.Tensor]]:
+    """Validations that give these figures; the weights at each of them."""
+    from bloomery.training.objective import Validation
+
+    left, weights = list(figures), list[dict[str, torch.Tensor]]()
+
+    def validate(self, batches, device, precision):
+        weights.append({name: p.detach().clone() for name, p in self.model.named_parameters()})
+        return Validation({"nats_per_example": left.pop(0)}, "nats_per_example")
+
+    monkeypatch.setattr(ClassificationObjective, "validate", validate)
+    return weights
+
+
+def _best_kept(home, notes):
+    config, objective = replace(CONFIG, keep_best=True, validations=3), _objective()
+    workspace = Workspace(home, listeners=[lambda e: notes.append(e.data["text"]) if e.kind == "note" else None])
+    with Run(workspace, StageInputs(stage="test", config={})) as run:
+        return objective, fit(run, objective, config)
+
+
+def test_a_full_disk_costs_a_best_validation_not_the_run(tmp_path, monkeypatch):
+    weights, notes, real = _validated(monkeypatch, 1.0, 0.5, 0.9, 0.7), list[str](), checkpoint.write_tensors
+
+    def full_for_one(tensors, path):
+        if "best" in path.parts and "00000020" in str(path):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(tensors, path)
+
+    monkeypatch.setattr(checkpoint, "write_tensors", full_for_one)
+    objective, done = _best_kept(tmp_path, notes)
+    assert any("no room for the weights of step 20" in note and "free some space" in note for note in notes)
+    assert done.metrics["best_step"] == 40 and done.validation is not None and done.validation.value == 0.7
+    assert all(torch.equal(p, weights[3][name]) for name, p in objective.model.named_parameters())
+
+
+def test_weights_that_cannot_be_read_any_more_do_not_cost_the_last_ones(tmp_path, monkeypatch):
+    weights, notes = _validated(monkeypatch, 1.0, 0.5, 0.9, 0.7), list[str]()
+    best = Loop._best
+
+    def damaging(self, final):
+        (self.kept / "step-00000020" / "model.safetensors").unlink()
+        return best(self, final)
+
+    monkeypatch.setattr(Loop, "_best", damaging)
+    objective, done = _best_kept(tmp_path, notes)
+    assert any("step 20" in note and "cannot be read any more" in note for note in notes)
+    assert done.metrics["best_step"] == 40 and done.validation is not None and done.validation.value == 0.7
+    assert all(torch.equal(p, weights[3][name]) for name, p in objective.model.named_parameters())
+
+
+@pytest.mark.parametrize("text", ["{}", "torn", '{"steps": 0}', '{"steps": "9"}'])
+def test_a_pace_that_says_nothing_is_told_in_one_line(tmp_path, text):
+    with Run(Workspace(tmp_path), StageInputs(stage="test", config={})) as run:
+        (run.scratch / "fit.json").write_text(text)
+        if text == "{}":
+            assert fit(run, _objective(), FitConfig(minutes=0.01, batch_rows=8, device="cpu")).metrics["steps"] >= 1
+            return
+        with pytest.raises(DataError, match=r"fit\.json"):
+            fit(run, _objective(), FitConfig(minutes=0.01, batch_rows=8, device="cpu"))

@@ -72,3 +72,19 @@ def test_large_logits_do_not_overflow():
     loss = linear_cross_entropy(x * 1e4, weight, labels)
     loss.backward()
     assert loss.isfinite() and weight.grad is not None and weight.grad.isfinite().all()
+
+
+def test_what_does_not_fit_is_refused():
+    """A label of -1 would else count as the first token, and labels too many as none."""
+    hidden, weight = torch.randn(4, 8), torch.randn(6, 8)
+    labels = torch.tensor([0, 5, -100, 2])
+    assert linear_cross_entropy(hidden, weight, labels).isfinite()
+    with pytest.raises(ValueError, match="labels are ids"):
+        linear_cross_entropy(hidden, weight, torch.tensor([0, -1, 2, 3]))
+    for wrong in (torch.zeros(5).long(), torch.zeros(4, 1).long()):
+        with pytest.raises(ValueError, match="do not fit"):
+            linear_cross_entropy(hidden, weight, wrong)
+    with pytest.raises(ValueError, match="softcap"):
+        linear_cross_entropy(hidden, weight, labels, softcap=0.0)
+    with pytest.raises((IndexError, RuntimeError)):
+        linear_cross_entropy(hidden, weight, torch.tensor([0, 6, 2, 3]))

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
 from bloomery.core.errors import ArtifactError
+from bloomery.core.events import EventLog
 from bloomery.core.workspace import Workspace
 from bloomery.training import checkpoint, pretrain
 from bloomery.training.batches import BatchObjective
@@ -19,6 +22,8 @@ from bloomery.training.loop import Loop, Progress, _random_state, _set_random_st
 from bloomery.training.objective import HIGHER_IS_BETTER
 from bloomery.training.relevance import RelevanceObjective
 from bloomery.training.text_pairs import TextContrastiveObjective
+
+pretrain_module = sys.modules["bloomery.training.pretrain"]
 
 
 def test_random_state_round_trip():
@@ -72,6 +77,49 @@ def test_a_full_disk_does_not_end_the_run(material, tmp_path, monkeypatch):
     ]
 
 
+def test_the_last_checkpoint_takes_the_room_of_those_before(material, tmp_path, monkeypatch):
+    """The run's end is kept even if there is room for two checkpoints alone, and the ones before have them."""
+    real, sound = checkpoint.write_tensors, list[int]()
+
+    def write(tensors, path):
+        if "checkpoints" in path.parts:
+            others = [one for one in path.parents[1].iterdir() if one != path.parent]
+            if "00000012" in str(path) and len(others) > 1:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        real(tensors, path)
+
+    def publish(*_, **__):
+        found = checkpoint.latest(next(tmp_path.rglob("checkpoints")))
+        sound.append(found.step if found is not None else 0)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(checkpoint, "write_tensors", write)
+    monkeypatch.setattr(pretrain_module, "save_pretrained", publish)
+    with pytest.raises(ArtifactError, match="No space left"):
+        _pretrained(material, tmp_path, [])
+    assert sound == [12]
+    monkeypatch.undo()
+    assert _pretrained(material, tmp_path, []).metrics["resumed"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_full_disk_in_which_nothing_can_be_noted_either(material, tmp_path, monkeypatch):
+    """Events and metrics find no room from step 3 on: the run ends as it would have."""
+    straight = _pretrained(material, tmp_path / "a", [], validations=2)
+    append, heard = EventLog.append, list[object]()
+
+    def full(self, event):
+        if event.kind == "curve" and event.data["step"] == 3:
+            self._stream.close()
+            self._stream = Path("/dev/full").open("a")  # noqa: SIM115
+        return append(self, event)
+
+    monkeypatch.setattr(EventLog, "append", full)
+    assert _pretrained(material, tmp_path / "b", heard, validations=2).id == straight.id
+    notes = [event.data["text"] for event in heard if event.kind == "note"]  # type: ignore[attr-defined]
+    assert sum("no room for what happens" in note for note in notes) == 1
+
+
 def test_a_disk_that_cannot_be_written_ends_it_and_keeps_the_last_checkpoint(material, tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint, "write_tensors", _full(2, errno.EROFS))
     with pytest.raises(ArtifactError, match="cannot write a checkpoint") as caught:
@@ -107,7 +155,7 @@ def test_weights_that_are_not_finite_are_not_written(material, tmp_path, monkeyp
     assert [(e["step"], e["back_to"]) for e in made.metrics["skipped"]] == [(9, 4)]
 
 
-def _pretrained(material, home, heard):
-    config = replace(material.small, validations=0, checkpoint_every_steps=4)
+def _pretrained(material, home, heard, **changes):
+    config = replace(material.small, **{"validations": 0, "checkpoint_every_steps": 4, **changes})
     workspace = Workspace(home, listeners=[heard.append])
     return pretrain(material.corpus, material.tokenizer, tokens=material.tokens, config=config, workspace=workspace)

@@ -159,3 +159,12 @@ def test_what_cannot_be_cut_is_taken_whole():
 )
 def test_a_feed_forwards_blocks_are_equal_and_not_too_small(neurons: int, stream: int, least: int, block: int):
     assert feed_block(neurons, stream, least) == block
+
+
+def test_cautious_decay_is_the_papers_where_an_update_is_zero():
+    """x <- x - lr (u + decay x [u x >= 0]) (arXiv 2510.12402, algorithm 1): rows without a gradient decay."""
+    start = torch.randn(4, 6, generator=torch.Generator().manual_seed(5))
+    gradient = torch.zeros(4, 6)
+    gradient[0] = torch.randn(6, generator=torch.Generator().manual_seed(6))
+    (decayed,) = _moved(start, [gradient], lr=0.1, weight_decay=0.5, cautious=True)
+    assert torch.allclose(decayed[1:], start[1:] * (1 - 0.1 * 0.5), atol=1e-6)

@@ -10,6 +10,7 @@ from bloomery.core.errors import BloomeryError, ConfigError
 from bloomery.tokenizer import Tokenizer
 from bloomery.training import PretrainConfig, pretrain_inputs
 from bloomery.training.optimizers import OptimizerConfig
+from bloomery.training.parts import PartsConfig
 from bloomery.training.planning.planner import plan as make_plan
 from bloomery.training.pretrain_config import plan_request, planned_config
 
@@ -23,6 +24,19 @@ from bloomery.training.pretrain_config import plan_request, planned_config
         {"context_length": 2},
         {"steps": -1},
         {"learning_rate_scale": -1.0},
+        {"learning_rate_scale": float("inf")},
+        {"first_batch": 0.0},
+        {"minutes": float("nan")},
+        {"minutes": -5.0},
+        {"seed": -1},
+        {"checkpoint_seconds": float("nan")},
+        {"checkpoint_every_steps": -1},
+        {"num_attention_heads": -2},
+        {"intermediate_size": -8},
+        {"fast": True, "family": "llama"},
+        {"fast": True, "bigram_vocab_size": 512},
+        {"fast": True, "parts": PartsConfig(squared_relu=True)},
+        {"fast": True, "optimizer": OptimizerConfig(matrix_feed_block=64)},
         {"family": "bloomery"},
         {"bigram_vocab_size": 512},
         {"family": "llama", "value_embeddings": True},

@@ -58,6 +58,14 @@ def test_a_planted_batch_is_gone_past(material, tmp_path, plant, factor):
     )
 
 
+def test_where_it_went_back_to_is_not_validated_again(material, tmp_path, plant):
+    """Validations are of steps 10, 20, ..., which are those of the checkpoints, too."""
+    plant({4, 37}, math.nan)
+    made, _ = _train(material, tmp_path, validations=5)
+    assert [entry["back_to"] for entry in made.metrics["skipped"]] == [3, 30]
+    assert [step for step, _, _ in made.metrics["validation_curve"]] == [10, 20, 30, 40, 50, 60]
+
+
 def test_two_planted_batches_killed_in_between_end_bit_equal(material, tmp_path, plant, monkeypatch):
     plant({33, 44, 45}, math.nan)
     straight, _ = _train(material, tmp_path / "a")

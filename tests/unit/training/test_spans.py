@@ -50,3 +50,22 @@ def test_a_tokenizer_without_sentinels(material):
     rows = PackedRows(TokenShards(material.tokens, "train"), context_length=64, seed=0)
     with pytest.raises(ConfigError, match="sentinel"):
         SpanObjective(model, RowLoader(rows, None), tokenizer, SpanConfig(), seed=0)  # type: ignore[arg-type]
+
+
+def test_an_end_of_validation_of_one_token_is_left_out(material):
+    """Nothing can be taken out of it: it once ended the run at its last validation."""
+    made = train_tokenizer(
+        material.corpus, config=TokenizerConfig(vocab_size=450, sentinels=20), workspace=material.workspace
+    )
+    tokenizer = Tokenizer.load(made.path)
+    ids = np.array([[5, 6, 7, 8], [9, 10, 11, 12]])
+    last = np.array([[6, -100, -100, -100], [-100] * 4])
+
+    class Rows:
+        def held_out(self):
+            yield ids, ids
+            yield ids, last
+
+    model = build("spans", NET, tokenizer, context_length=64)
+    objective = SpanObjective(model, Rows(), tokenizer, SpanConfig(), seed=0)  # type: ignore[arg-type]
+    assert [batch.rows for batch in objective.held_out()] == [2]

@@ -134,12 +134,27 @@ def test_devices():
     assert choose_device("cpu").type == "cpu"
     with pytest.raises(DeviceError, match="unknown device"):
         choose_device("warp-drive")
+    with pytest.raises(DeviceError, match="meta is not supported"):
+        choose_device("meta")
     if not torch.cuda.is_available():
         assert choose_device().type == "cpu"
         with pytest.raises(DeviceError, match="no CUDA device"):
             choose_device("cuda")
 
 
-def test_bfloat16_is_measured():
-    assert bfloat16_is_fast(torch.device("cpu"), size=64, repeats=1) in (True, False)
+@pytest.mark.parametrize(("seconds", "fast"), [(0.5, True), (2.0, False)])
+def test_bfloat16_is_measured(monkeypatch, seconds, fast):
+    """By the clock, on which a product in float32 takes one second here."""
+    clock, product = [0.0], torch.mm
+
+    def timed(a, b):
+        clock[0] += seconds if a.dtype == torch.bfloat16 else 1.0
+        return product(a, b)
+
+    monkeypatch.setattr(torch, "mm", timed)
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+    assert bfloat16_is_fast(torch.device("cpu"), size=8, repeats=2) == fast
+
+
+def test_muon_computes_as_the_run_does():
     assert muon_dtype("bfloat16") == torch.bfloat16 and muon_dtype("float32") == torch.float32

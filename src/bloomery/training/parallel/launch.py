@@ -13,16 +13,24 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 
+from bloomery.core.errors import ConfigError
+
 FOLLOWER = "bloomery.training.follower"
 _VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 _LOOPBACK = "127.0.0.1"
 
 
 def launched() -> tuple[int, int] | None:
-    """(rank, number of ranks) if torchrun, or another launcher that sets its variables, started this process."""
+    """(rank, number of ranks) if torchrun, or another launcher that sets its variables, started this process.
+    ConfigError where they make no sense."""
     if not all(os.environ.get(name) for name in _VARIABLES):
         return None
-    return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    rank, size = os.environ["RANK"], os.environ["WORLD_SIZE"]
+    if not (rank.isdecimal() and size.isdecimal() and int(rank) < int(size)):
+        raise ConfigError(
+            f"RANK={rank!r:.20} and WORLD_SIZE={size!r:.20} are no rank of so many", hint="torchrun sets both"
+        )
+    return int(rank), int(size)
 
 
 def is_follower() -> bool:

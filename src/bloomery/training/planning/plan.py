@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,8 +45,9 @@ class Budget:
     def __post_init__(self) -> None:
         given = {name: value for name, value in vars(self).items() if value}
         for name, value in given.items():
-            if value < 0:
-                raise ConfigError(f"a budget of {value:g} {name.replace('_', ' ')} is less than nothing")
+            if not 0 < value < math.inf:
+                what = "less than nothing" if value < 0 else "no number"
+                raise ConfigError(f"a budget of {value:g} {name.replace('_', ' ')} is {what}")
         if not given:
             raise ConfigError(
                 "nothing may be spent: a plan needs a budget",

@@ -6,6 +6,7 @@ import os
 
 import pytest
 
+from bloomery.core.errors import ConfigError
 from bloomery.training.parallel.launch import how_it_ended, is_follower, launched, local_rank, threads_each
 
 
@@ -21,6 +22,11 @@ def test_torchruns_environment(monkeypatch: pytest.MonkeyPatch):
     assert local_rank(3) == 3
     monkeypatch.setenv("LOCAL_RANK", "1")
     assert local_rank(3) == 1
+    for rank, size in (("one", "8"), ("8", "8"), ("-1", "8"), ("0", "1.5")):
+        monkeypatch.setenv("RANK", rank)
+        monkeypatch.setenv("WORLD_SIZE", size)
+        with pytest.raises(ConfigError, match="RANK="):
+            launched()
 
 
 def test_threads_share_the_cores():

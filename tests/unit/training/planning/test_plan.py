@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import runpy
 from dataclasses import replace
 from pathlib import Path
@@ -71,7 +72,9 @@ def test_one_budget(budget: Budget, kind: str, text: str):
     assert budget.kind == kind and budget.text("EUR") == text
 
 
-@pytest.mark.parametrize("wrong", [{}, {"minutes": 1.0, "money": 1.0}, {"minutes": -1.0}])
+@pytest.mark.parametrize(
+    "wrong", [{}, {"minutes": 1.0, "money": 1.0}, {"minutes": -1.0}, {"minutes": math.nan}, {"money": math.inf}]
+)
 def test_no_budget_or_two(wrong: dict[str, float]):
     with pytest.raises(ConfigError):
         Budget(**wrong)  # type: ignore[arg-type]
