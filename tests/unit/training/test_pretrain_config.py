@@ -22,6 +22,8 @@ from bloomery.training.pretrain_config import plan_request, planned_config
         {"warmup_fraction": 0.6, "decay_fraction": 0.6},
         {"context_length": 2},
         {"steps": -1},
+        {"minutes": float("nan")},
+        {"checkpoint_seconds": float("inf")},
         {"learning_rate_scale": -1.0},
         {"family": "bloomery"},
         {"bigram_vocab_size": 512},

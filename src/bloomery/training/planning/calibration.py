@@ -31,7 +31,7 @@ from bloomery.training.planning.batch import batch_rows
 from bloomery.training.planning.fitting import Prior, fit_law
 from bloomery.training.planning.ladder import RungConfig, choose_ladder
 from bloomery.training.planning.law import DEFAULT_LAW, ScalingLaw, effective_data
-from bloomery.training.planning.memory import available_memory, fitting_rows
+from bloomery.training.planning.memory import available_memory, fitting_rows, parts_of
 from bloomery.training.planning.plan import PlanRequest
 from bloomery.training.planning.rung import Point, Rung, read_points, settings_of, write_points
 from bloomery.training.planning.shapes import LADDER, shaped
@@ -74,8 +74,11 @@ class CalibrationConfig:
     """Initial weights and the order of the documents."""
 
     def __post_init__(self) -> None:
-        if not self.minutes > 0:
+        if not 0 < self.minutes < math.inf:
             raise ConfigError(f"cannot calibrate in {self.minutes:g} minutes", hint="--calibration-minutes 5")
+        for name in ("warmup_fraction", "decay_fraction"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f'"{name}" of a calibration should be between 0 and 1')
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,10 +218,9 @@ def measured_ladder(
     shapes = [shaped(request.base, *rung) for rung in LADDER]
     free = available_memory(device)
     parts = {
-        shape: request.micro_rows
-        or fitting_rows(
+        shape: fitting_rows(
             shape,
-            rows,
+            parts_of(rows, request.micro_rows),
             context_length=length,
             precision=precision,
             device=device,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -83,8 +84,9 @@ def test_too_little_time(material, tmp_path, monkeypatch: pytest.MonkeyPatch):
             config=CalibrationConfig(minutes=0.001),
             workspace=Workspace(tmp_path),
         )
-    with pytest.raises(ConfigError):
-        CalibrationConfig(minutes=0.0)
+    for wrong in ({"minutes": 0.0}, {"minutes": math.inf}, {"minutes": math.nan}, {"decay_fraction": 1.5}):
+        with pytest.raises(ConfigError):
+            CalibrationConfig(**wrong)
 
 
 def test_no_validation_text(material, tmp_path, monkeypatch: pytest.MonkeyPatch):
