@@ -60,7 +60,7 @@ def sweep(
     trackers(settings, workspace)  # a sink whose package is missing, too
     until = "tokenize"
     if all(key.startswith("pretrain.") for key in config.dials):
-        execute(settings, workspace, until=until)
+        _held_out(execute(settings, workspace, until=until)[until])
     # Ray tells a trial its share of the processors of its node, which may be another one.
     threads = max(1, processors() // jobs) if jobs > 1 and config.engine == "local" else 0
     work = Trial(recipe=recipe.absolute(), overrides=tuple(set_ or ()), root=workspace.root, threads=threads)
@@ -119,7 +119,6 @@ class Trial:
     def __call__(self, values: Mapping[str, Any], listener: Listener) -> Outcome:
         """Train, and what came of it. `listener` hears the training run alone."""
         from bloomery.cli.chain import execute
-        from bloomery.core.errors import TrainingError
         from bloomery.core.locks import FileLock
         from bloomery.core.workspace import Workspace
         from bloomery.training.sweep.dials import override
@@ -138,13 +137,22 @@ class Trial:
             tokens = execute(settings, Workspace(self.root), until="tokenize")["tokenize"]
         finally:
             lock.release()
+        _held_out(tokens)
         workspace = Workspace(self.root)
-        workspace.listeners = (_in_bits_per_byte(listener, tokens), *trackers(settings, workspace))
+        workspace.listeners = (*trackers(settings, workspace), _in_bits_per_byte(listener, tokens))  # who may stop it last
         made = execute(settings, workspace, until="pretrain")["pretrain"]
-        value = made.metrics[METRIC]
-        if value is None or not math.isfinite(value):
-            raise TrainingError("nothing is held out: there is no figure to compare trials by")
-        return Outcome(value=float(value), artifact=made.name)
+        return Outcome(value=float(made.metrics[METRIC]), artifact=made.name)
+
+
+def _held_out(tokens: Artifact) -> None:
+    """DataError where nothing is, before anything is trained: there would be no figure to compare trials by."""
+    from bloomery.core.errors import DataError
+    from bloomery.tokenizer import TokenShards
+
+    if TokenShards(tokens, "validation").num_tokens < 2:
+        raise DataError(
+            "nothing is held out: there is no figure to compare trials by", hint="curate.validation_fraction=0.1"
+        )
 
 
 def _in_bits_per_byte(listener: Listener, tokens: Artifact) -> Listener:

@@ -253,6 +253,7 @@ def request_without_tokens(
         checkpoint_every_steps=config.checkpoint_every_steps,
         whole_validations=config.keep_best,
         first_batch=config.first_batch,
+        decay_fraction=config.decay_fraction,
         energy=energy or EnergyConfig(),
     )
 

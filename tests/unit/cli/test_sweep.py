@@ -121,6 +121,14 @@ def test_a_sink_that_is_not_installed_is_said_before_anything_is_done(recipe, tm
     assert not Workspace(tmp_path / "home").ledger.runs()
 
 
+def test_without_held_out_text_nothing_is_trained(recipe, tmp_path, capsys):
+    path, home = recipe("pretrain.learning_rate_scale", "[1.0]"), tmp_path / "home"
+    path.write_text(path.read_text().replace("validation_fraction = 0.2", "validation_fraction = 0.0"))
+    assert main(["sweep", str(path), "--home", str(home), "--quiet"]) == 2
+    assert "nothing is held out" in capsys.readouterr().err
+    assert not Workspace(home).ledger.runs(stage="pretrain")
+
+
 @pytest.mark.parametrize("where", ["--engine", "recipe"])
 def test_without_ray(recipe, tmp_path, capsys, monkeypatch, where):
     monkeypatch.setitem(sys.modules, "ray", None)

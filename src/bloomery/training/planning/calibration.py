@@ -17,8 +17,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
-
 from bloomery.core.artifact import Artifact
 from bloomery.core.config import from_dict, to_dict
 from bloomery.core.errors import ArtifactError, ConfigError, DataError
@@ -110,7 +108,7 @@ def calibrate(
             "a calibration needs validation text, and this corpus has none", hint="curate.validation_fraction"
         )
     rows = request.batch_rows or batch_rows(0, request.context_length)
-    settings = settings_of(request, batch_rows=rows)
+    settings = settings_of(dataclasses.replace(request, decay_fraction=config.decay_fraction), batch_rows=rows)
     given = {**to_dict(config), "settings": settings}
     ladder_artifact = _ladder_stage(tokens, tokenizer, request, rows, given, config, workspace, fresh)
     document = json.loads(ladder_artifact.file(LADDER_FILE).read_text(encoding="utf-8"))
@@ -129,7 +127,7 @@ def calibrate(
             law = law_of(points, request.text_bytes, seed=config.seed)
         folder = run.new_folder("law")
         (folder / LAW_FILE).write_text(json.dumps(law.to_dict(), indent=1), encoding="utf-8")
-        return run.publish(folder, kind=KIND, metrics=_metrics(law, points, request.text_bytes))
+        return run.publish(folder, kind=KIND, metrics=_metrics(law, points, request))
 
 
 def law_of(points: Sequence[Point], unique_bytes: float, *, seed: int = 0) -> ScalingLaw:
@@ -305,11 +303,11 @@ def _rung_stage(
         return run.publish(folder, kind="rung", metrics={"points": [vars(point) for point in points]})
 
 
-def _metrics(law: ScalingLaw, points: Sequence[Point], unique_bytes: float) -> dict[str, Any]:
+def _metrics(law: ScalingLaw, points: Sequence[Point], request: PlanRequest) -> dict[str, Any]:
     """The constants, the runs, and how far the law is off at each."""
     rows = []
     for point in points:
-        expected = law.loss(point.parameters, effective_data(point.bytes_seen, unique_bytes))
+        expected = law.loss(point.parameters, effective_data(point.bytes_seen, request.text_bytes))
         rows.append({**vars(point), "law": expected, "off": expected / point.bits_per_byte - 1})
     intervals = {
         name: np.percentile([sample[place] for sample in law.samples], (5, 95)).tolist()
@@ -320,5 +318,5 @@ def _metrics(law: ScalingLaw, points: Sequence[Point], unique_bytes: float) -> d
         **law.constants,
         "intervals_90": intervals,
         "runs": rows,
-        "device": "cuda" if torch.cuda.is_available() else "cpu",
+        "device": str(request.device),
     }

@@ -106,6 +106,8 @@ class PlanRequest:
     """Whether every validation covers the whole split."""
     first_batch: float = 1.0
     """Share of the batch's rows in the first third of the steps; halfway in the second."""
+    decay_fraction: float = 0.5
+    """Share of the steps in which the learning rate falls: a law holds for that of its ladder."""
     batches: Callable[[int], tuple[np.ndarray, np.ndarray]] | None = None
     """Reads so many rows of the text, as the run will: steps are timed on them. Without it, on random tokens."""
     law: ScalingLaw = DEFAULT_LAW

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 _GOES_ON = "goes_on"
 _NEAR = 1e-9
-_DRAWS = 1000
+_DRAWS = 200
 """In search of values that were not tried yet."""
 _STRIDE = 7919  # between the seeds of two calls
 Say = Callable[[str], None]

@@ -278,7 +278,9 @@ def test_a_killed_trial_keeps_what_it_had_reported(tmp_path, monkeypatch):
         patched.setattr(study._Sweeping, "_hear", dying)
         with pytest.raises(KeyboardInterrupt):
             _swept(tmp_path / "b", config)
-    assert _reported(_swept(tmp_path / "b", config), tmp_path / "b") == pytest.approx(straight)
+    again = _reported(_swept(tmp_path / "b", config), tmp_path / "b")
+    assert straight.keys() - again.keys() <= {440}  # of the instant itself: trained, but not heard
+    assert again == pytest.approx({step: straight[step] for step in again})
 
 
 def _reported(report, root):
@@ -301,7 +303,7 @@ def test_what_failed_is_tried_again_when_asked(tmp_path, config, monkeypatch):
     before = len(log)
     _swept(tmp_path, config, log=log)
     assert len(log) == before
-    monkeypatch.setattr(sys.modules[__name__], "FAILS", None)  # there is room again
+    monkeypatch.setitem(globals(), "FAILS", None)  # there is room again
     report = sweep(config, _trial(tmp_path, log=log), workspace=Workspace(tmp_path), identity={"r": 1}, retry=True)
     assert log[before:] == [(4.0, 2)] and "failed" not in {row.state for row in report.rows}
 
