@@ -17,6 +17,7 @@ from bloomery.core.printable import printable
 
 if TYPE_CHECKING:
     from bloomery.core.artifact import Artifact
+    from bloomery.core.events import Listener
     from bloomery.core.recipe import Recipe
     from bloomery.core.workspace import Workspace
 
@@ -73,6 +74,12 @@ def read_recipe(path: Path | None, overrides: Sequence[str] | None) -> Recipe:
 
 def tracked(workspace: Workspace, settings: Recipe, sinks: Sequence[str] | None) -> Workspace:
     """The workspace, whose runs are also told to `sinks`, or to those that the recipe names."""
+    workspace.listeners += trackers(settings, workspace, sinks)
+    return workspace
+
+
+def trackers(settings: Recipe, workspace: Workspace, sinks: Sequence[str] | None = None) -> tuple[Listener, ...]:
+    """Listeners that tell `sinks`, or those that the recipe names, of runs."""
     from dataclasses import replace
 
     from bloomery.core.tracking import TrackConfig, open_trackers
@@ -80,8 +87,7 @@ def tracked(workspace: Workspace, settings: Recipe, sinks: Sequence[str] | None)
     config = settings.table("track", TrackConfig)
     if sinks:
         config = replace(config, sinks=tuple(sinks))
-    workspace.listeners += tuple(open_trackers(config, workspace.root))
-    return workspace
+    return tuple(open_trackers(config, workspace.root))
 
 
 def with_ranks(overrides: Sequence[str] | None, ranks: int | None, engine: str | None) -> list[str]:

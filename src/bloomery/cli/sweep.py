@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import math
+import random
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from bloomery.cli.options import Common, Overrides, print_json, read_recipe
+from bloomery.cli.options import Common, Overrides, print_json, read_recipe, trackers
 
 if TYPE_CHECKING:
     from bloomery.core.artifact import Artifact
     from bloomery.core.events import Event, Listener
     from bloomery.core.recipe import Recipe
+    from bloomery.training.sweep.dials import Dial
     from bloomery.training.sweep.trial_process import Outcome
 
 METRIC = "validation_bits_per_byte"
+STAGES = ("curate", "tokenizer", "tokenize", "pretrain")
+"""Of a trial, and their tables in a recipe."""
+_LOOKED_AT = 64
 
 
 def sweep(
@@ -28,6 +33,7 @@ def sweep(
     *,
     trials: Annotated[int | None, Parameter(help="Trials in all [default: the recipe's, 24].")] = None,
     jobs: Annotated[int, Parameter(help="Trials at a time; each then has its share of the processors.")] = 1,
+    retry: Annotated[bool, Parameter(negative=(), help="Try again what failed in an earlier call.")] = False,
     engine: Annotated[
         Literal["local", "ray"] | None, Parameter(help="Local processes, or Ray Tune [default: the recipe's, local].")
     ] = None,
@@ -37,21 +43,24 @@ def sweep(
     """Try out a recipe's dials. Each trial is a run in the ledger; killed, the same command goes on."""
     common = common or Common()
     from bloomery.cli.chain import execute
+    from bloomery.core.errors import ConfigError
     from bloomery.core.processors import processors
     from bloomery.training.sweep import SweepConfig
     from bloomery.training.sweep import sweep as sweep_dials
-    from bloomery.training.sweep.dials import dials_of, override
+    from bloomery.training.sweep.dials import dials_of
     from bloomery.training.sweep.report import table
 
+    if jobs < 1:
+        raise ConfigError(f"{jobs} trials at a time are none", hint="--jobs 1, or more")
     settings, workspace = read_recipe(recipe, set_), common.workspace()
     config = settings.table("sweep", SweepConfig)
     config = replace(config, engine=engine or config.engine)
     config = config if trials is None else replace(config, trials=trials)
-    for dial in dials_of(config.dials):  # a misspelt key is better said now than by the first trial
-        read_recipe(recipe, [*(set_ or ()), override(dial.key, dial.grid(config.points)[0])])
+    _check(settings, recipe, set_ or (), dials_of(config.dials), config.points)
+    trackers(settings, workspace)  # a sink whose package is missing, too
     until = "tokenize"
     if all(key.startswith("pretrain.") for key in config.dials):
-        execute(settings, workspace, until=until)
+        _held_out(execute(settings, workspace, until=until)[until])
     # Ray tells a trial its share of the processors of its node, which may be another one.
     threads = max(1, processors() // jobs) if jobs > 1 and config.engine == "local" else 0
     work = Trial(recipe=recipe.absolute(), overrides=tuple(set_ or ()), root=workspace.root, threads=threads)
@@ -62,12 +71,40 @@ def sweep(
         identity={"recipe": settings.name, "tables": _tables(settings)},
         metric=METRIC,
         jobs=jobs,
+        retry=retry,
         say=lambda line: print(line, file=sys.stderr, flush=True),
     )
     if common.json:
         print_json(report.to_dict())
     else:
         print("\n".join(table(report)))
+    if not retry and any(row.state == "failed" for row in report.rows):
+        print("with --retry the same command tries again what failed", file=sys.stderr)
+
+
+def _check(settings: Recipe, path: Path, overrides: Sequence[str], dials: Sequence[Dial], points: int) -> None:
+    """ConfigError for a dial that no trial can have, or that changes none: better said now than by the first trial.
+    Dials may need each other, so some combinations are looked at, and one that the recipe takes is enough."""
+    from bloomery.core.errors import ConfigError
+    from bloomery.training.sweep.dials import override
+
+    for dial in dials:
+        table = dial.key.partition(".")[0]
+        if table in settings.tables and table not in STAGES:
+            raise ConfigError(
+                f'the dial "{dial.key}" changes nothing of a trial', hint=f"dials are keys of {', '.join(STAGES)}"
+            )
+    grids, rng, refused = [dial.grid(points) for dial in dials], random.Random(0), None
+    for number in range(_LOOKED_AT):
+        values = [rng.choice(grid) if number else grid[0] for grid in grids]
+        changed = [override(dial.key, value) for dial, value in zip(dials, values, strict=True)]
+        try:
+            read_recipe(path, [*overrides, *changed])
+            return
+        except ConfigError as error:
+            refused = refused or error
+    assert refused is not None
+    raise refused
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +119,6 @@ class Trial:
     def __call__(self, values: Mapping[str, Any], listener: Listener) -> Outcome:
         """Train, and what came of it. `listener` hears the training run alone."""
         from bloomery.cli.chain import execute
-        from bloomery.core.errors import TrainingError
         from bloomery.core.locks import FileLock
         from bloomery.core.workspace import Workspace
         from bloomery.training.sweep.dials import override
@@ -101,12 +137,25 @@ class Trial:
             tokens = execute(settings, Workspace(self.root), until="tokenize")["tokenize"]
         finally:
             lock.release()
-        heard = _in_bits_per_byte(listener, tokens)
-        made = execute(settings, Workspace(self.root, listeners=[heard]), until="pretrain")["pretrain"]
-        value = made.metrics[METRIC]
-        if value is None or not math.isfinite(value):
-            raise TrainingError("nothing is held out: there is no figure to compare trials by")
-        return Outcome(value=float(value), artifact=made.name)
+        _held_out(tokens)
+        workspace = Workspace(self.root)
+        workspace.listeners = (
+            *trackers(settings, workspace),
+            _in_bits_per_byte(listener, tokens),
+        )  # who may stop it last
+        made = execute(settings, workspace, until="pretrain")["pretrain"]
+        return Outcome(value=float(made.metrics[METRIC]), artifact=made.name)
+
+
+def _held_out(tokens: Artifact) -> None:
+    """DataError where nothing is, before anything is trained: there would be no figure to compare trials by."""
+    from bloomery.core.errors import DataError
+    from bloomery.tokenizer import TokenShards
+
+    if TokenShards(tokens, "validation").num_tokens < 2:
+        raise DataError(
+            "nothing is held out: there is no figure to compare trials by", hint="curate.validation_fraction=0.1"
+        )
 
 
 def _in_bits_per_byte(listener: Listener, tokens: Artifact) -> Listener:
@@ -128,4 +177,4 @@ def _tables(settings: Recipe) -> dict[str, Any]:
     """All of a recipe that decides what a trial makes."""
     from bloomery.core.config import to_dict
 
-    return {name: to_dict(settings.tables[name]) for name in ("curate", "tokenizer", "tokenize", "pretrain")}
+    return {name: to_dict(settings.tables[name]) for name in STAGES}

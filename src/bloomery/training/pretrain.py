@@ -254,7 +254,11 @@ class _Pretraining:
         seconds = self.ranks.told(lambda: measured)
         steps = max(1, int(plan.steps * plan.seconds_per_step / seconds))
         told = f"{self.ranks.size} ranks take {seconds:.3g} s a step, one would {plan.seconds_per_step:.3g} s"
-        self.plan = replace(plan, steps=steps, seconds_per_step=seconds, reasons=(*plan.reasons, told))
+        asked = None
+        if self.ranks.leads:
+            asked = plan_request(self.config, self.tokens, self.tokenizer, workspace=self.run.workspace)
+        known = {} if asked is None else {"law": asked.law, "text_bytes": asked.text_bytes}
+        self.plan = plan.paced(steps, seconds, told, **known)
         if self.ranks.leads:
             write_durably(self.run.scratch / "plan.json", json.dumps(self.plan.to_dict(), indent=1).encode())
         self.run.note(f"{told}: {steps:,} steps")

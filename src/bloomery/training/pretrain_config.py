@@ -124,6 +124,9 @@ class PretrainConfig:
                 "value and bigram embeddings, pretrain.parts and pretrain.family=bloomery go together",
                 hint="only bloomery runs such a model",
             )
+        for name in ("minutes", "checkpoint_seconds"):
+            if not math.isfinite(getattr(self, name)):
+                raise ConfigError(f'"pretrain.{name}" should be a finite number')
         if self.keep_checkpoints < 1:
             raise ConfigError('"pretrain.keep_checkpoints" should be at least 1')
 
@@ -173,7 +176,9 @@ def planned_config(config: PretrainConfig, plan: Plan, tokens: str, tokenizer: s
     """`config` with all that a plan has decided. ConfigError for a plan of other data; ids may be "" there."""
     if plan.tokens_artifact not in ("", tokens) or plan.tokenizer_artifact not in ("", tokenizer):
         raise ConfigError("this plan was made for another corpus or tokenizer", hint="bloomery plan, and use that one")
-    model, rates = plan.model, plan.learning_rates
+    model, optimizer = plan.model, config.optimizer
+    if plan.optimizer is not None and optimizer == OptimizerConfig():
+        optimizer = plan.optimizer  # a step was timed with it; what the user has set goes before it
     return replace(
         config,
         steps=plan.steps,
@@ -191,7 +196,8 @@ def planned_config(config: PretrainConfig, plan: Plan, tokens: str, tokenizer: s
         batch_rows=plan.batch_rows,
         micro_rows=plan.micro_rows,
         learning_rate_scale=1.0,
-        optimizer=replace(config.optimizer, **rates),
+        optimizer=replace(optimizer, **plan.learning_rates),
+        first_batch=plan.first_batch if config.first_batch == 1.0 else config.first_batch,
         precision=plan.precision,
         compile="on" if plan.compiled else "off",
         device=plan.device,
@@ -267,6 +273,7 @@ def request_without_tokens(
         whole_validations=config.keep_best,
         first_batch=config.first_batch,
         short_rows_fraction=config.short_rows_fraction,
+        decay_fraction=config.decay_fraction,
         energy=energy or EnergyConfig(),
     )
 

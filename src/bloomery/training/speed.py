@@ -172,8 +172,14 @@ def measure_step(
         validation_rows=trial.validation_rows,
         save_seconds=found.save,
         short_cost=min(1.0, min(found.short) / min(everything)) if found.short else 1.0,
-        watts=sum(found.used[1:], found.used[0]).scaled(1 / sum(everything)) if found.used else Quantity.unknown(),
+        watts=_watts(found.used, sum(everything)),
     )
+
+
+def _watts(used: list[Quantity], seconds: float) -> Quantity:
+    """Mean power; unknown of a meter that has not moved, for no step costs nothing."""
+    total = sum(used[1:], used[0]) if used else Quantity.unknown()
+    return total.scaled(1 / seconds) if total.central else Quantity.unknown()
 
 
 @dataclass

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 
 from bloomery.cli.main import main
+from bloomery.cli.options import read_recipe
+from bloomery.cli.sweep import _check
 from bloomery.core.workspace import Workspace
 from bloomery.training.sweep import study
+from bloomery.training.sweep.dials import dials_of
 from bloomery.training.sweep.trial_process import TrialThread
 
 pytest.importorskip("optuna")
@@ -74,12 +78,67 @@ def test_a_sweep(recipe, tmp_path, capsys, monkeypatch):
         ("pretrain.learning_rate_scale", '["fast"]', "should be float, not str"),
         ("pretrain.steps", "{ low = 5, high = 1 }", "needs a low that is below its high"),
         ("nothing.steps", "[1]", 'unknown table "nothing"'),
+        ("parallel.ranks", "[1, 2]", "changes nothing of a trial"),
+        ("pretrain.warmup_fraction", "[0.6, 0.7, 0.8]", "together exceed 1"),
     ],
 )
 def test_mistakes(recipe, tmp_path, capsys, key, values, said):
     assert main(["sweep", str(recipe(key, values)), "--home", str(tmp_path / "home")]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ") and said in line
+
+
+def test_dials_that_need_each_other(recipe, tmp_path, capsys):
+    """A width without a depth is refused, and so is the first of these warm-ups, which leaves no room for the decay."""
+    path = recipe("pretrain.hidden_size", '[48, 64]\n"pretrain.num_hidden_layers" = [1, 2]')
+    text = path.read_text().replace("hidden_size = 32\nnum_hidden_layers = 1\n", "")
+    path.write_text(text + '"pretrain.warmup_fraction" = [0.6, 0.1]\n')
+    settings = read_recipe(path, None)
+    dials = dials_of(settings.tables["sweep"].dials)
+    assert len(dials) == 3
+    _check(settings, path, (), dials, 4)
+    assert main(["sweep", str(path), "--home", str(tmp_path / "home"), "--jobs", "0"]) == 2
+    assert "--jobs 1" in capsys.readouterr().err
+
+
+def test_a_recipes_sinks_are_told_of_trials(recipe, tmp_path, monkeypatch):
+    pytest.importorskip("tensorboard")
+    monkeypatch.setattr(study, "TrialProcess", TrialThread)
+    path = recipe("pretrain.learning_rate_scale", "[1.0]")
+    path.write_text(path.read_text() + '[track]\nsinks = ["tensorboard"]\n')
+    assert main(["sweep", str(path), "--home", str(tmp_path / "home"), "--json"]) == 0
+    runs = Workspace(tmp_path / "home").ledger.runs(stage="pretrain")
+    told = {folder.name for folder in (tmp_path / "home" / "tracking" / "tensorboard").iterdir()}
+    assert told == {run["id"] for run in runs}
+
+
+def test_a_sink_that_is_not_installed_is_said_before_anything_is_done(recipe, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    path = recipe("pretrain.learning_rate_scale", "[1.0]")
+    path.write_text(path.read_text() + '[track]\nsinks = ["mlflow"]\n')
+    assert main(["sweep", str(path), "--home", str(tmp_path / "home")]) == 2
+    assert 'pip install "bloomery[mlflow]"' in capsys.readouterr().err
+    assert not Workspace(tmp_path / "home").ledger.runs()
+
+
+def test_without_held_out_text_nothing_is_trained(recipe, tmp_path, capsys):
+    path, home = recipe("pretrain.learning_rate_scale", "[1.0]"), tmp_path / "home"
+    path.write_text(path.read_text().replace("validation_fraction = 0.2", "validation_fraction = 0.0"))
+    assert main(["sweep", str(path), "--home", str(home), "--quiet"]) == 2
+    assert "nothing is held out" in capsys.readouterr().err
+    assert not Workspace(home).ledger.runs(stage="pretrain")
+
+
+@pytest.mark.parametrize("where", ["--engine", "recipe"])
+def test_without_ray(recipe, tmp_path, capsys, monkeypatch, where):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    path = recipe("pretrain.learning_rate_scale", "[1.0]")
+    if where == "recipe":
+        path.write_text(path.read_text().replace("[sweep]", '[sweep]\nengine = "ray"'))
+    options = ["--engine", "ray"] if where == "--engine" else []
+    assert main(["sweep", str(path), "--home", str(tmp_path / "home"), *options]) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("error: ") and 'pip install "bloomery[ray]"' in last
 
 
 def test_without_dials(tmp_path, capsys):

@@ -23,6 +23,8 @@ from bloomery.training.pretrain_config import plan_request, planned_config
         {"warmup_fraction": 0.6, "decay_fraction": 0.6},
         {"context_length": 2},
         {"steps": -1},
+        {"minutes": float("nan")},
+        {"checkpoint_seconds": float("inf")},
         {"learning_rate_scale": -1.0},
         {"learning_rate_scale": float("inf")},
         {"first_batch": 0.0},

@@ -93,6 +93,19 @@ def test_measured_for_a_while_in_parts_with_a_meter():
     assert timing.watts.central == pytest.approx(10, rel=0.05) and timing.watts.method == "counter"
 
 
+def test_a_meter_that_stands_still_says_nothing():
+    """No step costs nothing: a counter that has not moved in so short a time, or never does, leaves watts unknown."""
+
+    class Still(TenWatts):
+        def read(self) -> Quantity:
+            return Quantity.exact(7.0, "counter")
+
+    made = measure_step(
+        TINY, rows=1, context_length=8, precision="float32", device=torch.device("cpu"), steps=1, meter=Still()
+    )
+    assert not made.watts.known and made.seconds > 0
+
+
 def test_steps_read_real_rows_and_a_checkpoint_is_timed(tmp_path: Path):
     asked = []
 

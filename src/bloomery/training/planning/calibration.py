@@ -17,8 +17,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
-
 from bloomery.core.artifact import Artifact
 from bloomery.core.config import from_dict, to_dict
 from bloomery.core.errors import ArtifactError, ConfigError, DataError
@@ -31,7 +29,7 @@ from bloomery.training.planning.batch import batch_rows
 from bloomery.training.planning.fitting import Prior, fit_law
 from bloomery.training.planning.ladder import RungConfig, choose_ladder
 from bloomery.training.planning.law import DEFAULT_LAW, ScalingLaw, effective_data
-from bloomery.training.planning.memory import available_memory, fitting_rows
+from bloomery.training.planning.memory import available_memory, fitting_rows, parts_of
 from bloomery.training.planning.plan import PlanRequest
 from bloomery.training.planning.rung import Point, Rung, read_points, settings_of, write_points
 from bloomery.training.planning.shapes import LADDER, shaped
@@ -74,8 +72,11 @@ class CalibrationConfig:
     """Initial weights and the order of the documents."""
 
     def __post_init__(self) -> None:
-        if not self.minutes > 0:
+        if not 0 < self.minutes < math.inf:
             raise ConfigError(f"cannot calibrate in {self.minutes:g} minutes", hint="--calibration-minutes 5")
+        for name in ("warmup_fraction", "decay_fraction"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f'"{name}" of a calibration should be between 0 and 1')
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +108,7 @@ def calibrate(
             "a calibration needs validation text, and this corpus has none", hint="curate.validation_fraction"
         )
     rows = request.batch_rows or batch_rows(0, request.context_length)
-    settings = settings_of(request, batch_rows=rows)
+    settings = settings_of(dataclasses.replace(request, decay_fraction=config.decay_fraction), batch_rows=rows)
     given = {**to_dict(config), "settings": settings}
     ladder_artifact = _ladder_stage(tokens, tokenizer, request, rows, given, config, workspace, fresh)
     document = json.loads(ladder_artifact.file(LADDER_FILE).read_text(encoding="utf-8"))
@@ -126,7 +127,7 @@ def calibrate(
             law = law_of(points, request.text_bytes, seed=config.seed)
         folder = run.new_folder("law")
         (folder / LAW_FILE).write_text(json.dumps(law.to_dict(), indent=1), encoding="utf-8")
-        return run.publish(folder, kind=KIND, metrics=_metrics(law, points, request.text_bytes))
+        return run.publish(folder, kind=KIND, metrics=_metrics(law, points, request))
 
 
 def law_of(points: Sequence[Point], unique_bytes: float, *, seed: int = 0) -> ScalingLaw:
@@ -215,10 +216,9 @@ def measured_ladder(
     shapes = [shaped(request.base, *rung) for rung in LADDER]
     free = available_memory(device)
     parts = {
-        shape: request.micro_rows
-        or fitting_rows(
+        shape: fitting_rows(
             shape,
-            rows,
+            parts_of(rows, request.micro_rows),
             context_length=length,
             precision=precision,
             device=device,
@@ -303,11 +303,11 @@ def _rung_stage(
         return run.publish(folder, kind="rung", metrics={"points": [vars(point) for point in points]})
 
 
-def _metrics(law: ScalingLaw, points: Sequence[Point], unique_bytes: float) -> dict[str, Any]:
+def _metrics(law: ScalingLaw, points: Sequence[Point], request: PlanRequest) -> dict[str, Any]:
     """The constants, the runs, and how far the law is off at each."""
     rows = []
     for point in points:
-        expected = law.loss(point.parameters, effective_data(point.bytes_seen, unique_bytes))
+        expected = law.loss(point.parameters, effective_data(point.bytes_seen, request.text_bytes))
         rows.append({**vars(point), "law": expected, "off": expected / point.bits_per_byte - 1})
     intervals = {
         name: np.percentile([sample[place] for sample in law.samples], (5, 95)).tolist()
@@ -318,5 +318,5 @@ def _metrics(law: ScalingLaw, points: Sequence[Point], unique_bytes: float) -> d
         **law.constants,
         "intervals_90": intervals,
         "runs": rows,
-        "device": "cuda" if torch.cuda.is_available() else "cpu",
+        "device": str(request.device),
     }

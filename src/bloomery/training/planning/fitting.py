@@ -68,8 +68,13 @@ def fit_law(
     `samples` bootstrap fits give the interval; the scatter of the runs around the law is added to it. Raises
     DataError for points from which no law can be found.
     """
-    points = np.asarray(points, dtype=float)
-    if points.ndim != 2 or points.shape[1] != 3 or len(points) < _LEAST:
+    try:
+        points = np.asarray(points, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"the runs of a scaling law are rows of numbers: {error}") from error
+    if points.ndim != 2 or points.shape[1] != 3:
+        raise DataError(f"each run has a size, an amount of data and a loss: (n, 3), not {points.shape}")
+    if len(points) < _LEAST:
         raise DataError(f"a scaling law has five constants: {len(points)} runs are too few, {_LEAST} are needed")
     if not np.isfinite(points).all() or (points <= 0).any():
         raise DataError("sizes, data and losses of the runs should be finite and above zero")

@@ -55,7 +55,7 @@ class ScalingLaw:
 
     def __post_init__(self) -> None:
         values = [getattr(self, name) for name in CONSTANTS]
-        if not all(math.isfinite(v) for v in values) or min(self.alpha, self.beta, self.A, self.B) <= 0:
+        if not all(math.isfinite(v) for v in values) or min(self.alpha, self.beta, self.A, self.B) <= 0 or self.E < 0:
             raise DataError(f"these constants make no scaling law: {dict(zip(CONSTANTS, values, strict=True))}")
 
     @property
@@ -80,6 +80,8 @@ class ScalingLaw:
 
     def expected(self, parameters: float, seen: float, unique: float) -> float:
         """Bits per byte of a model that has read `seen` bytes of a corpus of `unique`."""
+        if min(parameters, seen, unique) <= 0:
+            return _MOST
         count = self.effective_parameters(parameters, min(seen, unique))
         return min(self.loss(count, effective_data(seen, unique)), _MOST)
 
@@ -89,7 +91,7 @@ class ScalingLaw:
         low = high = central
         data = effective_data(seen, unique)
         beyond = _SPREAD_BEYOND * (_beyond(data, self.largest_data) + _beyond(parameters, self.largest_parameters))
-        if self.samples:
+        if self.samples and min(parameters, data) > 0:
             count = self.effective_parameters(parameters, min(seen, unique))
             e, a, alpha, b, beta = np.array(self.samples).T
             found = np.percentile(e + a / count**alpha + b / data**beta, _INTERVAL)
@@ -137,8 +139,8 @@ def _beyond(amount: float, largest: float) -> float:
 
 def discounted(amount: float, full: float, *, half: float) -> float:
     """`full` in full and the rest with falling worth: F + F R* (1 - exp(-R / R*)), R the rest in units of F."""
-    if amount <= full:
-        return amount
+    if amount <= full or full <= 0:
+        return min(amount, full)
     rest = amount / full - 1
     return full * (1 + half * (1 - math.exp(-rest / half)))
 

@@ -71,6 +71,13 @@ def available_memory(device: torch.device) -> float:
     return float(free_memory(device) + held)
 
 
+def parts_of(rows: int, at_most: int) -> int:
+    """The largest part of a batch of `rows` that has no more than `at_most` rows and divides it; all of it for 0."""
+    if not 0 < at_most < rows:
+        return rows
+    return next(part for part in range(at_most, 0, -1) if rows % part == 0)
+
+
 def fitting_rows(
     config: ModelConfig,
     rows: int,

@@ -17,14 +17,16 @@ import numpy as np
 import torch
 
 from bloomery.core.config import from_dict, to_dict
-from bloomery.core.errors import BloomeryError, ConfigError, DataError
+from bloomery.core.errors import BloomeryError, ConfigError, DataError, nearest
 from bloomery.core.quantity import Quantity
 from bloomery.energy import EnergyConfig
 from bloomery.models import ModelConfig
 from bloomery.training.optimizers import OptimizerConfig
 from bloomery.training.planning.law import DEFAULT_LAW, ScalingLaw
+from bloomery.training.planning.shapes import matrix_parameters
 
 PLAN_FILE = "plan.json"
+_RATES = OptimizerConfig().rates
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,9 +47,10 @@ class Budget:
     def __post_init__(self) -> None:
         given = {name: value for name, value in vars(self).items() if value}
         for name, value in given.items():
-            if not 0 < value < math.inf:
-                what = "less than nothing" if value < 0 else "no number"
-                raise ConfigError(f"a budget of {value:g} {name.replace('_', ' ')} is {what}")
+            if not -math.inf < value < math.inf:
+                raise ConfigError(f"a budget of {value:g} {name.replace('_', ' ')} is no number to plan for")
+            if value < 0:
+                raise ConfigError(f"a budget of {value:g} {name.replace('_', ' ')} is less than nothing")
         if not given:
             raise ConfigError(
                 "nothing may be spent: a plan needs a budget",
@@ -105,6 +108,8 @@ class PlanRequest:
     """Share of the batch's rows in the first third of the steps; halfway in the second."""
     short_rows_fraction: float = 0.0
     """Share of the steps at the beginning in which each row is read as several short ones."""
+    decay_fraction: float = 0.5
+    """Share of the steps in which the learning rate falls: a law holds for that of its ladder."""
     batches: Callable[[int], tuple[np.ndarray, np.ndarray]] | None = None
     """Reads so many rows of the text, as the run will: steps are timed on them. Without it, on random tokens."""
     law: ScalingLaw = DEFAULT_LAW
@@ -166,6 +171,10 @@ class Plan:
     """Peak of the hidden matrices (Muon)."""
     learning_rates: dict[str, float]
     """Peaks of all groups, as in `pretrain.optimizer`."""
+    optimizer: OptimizerConfig | None = None
+    """All of `pretrain.optimizer`, with these peaks; None in plans of earlier versions."""
+    first_batch: float = 1.0
+    """As in `pretrain`."""
     seconds_per_step: float
     predicted_seconds: float
     """From the start to the finished model, planning aside; the middle of `seconds`."""
@@ -194,8 +203,39 @@ class Plan:
     tokenizer_artifact: str = ""
     reasons: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        for name in ("batch_rows", "micro_rows", "context_length", "steps", "threads"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f'"{name}" of a plan should be at least 1')
+        if self.precision not in ("float32", "bfloat16"):
+            raise ConfigError(f'"precision" of a plan cannot be {self.precision!r:.40}', hint="float32 or bfloat16")
+        for name, rate in self.learning_rates.items():
+            if name not in _RATES:
+                raise ConfigError(f'a plan has no rate "{name:.40}"', hint=nearest(name, _RATES))
+            if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 <= rate < math.inf:
+                raise ConfigError(f'"learning_rates.{name}" of a plan should be a number, 0 or more')
+
     def to_dict(self) -> dict[str, Any]:
         return to_dict(self)
+
+    def paced(
+        self, steps: int, seconds_per_step: float, why: str, *, law: ScalingLaw | None = None, text_bytes: int = 0
+    ) -> Plan:
+        """The plan for the same time with other steps of another length. What it will reach is unknown without the law,
+        and the bytes of the text, that it was made by."""
+        share, expected = steps / self.steps, Quantity.unknown()
+        if law is not None:
+            seen = self.epochs * share * text_bytes
+            expected = law.predict(matrix_parameters(self.model), seen, text_bytes)
+        return dataclasses.replace(
+            self,
+            steps=steps,
+            seconds_per_step=seconds_per_step,
+            tokens=round(self.tokens * share),
+            epochs=self.epochs * share,
+            predicted_bits_per_byte=expected,
+            reasons=(*self.reasons, why),
+        )
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Plan:

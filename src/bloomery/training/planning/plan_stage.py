@@ -21,7 +21,7 @@ from bloomery.training.planning.planner import plan
 def publish_plan(
     request: PlanRequest, tokens: Artifact, tokenizer: Artifact, *, workspace: Workspace, out: Path | None = None
 ) -> tuple[Artifact, Plan]:
-    """Plan, and publish the plan as an artifact of kind "plan"; `out` gets a copy of its file."""
+    """Plan, and publish the plan as an artifact of kind "plan"; `out`, a file or a folder, gets a copy of it."""
     given = {"budget": to_dict(request.budget), "base": to_dict(request.base), "device": str(request.device)}
     inputs = StageInputs(stage="plan", config=given, parents=(tokens.id, tokenizer.id))
     with Run(workspace, inputs, meter=open_meter()) as run:
@@ -32,7 +32,10 @@ def publish_plan(
         text = json.dumps(made.to_dict(), indent=1).encode()
         folder = run.new_folder("plan")
         (folder / PLAN_FILE).write_bytes(text)
-        if out is not None:
-            with disk_errors(f"cannot write {out}"):
-                write_durably(out, text)
-        return run.publish(folder, kind="plan", metrics={"predicted_seconds": made.predicted_seconds}), made
+        artifact = run.publish(folder, kind="plan", metrics={"predicted_seconds": made.predicted_seconds})
+    if out is not None and out.is_dir():
+        out /= PLAN_FILE
+    if out is not None:  # what was measured is kept, wherever this leads
+        with disk_errors(f"cannot write {out}; the plan is {artifact.name}"):
+            write_durably(out, text)
+    return artifact, made

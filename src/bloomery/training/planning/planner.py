@@ -22,7 +22,7 @@ from bloomery.energy import footprint
 from bloomery.models import ModelConfig
 from bloomery.training.planning import advice
 from bloomery.training.planning.batch import batch_rows, batch_rows_of_steps, rate_scale
-from bloomery.training.planning.memory import available_memory, fitting_rows, training_memory
+from bloomery.training.planning.memory import available_memory, fitting_rows, parts_of, training_memory
 from bloomery.training.planning.plan import Alternative, Plan, PlanRequest
 from bloomery.training.planning.shapes import LADDER, matrix_parameters, shaped, total_parameters
 from bloomery.training.planning.spending import Pace, cost, product, seconds_of, time_interval
@@ -65,6 +65,11 @@ def plan(request: PlanRequest, *, meter: Meter | None = None, say: Say = lambda 
     be reached, DeviceError when nothing fits into memory."""
     if request.tokens < 2 or request.text_bytes < 1:
         raise ConfigError("the training split is empty: there is nothing to plan for", hint="bloomery curate PATHS")
+    if request.batch_rows % min(request.micro_rows or 1, request.batch_rows or 1):
+        raise ConfigError(
+            f"a batch of {request.batch_rows} rows cannot be cut into micro-batches of {request.micro_rows}",
+            hint="pretrain.micro_rows that divides pretrain.batch_rows",
+        )
     return _Planning(request, meter, say).plan()
 
 
@@ -86,6 +91,8 @@ class _Planning:
     def plan(self) -> Plan:
         request = self.request
         self._time_first()
+        if not self.timed:
+            raise self._nothing()  # before anything is asked of watts that nobody has measured
         self.limit = seconds_of(request.budget, self.watts, request.energy)
         offer = self._with_rows()
         compiled, timing = self._compile(offer)
@@ -205,15 +212,19 @@ class _Planning:
     def _fits(self, config: ModelConfig) -> int:
         """Rows that are computed at a time; 0 if not even one fits."""
         request = self.request
-        return request.micro_rows or fitting_rows(
+        asked = parts_of(self.rows, request.micro_rows)
+        if request.micro_rows and request.fixed_size and config == request.base:
+            return asked  # both are the user's, and preflight looks at the memory again
+        part = fitting_rows(
             config,
-            self.rows,
+            asked,
             context_length=request.context_length,
             precision=self.precision,
             device=request.device,
             available=self.available,
             optimizer=request.optimizer,
         )
+        return part if part == asked or not request.micro_rows else 0
 
     def _pace(self, config: ModelConfig) -> Pace:
         request, step = self.request, self._seconds(config)
@@ -270,7 +281,7 @@ class _Planning:
 
     def _choose(self) -> _Offer:
         """The best shape of the ladder, timed; timing it can change which one that is."""
-        for _ in range(len(LADDER)):
+        for _ in range(len(LADDER) + 1):
             offer = self._best(self._offers())
             timing = self.timed.get(offer.config)
             if timing is not None and timing.rows == self.rows:
@@ -353,7 +364,11 @@ class _Planning:
             )
         except Exception as error:
             if request.compile == "on":
-                raise
+                said = " ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])
+                raise DeviceError(
+                    f"torch.compile fails here: {said:.200}",
+                    hint="pretrain.compile=off, or auto",
+                ) from error
             # No compiler, no Triton, an operator it cannot lower: all of these only mean that it is not used.
             self.reasons.append(f"not compiled: torch.compile failed here ({type(error).__name__})")
             return False, eager
@@ -445,6 +460,8 @@ class _Planning:
             parameters=total_parameters(config),
             learning_rate=rates["matrix_lr"],
             learning_rates=rates,
+            optimizer=dataclasses.replace(request.optimizer, **rates),
+            first_batch=request.first_batch,
             seconds_per_step=offer.pace.step,
             predicted_seconds=offer.seconds,
             predicted_bits_per_byte=self._predicted(offer),

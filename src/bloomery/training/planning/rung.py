@@ -151,6 +151,7 @@ def settings_of(request: PlanRequest, *, batch_rows: int) -> dict[str, Any]:
         "context_length": request.context_length,
         "batch_rows": batch_rows,
         "optimizer": to_dict(request.optimizer),
+        "decay_fraction": request.decay_fraction,
     }
 
 

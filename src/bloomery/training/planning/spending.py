@@ -120,6 +120,11 @@ def seconds_of(budget: Budget, watts: Quantity, energy: EnergyConfig) -> float |
         if not watts.central:
             raise ConfigError("the power of this machine is unknown: watt-hours cannot be planned", hint="--minutes")
         return budget.watt_hours * _JOULES_PER_WATT_HOUR / watts.central
+    if energy.price_per_kwh is not None and not watts.central:
+        raise ConfigError(
+            "the power of this machine is unknown, and with it what its electricity costs",
+            hint="--minutes, or energy.price_per_hour alone",
+        )
     second = cost(Quantity.exact(1.0, "user"), watts, energy)
     if not second.central:
         hint = "--set energy.price_per_kwh=0.30, or --set energy.price_per_hour=2 for a rented machine"

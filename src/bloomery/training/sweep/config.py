@@ -41,6 +41,8 @@ class SweepConfig:
     def __post_init__(self) -> None:
         if self.trials < 1 or self.points < 2:
             raise ConfigError('"sweep.trials" should be at least 1 and "sweep.points" at least 2')
+        if not 0 <= self.seed < 2**32:
+            raise ConfigError('"sweep.seed" should be from 0 to below 2**32')
         for name in ("tolerance", "chance", "least_share"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f'"sweep.{name}" should be from 0 to below 1')

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 from bloomery.core.errors import ConfigError, nearest
@@ -35,8 +36,10 @@ class Dial:
     def of(cls, key: str, value: Any) -> Dial:
         """From what a recipe's [sweep.dials] has. ConfigError where it makes no sense."""
         if isinstance(value, (list, tuple)):
-            if len(value) < 1 or any(isinstance(one, (dict, list)) for one in value):
+            if len(value) < 1 or not all(_plain(one) for one in value):
                 raise ConfigError(f'the dial "{key}" needs plain values to choose from')
+            if any(one == other for one, other in combinations(value, 2)):  # True is 1, too, to Optuna
+                raise ConfigError(f'the dial "{key}" has a value twice')
             return cls(key=key, choices=tuple(value))
         if not isinstance(value, Mapping):
             raise ConfigError(f'the dial "{key}" is neither a list nor a range', hint='"KEY" = { low = 1, high = 8 }')
@@ -45,12 +48,17 @@ class Dial:
                 raise ConfigError(f'the dial "{key}" has no "{name}"', hint=nearest(name, _FIELDS))
         numbers = {name: value.get(name, 0) for name in ("low", "high", "step")}
         for name, number in numbers.items():
-            if isinstance(number, bool) or not isinstance(number, (int, float)) or not math.isfinite(number):
+            if isinstance(number, (bool, str)) or not _plain(number):
                 raise ConfigError(f'"{name}" of the dial "{key}" is no number')
-        whole = isinstance(numbers["low"], int) and isinstance(numbers["high"], int) and "low" in value
-        dial = cls(key=key, log=bool(value.get("log", False)), whole=whole, **numbers)
+        log = value.get("log", False)
+        if not isinstance(log, bool):
+            raise ConfigError(f'"log" of the dial "{key}" should be true or false')
+        whole = all(isinstance(number, int) for number in numbers.values()) and "low" in value
+        dial = cls(key=key, log=log, whole=whole, **numbers)
         if not ("low" in value and "high" in value and dial.low < dial.high):
             raise ConfigError(f'the dial "{key}" needs a low that is below its high')
+        if not 0 <= dial.step <= dial.high - dial.low:
+            raise ConfigError(f'"step" of the dial "{key}" should lead from its low to its high')
         if dial.log and (dial.low <= 0 or dial.step):
             raise ConfigError(f'the dial "{key}" is logarithmic: its low should be above 0, and it has no step')
         return dial
@@ -64,6 +72,15 @@ class Dial:
             return trial.suggest_int(self.key, int(self.low), int(self.high), step=step, log=self.log)
         return trial.suggest_float(self.key, self.low, self.high, step=self.step or None, log=self.log)
 
+    @property
+    def count(self) -> float:
+        """How many values it has; infinity where it turns smoothly."""
+        if self.choices:
+            return len(self.choices)
+        if self.step or self.whole:
+            return int((self.high - self.low) / (self.step or 1) + 1e-9) + 1
+        return math.inf
+
     def grid(self, points: int) -> list[Any]:
         """All choices; of a range, each step, or `points` values spread evenly (in the logarithm, where it is)."""
         if self.choices:
@@ -75,7 +92,16 @@ class Dial:
             values = [self.low * ratio ** (n / (points - 1)) for n in range(points)]
         else:
             values = [self.low + (self.high - self.low) * n / (points - 1) for n in range(points)]
+        values = [min(value, self.high) for value in values]  # a last bit beyond it is outside for Optuna
         return list(dict.fromkeys(round(value) for value in values)) if self.whole else values
+
+
+def _plain(value: Any) -> bool:
+    """What a recipe's key may be: text, yes or no, or a number that is finite."""
+    try:
+        return isinstance(value, (str, bool, int, float)) and (isinstance(value, str) or math.isfinite(value))
+    except OverflowError:  # an integer beyond any float
+        return False
 
 
 def dials_of(values: Mapping[str, Any]) -> list[Dial]:
@@ -85,6 +111,11 @@ def dials_of(values: Mapping[str, Any]) -> list[Dial]:
             "the recipe has no dials", hint='[sweep.dials] with "pretrain.learning_rate_scale" = [0.5, 1, 2]'
         )
     return [Dial.of(key, value) for key, value in values.items()]
+
+
+def combinations_of(dials: Sequence[Dial]) -> float:
+    """How many combinations of values there are."""
+    return math.prod(dial.count for dial in dials)
 
 
 def override(key: str, value: Any) -> str:

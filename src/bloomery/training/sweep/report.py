@@ -6,10 +6,13 @@ had done. This module does not know how trials are run.
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from bloomery.core.config import parse_scalar
 from bloomery.core.quantity import Quantity
+from bloomery.training.sweep.dials import override
 
 _NOTHING = Quantity.exact(0.0, "counter")
 
@@ -83,13 +86,12 @@ def table(report: SweepReport) -> list[str]:
     short = {key: key.rpartition(".")[2] for key in keys}
     order = {"finished": 0, "stopped": 1, "failed": 2}
     rows = sorted(report.rows, key=lambda row: (order[row.state], row.value or 0.0, -row.share, row.number))
-    cells = [["trial", *(short[key] for key in keys), report.metric.replace("_", " "), "state", "steps", "energy"]]
+    cells = [["trial", *(short[key] for key in keys), report.metric.replace("_", " "), "state", "steps", "energy", ""]]
     for row in rows:
         figure = "" if row.value is None else f"{row.value:.4f}"
         values = [_shown(row.values.get(key)) for key in keys]
-        cells.append(
-            [str(row.number), *values, figure, row.state, f"{row.share:.0%}", row.joules.text("J").split(" (")[0]]
-        )
+        energy, why = row.joules.text("J").split(" (")[0], row.note if row.state == "failed" else ""
+        cells.append([str(row.number), *values, figure, row.state, f"{row.share:.0%}", energy, why])
     widths = [max(len(line[n]) for line in cells) for n in range(len(cells[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells]
     return [*lines, *_summary(report)]
@@ -104,7 +106,7 @@ def _summary(report: SweepReport) -> list[str]:
         lines.append(f"all of them to their ends: about {full}; saved {report.saved:.0%}")
     best = report.best
     if best is not None:
-        chosen = " ".join(f"--set {key}={_shown(value)}" for key, value in best.values.items())
+        chosen = " ".join(f"--set {_setting(key, value)}" for key, value in best.values.items())
         lines.append(
             f"best: trial {best.number}, {report.metric.replace('_', ' ')} {best.value:.4f}, {best.artifact}: {chosen}"
         )
@@ -115,6 +117,12 @@ def _estimated(quantity: Quantity) -> Quantity:
     if not quantity.known:
         return quantity
     return Quantity(low=quantity.low, central=quantity.central, high=quantity.high, method="estimated")
+
+
+def _setting(key: str, value: Any) -> str:
+    """Of `--set`, as a shell takes it, with every digit: it makes what the trial made."""
+    plain = f"{key}={value:g}" if isinstance(value, float) and float(f"{value:g}") == value else override(key, value)
+    return shlex.quote(f"{key}={value}" if isinstance(value, str) and parse_scalar(value) == value else plain)
 
 
 def _shown(value: Any) -> str:

@@ -23,7 +23,7 @@ from bloomery.core.locks import FileLock
 from bloomery.core.quantity import Quantity
 from bloomery.core.workspace import Workspace
 from bloomery.training.sweep.config import SweepConfig
-from bloomery.training.sweep.dials import Dial, dials_of
+from bloomery.training.sweep.dials import Dial, combinations_of, dials_of
 from bloomery.training.sweep.halving import RUNGS, let_on
 from bloomery.training.sweep.ray_trials import RayTrials, ray_trials
 from bloomery.training.sweep.report import SweepReport, TrialRow
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 _GOES_ON = "goes_on"
 _NEAR = 1e-9
+_DRAWS = 200
+"""In search of values that were not tried yet."""
+_STRIDE = 7919  # between the seeds of two calls
 Say = Callable[[str], None]
 
 
@@ -46,10 +49,12 @@ def sweep(
     identity: Any,
     metric: str = "validation_bits_per_byte",
     jobs: int = 1,
+    retry: bool = False,
     say: Say = lambda text: None,
 ) -> SweepReport:
     """Run a sweep to its end, or go on with it. `work` runs one trial (see `trial_process`), `identity` is all that its
-    result depends on beside the dials, as JSON data, `say` hears a line for each trial.
+    result depends on beside the dials, as JSON data, `say` hears a line for each trial. What failed before is tried
+    again only with `retry`.
 
     Raises MissingExtraError without Optuna, ArtifactError where another process runs this very sweep.
     """
@@ -70,7 +75,7 @@ def sweep(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             sweeping = _Sweeping(config, dials, work, workspace, folder / f"{name}.jsonl", name, jobs, say)
-        return SweepReport(metric=metric, rows=sweeping.run())
+        return SweepReport(metric=metric, rows=sweeping.run(retry=retry))
     finally:
         lock.release()
 
@@ -100,22 +105,26 @@ class _Sweeping:
         self.pruner = HopelessPruner(config)
         self.study: Study = create_study(
             storage=JournalStorage(JournalFileBackend(str(journal))),
-            sampler=_sampler(config, parallel=jobs > 1),
             pruner=self.pruner,
             study_name=name,
             direction="minimize",
             load_if_exists=True,
         )
-        self._most = config.trials
+        self.study.sampler = _sampler(config, len(self.study.trials), parallel=jobs > 1)
+        self._most = min(config.trials, combinations_of(dials))
+        self._recalled: dict[int, set[int]] = {}
         self._running: dict[Any, Any] = {}
         self._ray: RayTrials | None = None
 
-    def run(self) -> tuple[TrialRow, ...]:
+    def run(self, *, retry: bool = False) -> tuple[TrialRow, ...]:
         """All trials as far as they are to go; those that are left behind lose their checkpoints."""
         self._take_up_again()
         if self.config.sampler == "grid":
             self._lay_out_grid()
         with ExitStack() as self._cluster:
+            if retry:
+                failed = [key for key, trials in self._candidates().items() if self._row(trials).state == "failed"]
+                self._drive(self._on(failed), RUNGS[0][0] if self.config.stop == "halving" else 1.0)
             if self.config.stop == "halving":
                 self._halve()
             else:
@@ -145,8 +154,7 @@ class _Sweeping:
         try:
             while True:
                 while len(running) < self.jobs and (trial := more()) is not None:
-                    values = {dial.key: dial.suggest(trial) for dial in self.dials}
-                    process = TrialProcess(self.work, values, self.workspace.root)
+                    process = TrialProcess(self.work, self._values(trial), self.workspace.root)
                     running[process.connection] = (trial, process)
                 if not running:
                     return
@@ -165,7 +173,7 @@ class _Sweeping:
             if trial is None:
                 return None
             self._running[trial.number] = trial
-            return trial, {dial.key: dial.suggest(trial) for dial in self.dials}
+            return trial, self._values(trial)
 
         def tell(trial: Trial, message: tuple[Any, ...]) -> str | None:
             ended, answer = self._take(trial, message, until)
@@ -181,10 +189,38 @@ class _Sweeping:
         asked = chain([first], iter(ask, None))
         self._ray.drive(lambda: next(asked, None), tell)
 
+    def _values(self, trial: Trial) -> dict[str, Any]:
+        """What the dials are for a trial. What the same one had reported before a kill it will not say again, for its
+        run goes on from a checkpoint: so it is reported here."""
+        from optuna.trial import TrialState
+
+        values = {dial.key: dial.suggest(trial) for dial in self.dials}
+        known: dict[int, float] = {}
+        for other in self.study.get_trials(deepcopy=False, states=(TrialState.FAIL,)):
+            if "note" not in other.user_attrs and other.params == trial.params:
+                known |= other.intermediate_values
+        for step, loss in known.items():
+            trial.report(loss, step)
+        self._recalled[trial.number] = set(known)
+        return values
+
     def _new(self) -> Trial | None:
-        """The next trial that has not begun."""
-        begun = sum(_GOES_ON not in trial.user_attrs for trials in self._candidates().values() for trial in trials)
-        return self.study.ask() if begun + len(self._running) < self._most else None
+        """The next trial that has not begun; of values that were not tried yet, for equal trials come to the same."""
+        from optuna.trial import TrialState
+
+        for _ in range(_DRAWS):
+            candidates = self._candidates()
+            begun = sum(_GOES_ON not in trial.user_attrs for trials in candidates.values() for trial in trials)
+            if begun + len(self._running) >= self._most:
+                return None
+            trial = self.study.ask()
+            for dial in self.dials:
+                dial.suggest(trial)
+            key, running = canonical_json(trial.params), self._running.values()
+            if key not in candidates and key not in {canonical_json(_trial_of(one).params) for one in running}:
+                return trial
+            self.study.tell(trial, state=TrialState.FAIL)
+        return None
 
     def _on(self, keys: Iterable[str]) -> Callable[[], Trial | None]:
         """Gives candidates that go on: for Optuna each part of one is a trial, with the same values."""
@@ -225,7 +261,7 @@ class _Sweeping:
         """Every combination, in an order drawn from the seed: the first ones should differ."""
         points = list(product(*(dial.grid(self.config.points) for dial in self.dials)))
         random.Random(self.config.seed).shuffle(points)
-        self._most = min(self._most, len(points))
+        self._most = min(self.config.trials, len(points))
         for point in points[: self._most]:
             values = {dial.key: value for dial, value in zip(self.dials, point, strict=True)}
             self.study.enqueue_trial(values, skip_if_exists=True)
@@ -249,7 +285,8 @@ class _Sweeping:
             return False, None
         if kind == "point":
             share, loss = data
-            trial.report(loss, round(share * PARTS))
+            if round(share * PARTS) not in self._recalled.get(trial.number, ()):
+                trial.report(loss, round(share * PARTS))
             trial.set_user_attr("share", share)
             if self.config.stop == "halving":
                 return False, PAUSE if until - _NEAR <= share < 1 and until < 1 else ""
@@ -302,9 +339,16 @@ class _Sweeping:
         return seconds, joules
 
 
-def _sampler(config: SweepConfig, *, parallel: bool) -> Any:
+def _trial_of(running: Any) -> Trial:
+    """Of what runs here, with its process, or on Ray."""
+    return running[0] if isinstance(running, tuple) else running
+
+
+def _sampler(config: SweepConfig, drawn: int, *, parallel: bool) -> Any:
+    """A sampler that does not draw again what it drew in an earlier call, which asked for `drawn` trials."""
     from optuna.samplers import RandomSampler, TPESampler
 
+    seed = (config.seed + _STRIDE * drawn) % 2**32
     if config.sampler == "tpe":
-        return TPESampler(seed=config.seed, constant_liar=parallel)
-    return RandomSampler(seed=config.seed)
+        return TPESampler(seed=seed, constant_liar=parallel)
+    return RandomSampler(seed=seed)

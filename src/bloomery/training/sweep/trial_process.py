@@ -19,6 +19,7 @@ from typing import Any
 
 from bloomery.core.errors import BloomeryError
 from bloomery.core.events import Event, Listener
+from bloomery.core.locks import FileLock
 from bloomery.core.workspace import Workspace
 
 PAUSE = "pause"
@@ -103,13 +104,17 @@ def _work(connection: Connection, work: TrialWork, values: Mapping[str, Any], ro
 
 
 def forget(root: Path, run: str) -> None:
-    """Remove a run's checkpoints: nobody will go on from them."""
+    """Remove a run's checkpoints, for nobody will go on from them; not while another process does."""
     workspace = Workspace(root)
     try:
         row = workspace.ledger.run(run)
-        shutil.rmtree(workspace.scratch / f"{row['stage']}-{row['key'][:16]}", ignore_errors=True)
     finally:
         workspace.ledger.close()
+    scratch = workspace.scratch / f"{row['stage']}-{row['key'][:16]}"
+    lock = FileLock(scratch.with_name(scratch.name + ".lock"))  # as `Run` has it
+    if lock.try_acquire():
+        shutil.rmtree(scratch, ignore_errors=True)
+        lock.release()
 
 
 class TrialProcess:

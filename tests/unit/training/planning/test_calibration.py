@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -69,6 +70,10 @@ def test_calibrated_once_and_found(material, tmp_path, few_steps):
     assert len(law.samples) == 8 and np.isfinite(law.samples).all()
     wider, warned = find_law(workspace, material.tokens.id, replace(request, context_length=64))
     assert "other context_length" in warned and wider.spread_high > law.spread_high
+    sooner = plan_request(
+        replace(material.small, decay_fraction=0.2), material.tokens, Tokenizer.load(material.tokenizer.path)
+    )
+    assert "other decay_fraction" in find_law(workspace, material.tokens.id, sooner)[1]
     assert find_law(workspace, "other tokens", request)[0] is DEFAULT_LAW
 
 
@@ -83,8 +88,9 @@ def test_too_little_time(material, tmp_path, monkeypatch: pytest.MonkeyPatch):
             config=CalibrationConfig(minutes=0.001),
             workspace=Workspace(tmp_path),
         )
-    with pytest.raises(ConfigError):
-        CalibrationConfig(minutes=0.0)
+    for wrong in ({"minutes": 0.0}, {"minutes": math.inf}, {"minutes": math.nan}, {"decay_fraction": 1.5}):
+        with pytest.raises(ConfigError):
+            CalibrationConfig(**wrong)
 
 
 def test_no_validation_text(material, tmp_path, monkeypatch: pytest.MonkeyPatch):

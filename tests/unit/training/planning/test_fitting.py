@@ -66,6 +66,9 @@ def test_equal_seeds_give_equal_samples():
     ("points", "said"),
     [
         (runs()[:5], "too few"),
+        (runs()[:, :2], "an amount of data and a loss"),
+        (3.0, "an amount of data and a loss"),
+        ([["a", "b", "c"]] * 8, "rows of numbers"),
         (np.column_stack([np.full(8, 1e6), runs()[:8, 1:]]), "one size"),
         (np.where(runs() > 1e6, np.nan, runs()), "finite"),
     ],

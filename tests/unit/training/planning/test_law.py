@@ -96,6 +96,14 @@ def test_nobody_is_worse_than_knowing_nothing():
     assert predicted.central == 8.0 and predicted.high == 8.0
 
 
+@pytest.mark.parametrize(("parameters", "seen", "unique"), [(0, 1e6, 1e6), (1e6, 0, 1e6), (1e6, 1e6, 0)])
+def test_nothing_read_or_to_read_is_knowing_nothing(parameters: float, seen: float, unique: float):
+    law = replace(DEFAULT_LAW, samples=(tuple(DEFAULT_LAW.constants.values()),))
+    assert law.expected(parameters, seen, unique) == 8.0
+    assert law.predict(parameters, seen, unique).high == 8.0
+    assert law.data_for(2.0, 1e6, 0) is None and effective_data(5.0, 0.0) == 0.0
+
+
 def test_discounting_begins_where_the_full_ends():
     assert discounted(10.0, 10.0, half=5.0) == 10.0
     assert discounted(10.0 + 1e-6, 10.0, half=5.0) == pytest.approx(10.0 + 1e-6)
@@ -106,7 +114,9 @@ def test_round_trip():
     assert ScalingLaw.from_dict(json.loads(json.dumps(law.to_dict()))) == law
 
 
-@pytest.mark.parametrize("wrong", [{}, {"E": 1.0}, {**CHINCHILLA.constants, "alpha": -1.0}, {"F": 2}])
+@pytest.mark.parametrize(
+    "wrong", [{}, {"E": 1.0}, {**CHINCHILLA.constants, "alpha": -1.0}, {**CHINCHILLA.constants, "E": -1.0}, {"F": 2}]
+)
 def test_what_is_no_law(wrong: dict):
     with pytest.raises(DataError):
         ScalingLaw.from_dict(wrong)

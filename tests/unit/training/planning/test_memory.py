@@ -20,6 +20,7 @@ from bloomery.training.optimizers import OptimizerConfig, Optimizers
 from bloomery.training.planning.memory import (
     available_memory,
     fitting_rows,
+    parts_of,
     saved_bytes,
     training_memory,
 )
@@ -55,6 +56,11 @@ def test_activations_are_those_that_pytorch_saves(
         causal_loss(model.hidden_states, model.output_weight, ids, ids)
     # What is left out are the norms' and the softmax's one number a token or head.
     assert saved_bytes(model.config, 128, fused=fused) == pytest.approx(sum(sizes.values()), rel=0.05)
+
+
+def test_parts_divide_their_batch():
+    assert [parts_of(16, most) for most in (0, 1, 5, 8, 16, 64)] == [16, 1, 4, 8, 16, 16]
+    assert parts_of(12, 5) == 4 and parts_of(7, 6) == 1
 
 
 @pytest.mark.parametrize("how", [{}, {"matrix_by_head": True, "matrix_feed_block": 128}])

@@ -7,12 +7,15 @@ import math
 import runpy
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bloomery.core.errors import ConfigError, DataError
 from bloomery.core.quantity import Quantity
+from bloomery.training.planning.law import ScalingLaw
 from bloomery.training.planning.plan import Alternative, Budget, Plan, read_plan
+from bloomery.training.planning.shapes import matrix_parameters
 
 MODEL = replace(runpy.run_path(str(Path(__file__).parents[3] / "small_config.py"))["BASE"], eos_token_id=(1,))
 ONE = Quantity(low=1.0, central=2.0, high=3.0, method="estimated")
@@ -88,6 +91,34 @@ def test_round_trip():
 def test_reading_a_file_or_a_folder(tmp_path: Path):
     (tmp_path / "plan.json").write_text(json.dumps(PLAN.to_dict()))
     assert read_plan(tmp_path) == read_plan(tmp_path / "plan.json") == PLAN
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"steps": 0},
+        {"micro_rows": -1},
+        {"threads": 0},
+        {"precision": "float8"},
+        {"learning_rates": {"matrix_rate": 0.1}},
+        {"learning_rates": {"matrix_lr": "fast"}},
+        {"learning_rates": {"matrix_lr": math.nan}},
+    ],
+)
+def test_a_plan_that_somebody_spoilt(tmp_path: Path, change: dict[str, Any]):
+    (tmp_path / "plan.json").write_text(json.dumps({**PLAN.to_dict(), **change}))
+    with pytest.raises(DataError, match="is no plan"):
+        read_plan(tmp_path)
+
+
+def test_other_steps_in_the_same_time():
+    """Twice the steps read twice as much; what that reaches only the law can tell."""
+    law = ScalingLaw(E=0.5, A=200.0, alpha=0.4, B=60.0, beta=0.3)
+    made = PLAN.paced(200, 0.25, "two ranks", law=law, text_bytes=1_000_000)
+    assert (made.steps, made.tokens, made.epochs, made.seconds) == (200, 204_800, 1.0, ONE)
+    assert made.predicted_bits_per_byte == law.predict(matrix_parameters(MODEL), 1e6, 1e6)
+    assert made.reasons == ("because", "two ranks")
+    assert not PLAN.paced(200, 0.25, "two ranks").predicted_bits_per_byte.known
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"model": 3}', "\x00"])

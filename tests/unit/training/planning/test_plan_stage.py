@@ -6,13 +6,15 @@ from dataclasses import replace
 
 import pytest
 
-from bloomery.core.errors import ConfigError
+from bloomery.core.errors import ArtifactError, ConfigError
 from bloomery.core.workspace import Workspace
 from bloomery.tokenizer import Tokenizer
-from bloomery.training import pretrain
+from bloomery.training import PretrainConfig, pretrain
+from bloomery.training.optimizers import OptimizerConfig
+from bloomery.training.parts import FAST_OPTIMIZER
 from bloomery.training.planning.plan import read_plan
 from bloomery.training.planning.plan_stage import publish_plan
-from bloomery.training.pretrain_config import plan_request
+from bloomery.training.pretrain_config import plan_request, planned_config
 
 
 def test_published_copied_and_followed(material, tmp_path):
@@ -32,6 +34,38 @@ def test_published_copied_and_followed(material, tmp_path):
     assert model.metrics["plan"] == made.to_dict()
     assert model.metrics["steps"] == 12 and model.config["hidden_size"] == 64
     assert model.metrics["plan_score"]["seconds"]["predicted"] == made.seconds.to_dict()
+
+
+def test_a_place_that_cannot_be_written_costs_no_plan(material, tmp_path):
+    workspace = Workspace(tmp_path / "home")
+    given = (
+        plan_request(material.small, material.tokens, Tokenizer.load(material.tokenizer.path)),
+        material.tokens,
+        material.tokenizer,
+    )
+    with pytest.raises(ArtifactError) as caught:
+        publish_plan(*given, workspace=workspace, out=tmp_path / "nowhere" / "plan.json")
+    kept = workspace.latest("plan")
+    assert kept.name in caught.value.message and workspace.ledger.runs(stage="plan")[0]["state"] == "finished"
+    _, made = publish_plan(*given, workspace=workspace, out=tmp_path)
+    assert read_plan(tmp_path / "plan.json") == made
+
+
+def test_a_plan_of_a_fast_model_needs_no_recipe(material, tmp_path):
+    """Its steps were timed with an optimiser and batches of their own, so it has them; what a user sets goes before."""
+    fast = replace(material.small, fast=True, first_batch=0.5)
+    request = plan_request(fast, material.tokens, Tokenizer.load(material.tokenizer.path))
+    _, made = publish_plan(request, material.tokens, material.tokenizer, workspace=Workspace(tmp_path))
+    followed = planned_config(PretrainConfig(), made, material.tokens.id, material.tokenizer.id)
+    assert followed.optimizer == made.optimizer == replace(OptimizerConfig(**FAST_OPTIMIZER), **made.learning_rates)
+    assert followed.first_batch == 0.5 and followed.family == "bloomery"
+    own = PretrainConfig(optimizer=OptimizerConfig(matrix_momentum=0.9))
+    kept = planned_config(own, made, material.tokens.id, material.tokenizer.id).optimizer
+    assert kept == replace(own.optimizer, **made.learning_rates)
+    earlier = replace(made, optimizer=None)  # of a version that did not write it down
+    assert planned_config(PretrainConfig(), earlier.for_data("", ""), "", "").optimizer == replace(
+        OptimizerConfig(), **made.learning_rates
+    )
 
 
 def test_a_plan_of_other_data_is_refused(material, tmp_path):

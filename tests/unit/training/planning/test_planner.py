@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bloomery.core.errors import BloomeryError, ConfigError
+from bloomery.core.errors import BloomeryError, ConfigError, DeviceError
 from bloomery.core.quantity import Quantity
 from bloomery.energy import EnergyConfig
 from bloomery.models import ModelConfig
@@ -171,6 +171,45 @@ def test_what_does_not_fit_into_memory(even_machine: list[ModelConfig], monkeypa
     monkeypatch.setattr(planner, "available_memory", lambda device: 1e6)
     with pytest.raises(BloomeryError, match="fits into"):
         plan(REQUEST)
+
+
+def test_rows_at_a_time_divide_the_batch_and_fit(even_machine: list[ModelConfig], monkeypatch: pytest.MonkeyPatch):
+    made = plan(asked(minutes=1.0, micro_rows=24))
+    assert made.batch_rows == 64 and made.micro_rows == 16
+    assert plan(asked(steps=7, fixed_size=True, batch_rows=4, micro_rows=64)).micro_rows == 4
+    with pytest.raises(ConfigError, match="a batch of 8 rows cannot be cut into micro-batches of 3"):
+        plan(asked(batch_rows=8, micro_rows=3))
+    # Too large a shape is not tried, nor even timed, however the batch is cut.
+    monkeypatch.setattr(planner, "available_memory", lambda device: 1.5e9)
+    even_machine.clear()
+    plan(asked(minutes=5000.0, batch_rows=64, micro_rows=64))
+    assert max(config.hidden_size for config in even_machine) < 512
+
+
+@pytest.mark.parametrize("budget", ["minutes", "watt_hours", "money", "bits_per_byte", "steps"])
+@pytest.mark.parametrize("fixed_size", [False, True])
+def test_no_memory_is_said_whatever_the_budget(
+    even_machine: list[ModelConfig], monkeypatch: pytest.MonkeyPatch, budget: str, fixed_size: bool
+):
+    monkeypatch.setattr(planner, "available_memory", lambda device: 1e6)
+    with pytest.raises(DeviceError, match="not even one row"):
+        plan(asked(**{budget: 2}, fixed_size=fixed_size, energy=EnergyConfig(price_per_kwh=0.3)))
+    assert not even_machine
+
+
+def test_a_compiler_that_fails_is_said(even_machine: list[ModelConfig], monkeypatch: pytest.MonkeyPatch):
+    real = planner.measure_step
+
+    def measured(config: ModelConfig, *, compiled: bool = False, **rest) -> StepTime:
+        if compiled:
+            raise RuntimeError("no compiler here\nand a long story")
+        return real(config, **rest)
+
+    monkeypatch.setattr(planner, "measure_step", measured)
+    made = plan(asked(minutes=60))
+    assert not made.compiled and any("torch.compile failed here" in reason for reason in made.reasons)
+    with pytest.raises(DeviceError, match="RuntimeError no compiler here$"):
+        plan(asked(compile="on"))
 
 
 @pytest.mark.parametrize("wrong", [{"tokens": 0}, {"minutes": 0.0001}])

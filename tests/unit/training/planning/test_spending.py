@@ -74,12 +74,21 @@ def test_watt_hours_and_money():
     ("budget", "watts", "said"),
     [
         (Budget(watt_hours=1), Quantity.unknown(), "power"),
+        (Budget(watt_hours=1), Quantity.exact(0.0, "counter"), "power"),
         (Budget(money=1), WATTS, "price"),
     ],
 )
 def test_what_cannot_be_planned(budget: Budget, watts: Quantity, said: str):
     with pytest.raises(ConfigError, match=said):
         seconds_of(budget, watts, EnergyConfig())
+
+
+def test_money_without_a_meter():
+    """Hours can be paid for; a price of electricity says nothing where nobody knows how much there is."""
+    hours = EnergyConfig(price_per_hour=2.0)
+    assert seconds_of(Budget(money=1), Quantity.unknown(), hours) == pytest.approx(1800)
+    with pytest.raises(ConfigError, match="power of this machine is unknown"):
+        seconds_of(Budget(money=1), Quantity.unknown(), replace(hours, price_per_kwh=0.3))
 
 
 def test_unknown_stays_unknown():

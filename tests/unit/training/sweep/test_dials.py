@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from datetime import date
 
 import pytest
 
@@ -17,6 +18,24 @@ def test_grids():
     assert Dial.of("a", {"low": 64, "high": 256, "step": 64}).grid(2) == [64, 128, 192, 256]
     assert Dial.of("a", {"low": 1, "high": 4}).grid(10) == [1, 2, 3, 4]
     assert Dial.of("a", {"low": 0.0, "high": 1.0}).grid(3) == [0.0, 0.5, 1.0]
+
+
+def test_a_step_of_a_half_is_no_whole_number():
+    assert Dial.of("a", {"low": 1, "high": 2, "step": 0.5}).grid(9) == [1.0, 1.5, 2.0]
+
+
+def test_the_end_of_a_grid_is_inside_for_optuna(recwarn: pytest.WarningsRecorder):
+    """0.1 + 2 * 0.1 is a bit above 0.3, and so is a low times a ratio."""
+    optuna = pytest.importorskip("optuna")
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    stepped = Dial.of("s", {"low": 0.1, "high": 0.3, "step": 0.1})
+    logarithmic = Dial.of("l", {"low": 0.1, "high": 0.7, "log": True})
+    for dial in (stepped, logarithmic):
+        for value in dial.grid(4):
+            study.enqueue_trial({dial.key: value})
+            assert dial.suggest(study.ask()) == value <= dial.high
+    assert not recwarn.list
 
 
 def test_optuna_draws_from_them():
@@ -38,6 +57,13 @@ def test_optuna_draws_from_them():
     [
         ([], "plain values"),
         ([[1]], "plain values"),
+        ([1.0, math.nan], "plain values"),
+        ([date(2026, 1, 1)], "plain values"),
+        ([1, 2, 1.0], "a value twice"),
+        ({"low": 1, "high": 4, "log": "false"}, "true or false"),
+        ({"low": 1, "high": 4, "step": -1}, "lead from its low"),
+        ({"low": 1, "high": 4, "step": 5}, "lead from its low"),
+        ({"low": 1, "high": 10**400}, "is no number"),
         (3, "neither a list nor a range"),
         ({"low": 1, "hihg": 2}, 'has no "hihg"'),
         ({"low": 2, "high": 2}, "below its high"),

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import shlex
+from dataclasses import replace
 
 import pytest
 
+from bloomery.core.config import parse_scalar
 from bloomery.core.quantity import Quantity
 from bloomery.training.sweep.report import SweepReport, TrialRow, table
 
@@ -59,6 +62,19 @@ def test_table():
     assert [line.split()[0] for line in lines[1:5]] == ["2", "0", "1", "3"]
     assert lines[5] == "4 trials: 2 finished, 1 stopped, 1 failed; energy 250 J, counter"
     assert "saved 26%" in lines[6] and lines[7].endswith("model-0123456789ab: --set pretrain.rate=1")
+
+
+def test_the_best_can_be_made_again_and_a_failure_says_why():
+    """`--set` has every digit, and what a shell and TOML would take for something else in quotes."""
+    values = {"pretrain.rate": 0.0123456789, "pretrain.fast": True, "pretrain.text": "a b", "pretrain.name": "adamw"}
+    best = replace(_row(0, "finished", 2.0, 1.0, 1.0), values={**values, "pretrain.digits": "1"})
+    failed = replace(_row(1, "failed", None, 0.0, 1.0), values=values, note="no room")
+    lines = table(SweepReport(metric="m", rows=(best, failed)))
+    assert lines[2].endswith("J, counter  no room")
+    words = shlex.split(lines[-1].partition(": --set ")[2])[::2]
+    given = dict(word.split("=", 1) for word in words)
+    assert {key: parse_scalar(text) for key, text in given.items()} == best.values
+    assert "--set pretrain.name=adamw" in lines[-1]
 
 
 def test_nothing_finished():

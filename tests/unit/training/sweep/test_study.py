@@ -24,6 +24,7 @@ pytest.importorskip("optuna")
 DIALS = {"train.rate": [1.0, 2.0, 4.0], "train.size": {"low": 1, "high": 2}}
 CONFIG = SweepConfig(dials=DIALS, sampler="grid", stop="hopeless")
 _STEPS = 50
+FAILS: tuple[float, int] | None = (4.0, 2)
 
 
 class Watts:
@@ -62,7 +63,7 @@ def _trial(root, *, log=None, stop_at=None):
             if begin:
                 run.event("resume", step=begin, loss_sum=_sum(floor, begin))
             for step in range(begin + 1, _STEPS + 1):
-                if (rate, size) == (4.0, 2) and step == 3:
+                if (rate, size) == FAILS and step == 3:
                     raise ArtifactError("no room")
                 if stop_at is not None and len(log) == stop_at and step == 25:
                     raise EOFError
@@ -241,6 +242,70 @@ def test_samplers_are_seeded(tmp_path, sampler):
     one, other = (_swept(tmp_path / name, config) for name in "ab")
     drawn = [row.values["train.rate"] for row in one.rows]
     assert drawn == [row.values["train.rate"] for row in other.rows] and len(set(drawn)) == 3
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_equal_values_are_not_tried_twice(tmp_path, jobs):
+    """Two trials of equal values come to the same, and at the same time they are in each other's way."""
+    config = SweepConfig(dials={"train.rate": [1.0, 2.0, 3.0], "train.size": [1]}, sampler="random", stop="halving")
+    log: list = []
+    report = sweep(config, _trial(tmp_path, log=log), workspace=Workspace(tmp_path), identity={}, jobs=jobs)
+    assert len(report.rows) == 3 and "failed" not in {row.state for row in report.rows}
+    assert len([run for run in Workspace(tmp_path).ledger.runs(stage="train")]) == len(log)
+    assert max(log.count(one) for one in log) == 4  # the parts of the best
+
+
+def test_trials_beyond_an_earlier_end_are_new_ones(tmp_path):
+    dials = {"train.rate": {"low": 1.0, "high": 3.0}, "train.size": [1]}
+    few = SweepConfig(dials=dials, sampler="random", trials=2, stop="never")
+    rows = [_swept(tmp_path, replace(few, trials=trials)).rows for trials in (2, 4)]
+    assert rows[1][:2] == rows[0] and len({row.values["train.rate"] for row in rows[1]}) == 4
+
+
+def test_a_killed_trial_keeps_what_it_had_reported(tmp_path, monkeypatch):
+    """Its run goes on from a checkpoint and says the first part no more, by which it is judged, too."""
+    config = SweepConfig(dials={"train.rate": [1.0], "train.size": [1]}, stop="never")
+    straight = _reported(_swept(tmp_path / "a", config), tmp_path / "a")
+    hear = study._Sweeping._hear
+
+    def dying(self, trial, process, until):
+        if trial.user_attrs.get("share", 0.0) > 0.4:
+            process.connection.close()
+            raise KeyboardInterrupt
+        return hear(self, trial, process, until)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(study._Sweeping, "_hear", dying)
+        with pytest.raises(KeyboardInterrupt):
+            _swept(tmp_path / "b", config)
+    again = _reported(_swept(tmp_path / "b", config), tmp_path / "b")
+    assert straight.keys() - again.keys() <= {440}  # of the instant itself: trained, but not heard
+    assert again == pytest.approx({step: straight[step] for step in again})
+
+
+def _reported(report, root):
+    """The curve of the trial that ended."""
+    from optuna import load_study
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+    from optuna.trial import TrialState
+
+    assert [row.state for row in report.rows] == ["finished"]
+    (journal,) = (root / "sweeps").glob("*.jsonl")
+    found = load_study(study_name=journal.stem, storage=JournalStorage(JournalFileBackend(str(journal))))
+    return found.get_trials(states=(TrialState.COMPLETE,))[0].intermediate_values
+
+
+@pytest.mark.parametrize("config", [CONFIG, HALVING], ids=["hopeless", "halving"])
+def test_what_failed_is_tried_again_when_asked(tmp_path, config, monkeypatch):
+    log: list = []
+    assert [row.state for row in _swept(tmp_path, config, log=log).rows].count("failed") == 1
+    before = len(log)
+    _swept(tmp_path, config, log=log)
+    assert len(log) == before
+    monkeypatch.setitem(globals(), "FAILS", None)  # there is room again
+    report = sweep(config, _trial(tmp_path, log=log), workspace=Workspace(tmp_path), identity={"r": 1}, retry=True)
+    assert log[before:] == [(4.0, 2)] and "failed" not in {row.state for row in report.rows}
 
 
 def test_two_at_once_are_refused(tmp_path, monkeypatch):

@@ -57,6 +57,13 @@ def test_a_stopped_run_is_a_failed_one_in_the_ledger_and_leaves_no_checkpoints(t
     assert not run.scratch.exists()
 
 
+def test_checkpoints_that_another_process_goes_on_from_are_not_forgotten(tmp_path):
+    workspace = Workspace(tmp_path)
+    with Run(workspace, StageInputs(stage="test", config={})) as run:
+        forget(tmp_path, run.id)
+        assert run.scratch.exists()
+
+
 def test_a_resumed_run_goes_on_with_its_sum(tmp_path):
     line = Line([""] * 50)
     with Run(Workspace(tmp_path, listeners=[_Reporter(line)]), StageInputs(stage="test", config={})) as run:
