@@ -21,8 +21,21 @@ C = TypeVar("C")
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """A dataclass as plain JSON data; tuples become lists."""
-    return json.loads(canonical_json(dataclasses.asdict(config)))
+    """A dataclass as plain JSON data; tuples become lists. ConfigError for a number that is not finite."""
+    values = dataclasses.asdict(config)
+    if key := _not_finite(values):
+        raise ConfigError(f'"{key}" should be a finite number')
+    return json.loads(canonical_json(values))
+
+
+def _not_finite(value: Any, key: str = "") -> str:
+    """Where in plain data a number stands that is not finite; "" where none does."""
+    if isinstance(value, float):
+        return "" if math.isfinite(value) else key
+    inside = (
+        value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, (list, tuple)) else ()
+    )
+    return next((found for name, one in inside if (found := _not_finite(one, f"{key}.{name}".lstrip(".")))), "")
 
 
 def canonical_json(value: Any) -> str:

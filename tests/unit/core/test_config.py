@@ -96,3 +96,10 @@ def test_a_wrong_kind_says_how_it_is_written():
         with pytest.raises(ConfigError, match="should be") as caught:
             from_dict(Named, values)
         assert caught.value.hint == hint
+
+
+@pytest.mark.parametrize("rate", [float("nan"), float("inf")])
+def test_a_number_that_is_not_finite_is_named(rate: float) -> None:
+    """A recipe cannot say it, but Python can."""
+    with pytest.raises(ConfigError, match=r'"inner\.rate" should be a finite number'):
+        to_dict(Config(steps=1, sizes=(2,), inner=Inner(rate=rate)))
