@@ -7,6 +7,7 @@ This module does not know TOML files or stages (see `recipe`), nor untrusted JSO
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import math
@@ -21,8 +22,21 @@ C = TypeVar("C")
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """A dataclass as plain JSON data; tuples become lists."""
-    return json.loads(canonical_json(dataclasses.asdict(config)))
+    """A dataclass as plain JSON data; tuples become lists. ConfigError for a number that is not finite."""
+    values = dataclasses.asdict(config)
+    if key := _not_finite(values):
+        raise ConfigError(f'"{key}" should be a finite number')
+    return json.loads(canonical_json(values))
+
+
+def _not_finite(value: Any, key: str = "") -> str:
+    """Where in plain data a number stands that is not finite; "" where none does."""
+    if isinstance(value, float):
+        return "" if math.isfinite(value) else key
+    inside = (
+        value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, (list, tuple)) else ()
+    )
+    return next((found for name, one in inside if (found := _not_finite(one, f"{key}.{name}".lstrip(".")))), "")
 
 
 def canonical_json(value: Any) -> str:
@@ -56,6 +70,25 @@ def from_dict(cls: type[C], values: Mapping[str, Any], *, where: str = "") -> C:
     return cls(**arguments)
 
 
+def check_choices(config: Any, *, where: str = "") -> None:
+    """ConfigError for a field of a dataclass whose value is none of its Literal's: for configs that are made in Python,
+    which looks at none of them. `where` as in `from_dict`."""
+    for name, options in _choices(type(config)):
+        _chosen(getattr(config, name), options, f"{where}.{name}" if where else name)
+
+
+@functools.cache
+def _choices(cls: type) -> tuple[tuple[str, tuple[Any, ...]], ...]:
+    hints = typing.get_type_hints(cls)
+    return tuple((name, get_args(hint)) for name, hint in hints.items() if get_origin(hint) is Literal)
+
+
+def _chosen(value: Any, options: tuple[Any, ...], key: str) -> Any:
+    if value in options:
+        return value
+    raise ConfigError(f'"{key}" cannot be {value!r:.60}', hint=nearest(str(value), [str(one) for one in options]))
+
+
 def parse_scalar(text: str) -> Any:
     """A `--set` value: TOML syntax when it parses, else the text itself."""
     import tomllib
@@ -73,10 +106,7 @@ def _coerce(value: Any, hint: Any, key: str) -> Any:
     if origin in (Union, types.UnionType):
         return _coerce_union(value, hint, key)
     if origin is Literal:
-        if value in get_args(hint):
-            return value
-        options = [str(a) for a in get_args(hint)]
-        raise ConfigError(f'"{key}" cannot be {value!r}', hint=nearest(str(value), options))
+        return _chosen(value, get_args(hint), key)
     if origin is tuple:
         if not isinstance(value, (list, tuple)):
             raise _mismatch(value, hint, key)

@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from bloomery import __version__
 from bloomery.core.config import digest
+from bloomery.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from bloomery.core.artifact import Artifact
     from bloomery.core.ledger import Ledger
     from bloomery.core.workspace import Workspace
+
+_SEEDS = 1 << 63
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +29,7 @@ class StageInputs:
 
     `config` is plain data (see `config.to_dict`); `parents` are artifact ids; `fingerprint` stands for inputs
     that are not artifacts (source files, package versions); `version` is raised by a stage whose code changes
-    what it makes.
+    what it makes. ConfigError for a seed that is too large for a ledger.
     """
 
     stage: str
@@ -36,6 +39,10 @@ class StageInputs:
     seed: int = 0
     version: int = 1
     bloomery: str = field(default=__version__)
+
+    def __post_init__(self) -> None:
+        if not -_SEEDS <= self.seed < _SEEDS:
+            raise ConfigError(f"a seed has 64 bits, {self.seed!r:.60} more", hint="seed=0")
 
     @cached_property
     def key(self) -> str:

@@ -13,6 +13,7 @@ from typing import Literal
 
 import numpy as np
 
+from bloomery.core.config import check_choices
 from bloomery.core.errors import ConfigError
 from bloomery.tokenizer import Tokenizer
 from bloomery.training.linear_cross_entropy import IGNORED
@@ -30,6 +31,7 @@ class MaskingConfig:
     """What stands in a blank: the mask token; or that in 80%, any token in 10% and the token itself in 10%."""
 
     def __post_init__(self) -> None:
+        check_choices(self, where="masking")
         if not 0 < self.share < 1:
             raise ConfigError(f'"masking.share" should be between 0 and 1, not {self.share:g}')
 

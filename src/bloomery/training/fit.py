@@ -17,6 +17,7 @@ from typing import Any, Literal
 import torch
 
 from bloomery.core.artifact import write_durably
+from bloomery.core.config import check_choices
 from bloomery.core.errors import ConfigError, DataError
 from bloomery.core.run import Run
 from bloomery.models.weights import read_json
@@ -90,6 +91,7 @@ class FitConfig:
     """Steps between checkpoints, beside the seconds."""
 
     def __post_init__(self) -> None:
+        check_choices(self)
         for name, value in vars(self).items():
             if isinstance(value, (int, float)) and not 0 <= value < math.inf:
                 raise ConfigError(f'"{name}" should be a number from 0 up, not {value:g}')

@@ -84,7 +84,7 @@ class OptimizerConfig:
                 continue
             below = 1.0 if name in _BETAS else 1e3
             if not 0 <= value < below:
-                raise ConfigError(f'"pretrain.optimizer.{name}" should be from 0 to below {below:g}, not {value:g}')
+                raise ConfigError(f'"optimizer.{name}" should be from 0 to below {below:g}, not {value:g}')
 
 
 class Optimizers:

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from bloomery.core.artifact import Artifact
-from bloomery.core.config import to_dict
+from bloomery.core.config import check_choices, to_dict
 from bloomery.core.errors import ConfigError
 from bloomery.core.stage import StageInputs
 from bloomery.core.workspace import Workspace
@@ -102,6 +102,7 @@ class PretrainConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
 
     def __post_init__(self) -> None:
+        check_choices(self, where="pretrain")
         for name, value in vars(self).items():
             if isinstance(value, (int, float)) and not 0 <= value < math.inf:
                 raise ConfigError(f'"pretrain.{name}" should be a number from 0 up, not {value:g}')

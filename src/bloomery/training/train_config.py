@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from bloomery.core.config import check_choices
 from bloomery.core.errors import ConfigError
 from bloomery.tokenizer import TokenizerConfig
 from bloomery.training.augment import AugmentConfig
@@ -58,6 +59,7 @@ class TrainConfig:
     """sequence with gru or lstm: targets have a tokenizer of their own, with this many ids; 0: one for both."""
 
     def __post_init__(self) -> None:
+        check_choices(self, where="train")
         if self.context_length < 8:
             raise ConfigError('"train.context_length" should be at least 8')
         if self.target_field and self.objective in ROWS:

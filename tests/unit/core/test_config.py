@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bloomery.core.config import digest, from_dict, parse_scalar, to_dict
+from bloomery.core.config import check_choices, digest, from_dict, parse_scalar, to_dict
 from bloomery.core.errors import ConfigError
 
 
@@ -96,3 +96,17 @@ def test_a_wrong_kind_says_how_it_is_written():
         with pytest.raises(ConfigError, match="should be") as caught:
             from_dict(Named, values)
         assert caught.value.hint == hint
+
+
+@pytest.mark.parametrize("rate", [float("nan"), float("inf")])
+def test_a_number_that_is_not_finite_is_named(rate: float) -> None:
+    """A recipe cannot say it, but Python can."""
+    with pytest.raises(ConfigError, match=r'"inner\.rate" should be a finite number'):
+        to_dict(Config(steps=1, sizes=(2,), inner=Inner(rate=rate)))
+
+
+def test_a_choice_made_in_python_is_looked_at() -> None:
+    check_choices(Config(steps=1, mode="b"))
+    with pytest.raises(ConfigError, match=r'"stage\.mode" cannot be') as caught:
+        check_choices(Config(steps=1, mode="bb"), where="stage")  # type: ignore[arg-type]
+    assert 'did you mean "b"?' in caught.value.hint or "known: a, b" in caught.value.hint

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from bloomery.core.errors import ConfigError
 from bloomery.core.run import Run
 from bloomery.core.stage import StageInputs, reusable, why_run
 from bloomery.core.workspace import Workspace
@@ -28,6 +29,12 @@ INPUTS = StageInputs(stage="bake", config={"x": 1}, parents=("p",))
 )
 def test_every_field_changes_the_key(change: dict) -> None:
     assert replace(INPUTS, **change).key != INPUTS.key == replace(INPUTS).key
+
+
+def test_a_seed_fits_a_ledger() -> None:
+    assert replace(INPUTS, seed=2**63 - 1).key
+    with pytest.raises(ConfigError, match="64 bits"):
+        replace(INPUTS, seed=2**63)
 
 
 def test_why(workspace: Workspace) -> None:

@@ -92,6 +92,7 @@ def test_rates():
     "options",
     [
         *({"batch_rows": 0}, {"validation_batches": 0}, {"steps": -1}, {"warmup_fraction": 0.6}, {"minutes": 0.0}),
+        *({"optimizer": "sgd"}, {"precision": "fp16"}, {"spikes": "rollback"}),
         *({"epochs": float("nan")}, {"epochs": float("inf")}, {"learning_rate": float("nan")}),
     ],
 )

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from bloomery.core.config import check_choices
 from bloomery.core.errors import ConfigError
 
 
@@ -36,6 +37,7 @@ class ParallelConfig:
     """... if it is also this many times the usual step."""
 
     def __post_init__(self) -> None:
+        check_choices(self, where="parallel")
         for name in ("ranks", "tensor_ranks"):
             if getattr(self, name) < 1:
                 raise ConfigError(f'"parallel.{name}" should be at least 1')

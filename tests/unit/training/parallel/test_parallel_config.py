@@ -25,6 +25,8 @@ def test_what_can_be_divided():
         {"stall_seconds": 0.0},
         {"stall_factor": 0.5},
         {"restarts": 1},
+        {"weights": "shard"},
+        {"engine": "slurm"},
         {"restarts": -1, "engine": "ray"},
     ],
 )
