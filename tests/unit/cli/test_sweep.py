@@ -90,7 +90,7 @@ def test_mistakes(recipe, tmp_path, capsys, key, values, said):
 
 def test_dials_that_need_each_other(recipe, tmp_path, capsys):
     """A width without a depth is refused, and so is the first of these warm-ups, which leaves no room for the decay."""
-    path = recipe("pretrain.hidden_size", "[48, 64]\n\"pretrain.num_hidden_layers\" = [1, 2]")
+    path = recipe("pretrain.hidden_size", '[48, 64]\n"pretrain.num_hidden_layers" = [1, 2]')
     text = path.read_text().replace("hidden_size = 32\nnum_hidden_layers = 1\n", "")
     path.write_text(text + '"pretrain.warmup_fraction" = [0.6, 0.1]\n')
     settings = read_recipe(path, None)

@@ -70,7 +70,9 @@ def test_calibrated_once_and_found(material, tmp_path, few_steps):
     assert len(law.samples) == 8 and np.isfinite(law.samples).all()
     wider, warned = find_law(workspace, material.tokens.id, replace(request, context_length=64))
     assert "other context_length" in warned and wider.spread_high > law.spread_high
-    sooner = plan_request(replace(material.small, decay_fraction=0.2), material.tokens, Tokenizer.load(material.tokenizer.path))
+    sooner = plan_request(
+        replace(material.small, decay_fraction=0.2), material.tokens, Tokenizer.load(material.tokenizer.path)
+    )
     assert "other decay_fraction" in find_law(workspace, material.tokens.id, sooner)[1]
     assert find_law(workspace, "other tokens", request)[0] is DEFAULT_LAW
 

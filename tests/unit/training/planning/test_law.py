@@ -114,7 +114,9 @@ def test_round_trip():
     assert ScalingLaw.from_dict(json.loads(json.dumps(law.to_dict()))) == law
 
 
-@pytest.mark.parametrize("wrong", [{}, {"E": 1.0}, {**CHINCHILLA.constants, "alpha": -1.0}, {**CHINCHILLA.constants, "E": -1.0}, {"F": 2}])
+@pytest.mark.parametrize(
+    "wrong", [{}, {"E": 1.0}, {**CHINCHILLA.constants, "alpha": -1.0}, {**CHINCHILLA.constants, "E": -1.0}, {"F": 2}]
+)
 def test_what_is_no_law(wrong: dict):
     with pytest.raises(DataError):
         ScalingLaw.from_dict(wrong)

@@ -199,7 +199,7 @@ def test_a_compiler_that_fails_is_said(even_machine: list[ModelConfig], monkeypa
     monkeypatch.setattr(planner, "measure_step", measured)
     made = plan(asked(minutes=60))
     assert not made.compiled and any("torch.compile failed here" in reason for reason in made.reasons)
-    with pytest.raises(DeviceError, match="RuntimeError no compiler here$"):
+    with pytest.raises(DeviceError, match=r"RuntimeError no compiler here$"):
         plan(asked(compile="on"))
 
 
