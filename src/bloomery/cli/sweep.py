@@ -139,10 +139,8 @@ class Trial:
             lock.release()
         _held_out(tokens)
         workspace = Workspace(self.root)
-        workspace.listeners = (
-            *trackers(settings, workspace),
-            _in_bits_per_byte(listener, tokens),
-        )  # who may stop it last
+        # Who may stop it is told last.
+        workspace.listeners = (*trackers(settings, workspace), _in_bits_per_byte(listener, tokens))
         made = execute(settings, workspace, until="pretrain")["pretrain"]
         return Outcome(value=float(made.metrics[METRIC]), artifact=made.name)
 

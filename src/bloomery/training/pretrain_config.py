@@ -199,6 +199,7 @@ def planned_config(config: PretrainConfig, plan: Plan, tokens: str, tokenizer: s
         learning_rate_scale=1.0,
         optimizer=replace(optimizer, **plan.learning_rates),
         first_batch=plan.first_batch if config.first_batch == 1.0 else config.first_batch,
+        short_rows_fraction=config.short_rows_fraction or plan.short_rows_fraction,
         precision=plan.precision,
         compile="on" if plan.compiled else "off",
         device=plan.device,

@@ -6,7 +6,7 @@
 With the batch that the rule gives rates stay as they were tuned; a larger one, which takes fewer steps, wants larger
 ones. On the two recorded grids of 90,000 to 180,000 tokens (experiments/results/sweep_grid_*.json) the rule lies within
 half of the best of six rates; larger models bear less, so it only lowers them. No batch is below 4,096 tokens: there
-the optimiser's own work outweighs what is learnt. This module does not know seconds or memory.
+the optimiser's own work outweighs what is learnt. This module does not know seconds, memory, or how much text there is.
 """
 
 from __future__ import annotations

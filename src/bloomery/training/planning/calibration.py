@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
 from bloomery.core.artifact import Artifact
 from bloomery.core.config import from_dict, to_dict
 from bloomery.core.errors import ArtifactError, ConfigError, DataError

@@ -7,6 +7,7 @@ is a whole run (Hägele et al. 2024, arXiv 2405.18392). This module does not kno
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -73,7 +74,8 @@ def choose_ladder(
             if len(found) == count and sum(len(rung.branches) for rung in found) >= LEAST_RUNS:
                 return found
     raise ConfigError(
-        f"{seconds / 60:.1f} minutes are too few to calibrate on this machine", hint="--calibration-minutes 10, or more"
+        f"{seconds:.0f} seconds of steps are too few to calibrate on this machine",
+        hint=f"--calibration-minutes {max(10, math.ceil(seconds / 30))}, or more",
     )
 
 

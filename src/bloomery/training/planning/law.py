@@ -128,7 +128,7 @@ class ScalingLaw:
         try:
             samples = tuple(tuple(float(v) for v in sample) for sample in values.get("samples", ()))
             return cls(**{**values, "samples": samples})
-        except (TypeError, ValueError, ConfigError) as error:
+        except (AttributeError, TypeError, ValueError, ConfigError) as error:
             raise DataError(f"not a scaling law: {error}") from error
 
 

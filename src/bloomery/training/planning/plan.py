@@ -174,7 +174,8 @@ class Plan:
     optimizer: OptimizerConfig | None = None
     """All of `pretrain.optimizer`, with these peaks; None in plans of earlier versions."""
     first_batch: float = 1.0
-    """As in `pretrain`."""
+    short_rows_fraction: float = 0.0
+    """Both as in `pretrain`."""
     seconds_per_step: float
     predicted_seconds: float
     """From the start to the finished model, planning aside; the middle of `seconds`."""

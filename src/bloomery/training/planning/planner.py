@@ -37,6 +37,7 @@ _MIN_RUN_SECONDS_TO_COMPILE = 1200.0
 _ROUNDS = 2  # in which the first shapes are timed: what disturbs one for a second does not spoil a shape
 _CHOICES_OF_ROWS = 3
 _STEPS = 300  # of a run that stands for all, where shares are asked for
+_PASSES = 40  # over a text, after which another one is worth next to nothing (Muennighoff et al. 2023)
 _SAME = 1.01  # for a number of steps more parameters always help a little: the smallest within 1% of the best is taken
 # Places in the ladder that are timed first: small ones where a step takes a while, all sizes where overhead rules.
 _TIMED_FIRST = {"cpu": (0, 2, 3), "cuda": (0, 3, 6, 9)}
@@ -105,8 +106,13 @@ class _Planning:
         """Of a batch, before anything is known of the machine."""
         request = self.request
         if request.budget.kind == "steps":
-            return batch_rows_of_steps(request.budget.steps, request.context_length)
+            rows = batch_rows_of_steps(request.budget.steps, request.context_length)
+            return min(rows, batch_rows(self._worth(math.inf), request.context_length))
         return batch_rows(0, request.context_length)
+
+    def _worth(self, run_tokens: float) -> float:
+        """Tokens of a run as the rule for batches counts them: passes after which text gives nothing new are none."""
+        return min(run_tokens, _PASSES * self.request.tokens)
 
     def _with_rows(self) -> _Offer:
         """The offer that is taken, with the batch that suits its tokens; another batch can change the offer."""
@@ -116,7 +122,8 @@ class _Planning:
             offer = self._fixed() if request.fixed_size else self._choose()
             if request.batch_rows or request.budget.kind == "steps":
                 return offer
-            rows = batch_rows(offer.steps * self.rows * request.context_length, request.context_length)
+            run_tokens = self._worth(offer.steps * self.rows * request.context_length)
+            rows = batch_rows(run_tokens, request.context_length)
             if rows in tried:
                 return offer
             tried.add(rows)
@@ -324,7 +331,7 @@ class _Planning:
         if request.budget.kind == "bits_per_byte":
             sizes = [matrix_parameters(shaped(request.base, *rung)) for rung in LADDER]
             sizes = [matrix_parameters(request.base)] if request.fixed_size else sizes
-            best = min(request.law.expected(size, 40 * request.text_bytes, request.text_bytes) for size in sizes)
+            best = min(request.law.expected(size, _PASSES * request.text_bytes, request.text_bytes) for size in sizes)
             return ConfigError(
                 f"{request.budget.bits_per_byte:g} bits per byte cannot be expected of this corpus: after 40 passes the"
                 f" best shape reaches {best:.2f}",
@@ -445,7 +452,7 @@ class _Planning:
         reasons, supported = self._explain(offer, others)
         seconds = time_interval(offer.seconds, low=timing.low / timing.seconds, high=timing.high / timing.seconds)
         joules, tokens = product(seconds, timing.watts), round(offer.steps * self._batch_tokens(offer))
-        scale = rate_scale(self.rows * request.context_length, tokens) if request.scale_rates else 1.0
+        scale = rate_scale(self.rows * request.context_length, self._worth(tokens)) if request.scale_rates else 1.0
         rates = {name: rate * scale for name, rate in request.optimizer.rates.items()}
         return Plan(
             model=config,
@@ -462,6 +469,7 @@ class _Planning:
             learning_rates=rates,
             optimizer=dataclasses.replace(request.optimizer, **rates),
             first_batch=request.first_batch,
+            short_rows_fraction=request.short_rows_fraction,
             seconds_per_step=offer.pace.step,
             predicted_seconds=offer.seconds,
             predicted_bits_per_byte=self._predicted(offer),

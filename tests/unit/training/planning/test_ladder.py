@@ -69,5 +69,16 @@ def test_more_time_reaches_larger_sizes():
 
 
 def test_too_little_time():
-    with pytest.raises(ConfigError, match="too few to calibrate"):
+    with pytest.raises(ConfigError, match="too few to calibrate") as caught:
         chosen(5.0)
+    assert caught.value.hint == "--calibration-minutes 10, or more"
+    with pytest.raises(ConfigError) as caught:  # of shapes that take a hundred times as long
+        choose_ladder(
+            SHAPES,
+            step_seconds=lambda config: 100.0,
+            validation_seconds=lambda config: 0.0,
+            seconds=900.0,
+            decay_fraction=0.5,
+            warmup_fraction=0.02,
+        )
+    assert caught.value.hint == "--calibration-minutes 30, or more"

@@ -115,7 +115,8 @@ def test_round_trip():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{}, {"E": 1.0}, {**CHINCHILLA.constants, "alpha": -1.0}, {**CHINCHILLA.constants, "E": -1.0}, {"F": 2}]
+    "wrong",
+    [{}, {"E": 1.0}, {**CHINCHILLA.constants, "alpha": -1.0}, {**CHINCHILLA.constants, "E": -1.0}, {"F": 2}, []],
 )
 def test_what_is_no_law(wrong: dict):
     with pytest.raises(DataError):

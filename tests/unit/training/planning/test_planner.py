@@ -208,7 +208,7 @@ def test_a_compiler_that_fails_is_said(even_machine: list[ModelConfig], monkeypa
     monkeypatch.setattr(planner, "measure_step", measured)
     made = plan(asked(minutes=60))
     assert not made.compiled and any("torch.compile failed here" in reason for reason in made.reasons)
-    with pytest.raises(DeviceError, match="RuntimeError no compiler here$"):
+    with pytest.raises(DeviceError, match=r"RuntimeError no compiler here$"):
         plan(asked(compile="on"))
 
 
@@ -272,6 +272,13 @@ def test_batch_and_rates_follow_the_tokens(even_machine: list[ModelConfig]):
     assert long.batch_rows > short.batch_rows
     fixed = plan(asked(minutes=1, batch_rows=8, tokens=int(1e10), text_bytes=int(4e10)))
     assert fixed.batch_rows == 8 and fixed.learning_rate == 0.02
+
+
+@pytest.mark.parametrize("budget", [{"steps": 10**8}, {"minutes": 1e9}])
+def test_a_batch_is_not_larger_than_the_text_is_worth(even_machine: list[ModelConfig], budget: dict[str, float]):
+    """Hundred million steps over 20,000 tokens: the rule alone would have them of 12 billion tokens each."""
+    made = plan(asked(tokens=20_000, text_bytes=80_000, scale_rates=True, **budget))
+    assert made.batch_rows * 64 == 4096 > 0.58 * (40 * 20_000) ** 0.571 and made.learning_rate == 0.02
 
 
 def test_a_slow_moment_does_not_spoil_the_time(even_machine: list[ModelConfig], monkeypatch: pytest.MonkeyPatch):

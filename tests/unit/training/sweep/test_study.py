@@ -251,7 +251,7 @@ def test_equal_values_are_not_tried_twice(tmp_path, jobs):
     log: list = []
     report = sweep(config, _trial(tmp_path, log=log), workspace=Workspace(tmp_path), identity={}, jobs=jobs)
     assert len(report.rows) == 3 and "failed" not in {row.state for row in report.rows}
-    assert len([run for run in Workspace(tmp_path).ledger.runs(stage="train")]) == len(log)
+    assert len(Workspace(tmp_path).ledger.runs(stage="train")) == len(log)
     assert max(log.count(one) for one in log) == 4  # the parts of the best
 
 
