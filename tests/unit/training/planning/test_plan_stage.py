@@ -58,7 +58,7 @@ def test_a_plan_of_a_fast_model_needs_no_recipe(material, tmp_path):
     _, made = publish_plan(request, material.tokens, material.tokenizer, workspace=Workspace(tmp_path))
     followed = planned_config(PretrainConfig(), made, material.tokens.id, material.tokenizer.id)
     assert followed.optimizer == made.optimizer == replace(OptimizerConfig(**FAST_OPTIMIZER), **made.learning_rates)
-    assert followed.first_batch == 0.5 and followed.family == "bloomery"
+    assert (followed.first_batch, followed.short_rows_fraction, followed.family) == (0.5, 0.4, "bloomery")
     own = PretrainConfig(optimizer=OptimizerConfig(matrix_momentum=0.9))
     kept = planned_config(own, made, material.tokens.id, material.tokenizer.id).optimizer
     assert kept == replace(own.optimizer, **made.learning_rates)
