@@ -136,13 +136,18 @@ class _Sweeping:
         return tuple(self._row(trials) for trials in self._candidates().values())
 
     def _halve(self) -> None:
+        from optuna.trial import TrialState
+
         from bloomery.training.sweep.pruner import curve_of
 
         self._drive(self._new, RUNGS[0][0])
         for rung, until in enumerate([share for share, _ in RUNGS[1:]] + [1.0]):
-            curves = {key: curve_of(*trials) for key, trials in self._candidates().items()}
-            chosen = let_on(curves, rung, len(curves))
-            self._drive(self._on(key for key in chosen if curves[key].share < until - _NEAR), until)
+            candidates = self._candidates()
+            curves = {key: curve_of(*trials) for key, trials in candidates.items()}
+            chosen = [key for key in let_on(curves, rung, len(curves)) if curves[key].share < until - _NEAR]
+            # The last point of a curve need not be that of the last step.
+            ended = {key for key in chosen if any(one.state == TrialState.COMPLETE for one in candidates[key])}
+            self._drive(self._on(key for key in chosen if key not in ended), until)
 
     def _drive(self, more: Callable[[], Trial | None], until: float) -> None:
         """Run trials that `more` gives to a share of their steps, `jobs` at a time, until it gives none."""

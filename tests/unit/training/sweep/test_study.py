@@ -48,7 +48,7 @@ def _threads(monkeypatch):
     monkeypatch.setattr(study, "TrialProcess", TrialThread)
 
 
-def _trial(root, *, log=None, stop_at=None):
+def _trial(root, *, log=None, stop_at=None, heard=_STEPS):
     """A run whose loss is a power law with a floor that is its distance from (2, 1); rate 4 with size 2 fails."""
 
     def work(values, listener):
@@ -68,7 +68,8 @@ def _trial(root, *, log=None, stop_at=None):
                 if stop_at is not None and len(log) == stop_at and step == 25:
                     raise EOFError
                 saved.write_text(str(step))
-                run.event("curve", step=step, total=_STEPS, loss=0.0, loss_sum=_sum(floor, step))
+                if step <= heard:
+                    run.event("curve", step=step, total=_STEPS, loss=0.0, loss_sum=_sum(floor, step))
             folder = run.new_folder()
             (folder / "w").write_text(str(values))
             made = run.publish(folder, kind="model")
@@ -122,6 +123,14 @@ def test_halving_lets_few_end_and_each_goes_on_from_where_it_was(tmp_path):
     assert len(list(workspace.scratch.glob("train-*/step"))) == 1
     before = len(log)
     assert _swept(tmp_path, HALVING, log=log).to_dict() == report.to_dict() and len(log) == before
+
+
+def test_who_has_ended_does_not_go_on(tmp_path):
+    """Of 1,500 steps the last that is told is the 1,498th."""
+    log: list = []
+    report = _swept(tmp_path, HALVING, log=log, heard=_STEPS - 1)
+    before = len(log)
+    assert _swept(tmp_path, HALVING, log=log, heard=_STEPS - 1).to_dict() == report.to_dict() and len(log) == before
 
 
 def test_halving_killed_in_a_later_rung(tmp_path, monkeypatch):
