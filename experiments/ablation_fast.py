@@ -44,6 +44,7 @@ PARTS: dict[str, Arm] = {
     "short rows first": {"short": 0.4},
 }
 SCHEDULES = ("momentum warm-up", "warm-down", "growing batch", "short rows first")
+MUON = ("NorMuon", "momentum warm-up", "cautious decay")
 OTHERS: dict[str, Arm] = {
     "heads by themselves": {"optimizer": {"matrix_by_head": True}},
     "heads, and neurons by 64": {"optimizer": {"matrix_by_head": True, "matrix_feed_block": 64}},
@@ -82,6 +83,8 @@ def all_arms() -> dict[str, Arm]:
     arms: dict[str, Arm] = {"base": {}, **PARTS, **OTHERS, "all": joined(*PARTS.values())}
     earned = ("value embeddings", "smear", "bigrams 8k")
     arms["fast"] = joined(*(PARTS[name] for name in earned), OTHERS["heads, and neurons by 64"])
+    for more in (("short rows first",), MUON, (*MUON, "short rows first")):
+        arms[" + ".join(("fast", *more))] = joined(arms["fast"], *(PARTS[name] for name in more))
     arms["all parts"] = joined(*(PARTS[name] for name in PARTS if name not in SCHEDULES))
     for name in PARTS:
         arms[f"all without {name}"] = joined(*(arm for other, arm in PARTS.items() if other != name))
@@ -177,7 +180,7 @@ ADAMW = {"matrix_lr": 2e-3, "embedding_lr": 2e-3, "head_lr": 2e-3, "scalar_lr": 
 
 def pace(home: str, tokens: str, size: str, names: list[str]) -> dict[str, float]:
     """Processor seconds of a step of each arm, growing batches and short rows averaged over the run."""
-    rounds, thirds = 3, 3
+    rounds, thirds = 8, 3
     spent: dict[str, list[list[float]]] = {}
     for turn in range(rounds):
         for name in names:

@@ -164,6 +164,7 @@ def test_responses(client: openai.OpenAI):
         model="tiny",
         input=[{"role": "user", "content": "Hello"}, *final.output],
         max_output_tokens=3,  # type: ignore[list-item]
+        extra_body={"seed": 3},
     )
     assert again.status == "incomplete" and again.incomplete_details is not None
     raw = client.responses.create(**ask | {"max_output_tokens": 3}, stream=True)
