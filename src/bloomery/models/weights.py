@@ -6,6 +6,7 @@ is an error that names it. Nothing is ever unpickled. This module does not know 
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -27,6 +28,7 @@ MAX_SHARD_BYTES = 5_000_000_000
 _MAX_JSON_BYTES = 64 * 1024 * 1024
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 # Weight files as `save_pretrained` and transformers name them.
+_SYSTEM_ERROR = re.compile(r"os error (\d+)")
 _WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors")
 # Buffers that older exports carry and that follow from the config: frequencies, GPT-2's and GPT-NeoX's masks.
 DERIVED = re.compile(r".*(\.rotary_emb\.inv_freq|\.attn\.(masked_)?bias|\.attention\.(masked_)?bias)$")
@@ -211,8 +213,9 @@ def write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
     try:
         save_file(tensors, path, metadata={"format": "pt"})
     except SafetensorError as error:  # it keeps the operating system's error number in its text only
-        number = 28 if "os error 28" in str(error) or "No space" in str(error) else 5
-        raise OSError(number, "No space left on device" if number == 28 else str(error), str(path)) from error
+        found = _SYSTEM_ERROR.search(str(error))
+        number = int(found[1]) if found else errno.EIO
+        raise OSError(number, os.strerror(number) if found else str(error), str(path)) from error
     fsync(path)
 
 

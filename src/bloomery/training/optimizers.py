@@ -154,8 +154,9 @@ class Optimizers:
             optimizer = self.parts.get(label)
             if parameter is None or optimizer is None or (label in _STATE and slot not in _STATE[label]):
                 raise DataError(f"the checkpoint holds optimiser state {key!r} that this model does not have")
-            # AdamW keeps its step counter on the CPU unless it is fused; `to` follows what it would have made.
-            device = parameter.device if slot != "step" or self._fused else torch.device("cpu")
+            # A step counter is on the CPU, but that of a fused AdamW; `to` follows what each would have made.
+            there = slot != "step" or (label == "adamw" and self._fused)
+            device = parameter.device if there else torch.device("cpu")
             optimizer.state[parameter][slot] = value.to(device, copy=True)
 
 

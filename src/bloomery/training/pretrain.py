@@ -95,8 +95,12 @@ def pretrain(
             paths = {"tokens": str(tokens.path), "tokenizer": str(tokenizer.path), "scratch": str(run.scratch)}
             how = {"config": to_dict(config), "parallel": to_dict(parallel), "preflight": preflight}
             world.told({"stage": STAGE, **how, **paths})
-        made = _Pretraining(run, config, tokens, Tokenizer.load(tokenizer.path), parallel, world, plan)
-        return made.publish(preflight=preflight)
+        threads = torch.get_num_threads()
+        try:
+            made = _Pretraining(run, config, tokens, Tokenizer.load(tokenizer.path), parallel, world, plan)
+            return made.publish(preflight=preflight)
+        finally:
+            torch.set_num_threads(threads)
 
 
 def lead_pretrain(job: Mapping[str, Any], workspace: Workspace) -> Artifact:
@@ -311,11 +315,12 @@ class _Pretraining:
 def _deterministic(device: torch.device, seed: int) -> Iterator[None]:
     """Seed PyTorch inside and give its random state back after; on a GPU also ask for deterministic kernels."""
     state, before = torch.get_rng_state(), torch.are_deterministic_algorithms_enabled()
+    warns = torch.is_deterministic_algorithms_warn_only_enabled()
     torch.manual_seed(seed)
     if device.type == "cuda":
         torch.use_deterministic_algorithms(True, warn_only=True)
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(before)
+        torch.use_deterministic_algorithms(before, warn_only=warns)
         torch.set_rng_state(state)

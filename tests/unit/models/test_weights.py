@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -251,3 +255,20 @@ def test_random_damage_never_escapes_as_something_else(folder: Path, data: st.Da
         assert "\n" not in error.one_line()
     finally:
         path.write_bytes(original)
+
+
+def test_the_systems_error_of_a_write_is_kept(tmp_path: Path):
+    """A file that may not grow, as with a quota that is used up: a checkpoint's writer tells it from a broken disk."""
+    code = (
+        "import errno, resource, signal, sys, torch\n"
+        "from pathlib import Path\n"
+        "from bloomery.models.weights import write_tensors\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
+        "try:\n"
+        "    write_tensors({'w': torch.zeros(10000)}, Path(sys.argv[1]))\n"
+        "except OSError as error:\n"
+        "    print(error.errno == errno.EFBIG, error.strerror)\n"
+    )
+    told = subprocess.run([sys.executable, "-c", code, str(tmp_path / "w")], capture_output=True, text=True, check=True)
+    assert told.stdout == f"True {os.strerror(errno.EFBIG)}\n"

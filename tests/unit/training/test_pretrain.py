@@ -14,7 +14,10 @@ import torch
 from bloomery.core.errors import BloomeryError, ConfigError, TrainingError
 from bloomery.core.workspace import Workspace
 from bloomery.models import load_pretrained
+from bloomery.tokenizer import Tokenizer
 from bloomery.training import causal, loop, pretrain
+from bloomery.training.planning.planner import plan as make_plan
+from bloomery.training.pretrain_config import plan_request
 
 
 def _train(material, home, **changes):
@@ -165,3 +168,12 @@ def test_bfloat16(material, tmp_path):
 def test_unknown_device(material, tmp_path):
     with pytest.raises(BloomeryError):
         _train(material, tmp_path, device="warp-drive")
+
+
+def test_a_plans_threads_are_not_left_behind(material, tmp_path):
+    codec = Tokenizer.load(material.tokenizer.path)
+    made = make_plan(plan_request(material.small, material.tokens, codec))
+    before = torch.get_num_threads()
+    given = replace(made, threads=before + 1, steps=2)
+    done = pretrain(material.corpus, material.tokenizer, tokens=material.tokens, plan=given, workspace=tmp_path)
+    assert done.metrics["plan"]["threads"] == before + 1 and torch.get_num_threads() == before

@@ -179,7 +179,8 @@ class SharedMatrices:
                 rest[key] = sharded_like(value, self.optimizers.named.get(name))
             elif self.owner[name] == self.rank:
                 mine = self._mine(name)
-                self.optimizers.parts[label].state[mine][slot] = value.to(mine.device, copy=True)
+                device = torch.device("cpu") if slot == "step" else mine.device  # where Muon counts
+                self.optimizers.parts[label].state[mine][slot] = value.to(device, copy=True)
         self.optimizers.load_state_tensors(rest)
 
 
