@@ -151,14 +151,12 @@ def measure_step(
         found = _in_bursts(trial, steps, at_least_seconds, meter, folder, cuts)
     finally:
         torch.set_rng_state(state)
-    everything = [one for times in found.bursts for one in times]
-    medians = tuple(float(np.median(times)) for times in found.bursts)
-    middle = _median(medians)
+    middle = _median(found.medians)
     return StepTime(
         seconds=middle,
-        low=min(medians),
-        high=float(np.percentile(everything, 90)),
-        bursts=medians,
+        low=min(found.medians),
+        high=float(np.percentile(found.steps, 90)),
+        bursts=found.medians,
         rows=rows,
         micro_rows=part,
         context_length=context_length,
@@ -171,8 +169,8 @@ def measure_step(
         validation_seconds=min(found.validations),
         validation_rows=trial.validation_rows,
         save_seconds=found.save,
-        short_cost=min(1.0, min(found.short) / min(everything)) if found.short else 1.0,
-        watts=_watts(found.used, sum(everything)),
+        short_cost=found.short_cost,
+        watts=_watts(found.used, sum(found.steps)),
     )
 
 
@@ -192,6 +190,21 @@ class _Found:
     validations: list[float] = field(default_factory=list)
     used: list[Quantity] = field(default_factory=list)
     save: float = 0.0
+
+    @property
+    def steps(self) -> list[float]:
+        """Of all bursts."""
+        return [one for times in self.bursts for one in times]
+
+    @property
+    def medians(self) -> tuple[float, ...]:
+        """One a burst."""
+        return tuple(float(np.median(times)) for times in self.bursts)
+
+    @property
+    def short_cost(self) -> float:
+        """The fastest step of short rows over the fastest ordinary one."""
+        return min(1.0, min(self.short) / min(self.steps)) if self.short else 1.0
 
 
 def _in_bursts(

@@ -49,7 +49,11 @@ def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     real = calibration.choose_ladder
 
     def choose(shapes, **how):
-        found = real(shapes, **{**how, "step_seconds": lambda config: 0.1 * config.num_hidden_layers, "seconds": 9.0})
+        known = {
+            "step_seconds": lambda config: 0.1 * config.num_hidden_layers,
+            "validation_seconds": lambda config: 0.1,
+        }
+        found = real(shapes, **{**how, **known, "seconds": 9.0})
         return [replace(rung, branches=rung.branches[-3:]) for rung in found]
 
     monkeypatch.setattr(calibration, "choose_ladder", choose)
