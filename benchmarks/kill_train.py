@@ -7,13 +7,16 @@ nothing) batches are spoilt by their place in the data, so that the run goes bac
 does. A run is killed at an instant drawn from the time that the straight run took, and started again until it ends, by
 itself after `--each` kills; then a new one begins, until there have been so many kills. Processes are forked from one
 that has imported everything, so a kill costs no start. Checked each time a run has ended: the artifact's id, which is
-the hash of its weights, what was skipped, that every run in the ledger has ended, that scratch is empty. Prints what
-was found and returns 1 at the first difference. Several ranks are another program's business.
+the hash of its weights, what was skipped, that every run in the ledger has ended, that scratch is empty after `runs gc`
+(a kill while a finished run clears its scratch leaves some). Prints what was found and returns 1 at the first
+difference. Several ranks are another program's business.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import math
 import os
 import random
@@ -26,6 +29,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from bloomery.cli import runs
+from bloomery.cli.options import Common
 from bloomery.core.workspace import Workspace
 from bloomery.corpus import CurateConfig, curate
 from bloomery.tokenizer import TokenizerConfig, tokenize, train_tokenizer
@@ -100,6 +105,8 @@ def start(home: Path, names: tuple[str, str, str], config: PretrainConfig) -> in
 def state(home: Path) -> tuple[str, str, str]:
     """(artifact id, what was skipped, what should not be there)."""
     workspace = Workspace(home)
+    with contextlib.redirect_stdout(io.StringIO()):
+        runs.gc(common=Common(home=home))
     try:
         model = workspace.latest("model")
         wrong = [run["id"] for run in workspace.ledger.unfinished()]
