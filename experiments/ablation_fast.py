@@ -1,6 +1,6 @@
 """Ablation of `fast`: what each part of the architecture and of the optimiser earns in equal time.
 
-    python experiments/ablation_fast.py [--seconds 60] [--seeds 1] [--arms "all|..."] [--steps N] [--home DIR]
+    python experiments/ablation_fast.py [--seconds 60] [--seeds 3] [--arms "all|..."] [--steps N] [--home DIR]
 
 Each alone, all, and all without each. TinyStories, one thread. First every arm's step is timed, in turn, by processor
 time (the least of a few rounds), so that whatever else the machine does matters little; then each arm trains for as
@@ -20,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from common import data, keep, over_seeds, run_arms, scratch_home, shown, write_jsonl
+from common import SEEDS, data, keep, over_seeds, run_arms, scratch_home, shown, write_jsonl
 
 VOCABULARY, CONTEXT, ROWS = 1024, 256, 8
 SIZES = {"1M": (3, 128), "3M": (4, 192), "6M": (5, 256)}
@@ -248,17 +248,18 @@ def spent(found: list[dict[str, Any]]) -> dict[str, float]:
     return paces
 
 
-def report(size: str, seeds: int, found: list[dict[str, Any]], rows: dict[str, Any], *, by: str) -> None:
-    """Keep what was found; `by` is what arms have in common."""
+def report(size: str, seeds: int, found: list[dict[str, Any]], rows: dict[str, Any], *, by: str, arms: str) -> None:
+    """Keep what was found; `by` is what arms have in common, `arms` which were chosen."""
     settings = {"size": size, "seeds": seeds, "by": by, "context": CONTEXT, "rows": ROWS, "vocabulary": VOCABULARY}
-    keep(f"ablation_fast_{size}", {**settings, "cells": found, "table": rows})
+    name = f"ablation_fast_{size}" + ("_steps" if by == "steps" else "")
+    keep(name, {**settings, "arguments": f'--arms "{arms}"' if arms else "", "cells": found, "table": rows})
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=60.0, help="processor seconds of a cell's steps")
     parser.add_argument("--steps", type=int, default=0, help="of every arm, instead of the same seconds")
-    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--seeds", type=int, default=len(SEEDS))
     parser.add_argument("--size", choices=SIZES, default="1M")
     parser.add_argument("--arms", default="", help="names with | between [default: all]")
     parser.add_argument("--jobs", type=int, default=1, help="processes at a time, of one thread each")
@@ -281,7 +282,8 @@ def main() -> None:
         less = shown(row["less_base"], "+.4f")
         print(f"{name:40} {shown(row['bits_per_byte'], '.4f')}  {less}  x{row['step_cost']:.2f}")
     if options.keep or not options.arms:
-        report(options.size, options.seeds, found, rows, by="steps" if options.steps else "seconds")
+        by = "steps" if options.steps else "seconds"
+        report(options.size, options.seeds, found, rows, by=by, arms=options.arms)
 
 
 if __name__ == "__main__":

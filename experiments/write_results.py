@@ -428,7 +428,8 @@ SECTIONS: tuple[tuple[str, str, Callable[[Mapping[str, Any]], str], str], ...] =
     ("Labels by rules", "label_functions", label_functions, "label_functions.py"),
     ("Rewards that can be checked", "reinforced_sums", reinforced, "reinforced_sums.py"),
     ("A domain, and what is forgotten", "domain_replay", replay, "domain_replay.py"),
-    ("A faster decoder: its parts", "ablation_fast_1M", ablation, "ablation_fast.py --seconds 40"),
+    ("A faster decoder: its parts", "ablation_fast_1M_steps", ablation, "ablation_fast.py --steps 150"),
+    ("A faster decoder: in equal time", "ablation_fast_1M", ablation, "ablation_fast.py --seconds 40"),
     ("A faster decoder: 2 million", "ablation_fast_3M", ablation, "ablation_fast.py --seconds 100 --size 3M"),
     ("Sweeps: hopeless trials stopped", "sweep_regret", sweeps, "sweep_regret.py"),
     ("What intervals cover", "intervals", covered, "intervals.py"),
@@ -448,6 +449,7 @@ def document() -> str:
         found = json.loads(path.read_text(encoding="utf-8"))
         seeds = found.get("seeds", len(SEEDS))
         command = f"python experiments/{script}" + (f" --seeds {seeds}" if seeds != len(SEEDS) else "")
+        command = f"{command} {found.get('arguments', '')}".rstrip()
         parts.append(f"{write(found)}\n\n`{command}`, {found['machine']}.\n")
     return "\n".join(parts)
 

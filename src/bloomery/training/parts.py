@@ -75,4 +75,4 @@ FAST: dict[str, Any] = {
     "bigram_vocab_size": 16384,
     "short_rows_fraction": 0.4,
 }
-"""What `fast` changes of PretrainConfig."""
+"""What `fast` changes of PretrainConfig: in docs/results.md the arm "fast + short rows first"."""
