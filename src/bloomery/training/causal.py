@@ -36,6 +36,11 @@ def row_cuts(context_length: int) -> int:
     return 1 if context_length % _CUTS else _CUTS
 
 
+def cut_rows(input_ids: Tensor, cuts: int) -> Tensor:
+    """(B, T) -> (B * cuts, T / cuts): each row as so many short ones, in their order."""
+    return input_ids.unflatten(1, (cuts, -1)).flatten(0, 1)
+
+
 def causal_loss(
     hidden_states: HiddenStates,
     output_weight: Tensor,
@@ -91,7 +96,7 @@ class CausalObjective:
         return causal_loss(
             self.hidden_states,
             model.output_weight,
-            arrays["input_ids"].unflatten(1, (self._cuts, -1)).flatten(0, 1),
+            cut_rows(arrays["input_ids"], self._cuts),
             arrays["labels"],
             softcap=model.output_softcap,
         )

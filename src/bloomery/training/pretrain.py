@@ -225,6 +225,7 @@ class _Pretraining:
             final=config.final_rate,
             first_batch=config.first_batch,
         )
+        # Only now: ranks are paced by ordinary rows, and their steps may be others than the plan's.
         short = schedule.batches_before(round(plan.steps * config.short_rows_fraction))
         objective.short_rows = round(short * plan.batch_rows)
         return Loop(

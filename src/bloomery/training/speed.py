@@ -22,7 +22,7 @@ from bloomery.core.run import Meter
 from bloomery.models import Decoder, ModelConfig
 from bloomery.training import checkpoint
 from bloomery.training.allocation import keep_memory
-from bloomery.training.causal import causal_loss, row_cuts
+from bloomery.training.causal import causal_loss, cut_rows, row_cuts
 from bloomery.training.objective import precision_context
 from bloomery.training.optimizers import OptimizerConfig, Optimizers
 
@@ -289,8 +289,7 @@ class _Trial:
         inputs, wanted = (torch.from_numpy(ids).contiguous().to(self.device) for ids in (input_ids, labels))
         with precision_context(self.device, self.precision):
             softcap, weight = self.model.output_softcap, self.model.output_weight
-            short = inputs.unflatten(1, (cuts, -1)).flatten(0, 1)
-            return causal_loss(states, weight, short, wanted, softcap=softcap) / self.tokens
+            return causal_loss(states, weight, cut_rows(inputs, cuts), wanted, softcap=softcap) / self.tokens
 
 
 def _random_rows(vocabulary: int, context_length: int, seed: int) -> Rows:

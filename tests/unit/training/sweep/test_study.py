@@ -133,20 +133,26 @@ def test_who_has_ended_does_not_go_on(tmp_path):
     assert _swept(tmp_path, HALVING, log=log, heard=_STEPS - 1).to_dict() == report.to_dict() and len(log) == before
 
 
-def test_halving_killed_in_a_later_rung(tmp_path, monkeypatch):
-    straight = _swept(tmp_path / "a", HALVING)
-    hear, log = study._Sweeping._hear, []
+@contextmanager
+def _killed(monkeypatch, when):
+    """Inside, a sweep dies before it hears more of a trial of which `when` holds: the trial, and its rung's end."""
+    hear = study._Sweeping._hear
 
     def dying(self, trial, process, until):
-        if until == 0.5 and "share" in trial.user_attrs:
+        if when(trial, until):
             process.connection.close()
             raise KeyboardInterrupt
         return hear(self, trial, process, until)
 
-    with monkeypatch.context() as patched:
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(study._Sweeping, "_hear", dying)
-        with pytest.raises(KeyboardInterrupt):
-            _swept(tmp_path / "b", HALVING, log=log)
+        yield
+
+
+def test_halving_killed_in_a_later_rung(tmp_path, monkeypatch):
+    straight, log = _swept(tmp_path / "a", HALVING), []
+    with _killed(monkeypatch, lambda trial, until: until == 0.5 and "share" in trial.user_attrs):
+        _swept(tmp_path / "b", HALVING, log=log)
     told = {json.dumps(row.values): (row.state, row.value, row.share) for row in straight.rows}
     again = _swept(tmp_path / "b", HALVING, log=log)
     assert {json.dumps(row.values): (row.state, row.value, row.share) for row in again.rows} == told
@@ -164,18 +170,8 @@ def test_done_is_done_and_more_trials_go_on(tmp_path):
 def test_killed_and_gone_on_with(tmp_path, monkeypatch):
     """The parent dies while its second trial runs: that one is asked again, with the same values, then the rest."""
     log: list = []
-    hear = study._Sweeping._hear
-
-    def dying(self, trial, process, until):
-        if trial.number == 1 and "share" in trial.user_attrs:
-            process.connection.close()
-            raise KeyboardInterrupt
-        return hear(self, trial, process, until)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(study._Sweeping, "_hear", dying)
-        with pytest.raises(KeyboardInterrupt):
-            _swept(tmp_path, log=log)
+    with _killed(monkeypatch, lambda trial, until: trial.number == 1 and "share" in trial.user_attrs):
+        _swept(tmp_path, log=log)
     assert len(log) == 2
     report = _swept(tmp_path, log=log)
     assert log.count(log[1]) == 2 and len(log) == 7 and len(set(log)) == len(report.rows) == 6
@@ -275,18 +271,8 @@ def test_a_killed_trial_keeps_what_it_had_reported(tmp_path, monkeypatch):
     """Its run goes on from a checkpoint and says the first part no more, by which it is judged, too."""
     config = SweepConfig(dials={"train.rate": [1.0], "train.size": [1]}, stop="never")
     straight = _reported(_swept(tmp_path / "a", config), tmp_path / "a")
-    hear = study._Sweeping._hear
-
-    def dying(self, trial, process, until):
-        if trial.user_attrs.get("share", 0.0) > 0.4:
-            process.connection.close()
-            raise KeyboardInterrupt
-        return hear(self, trial, process, until)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(study._Sweeping, "_hear", dying)
-        with pytest.raises(KeyboardInterrupt):
-            _swept(tmp_path / "b", config)
+    with _killed(monkeypatch, lambda trial, until: trial.user_attrs.get("share", 0.0) > 0.4):
+        _swept(tmp_path / "b", config)
     again = _reported(_swept(tmp_path / "b", config), tmp_path / "b")
     assert straight.keys() - again.keys() <= {440}  # of the instant itself: trained, but not heard
     assert again == pytest.approx({step: straight[step] for step in again})
