@@ -45,10 +45,13 @@ PARTS: dict[str, Arm] = {
 }
 SCHEDULES = ("momentum warm-up", "warm-down", "growing batch", "short rows first")
 MUON = ("NorMuon", "momentum warm-up", "cautious decay")
+BLOCKS = {"matrix_by_head": True, "matrix_feed_block": 128}
 OTHERS: dict[str, Arm] = {
     "heads by themselves": {"optimizer": {"matrix_by_head": True}},
     "heads, and neurons by 64": {"optimizer": {"matrix_by_head": True, "matrix_feed_block": 64}},
     "heads, and neurons by 32": {"optimizer": {"matrix_by_head": True, "matrix_feed_block": 32}},
+    "heads and blocks": {"optimizer": BLOCKS},
+    "heads and blocks, whole every 5th": {"optimizer": {**BLOCKS, "matrix_whole_every": 5}},
     "4 iterations": {"optimizer": {"matrix_iterations": 4}},
     "Polar Express, 4": {"optimizer": {"matrix_polynomial": "polar_express", "matrix_iterations": 4}},
     "Polar Express, 3": {"optimizer": {"matrix_polynomial": "polar_express", "matrix_iterations": 3}},
@@ -85,6 +88,10 @@ def all_arms() -> dict[str, Arm]:
     arms["fast"] = joined(*(PARTS[name] for name in earned), OTHERS["heads, and neurons by 64"])
     for more in (("short rows first",), MUON, (*MUON, "short rows first")):
         arms[" + ".join(("fast", *more))] = joined(arms["fast"], *(PARTS[name] for name in more))
+    fast = joined(*(PARTS[name] for name in (*earned, "short rows first")))
+    for name in ("heads and blocks", "heads and blocks, whole every 5th"):
+        arms[f"fast, {name}"] = joined(fast, OTHERS[name])
+    arms["fast, whole matrices"] = fast
     arms["all parts"] = joined(*(PARTS[name] for name in PARTS if name not in SCHEDULES))
     for name in PARTS:
         arms[f"all without {name}"] = joined(*(arm for other, arm in PARTS.items() if other != name))

@@ -6,14 +6,17 @@ orthogonalised together as one batch (see `orthogonal`), and in the dtype that t
 torch.optim.Muon always takes bfloat16, which a CPU without bfloat16 instructions computes tens of times slower than
 float32. Refinements, each by itself: the polynomials of Polar Express (Amsel et al., arXiv 2505.16932), a second moment
 for each neuron (NorMuon; Li et al., arXiv 2510.05491), weight decay only where the update goes the same way (Chen et
-al., arXiv 2510.12402), momentum that warms up, and orthogonalising in blocks (after MuonBP; Khaled et al., arXiv
-2510.16981), which costs a fraction where a batch is small.
+al., arXiv 2510.12402), momentum that warms up, and orthogonalising in blocks (MuonBP; Khaled et al., arXiv 2510.16981),
+which costs a fraction where a batch is small; now and then a matrix is orthogonalised whole, other matrices at other
+steps, so that all steps cost about the same.
 
 This module does not know which parameters are hidden matrices (see `optimizers`), nor the schedule.
 """
 
 from __future__ import annotations
 
+import re
+import zlib
 from collections import defaultdict
 from collections.abc import Iterable
 
@@ -40,14 +43,19 @@ def feed_block(neurons: int, stream: int, least: int) -> int:
     return next((size for size in range(least, min(neurons // 2 + 1, stream)) if neurons % size == 0), 0)
 
 
+def turn(name: str) -> int:
+    """Neighbouring layers' matrices follow each other, and one layer's are spread: about as many a step."""
+    layers = [int(number) for number in re.findall(r"\d+", name)]
+    return sum(layers) + zlib.crc32(re.sub(r"\d+", "", name).encode())
+
+
 class Muon(torch.optim.Optimizer):
     """`params` are (name, matrix) pairs; every matrix is (rows, columns) as in `nn.Linear.weight`.
 
     lr: step length, in units of the spectral norm of the update. momentum: Nesterov momentum, reached from
     MOMENTUM_START over `momentum_warmup` steps (0: at once). weight_decay: decoupled, multiplied by lr; with `cautious`
     only of weights that the update does not make larger. blocks: neurons of an attention that are orthogonalised
-    together, and of a feed-forward at least (see `feed_block`); 0: all of a matrix; the update is as long as a whole
-    one. second_beta: of the mean square of each neuron's update (a row, or a column of a matrix with fewer rows than
+XX: of the mean square of each neuron's update (a row, or a column of a matrix with fewer rows than
     columns), by whose root it is divided; the update's norm stays; 0: it is not. polynomial and iterations: see
     `orthogonalize`, as compute_dtype.
     """
@@ -63,6 +71,7 @@ class Muon(torch.optim.Optimizer):
         cautious: bool = False,
         second_beta: float = 0.0,
         blocks: tuple[int, int] = (0, 0),
+        whole_every: int = 0,
         polynomial: str = "newton_schulz",
         iterations: int = 5,
         compute_dtype: torch.dtype = torch.float32,
@@ -71,7 +80,7 @@ class Muon(torch.optim.Optimizer):
         super().__init__(list(params), defaults)
         self.compute_dtype, self.polynomial, self.iterations = compute_dtype, polynomial, iterations
         self.momentum_warmup, self.cautious, self.second_beta = momentum_warmup, cautious, second_beta
-        self.blocks = blocks
+        self.blocks, self.whole_every = blocks, whole_every
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.ndim != 2:
@@ -86,13 +95,30 @@ class Muon(torch.optim.Optimizer):
             names = group["param_names"] if any(self.blocks) else [""] * len(group["params"])
             for name, parameter in zip(names, group["params"], strict=True):
                 if parameter.grad is not None:
+                    taken = self._count(parameter)
                     writes = any(self.blocks) and name.endswith(_WRITES)
-                    neurons, stream = parameter.shape[::-1] if writes else parameter.shape
-                    head, least = self.blocks
-                    block = head if name.endswith(_ATTENTION) else feed_block(neurons, stream, least)
+                    block = 0 if self._whole(name, taken) else self._block(name, parameter, writes=writes)
                     by_shape[parameter.shape, writes, block].append(parameter)
             for (_, writes, block), parameters in by_shape.items():
                 self._step_shape(parameters, group, block, writes=writes)
+
+    def _count(self, parameter: Tensor) -> int:
+        """How many steps a parameter has taken; counted only where something hangs on it."""
+        if not (self.momentum_warmup or (self.whole_every and any(self.blocks))):
+            return 0
+        step = self.state[parameter].setdefault("step", torch.zeros(()))
+        step += 1
+        return int(step) - 1
+
+    def _block(self, name: str, parameter: Tensor, *, writes: bool) -> int:
+        """How many neurons of a matrix are orthogonalised together; 0: all."""
+        neurons, stream = parameter.shape[::-1] if writes else parameter.shape
+        head, least = self.blocks
+        return head if name.endswith(_ATTENTION) else feed_block(neurons, stream, least)
+
+    def _whole(self, name: str, taken: int) -> bool:
+        """Whether it is a matrix's turn to be orthogonalised whole: by its name, for ranks hold some matrices each."""
+        return bool(self.whole_every) and (taken + turn(name)) % self.whole_every == 0
 
     def _step_shape(self, parameters: list[Tensor], group: dict, block: int, *, writes: bool) -> None:
         lr = group["lr"]
@@ -137,13 +163,10 @@ class Muon(torch.optim.Optimizer):
         return state["momentum_buffer"]
 
     def _momentum(self, parameter: Tensor, full: float) -> float:
-        """The momentum of a parameter's next step, by how many it has taken."""
+        """The momentum of the step that a parameter takes now."""
         if not self.momentum_warmup:
             return full
-        state = self.state[parameter]
-        taken = state.setdefault("step", torch.zeros(()))
-        share = min(1.0, float(taken) / self.momentum_warmup)
-        taken += 1
+        share = min(1.0, (float(self.state[parameter]["step"]) - 1) / self.momentum_warmup)
         start = min(MOMENTUM_START, full)
         return start + share * (full - start)
 

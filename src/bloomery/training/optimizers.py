@@ -65,6 +65,8 @@ class OptimizerConfig:
     matrix_feed_block: int = 0
     """How many neurons of a feed-forward are orthogonalised together, at least, and never fewer than a third of the
     model's width, where they learn less; 0: all. Fewer are cheaper (after MuonBP, arXiv 2510.16981)."""
+    matrix_whole_every: int = 0
+    """Of matrices cut by head or block: every so many steps each is orthogonalised whole; 0: never."""
     matrix_second_beta: float = 0.0
     """Above 0: NorMuon's second moment of each neuron, with this memory (arXiv 2510.05491)."""
     matrix_cautious_decay: bool = False
@@ -170,6 +172,7 @@ def _muon(matrices: Mapping[str, Tensor], config: OptimizerConfig, dtype: torch.
         cautious=config.matrix_cautious_decay,
         second_beta=config.matrix_second_beta,
         blocks=(head, config.matrix_feed_block),
+        whole_every=config.matrix_whole_every,
         polynomial=config.matrix_polynomial,
         iterations=config.matrix_iterations,
         compute_dtype=dtype,
