@@ -55,9 +55,11 @@ class Muon(torch.optim.Optimizer):
     lr: step length, in units of the spectral norm of the update. momentum: Nesterov momentum, reached from
     MOMENTUM_START over `momentum_warmup` steps (0: at once). weight_decay: decoupled, multiplied by lr; with `cautious`
     only of weights that the update does not make larger. blocks: neurons of an attention that are orthogonalised
-XX: of the mean square of each neuron's update (a row, or a column of a matrix with fewer rows than
-    columns), by whose root it is divided; the update's norm stays; 0: it is not. polynomial and iterations: see
-    `orthogonalize`, as compute_dtype.
+    together, and of a feed-forward at least (see `feed_block`); 0: all of a matrix; the update is as long as a whole
+    one. whole_every: every so many steps a matrix that is cut into blocks is orthogonalised whole, each at its own
+    turn; 0: never. second_beta: of the mean square of each neuron's update (a row, or a column of a matrix with fewer
+    rows than columns), by whose root it is divided; the update's norm stays; 0: it is not. polynomial and iterations:
+    see `orthogonalize`, as compute_dtype.
     """
 
     def __init__(

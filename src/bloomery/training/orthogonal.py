@@ -59,7 +59,7 @@ def orthogonalize(
     """
     steps = coefficients(polynomial, iterations)
     if matrices.device.type == "cpu":
-        together = _together(*matrices.shape[-2:])
+        together = at_a_time(*matrices.shape[-2:])
         if len(matrices) >= 2 * together:
             made = torch.empty(matrices.shape, dtype=dtype)
             for part, out in zip(matrices.split(together), made.split(together), strict=True):
@@ -68,7 +68,7 @@ def orthogonalize(
     return _orthogonal(matrices, steps, polynomial, dtype)
 
 
-def _together(rows: int, columns: int) -> int:
+def at_a_time(rows: int, columns: int) -> int:
     """How many matrices at a time a processor's cache has room for."""
     short, long = sorted((rows, columns))
     return max(_LEAST, _CPU_BYTES // (4 * (4 * short * short + 2 * short * long)))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from bloomery.training.muon import Muon, feed_block
+from bloomery.training.muon import Muon, feed_block, turn
 from bloomery.training.orthogonal import orthogonalize
 
 
@@ -168,3 +168,30 @@ def test_cautious_decay_is_the_papers_where_an_update_is_zero():
     gradient[0] = torch.randn(6, generator=torch.Generator().manual_seed(6))
     (decayed,) = _moved(start, [gradient], lr=0.1, weight_decay=0.5, cautious=True)
     assert torch.allclose(decayed[1:], start[1:] * (1 - 0.1 * 0.5), atol=1e-6)
+
+
+def test_now_and_then_a_matrix_in_blocks_is_taken_whole():
+    """Every third step of `q_proj`, beginning where its name says, and of another matrix at another step."""
+    names = ["layers.0.self_attn.q_proj.weight", "layers.1.self_attn.q_proj.weight"]
+    start, gradients = torch.zeros(24, 16), _gradients((24, 16), 6)
+    how = {"lr": 1.0, "momentum": 0.0}
+    whole = [_moved(start, [gradient], **how)[0] for gradient in gradients]
+    found = []
+    for name in names:
+        parameter = torch.nn.Parameter(start.clone())
+        optimizer = Muon([(name, parameter)], blocks=(8, 0), whole_every=3, **how)
+        steps = []
+        for gradient, update in zip(gradients, whole, strict=True):
+            before, parameter.grad = parameter.detach().clone(), gradient.clone()
+            optimizer.step()
+            steps.append(torch.allclose(parameter.detach() - before, update, atol=1e-5))
+        found.append([step for step, taken in enumerate(steps) if taken])
+    assert found[0] == [step for step in range(6) if (step + turn(names[0])) % 3 == 0]
+    assert found[1] == [step for step in range(6) if (step + turn(names[0]) + 1) % 3 == 0]
+
+
+def test_about_as_many_matrices_are_taken_whole_at_every_step():
+    kinds = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj")
+    kinds += ("mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")
+    turns = [turn(f"model.layers.{layer}.{kind}.weight") % 5 for layer in range(10) for kind in kinds]
+    assert [turns.count(number) for number in range(5)] == [14] * 5

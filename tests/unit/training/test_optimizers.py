@@ -149,6 +149,7 @@ def test_state_of_every_refinement_goes_on_exactly():
         "matrix_cautious_decay": True,
         "matrix_second_beta": 0.9,
         "matrix_momentum_warmup_steps": 3,
+        "matrix_whole_every": 2,
     }
 
     def train(model: Decoder, optimizers: Optimizers, steps: range) -> None:

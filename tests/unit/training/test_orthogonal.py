@@ -58,3 +58,14 @@ def test_fewer_iterations_and_mistakes():
     assert "polar_express" in (caught.value.hint or "")
     with pytest.raises(ConfigError, match="from 1 to 5"):
         coefficients("newton_schulz", 6)
+
+
+def test_many_matrices_a_few_at_a_time_are_each_as_if_alone(monkeypatch: pytest.MonkeyPatch):
+    matrices = torch.randn(11, 6, 20, generator=torch.Generator().manual_seed(3))
+    wanted = torch.cat([orthogonalize(one[None]) for one in matrices])
+    monkeypatch.setattr(orthogonal, "_CPU_BYTES", 1)
+    sizes: list[int] = []
+    usual = orthogonal._orthogonal
+    monkeypatch.setattr(orthogonal, "_orthogonal", lambda part, *how: sizes.append(len(part)) or usual(part, *how))
+    assert torch.allclose(orthogonalize(matrices), wanted, atol=1e-5)
+    assert sizes == [4, 4, 3]

@@ -59,7 +59,8 @@ def training_memory(
     activations = saved_bytes(config, micro_tokens, fused=fused) + _FLOAT * micro_tokens * 3 * config.intermediate_size
     if precision == "bfloat16":  # half of the activations, and a copy of the weights
         activations = 0.6 * activations + 2 * matrices
-    work = max(activations, _FLOAT * update_floats(config, optimizer or OptimizerConfig()))
+    update = update_floats(config, optimizer or OptimizerConfig(), device=device.type)
+    work = max(activations, _FLOAT * update)
     total = _FLOAT * (2 * parameters + states) + work + _LOGITS_BYTES.get(device.type, _LOGITS_BYTES["cuda"])
     total += _PROCESS_BYTES
     return Quantity(low=total * _LOW, central=total, high=total * _HIGH, method="estimated")

@@ -16,7 +16,7 @@ from bloomery.models import Decoder, ModelConfig
 from bloomery.models.config import every_second_layer
 from bloomery.training.muon import feed_block
 from bloomery.training.optimizers import OptimizerConfig
-from bloomery.training.orthogonal import direct_flops, gram_flops
+from bloomery.training.orthogonal import at_a_time, direct_flops, gram_flops
 
 HEAD_DIM = 64
 # (layers, hidden size): the ratio grows slowly, as in published ladders of small models.
@@ -93,24 +93,41 @@ def step_flops(config: ModelConfig, tokens: int, context_length: int) -> float:
 
 def update_flops(config: ModelConfig, optimizer: OptimizerConfig = _USUAL) -> float:
     """Floating-point operations of one update by Muon: its iterations, the cheaper way for each matrix, whole or cut
-    into heads and blocks of neurons as `optimizer` has it."""
-    iterations, total = optimizer.matrix_iterations, 0.0
-    for (neurons, stream), parts in _cut(config, optimizer):
+    into heads and blocks of neurons as `optimizer` has it; the mean over steps where a matrix is whole now and then."""
+    every, iterations = optimizer.matrix_whole_every, optimizer.matrix_iterations
+    flops = _flops(_cut(config, optimizer), iterations)
+    if every:
+        flops += (_flops(_cut(config, _USUAL), iterations) - flops) / every
+    return flops * config.num_hidden_layers
+
+
+def _flops(cut: list[tuple[tuple[int, int], int]], iterations: int) -> float:
+    """Of one layer's matrices, cut so."""
+    total = 0.0
+    for (neurons, stream), parts in cut:
         short, long = sorted((neurons // parts, stream))
         total += parts * float(min(flops(short, long, iterations) for flops in (direct_flops, gram_flops)))
-    return total * config.num_hidden_layers
+    return total
 
 
-def update_floats(config: ModelConfig, optimizer: OptimizerConfig = _USUAL) -> float:
-    """Numbers that an update by Muon works with at its height: matrices of one shape are orthogonalised together, and
-    there are their momentum, a scaled copy, the result, and four squares of their shorter side."""
-    together: dict[tuple[int, int], float] = {}
-    cut = _cut(config, optimizer)
-    for (neurons, stream), parts in cut[:-1]:  # the last of the feed-forward's lies the other way round
-        squares = 4 * parts * min(neurons // parts, stream) ** 2
-        shape = (neurons, stream)
-        together[shape] = together.get(shape, 0.0) + 3 * neurons * stream + squares
-    return config.num_hidden_layers * max(together.values())
+def update_floats(config: ModelConfig, optimizer: OptimizerConfig = _USUAL, *, device: str = "cpu") -> float:
+    """Numbers that an update by Muon works with at its height: of the matrices of one shape there are momentum and
+    result; of those that are orthogonalised at a time (all, but on a CPU) a scaled copy and four squares of their
+    shorter side."""
+    together: dict[tuple[int, int], int] = {}
+    for (neurons, stream), parts in _cut(config, optimizer)[:-1]:  # the last feed-forward's lies the other way round
+        shape = (neurons // parts, stream)
+        together[shape] = together.get(shape, 0) + parts * config.num_hidden_layers
+    return max(_height(count, *shape, device) for shape, count in together.items())
+
+
+def _height(count: int, rows: int, columns: int, device: str) -> float:
+    """`update_floats` of so many equal matrices."""
+    few = at_a_time(rows, columns)
+    size, squares = rows * columns, 4.0 * min(rows, columns) ** 2
+    if device == "cpu" and count >= 2 * few:
+        return 2.0 * count * size + few * (size + squares)
+    return count * (3.0 * size + squares)
 
 
 def _cut(config: ModelConfig, optimizer: OptimizerConfig) -> list[tuple[tuple[int, int], int]]:

@@ -62,13 +62,18 @@ def test_step_flops_are_about_those_that_pytorch_counts():
     assert step_flops(BASE, 128, 64) == pytest.approx(counter.get_total_flops(), rel=0.15)
 
 
-@pytest.mark.parametrize("how", [{}, FAST_OPTIMIZER, {"matrix_iterations": 3}])
+BLOCKS = {"matrix_by_head": True, "matrix_feed_block": 128}
+
+
+@pytest.mark.parametrize("how", [{}, FAST_OPTIMIZER, {"matrix_iterations": 3}, {**BLOCKS, "matrix_whole_every": 3}])
 @pytest.mark.parametrize("rung", [(2, 128), (1, 384)])
 def test_update_flops_are_those_that_pytorch_counts(how: dict[str, Any], rung: tuple[int, int]):
     model, optimizer = Decoder(shaped(BASE, *rung)), OptimizerConfig(**how)
-    for parameter in model.parameters():
-        parameter.grad = torch.ones_like(parameter)
+    optimizers, steps = Optimizers(model, optimizer), optimizer.matrix_whole_every or 1
     with FlopCounterMode(display=False) as counter:
-        Optimizers(model, optimizer).step(0.01)
-    assert update_flops(model.config, optimizer) == counter.get_total_flops()
+        for _ in range(steps):
+            for parameter in model.parameters():
+                parameter.grad = torch.ones_like(parameter)
+            optimizers.step(0.01)
+    assert steps * update_flops(model.config, optimizer) == pytest.approx(counter.get_total_flops(), rel=1e-12)
     assert "matrix_by_head" not in how or update_flops(model.config, optimizer) < update_flops(model.config)
