@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bloomery.core.errors import ConfigError, nearest
+from bloomery.models import fused
 from bloomery.models.flex import flex_attend
 from bloomery.models.packed_texts import SideBySide, attend_varlen, computes_varlen
 from bloomery.models.rope import rotate
@@ -308,11 +309,36 @@ class Attention(nn.Module):
 
         `value_embeds` (B, S, H_kv D) are added to the values, each head's times a gate from 0 to 2.
         """
-        value = self.v_proj(x).unflatten(-1, (self.kv_heads, self.head_dim))
+        return self._keys_values(x, self.k_proj(x), self.v_proj(x), tables, value_embeds)
+
+    def _keys_values(
+        self, x: Tensor, key: Tensor, value: Tensor, tables: Tables | None, value_embeds: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """`keys_values` of what is projected already."""
+        value = value.unflatten(-1, (self.kv_heads, self.head_dim))
         if self.v_gate is not None and value_embeds is not None:
             gate = 2 * torch.sigmoid(self.v_gate(x[..., : self.v_gate.in_features]))
             value = value + gate[..., None].to(value.dtype) * value_embeds.view_as(value).to(value.dtype)
-        return self._place(self.k_proj(x), self.kv_heads, self.k_norm, tables), value.transpose(1, 2)
+        return self._place(key, self.kv_heads, self.k_norm, tables), value.transpose(1, 2)
+
+    @property
+    def _inputs(self) -> tuple[nn.Linear, nn.Linear, nn.Linear]:
+        return self.q_proj, self.k_proj, self.v_proj
+
+    def _projects_together(self, x: Tensor) -> bool:
+        """Whether queries, keys and values can be one product: of plain matrices that nothing listens to or replaces
+        (adapters, shards of ranks, hooks)."""
+        return (
+            self.training
+            and fused.pays(x)
+            and all(
+                type(part) is nn.Linear
+                and part.bias is None
+                and type(part.weight) is nn.Parameter
+                and not (part._forward_hooks or part._forward_pre_hooks or part._backward_hooks)
+                for part in self._inputs
+            )
+        )
 
     def _place(self, x: Tensor, heads: int, norm: nn.Module | None, tables: Tables | None) -> Tensor:
         dtype = x.dtype
@@ -336,8 +362,13 @@ class Attention(nn.Module):
     ) -> Tensor:
         """x (B, T, E) -> (B, T, E). `memory` is what `keys_values` made of another sequence (cross attention);
         a `cache` takes this step's keys and values and gives back all so far; `value_embeds` as in `keys_values`."""
-        query = self.queries(x, tables)
-        key, value = self.keys_values(x, tables, value_embeds) if memory is None else memory
+        if memory is None and cache is None and self._projects_together(x):
+            projected = fused.projections(x, *(part.weight for part in self._inputs))
+            query = self._place(projected[0], self.heads, self.q_norm, tables)
+            key, value = self._keys_values(x, *projected[1:], tables, value_embeds)
+        else:
+            query = self.queries(x, tables)
+            key, value = self.keys_values(x, tables, value_embeds) if memory is None else memory
         how: dict[str, Any] = {"scale": self.scale, "softcap": self.softcap, "backend": self.backend}
         if isinstance(cache, RaggedCache):
             out = cache.attend(self.layer, query, key, value, mask, **how)
