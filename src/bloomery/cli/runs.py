@@ -162,11 +162,11 @@ def gc(
 
 def _remove(workspace: Workspace, folder: Path) -> int | None:
     """Remove a folder and return its bytes; None if it is scratch that a run has begun to use in the meantime."""
-    from bloomery.core.locks import FileLock
+    from bloomery.core.workspace import scratch_lock
 
     if folder.parent != workspace.scratch:
         return workspace.remove(folder)
-    lock = FileLock(folder.with_name(folder.name + ".lock"))
+    lock = scratch_lock(folder)
     if not lock.try_acquire():
         return None
     try:
@@ -177,12 +177,12 @@ def _remove(workspace: Workspace, folder: Path) -> int | None:
 
 def _idle_scratch(workspace: Workspace) -> list[Path]:
     """Scratch folders that no process holds and that no failed run could still be resumed from."""
-    from bloomery.core.locks import FileLock
+    from bloomery.core.workspace import scratch_lock
 
     resumable = _resumable(workspace)
     idle = []
     for folder in sorted(p for p in workspace.scratch.iterdir() if p.is_dir()):
-        lock = FileLock(folder.with_name(folder.name + ".lock"))
+        lock = scratch_lock(folder)
         if folder.name not in resumable and lock.try_acquire():
             lock.release()
             idle.append(folder)
@@ -191,9 +191,11 @@ def _idle_scratch(workspace: Workspace) -> list[Path]:
 
 def _resumable(workspace: Workspace) -> set[str]:
     """Names of scratch folders whose newest run did not finish."""
+    from bloomery.core.workspace import scratch_name
+
     newest: dict[str, str] = {}
     for row in workspace.ledger.runs(limit=100_000):
-        newest.setdefault(f"{row['stage']}-{row['key'][:16]}", row["state"])
+        newest.setdefault(scratch_name(row["stage"], row["key"]), row["state"])
     return {name for name, state in newest.items() if state != "finished"}
 
 

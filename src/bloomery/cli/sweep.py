@@ -45,7 +45,7 @@ def sweep(
     from bloomery.cli.chain import execute
     from bloomery.core.errors import ConfigError
     from bloomery.core.processors import processors
-    from bloomery.training.sweep import SweepConfig
+    from bloomery.training.sweep import SweepConfig, check_packages
     from bloomery.training.sweep import sweep as sweep_dials
     from bloomery.training.sweep.dials import dials_of
     from bloomery.training.sweep.report import table
@@ -57,6 +57,7 @@ def sweep(
     config = replace(config, engine=engine or config.engine)
     config = config if trials is None else replace(config, trials=trials)
     _check(settings, recipe, set_ or (), dials_of(config.dials), config.points)
+    check_packages(config)
     trackers(settings, workspace)  # a sink whose package is missing, too
     until = "tokenize"
     if all(key.startswith("pretrain.") for key in config.dials):

@@ -36,7 +36,7 @@ from bloomery.core.events import INTERRUPTED, Event, EventLog, now
 from bloomery.core.locks import FileLock
 from bloomery.core.quantity import Quantity
 from bloomery.core.stage import StageInputs
-from bloomery.core.workspace import Workspace
+from bloomery.core.workspace import Workspace, scratch_lock
 
 _HEARTBEAT_SECONDS = 1.0
 _RECORDED_PACKAGES = ("torch", "numpy", "tokenizers", "safetensors", "pyarrow", "zstandard")
@@ -78,7 +78,7 @@ class Run:
         self.stage = inputs.stage
         self.id = f"{time.strftime('%Y%m%d-%H%M%S')}-{inputs.stage}-{secrets.token_hex(3)}"
         self.folder = workspace.runs / self.id
-        self.scratch = workspace.scratch / f"{inputs.stage}-{inputs.key[:16]}"
+        self.scratch = workspace.scratch_of(inputs.stage, inputs.key)
         self.meter: Meter = meter or NoMeter()
         self.artifact: Artifact | None = None
         self._phases: list[tuple[str, float, Quantity]] = []
@@ -88,7 +88,7 @@ class Run:
 
     def __enter__(self) -> Run:
         self._lock = FileLock(self.folder / "lock")
-        self._scratch_lock = FileLock(self.scratch.with_name(self.scratch.name + ".lock"))
+        self._scratch_lock = scratch_lock(self.scratch)
         try:
             if not self._scratch_lock.try_acquire():
                 raise ArtifactError(

@@ -30,6 +30,16 @@ LATEST, _USUAL = "latest", "model"
 _DIED = "the process ended without a word (killed, or the machine stopped)"
 
 
+def scratch_name(stage: str, key: str) -> str:
+    """What a stage's scratch folder is called."""
+    return f"{stage}-{key[:16]}"
+
+
+def scratch_lock(folder: Path) -> FileLock:
+    """The lock that who works in a scratch folder holds."""
+    return FileLock(folder.with_name(folder.name + ".lock"))
+
+
 class Workspace:
     """One root folder. Opening it creates the ledger and marks runs whose process has died as failed."""
 
@@ -55,6 +65,10 @@ class Workspace:
         """Let go of the ledger's file; who next asks for the ledger opens it again, and marks the dead."""
         if "ledger" in self.__dict__:
             self.__dict__.pop("ledger").close()
+
+    def scratch_of(self, stage: str, key: str) -> Path:
+        """The folder in which a stage with this key (see `StageInputs`) keeps what is half done."""
+        return self.scratch / scratch_name(stage, key)
 
     def find(self, reference: str | Path, *, kind: str | None = None, verify: bool = True) -> Artifact:
         """An artifact by folder, by name (`model-0123456789ab`), by id or unique id prefix (4 digits or more), or the

@@ -139,6 +139,15 @@ def test_without_ray(recipe, tmp_path, capsys, monkeypatch, where):
     assert main(["sweep", str(path), "--home", str(tmp_path / "home"), *options]) == 2
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith("error: ") and 'pip install "bloomery[ray]"' in last
+    assert not Workspace(tmp_path / "home").ledger.runs()
+
+
+def test_without_optuna_nothing_is_made(recipe, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    path, home = recipe("pretrain.learning_rate_scale", "[1.0]"), tmp_path / "home"
+    assert main(["sweep", str(path), "--home", str(home)]) == 2
+    assert 'pip install "bloomery[sweep]"' in capsys.readouterr().err
+    assert not Workspace(home).ledger.runs()
 
 
 def test_without_dials(tmp_path, capsys):

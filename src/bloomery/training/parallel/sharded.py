@@ -28,6 +28,7 @@ from bloomery.training.parallel.matrices import SharedMatrices, full
 from bloomery.training.parallel.ranks import parts_of
 from bloomery.training.parallel.tensor_parallel import split_layers
 from bloomery.training.parallel.world import World
+from bloomery.training.room import local
 
 M = TypeVar("M", bound=nn.Module)
 _CLIP_EPSILON = 1e-6
@@ -93,21 +94,21 @@ class Sharded(Several):
             loss.backward()
         for parameter in self._partial:
             if parameter.grad is not None:
-                dist.all_reduce(_local(parameter.grad), group=self._mesh.get_group("tensor"))
+                dist.all_reduce(local(parameter.grad), group=self._mesh.get_group("tensor"))
         dist.all_reduce(total, group=self._mesh.get_group("batch"))
         return total
 
     @torch.no_grad()
     def clip(self, parameters: Iterable[nn.Parameter], max_norm: float) -> Tensor:
         gradients = [p.grad for p in parameters if p.grad is not None]
-        squares = [_local(g).square().sum() * self._weight(g) for g in gradients]
+        squares = [local(g).square().sum() * self._weight(g) for g in gradients]
         total = torch.stack(squares).sum()
         dist.all_reduce(total)
         norm = total.sqrt()
         if max_norm:
             scale = torch.clamp(max_norm / (norm + _CLIP_EPSILON), max=1.0)
             for gradient in gradients:
-                _local(gradient).mul_(scale)
+                local(gradient).mul_(scale)
         return norm
 
     def _weight(self, tensor: Tensor) -> float:
@@ -152,8 +153,3 @@ class Sharded(Several):
             if self.leads:
                 found[name] = whole.cpu()
         return found
-
-
-def _local(tensor: Tensor) -> Tensor:
-    """This rank's part."""
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor

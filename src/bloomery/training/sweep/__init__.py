@@ -2,6 +2,6 @@
 
 from bloomery.training.sweep.config import SweepConfig
 from bloomery.training.sweep.report import SweepReport
-from bloomery.training.sweep.study import sweep
+from bloomery.training.sweep.study import check_packages, sweep
 
-__all__ = ["SweepConfig", "SweepReport", "sweep"]
+__all__ = ["SweepConfig", "SweepReport", "check_packages", "sweep"]

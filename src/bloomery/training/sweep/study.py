@@ -12,6 +12,7 @@ import random
 import warnings
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
+from importlib.util import find_spec
 from itertools import chain, product
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -41,6 +42,14 @@ _STRIDE = 7919  # between the seeds of two calls
 Say = Callable[[str], None]
 
 
+def check_packages(config: SweepConfig) -> None:
+    """MissingExtraError without what a sweep needs: better said before anything is made."""
+    if find_spec("optuna") is None:
+        raise MissingExtraError("optuna", "sweep", "a sweep")
+    if config.engine == "ray" and find_spec("ray") is None:
+        raise MissingExtraError("ray", "ray", "the engine ray")
+
+
 def sweep(
     config: SweepConfig,
     work: TrialWork,
@@ -58,10 +67,9 @@ def sweep(
 
     Raises MissingExtraError without Optuna, ArtifactError where another process runs this very sweep.
     """
-    try:
-        import optuna
-    except ImportError as error:
-        raise MissingExtraError("optuna", "sweep", "a sweep") from error
+    check_packages(config)
+    import optuna
+
     dials = dials_of(config.dials)
     settled = {key: value for key, value in to_dict(config).items() if key not in ("trials", "engine")}
     folder = workspace.root / "sweeps"

@@ -19,8 +19,7 @@ from typing import Any
 
 from bloomery.core.errors import BloomeryError
 from bloomery.core.events import Event, Listener
-from bloomery.core.locks import FileLock
-from bloomery.core.workspace import Workspace
+from bloomery.core.workspace import Workspace, scratch_lock
 
 PAUSE = "pause"
 PARTS = 50
@@ -110,8 +109,8 @@ def forget(root: Path, run: str) -> None:
         row = workspace.ledger.run(run)
     finally:
         workspace.ledger.close()
-    scratch = workspace.scratch / f"{row['stage']}-{row['key'][:16]}"
-    lock = FileLock(scratch.with_name(scratch.name + ".lock"))  # as `Run` has it
+    scratch = workspace.scratch_of(row["stage"], row["key"])
+    lock = scratch_lock(scratch)
     if lock.try_acquire():
         shutil.rmtree(scratch, ignore_errors=True)
         lock.release()
