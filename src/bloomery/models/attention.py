@@ -330,7 +330,7 @@ class Attention(nn.Module):
         (adapters, shards of ranks, hooks)."""
         return (
             self.training
-            and fused.pays(x)
+            and fused.trains_here(x)
             and all(
                 type(part) is nn.Linear
                 and part.bias is None

@@ -16,13 +16,17 @@ from torch import Tensor
 
 
 def pays(x: Tensor) -> bool:
-    """Whether the fused functions are to be used for x."""
+    """Whether the fused functions are to be used for x. A compiler fuses by itself."""
+    return trains_here(x) and not torch.compiler.is_compiling()
+
+
+def trains_here(x: Tensor) -> bool:
+    """Whether x is on its way to a gradient on a CPU in float32."""
     return (
         x.requires_grad
         and x.device.type == "cpu"
         and x.dtype == torch.float32
         and torch.is_grad_enabled()
-        and not torch.compiler.is_compiling()
         and not torch.is_autocast_enabled("cpu")
     )
 
@@ -120,4 +124,6 @@ class _Projections(torch.autograd.Function):
 
 def projections(x: Tensor, *weights: Tensor) -> tuple[Tensor, ...]:
     """x (..., E) by several matrices (O, E) at once: one larger product, and no sums of gradients; (..., O) each."""
+    if torch.compiler.is_compiling():
+        return F.linear(x, torch.cat(weights)).split([weight.size(0) for weight in weights], -1)
     return _Projections.apply(x, *weights)
