@@ -36,7 +36,7 @@ from bloomery.models.config import every_second_layer
 from bloomery.training.allocation import keep_memory
 from bloomery.training.causal import causal_loss
 from bloomery.training.optimizers import OptimizerConfig, Optimizers
-from bloomery.training.parts import FAST_OPTIMIZER, FAST_PARTS
+from bloomery.training.parts import FAST_PARTS
 from bloomery.training.schedule import Schedule
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -128,7 +128,7 @@ class Ours:
         torch.manual_seed(self.seed)
         self.random = np.random.default_rng(self.seed)
         self.model = Decoder(self.config)
-        self.optimizers = Optimizers(self.model, OptimizerConfig(**{**FAST_OPTIMIZER, **RATES}))
+        self.optimizers = Optimizers(self.model, OptimizerConfig(**RATES))
         warmup = max(1, steps // 50)
         self.schedule = Schedule(
             total_steps=steps, warmup_steps=warmup, decay_steps=min(steps - warmup, round(steps * 0.6))

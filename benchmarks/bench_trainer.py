@@ -99,7 +99,6 @@ class Ours:
         self.config, self.settings, self.short = CONFIG, OptimizerConfig(), 0.0
         if fast:
             self.config, self.short = FAST, parts.FAST["short_rows_fraction"]
-            self.settings = OptimizerConfig(**parts.FAST_OPTIMIZER)
 
     def begin(self, steps: int) -> None:
         """Random weights, for so many steps."""

@@ -5,9 +5,9 @@ gradient, the update. Between steps the peak is measured again (products of squa
 compared with the two peaks around it: a shared machine is slower now and then. Then some steps are profiled, and the
 time in operators is told by what it was for. See `bloomery.training.utilisation` for what is counted.
 
-    python benchmarks/bench_utilisation.py [--steps 10] [--cases "288,384"] [--threads N] [--fast] [--compile]
+    python benchmarks/bench_utilisation.py [--steps 10] [--cases "288,384"] [--threads N] [--whole] [--compile]
 
---fast: Muon as `fast` has it (attention by head, feed-forwards in blocks). --compile: beside it the same steps with the
+--whole: Muon orthogonalises every matrix whole at every step. --compile: beside it the same steps with the
 layers compiled by torch.compile, in turn, and after how many steps the seconds of compiling come back. Bar: 70%.
 """
 
@@ -26,12 +26,12 @@ from bloomery.models import Decoder, ModelConfig
 from bloomery.training.allocation import keep_memory
 from bloomery.training.causal import causal_loss
 from bloomery.training.optimizers import OptimizerConfig, Optimizers
-from bloomery.training.parts import FAST_OPTIMIZER
 from bloomery.training.utilisation import token_flops
 
 CONTEXT, ROWS, SIZE, PRODUCTS, PROFILED = 256, 16, 1024, 12, 3
 CASES = {"288": (288, 13, 6), "384": (384, 7, 6), "512": (512, 4, 8)}
 """Hidden size, layers, heads."""
+WHOLE = {"matrix_by_head": False, "matrix_feed_block": 0}
 PRODUCT, MUON, ADAM = "matrix products of the model", "Muon", "AdamW"
 ATTENTION, LOSS, REST = "attention", "loss beside its products", "norms, rotations, gates, sums"
 _PRODUCTS = frozenset({"aten::mm", "aten::addmm", "aten::addmm_"})
@@ -40,7 +40,7 @@ _PRODUCTS = frozenset({"aten::mm", "aten::addmm", "aten::addmm_"})
 class Case:
     """A Llama with vocabulary 4,096 and one batch of random tokens."""
 
-    def __init__(self, name: str, *, fast: bool, compiled: bool = False) -> None:
+    def __init__(self, name: str, *, whole: bool, compiled: bool = False) -> None:
         hidden, layers, heads = CASES[name]
         torch.manual_seed(0)
         config = ModelConfig(
@@ -57,7 +57,7 @@ class Case:
         self.model = Decoder(config)
         states = self.model.hidden_states
         self.states: Any = torch.compile(states, dynamic=False) if compiled else states
-        self.optimizers = Optimizers(self.model, OptimizerConfig(**(FAST_OPTIMIZER if fast else {})))
+        self.optimizers = Optimizers(self.model, OptimizerConfig(**(WHOLE if whole else {})))
         self.ids = torch.randint(0, 4096, (ROWS, CONTEXT + 1))
         self.flops = token_flops(self.model, CONTEXT) * ROWS * CONTEXT
         self.parameters = sum(p.numel() for p in self.model.parameters())
@@ -101,9 +101,9 @@ def timed(case: Case) -> float:
     return time.perf_counter() - began
 
 
-def compared(name: str, plain: Case, steps: int, *, fast: bool) -> None:
+def compared(name: str, plain: Case, steps: int, *, whole: bool) -> None:
     """Steps with and without torch.compile, in turn."""
-    case = Case(name, fast=fast, compiled=True)
+    case = Case(name, whole=whole, compiled=True)
     first = timed(case)
     case.step()
     pairs = [(timed(plain), timed(case)) for _ in range(steps)]
@@ -150,14 +150,14 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--cases", default=",".join(CASES), help="hidden sizes")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--fast", action="store_true")
+    parser.add_argument("--whole", action="store_true")
     parser.add_argument("--compile", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     keep_memory()
     print(f"PyTorch {torch.__version__}, {options.threads} threads, load {os.getloadavg()[0]:.1f}", flush=True)
     for name in options.cases.split(","):
-        case = Case(name, fast=options.fast)
+        case = Case(name, whole=options.whole)
         found, seconds, peaks = shares(case, options.steps)
         low, middle, high = statistics.quantiles(found, n=4)
         speed = ROWS * CONTEXT / statistics.median(seconds)
@@ -171,7 +171,7 @@ def main() -> None:
         for what, time_of in spent.most_common():
             print(f"    {time_of / total:6.1%}  {what}")
         if options.compile:
-            compared(name, case, options.steps, fast=options.fast)
+            compared(name, case, options.steps, whole=options.whole)
 
 
 if __name__ == "__main__":

@@ -45,13 +45,15 @@ PARTS: dict[str, Arm] = {
 }
 SCHEDULES = ("momentum warm-up", "warm-down", "growing batch", "short rows first")
 MUON = ("NorMuon", "momentum warm-up", "cautious decay")
+WHOLE = {"matrix_by_head": False, "matrix_feed_block": 0, "matrix_whole_every": 0}
+"""The base's matrices."""
 BLOCKS = {"matrix_by_head": True, "matrix_feed_block": 128}
 OTHERS: dict[str, Arm] = {
     "heads by themselves": {"optimizer": {"matrix_by_head": True}},
     "heads, and neurons by 64": {"optimizer": {"matrix_by_head": True, "matrix_feed_block": 64}},
     "heads, and neurons by 32": {"optimizer": {"matrix_by_head": True, "matrix_feed_block": 32}},
     "heads and blocks": {"optimizer": BLOCKS},
-    "heads and blocks, whole every 5th": {"optimizer": {**BLOCKS, "matrix_whole_every": 5}},
+    "heads and blocks, every 5th whole": {"optimizer": {**BLOCKS, "matrix_whole_every": 5}},
     "4 iterations": {"optimizer": {"matrix_iterations": 4}},
     "Polar Express, 4": {"optimizer": {"matrix_polynomial": "polar_express", "matrix_iterations": 4}},
     "Polar Express, 3": {"optimizer": {"matrix_polynomial": "polar_express", "matrix_iterations": 3}},
@@ -85,13 +87,12 @@ def all_arms() -> dict[str, Arm]:
     """Base, each alone, all, all but the schedules, and all without each."""
     arms: dict[str, Arm] = {"base": {}, **PARTS, **OTHERS, "all": joined(*PARTS.values())}
     earned = ("value embeddings", "smear", "bigrams 8k")
-    arms["fast"] = joined(*(PARTS[name] for name in earned), OTHERS["heads, and neurons by 64"])
+    arms["fast"] = joined(*(PARTS[name] for name in earned), OTHERS["heads and blocks, every 5th whole"])
     for more in (("short rows first",), MUON, (*MUON, "short rows first")):
         arms[" + ".join(("fast", *more))] = joined(arms["fast"], *(PARTS[name] for name in more))
     fast = joined(*(PARTS[name] for name in (*earned, "short rows first")))
-    for name in ("heads and blocks", "heads and blocks, whole every 5th"):
-        arms[f"fast, {name}"] = joined(fast, OTHERS[name])
-    arms["fast, whole matrices"] = fast
+    arms["fast + short rows first, whole matrices"] = fast
+    arms["fast + short rows first, heads and blocks"] = joined(fast, OTHERS["heads and blocks"])
     arms["all parts"] = joined(*(PARTS[name] for name in PARTS if name not in SCHEDULES))
     for name in PARTS:
         arms[f"all without {name}"] = joined(*(arm for other, arm in PARTS.items() if other != name))
@@ -160,7 +161,7 @@ class Cell:
             final=arm.get("final", 0.0),
             first_batch=first,
         )
-        settings = OptimizerConfig(**{**({} if arm.get("muon", True) else ADAMW), **arm.get("optimizer", {})})
+        settings = OptimizerConfig(**{**WHOLE, **({} if arm.get("muon", True) else ADAMW), **arm.get("optimizer", {})})
         self.optimizers = Optimizers(self.model, settings, muon=arm.get("muon", True))
         validation = TokenShards(as_workspace(home).find(tokens), "validation")
         self.objective = CausalObjective(

@@ -60,13 +60,14 @@ class OptimizerConfig:
     """What orthogonalises Muon's updates (Polar Express: arXiv 2505.16932)."""
     matrix_iterations: int = 5
     """How many times, at most 5; fewer are cheaper."""
-    matrix_by_head: bool = False
+    matrix_by_head: bool = True
     """The matrices of an attention are orthogonalised head by head, which is cheaper."""
-    matrix_feed_block: int = 0
+    matrix_feed_block: int = 128
     """How many neurons of a feed-forward are orthogonalised together, at least, and never fewer than a third of the
-    model's width, where they learn less; 0: all. Fewer are cheaper (after MuonBP, arXiv 2510.16981)."""
-    matrix_whole_every: int = 0
-    """Of matrices cut by head or block: every so many steps each is orthogonalised whole; 0: never."""
+    model's width, where they learn less; 0: all. Fewer are cheaper (MuonBP, arXiv 2510.16981)."""
+    matrix_whole_every: int = 5
+    """Of matrices cut by head or block: every so many steps each is orthogonalised whole, without which they learn
+    less; 0: never."""
     matrix_second_beta: float = 0.0
     """Above 0: NorMuon's second moment of each neuron, with this memory (arXiv 2510.05491)."""
     matrix_cautious_decay: bool = False

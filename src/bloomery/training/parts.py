@@ -67,8 +67,6 @@ def parts_of(model: ModelConfig) -> PartsConfig:
 
 FAST_PARTS = PartsConfig(smear=True)
 """What `fast` chooses of them: what earned its place alone (docs/results.md), as value and bigram embeddings did."""
-FAST_OPTIMIZER: dict[str, Any] = {"matrix_by_head": True, "matrix_feed_block": 128}
-"""What `fast` changes of OptimizerConfig: a step costs less, and learns as much."""
 FAST: dict[str, Any] = {
     "family": "bloomery",
     "value_embeddings": True,

@@ -21,7 +21,7 @@ from bloomery.models import ModelConfig
 from bloomery.models.config import every_second_layer
 from bloomery.tokenizer import PackedRows, Tokenizer, TokenShards
 from bloomery.training.optimizers import OptimizerConfig
-from bloomery.training.parts import FAST, FAST_OPTIMIZER, FAST_PARTS, PartsConfig, parts_of
+from bloomery.training.parts import FAST, FAST_PARTS, PartsConfig, parts_of
 from bloomery.training.planning.calibration import find_law
 from bloomery.training.planning.compressibility import compressed_bits
 from bloomery.training.planning.law import guessed_law
@@ -148,7 +148,7 @@ class PretrainConfig:
         """Itself, or with `fast` what that stands for."""
         if not self.fast:
             return self
-        return replace(self, fast=False, parts=FAST_PARTS, optimizer=replace(self.optimizer, **FAST_OPTIMIZER), **FAST)
+        return replace(self, fast=False, parts=FAST_PARTS, **FAST)
 
 
 def _refuse_beside_fast(config: PretrainConfig) -> None:
@@ -161,11 +161,6 @@ def _refuse_beside_fast(config: PretrainConfig) -> None:
             )
     if config.parts and config.parts != FAST_PARTS:
         raise ConfigError('"pretrain.fast" stands for a set of parts', hint="leave one of fast and parts out")
-    for name, value in FAST_OPTIMIZER.items():
-        if getattr(config.optimizer, name) not in (getattr(OptimizerConfig(), name), value):
-            raise ConfigError(
-                f'"pretrain.fast" stands for optimizer.{name} = {value!r}', hint=f"leave one of fast and {name} out"
-            )
 
 
 def pretrain_inputs(config: PretrainConfig, tokens: str, tokenizer: str) -> StageInputs:

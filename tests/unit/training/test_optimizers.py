@@ -10,7 +10,7 @@ from bloomery.core.errors import ConfigError, DataError
 from bloomery.models import Decoder, ModelConfig
 from bloomery.training.causal import causal_loss
 from bloomery.training.optimizers import OptimizerConfig, Optimizers
-from bloomery.training.parts import FAST_OPTIMIZER, PartsConfig
+from bloomery.training.parts import PartsConfig
 
 
 class Net(nn.Module):
@@ -143,7 +143,6 @@ def test_tables_and_lambdas_of_our_own_have_their_rates():
 
 def test_state_of_every_refinement_goes_on_exactly():
     settings = {
-        **FAST_OPTIMIZER,
         "bigram_rows": True,
         "matrix_polynomial": "polar_express",
         "matrix_cautious_decay": True,

@@ -7,7 +7,7 @@ import pytest
 from bloomery.core.errors import ConfigError
 from bloomery.models import ModelConfig
 from bloomery.training import PretrainConfig
-from bloomery.training.parts import FAST, FAST_OPTIMIZER, FAST_PARTS, PartsConfig
+from bloomery.training.parts import FAST, FAST_PARTS, PartsConfig
 
 SIZES = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 128, "num_hidden_layers": 2}
 SIZES |= {"num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 16, "max_position_embeddings": 16}
@@ -32,7 +32,6 @@ def test_fast_stands_for_a_set_of_settings():
     fast = PretrainConfig(fast=True).resolved()
     assert fast == fast.resolved() and not fast.fast
     assert fast.family == FAST["family"] == "bloomery" and fast.parts == FAST_PARTS
-    assert {name: getattr(fast.optimizer, name) for name in FAST_OPTIMIZER} == FAST_OPTIMIZER
     assert PretrainConfig().resolved() == PretrainConfig()
     with pytest.raises(ConfigError, match="go together"):
         PretrainConfig(parts=PartsConfig(smear=True))

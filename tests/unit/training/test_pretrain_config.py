@@ -42,7 +42,6 @@ from bloomery.training.pretrain_config import plan_request, planned_config
         {"fast": True, "family": "llama"},
         {"fast": True, "bigram_vocab_size": 512},
         {"fast": True, "parts": PartsConfig(squared_relu=True)},
-        {"fast": True, "optimizer": OptimizerConfig(matrix_feed_block=64)},
         {"family": "bloomery"},
         {"bigram_vocab_size": 512},
         {"family": "llama", "value_embeddings": True},

@@ -34,6 +34,7 @@ LADDER = (
     (16, 1024),
 )
 _USUAL = OptimizerConfig()
+_WHOLE = OptimizerConfig(matrix_by_head=False, matrix_feed_block=0)
 # Tao et al. 2024 (arXiv 2407.13623): the best vocabulary's parameters grow more slowly than the others.
 _VOCABULARY_PARAMETERS, _REFERENCE, _VOCABULARY_EXPONENT = 3_145_728, 33e6, 0.8354
 
@@ -97,7 +98,7 @@ def update_flops(config: ModelConfig, optimizer: OptimizerConfig = _USUAL) -> fl
     every, iterations = optimizer.matrix_whole_every, optimizer.matrix_iterations
     flops = _flops(_cut(config, optimizer), iterations)
     if every:
-        flops += (_flops(_cut(config, _USUAL), iterations) - flops) / every
+        flops += (_flops(_cut(config, _WHOLE), iterations) - flops) / every
     return flops * config.num_hidden_layers
 
 

@@ -63,7 +63,7 @@ def test_parts_divide_their_batch():
     assert parts_of(12, 5) == 4 and parts_of(7, 6) == 1
 
 
-@pytest.mark.parametrize("how", [{}, {"matrix_by_head": True, "matrix_feed_block": 128}])
+@pytest.mark.parametrize("how", [{}, {"matrix_by_head": False, "matrix_feed_block": 0}])
 def test_an_update_needs_what_pytorch_allocates(how: dict[str, object]):
     config, optimizer = shaped(BASE, 2, 384), OptimizerConfig(**how)  # type: ignore[arg-type]
     model = Decoder(config)

@@ -11,7 +11,6 @@ from bloomery.core.workspace import Workspace
 from bloomery.tokenizer import Tokenizer
 from bloomery.training import PretrainConfig, pretrain
 from bloomery.training.optimizers import OptimizerConfig
-from bloomery.training.parts import FAST_OPTIMIZER
 from bloomery.training.planning.plan import read_plan
 from bloomery.training.planning.plan_stage import publish_plan
 from bloomery.training.pretrain_config import plan_request, planned_config
@@ -57,7 +56,7 @@ def test_a_plan_of_a_fast_model_needs_no_recipe(material, tmp_path):
     request = plan_request(fast, material.tokens, Tokenizer.load(material.tokenizer.path))
     _, made = publish_plan(request, material.tokens, material.tokenizer, workspace=Workspace(tmp_path))
     followed = planned_config(PretrainConfig(), made, material.tokens.id, material.tokenizer.id)
-    assert followed.optimizer == made.optimizer == replace(OptimizerConfig(**FAST_OPTIMIZER), **made.learning_rates)
+    assert followed.optimizer == made.optimizer == replace(OptimizerConfig(), **made.learning_rates)
     assert (followed.first_batch, followed.short_rows_fraction, followed.family) == (0.5, 0.4, "bloomery")
     own = PretrainConfig(optimizer=OptimizerConfig(matrix_momentum=0.9))
     kept = planned_config(own, made, material.tokens.id, material.tokenizer.id).optimizer

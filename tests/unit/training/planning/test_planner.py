@@ -14,7 +14,6 @@ from bloomery.core.quantity import Quantity
 from bloomery.energy import EnergyConfig
 from bloomery.models import ModelConfig
 from bloomery.training.optimizers import OptimizerConfig
-from bloomery.training.parts import FAST_OPTIMIZER
 from bloomery.training.planning import planner
 from bloomery.training.planning.law import ScalingLaw
 from bloomery.training.planning.plan import Budget, PlanRequest
@@ -299,13 +298,13 @@ def test_a_slow_moment_does_not_spoil_the_time(even_machine: list[ModelConfig], 
     assert any("the machine is busy" in reason for reason in made.reasons)
 
 
-def test_fast_counts_its_optimiser(even_machine: list[ModelConfig], monkeypatch: pytest.MonkeyPatch):
+def test_steps_are_timed_with_the_optimiser_asked_for(even_machine: list[ModelConfig], monkeypatch: pytest.MonkeyPatch):
     given = []
     real = planner.measure_step
     monkeypatch.setattr(planner, "measure_step", lambda config, **rest: given.append(rest) or real(config, **rest))
-    fast = OptimizerConfig(**FAST_OPTIMIZER)
-    plan(asked(optimizer=fast))
-    assert given and all(one["optimizer"] == fast for one in given)
+    whole = OptimizerConfig(matrix_by_head=False, matrix_feed_block=0)
+    plan(asked(optimizer=whole))
+    assert given and all(one["optimizer"] == whole for one in given)
 
 
 def test_measured_on_this_machine(tmp_path: Path):
