@@ -23,7 +23,7 @@ from typing import Any
 from common import SEEDS, data, keep, over_seeds, run_arms, scratch_home, shown, write_jsonl
 
 VOCABULARY, CONTEXT, ROWS = 1024, 256, 8
-SIZES = {"1M": (3, 128), "3M": (4, 192), "6M": (5, 256)}
+SIZES = {"1M": (3, 128), "3M": (4, 192), "6M": (5, 256), "15M": (7, 384)}
 """Layers and width."""
 Arm = dict[str, Any]
 PARTS: dict[str, Arm] = {
