@@ -431,6 +431,8 @@ SECTIONS: tuple[tuple[str, str, Callable[[Mapping[str, Any]], str], str], ...] =
     ("A faster decoder: its parts", "ablation_fast_1M_steps", ablation, "ablation_fast.py --steps 150"),
     ("A faster decoder: in equal time", "ablation_fast_1M", ablation, "ablation_fast.py --seconds 40"),
     ("A faster decoder: 2 million", "ablation_fast_3M", ablation, "ablation_fast.py --seconds 100 --size 3M"),
+    ("A faster decoder: 4 million", "ablation_fast_6M", ablation, "ablation_fast.py --seconds 160 --size 6M"),
+    ("A faster decoder: 12 million", "ablation_fast_15M", ablation, "ablation_fast.py --seconds 420 --size 15M"),
     ("Sweeps: hopeless trials stopped", "sweep_regret", sweeps, "sweep_regret.py"),
     ("What intervals cover", "intervals", covered, "intervals.py"),
     ("Comparisons: verdicts on drawn scores", "compare_null", compare_null, "compare_null.py"),
