@@ -87,9 +87,10 @@ def all_arms() -> dict[str, Arm]:
     """Base, each alone, all, all but the schedules, and all without each."""
     arms: dict[str, Arm] = {"base": {}, **PARTS, **OTHERS, "all": joined(*PARTS.values())}
     earned = ("value embeddings", "smear", "bigrams 8k")
-    arms["fast"] = joined(*(PARTS[name] for name in earned), OTHERS["heads and blocks, every 5th whole"])
-    for more in (("short rows first",), MUON, (*MUON, "short rows first")):
-        arms[" + ".join(("fast", *more))] = joined(arms["fast"], *(PARTS[name] for name in more))
+    for name, matrices in (("fast", "heads and blocks, every 5th whole"), ("fast by 64", "heads, and neurons by 64")):
+        for more in ((), ("short rows first",), MUON, (*MUON, "short rows first")):
+            parts = (PARTS[part] for part in (*earned, *more))
+            arms[" + ".join((name, *more))] = joined(*parts, OTHERS[matrices])
     fast = joined(*(PARTS[name] for name in (*earned, "short rows first")))
     arms["fast + short rows first, whole matrices"] = fast
     arms["fast + short rows first, heads and blocks"] = joined(fast, OTHERS["heads and blocks"])
