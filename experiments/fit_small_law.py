@@ -4,12 +4,11 @@
 
 On each corpus a ladder of small runs is trained, as `bloomery plan --calibrate` does. One law is fitted to all of them,
 
-    bits per byte = (c / c0)^power (E + A / N^alpha + B / D^beta)
+    bits per byte = E + A / N^alpha + B / D^beta
 
-where c is how many bits a byte of the corpus takes when it is compressed (`planning/compressibility.py`), c0 their
-geometric mean; power is the best of a grid. Then each corpus is left out once, and predicted by the law of the others,
-with c and without: that is how far a plan of an unknown corpus may be off. Prints the constants for `planning/law.py`.
-N: parameters of the attention and feed-forward matrices; D: bytes of text seen, repeats discounted. What this does not
+by its method, prior included. Then each corpus is left out once, and predicted by the law of the others: that is how
+far a plan of an unknown corpus may be off, and what its interval has to hold. Prints the constants for
+`planning/law.py`. N: parameters of the attention and feed-forward matrices; D: bytes of text seen, repeats discounted. What this does not
 know: sizes and lengths beyond minutes on two cores.
 """
 
@@ -17,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +25,11 @@ from common import data, keep, scratch_home
 from bloomery.core.progress import ProgressView
 from bloomery.core.workspace import Workspace
 from bloomery.corpus import CurateConfig, curate
-from bloomery.tokenizer import Tokenizer, TokenizerConfig, TokenShards, tokenize, train_tokenizer
+from bloomery.tokenizer import Tokenizer, TokenizerConfig, tokenize, train_tokenizer
 from bloomery.training import PretrainConfig
 from bloomery.training.planning.calibration import PRIOR, CalibrationConfig, calibrate
-from bloomery.training.planning.compressibility import compressed_bits
 from bloomery.training.planning.fitting import fit_law
-from bloomery.training.planning.law import DEFAULT_LAW, ScalingLaw, effective_data, guessed_law
+from bloomery.training.planning.law import DEFAULT_LAW, ScalingLaw, effective_data
 from bloomery.training.planning.rung import read_points
 from bloomery.training.pretrain_config import plan_request
 
@@ -45,12 +42,11 @@ SOURCES: dict[str, tuple[tuple[str, ...], int]] = {
     "a novel in Japanese": (("text", "wagahaiwa_ja.txt.xz"), 2048),
 }
 """Where a corpus lies (the documentation of Python is Python's own), and its vocabulary."""
-POWERS = np.arange(0.0, 1.51, 0.05)
 Measured = dict[str, Any]
 
 
 def measure(workspace: Workspace, name: str, minutes: float) -> Measured:
-    """One corpus: how it compresses, and the points of its ladder, (n, 3): N, D, bits per byte."""
+    """One corpus: the points of its ladder, (n, 3): N, D, bits per byte."""
     where, vocabulary = SOURCES[name]
     config = CurateConfig(sources=(str(data(*where)) if where else "python-docs",))
     corpus = curate(config.sources, config=config, workspace=workspace)
@@ -66,36 +62,15 @@ def measure(workspace: Workspace, name: str, minutes: float) -> Measured:
         for rung in rungs
         for point in read_points(rung)
     ]
-    compressed = compressed_bits(TokenShards(tokens, "train"), loaded)
-    assert compressed is not None
-    print(f"{name}: {request.text_bytes:,} bytes, compressed {compressed:.3f} bits a byte", flush=True)
+    print(f"{name}: {request.text_bytes:,} bytes", flush=True)
     for size, seen, bits in points:
         print(f"    N {size:9,.0f}  D {seen:11,.0f}  {bits:.4f}", flush=True)
-    return {"name": name, "bytes": request.text_bytes, "compressed": compressed, "points": points}
+    return {"name": name, "bytes": request.text_bytes, "points": points}
 
 
-def scaled(found: list[Measured], power: float, reference: float) -> np.ndarray:
-    """All points, their losses as if every corpus compressed as the reference does."""
-    parts = []
-    for one in found:
-        points = np.array(one["points"])
-        points[:, 2] /= (one["compressed"] / reference) ** power
-        parts.append(points)
-    return np.concatenate(parts)
-
-
-def joint(found: list[Measured]) -> tuple[ScalingLaw, float, float]:
-    """The law of several corpora, the power and the reference."""
-    reference = math.exp(float(np.mean([math.log(one["compressed"]) for one in found])))
-    best: tuple[float, ScalingLaw, float] | None = None
-    for power in POWERS:
-        points = scaled(found, float(power), reference)
-        law = fit_law(points, prior=PRIOR)
-        off = float(np.abs(np.log(predicted(law, points)) - np.log(points[:, 2])).sum())
-        if best is None or off < best[0]:
-            best = off, law, float(power)
-    assert best is not None
-    return best[1], best[2], reference
+def joint(found: list[Measured]) -> ScalingLaw:
+    """The law of several corpora."""
+    return fit_law(np.concatenate([np.array(one["points"]) for one in found]), prior=PRIOR)
 
 
 def predicted(law: ScalingLaw, points: np.ndarray) -> np.ndarray:
@@ -109,22 +84,6 @@ def errors(law: ScalingLaw, one: Measured) -> list[float]:
     return (predicted(law, points) / points[:, 2] - 1).tolist()
 
 
-def left_out(found: list[Measured]) -> dict[str, dict[str, list[float]]]:
-    """Each corpus by the law of the others, with its compression and without; and by the constants in use now."""
-    told: dict[str, dict[str, list[float]]] = {}
-    for one in found:
-        others = [other for other in found if other is not one]
-        law, power, reference = joint(others)
-        plain = fit_law(scaled(others, 0.0, reference), prior=PRIOR)
-        told[one["name"]] = {
-            "compressed": errors(law.scaled((one["compressed"] / reference) ** power), one),
-            "plain": errors(plain, one),
-            "in use, scaled": errors(guessed_law(one["compressed"]), one),
-            "in use": errors(DEFAULT_LAW, one),
-        }
-    return told
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--home", default="", help="workspace to keep [default: a temporary one]")
@@ -133,22 +92,20 @@ def main() -> None:
     with scratch_home(options.home) as home:
         workspace = Workspace(Path(home), listeners=[ProgressView()])
         found = [measure(workspace, name, options.minutes) for name in SOURCES]
-    law, power, reference = joint(found)
+    law = joint(found)
     constants = {name: float(f"{value:.4g}") for name, value in law.constants.items()}
-    largest = {"largest_parameters": law.largest_parameters, "largest_data": law.largest_data}
-    print(json.dumps({**constants, "power": round(power, 2), "reference": float(f"{reference:.4g}"), **largest}))
-    held = left_out(found)
-    for name, kinds in held.items():
-        told = (f"{kind} {np.mean(off):+.1%} ({min(off):+.1%} to {max(off):+.1%})" for kind, off in kinds.items())
+    print(json.dumps({**constants, "largest_parameters": law.largest_parameters, "largest_data": law.largest_data}))
+    held = {one["name"]: errors(joint([other for other in found if other is not one]), one) for one in found}
+    before = {one["name"]: errors(DEFAULT_LAW, one) for one in found}
+    for name, off in held.items():
+        told = (f"{kind} {np.mean(x):+.1%} ({min(x):+.1%} to {max(x):+.1%})" for kind, x in kinds(off, before[name]))
         print(f"{name}: {', '.join(told)}")
-    for kind in next(iter(held.values())):
-        off = np.array([value for kinds in held.values() for value in kinds[kind]])
-        low, high = np.percentile(off, [5, 95])
-        print(f"{kind}: {np.median(np.abs(off)):.1%} in the middle, nine of ten from {low:+.1%} to {high:+.1%}")
-    keep(
-        "small_law",
-        {"constants": constants, "power": power, "reference": reference, "corpora": found, "held_out": held},
-    )
+    keep("small_law", {"constants": constants, "corpora": found, "held_out": held, "in_use": before})
+
+
+def kinds(held: list[float], before: list[float]) -> list[tuple[str, list[float]]]:
+    """What a corpus' errors are of."""
+    return [("by the others", held), ("by the constants in use", before)]
 
 
 if __name__ == "__main__":

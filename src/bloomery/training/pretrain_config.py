@@ -23,8 +23,6 @@ from bloomery.tokenizer import PackedRows, Tokenizer, TokenShards
 from bloomery.training.optimizers import OptimizerConfig
 from bloomery.training.parts import FAST, FAST_PARTS, PartsConfig, parts_of
 from bloomery.training.planning.calibration import find_law
-from bloomery.training.planning.compressibility import compressed_bits
-from bloomery.training.planning.law import guessed_law
 from bloomery.training.planning.plan import Budget, Plan, PlanRequest
 from bloomery.training.planning.shapes import HEAD_DIM, intermediate_size, key_value_heads
 from bloomery.training.speed import choose_device
@@ -230,9 +228,6 @@ def plan_request(
     if workspace is None:
         return request
     law, said = find_law(workspace, tokens.id, request)
-    if not law.calibrated and (bits := compressed_bits(shards, tokenizer)) is not None:
-        law = guessed_law(bits)
-        said += f"; scaled by how well this text compresses: {bits:.2f} bits a byte"
     return replace(request, law=law, reasons=(said,), folder=workspace.scratch)
 
 

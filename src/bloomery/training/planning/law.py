@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -61,11 +61,6 @@ class ScalingLaw:
     @property
     def constants(self) -> dict[str, float]:
         return {name: getattr(self, name) for name in CONSTANTS}
-
-    def scaled(self, factor: float) -> ScalingLaw:
-        """The law of text that takes `factor` times as many bits a byte of every model."""
-        samples = tuple((e * factor, a * factor, alpha, b * factor, beta) for e, a, alpha, b, beta in self.samples)
-        return replace(self, E=self.E * factor, A=self.A * factor, B=self.B * factor, samples=samples)
 
     def loss(self, parameters: float, data: float) -> float:
         """L for parameters and data as they count, repeats and excess discounted by the caller."""
@@ -168,13 +163,3 @@ DEFAULT_LAW = ScalingLaw(
     largest_data=3e7,
 )
 """Of ours, for a corpus without a calibration."""
-_REFERENCE_BITS = 1.5
-_POWER = 1.0
-_COMPRESSED = (0.3, 7.0)
-"""Bits a byte of text that a compressor finds: what lies outside is no text that a law was seen to hold for."""
-
-
-def guessed_law(compressed_bits: float) -> ScalingLaw:
-    """Ours for text that takes so many bits a byte when it is compressed (see `compressibility`)."""
-    bits = min(max(compressed_bits, _COMPRESSED[0]), _COMPRESSED[1])
-    return DEFAULT_LAW.scaled((bits / _REFERENCE_BITS) ** _POWER)
