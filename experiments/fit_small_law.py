@@ -8,8 +8,8 @@ On each corpus a ladder of small runs is trained, as `bloomery plan --calibrate`
 
 by its method, prior included. Then each corpus is left out once, and predicted by the law of the others: that is how
 far a plan of an unknown corpus may be off, and what its interval has to hold. Prints the constants for
-`planning/law.py`. N: parameters of the attention and feed-forward matrices; D: bytes of text seen, repeats discounted. What this does not
-know: sizes and lengths beyond minutes on two cores.
+`planning/law.py`. N: parameters of the attention and feed-forward matrices; D: bytes of text seen, repeats discounted.
+What this does not know: sizes and lengths beyond minutes on two cores.
 """
 
 from __future__ import annotations

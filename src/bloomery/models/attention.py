@@ -363,9 +363,9 @@ class Attention(nn.Module):
         """x (B, T, E) -> (B, T, E). `memory` is what `keys_values` made of another sequence (cross attention);
         a `cache` takes this step's keys and values and gives back all so far; `value_embeds` as in `keys_values`."""
         if memory is None and cache is None and self._projects_together(x):
-            projected = fused.projections(x, *(part.weight for part in self._inputs))
-            query = self._place(projected[0], self.heads, self.q_norm, tables)
-            key, value = self._keys_values(x, *projected[1:], tables, value_embeds)
+            q, k, v = fused.projections(x, *(part.weight for part in self._inputs))
+            query = self._place(q, self.heads, self.q_norm, tables)
+            key, value = self._keys_values(x, k, v, tables, value_embeds)
         else:
             query = self.queries(x, tables)
             key, value = self.keys_values(x, tables, value_embeds) if memory is None else memory
