@@ -75,6 +75,25 @@ def ablation(found: Mapping[str, Any]) -> str:
     )
 
 
+def unknown_text(found: Mapping[str, Any]) -> str:
+    """How far the planner's law is off on corpora that it was not fitted on."""
+    rows = []
+    for one in found["corpora"]:
+        name = one["name"]
+        runs = [point[2] for point in one["points"]]
+        cells = [f"{one['bytes'] / 1e6:.1f} MB", f"{len(runs)}", f"{min(runs):.3f}"]
+        for kind in ("in_use", "held_out"):
+            off = 1 / (1 + np.array(found[kind][name])) - 1
+            cells.append(f"{off.mean():+.1%} ({off.min():+.1%} to {off.max():+.1%})")
+        rows.append([name, *cells])
+    head = ["corpus", "text", "runs", "least bits per byte", "the law in use", "a law of the other four"]
+    return (
+        "Ladders of runs of two sizes or more (`bloomery plan --calibrate`, five minutes each) beside what two laws "
+        "expect that know nothing of their corpus (the one in use knows other runs on the documentation of Python): "
+        "by how much the runs came out above; the mean, the least and the most.\n\n" + table(head, rows)
+    )
+
+
 def sweeps(found: Mapping[str, Any]) -> str:
     """What stopping hopeless trials saves and costs."""
     rows = []

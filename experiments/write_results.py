@@ -15,7 +15,7 @@ from typing import Any
 
 from common import PROJECT, RESULTS, SEEDS, shown
 from label_tables import labels_quality, labels_tuned, recommended, seeds_of, table
-from training_tables import ablation, reinforced, replay, sweeps
+from training_tables import ablation, reinforced, replay, sweeps, unknown_text
 
 TARGET = PROJECT / "docs" / "results.md"
 HEAD = """# Results
@@ -428,6 +428,7 @@ SECTIONS: tuple[tuple[str, str, Callable[[Mapping[str, Any]], str], str], ...] =
     ("Labels by rules", "label_functions", label_functions, "label_functions.py"),
     ("Rewards that can be checked", "reinforced_sums", reinforced, "reinforced_sums.py"),
     ("A domain, and what is forgotten", "domain_replay", replay, "domain_replay.py"),
+    ("Plans for unknown text", "small_law", unknown_text, "fit_small_law.py"),
     ("A faster decoder: its parts", "ablation_fast_1M_steps", ablation, "ablation_fast.py --steps 150"),
     ("A faster decoder: in equal time", "ablation_fast_1M", ablation, "ablation_fast.py --seconds 40"),
     ("A faster decoder: 2 million", "ablation_fast_3M", ablation, "ablation_fast.py --seconds 100 --size 3M"),
