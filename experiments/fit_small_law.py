@@ -73,15 +73,9 @@ def joint(found: list[Measured]) -> ScalingLaw:
     return fit_law(np.concatenate([np.array(one["points"]) for one in found]), prior=PRIOR)
 
 
-def predicted(law: ScalingLaw, points: np.ndarray) -> np.ndarray:
-    """The law at each point's N and D."""
-    return np.array([law.loss(size, seen) for size, seen, _ in points])
-
-
 def errors(law: ScalingLaw, one: Measured) -> list[float]:
     """Predicted over observed, less one, at each point of a corpus."""
-    points = np.array(one["points"])
-    return (predicted(law, points) / points[:, 2] - 1).tolist()
+    return [law.loss(size, seen) / bits - 1 for size, seen, bits in one["points"]]
 
 
 def main() -> None:
@@ -98,14 +92,10 @@ def main() -> None:
     held = {one["name"]: errors(joint([other for other in found if other is not one]), one) for one in found}
     before = {one["name"]: errors(DEFAULT_LAW, one) for one in found}
     for name, off in held.items():
-        told = (f"{kind} {np.mean(x):+.1%} ({min(x):+.1%} to {max(x):+.1%})" for kind, x in kinds(off, before[name]))
+        both = (("by the others", off), ("by the constants in use", before[name]))
+        told = (f"{kind} {np.mean(x):+.1%} ({min(x):+.1%} to {max(x):+.1%})" for kind, x in both)
         print(f"{name}: {', '.join(told)}")
     keep("small_law", {"constants": constants, "corpora": found, "held_out": held, "in_use": before})
-
-
-def kinds(held: list[float], before: list[float]) -> list[tuple[str, list[float]]]:
-    """What a corpus' errors are of."""
-    return [("by the others", held), ("by the constants in use", before)]
 
 
 if __name__ == "__main__":

@@ -2,8 +2,9 @@
 
 PyTorch computes root-mean-square norms, rotations and squared ReLUs on a CPU as chains of operators, each of which
 reads and writes all of its input, and the backward of each again. Here are the same formulas with the passes that they
-need. Modules in training use them where a gradient is wanted on a CPU in float32; elsewhere the plain operators are, to
-whose last bit published families are compared. This module does not know modules.
+need, and several matrices of one input as one product. Modules in training use them where a gradient is wanted on a CPU
+in float32; elsewhere the plain operators are, to whose last bit published families are compared. This module does not
+know modules.
 """
 
 from __future__ import annotations
@@ -105,11 +106,15 @@ def squared_relu(x: Tensor) -> Tensor:
     return found
 
 
+def _split_product(x: Tensor, weights: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return F.linear(x, torch.cat(weights)).split([weight.size(0) for weight in weights], -1)
+
+
 class _Projections(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, *weights: Tensor) -> tuple[Tensor, ...]:
         ctx.save_for_backward(x, *weights)
-        return F.linear(x, torch.cat(weights)).split([weight.size(0) for weight in weights], -1)
+        return _split_product(x, weights)
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
@@ -125,5 +130,5 @@ class _Projections(torch.autograd.Function):
 def projections(x: Tensor, *weights: Tensor) -> tuple[Tensor, ...]:
     """x (..., E) by several matrices (O, E) at once: one larger product, and no sums of gradients; (..., O) each."""
     if torch.compiler.is_compiling():
-        return F.linear(x, torch.cat(weights)).split([weight.size(0) for weight in weights], -1)
+        return _split_product(x, weights)
     return _Projections.apply(x, *weights)

@@ -58,20 +58,21 @@ def orthogonalize(
     Iterations in `dtype`, one of POLYNOMIALS; returns that dtype.
     """
     steps = coefficients(polynomial, iterations)
-    if matrices.device.type == "cpu":
-        together = at_a_time(*matrices.shape[-2:])
-        if len(matrices) >= 2 * together:
-            made = torch.empty(matrices.shape, dtype=dtype)
-            for part, out in zip(matrices.split(together), made.split(together), strict=True):
-                out.copy_(_orthogonal(part, steps, polynomial, dtype))
-            return made
-    return _orthogonal(matrices, steps, polynomial, dtype)
+    together = at_a_time(*matrices.shape, device=matrices.device.type)
+    if together == len(matrices):
+        return _orthogonal(matrices, steps, polynomial, dtype)
+    made = torch.empty(matrices.shape, dtype=dtype)
+    for part, out in zip(matrices.split(together), made.split(together), strict=True):
+        out.copy_(_orthogonal(part, steps, polynomial, dtype))
+    return made
 
 
-def at_a_time(rows: int, columns: int) -> int:
-    """How many matrices at a time a processor's cache has room for."""
+def at_a_time(count: int, rows: int, columns: int, *, device: str) -> int:
+    """How many of `count` matrices are orthogonalised at a time: on a CPU those that its caches have room for, where
+    they are at least twice as many; elsewhere all."""
     short, long = sorted((rows, columns))
-    return max(_LEAST, _CPU_BYTES // (4 * (4 * short * short + 2 * short * long)))
+    few = max(_LEAST, _CPU_BYTES // (4 * (4 * short * short + 2 * short * long)))
+    return few if device == "cpu" and count >= 2 * few else count
 
 
 def _orthogonal(

@@ -124,11 +124,8 @@ def update_floats(config: ModelConfig, optimizer: OptimizerConfig = _USUAL, *, d
 
 def _height(count: int, rows: int, columns: int, device: str) -> float:
     """`update_floats` of so many equal matrices."""
-    few = at_a_time(rows, columns)
     size, squares = rows * columns, 4.0 * min(rows, columns) ** 2
-    if device == "cpu" and count >= 2 * few:
-        return 2.0 * count * size + few * (size + squares)
-    return count * (3.0 * size + squares)
+    return 2.0 * count * size + at_a_time(count, rows, columns, device=device) * (size + squares)
 
 
 def _cut(config: ModelConfig, optimizer: OptimizerConfig) -> list[tuple[tuple[int, int], int]]:

@@ -65,7 +65,7 @@ def sweep(
     result depends on beside the dials, as JSON data, `say` hears a line for each trial. What failed before is tried
     again only with `retry`.
 
-    Raises MissingExtraError without Optuna, ArtifactError where another process runs this very sweep.
+    Raises MissingExtraError as `check_packages` does, ArtifactError where another process runs this very sweep.
     """
     check_packages(config)
     import optuna
