@@ -4,7 +4,8 @@
     ├── ConfigError          a recipe, a flag or an argument is wrong
     ├── DataError            documents, shards or weights cannot be read or make no sense
     ├── ArtifactError        an artifact is missing, damaged or cannot be written
-    │   └── DamagedError     an artifact's files are not what its manifest says
+    │   ├── DamagedError     an artifact's files are not what its manifest says
+    │   └── InUseError       another process is at the very same work
     ├── DeviceError          the machine lacks what was asked for, or ran out of it
     ├── MissingExtraError    an optional package is not installed; the hint is the pip line
     ├── TrainingError        training stopped before a step that would have done harm
@@ -53,6 +54,10 @@ class ArtifactError(BloomeryError):
 
 class DamagedError(ArtifactError):
     """An artifact's files are not what its manifest says: changed, truncated or missing."""
+
+
+class InUseError(ArtifactError):
+    """Another process is at the very same work, and holds its lock."""
 
 
 class DeviceError(BloomeryError):

@@ -31,7 +31,7 @@ from typing import Any, Protocol
 
 from bloomery.core.artifact import Artifact, as_artifact_error, disk_errors, publish
 from bloomery.core.database import is_full
-from bloomery.core.errors import ArtifactError, BloomeryError
+from bloomery.core.errors import ArtifactError, BloomeryError, InUseError
 from bloomery.core.events import INTERRUPTED, Event, EventLog, now
 from bloomery.core.locks import FileLock
 from bloomery.core.quantity import Quantity
@@ -91,7 +91,7 @@ class Run:
         self._scratch_lock = scratch_lock(self.scratch)
         try:
             if not self._scratch_lock.try_acquire():
-                raise ArtifactError(
+                raise InUseError(
                     f"another process is running this very {self.stage} stage", hint="wait for it, or stop it first"
                 )
             self._begin()

@@ -5,7 +5,9 @@ This module does not know how a counter is read, nor what joules cost.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,39 @@ from bloomery.core.run import Meter
 from bloomery.energy.estimate import EstimateMeter
 from bloomery.energy.nvml import NvmlMeter, find_gpus
 from bloomery.energy.rapl import POWERCAP, RaplMeter, find_rapl
+
+_sharers: ContextVar[int] = ContextVar("sharers", default=1)
+
+
+@contextmanager
+def sharing(sharers: int) -> Iterator[None]:
+    """Inside, `open_meter` gives meters for one of so many equal users of the machine's counters."""
+    before = _sharers.set(max(1, sharers))
+    try:
+        yield
+    finally:
+        _sharers.reset(before)
+
+
+class PartMeter:
+    """One user's part of a counter that counts for several at the same time: an equal one, or anything between nothing
+    and all of it; method "estimated". Their sum is then what the counter says."""
+
+    def __init__(self, meter: Meter, sharers: int) -> None:
+        self._meter, self._sharers = meter, sharers
+
+    def read(self) -> Quantity:
+        whole = self._meter.read()
+        if whole.central is None or whole.high is None:
+            return whole
+        return Quantity(low=0.0, central=whole.central / self._sharers, high=whole.high, method="estimated")
+
+    def describe(self) -> Mapping[str, Any]:
+        told, part = dict(self._meter.describe()), f"one of {self._sharers} equal parts"
+        return {**{key: f"{text}; {part}" for key, text in told.items() if key != "method"}, "method": "estimated"}
+
+    def close(self) -> None:
+        self._meter.close()
 
 
 class SumMeter:
@@ -41,11 +76,12 @@ class SumMeter:
 
 def open_meter(*, powercap: Path = POWERCAP, others: Sequence[int] = ()) -> Meter:
     """A meter of everything that this machine shows: GPUs by NVML, the processor by RAPL or by an estimate, which is
-    then of the processes `others`, too."""
-    notes, meters = [], []
+    then of the processes `others`, too. Within `sharing`, one user's part of what counts for all."""
+    notes, meters, sharers = [], [], _sharers.get()
+    part = lambda meter: PartMeter(meter, sharers) if sharers > 1 else meter  # noqa: E731
     rapl = find_rapl(powercap)
     try:
-        meters.append(RaplMeter(rapl) if rapl.domains else EstimateMeter(others=others))
+        meters.append(part(RaplMeter(rapl)) if rapl.domains else EstimateMeter(others=others))
     except (OSError, ValueError) as error:
         meters.append(EstimateMeter(others=others))
         notes.append(f"RAPL went away, so the CPU is estimated: {error}")
@@ -53,7 +89,7 @@ def open_meter(*, powercap: Path = POWERCAP, others: Sequence[int] = ()) -> Mete
         notes.append(rapl.problem)
     gpus, problem = find_gpus()
     if gpus:
-        meters.append(NvmlMeter(gpus))
+        meters.append(part(NvmlMeter(gpus)))
     else:
         notes.append(problem)
     return SumMeter(meters, notes)

@@ -165,9 +165,6 @@ class Loop:
         self.progress = Progress(**state["progress"])
         self.rollback.guard.load_state_dict(state.get("guard", {}))
         self._saved_step = found.step
-        for path in self.kept.glob("step-*"):  # of steps that are to be taken again
-            if self.ranks.leads and int(path.name.removeprefix("step-")) > found.step:
-                shutil.rmtree(path, ignore_errors=True)
         _set_random_state(state["random"], self.device)
 
     def train(self) -> Validation | None:

@@ -145,6 +145,7 @@ class _Pretraining:
         self.parallel, self.ranks = parallel, several(world, parallel, device=config.device, seed=config.seed)
         with run.phase("plan"):
             self._kept = self.ranks.told(lambda: (run.scratch / "plan.json").is_file())
+            self._is_paced = self.ranks.size > 1 and not self._kept and not config.steps
             self.plan = Plan.from_dict(self.ranks.told(lambda: self._plan().to_dict()))
         self._planned = (run.seconds, run.energy_joules) if self.ranks.leads else None
         self.device = self.ranks.device(torch.device(self.plan.device))
@@ -192,9 +193,13 @@ class _Pretraining:
             say = lambda text: self.run.progress(0, None, unit="steps", doing=text)  # noqa: E731
             made = make_plan(request, meter=self.run.meter, say=say)
         choose_device(made.device)  # a plan may come from another machine
-        write_durably(path, json.dumps(made.to_dict(), indent=1).encode())
+        if not self._is_paced:  # else its steps are not known yet, and a kill would leave those of one process
+            self._keep(made)
         self.run.event("plan", **made.to_dict(), kept=False)
         return made
+
+    def _keep(self, plan: Plan) -> None:
+        write_durably(self.run.scratch / "plan.json", json.dumps(plan.to_dict(), indent=1).encode())
 
     def _loop(self, model: Decoder) -> Loop:
         config, plan = self.config, self.plan
@@ -252,7 +257,7 @@ class _Pretraining:
     def _paced(self, objective: CausalObjective, make: Callable[[], Optimizers]) -> Plan:
         """The plan with as many steps as fit into its minutes when all ranks take them; it was measured on one."""
         plan = self.plan
-        if self.ranks.size == 1 or self._kept or self.config.steps:
+        if not self._is_paced:
             return plan
         rows = (plan.batch_rows, min(plan.micro_rows, plan.batch_rows // self.ranks.size) or 1)
         measured = paced(objective, make, rows, self.device, plan.precision, self.ranks)
@@ -265,7 +270,7 @@ class _Pretraining:
         known = {} if asked is None else {"law": asked.law, "text_bytes": asked.text_bytes}
         self.plan = plan.paced(steps, seconds, told, **known)
         if self.ranks.leads:
-            write_durably(self.run.scratch / "plan.json", json.dumps(self.plan.to_dict(), indent=1).encode())
+            self._keep(self.plan)
         self.run.note(f"{told}: {steps:,} steps")
         return self.plan
 

@@ -9,7 +9,7 @@ import pytest
 from tests.unit.energy.test_nvml import FakeGpu
 from tests.unit.energy.test_rapl import zone
 
-from bloomery.energy import describe_meters, meter, open_meter
+from bloomery.energy import describe_meters, meter, open_meter, sharing
 
 
 @pytest.fixture(autouse=True)
@@ -54,3 +54,20 @@ def test_opens_within_20_ms(tmp_path: Path) -> None:
         open_meter(powercap=tmp_path).close()
         times.append(time.perf_counter() - started)
     assert min(times) < 0.02
+
+
+def test_who_share_a_counter_have_it_once_between_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    card = FakeGpu()
+    monkeypatch.setattr(meter, "find_gpus", lambda: ([card], ""))
+    package = zone(tmp_path, "intel-rapl:0", "package-0", 0)
+    with sharing(4):
+        opened = [open_meter(powercap=tmp_path) for _ in range(4)]
+    whole = open_meter(powercap=tmp_path)
+    card.millijoules += 6_000
+    (package / "energy_uj").write_text(str(2_000_000))
+    readings = [one.read() for one in opened]
+    assert whole.read().to_dict() == {"low": 8.0, "central": 8.0, "high": 8.0, "method": "counter"}
+    assert [one.to_dict() for one in readings] == [{"low": 0.0, "central": 2.0, "high": 8.0, "method": "estimated"}] * 4
+    assert "one of 4 equal parts" in opened[0].describe()["cpu"] and "equal" not in whole.describe()["cpu"]
+    for one in (*opened, whole):
+        one.close()

@@ -129,3 +129,26 @@ def test_the_skipped_data_is_what_is_left_out(material, tmp_path, plant):
         patched.setattr(causal.CausalObjective, "next_batch", leaving_out)
         never, _ = _train(material, tmp_path / "b")
     assert never.metrics["skipped"] == [] and never.id == gone.id
+
+
+def test_killed_as_it_goes_back_it_still_has_the_best_weights(material, tmp_path, plant, monkeypatch):
+    """The newest checkpoint is still that of before, and knows weights of a step that was taken back."""
+    plant({37}, math.nan)
+    kept = {"keep_best": True, "validations": 5, "checkpoint_every_steps": 12, "checkpoint_seconds": 0.0}
+    save, bests = loop.Loop.save, []
+
+    def killed(self, *, anchor=False):
+        if anchor:
+            states = list(checkpoint.states(self.checkpoints))
+            bests.append(({s["progress"]["best"].get("step") for s in states}, {p.name for p in self.kept.iterdir()}))
+            raise KeyboardInterrupt
+        return save(self)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(loop.Loop, "save", killed)
+        _train(material, tmp_path / "a", **kept)
+    ((known, there),) = bests
+    assert known - {None} and all(checkpoint.name_of(step) in there for step in known - {None})
+    resumed, _ = _train(material, tmp_path / "a", **kept)
+    straight, _ = _train(material, tmp_path / "b", **kept)
+    assert resumed.id == straight.id

@@ -93,6 +93,10 @@ class Several(Ranks):
         if self.world.watchdog is not None:
             self.world.watchdog.step(step)
 
+    def same(self, own: Tensor) -> Tensor:
+        dist.broadcast(own, 0)
+        return own
+
     def step(self, optimizers: Optimizers, multiplier: float) -> None:
         self._shared(optimizers).step(multiplier)
         if self.world.watchdog is not None:

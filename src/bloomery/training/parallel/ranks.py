@@ -84,10 +84,15 @@ class Ranks:
     def clip(self, parameters: Iterable[nn.Parameter], max_norm: float) -> Tensor:
         """The norm of all gradients, which are scaled down to `max_norm` if that is not 0."""
         having = [p for p in parameters if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm([p.grad for p in having if p.grad is not None])
+        norm = self.same(torch.nn.utils.get_total_norm([p.grad for p in having if p.grad is not None]))
         if max_norm:
             torch.nn.utils.clip_grads_with_norm_(having, max_norm, norm)
         return norm
+
+    def same(self, own: Tensor) -> Tensor:
+        """Rank 0's number, on all ranks: what each computes of the same gradients may differ in the last bit between
+        processors of two kinds, and whether a step is taken must not."""
+        return own
 
     def step(self, optimizers: Optimizers, multiplier: float) -> None:
         """One update."""

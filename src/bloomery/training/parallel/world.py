@@ -53,10 +53,13 @@ class World:
         return int(os.environ.get("LOCAL_WORLD_SIZE", self.size))
 
     def _await_followers(self) -> None:
-        """Until all have joined. TrainingError if one that we started has ended."""
+        """Until all have joined. TrainingError if one that we started has ended, or has not come in time."""
+        until = time.monotonic() + _JOIN.total_seconds()
         while self.followers is not None and not self._store.check([f"process/{n}" for n in range(1, self.size)]):
             if ended := self.followers.ended():
                 raise TrainingError(f"rank {ended[0]} has ended: {ended[1]}", hint="bloomery doctor")
+            if time.monotonic() > until:
+                raise TrainingError(f"not all of {self.size} ranks have begun within {_JOIN}", hint="fewer --ranks")
             time.sleep(_GLANCE_SECONDS)
 
     def followers_here(self) -> tuple[int, ...]:

@@ -45,12 +45,14 @@ class RayTrials:
         self._tune, self._workspace, self._jobs = tune, workspace, jobs
         self._share = resources(ray, jobs, named="trials", shared=True)
         self._work = work
+        nodes = sum(bool(node["Alive"]) for node in ray.nodes())
+        self._beside = -(-jobs // max(1, nodes))
 
     def drive(self, ask: Ask[T], tell: Tell[T]) -> None:
         """Run what `ask` gives until it gives none. KeyboardInterrupt once all that ran have saved."""
         tune = self._tune
         passing, interrupted = _Passing(ask, tell), threading.Event()
-        trainable = tune.with_resources(_trainable(self._work, self._workspace.root), dict(self._share))
+        trainable = tune.with_resources(_trainable(self._work, self._workspace.root, self._beside), dict(self._share))
         with (
             TemporaryDirectory(dir=self._workspace.scratch, prefix="ray-", ignore_cleanup_errors=True) as folder,
             interrupts(interrupted, signal.SIGINT),
@@ -182,7 +184,7 @@ class _Unkept:
         return self
 
 
-def _trainable(work: TrialWork, root: Path) -> type:
+def _trainable(work: TrialWork, root: Path, beside: int) -> type:
     from ray.tune import Trainable
 
     folder = Path.cwd()
@@ -193,7 +195,7 @@ def _trainable(work: TrialWork, root: Path) -> type:
         def setup(self, config: dict[str, Any]) -> None:
             with contextlib.suppress(OSError):
                 os.chdir(folder)
-            self._trial = TrialThread(work, json.loads(config["values"]), root)
+            self._trial = TrialThread(work, json.loads(config["values"]), root, beside=beside)
             self._last = ""
 
         def step(self) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bloomery.core.config import canonical_json, digest, to_dict
-from bloomery.core.errors import ArtifactError, MissingExtraError
+from bloomery.core.errors import InUseError, MissingExtraError
 from bloomery.core.locks import FileLock
 from bloomery.core.quantity import Quantity
 from bloomery.core.workspace import Workspace
@@ -65,7 +65,7 @@ def sweep(
     result depends on beside the dials, as JSON data, `say` hears a line for each trial. What failed before is tried
     again only with `retry`.
 
-    Raises MissingExtraError as `check_packages` does, ArtifactError where another process runs this very sweep.
+    Raises MissingExtraError as `check_packages` does, InUseError where another process runs this very sweep.
     """
     check_packages(config)
     import optuna
@@ -77,7 +77,7 @@ def sweep(
     name = digest({"config": settled, "identity": identity, "metric": metric})[:16]
     lock = FileLock(folder / f"{name}.lock")
     if not lock.try_acquire():
-        raise ArtifactError("another process is running this very sweep", hint="wait for it, or stop it first")
+        raise InUseError("another process is running this very sweep", hint="wait for it, or stop it first")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
         with warnings.catch_warnings():
@@ -167,7 +167,7 @@ class _Sweeping:
         try:
             while True:
                 while len(running) < self.jobs and (trial := more()) is not None:
-                    process = TrialProcess(self.work, self._values(trial), self.workspace.root)
+                    process = TrialProcess(self.work, self._values(trial), self.workspace.root, beside=self.jobs)
                     running[process.connection] = (trial, process)
                 if not running:
                     return
@@ -312,6 +312,7 @@ class _Sweeping:
             share = trial.user_attrs.get("share", 0.0)
             trial.set_user_attr("note", data[0] if data else f"left at {share:.0%} of its steps")
             self.study.tell(trial, state=TrialState.FAIL if kind == "failed" else TrialState.PRUNED)
+            self.workspace.close_ledger()  # opened again it writes down what a process used that was killed
         row = self._row([self.study.trials[trial.number]])
         figure = f"{row.value:.4f}" if row.value is not None else row.note
         self.say(f"trial {row.number} {row.values}: {'paused' if kind == 'paused' else row.state}, {figure}")

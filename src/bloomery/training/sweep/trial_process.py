@@ -17,11 +17,13 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from bloomery.core.errors import BloomeryError
+from bloomery.core.errors import BloomeryError, InUseError
 from bloomery.core.events import Event, Listener
 from bloomery.core.workspace import Workspace, scratch_lock
+from bloomery.energy import sharing
 
 PAUSE = "pause"
+_LOOK_AGAIN_SECONDS = 2.0
 PARTS = 50
 """Points of a curve that are reported."""
 
@@ -83,11 +85,12 @@ class _Reporter:
             raise EOFError("the sweep has gone") from error
 
 
-def _work(connection: Connection, work: TrialWork, values: Mapping[str, Any], root: Path) -> None:
-    """In the child."""
+def _work(connection: Connection, work: TrialWork, values: Mapping[str, Any], root: Path, beside: int) -> None:
+    """In the child, of which there are `beside` at a time on this machine."""
     reporter = _Reporter(connection)
     try:
-        made = work(values, reporter)
+        with sharing(beside):
+            made = _made(connection, work, values, reporter)
         connection.send(("done", {"value": made.value, "artifact": made.artifact}))
     except TrialStopped as stopped:
         forget(root, reporter.run)
@@ -100,6 +103,16 @@ def _work(connection: Connection, work: TrialWork, values: Mapping[str, Any], ro
         return  # who asked has gone, or is going: the run's checkpoints are there for the next time
     finally:
         connection.close()
+
+
+def _made(connection: Connection, work: TrialWork, values: Mapping[str, Any], reporter: _Reporter) -> Outcome:
+    """What the work comes to; where another sweep is at the same training, what that comes to or leaves."""
+    while True:
+        try:
+            return work(values, reporter)
+        except InUseError:
+            if connection.poll(_LOOK_AGAIN_SECONDS):  # only to say that it should end
+                raise EOFError("the sweep has gone") from None
 
 
 def forget(root: Path, run: str) -> None:
@@ -117,13 +130,14 @@ def forget(root: Path, run: str) -> None:
 
 
 class TrialProcess:
-    """A started trial. `connection` is what `multiprocessing.connection.wait` takes."""
+    """A started trial, of `beside` at a time on its machine. `connection` is what `multiprocessing.connection.wait`
+    takes."""
 
-    def __init__(self, work: TrialWork, values: Mapping[str, Any], root: Path) -> None:
+    def __init__(self, work: TrialWork, values: Mapping[str, Any], root: Path, *, beside: int = 1) -> None:
         context = get_context("spawn")
         self.values = dict(values)
         self.connection, theirs = context.Pipe()
-        self._process = context.Process(target=_work, args=(theirs, work, self.values, root), daemon=False)
+        self._process = context.Process(target=_work, args=(theirs, work, self.values, root, beside), daemon=False)
         self._process.start()
         theirs.close()
 
@@ -155,13 +169,13 @@ class TrialProcess:
 class TrialThread(TrialProcess):
     """The same in a thread, of a process that has nothing else to do."""
 
-    def __init__(self, work: TrialWork, values: Mapping[str, Any], root: Path) -> None:
+    def __init__(self, work: TrialWork, values: Mapping[str, Any], root: Path, *, beside: int = 1) -> None:
         self.values, self._why = dict(values), "it ended without a word"
         self.connection, theirs = Pipe()
 
         def run() -> None:
             try:
-                _work(theirs, work, self.values, root)
+                _work(theirs, work, self.values, root, beside)
             except Exception as error:  # a bug, or no memory: of a process, its end would tell
                 self._why = f"{type(error).__name__}: {error}"
                 raise

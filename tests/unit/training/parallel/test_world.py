@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 import torch
 
 from bloomery.core.errors import ConfigError, TrainingError
 from bloomery.training import ParallelConfig
 from bloomery.training.parallel import launch
+from bloomery.training.parallel import world as world_module
 from bloomery.training.parallel.world import World, open_world
 
 
@@ -34,6 +37,18 @@ def test_a_follower_that_cannot_begin(monkeypatch: pytest.MonkeyPatch):
         world.connect(torch.device("cpu"), config)
     with open_world(ParallelConfig()) as after:
         assert after is None
+
+
+def test_a_follower_that_does_not_come(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(world_module, "_JOIN", timedelta(seconds=0.2))
+    monkeypatch.setattr(launch, "FOLLOWER", "timeit")  # any module that takes a moment, and joins nothing
+    config = ParallelConfig(ranks=2)
+    with (
+        pytest.raises(TrainingError, match="not all of 2 ranks have begun"),
+        open_world(config) as world,
+    ):
+        assert world is not None
+        world.connect(torch.device("cpu"), config)
 
 
 def test_a_lost_connection_names_the_remedy_and_other_errors_pass():

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import count
+from pathlib import Path
 
 import pytest
 
@@ -18,7 +21,7 @@ from bloomery.core.run import Run
 from bloomery.core.stage import StageInputs
 from bloomery.core.workspace import Workspace
 from bloomery.training.sweep import SweepConfig, study, sweep
-from bloomery.training.sweep.trial_process import PAUSE, Outcome, TrialThread
+from bloomery.training.sweep.trial_process import PAUSE, Outcome, TrialProcess, TrialThread
 
 pytest.importorskip("optuna")
 DIALS = {"train.rate": [1.0, 2.0, 4.0], "train.size": {"low": 1, "high": 2}}
@@ -301,6 +304,27 @@ def test_what_failed_is_tried_again_when_asked(tmp_path, config, monkeypatch):
     monkeypatch.setitem(globals(), "FAILS", None)  # there is room again
     report = sweep(config, _trial(tmp_path, log=log), workspace=Workspace(tmp_path), identity={"r": 1}, retry=True)
     assert log[before:] == [(4.0, 2)] and "failed" not in {row.state for row in report.rows}
+
+
+@dataclass(frozen=True)
+class Killed:
+    """Work that is killed in the middle; in a process of its own."""
+
+    root: Path
+
+    def __call__(self, values, listener):
+        with Run(Workspace(self.root, listeners=[listener]), StageInputs(stage="train", config={}), meter=Watts()):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_what_a_killed_process_had_used_is_known(tmp_path, monkeypatch):
+    """Its last sign of life says it."""
+    monkeypatch.setattr(study, "TrialProcess", TrialProcess)
+    monkeypatch.syspath_prepend(Path(__file__).parents[4])  # for the process: where this module is found
+    config = SweepConfig(dials={"train.rate": [1.0]}, stop="never")
+    report = sweep(config, Killed(tmp_path), workspace=Workspace(tmp_path), identity={"r": 1})
+    assert [(row.state, row.note) for row in report.rows] == [("failed", "its process ended with code -9")]
+    assert report.joules.known
 
 
 def test_two_at_once_are_refused(tmp_path, monkeypatch):

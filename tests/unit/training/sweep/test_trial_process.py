@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from multiprocessing import Pipe
 
 import pytest
@@ -12,6 +13,7 @@ from bloomery.core.errors import ConfigError
 from bloomery.core.run import Run
 from bloomery.core.stage import StageInputs
 from bloomery.core.workspace import Workspace
+from bloomery.training.sweep import trial_process
 from bloomery.training.sweep.trial_process import PAUSE, Outcome, TrialProcess, TrialStopped, _Reporter, _work, forget
 
 
@@ -83,7 +85,7 @@ def _tried(tmp_path, do, *, answers=()):
             _curve(run, range(4, 201, 4))
         return Outcome(1.5, "model-1")
 
-    thread = threading.Thread(target=_work, args=(theirs, work, {}, tmp_path))
+    thread = threading.Thread(target=_work, args=(theirs, work, {}, tmp_path, 1))
     thread.start()
     answers, said = list(answers), []
     while not said or said[-1][0] not in ("done", "stopped", "failed", "paused"):
@@ -114,6 +116,42 @@ def test_when_the_parent_goes_the_checkpoints_stay(tmp_path):
     Workspace(tmp_path)
     _tried(tmp_path, "leave")
     assert len(list(Workspace(tmp_path).scratch.glob("test-*/"))) == 1
+
+
+def test_what_another_sweep_trains_is_waited_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(trial_process, "_LOOK_AGAIN_SECONDS", 0.01)
+    inputs, looked = StageInputs(stage="test", config={}), []
+
+    def work(values, listener):
+        looked.append(1)
+        with Run(Workspace(tmp_path, listeners=[listener]), inputs):
+            return Outcome(1.5, "model-1")
+
+    ours, theirs = Pipe()
+    trial = threading.Thread(target=_work, args=(theirs, work, {}, tmp_path, 1))
+    with Run(Workspace(tmp_path), inputs):
+        trial.start()
+        while len(looked) < 3:
+            time.sleep(0.01)
+        assert not ours.poll()
+    assert [ours.recv()[0] for _ in range(2)] == ["run", "done"]
+    trial.join()
+    ours, theirs = Pipe()
+    trial = threading.Thread(target=_work, args=(theirs, work, {}, tmp_path, 1))
+    with Run(Workspace(tmp_path), inputs):
+        trial.start()
+        ours.send(PAUSE)  # the sweep was interrupted meanwhile
+        trial.join()
+    with pytest.raises((EOFError, ConnectionError)):  # it says nothing
+        ours.recv()
+
+
+def test_each_of_several_trials_has_its_part_of_the_counters(tmp_path, monkeypatch):
+    told, (_, theirs) = [], Pipe()
+    real = trial_process.sharing
+    monkeypatch.setattr(trial_process, "sharing", lambda beside: (told.append(beside), real(beside))[1])
+    _work(theirs, lambda values, listener: Outcome(1.5, "model-1"), {}, tmp_path, 3)
+    assert told == [3]
 
 
 def test_in_a_process_of_its_own(tmp_path):
