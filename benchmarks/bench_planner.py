@@ -86,7 +86,8 @@ def report(name: str, model: Artifact) -> dict[str, float | None]:
     """One line; the errors by name."""
     plan, score = model.metrics["plan"], model.metrics["plan_score"]
     shape = f"{plan['model']['num_hidden_layers']} x {plan['model']['hidden_size']}"
-    parts = [f"{name:8} {shape:>8} {plan['steps']:6,} steps"]
+    taken = model.metrics["steps"]  # of a run of minutes the decay is as long as there is time
+    parts = [f"{name:8} {shape:>8} {plan['steps']:6,} steps, {taken:,} taken"]
     for key, unit, bar in (("seconds", "s", TIME_BAR), ("bits_per_byte", "bits per byte", BITS_BAR)):
         one = score[key]
         if one["error"] is None:
@@ -97,8 +98,10 @@ def report(name: str, model: Artifact) -> dict[str, float | None]:
         parts.append(f"{predicted:.4g} -> {actual:.4g} {unit} ({one['error']:+.1%}, {verdict} {bar:.0%})")
     print("  ".join(parts), flush=True)
     if of := score.get("components"):
+        before, after = of["predicted"]["steps"] / plan["steps"], of["actual"]["steps"] / taken
+        print(f"{'':8} a step {1e3 * before:.1f} -> {1e3 * after:.1f} ms ({before / after - 1:+.1%})", end=", ")
         told = (f"{part} {of['predicted'][part]:.2f} -> {seconds:.2f}" for part, seconds in of["actual"].items())
-        print(f"{'':8} {', '.join(told)} s; planning {plan['planning_seconds']:.1f} s", flush=True)
+        print(f"{', '.join(told)} s; planning {plan['planning_seconds']:.1f} s", flush=True)
     return {key: score[key]["error"] for key in ("seconds", "joules", "bits_per_byte")}
 
 

@@ -12,8 +12,10 @@ from __future__ import annotations
 import math
 import shutil
 import signal
+import statistics
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,12 +30,14 @@ from bloomery.training import checkpoint
 from bloomery.training.allocation import keep_memory
 from bloomery.training.objective import Batch, Objective, Validation, worth
 from bloomery.training.optimizers import Optimizers
+from bloomery.training.pacing import Allowance, Elapsed
 from bloomery.training.parallel.ranks import ALONE, Ranks
 from bloomery.training.rollback import Rollback
 from bloomery.training.schedule import Schedule
 
 _SMOOTHING = 0.95
 _ALL = 1 << 30
+_RECENT_STEPS, _LEAST_RECENT = 256, 8
 _SHORT = {"bits_per_byte": "val bpb"}
 
 
@@ -84,6 +88,8 @@ class Progress:
     """Step, figures and headline of the best validation, where that is kept."""
     anchors: list[str] = field(default_factory=list)
     """Names of the checkpoints to go back to, oldest first."""
+    total_steps: int = 0
+    """The run's length, where it was settled as the rate began to fall (see `pacing`); 0: that of its plan."""
     skipped: list[dict[str, Any]] = field(default_factory=list)
     """Every time that the run went back: step, reason, the step it went back to, batches left out."""
 
@@ -92,7 +98,8 @@ class Loop:
     """Trains an objective's model for `schedule.total_steps` updates of `batch_rows` rows, `micro_rows` at a time.
 
     `stage` names the table of a recipe in hints. `ranks` are the processes that train together; each has a loop, and
-    they take every step and every decision together.
+    they take every step and every decision together. With an `allowance` of time the length of the decay is what there
+    is time for.
     """
 
     def __init__(
@@ -109,6 +116,7 @@ class Loop:
         device: torch.device,
         stage: str = "pretrain",
         ranks: Ranks = ALONE,
+        allowance: Allowance | None = None,
     ) -> None:
         if batch_rows % micro_rows:
             raise ConfigError(f"a batch of {batch_rows} rows cannot be cut into micro-batches of {micro_rows}")
@@ -118,7 +126,8 @@ class Loop:
         self.model, self.config = objective.model, config
         self.batch_rows, self.micro_rows = batch_rows, micro_rows
         self.precision, self.device, self.stage, self.ranks = precision, device, stage, ranks
-        self.progress = Progress()
+        self.progress, self.allowance = Progress(), allowance
+        self._recent: deque[float] = deque(maxlen=_RECENT_STEPS)
         self.checkpoints, self.kept = run.scratch / "checkpoints", run.scratch / "best"
         self._last_save = time.perf_counter()
         self._last_said = 0.0
@@ -163,6 +172,8 @@ class Loop:
         state = found.state
         self.objective.load_state_dict(state["objective"])
         self.progress = Progress(**state["progress"])
+        if self.progress.total_steps:
+            self.schedule = self.schedule.of_length(self.progress.total_steps)
         self.rollback.guard.load_state_dict(state.get("guard", {}))
         self._saved_step = found.step
         _set_random_state(state["random"], self.device)
@@ -172,6 +183,7 @@ class Loop:
         validates = self.objective.can_validate()
         with interrupts(self._interrupted, signal.SIGINT, signal.SIGTERM):
             while self.progress.step < self.schedule.total_steps:
+                self._settle_length()
                 before = self.progress.step
                 self._step()
                 if validates and self.progress.step > before and self._validation_is_due():  # not where it went back
@@ -320,6 +332,28 @@ class Loop:
         self.run.note(f"the weights of step {best['step']:,} are kept: the best validation of all")
         return Validation(best["values"], best["headline"])
 
+    def _settle_length(self) -> None:
+        """As the rate is about to fall: for how many steps there is time."""
+        progress, planned = self.progress, self.schedule
+        if self.allowance is None or progress.total_steps or progress.step != planned.decay_begins or not progress.step:
+            return
+        recent = list(self._recent)[-max(_LEAST_RECENT, planned.total_steps // 10) :]
+        elapsed = Elapsed(
+            step=progress.step,
+            steps=progress.seconds,
+            evaluation=progress.validation_seconds,
+            checkpoints=progress.checkpoint_seconds,
+            step_seconds=statistics.fmean(recent) if recent else progress.seconds / max(1, progress.step),
+        )
+        allowance = self.allowance
+        progress.total_steps = self.ranks.told(lambda: allowance.total_steps(planned, elapsed))
+        self.schedule = planned.of_length(progress.total_steps)
+        if progress.total_steps != planned.total_steps:
+            self.run.note(
+                f"{progress.total_steps:,} steps instead of {planned.total_steps:,}, to keep to the time: they take"
+                f" {elapsed.step_seconds:.3g} s each"
+            )
+
     def _step(self) -> None:
         started = time.perf_counter()
         self.ranks.begin(self.progress.step + 1)
@@ -334,7 +368,9 @@ class Loop:
         progress = self.progress
         progress.step += 1
         progress.tokens += tokens
-        progress.seconds += time.perf_counter() - started
+        seconds = time.perf_counter() - started
+        progress.seconds += seconds
+        self._recent.append(seconds / self.schedule.batch_share(progress.step - 1))
         weight = 1 - _SMOOTHING
         bias = 1 - _SMOOTHING**progress.step
         progress.loss_sum += loss

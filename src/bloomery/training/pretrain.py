@@ -32,6 +32,7 @@ from bloomery.training.fit import SPIKE_DEVIATIONS, paced
 from bloomery.training.loop import Loop, LoopConfig
 from bloomery.training.objective import Validation
 from bloomery.training.optimizers import Optimizers
+from bloomery.training.pacing import Allowance
 from bloomery.training.parallel.parallel_config import ParallelConfig
 from bloomery.training.parallel.ray_ranks import on_ray
 from bloomery.training.parallel.several import recompute, several
@@ -252,7 +253,15 @@ class _Pretraining:
             precision=plan.precision,
             device=self.device,
             ranks=self.ranks,
+            allowance=self._allowance(),
         )
+
+    def _allowance(self) -> Allowance | None:
+        """The time for a run of minutes; one of so many steps takes what it takes."""
+        if self.config.steps:
+            return None
+        of = self.plan.components
+        return Allowance(steps=of.steps + of.compiling, evaluation=of.evaluation, checkpoints=of.checkpoints)
 
     def _paced(self, objective: CausalObjective, make: Callable[[], Optimizers]) -> Plan:
         """The plan with as many steps as fit into its minutes when all ranks take them; it was measured on one."""

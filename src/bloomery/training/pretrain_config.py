@@ -33,7 +33,8 @@ class PretrainConfig:
     """What a user may fix; zero, "" and "auto" leave it to the planner."""
 
     minutes: float = 5.0
-    """Minutes of training on this machine, validation included. Ignored when `steps` is given."""
+    """Minutes of training on this machine, validation included. Kept to where the machine turns out faster or slower,
+    by more or fewer steps in the decay. Ignored when `steps` is given."""
     steps: int = 0
     """Optimiser steps."""
     family: Literal["qwen3", "llama", "bloomery"] = "qwen3"

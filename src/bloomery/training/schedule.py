@@ -6,7 +6,7 @@ on the step alone, so a resumed run needs no schedule state. This module does no
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 
@@ -31,6 +31,15 @@ class Schedule:
             raise ValueError(f"warm-up and decay are longer than the run: {self}")
         if not 0 < self.first_batch <= 1:
             raise ValueError(f"a first batch is a share of the whole: {self}")
+
+    @property
+    def decay_begins(self) -> int:
+        """The number of the first update whose rate falls; `total_steps` where none does."""
+        return self.total_steps - self.decay_steps
+
+    def of_length(self, total_steps: int) -> Schedule:
+        """The same with a longer or shorter decay."""
+        return replace(self, total_steps=total_steps, decay_steps=self.decay_steps + total_steps - self.total_steps)
 
     def multiplier(self, step: int) -> float:
         """For the update number `step`, counted from 0; the first warm-up step is already above zero."""
