@@ -1,26 +1,30 @@
 """Plans against what happened: ten recipes that the calibration has not seen, on three corpora.
 
     python benchmarks/bench_planner.py [--home DIR] [--minutes 1] [--calibration-minutes 5] [--only stories] [--again]
+                                       [--keep]
 
 For each corpus the scaling law is calibrated once (`bloomery plan --calibrate`), then each recipe is planned, trained
 and scored as any run is: other sizes, lengths and seeds than those of the ladder. As each ends it prints predicted and
 actual time, what the time was made of, and bits per byte, and whether they are within 10% and within 5%; then the
 medians. It takes about half an hour on two cores. The machine should be quiet: a plan knows nothing of what others will
-start. Stopped, it goes on: what has finished in `--home` is not done again, unless --again, which trains anew but keeps
-the calibrations; the recipe that was stopped is trained anew, for its time cannot be compared. On a slow machine
---context-length 64 --batch-rows 4 tries it out.
+start. With --keep the figures go into docs/results.md. Stopped, it goes on: what has finished in `--home` is not done
+again, unless --again, which trains anew but keeps the calibrations; the recipe that was stopped is trained anew, for
+its time cannot be compared. On a slow machine --context-length 64 --batch-rows 4 tries it out.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import platform
 import statistics
+import sys
 import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -31,6 +35,7 @@ from bloomery.corpus import CurateConfig, curate
 from bloomery.tokenizer import Tokenizer, TokenizerConfig, tokenize, train_tokenizer
 from bloomery.training import PretrainConfig, pretrain
 from bloomery.training.planning.calibration import CalibrationConfig, calibrate
+from bloomery.training.planning.scores import SCORED
 from bloomery.training.pretrain_config import plan_request
 
 DATA = Path(os.environ.get("BLOOMERY_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data")
@@ -82,8 +87,8 @@ class Material:
         return made
 
 
-def report(name: str, model: Artifact) -> dict[str, float | None]:
-    """One line; the errors by name."""
+def report(name: str, model: Artifact) -> dict[str, Any]:
+    """Two lines; the figures."""
     plan, score = model.metrics["plan"], model.metrics["plan_score"]
     shape = f"{plan['model']['num_hidden_layers']} x {plan['model']['hidden_size']}"
     taken = model.metrics["steps"]  # of a run of minutes the decay is as long as there is time
@@ -102,7 +107,9 @@ def report(name: str, model: Artifact) -> dict[str, float | None]:
         print(f"{'':8} a step {1e3 * before:.1f} -> {1e3 * after:.1f} ms ({before / after - 1:+.1%})", end=", ")
         told = (f"{part} {of['predicted'][part]:.2f} -> {seconds:.2f}" for part, seconds in of["actual"].items())
         print(f"{', '.join(told)} s; planning {plan['planning_seconds']:.1f} s", flush=True)
-    return {key: score[key]["error"] for key in ("seconds", "joules", "bits_per_byte")}
+    of = score.get("components", {"actual": {"steps": None}, "predicted": {"steps": None}})
+    steps = {"planned": plan["steps"], "taken": taken, **{kind: one["steps"] for kind, one in of.items()}}
+    return {"corpus": name, "shape": shape, "steps": steps, **{key: score[key] for key in SCORED}}
 
 
 def main() -> None:
@@ -114,13 +121,14 @@ def main() -> None:
     parser.add_argument("--batch-rows", type=int, default=0, help="0 leaves it to the planner")
     parser.add_argument("--only", choices=sorted(SOURCES), default="")
     parser.add_argument("--again", action="store_true")
+    parser.add_argument("--keep", action="store_true", help="among the results of the experiments")
     options = parser.parse_args()
     began = time.perf_counter()
     workspace = Workspace(options.home, listeners=[ProgressView()])
     print(f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}")
     base = PretrainConfig(context_length=options.context_length, batch_rows=options.batch_rows)
     found: dict[str, Material] = {}
-    errors = []
+    rows = []
     for name, share, layers, hidden in RECIPES:
         if options.only not in ("", name):
             continue
@@ -130,13 +138,16 @@ def main() -> None:
             print(
                 f"{name}: " + ", ".join(f"{key} {law[key]:.4g}" for key in ("E", "A", "alpha", "B", "beta")), flush=True
             )
-        errors.append(report(name, found[name].train(share * options.minutes, layers, hidden, again=options.again)))
+        rows.append(report(name, found[name].train(share * options.minutes, layers, hidden, again=options.again)))
     for key, bar in (("seconds", TIME_BAR), ("bits_per_byte", BITS_BAR), ("joules", None)):
-        known = [abs(value) for one in errors if (value := one[key]) is not None]
+        known = [abs(value) for one in rows if (value := one[key]["error"]) is not None]
         if known:
             within = "" if bar is None else f", {sum(value <= bar for value in known)} of {len(known)} within {bar:.0%}"
             print(f"{key}: median error {statistics.median(known):.1%}, largest {max(known):.1%}{within}")
     print(f"{(time.perf_counter() - began) / 60:.1f} minutes in all")
+    if options.keep:
+        sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "experiments"))
+        importlib.import_module("common").keep("plans", {"minutes": options.minutes, "rows": rows})
 
 
 if __name__ == "__main__":

@@ -7,9 +7,11 @@ both are measured on the same validation text. With --fast ours is a decoder of 
 (within 1%), 59% of them in tables of embeddings (tokens, values, bigrams), which are looked up and not multiplied.
 
     python benchmarks/bench_trainer.py [--seconds 120] [--turns 5] [--seeds 3] [--fast] [--processor] [--home DIR]
+                                       [--keep]
 
 With --home what has been measured is kept there, and not again when it is called again: three seeds of ten minutes are
-an hour. A training's steps follow from the speeds alone, so only these need a machine that does nothing else.
+an hour; with --keep the figures go into docs/results.md. A training's steps follow from the speeds alone, so only these
+need a machine that does nothing else.
 
 Bars: 1.5 times the tokens per second; bits per byte lower by an interval over seeds.
 """
@@ -252,9 +254,9 @@ def trained(side: Ours | Theirs, tokens: Any, steps: int, clock: Callable[[], fl
     return bits_per_byte(side, tokens), spent
 
 
-def told(ours: list[float], theirs: list[float], *, fast: bool) -> None:
-    """Print both speeds and their ratio."""
-    size = ROWS * CONTEXT
+def told(ours: list[float], theirs: list[float], *, fast: bool) -> dict[str, Any]:
+    """Print both speeds and their ratio, and give them."""
+    size, given = ROWS * CONTEXT, {}
     for name, times, config in (("bloomery", ours, FAST if fast else CONFIG), ("Trainer", theirs, CONFIG)):
         model = Decoder(config)
         millions = sum(p.numel() for p in model.parameters()) / 1e6
@@ -263,9 +265,15 @@ def told(ours: list[float], theirs: list[float], *, fast: bool) -> None:
             f"{name}: {size / statistics.median(times):,.0f} tokens/s, at best {size / min(times):,.0f};"
             f" {millions:.1f}M parameters, {flops:.0f} million operations a token"
         )
+        given[name] = {
+            "tokens_per_second": [size / one for one in times],
+            "parameters": millions * 1e6,
+            "flops": flops * 1e6,
+        }
     ratios = [one / other for one, other in zip(theirs, ours, strict=True)]
     print(f"tokens per second over the Trainer's: {statistics.median(ratios):.2f} (bar 1.5;", end=" ")
     print(f"{min(ratios):.2f} to {max(ratios):.2f})", flush=True)
+    return {"sides": given, "ratios": ratios}
 
 
 def main() -> None:
@@ -276,6 +284,7 @@ def main() -> None:
     parser.add_argument("--fast", action="store_true")
     parser.add_argument("--processor", action="store_true", help="count processor time")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--keep", action="store_true", help="among the results of the experiments")
     parser.add_argument("--home", default="", help="where results are kept [default: nowhere]")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -289,10 +298,10 @@ def main() -> None:
         named = ("fast-" if options.fast else "") + ("processor" if options.processor else "clock")
         measure = partial(speeds, tokens, options.turns, clock, fast=options.fast)
         ours, theirs = kept(home, f"speeds-{named}-{options.turns}", measure)
-        told(ours, theirs, fast=options.fast)
+        speed = told(ours, theirs, fast=options.fast)
         if not options.seconds:
             return
-        gains = []
+        gains, reached = [], []
         for seed in range(options.seeds):
             found = {}
             for side, times in ((Ours(tokens, seed, fast=options.fast), ours), (Theirs(tokens, seed), theirs)):
@@ -304,8 +313,12 @@ def main() -> None:
                     flush=True,
                 )
             gains.append(found["Trainer"] - found["bloomery"])
+            reached.append(found)
         less = experiment("common").over_seeds(gains)
         print(f"bits per byte less than the Trainer's: {less['mean']:.4f} ({less['low']:.4f} to {less['high']:.4f})")
+        if options.keep:
+            how = {"seconds": options.seconds, "seeds": options.seeds, "fast": options.fast}
+            experiment("common").keep("trainer", {**how, **speed, "reached": reached, "less": less})
 
 
 if __name__ == "__main__":

@@ -118,3 +118,60 @@ def sweeps(found: Mapping[str, Any]) -> str:
         "halving were chosen on stories. The energy of starting a trial's process again is not in it.\n\n"
         + table(["", "energy saved (median)", "regret (mean)", "regret, 95% of draws under", "70% at under 1%"], rows)
     )
+
+
+def trainer(found: Mapping[str, Any]) -> str:
+    """Ours and transformers' Trainer, after the same time."""
+    rows = []
+    for name, one in found["sides"].items():
+        speeds = one["tokens_per_second"]
+        rows.append(
+            [
+                name,
+                f"{one['parameters'] / 1e6:.1f}",
+                f"{one['flops'] / 1e6:.0f}",
+                f"{np.median(speeds):,.0f} ({min(speeds):,.0f} to {max(speeds):,.0f})",
+                ", ".join(f"{each[name]:.4f}" for each in found["reached"]),
+            ]
+        )
+    ratios, kind = found["ratios"], "`--fast`: a decoder of its own parts" if found["fast"] else "the same Llama"
+    return (
+        f"TinyStories, vocabulary 4,096, batches of 16 x 256 tokens, float32 on both sides, {found['seconds']:g} s of "
+        f"training each; the Trainer has a Llama and AdamW (1e-3, cosine), bloomery {kind}, with its own optimisers "
+        f"and schedule. Tokens per second: {np.median(ratios):.2f} times the Trainer's ({min(ratios):.2f} to "
+        f"{max(ratios):.2f}, {len(ratios)} turns). Bits per byte on all of the validation text: "
+        f"{shown(found['less'], '.4f')} fewer.\n\n"
+        + table(
+            ["", "M parameters", "million operations a token", "tokens per second", "bits per byte, by seed"],
+            rows,
+        )
+    )
+
+
+def plans(found: Mapping[str, Any]) -> str:
+    """What was planned and what came of it."""
+    rows = []
+    for one in found["rows"]:
+        steps, cells = one["steps"], []
+        for key, form in (("seconds", ".1f"), ("bits_per_byte", ".3f"), ("joules", ".0f")):
+            score = one[key]
+            cells.append("unknown")
+            if score["error"] is not None:
+                predicted, actual = (format(x, form) for x in (score["predicted"]["central"], score["actual"]))
+                cells[-1] = f"{predicted}, {actual} ({score['error']:+.1%})"
+        pace = "unknown"
+        if steps["actual"]:
+            pace = f"{steps['predicted'] / steps['planned'] / (steps['actual'] / steps['taken']) - 1:+.1%}"
+        rows.append([one["corpus"], one["shape"], f"{steps['planned']:,}, {steps['taken']:,}", pace, *cells])
+    met = [
+        f"{sum(one[key]['error'] is not None and abs(one[key]['error']) <= bar for one in found['rows'])} of "
+        f"{len(found['rows'])} within {bar:.0%} in {name}"
+        for key, bar, name in (("seconds", 0.1, "time"), ("bits_per_byte", 0.05, "bits per byte"))
+    ]
+    return (
+        f"Recipes that the calibrations (five minutes for each corpus) have not seen, about {found['minutes']:g} "
+        "minute(s) each: planned, happened, and by how much the plan was above. A run of minutes keeps to them: the "
+        "length of its decay is settled as it begins; what a step takes was planned before. "
+        f"{' and '.join(met)}.\n\n"
+        + table(["corpus", "layers x width", "steps", "a step's time", "seconds", "bits per byte", "joules"], rows)
+    )

@@ -15,7 +15,7 @@ from typing import Any
 
 from common import PROJECT, RESULTS, SEEDS, shown
 from label_tables import labels_quality, labels_tuned, recommended, seeds_of, table
-from training_tables import ablation, reinforced, replay, sweeps, unknown_text
+from training_tables import ablation, plans, reinforced, replay, sweeps, trainer, unknown_text
 
 TARGET = PROJECT / "docs" / "results.md"
 HEAD = """# Results
@@ -428,12 +428,19 @@ SECTIONS: tuple[tuple[str, str, Callable[[Mapping[str, Any]], str], str], ...] =
     ("Labels by rules", "label_functions", label_functions, "label_functions.py"),
     ("Rewards that can be checked", "reinforced_sums", reinforced, "reinforced_sums.py"),
     ("A domain, and what is forgotten", "domain_replay", replay, "domain_replay.py"),
+    ("Plans and what happened", "plans", plans, "benchmarks/bench_planner.py --keep"),
     ("Plans for unknown text", "small_law", unknown_text, "fit_small_law.py"),
     ("A faster decoder: its parts", "ablation_fast_1M_steps", ablation, "ablation_fast.py --steps 150"),
     ("A faster decoder: in equal time", "ablation_fast_1M", ablation, "ablation_fast.py --seconds 40"),
     ("A faster decoder: 2 million", "ablation_fast_3M", ablation, "ablation_fast.py --seconds 100 --size 3M"),
     ("A faster decoder: 4 million", "ablation_fast_6M", ablation, "ablation_fast.py --seconds 160 --size 6M"),
     ("A faster decoder: 12 million", "ablation_fast_15M", ablation, "ablation_fast.py --seconds 420 --size 15M"),
+    (
+        "Beside transformers' Trainer",
+        "trainer",
+        trainer,
+        "benchmarks/bench_trainer.py --fast --seconds 600 --keep --home FOLDER",
+    ),
     ("Sweeps: hopeless trials stopped", "sweep_regret", sweeps, "sweep_regret.py"),
     ("What intervals cover", "intervals", covered, "intervals.py"),
     ("Comparisons: verdicts on drawn scores", "compare_null", compare_null, "compare_null.py"),
@@ -447,14 +454,18 @@ def document() -> str:
         path = RESULTS / f"{name}.json"
         parts.append(f"## {title}\n")
         if not path.is_file():
-            parts.append(f"Not measured yet: `python experiments/{script}`.\n")
+            parts.append(f"Not measured yet: `python {_path(script)}`.\n")
             continue
         found = json.loads(path.read_text(encoding="utf-8"))
         seeds = found.get("seeds", len(SEEDS))
-        command = f"python experiments/{script}" + (f" --seeds {seeds}" if seeds != len(SEEDS) else "")
+        command = f"python {_path(script)}" + (f" --seeds {seeds}" if seeds != len(SEEDS) else "")
         command = f"{command} {found.get('arguments', '')}".rstrip()
         parts.append(f"{write(found)}\n\n`{command}`, {found['machine']}.\n")
     return "\n".join(parts)
+
+
+def _path(script: str) -> str:
+    return script if script.startswith("benchmarks/") else f"experiments/{script}"
 
 
 def main() -> None:
