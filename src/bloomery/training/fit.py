@@ -167,6 +167,7 @@ def fit(
         device=device,
         stage=stage,
         ranks=ranks,
+        slower=f"learning_rate={config.rates().matrix_lr / 2:g}",
     )
     resumed = loop.resume()
     checked = make_preflight(loop) if preflight and not resumed else {}

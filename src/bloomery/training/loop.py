@@ -2,7 +2,8 @@
 
 Everything that decides the next step (parameters, optimiser state, data position and packing buffer, random
 states, step number) is in each checkpoint, so a run that was killed at any instant and resumed with the same
-plan, machine and number of threads ends with bit-equal weights. A loss or gradient that is not sound never touches the
+plan, machine and number of threads ends with bit-equal weights; where it has minutes and no number of steps, from the
+moment on at which its length was settled (`pacing`). A loss or gradient that is not sound never touches the
 weights: the run goes back and past it (`rollback`), and stops when that does not help. This module does not know sizes,
 budgets or files other than checkpoints.
 """
@@ -12,10 +13,8 @@ from __future__ import annotations
 import math
 import shutil
 import signal
-import statistics
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,14 +29,13 @@ from bloomery.training import checkpoint
 from bloomery.training.allocation import keep_memory
 from bloomery.training.objective import Batch, Objective, Validation, worth
 from bloomery.training.optimizers import Optimizers
-from bloomery.training.pacing import Allowance, Elapsed
+from bloomery.training.pacing import Pacing
 from bloomery.training.parallel.ranks import ALONE, Ranks
 from bloomery.training.rollback import Rollback
 from bloomery.training.schedule import Schedule
 
 _SMOOTHING = 0.95
 _ALL = 1 << 30
-_RECENT_STEPS, _LEAST_RECENT = 256, 8
 _SHORT = {"bits_per_byte": "val bpb"}
 
 
@@ -88,6 +86,8 @@ class Progress:
     """Step, figures and headline of the best validation, where that is kept."""
     anchors: list[str] = field(default_factory=list)
     """Names of the checkpoints to go back to, oldest first."""
+    recent: list[float] = field(default_factory=list)
+    """Seconds of the last steps, as of steps with a whole batch."""
     total_steps: int = 0
     """The run's length, where it was settled as the rate began to fall (see `pacing`); 0: that of its plan."""
     skipped: list[dict[str, Any]] = field(default_factory=list)
@@ -98,8 +98,8 @@ class Loop:
     """Trains an objective's model for `schedule.total_steps` updates of `batch_rows` rows, `micro_rows` at a time.
 
     `stage` names the table of a recipe in hints. `ranks` are the processes that train together; each has a loop, and
-    they take every step and every decision together. With an `allowance` of time the length of the decay is what there
-    is time for.
+    they take every step and every decision together. With an allowance of time (`pacing`) the decay is as long as
+    there is time for. `slower` is the setting to learn half as fast, for hints.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class Loop:
         device: torch.device,
         stage: str = "pretrain",
         ranks: Ranks = ALONE,
-        allowance: Allowance | None = None,
+        slower: str = "learning_rate_scale=0.5",
     ) -> None:
         if batch_rows % micro_rows:
             raise ConfigError(f"a batch of {batch_rows} rows cannot be cut into micro-batches of {micro_rows}")
@@ -126,8 +126,8 @@ class Loop:
         self.model, self.config = objective.model, config
         self.batch_rows, self.micro_rows = batch_rows, micro_rows
         self.precision, self.device, self.stage, self.ranks = precision, device, stage, ranks
-        self.progress, self.allowance = Progress(), allowance
-        self._recent: deque[float] = deque(maxlen=_RECENT_STEPS)
+        self.slower = slower
+        self.progress, self.pacing = Progress(), Pacing(self)
         self.checkpoints, self.kept = run.scratch / "checkpoints", run.scratch / "best"
         self._last_save = time.perf_counter()
         self._last_said = 0.0
@@ -142,7 +142,7 @@ class Loop:
         if self.ranks.leads:
             checkpoint.sweep(self.checkpoints)
             checkpoint.sweep(self.kept)
-        found = checkpoint.latest(self.checkpoints, warn=self.run.note)
+        found = self.chosen(lambda: checkpoint.latest(self.checkpoints, warn=self.run.note))
         if found is not None and self.config.keep_best and not _says_how(found.state["progress"].get("best")):
             self.run.note(
                 f"another version of bloomery took the first {found.step:,} steps, and told the best validation by "
@@ -165,6 +165,18 @@ class Loop:
         self.run.note(f"going on from step {found.step:,} of {self.schedule.total_steps:,}")
         return True
 
+    def chosen(self, find: Callable[[], checkpoint.Checkpoint | None]) -> checkpoint.Checkpoint | None:
+        """The checkpoint that rank 0 finds, on all ranks. TrainingError where another cannot read that one."""
+        own = find() if self.ranks.leads else None
+        name = self.ranks.told(lambda: own.path.name if own is not None else "")
+        if not name:
+            return None
+        found = own if self.ranks.leads else checkpoint.load(self.checkpoints / name)
+        (missing,) = self.ranks.agree(found is None)
+        if missing:
+            raise TrainingError(f"not every rank can read {self.checkpoints / name}", hint="ranks need one file system")
+        return found
+
     def take_up(self, found: checkpoint.Checkpoint) -> None:
         """Stand where a checkpoint was taken, in every respect."""
         self._take(found.model)
@@ -183,12 +195,12 @@ class Loop:
         validates = self.objective.can_validate()
         with interrupts(self._interrupted, signal.SIGINT, signal.SIGTERM):
             while self.progress.step < self.schedule.total_steps:
-                self._settle_length()
                 before = self.progress.step
                 self._step()
+                settled = self.pacing.settle()
                 if validates and self.progress.step > before and self._validation_is_due():  # not where it went back
                     self._validate(None if self.config.keep_best else self.config.validation_batches)
-                interrupted, due = self.ranks.agree(self._interrupted.is_set(), self._save_is_due())
+                interrupted, due = self.ranks.agree(self._interrupted.is_set(), settled or self._save_is_due())
                 if interrupted or due:
                     self.save()
                 if interrupted:
@@ -332,28 +344,6 @@ class Loop:
         self.run.note(f"the weights of step {best['step']:,} are kept: the best validation of all")
         return Validation(best["values"], best["headline"])
 
-    def _settle_length(self) -> None:
-        """As the rate is about to fall: for how many steps there is time."""
-        progress, planned = self.progress, self.schedule
-        if self.allowance is None or progress.total_steps or progress.step != planned.decay_begins or not progress.step:
-            return
-        recent = list(self._recent)[-max(_LEAST_RECENT, planned.total_steps // 10) :]
-        elapsed = Elapsed(
-            step=progress.step,
-            steps=progress.seconds,
-            evaluation=progress.validation_seconds,
-            checkpoints=progress.checkpoint_seconds,
-            step_seconds=statistics.fmean(recent) if recent else progress.seconds / max(1, progress.step),
-        )
-        allowance = self.allowance
-        progress.total_steps = self.ranks.told(lambda: allowance.total_steps(planned, elapsed))
-        self.schedule = planned.of_length(progress.total_steps)
-        if progress.total_steps != planned.total_steps:
-            self.run.note(
-                f"{progress.total_steps:,} steps instead of {planned.total_steps:,}, to keep to the time: they take"
-                f" {elapsed.step_seconds:.3g} s each"
-            )
-
     def _step(self) -> None:
         started = time.perf_counter()
         self.ranks.begin(self.progress.step + 1)
@@ -361,8 +351,10 @@ class Loop:
         if trouble := self.rollback.guard.judge(loss, norm):
             if len(self.progress.skipped) >= self.config.most_rollbacks:
                 self._stop_before_harm(loss, norm)
+            before = self.progress.checkpoint_seconds
             self.rollback.go_back(trouble)
-            self.progress.seconds += time.perf_counter() - started
+            saving = self.progress.checkpoint_seconds - before
+            self.progress.seconds += time.perf_counter() - started - saving
             return
         self.ranks.step(self.optimizers, self.schedule.multiplier(self.progress.step))
         progress = self.progress
@@ -370,7 +362,7 @@ class Loop:
         progress.tokens += tokens
         seconds = time.perf_counter() - started
         progress.seconds += seconds
-        self._recent.append(seconds / self.schedule.batch_share(progress.step - 1))
+        self.pacing.took(seconds)
         weight = 1 - _SMOOTHING
         bias = 1 - _SMOOTHING**progress.step
         progress.loss_sum += loss
@@ -380,6 +372,7 @@ class Loop:
             self._tell_curve(
                 step=progress.step,
                 total=self.schedule.total_steps,
+                share=self.schedule.share(progress.step),
                 tokens=progress.tokens,
                 loss=loss,
                 loss_sum=progress.loss_sum,
@@ -413,7 +406,7 @@ class Loop:
         raise TrainingError(
             f"step {self.progress.step + 1}: loss {loss:g}, gradient norm {norm:g}; stopped before the step{again}, "
             f"{self._kept()}",
-            hint=f"begin anew with --set {self.stage}.learning_rate_scale=0.5, or --set {self.stage}.precision=float32",
+            hint=f"begin anew with --set {self.stage}.{self.slower}, or --set {self.stage}.precision=float32",
         )
 
     def _kept(self) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -29,7 +30,7 @@ from bloomery.models.weights import read_json
 from bloomery.tokenizer import PackedRows, TokenizeConfig, Tokenizer, TokenShards, tokenize
 from bloomery.training.causal import CausalObjective
 from bloomery.training.fit import SPIKE_DEVIATIONS, paced
-from bloomery.training.loop import Loop, LoopConfig
+from bloomery.training.loop import Loop, LoopConfig, Progress
 from bloomery.training.objective import Validation
 from bloomery.training.optimizers import Optimizers
 from bloomery.training.pacing import Allowance
@@ -161,6 +162,7 @@ class _Pretraining:
                 recompute(model)
             loop = self._loop(model)
             resumed = loop.resume()
+            loop.pacing.allowance = self._allowance(resumed=resumed)
             self._checked = make_preflight(loop) if preflight and not resumed else {}
             self._started = self.run.seconds if self.ranks.leads else 0.0
             with self.run.phase("train"):
@@ -253,15 +255,29 @@ class _Pretraining:
             precision=plan.precision,
             device=self.device,
             ranks=self.ranks,
-            allowance=self._allowance(),
         )
 
-    def _allowance(self) -> Allowance | None:
+    def _allowance(self, *, resumed: bool) -> Allowance | None:
         """The time for a run of minutes; one of so many steps takes what it takes."""
-        if self.config.steps:
+        of, short = self.plan.components, self.config.short_rows_fraction
+        if self.config.steps or not of.steps:
             return None
-        of = self.plan.components
-        return Allowance(steps=of.steps + of.compiling, evaluation=of.evaluation, checkpoints=of.checkpoints)
+
+        def elapsed(progress: Progress) -> float:
+            if self._planned is not None and not resumed:
+                return self.run.seconds - self._planned[0]
+            # What a killed attempt took beside its loop is not known: as planned.
+            return of.start + progress.seconds + progress.validation_seconds + progress.checkpoint_seconds
+
+        return Allowance(
+            seconds=of.total,
+            step_seconds=self.plan.seconds_per_step,
+            evaluation=of.evaluation,
+            checkpoints=of.checkpoints,
+            writing=of.writing,
+            ordinary_from=math.ceil(self.plan.steps * short),
+            elapsed=elapsed,
+        )
 
     def _paced(self, objective: CausalObjective, make: Callable[[], Optimizers]) -> Plan:
         """The plan with as many steps as fit into its minutes when all ranks take them; it was measured on one."""

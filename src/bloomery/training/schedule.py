@@ -23,6 +23,8 @@ class Schedule:
     decay_steps: int
     final: float = 0.0
     first_batch: float = 1.0
+    planned_steps: int = 0
+    """The steps whose thirds the batch grows in, where the decay has another length than was planned; 0: all."""
 
     def __post_init__(self) -> None:
         if self.total_steps < 1 or self.warmup_steps < 0 or self.decay_steps < 0:
@@ -38,8 +40,21 @@ class Schedule:
         return self.total_steps - self.decay_steps
 
     def of_length(self, total_steps: int) -> Schedule:
-        """The same with a longer or shorter decay."""
-        return replace(self, total_steps=total_steps, decay_steps=self.decay_steps + total_steps - self.total_steps)
+        """The same with a longer or shorter decay, and nothing else changed."""
+        planned = self.planned_steps or self.total_steps
+        return replace(
+            self,
+            total_steps=total_steps,
+            decay_steps=self.decay_steps + total_steps - self.total_steps,
+            planned_steps=0 if total_steps == planned else planned,
+        )
+
+    def share(self, step: int) -> float:
+        """How far the run is after so many updates, 0 to 1: as planned up to its decay, and evenly through that."""
+        begins, planned = self.decay_begins, self.planned_steps or self.total_steps
+        if step <= begins or not self.planned_steps:
+            return step / planned
+        return (begins + (planned - begins) * (step - begins) / self.decay_steps) / planned
 
     def multiplier(self, step: int) -> float:
         """For the update number `step`, counted from 0; the first warm-up step is already above zero."""
@@ -53,12 +68,13 @@ class Schedule:
 
     def batch_share(self, step: int) -> float:
         """The share of a whole batch that update number `step` reads."""
-        third = min(2, 3 * step // self.total_steps)
+        third = min(2, 3 * step // (self.planned_steps or self.total_steps))
         return self.first_batch + (1 - self.first_batch) * third / 2
 
     def batches_before(self, step: int) -> float:
         """Whole batches' worth of rows in all updates before number `step`."""
-        starts = [-(-self.total_steps * third // 3) for third in range(4)]
+        planned = self.planned_steps or self.total_steps
+        starts = [*(-(-planned * third // 3) for third in range(3)), max(planned, self.total_steps)]
         return sum(
             max(0, min(step, end) - start) * self.batch_share(start) for start, end in pairwise(starts) if end > start
         )

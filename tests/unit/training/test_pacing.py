@@ -9,39 +9,65 @@ from types import SimpleNamespace
 
 import pytest
 
+from bloomery.core.run import Run
 from bloomery.core.workspace import Workspace
 from bloomery.training import causal, loop, pretrain
-from bloomery.training.pacing import Allowance, Elapsed
+from bloomery.training.pacing import Allowance, usual_seconds
 from bloomery.training.planning.plan import Components
 from bloomery.training.planning.planner import plan as make_plan
 from bloomery.training.schedule import Schedule
 
 PLANNED = Schedule(total_steps=200, warmup_steps=4, decay_steps=100)
-ALLOWANCE = Allowance(steps=200.0, evaluation=20.0, checkpoints=10.0)
 
 
-def _elapsed(step_seconds: float, **changes: float) -> Elapsed:
-    usual = {"step": 100, "steps": 100 * step_seconds, "evaluation": 0.0, "checkpoints": 5.0}
-    return Elapsed(**{**usual, "step_seconds": step_seconds, **changes})  # pyright: ignore[reportArgumentType]
+def _progress(step_seconds: float, **changes) -> loop.Progress:
+    """A hundred steps in."""
+    usual = {"step": 100, "seconds": 100 * step_seconds, "checkpoint_seconds": 5.0}
+    return loop.Progress(**{**usual, **changes})
+
+
+def _elapsed(progress: loop.Progress) -> float:
+    return 3.0 + progress.seconds + progress.validation_seconds + progress.checkpoint_seconds
+
+
+ALLOWANCE = Allowance(
+    seconds=240.0,
+    step_seconds=1.0,
+    evaluation=20.0,
+    checkpoints=10.0,
+    writing=7.0,
+    ordinary_from=0,
+    elapsed=_elapsed,
+)
 
 
 @pytest.mark.parametrize(("step_seconds", "steps"), [(1.0, 200), (1.005, 200), (0.8, 255), (1.25, 156), (9.0, 150)])
 def test_the_rest_of_the_time_buys_the_rest_of_the_steps(step_seconds, steps):
-    """At .8 s: 230 s less 80 of steps, 5 of checkpoints, 5 and .8 x 20 that are to come, are 124: 155 steps. At 9 s
-    there is no time left, but a run has half of its decay."""
-    assert ALLOWANCE.total_steps(PLANNED, _elapsed(step_seconds)) == steps
+    """At .8 s: 240 s less 3 of the start, 80 of steps, 5 of checkpoints, and 5, .8 x 20 and 7 that are to come, are
+    124: 155 steps. At 9 s there is no time left, but a run has half of its decay."""
+    assert ALLOWANCE.total_steps(PLANNED, _progress(step_seconds), step_seconds) == steps
 
 
 def test_bounds_and_a_batch_that_grows():
-    assert ALLOWANCE.total_steps(PLANNED, _elapsed(0.01)) == 300  # twice the decay
+    assert ALLOWANCE.total_steps(PLANNED, _progress(0.01), 0.01) == 300  # twice the decay
     growing = replace(PLANNED, first_batch=0.5)
-    # A step with a whole batch takes 1 s: those so far took 66 x .5 and 33 x .75, and those to come 33 x .75 and 67.
-    elapsed = _elapsed(1.0, steps=growing.batches_before(100))
-    allowance = replace(ALLOWANCE, steps=growing.batches_before(200))
-    assert allowance.total_steps(growing, elapsed) == 200
-    longer = allowance.total_steps(growing, replace(elapsed, step_seconds=0.8))
-    rest = growing.of_length(longer).batches_before(longer) - growing.of_length(longer).batches_before(100)
-    assert longer > 200 and 0.8 * rest == pytest.approx(growing.batches_before(200) - elapsed.steps, abs=0.8)
+    # A step with a whole batch takes 1 s: those so far took 67 x .5 and 33 x .75, and those to come 34 x .75 and 66.
+    progress = _progress(1.0, seconds=growing.batches_before(100))
+    allowance = replace(ALLOWANCE, seconds=40.0 + growing.batches_before(200))
+    assert allowance.total_steps(growing, progress, 1.0) == 200
+    longer = growing.of_length(allowance.total_steps(growing, progress, 0.8))
+    rest = longer.batches_before(longer.total_steps) - longer.batches_before(100)
+    left = allowance.seconds - _elapsed(progress) - 7 - 0.8 * 20 - 5
+    assert longer.total_steps > 200 and left - 0.8 < 0.8 * rest <= left
+
+
+def test_what_a_step_takes_leaves_out_what_is_unusual():
+    """One that compiled, and those with short rows; of a few nothing is said."""
+    recent = [0.1] * 90 + [60.0] + [1.0] * 9
+    assert usual_seconds(loop.Progress(step=100, recent=recent), 100, 0) == pytest.approx(1.0)
+    assert usual_seconds(loop.Progress(step=100, recent=recent), 200, 88) == pytest.approx((2 * 0.1 + 9) / 11)
+    assert usual_seconds(loop.Progress(step=100, recent=recent), 200, 95) is None
+    assert usual_seconds(loop.Progress(step=100, recent=recent[-5:]), 200, 0) is None
 
 
 def test_a_longer_schedule_differs_in_its_decay_alone():
@@ -49,6 +75,20 @@ def test_a_longer_schedule_differs_in_its_decay_alone():
     assert longer.decay_begins == PLANNED.decay_begins == 100 and longer.of_length(200) == PLANNED
     assert [longer.multiplier(n) for n in range(100)] == [PLANNED.multiplier(n) for n in range(100)]
     assert longer.multiplier(249) == pytest.approx(1 / 151)
+    growing = replace(PLANNED, first_batch=0.5)
+    shorter = growing.of_length(160)
+    assert [shorter.rows(n, 16) for n in range(160)] == [growing.rows(n, 16) for n in range(160)]
+    assert shorter.batches_before(160) == pytest.approx(sum(shorter.batch_share(n) for n in range(160)))
+    longest = growing.of_length(300)
+    assert longest.batches_before(300) == pytest.approx(sum(longest.batch_share(n) for n in range(300)))
+
+
+def test_the_share_of_a_run_is_its_place_in_the_schedule():
+    """Equal up to the decay, whose length says how fast the rest goes by."""
+    for steps in (160, 200, 250):
+        schedule = PLANNED.of_length(steps)
+        assert [schedule.share(n) for n in (0, 50, 100, steps)] == pytest.approx([0, 0.25, 0.5, 1])
+        assert schedule.share((100 + steps) // 2) == pytest.approx(0.75)
 
 
 @pytest.fixture
@@ -56,6 +96,7 @@ def clock(monkeypatch: pytest.MonkeyPatch):
     """The loop's time passes with its steps alone, .5 s in each; its plan was made for 1 s."""
     now = [0.0]
     monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    monkeypatch.setattr(Run, "seconds", property(lambda self: now[0]))
     read = causal.CausalObjective.next_batch
 
     def next_batch(self, rows):
@@ -82,27 +123,46 @@ def _train(material, home, **changes):
 def test_a_run_of_minutes_takes_them(material, tmp_path, clock):
     made, said = _train(material, tmp_path)
     assert made.metrics["steps"] == 60 and made.metrics["plan"]["steps"] == 40  # 20 of 40, and twice the decay
-    assert "60 steps instead of 40, to keep to the time: they take 0.5 s each" in said
+    assert "60 steps instead of 40, to keep to the time" in said
     assert made.metrics["loss_curve"][-1][0] == 60
 
 
 def test_killed_after_it_was_settled_it_ends_where_it_was_to(material, tmp_path, clock, monkeypatch):
+    """Without a word, one step after: what was settled is in a checkpoint by then, whatever the clock says now."""
+    step = loop.Loop._step
+
+    def killed(self):
+        if self.progress.step == 21:
+            raise _Killed
+        step(self)
+
+    with monkeypatch.context() as patched, pytest.raises(_Killed):
+        patched.setattr(loop.Loop, "_step", killed)
+        _train(material, tmp_path / "a")
+    clock[0] += 1000.0
+    resumed, said = _train(material, tmp_path / "a")
+    assert any("going on from step 20 of 60" in text for text in said)
+    straight, _ = _train(material, tmp_path / "b")
+    assert resumed.id == straight.id and resumed.metrics["steps"] == 60
+
+
+def test_resumed_where_the_rate_begins_to_fall(material, tmp_path, clock, monkeypatch):
+    """What the steps before took is in the checkpoint, too."""
     step = loop.Loop._step
 
     def interrupted(self):
         step(self)
-        if self.progress.step in (10, 30):
+        if self.progress.step == 19:
             self._interrupted.set()
 
-    with monkeypatch.context() as patched:
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(loop.Loop, "_step", interrupted)
-        for _ in range(2):
-            with pytest.raises(KeyboardInterrupt):
-                _train(material, tmp_path / "a")
-    resumed, said = _train(material, tmp_path / "a")
-    assert any("going on from step 30 of 60" in text for text in said)
-    straight, _ = _train(material, tmp_path / "b")
-    assert resumed.id == straight.id and resumed.metrics["steps"] == 60
+        _train(material, tmp_path)
+    assert _train(material, tmp_path)[0].metrics["steps"] == 60
+
+
+class _Killed(BaseException):
+    """What no handler expects."""
 
 
 def test_going_back_does_not_settle_it_again(material, tmp_path, clock, monkeypatch):

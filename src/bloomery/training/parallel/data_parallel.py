@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from itertools import islice
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -92,6 +92,11 @@ class Several(Ranks):
         torch.manual_seed(step_seed(self.seed, step, self.batch_rank))
         if self.world.watchdog is not None:
             self.world.watchdog.step(step)
+
+    def compiled(self, model: nn.Module, method: Callable[..., Any]) -> Callable[..., Any]:
+        if self.world.watchdog is not None:
+            self.world.watchdog.allow_compiling()
+        return super().compiled(model, method)
 
     def same(self, own: Tensor) -> Tensor:
         dist.broadcast(own, 0)

@@ -29,6 +29,7 @@ from bloomery.training.parallel.launch import Followers
 _BEAT_SECONDS = 0.5
 _GRACE_SECONDS = 5.0
 _REMEMBERED_STEPS = 101
+_COMPILING_SECONDS = 900.0
 REMEDY = "run the same command again: it goes on from the last checkpoint"
 
 
@@ -59,6 +60,10 @@ class Watchdog:
         self._limits = (stall_seconds, stall_factor)
         self._times.clear()
         self._active = False
+
+    def allow_compiling(self) -> None:
+        """A step of a new shape may compile for minutes."""
+        self._limits = (max(self._limits[0], _COMPILING_SECONDS), self._limits[1])
 
     def step(self, number: int) -> None:
         """Step `number` begins."""

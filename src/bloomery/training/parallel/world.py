@@ -91,7 +91,7 @@ class World:
         if count < self.on_this_machine:
             raise DeviceError(
                 f"{self.on_this_machine} ranks need a GPU each, but this machine has {count}",
-                hint=f"--ranks {max(1, count)}, or --set pretrain.device=cpu",
+                hint=f"--ranks {max(1, count)}, or the device cpu",
             )
         own = torch.device("cuda", local_rank(self.rank))
         torch.cuda.set_device(own)
@@ -211,7 +211,7 @@ def _begun(config: ParallelConfig) -> Iterator[World]:
     """A world of our own followers."""
     global _ours
     threads = torch.get_num_threads()
-    store = TCPStore(loopback(), 0, is_master=True, wait_for_workers=False, timeout=_JOIN)
+    store = _own_store()
     world = _ours = World(store, 0, config.ranks, Followers(config.ranks, store.port))
     torch.set_num_threads(min(threads, threads_each(config.ranks)))
     failed = True
@@ -221,6 +221,20 @@ def _begun(config: ParallelConfig) -> Iterator[World]:
     finally:
         world.close(failed=failed)
         torch.set_num_threads(threads)
+
+
+def _own_store() -> TCPStore:
+    """Where our own ranks meet, for processes of this machine alone: by itself PyTorch listens on every address."""
+    listening = socket.create_server((loopback(), 0))
+    port = listening.getsockname()[1]
+    return TCPStore(
+        loopback(),
+        port,
+        is_master=True,
+        wait_for_workers=False,
+        timeout=_JOIN,
+        master_listen_fd=listening.detach(),
+    )
 
 
 def followers(world: World | None) -> tuple[int, ...]:
