@@ -1,9 +1,10 @@
 """Ranks: what the loop sees of the processes that train together. Alone, every method does what one process does.
 
 The global batch, the order of the data and the schedule (of so many steps; minutes buy others) do not depend on the
-number of ranks: each makes every batch, and computes its share of the rows. The state of the data is therefore the same on all, and a checkpoint of whole
-tensors, written by rank 0, goes on with any number of them. Random numbers inside a model (dropout) are drawn from
-(seed, step, rank) where there are several: nothing of them must be kept to go on exactly.
+number of ranks: each makes every batch, and computes its share of the rows. The state of the data is therefore the same
+on all, and a checkpoint of whole tensors, written by rank 0, goes on with any number of them. Random numbers inside a
+model (dropout) are drawn from (seed, step, rank) where there are several: nothing of them must be kept to go on
+exactly.
 """
 
 from __future__ import annotations
