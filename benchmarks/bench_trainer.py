@@ -356,6 +356,7 @@ def main() -> None:
             print("some of it was kept before: without the norm of gradients in our step")
         if options.keep:
             how = {name: getattr(options, name) for name in ("seconds", "seeds", "fast", "threads")}
+            how["arguments"] = f"--threads {options.threads}" + " --processor" * options.processor
             how |= {"clock": "processor" if options.processor else "wall", "norm": not kept.older}
             experiment("common").keep("trainer", {**how, **speed, **found})
 
