@@ -148,7 +148,7 @@ def compare(name: str, rounds: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("shapes", nargs="*", default=list(SHAPES), choices=[*SHAPES, []])
+    parser.add_argument("shapes", nargs="*", choices=[*SHAPES, []])  # older argparse looks for []
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     arguments = parser.parse_args()
     print(

@@ -5,11 +5,14 @@
 
 For each corpus the scaling law is calibrated once (`bloomery plan --calibrate`), then each recipe is planned, trained
 and scored as any run is: other sizes, lengths and seeds than those of the ladder. As each ends it prints predicted and
-actual time, what the time was made of, and bits per byte, and whether they are within 10% and within 5%; then the
-medians. It takes about half an hour on two cores. The machine should be quiet: a plan knows nothing of what others will
-start. With --keep the figures go into docs/results.md. Stopped, it goes on: what has finished in `--home` is not done
-again, unless --again, which trains anew but keeps the calibrations; the recipe that was stopped is trained anew, for
-its time cannot be compared. On a slow machine --context-length 64 --batch-rows 4 tries it out.
+actual time, what a step took, what the time was made of, and bits per byte, and whether they are within 10% and within
+5%; then the medians. A run of minutes keeps its time by taking more or fewer steps than were planned (the length of its
+decay is settled as it begins), so that its time is near the plan's whatever the plan was worth: what the plan knew
+shows in the time of a step, planned against taken, which is counted beside. It takes about half an hour on two cores.
+The machine should be quiet: a plan knows nothing of what others will start. With --keep the figures of the whole bench,
+as it is by default, go into docs/results.md. Stopped, it goes on: what has finished in `--home` is not done again,
+unless --again, which trains anew but keeps the calibrations; the recipe that was stopped is trained anew, for its time
+cannot be compared. On a slow machine --context-length 64 --batch-rows 4 tries it out.
 """
 
 from __future__ import annotations
@@ -58,6 +61,8 @@ RECIPES = (
     ("plays", 1.3, 3, 256),
 )
 TIME_BAR, BITS_BAR = 0.10, 0.05
+KEPT_AS_THEY_ARE = ("calibration_minutes", "context_length", "batch_rows", "only")
+"""Options that --keep wants as they are by default."""
 
 
 class Material:
@@ -104,12 +109,37 @@ def report(name: str, model: Artifact) -> dict[str, Any]:
     print("  ".join(parts), flush=True)
     if of := score.get("components"):
         before, after = of["predicted"]["steps"] / plan["steps"], of["actual"]["steps"] / taken
-        print(f"{'':8} a step {1e3 * before:.1f} -> {1e3 * after:.1f} ms ({before / after - 1:+.1%})", end=", ")
+        off = before / after - 1
+        verdict = f"{'within' if abs(off) <= TIME_BAR else 'NOT within'} {TIME_BAR:.0%}"
+        print(f"{'':8} a step {1e3 * before:.1f} -> {1e3 * after:.1f} ms ({off:+.1%}, {verdict})", end=", ")
         told = (f"{part} {of['predicted'][part]:.2f} -> {seconds:.2f}" for part, seconds in of["actual"].items())
         print(f"{', '.join(told)} s; planning {plan['planning_seconds']:.1f} s", flush=True)
     of = score.get("components", {"actual": {"steps": None}, "predicted": {"steps": None}})
     steps = {"planned": plan["steps"], "taken": taken, **{kind: one["steps"] for kind, one in of.items()}}
     return {"corpus": name, "shape": shape, "steps": steps, **{key: score[key] for key in SCORED}}
+
+
+def step_error(steps: dict[str, Any]) -> float | None:
+    """By how much the planned time of a step is above what one took; None where that is unknown."""
+    if not steps["actual"]:
+        return None
+    return steps["predicted"] / steps["planned"] / (steps["actual"] / steps["taken"]) - 1
+
+
+def summary(rows: list[dict[str, Any]]) -> None:
+    """Medians, and how many are within the bars."""
+    paces = [step_error(one["steps"]) for one in rows]
+    seconds, bits, joules = ([one[key]["error"] for one in rows] for key in ("seconds", "bits_per_byte", "joules"))
+    for key, values, bar in (
+        ("a step's seconds, as planned", paces, TIME_BAR),
+        ("seconds, which a run keeps to", seconds, TIME_BAR),
+        ("bits per byte", bits, BITS_BAR),
+        ("joules", joules, None),
+    ):
+        known = [abs(value) for value in values if value is not None]
+        if known:
+            within = "" if bar is None else f", {sum(value <= bar for value in known)} of {len(rows)} within {bar:.0%}"
+            print(f"{key}: median error {statistics.median(known):.1%}, largest {max(known):.1%}{within}")
 
 
 def main() -> None:
@@ -123,6 +153,10 @@ def main() -> None:
     parser.add_argument("--again", action="store_true")
     parser.add_argument("--keep", action="store_true", help="among the results of the experiments")
     options = parser.parse_args()
+    others = [name for name in KEPT_AS_THEY_ARE if getattr(options, name) != parser.get_default(name)]
+    if options.keep and others:
+        told = ", ".join(f"--{name.replace('_', '-')}" for name in others)
+        parser.error(f"--keep is of the whole bench as it is by default: not with {told}")
     began = time.perf_counter()
     workspace = Workspace(options.home, listeners=[ProgressView()])
     print(f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}")
@@ -139,15 +173,13 @@ def main() -> None:
                 f"{name}: " + ", ".join(f"{key} {law[key]:.4g}" for key in ("E", "A", "alpha", "B", "beta")), flush=True
             )
         rows.append(report(name, found[name].train(share * options.minutes, layers, hidden, again=options.again)))
-    for key, bar in (("seconds", TIME_BAR), ("bits_per_byte", BITS_BAR), ("joules", None)):
-        known = [abs(value) for one in rows if (value := one[key]["error"]) is not None]
-        if known:
-            within = "" if bar is None else f", {sum(value <= bar for value in known)} of {len(known)} within {bar:.0%}"
-            print(f"{key}: median error {statistics.median(known):.1%}, largest {max(known):.1%}{within}")
+    summary(rows)
     print(f"{(time.perf_counter() - began) / 60:.1f} minutes in all")
     if options.keep:
+        how = {"minutes": options.minutes, "threads": torch.get_num_threads()}
+        how["arguments"] = "" if options.minutes == parser.get_default("minutes") else f"--minutes {options.minutes:g}"
         sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "experiments"))
-        importlib.import_module("common").keep("plans", {"minutes": options.minutes, "rows": rows})
+        importlib.import_module("common").keep("plans", {**how, "rows": rows})
 
 
 if __name__ == "__main__":

@@ -2,16 +2,24 @@
 
 Both sides have a Llama of the same sizes with random weights and read the same rows of TinyStories in the same order,
 in float32: the Trainer with AdamW at 1e-3, a warm-up and a cosine (its users' usual choice), ours with bloomery's
-optimisers and schedule. First some steps of both in turn give the speed; then each trains for the same seconds and
-both are measured on the same validation text. With --fast ours is a decoder of bloomery's own with as many parameters
-(within 1%), 59% of them in tables of embeddings (tokens, values, bigrams), which are looked up and not multiplied.
+optimisers and schedule. First some steps of both in turn give the speed; then each trains for as many steps as fit
+into the same seconds at that speed, and both are measured on the same validation text. With --fast ours is a decoder of
+bloomery's own with as many parameters (within 1%), 59% of them in tables of embeddings (tokens, values, bigrams), which
+are looked up and not multiplied.
+
+Ours is a step of bloomery's loop out of the loop: batch, loss, gradient, the gradients' norm (which the loop computes
+and by default does not clip; the Trainer clips at 1.0, its default), update. Events, progress, validations and
+checkpoints of either side are not counted, nor are the Trainer's rows, which are made before. What speaks for ours: the
+parts of --fast were selected on this very validation text (experiments/ablation_fast.py), and the Trainer's learning
+rate is its users' usual one, not tuned.
 
     python benchmarks/bench_trainer.py [--seconds 120] [--turns 5] [--seeds 3] [--fast] [--processor] [--home DIR]
                                        [--keep]
 
 With --home what has been measured is kept there, and not again when it is called again: three seeds of ten minutes are
 an hour; with --keep the figures go into docs/results.md. A training's steps follow from the speeds alone, so only these
-need a machine that does nothing else.
+need a machine that does nothing else. Figures that were kept there before the norm was in our step, and threads in
+their names, are read too, with a thread for each core, and said to be such.
 
 Bars: 1.5 times the tokens per second; bits per byte lower by an interval over seeds.
 """
@@ -46,6 +54,7 @@ from bloomery.training.allocation import keep_memory
 from bloomery.training.causal import CausalObjective
 from bloomery.training.objective import accumulate
 from bloomery.training.optimizers import OptimizerConfig, Optimizers
+from bloomery.training.parallel.ranks import ALONE
 from bloomery.training.schedule import Schedule
 from bloomery.training.utilisation import token_flops
 
@@ -92,7 +101,7 @@ def stories(home: str) -> Any:
 
 
 class Ours:
-    """Our trainer."""
+    """The steps of our loop."""
 
     name = "bloomery"
 
@@ -118,8 +127,9 @@ class Ours:
         for number in range(steps):
             began = clock()
             loss = accumulate(self.objective, self.objective.next_batch(ROWS), ROWS, CPU, "float32")
+            norm = ALONE.clip(self.model.parameters(), 0.0)
+            assert math.isfinite(float(loss)) and math.isfinite(float(norm))
             self.optimizers.step(self.schedule.multiplier(number))
-            assert math.isfinite(float(loss))
             times.append(clock() - began)
         return times
 
@@ -237,14 +247,29 @@ def speeds(tokens: Any, turns: int, clock: Callable[[], float], *, fast: bool) -
     return ours, theirs
 
 
-def kept(home: str, name: str, work: Callable[[], Any]) -> Any:
-    """What `work` gave, now or when it was called for the first time."""
-    path = Path(home) / f"{name}.json"
-    if not path.is_file():
-        part = path.with_suffix(".partial")
-        part.write_text(json.dumps(work()), encoding="utf-8")
-        part.replace(path)
-    return json.loads(path.read_text(encoding="utf-8"))
+class Kept:
+    """What was measured, in a folder, by name, clock and threads."""
+
+    def __init__(self, home: str, options: argparse.Namespace) -> None:
+        self.home = Path(home)
+        self.kind = ("fast-" if options.fast else "") + ("processor" if options.processor else "clock")
+        # What OMP_NUM_THREADS says now tells nothing of what was kept before: that had a thread for each core.
+        self.threads, self.usual = options.threads, options.threads == os.cpu_count()
+        self.older = False
+        """Whether anything was read that was kept before threads were in the name, and the norm in our step."""
+
+    def get(self, name: str, suffix: str, work: Callable[[], Any]) -> Any:
+        """What `work` gave, now or when it was called for the first time."""
+        older = self.home / f"{name}-{self.kind}-{suffix}.json"
+        if self.usual and older.is_file():
+            self.older = True
+            return json.loads(older.read_text(encoding="utf-8"))
+        path = self.home / f"{name}-{self.kind}-{self.threads}threads-{suffix}.json"
+        if not path.is_file():
+            part = path.with_suffix(".partial")
+            part.write_text(json.dumps(work()), encoding="utf-8")
+            part.replace(path)
+        return json.loads(path.read_text(encoding="utf-8"))
 
 
 def trained(side: Ours | Theirs, tokens: Any, steps: int, clock: Callable[[], float]) -> tuple[float, float]:
@@ -276,6 +301,31 @@ def told(ours: list[float], theirs: list[float], *, fast: bool) -> dict[str, Any
     return {"sides": given, "ratios": ratios}
 
 
+def races(
+    tokens: Any, options: argparse.Namespace, kept: Kept, clock: Callable[[], float], speed: tuple[Any, Any]
+) -> dict[str, Any]:
+    """Both sides trained, seed by seed: bits per byte, steps and seconds of each, and what ours is below by."""
+    reached, took, gains = [], [], []
+    taken: dict[str, int] = {}
+    for seed in range(options.seeds):
+        found, seconds = {}, {}
+        for side, times in zip((Ours(tokens, seed, fast=options.fast), Theirs(tokens, seed)), speed, strict=True):
+            taken[side.name] = steps = max(3, int(options.seconds / statistics.median(times)))
+            work = partial(trained, side, tokens, steps, clock)
+            found[side.name], seconds[side.name] = kept.get(side.name, f"{seed}-{steps}", work)
+            print(
+                f"seed {seed}: {side.name} {found[side.name]:.4f} bits per byte, {steps} steps,"
+                f" {seconds[side.name]:.0f} s",
+                flush=True,
+            )
+        gains.append(found["Trainer"] - found["bloomery"])
+        reached.append(found)
+        took.append(seconds)
+    less = experiment("common").over_seeds(gains)
+    print(f"bits per byte less than the Trainer's: {less['mean']:.4f} ({less['low']:.4f} to {less['high']:.4f})")
+    return {"reached": reached, "spent_seconds": took, "steps": taken, "less": less}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=120.0, help="of each training; 0: speed alone")
@@ -287,6 +337,8 @@ def main() -> None:
     parser.add_argument("--keep", action="store_true", help="among the results of the experiments")
     parser.add_argument("--home", default="", help="where results are kept [default: nowhere]")
     options = parser.parse_args()
+    if options.keep and not options.seconds:
+        parser.error("--keep needs trainings: not with --seconds 0")
     torch.set_num_threads(options.threads)
     clock = time.process_time if options.processor else time.perf_counter
     print(f"PyTorch {torch.__version__}, {options.threads} threads, load {os.getloadavg()[0]:.1f}", flush=True)
@@ -295,30 +347,18 @@ def main() -> None:
         Path(home).mkdir(parents=True, exist_ok=True)
         tokens = stories(home)
         keep_memory()  # for both: they share this process
-        named = ("fast-" if options.fast else "") + ("processor" if options.processor else "clock")
+        kept = Kept(home, options)
         measure = partial(speeds, tokens, options.turns, clock, fast=options.fast)
-        ours, theirs = kept(home, f"speeds-{named}-{options.turns}", measure)
+        ours, theirs = kept.get("speeds", str(options.turns), measure)
         speed = told(ours, theirs, fast=options.fast)
-        if not options.seconds:
-            return
-        gains, reached = [], []
-        for seed in range(options.seeds):
-            found = {}
-            for side, times in ((Ours(tokens, seed, fast=options.fast), ours), (Theirs(tokens, seed), theirs)):
-                steps = max(3, int(options.seconds / statistics.median(times)))
-                name = f"{side.name}-{named}-{seed}-{steps}"
-                found[side.name], spent = kept(home, name, partial(trained, side, tokens, steps, clock))
-                print(
-                    f"seed {seed}: {side.name} {found[side.name]:.4f} bits per byte, {steps} steps, {spent:.0f} s",
-                    flush=True,
-                )
-            gains.append(found["Trainer"] - found["bloomery"])
-            reached.append(found)
-        less = experiment("common").over_seeds(gains)
-        print(f"bits per byte less than the Trainer's: {less['mean']:.4f} ({less['low']:.4f} to {less['high']:.4f})")
+        found = races(tokens, options, kept, clock, (ours, theirs)) if options.seconds else {}
+        if kept.older:
+            print("some of it was kept before: without the norm of gradients in our step")
         if options.keep:
-            how = {"seconds": options.seconds, "seeds": options.seeds, "fast": options.fast}
-            experiment("common").keep("trainer", {**how, **speed, "reached": reached, "less": less})
+            how = {name: getattr(options, name) for name in ("seconds", "seeds", "fast", "threads")}
+            how["arguments"] = f"--threads {options.threads}" + " --processor" * options.processor
+            how |= {"clock": "processor" if options.processor else "wall", "norm": not kept.older}
+            experiment("common").keep("trainer", {**how, **speed, **found})
 
 
 if __name__ == "__main__":

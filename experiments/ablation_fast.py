@@ -94,6 +94,7 @@ def all_arms() -> dict[str, Arm]:
     fast = joined(*(PARTS[name] for name in (*earned, "short rows first")))
     arms["fast + short rows first, whole matrices"] = fast
     arms["fast + short rows first, heads and blocks"] = joined(fast, OTHERS["heads and blocks"])
+    arms["fast + short rows first, 16,384 bigrams"] = joined(arms["fast + short rows first"], {"bigrams": 16384})
     arms["all parts"] = joined(*(PARTS[name] for name in PARTS if name not in SCHEDULES))
     for name in PARTS:
         arms[f"all without {name}"] = joined(*(arm for other, arm in PARTS.items() if other != name))
@@ -257,11 +258,14 @@ def spent(found: list[dict[str, Any]]) -> dict[str, float]:
     return paces
 
 
-def report(size: str, seeds: int, found: list[dict[str, Any]], rows: dict[str, Any], *, by: str, arms: str) -> None:
-    """Keep what was found; `by` is what arms have in common, `arms` which were chosen."""
-    settings = {"size": size, "seeds": seeds, "by": by, "context": CONTEXT, "rows": ROWS, "vocabulary": VOCABULARY}
-    name = f"ablation_fast_{size}" + ("_steps" if by == "steps" else "")
-    keep(name, {**settings, "arguments": f'--arms "{arms}"' if arms else "", "cells": found, "table": rows})
+def report(options: argparse.Namespace, found: list[dict[str, Any]], rows: dict[str, Any]) -> None:
+    """Keep what was found, with the arguments that choose its arms: which there are by default changes."""
+    by = "steps" if options.steps else "seconds"
+    settings = {"size": options.size, "seeds": options.seeds, "by": by, by: getattr(options, by)}
+    settings |= {"context": CONTEXT, "rows": ROWS, "vocabulary": VOCABULARY}
+    arms = "|".join(name for name in rows if name != "base")
+    name = f"ablation_fast_{options.size}" + ("_steps" if by == "steps" else "")
+    keep(name, {**settings, "arguments": f'--arms "{arms}" --keep', "cells": found, "table": rows})
 
 
 def main() -> None:
@@ -291,8 +295,7 @@ def main() -> None:
         less = shown(row["less_base"], "+.4f")
         print(f"{name:40} {shown(row['bits_per_byte'], '.4f')}  {less}  x{row['step_cost']:.2f}")
     if options.keep or not options.arms:
-        by = "steps" if options.steps else "seconds"
-        report(options.size, options.seeds, found, rows, by=by, arms=options.arms)
+        report(options, found, rows)
 
 
 if __name__ == "__main__":

@@ -9,21 +9,26 @@ the document is not what this would write.
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from common import PROJECT, RESULTS, SEEDS, shown
 from label_tables import labels_quality, labels_tuned, recommended, seeds_of, table
+from speed_tables import nanogpt, utilisation
 from training_tables import ablation, plans, reinforced, replay, sweeps, trainer, unknown_text
 
 TARGET = PROJECT / "docs" / "results.md"
 HEAD = """# Results
 
 Small models on two cores, three seeds each where nothing else is said; every number was written here by `make results`
-out of `experiments/results/`, and `make experiments` measures them again. Intervals are 95%: Student's t over seeds,
-unless said otherwise. The literature's figures stand beside ours where there are any: theirs are larger nets, longer
-trained.
+out of `experiments/results/`. The command under a table measures it again; `make experiments` runs those that need no
+more than the project and its data. Not in it: what compares speeds or plans and needs hours of a machine that does
+nothing else (the commands of `benchmarks/`, translation's `--timed`), the tables of a faster decoder (hours each), the
+tuned models of labels (they need models to begin with), and the first setting of Blanks, which was left. Intervals are
+95%: Student's t over seeds, unless said otherwise. The literature's figures stand beside ours where there are any:
+theirs are larger nets, longer trained.
 """
 
 
@@ -441,6 +446,8 @@ SECTIONS: tuple[tuple[str, str, Callable[[Mapping[str, Any]], str], str], ...] =
         trainer,
         "benchmarks/bench_trainer.py --fast --seconds 600 --keep --home FOLDER",
     ),
+    ("Beside nanoGPT", "shakespeare", nanogpt, "benchmarks/bench_shakespeare.py NANOGPT --keep"),
+    ("Utilisation", "utilisation", utilisation, "benchmarks/bench_utilisation.py --keep"),
     ("Sweeps: hopeless trials stopped", "sweep_regret", sweeps, "sweep_regret.py"),
     ("What intervals cover", "intervals", covered, "intervals.py"),
     ("Comparisons: verdicts on drawn scores", "compare_null", compare_null, "compare_null.py"),
@@ -454,17 +461,22 @@ def document() -> str:
         path = RESULTS / f"{name}.json"
         parts.append(f"## {title}\n")
         if not path.is_file():
-            parts.append(f"Not measured yet: `python {_path(script)}`.\n")
+            parts.append(f"Not measured yet: `python {_path(script, {})}`.\n")
             continue
         found = json.loads(path.read_text(encoding="utf-8"))
         seeds = found.get("seeds", len(SEEDS))
-        command = f"python {_path(script)}" + (f" --seeds {seeds}" if seeds != len(SEEDS) else "")
+        command = f"python {_path(script, found)}" + (f" --seeds {seeds}" if seeds != len(SEEDS) else "")
         command = f"{command} {found.get('arguments', '')}".rstrip()
         parts.append(f"{write(found)}\n\n`{command}`, {found['machine']}.\n")
     return "\n".join(parts)
 
 
-def _path(script: str) -> str:
+def _path(script: str, found: Mapping[str, Any]) -> str:
+    """A section's script with its arguments, of which some are as they were when it was measured."""
+    for name in ("seconds", "steps"):
+        if f"--{name} " in script and name in found:
+            script = re.sub(rf"--{name} \S+", f"--{name} {found[name]:g}", script)
+    script = script if found.get("fast", True) else script.replace(" --fast", "")
     return script if script.startswith("benchmarks/") else f"experiments/{script}"
 
 

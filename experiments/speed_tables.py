@@ -1,0 +1,64 @@
+"""Tables of benchmarks for docs/results.md: what a step does of a machine's peak, and characters beside nanoGPT.
+
+This module does not know which results there are (see `write_results`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from label_tables import table
+
+
+def utilisation(found: Mapping[str, Any]) -> str:
+    """Shares of the peak in matrix products, and where a step's time goes."""
+    purposes = list(dict.fromkeys(what for one in found["cases"] for what in one["profile"]))
+    compiled = any("compiled" in one for one in found["cases"])
+    rows = []
+    for one in found["cases"]:
+        share = one["utilisation"]
+        row = [
+            f"{one['parameters'] / 1e6:.1f}",
+            f"{one['width']}",
+            f"{share['median']:.1%} ({share['low']:.1%} to {share['high']:.1%})",
+            f"{one['peak_flops'] / 1e9:.0f}",
+            f"{one['tokens_per_second']:,.0f}",
+        ]
+        row += [f"{one['compiled']['ratio']:.2f}" if "compiled" in one else "not measured"] if compiled else []
+        rows.append(row + [f"{one['profile'].get(what, 0.0):.1%}" for what in purposes])
+    head = ["M parameters", "width", "utilisation (the middle half of steps)", "peak, GFLOP/s", "tokens/s"]
+    rows_read, context = found["batch"]
+    muon = "; Muon takes every matrix whole" if found["whole"] else ""
+    note = " Compiled: how many times as fast a step is, in turn." if compiled else ""
+    return (
+        f"Steps of the training loop (rows read, loss, gradient, its norm, update) on {rows_read} x {context} tokens, "
+        f"float32, {found['threads']} thread(s), {found['steps']} steps{muon}: the model's operations over what the "
+        "machine does in products of square matrices of 1,024 before and after each step. The utilisation that a run "
+        "prints is beside the fastest of such products, and lower. The other columns are shares of a profile's time."
+        f"{note}\n\n" + table([*head, *(["compiled"] if compiled else []), *purposes], rows)
+    )
+
+
+def nanogpt(found: Mapping[str, Any]) -> str:
+    """Tiny Shakespeare: ours and nanoGPT's."""
+    pairs = found["pairs"]
+    unit = "processor seconds" if found["clock"] == "processor" else "seconds"
+    rows = [
+        [f"{number}", *(f"{one[who][1]:.3f} after {one[who][0]:.0f}" for who in ("nanogpt", "third", "whole"))]
+        for number, one in enumerate(pairs, 1)
+    ]
+    gains = [one["nanogpt"][1] - one["whole"][1] for one in pairs]
+    met = sum(one["third"][1] <= found["loss"] for one in pairs)
+    return (
+        "Tiny Shakespeare by characters: nanoGPT as published (its README's options for a CPU, 2,000 steps), and a "
+        f"decoder of bloomery's own ({pairs[0]['parameters']:,} parameters; nanoGPT's has about 0.8 million), trained "
+        f"by a loop of its own for a third of nanoGPT's time and for all of it; in turn, {found['threads']} thread(s). "
+        f"Validation loss in nats after so many {unit}: all of the validation text for ours, 200 random batches for "
+        "nanoGPT. Ours reads 128 characters in training and 64 when it is scored, as nanoGPT does; its constants have "
+        "no other split than this one to have been chosen on. "
+        f"In nanoGPT's time {np.median(gains):.3f} nats less ({min(gains):.3f} to {max(gains):.3f}); in a third of it "
+        f"{met} of {len(pairs)} came to {found['loss']:g}.\n\n"
+        + table(["pair", "nanoGPT", "ours, a third of the time", "ours, the same time"], rows)
+    )
