@@ -23,6 +23,8 @@ REPEATED_DATA = 15.388
 """R*_D: so many repeats after the first pass are worth 1 - 1/e of as much new text."""
 EXCESS_PARAMETERS = 5.310
 """R*_N: the same for parameters beyond those that the unique text supports."""
+PASSES = 40
+"""Over a text, after which another one is worth next to nothing (Muennighoff et al. 2023)."""
 CONSTANTS = ("E", "A", "alpha", "B", "beta")
 _MOST = 8.0  # bits per byte of a model that knows nothing
 _WORTH_IT = 0.01  # a larger model that gains less than this share of the loss is not worth its cost
@@ -113,7 +115,7 @@ class ScalingLaw:
             low, high = (low, middle) if self.expected(parameters, middle, unique) <= target else (middle, high)
         return high
 
-    def supported_parameters(self, unique: float, sizes: Sequence[float], *, passes: float = 40.0) -> float:
+    def supported_parameters(self, unique: float, sizes: Sequence[float], *, passes: float = PASSES) -> float:
         """The smallest of `sizes` that, after that many passes, is within 1% of the best of all."""
         losses = {size: self.expected(size, passes * unique, unique) for size in sorted(sizes)}
         best = min(losses.values())

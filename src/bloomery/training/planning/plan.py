@@ -22,7 +22,7 @@ from bloomery.core.quantity import Quantity
 from bloomery.energy import EnergyConfig
 from bloomery.models import ModelConfig
 from bloomery.training.optimizers import OptimizerConfig
-from bloomery.training.planning.law import DEFAULT_LAW, ScalingLaw
+from bloomery.training.planning.law import DEFAULT_LAW, PASSES, ScalingLaw
 from bloomery.training.planning.shapes import matrix_parameters
 
 PLAN_FILE = "plan.json"
@@ -118,6 +118,10 @@ class PlanRequest:
     """Where checkpoints will be written; the system's temporary folder when not known."""
     reasons: tuple[str, ...] = ()
     """What is to be said beside what the planner finds: of the law that was found, for instance."""
+
+    def worth(self, run_tokens: float) -> float:
+        """Tokens of a run as the rule for batches counts them: passes after which text gives nothing new are none."""
+        return min(run_tokens, PASSES * self.tokens)
 
 
 @dataclass(frozen=True, kw_only=True)

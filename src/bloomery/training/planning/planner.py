@@ -11,21 +11,21 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import torch
 
 from bloomery.core.errors import ConfigError, DeviceError
 from bloomery.core.quantity import Quantity
 from bloomery.core.run import Meter
-from bloomery.energy import footprint
 from bloomery.models import ModelConfig
-from bloomery.training.planning import advice
-from bloomery.training.planning.batch import batch_rows, batch_rows_of_steps, rate_scale
-from bloomery.training.planning.memory import available_memory, fitting_rows, parts_of, training_memory
-from bloomery.training.planning.plan import Alternative, Plan, PlanRequest
+from bloomery.training.planning.answer import Decision, answer
+from bloomery.training.planning.batch import batch_rows, batch_rows_of_steps
+from bloomery.training.planning.law import PASSES
+from bloomery.training.planning.memory import available_memory, fitting_rows, parts_of
+from bloomery.training.planning.offer import Offer, best_of
+from bloomery.training.planning.plan import Plan, PlanRequest
 from bloomery.training.planning.shapes import LADDER, matrix_parameters, shaped, total_parameters
-from bloomery.training.planning.spending import Pace, cost, product, seconds_of, time_interval
+from bloomery.training.planning.spending import Pace, seconds_of
 from bloomery.training.planning.timing import Timed, checkpoint_rate, fit_step_times
 from bloomery.training.preflight import trial_seconds
 from bloomery.training.schedule import Schedule
@@ -37,28 +37,10 @@ _MIN_RUN_SECONDS_TO_COMPILE = 1200.0
 _ROUNDS = 2  # in which the first shapes are timed: what disturbs one for a second does not spoil a shape
 _CHOICES_OF_ROWS = 3
 _STEPS = 300  # of a run that stands for all, where shares are asked for
-_PASSES = 40  # over a text, after which another one is worth next to nothing (Muennighoff et al. 2023)
-_SAME = 1.01  # for a number of steps more parameters always help a little: the smallest within 1% of the best is taken
 # Places in the ladder that are timed first: small ones where a step takes a while, all sizes where overhead rules.
 _TIMED_FIRST = {"cpu": (0, 2, 3), "cuda": (0, 3, 6, 9)}
 _MEASURED_SHARE, _LEAST_MEASURED, _MOST_MEASURED = 0.02, 0.05, 4.0
 _SLOW_STEP_SECONDS = 2.0
-
-
-@dataclass(frozen=True)
-class _Offer:
-    """What one shape would be with this budget."""
-
-    config: ModelConfig
-    micro_rows: int
-    pace: Pace
-    steps: int
-    seen: float
-    expected: float
-
-    @property
-    def seconds(self) -> float:
-        return self.pace.seconds(self.steps)
 
 
 def plan(request: PlanRequest, *, meter: Meter | None = None, say: Say = lambda text: None) -> Plan:
@@ -100,21 +82,31 @@ class _Planning:
         if compiled:
             pace = dataclasses.replace(offer.pace, step=timing.seconds, compiling=timing.compile_seconds)
             offer = self._bought(offer.config, offer.micro_rows, pace) or offer
-        return self._answer(offer, timing, compiled)
+        decision = Decision(
+            offer=offer,
+            timing=timing,
+            eager=self.timed[offer.config],
+            threads=torch.get_num_threads(),
+            precision=self.precision,
+            batch_rows=self.rows,
+            law=request.law,
+            limit=self.limit,
+            available_bytes=self.available,
+            offers=tuple(self._offers()),
+            reasons=tuple(self.reasons),
+        )
+        made = answer(request, decision)
+        return dataclasses.replace(made, planning_seconds=time.perf_counter() - self.began)
 
     def _first_rows(self) -> int:
         """Of a batch, before anything is known of the machine."""
         request = self.request
         if request.budget.kind == "steps":
             rows = batch_rows_of_steps(request.budget.steps, request.context_length)
-            return min(rows, batch_rows(self._worth(math.inf), request.context_length))
+            return min(rows, batch_rows(request.worth(math.inf), request.context_length))
         return batch_rows(0, request.context_length)
 
-    def _worth(self, run_tokens: float) -> float:
-        """Tokens of a run as the rule for batches counts them: passes after which text gives nothing new are none."""
-        return min(run_tokens, _PASSES * self.request.tokens)
-
-    def _with_rows(self) -> _Offer:
+    def _with_rows(self) -> Offer:
         """The offer that is taken, with the batch that suits its tokens; another batch can change the offer."""
         request = self.request
         tried = {self.rows}
@@ -122,7 +114,7 @@ class _Planning:
             offer = self._fixed() if request.fixed_size else self._choose()
             if request.batch_rows or request.budget.kind == "steps":
                 return offer
-            run_tokens = self._worth(offer.steps * self.rows * request.context_length)
+            run_tokens = request.worth(offer.steps * self.rows * request.context_length)
             rows = batch_rows(run_tokens, request.context_length)
             if rows in tried:
                 return offer
@@ -261,12 +253,12 @@ class _Planning:
 
     # choice
 
-    def _offer(self, config: ModelConfig) -> _Offer | None:
+    def _offer(self, config: ModelConfig) -> Offer | None:
         """What the budget buys with a shape; None if it buys nothing or does not fit."""
         micro_rows = self._fits(config)
         return self._bought(config, micro_rows, self._pace(config)) if micro_rows else None
 
-    def _bought(self, config: ModelConfig, micro_rows: int, pace: Pace) -> _Offer | None:
+    def _bought(self, config: ModelConfig, micro_rows: int, pace: Pace) -> Offer | None:
         request, unique = self.request, self.request.text_bytes
         parameters = matrix_parameters(config)
         bytes_a_step = self.rows * pace.rows_share * request.context_length * unique / request.tokens
@@ -280,13 +272,13 @@ class _Planning:
         if steps < 1:
             return None
         seen = steps * bytes_a_step
-        return _Offer(config, micro_rows, pace, steps, seen, request.law.expected(parameters, seen, unique))
+        return Offer(config, micro_rows, pace, steps, seen, request.law.expected(parameters, seen, unique))
 
-    def _offers(self) -> list[_Offer]:
+    def _offers(self) -> list[Offer]:
         found = (self._offer(shaped(self.request.base, *rung)) for rung in LADDER)
         return [offer for offer in found if offer is not None]
 
-    def _choose(self) -> _Offer:
+    def _choose(self) -> Offer:
         """The best shape of the ladder, timed; timing it can change which one that is."""
         for _ in range(len(LADDER) + 1):
             offer = self._best(self._offers())
@@ -296,18 +288,12 @@ class _Planning:
             self._time(offer.config, at_least_seconds=min(_MOST_MEASURED, _MEASURED_SHARE * offer.seconds))
         raise AssertionError("every rung was timed and none chosen")
 
-    def _best(self, offers: Sequence[_Offer]) -> _Offer:
-        kind = self.request.budget.kind
+    def _best(self, offers: Sequence[Offer]) -> Offer:
         if not offers:
             raise self._nothing()
-        if kind == "bits_per_byte":
-            return min(offers, key=lambda offer: offer.seconds)
-        best = min(offers, key=lambda offer: offer.expected)
-        if kind == "steps":
-            return next(offer for offer in offers if offer.expected <= _SAME * best.expected)
-        return best
+        return best_of(offers, self.request.budget.kind)
 
-    def _fixed(self) -> _Offer:
+    def _fixed(self) -> Offer:
         if not self._fits(self.request.base):
             raise self._nothing()
         offer = self._offer(self.request.base)
@@ -331,7 +317,7 @@ class _Planning:
         if request.budget.kind == "bits_per_byte":
             sizes = [matrix_parameters(shaped(request.base, *rung)) for rung in LADDER]
             sizes = [matrix_parameters(request.base)] if request.fixed_size else sizes
-            best = min(request.law.expected(size, _PASSES * request.text_bytes, request.text_bytes) for size in sizes)
+            best = min(request.law.expected(size, PASSES * request.text_bytes, request.text_bytes) for size in sizes)
             return ConfigError(
                 f"{request.budget.bits_per_byte:g} bits per byte cannot be expected of this corpus: after 40 passes the"
                 f" best shape reaches {best:.2f}",
@@ -344,7 +330,7 @@ class _Planning:
 
     # compiling
 
-    def _compile(self, offer: _Offer) -> tuple[bool, StepTime]:
+    def _compile(self, offer: Offer) -> tuple[bool, StepTime]:
         """torch.compile if the run is long enough and measuring it shows that it wins back its compiling time."""
         eager, request, total = self.timed[offer.config], self.request, offer.seconds
         if request.compile == "off":
@@ -386,114 +372,3 @@ class _Planning:
             f" to compile: {'used' if used else 'not used'}"
         )
         return used, timing if used else eager
-
-    # answer
-
-    def _alternatives(self, offer: _Offer) -> tuple[Alternative, ...]:
-        """About half and twice as many parameters, and what is best where the user fixed the shape."""
-        size = matrix_parameters(offer.config)
-        others = [other for other in self._offers() if other.config != offer.config]
-        chosen: dict[str, _Offer] = {}
-        for name, wanted, side in (("half", size / 2, -1), ("double", size * 2, 1)):
-            there = [o for o in others if side * (matrix_parameters(o.config) - size) > 0]
-            if there:
-                chosen[name] = min(there, key=lambda o: abs(math.log(matrix_parameters(o.config) / wanted)))
-        if self.request.fixed_size and others:
-            best = self._best(others)
-            if best not in chosen.values():
-                chosen["best"] = best
-        return tuple(
-            Alternative(
-                name=name,
-                num_hidden_layers=other.config.num_hidden_layers,
-                hidden_size=other.config.hidden_size,
-                parameters=total_parameters(other.config),
-                steps=other.steps,
-                seconds=other.seconds,
-                predicted_bits_per_byte=self._predicted(other),
-            )
-            for name, other in chosen.items()
-        )
-
-    def _predicted(self, offer: _Offer) -> Quantity:
-        request = self.request
-        return request.law.predict(matrix_parameters(offer.config), offer.seen, request.text_bytes)
-
-    def _explain(self, offer: _Offer, others: Sequence[Alternative]) -> tuple[tuple[str, ...], int]:
-        request, unique = self.request, self.request.text_bytes
-        sizes = sorted({matrix_parameters(shaped(request.base, *rung)) for rung in LADDER})
-        sizes = sorted({*sizes, matrix_parameters(offer.config)})
-        of_corpus, supported = advice.corpus_advice(request.law, unique, offer.seen / unique, sizes)
-        if request.budget.kind == "bits_per_byte":
-            why = advice.time_advice(offer.config, offer.seconds, others)
-        else:
-            why = advice.size_advice(offer.config, self._predicted(offer), others, fixed=request.fixed_size)
-        lines = [
-            why,
-            of_corpus,
-            *request.reasons,
-            advice.vocabulary_advice(offer.config),
-            advice.pace_advice(self.timed[offer.config]),
-            *self.reasons,
-        ]
-        if self.limit is not None and offer.seconds > 1.05 * self.limit:
-            lines.append("validations and checkpoints take more of this budget than the steps: it will be exceeded")
-        if offer.micro_rows < self.rows:
-            lines.append(f"{offer.micro_rows} rows are computed at a time, so that a step fits into memory")
-        return tuple(line for line in lines if line), supported
-
-    def _batch_tokens(self, offer: _Offer) -> float:
-        """Of a mean step."""
-        return self.rows * self.request.context_length * offer.pace.rows_share
-
-    def _answer(self, offer: _Offer, timing: StepTime, compiled: bool) -> Plan:
-        request, config = self.request, offer.config
-        others = self._alternatives(offer)
-        reasons, supported = self._explain(offer, others)
-        seconds = time_interval(offer.seconds, low=timing.low / timing.seconds, high=timing.high / timing.seconds)
-        joules, tokens = product(seconds, timing.watts), round(offer.steps * self._batch_tokens(offer))
-        scale = rate_scale(self.rows * request.context_length, self._worth(tokens)) if request.scale_rates else 1.0
-        rates = {name: rate * scale for name, rate in request.optimizer.rates.items()}
-        return Plan(
-            model=config,
-            batch_rows=self.rows,
-            micro_rows=offer.micro_rows,
-            context_length=request.context_length,
-            steps=offer.steps,
-            precision=self.precision,
-            compiled=compiled,
-            threads=torch.get_num_threads(),
-            device=str(request.device),
-            parameters=total_parameters(config),
-            learning_rate=rates["matrix_lr"],
-            learning_rates=rates,
-            optimizer=dataclasses.replace(request.optimizer, **rates),
-            first_batch=request.first_batch,
-            short_rows_fraction=request.short_rows_fraction,
-            seconds_per_step=offer.pace.step,
-            predicted_seconds=offer.seconds,
-            predicted_bits_per_byte=self._predicted(offer),
-            epochs=offer.seen / request.text_bytes,
-            tokens=tokens,
-            seconds=seconds,
-            joules=joules,
-            gco2e=footprint(joules, request.energy).gco2e,
-            cost=cost(seconds, timing.watts, request.energy),
-            memory_bytes=training_memory(
-                config,
-                micro_tokens=offer.micro_rows * request.context_length,
-                precision=self.precision,
-                device=request.device,
-                optimizer=request.optimizer,
-            ),
-            available_bytes=self.available,
-            budget=request.budget,
-            law=request.law.origin,
-            calibrated=request.law.calibrated,
-            currency=request.energy.currency,
-            components=offer.pace.parts(offer.steps),
-            planning_seconds=time.perf_counter() - self.began,
-            supported_parameters=supported,
-            alternatives=others,
-            reasons=reasons,
-        )
