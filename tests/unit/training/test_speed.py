@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,8 @@ import torch
 from bloomery.core.errors import DeviceError
 from bloomery.core.quantity import Quantity
 from bloomery.models import Decoder, ModelConfig
-from bloomery.training import checkpoint
-from bloomery.training.speed import bfloat16_is_fast, choose_device, measure_step, muon_dtype
+from bloomery.training import checkpoint, speed
+from bloomery.training.speed import bfloat16_is_fast, choose_device, compare_threads, measure_step, muon_dtype
 
 TINY = ModelConfig(
     vocab_size=64,
@@ -38,6 +39,38 @@ def test_measure_step(precision: str):
     assert timing.seconds > 0 and timing.compile_seconds == 0
     assert timing.tokens_per_second == pytest.approx(32 / timing.seconds)
     assert timing.parameters == sum(n for n in (64 * 64 * 2, 64 * 64 * 4, 3 * 64 * 64, 64 * 3, 64 * 2))
+
+
+@pytest.mark.parametrize("better", [1, 2])
+def test_numbers_of_threads_take_turns(better: int, monkeypatch: pytest.MonkeyPatch):
+    """On a machine on which one of the two numbers is twice as fast."""
+    seen = list[int]()
+
+    def timed(work: Callable[[], object], device: torch.device) -> float:
+        seen.append(torch.get_num_threads())
+        work()
+        return 1.0 if seen[-1] == better else 2.0
+
+    how = {"rows": 2, "context_length": 16, "precision": "float32", "device": torch.device("cpu")}
+    before = torch.get_num_threads()
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    torch.manual_seed(3)
+    with monkeypatch.context() as patch:
+        patch.setattr(speed, "_timed", timed)
+        found = compare_threads(TINY, 2, 1, **how)
+        assert torch.get_num_threads() == before and torch.equal(torch.rand(2), expected)
+        # Three bursts of a step each; where the first shows that fewer are far slower, it stays at that.
+        assert seen == ([2, 1] * 4 if better == 1 else [2, 1] * 2)
+        assert found.share == (0.5 if better == 1 else 2.0) and not found.watts.known
+        seen.clear()
+        compare_threads(TINY, 2, 1, within_seconds=60.0, **how)
+        # Bursts of ten seconds, nearly: as many steps as fill them.
+        assert seen[2:12] == ([2] * 5 + [1] * 5 if better == 1 else [2] * 10)
+        patch.setattr(speed, "_timed", lambda work, device: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            compare_threads(TINY, 2, 1, **how)
+    assert torch.get_num_threads() == before
 
 
 def test_steps_of_short_rows_are_timed_when_asked_for(monkeypatch: pytest.MonkeyPatch):

@@ -114,6 +114,8 @@ class PlanRequest:
     """Reads so many rows of the text, as the run will: steps are timed on them. Without it, on random tokens."""
     law: ScalingLaw = DEFAULT_LAW
     energy: EnergyConfig = field(default_factory=EnergyConfig)
+    tries_threads: bool = True
+    """Whether fewer threads are timed, on a CPU; not worth it where only the size is asked for."""
     folder: Path | None = None
     """Where checkpoints will be written; the system's temporary folder when not known."""
     reasons: tuple[str, ...] = ()

@@ -26,10 +26,11 @@ from bloomery.training.planning.offer import Offer, best_of
 from bloomery.training.planning.plan import Plan, PlanRequest
 from bloomery.training.planning.shapes import LADDER, matrix_parameters, shaped, total_parameters
 from bloomery.training.planning.spending import Pace, seconds_of
+from bloomery.training.planning.threads import choose_threads, may_choose_threads
 from bloomery.training.planning.timing import Timed, checkpoint_rate, fit_step_times
 from bloomery.training.preflight import trial_seconds
 from bloomery.training.schedule import Schedule
-from bloomery.training.speed import StepTime, bfloat16_is_fast, measure_step
+from bloomery.training.speed import FewerThreads, StepTime, bfloat16_is_fast, compare_threads, measure_step
 
 Say = Callable[[str], None]
 
@@ -53,7 +54,11 @@ def plan(request: PlanRequest, *, meter: Meter | None = None, say: Say = lambda 
             f"a batch of {request.batch_rows} rows cannot be cut into micro-batches of {request.micro_rows}",
             hint="pretrain.micro_rows that divides pretrain.batch_rows",
         )
-    return _Planning(request, meter, say).plan()
+    threads = torch.get_num_threads()
+    try:
+        return _Planning(request, meter, say).plan()
+    finally:
+        torch.set_num_threads(threads)
 
 
 class _Planning:
@@ -78,21 +83,23 @@ class _Planning:
             raise self._nothing()  # before anything is asked of watts that nobody has measured
         self.limit = seconds_of(request.budget, self.watts, request.energy)
         offer = self._with_rows()
-        compiled, timing = self._compile(offer)
+        offers = tuple(self._offers())  # before their time and their power are those of fewer threads
+        offer, eager = self._with_threads(offer)
+        compiled, timing = self._compile(offer, eager)
         if compiled:
             pace = dataclasses.replace(offer.pace, step=timing.seconds, compiling=timing.compile_seconds)
             offer = self._bought(offer.config, offer.micro_rows, pace) or offer
         decision = Decision(
             offer=offer,
             timing=timing,
-            eager=self.timed[offer.config],
+            eager=eager,
             threads=torch.get_num_threads(),
             precision=self.precision,
             batch_rows=self.rows,
             law=request.law,
             limit=self.limit,
             available_bytes=self.available,
-            offers=tuple(self._offers()),
+            offers=offers,
             reasons=tuple(self.reasons),
         )
         made = answer(request, decision)
@@ -225,9 +232,10 @@ class _Planning:
         )
         return part if part == asked or not request.micro_rows else 0
 
-    def _pace(self, config: ModelConfig) -> Pace:
-        request, step = self.request, self._seconds(config)
-        timing = self.timed.get(config)
+    def _pace(self, config: ModelConfig, settled: StepTime | None = None) -> Pace:
+        """Of a shape as it was timed, or by the model of what was; or as has been settled since."""
+        request, timing = self.request, settled or self.timed.get(config)
+        step = settled.seconds if settled else self._seconds(config)
         # A forward pass is about a third of the work of both.
         row = timing.validation_seconds / timing.validation_rows if timing else step / self.rows / 3
         checkpoint = (timing.save_seconds if timing else 0.0) or self._state_bytes(config) / self.rate
@@ -328,11 +336,43 @@ class _Planning:
             hint="a larger budget, or a smaller model or batch",
         )
 
-    # compiling
+    # threads and compiling
 
-    def _compile(self, offer: Offer) -> tuple[bool, StepTime]:
+    def _with_threads(self, offer: Offer) -> tuple[Offer, StepTime]:
+        """The offer with as many threads as are fastest, which PyTorch then has, and the time of its steps."""
+        request, timing = self.request, self.timed[offer.config]
+        if not may_choose_threads(request):
+            return offer, timing
+
+        def compare(more: int, fewer: int, seconds: float) -> FewerThreads:
+            self.say(f"timing {fewer} of {more} threads")
+            return compare_threads(
+                offer.config,
+                more,
+                fewer,
+                rows=self.rows,
+                micro_rows=offer.micro_rows,
+                context_length=request.context_length,
+                precision=self.precision,
+                device=request.device,
+                within_seconds=seconds,
+                meter=self.meter,
+                optimizer=request.optimizer,
+                batches=request.batches,
+            )
+
+        most = min(_MOST_MEASURED, _MEASURED_SHARE * offer.seconds)
+        threads, faster, said = choose_threads(timing, most, compare)
+        self.reasons.append(said)
+        if threads == torch.get_num_threads():
+            return offer, timing
+        torch.set_num_threads(threads)
+        self.limit = seconds_of(request.budget, faster.watts, request.energy)
+        return self._bought(offer.config, offer.micro_rows, self._pace(offer.config, faster)) or offer, faster
+
+    def _compile(self, offer: Offer, eager: StepTime) -> tuple[bool, StepTime]:
         """torch.compile if the run is long enough and measuring it shows that it wins back its compiling time."""
-        eager, request, total = self.timed[offer.config], self.request, offer.seconds
+        request, total = self.request, offer.seconds
         if request.compile == "off":
             return False, eager
         worth_trying = request.device.type == "cuda" or total >= _MIN_RUN_SECONDS_TO_COMPILE
