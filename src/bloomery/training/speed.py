@@ -233,7 +233,11 @@ def compare_threads(
             torch.set_num_threads(threads)
             _timed(trial.step, device)
         burst = max(0.0, within_seconds - (time.perf_counter() - began)) / (2 * _BURSTS)
+        turn = 0.0
         while len(shares) < _BURSTS and max(shares, default=0.0) < _CLEARLY_SLOWER:
+            started = time.perf_counter()
+            if shares and started - began + turn > within_seconds:
+                break
             torch.set_num_threads(more)
             others = _burst(trial, burst)
             torch.set_num_threads(fewer)
@@ -243,10 +247,12 @@ def compare_threads(
                 used.append(meter.read() - power)
             seconds += sum(times)
             shares.append(float(np.median(times) / np.median(others)))
+            turn = time.perf_counter() - started
     finally:
         torch.set_num_threads(before)
         torch.set_rng_state(state)
-    return FewerThreads(share=_median(tuple(shares)), watts=_watts(used, seconds))
+    share = _median(tuple(shares)) if len(shares) == _BURSTS else max(shares)
+    return FewerThreads(share=share, watts=_watts(used, seconds))
 
 
 def _burst(trial: _Trial, seconds: float) -> list[float]:

@@ -58,11 +58,14 @@ def test_numbers_of_threads_take_turns(better: int, monkeypatch: pytest.MonkeyPa
     torch.manual_seed(3)
     with monkeypatch.context() as patch:
         patch.setattr(speed, "_timed", timed)
-        found = compare_threads(TINY, 2, 1, **how)
+        found = compare_threads(TINY, 2, 1, within_seconds=2.0, **how)
         assert torch.get_num_threads() == before and torch.equal(torch.rand(2), expected)
-        # Three bursts of a step each; where the first shows that fewer are far slower, it stays at that.
+        # Three bursts each; where the first shows that fewer are far slower, it stays at that.
         assert seen == ([2, 1] * 4 if better == 1 else [2, 1] * 2)
         assert found.share == (0.5 if better == 1 else 2.0) and not found.watts.known
+        seen.clear()
+        compare_threads(TINY, 2, 1, **how)
+        assert seen == [2, 1] * 2  # a burst of a step each, whatever the time
         seen.clear()
         compare_threads(TINY, 2, 1, within_seconds=60.0, **how)
         # Bursts of ten seconds, nearly: as many steps as fill them.

@@ -16,7 +16,7 @@ from bloomery.training.planning.plan import PlanRequest
 from bloomery.training.speed import FewerThreads, StepTime
 
 _FASTER = 0.97
-_STEPS = 8  # that a comparison takes at least, the slower ones counted as what they are
+_STEPS = 4  # that a comparison takes at least
 
 
 def may_choose_threads(request: PlanRequest) -> bool:

@@ -84,15 +84,15 @@ def test_one_thread_is_the_least(eight_threads: None):
 
 def test_what_it_may_take_is_kept(eight_threads: None):
     machine = Machine({8: 1.0, 4: 0.5})
-    threads, timing, said = choose_threads(TIMING, 0.7, machine)
+    threads, timing, said = choose_threads(TIMING, 0.35, machine)
     assert (threads, timing) == (8, TIMING) and not machine.asked and "too much of this run's time" in said
 
     def slow(more: int, fewer: int, seconds: float) -> FewerThreads:
-        time.sleep(0.6)
+        time.sleep(0.3)
         return machine(more, fewer, seconds)
 
-    # One comparison, after which half a step's time is left for eight steps of half the length.
-    assert choose_threads(TIMING, 0.9, slow)[0] == 4 and len(machine.asked) == 1
+    # One comparison, after which half a step's time is left of 0.05 s.
+    assert choose_threads(TIMING, 0.45, slow)[0] == 4 and len(machine.asked) == 1
 
 
 def test_whose_choice_it_is(eight_threads: None, monkeypatch: pytest.MonkeyPatch):
