@@ -107,7 +107,7 @@ def _planned(
     from bloomery.tokenizer import TokenizeConfig, Tokenizer, TokenizerConfig, train_tokenizer
     from bloomery.tokenizer import tokenize as tokenize_stage
     from bloomery.training import PretrainConfig
-    from bloomery.training.planning.calibration import CalibrationConfig, calibrate, read_law
+    from bloomery.training.planning.calibration import CalibrationConfig, calibrate, law_for
     from bloomery.training.planning.plan_stage import publish_plan
     from bloomery.training.pretrain_config import plan_request
     from bloomery.training.vocabulary_stage import vocabulary_of
@@ -129,8 +129,8 @@ def _planned(
             seed=config.seed,
         )
         law = calibrate(tokens, trained, request, config=how, workspace=workspace, fresh=fresh)
-        found = read_law(law)  # which need not be the newest one
-        request = replace(request, law=found, reasons=(f"law: {found.origin} ({law.name})",))
+        found, said = law_for(law, request)  # which need not be the newest one
+        request = replace(request, law=found, reasons=(said,))
     artifact, made = publish_plan(request, tokens, trained, workspace=workspace, out=out)
     calibrated = {} if law is None else {"calibration": {"artifact": law.name, **law.metrics}}
     return {**made.to_dict(), "artifact": artifact.name, **calibrated}

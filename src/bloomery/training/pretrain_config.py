@@ -271,6 +271,7 @@ def request_without_tokens(
         whole_validations=config.keep_best,
         first_batch=config.first_batch,
         short_rows_fraction=config.short_rows_fraction,
+        warmup_fraction=config.warmup_fraction,
         decay_fraction=config.decay_fraction,
         energy=energy or EnergyConfig(),
     )

@@ -112,6 +112,7 @@ def _explained(request: PlanRequest, made: Decision, others: Sequence[Alternativ
         why,
         of_corpus,
         *request.reasons,
+        advice.batch_advice(law, made.batch_rows * request.context_length),
         advice.vocabulary_advice(offer.config),
         advice.pace_advice(made.eager),
         *made.reasons,

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,7 @@ _WORTH_IT = 0.01  # a larger model that gains less than this share of the loss i
 _INTERVAL = (5.0, 95.0)
 # Our own choice: so much wider on each side for each factor of e beyond the largest run that the law has seen.
 _SPREAD_BEYOND = 0.02
+_SPREAD_OTHER_SETTINGS = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +53,8 @@ class ScalingLaw:
     """Of the runs it was fitted on: up to there the gain of more parameters was seen, not supposed."""
     largest_data: float = 0.0
     """Of the runs it was fitted on, repeats discounted."""
+    batch_tokens: float = 0.0
+    """Tokens a step of the runs it was fitted on; 0: not known, or of several batches."""
     samples: tuple[tuple[float, ...], ...] = ()
     """The constants of each bootstrap sample, in the order of CONSTANTS."""
 
@@ -63,6 +66,18 @@ class ScalingLaw:
     @property
     def constants(self) -> dict[str, float]:
         return {name: getattr(self, name) for name in CONSTANTS}
+
+    def wider(self) -> ScalingLaw:
+        """The law for runs with other settings than those it was fitted on: not as sure."""
+        return replace(
+            self,
+            spread_low=self.spread_low + _SPREAD_OTHER_SETTINGS,
+            spread_high=self.spread_high + _SPREAD_OTHER_SETTINGS,
+        )
+
+    def for_batch(self, tokens: float) -> ScalingLaw:
+        """The law for steps of so many tokens: itself where it was fitted on such, else wider."""
+        return self if self.batch_tokens in (0.0, tokens) else self.wider()
 
     def loss(self, parameters: float, data: float) -> float:
         """L for parameters and data as they count, repeats and excess discounted by the caller."""

@@ -108,8 +108,10 @@ class PlanRequest:
     """Share of the batch's rows in the first third of the steps; halfway in the second."""
     short_rows_fraction: float = 0.0
     """Share of the steps at the beginning in which each row is read as several short ones."""
+    warmup_fraction: float = 0.02
+    """Share of the steps in which the learning rate rises."""
     decay_fraction: float = 0.5
-    """Share of the steps in which the learning rate falls: a law holds for that of its ladder."""
+    """Share in which it falls: a law holds for those of its ladder."""
     batches: Callable[[int], tuple[np.ndarray, np.ndarray]] | None = None
     """Reads so many rows of the text, as the run will: steps are timed on them. Without it, on random tokens."""
     law: ScalingLaw = DEFAULT_LAW
@@ -233,6 +235,7 @@ class Plan:
         share, expected = steps / self.steps, Quantity.unknown()
         if law is not None:
             seen = self.epochs * share * text_bytes
+            law = law.for_batch(self.batch_rows * self.context_length)
             expected = law.predict(matrix_parameters(self.model), seen, text_bytes)
         return dataclasses.replace(
             self,

@@ -96,7 +96,7 @@ class _Planning:
             threads=torch.get_num_threads(),
             precision=self.precision,
             batch_rows=self.rows,
-            law=request.law,
+            law=request.law.for_batch(self.rows * request.context_length),
             limit=self.limit,
             available_bytes=self.available,
             offers=offers,

@@ -119,6 +119,9 @@ def test_other_steps_in_the_same_time():
     assert made.predicted_bits_per_byte == law.predict(matrix_parameters(MODEL), 1e6, 1e6)
     assert made.reasons == ("because", "two ranks")
     assert not PLAN.paced(200, 0.25, "two ranks").predicted_bits_per_byte.known
+    of_another_batch = replace(law, batch_tokens=PLAN.batch_rows * PLAN.context_length + 1)
+    made = PLAN.paced(200, 0.25, "two ranks", law=of_another_batch, text_bytes=1_000_000)
+    assert made.predicted_bits_per_byte == law.wider().predict(matrix_parameters(MODEL), 1e6, 1e6)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"model": 3}', "\x00"])

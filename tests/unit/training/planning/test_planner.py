@@ -275,6 +275,21 @@ def test_batch_and_rates_follow_the_tokens(even_machine: list[ModelConfig]):
     assert fixed.batch_rows == 8 and fixed.learning_rate == 0.02
 
 
+def test_a_law_of_another_batch_is_said(even_machine: list[ModelConfig]):
+    """The batch is chosen after the law was found: only then can they be compared."""
+    law = ScalingLaw(E=0.5, A=200.0, alpha=0.4, B=60.0, beta=0.3, spread_low=0.01, spread_high=0.01, batch_tokens=4096)
+    long = {"minutes": 3000, "tokens": int(1e10), "text_bytes": int(4e10)}
+    other, same = (plan(asked(law=law, **how)) for how in (long, {**long, "batch_rows": 64}))
+    assert other.batch_rows > 64 == same.batch_rows
+    said = f"the law was fitted with steps of 4,096 tokens, not {64 * other.batch_rows:,}"
+    assert any(line.startswith(said) for line in other.reasons)
+    assert not any("was fitted with steps" in line for line in same.reasons)
+    bounds = other.predicted_bits_per_byte
+    assert bounds.high is not None and bounds.central is not None and bounds.high > 1.05 * bounds.central
+    unknown = plan(asked(law=replace(law, batch_tokens=0.0), **long))
+    assert not any("was fitted with steps" in line for line in unknown.reasons)
+
+
 @pytest.mark.parametrize("budget", [{"steps": 10**8}, {"minutes": 1e9}])
 def test_a_batch_is_not_larger_than_the_text_is_worth(even_machine: list[ModelConfig], budget: dict[str, float]):
     """Hundred million steps over 20,000 tokens: the rule alone would have them of 12 billion tokens each."""
