@@ -31,7 +31,7 @@ from bloomery.training.planning.fitting import Prior, fit_law
 from bloomery.training.planning.ladder import RungConfig, choose_ladder
 from bloomery.training.planning.law import DEFAULT_LAW, ScalingLaw, effective_data
 from bloomery.training.planning.memory import available_memory, fitting_rows, parts_of
-from bloomery.training.planning.plan import PlanRequest
+from bloomery.training.planning.plan import MOST_MINUTES, PlanRequest
 from bloomery.training.planning.rung import Point, Rung, read_points, settings_of, write_points
 from bloomery.training.planning.shapes import LADDER, shaped
 from bloomery.training.planning.timing import Timed, fit_step_times
@@ -74,7 +74,7 @@ class CalibrationConfig:
     """Initial weights and the order of the documents."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.minutes < math.inf:
+        if not 0 < self.minutes <= MOST_MINUTES:
             raise ConfigError(f"cannot calibrate in {self.minutes:g} minutes", hint="--calibration-minutes 5")
         for name in ("warmup_fraction", "decay_fraction"):
             if not 0 <= getattr(self, name) <= 1:

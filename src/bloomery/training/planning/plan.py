@@ -27,6 +27,10 @@ from bloomery.training.planning.shapes import matrix_parameters
 
 PLAN_FILE = "plan.json"
 _RATES = OptimizerConfig().rates
+MOST_MINUTES = 6e7
+"""A million hours: whoever has more to spend has mistyped."""
+MOST_STEPS = 10**12
+_MOST = {"minutes": MOST_MINUTES, "steps": MOST_STEPS, "watt_hours": 1e12, "money": 1e12}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,10 +51,12 @@ class Budget:
     def __post_init__(self) -> None:
         given = {name: value for name, value in vars(self).items() if value}
         for name, value in given.items():
-            if not -math.inf < value < math.inf:
-                raise ConfigError(f"a budget of {value:g} {name.replace('_', ' ')} is no number to plan for")
+            unit = name.replace("_", " ")
+            most = _MOST.get(name, MOST_STEPS)
+            if not abs(value) <= most:  # nor need it be a number, or fit into a float
+                raise ConfigError(f"a budget of so many {unit} cannot be planned", hint=f"{most:g} {unit} at most")
             if value < 0:
-                raise ConfigError(f"a budget of {value:g} {name.replace('_', ' ')} is less than nothing")
+                raise ConfigError(f"a budget of {value:g} {unit} is less than nothing")
         if not given:
             raise ConfigError(
                 "nothing may be spent: a plan needs a budget",

@@ -129,7 +129,13 @@ def test_too_little_time(material, tmp_path, monkeypatch: pytest.MonkeyPatch):
             config=CalibrationConfig(minutes=0.001),
             workspace=Workspace(tmp_path),
         )
-    for wrong in ({"minutes": 0.0}, {"minutes": math.inf}, {"minutes": math.nan}, {"decay_fraction": 1.5}):
+    for wrong in (
+        {"minutes": 0.0},
+        {"minutes": math.inf},
+        {"minutes": 1e308},
+        {"minutes": math.nan},
+        {"decay_fraction": 1.5},
+    ):
         with pytest.raises(ConfigError):
             CalibrationConfig(**wrong)
 

@@ -76,7 +76,20 @@ def test_one_budget(budget: Budget, kind: str, text: str):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{}, {"minutes": 1.0, "money": 1.0}, {"minutes": -1.0}, {"minutes": math.nan}, {"money": math.inf}]
+    "wrong",
+    [
+        {},
+        {"minutes": 1.0, "money": 1.0},
+        {"minutes": -1.0},
+        {"minutes": math.nan},
+        {"money": math.inf},
+        {"minutes": 1e308},
+        {"watt_hours": 1e308},
+        {"money": 1e13},
+        {"bits_per_byte": 1e308},
+        {"steps": 10**400},
+        {"steps": -(10**400)},
+    ],
 )
 def test_no_budget_or_two(wrong: dict[str, float]):
     with pytest.raises(ConfigError):

@@ -275,6 +275,11 @@ def test_batch_and_rates_follow_the_tokens(even_machine: list[ModelConfig]):
     assert fixed.batch_rows == 8 and fixed.learning_rate == 0.02
 
 
+@pytest.mark.parametrize("most", [{"steps": 10**12}, {"minutes": 6e7}, {"watt_hours": 1e12}, {"money": 1e12}])
+def test_the_largest_budgets_are_planned(even_machine: list[ModelConfig], most: dict[str, float]):
+    assert plan(asked(energy=EnergyConfig(price_per_hour=1e-6), **most)).steps > 10**7
+
+
 def test_a_law_of_another_batch_is_said(even_machine: list[ModelConfig]):
     """The batch is chosen after the law was found: only then can they be compared."""
     law = ScalingLaw(E=0.5, A=200.0, alpha=0.4, B=60.0, beta=0.3, spread_low=0.01, spread_high=0.01, batch_tokens=4096)
@@ -290,7 +295,7 @@ def test_a_law_of_another_batch_is_said(even_machine: list[ModelConfig]):
     assert not any("was fitted with steps" in line for line in unknown.reasons)
 
 
-@pytest.mark.parametrize("budget", [{"steps": 10**8}, {"minutes": 1e9}])
+@pytest.mark.parametrize("budget", [{"steps": 10**8}, {"minutes": 6e7}])
 def test_a_batch_is_not_larger_than_the_text_is_worth(even_machine: list[ModelConfig], budget: dict[str, float]):
     """Hundred million steps over 20,000 tokens: the rule alone would have them of 12 billion tokens each."""
     made = plan(asked(tokens=20_000, text_bytes=80_000, scale_rates=True, **budget))
