@@ -219,8 +219,9 @@ def compare_threads(
     """Time steps as `measure_step` does with two numbers of threads, in bursts that take turns: what else the machine
     does is done to both. Each warms up for a step.
 
-    All together take about `within_seconds`, but no burst is less than a step; where the first of fewer threads is
-    slower by a quarter it stays at that. The number of threads is afterwards what it was, whatever happens.
+    All together take about `within_seconds`, but no burst is less than a step, and each number has one; where fewer
+    threads are slower by a quarter it stays at that. Of fewer than three turns the one that speaks least for fewer
+    threads counts, else the middle one. The number of threads is afterwards what it was, whatever happens.
     """
     keep_memory()
     state, before, began = torch.get_rng_state(), torch.get_num_threads(), time.perf_counter()
@@ -232,7 +233,8 @@ def compare_threads(
         for threads in (more, fewer):
             torch.set_num_threads(threads)
             _timed(trial.step, device)
-        burst = max(0.0, within_seconds - (time.perf_counter() - began)) / (2 * _BURSTS)
+        # One more than there are: each burst ends a little late.
+        burst = max(0.0, within_seconds - (time.perf_counter() - began)) / (2 * _BURSTS + 1)
         turn = 0.0
         while len(shares) < _BURSTS and max(shares, default=0.0) < _CLEARLY_SLOWER:
             started = time.perf_counter()
