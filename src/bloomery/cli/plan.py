@@ -34,7 +34,9 @@ def plan(
     calibrate: Annotated[
         bool, Parameter(negative=(), help="First fit the scaling law of this corpus on a ladder of small runs.")
     ] = False,
-    calibration_minutes: Annotated[float, Parameter(help="What the ladder may take; 3 to 10 are sensible.")] = 5.0,
+    calibration_minutes: Annotated[
+        float | None, Parameter(help="What the ladder may take; 3 to 10 are sensible [default: 5].")
+    ] = None,
     scores: Annotated[
         bool, Parameter(negative=(), help="Instead of planning: every finished run against its plan.")
     ] = False,
@@ -59,6 +61,7 @@ def plan(
         else:
             plan_table.show_scores(rows, summary)
         return
+    calibration = _calibration(calibrate, calibration_minutes)
     settings, workspace = read_recipe(recipe, set_), common.workspace()
     budget = _budget(settings, minutes=minutes, watt_hours=watt_hours, money=money, target=target)
     made = _planned(
@@ -66,7 +69,7 @@ def plan(
         workspace,
         corpus,
         budget,
-        calibration_minutes=calibration_minutes if calibrate else None,
+        calibration=calibration,
         fresh=fresh,
         out=out,
     )
@@ -92,22 +95,32 @@ def _budget(
     return from_dict(Budget, given) if given else None
 
 
+def _calibration(wanted: bool, minutes: float | None) -> dict[str, float] | None:
+    """What the command line says of a calibration; None where none is wanted."""
+    from bloomery.core.errors import ConfigError
+
+    if not wanted and minutes is not None:
+        raise ConfigError("--calibration-minutes are those of a calibration", hint="--calibrate, or leave them out")
+    return ({} if minutes is None else {"minutes": minutes}) if wanted else None
+
+
 def _planned(
     settings: Recipe,
     workspace: Workspace,
     corpus: str,
     budget: Budget | None,
     *,
-    calibration_minutes: float | None,
+    calibration: dict[str, float] | None,
     fresh: bool,
     out: Path | None,
 ) -> dict:
-    """The plan as data; its artifact's name stands under "artifact"."""
+    """The plan as data; its artifact's name stands under "artifact". `calibration` is what was said of one that is to
+    come first."""
     from bloomery.energy import EnergyConfig
     from bloomery.tokenizer import TokenizeConfig, Tokenizer, TokenizerConfig, train_tokenizer
     from bloomery.tokenizer import tokenize as tokenize_stage
     from bloomery.training import PretrainConfig
-    from bloomery.training.planning.calibration import CalibrationConfig, calibrate, read_law
+    from bloomery.training.planning.calibration import CalibrationConfig, calibrate, law_for
     from bloomery.training.planning.plan_stage import publish_plan
     from bloomery.training.pretrain_config import plan_request
     from bloomery.training.vocabulary_stage import vocabulary_of
@@ -121,16 +134,16 @@ def _planned(
     tokens = tokenize_stage(source, trained, config=settings.table("tokenize", TokenizeConfig), workspace=workspace)
     codec, law = Tokenizer.load(trained.path), None
     request = plan_request(config, tokens, codec, budget=budget, workspace=workspace, energy=energy)
-    if calibration_minutes is not None:
+    if calibration is not None:
         how = CalibrationConfig(
-            minutes=calibration_minutes,
+            **calibration,
             warmup_fraction=config.warmup_fraction,
             decay_fraction=config.decay_fraction,
             seed=config.seed,
         )
         law = calibrate(tokens, trained, request, config=how, workspace=workspace, fresh=fresh)
-        found = read_law(law)  # which need not be the newest one
-        request = replace(request, law=found, reasons=(f"law: {found.origin} ({law.name})",))
+        found, said = law_for(law, request)  # which need not be the newest one
+        request = replace(request, law=found, reasons=(said,))
     artifact, made = publish_plan(request, tokens, trained, workspace=workspace, out=out)
     calibrated = {} if law is None else {"calibration": {"artifact": law.name, **law.metrics}}
     return {**made.to_dict(), "artifact": artifact.name, **calibrated}

@@ -7,7 +7,8 @@ from typing import Any
 
 from bloomery.core.quantity import Quantity
 
-_NAMES = {"seconds": "time", "joules": "energy", "bits_per_byte": "bits per byte"}
+_NAMES = {"seconds": "time", "step_seconds": "a step", "joules": "energy", "bits_per_byte": "bits per byte"}
+_SCORES_WIDTH = 120  # a line that a narrow terminal breaks is still whole; a figure that is cut off is not
 
 
 def show_plan(plan: Mapping[str, Any]) -> None:
@@ -132,15 +133,17 @@ def show_scores(rows: Sequence[Mapping[str, Any]], summary: Mapping[str, Mapping
     title = "what happened, and how far the plan was off"
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("model", no_wrap=True)
-    for name in ("shape", "steps", "s", "off", "J", "off", "bits", "off"):
+    for name in ("shape", "steps", "s", "off", "s a step", "off", "J", "off", "bits", "off"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("law", no_wrap=True)
     for row in rows:
         shape = f"{row['num_hidden_layers']} x {row['hidden_size']}"
         cells = [cell for name in _NAMES for cell in _score(row[name])]
         law = "own" if row["calibrated"] else "default"
-        table.add_row(row["model"].removeprefix("model-"), shape, f"{row['steps']:,}", *cells, law)
-    Console().print(table)
+        table.add_row(row["model"].removeprefix("model-"), shape, _steps(row), *cells, law)
+    console = Console()
+    console.width = max(console.width, _SCORES_WIDTH)
+    console.print(table)
     for name, text in _NAMES.items():
         of = summary[name]
         if of["median_error"] is not None:
@@ -148,6 +151,12 @@ def show_scores(rows: Sequence[Mapping[str, Any]], summary: Mapping[str, Mapping
                 f"{text}: median error {of['median_error']:.1%}, largest {of['largest_error']:.1%}, within the interval"
                 f" in {of['within_interval']:.0%} of {of['runs']} runs"
             )
+
+
+def _steps(row: Mapping[str, Any]) -> str:
+    """Those taken, and beside them those planned where they were others."""
+    taken, planned = row["steps"], row["planned_steps"]
+    return f"{taken:,}" if taken == planned else f"{taken:,} of {planned:,}"
 
 
 def _score(one: Mapping[str, Any]) -> tuple[str, str]:

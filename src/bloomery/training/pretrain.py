@@ -311,7 +311,8 @@ class _Pretraining:
             writing=self.run.seconds - self._ended,
         )
         seconds = self.run.seconds - self._planned[0]
-        return Spent(seconds=seconds, joules=self.run.energy_joules - self._planned[1], parts=parts)
+        joules = self.run.energy_joules - self._planned[1]
+        return Spent(seconds=seconds, joules=joules, parts=parts, steps=progress.step)
 
     def _metrics(self, loop: Loop, final: Validation | None, resumed: bool, spent: Spent | None) -> dict[str, Any]:
         progress = loop.progress

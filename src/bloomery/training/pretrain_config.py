@@ -5,7 +5,6 @@ This module does not know how a plan is made (see `planning`), nor how a model i
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field, fields, replace
 from typing import Literal
 
@@ -23,9 +22,12 @@ from bloomery.tokenizer import PackedRows, Tokenizer, TokenShards
 from bloomery.training.optimizers import OptimizerConfig
 from bloomery.training.parts import FAST, FAST_PARTS, PartsConfig, parts_of
 from bloomery.training.planning.calibration import find_law
-from bloomery.training.planning.plan import Budget, Plan, PlanRequest
+from bloomery.training.planning.plan import MOST_MINUTES, MOST_STEPS, Budget, Plan, PlanRequest
 from bloomery.training.planning.shapes import HEAD_DIM, intermediate_size, key_value_heads
 from bloomery.training.speed import choose_device
+
+_MOST = {"minutes": MOST_MINUTES, "seed": 2**63 - 1}
+"""What a number may be, where it is not MOST_STEPS: more is a slip, and runs over."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,8 +107,9 @@ class PretrainConfig:
     def __post_init__(self) -> None:
         check_choices(self, where="pretrain")
         for name, value in vars(self).items():
-            if isinstance(value, (int, float)) and not 0 <= value < math.inf:
-                raise ConfigError(f'"pretrain.{name}" should be a number from 0 up, not {value:g}')
+            most = _MOST.get(name, MOST_STEPS)
+            if isinstance(value, (int, float)) and not 0 <= value <= most:  # nor need it fit into a float
+                raise ConfigError(f'"pretrain.{name}" should be a number from 0 up', hint=f"{most:g} at most")
         if bool(self.hidden_size) != bool(self.num_hidden_layers):
             raise ConfigError("give pretrain.hidden_size and pretrain.num_hidden_layers together, or neither")
         for name in ("warmup_fraction", "decay_fraction", "final_rate", "first_batch", "short_rows_fraction"):
@@ -126,9 +129,6 @@ class PretrainConfig:
                 "value and bigram embeddings, pretrain.parts and pretrain.family=bloomery go together",
                 hint="only bloomery runs such a model",
             )
-        for name in ("minutes", "checkpoint_seconds"):
-            if not math.isfinite(getattr(self, name)):
-                raise ConfigError(f'"pretrain.{name}" should be a finite number')
         if self.keep_checkpoints < 1:
             raise ConfigError('"pretrain.keep_checkpoints" should be at least 1')
 
@@ -271,6 +271,7 @@ def request_without_tokens(
         whole_validations=config.keep_best,
         first_batch=config.first_batch,
         short_rows_fraction=config.short_rows_fraction,
+        warmup_fraction=config.warmup_fraction,
         decay_fraction=config.decay_fraction,
         energy=energy or EnergyConfig(),
     )

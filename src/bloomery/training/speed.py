@@ -31,6 +31,7 @@ Rows = Callable[[int], tuple[np.ndarray, np.ndarray]]
 _ENOUGH_SECONDS = 10.0
 _BURSTS = 3
 _VALIDATION_ROWS = 64
+_CLEARLY_SLOWER = 1.25
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +89,31 @@ class StepTime:
             short_cost=self.short_cost if self.short_cost < 1 else earlier.short_cost,
             watts=self.watts if self.watts.known else earlier.watts,
         )
+
+    def with_threads(self, found: FewerThreads) -> StepTime:
+        """As it would have been with so few threads; building and the first step, in which memory is found, are taken
+        to stay as they were."""
+        share = found.share
+        return replace(
+            self,
+            bursts=tuple(share * one for one in self.bursts),
+            seconds=share * self.seconds,
+            low=share * self.low,
+            high=share * self.high,
+            validation_seconds=share * self.validation_seconds,
+            # Of a meter that had not moved: what more threads took is at least no less.
+            watts=found.watts if found.watts.known else self.watts,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FewerThreads:
+    """Steps with fewer threads beside the same steps with more."""
+
+    share: float
+    """Their time over that of the others."""
+    watts: Quantity
+    """Mean power while the steps with fewer ran."""
 
 
 def _median(bursts: tuple[float, ...]) -> float:
@@ -172,6 +198,71 @@ def measure_step(
         short_cost=found.short_cost,
         watts=_watts(found.used, sum(found.steps)),
     )
+
+
+def compare_threads(
+    config: ModelConfig,
+    more: int,
+    fewer: int,
+    *,
+    rows: int,
+    context_length: int,
+    precision: str,
+    device: torch.device,
+    micro_rows: int = 0,
+    within_seconds: float = 0.0,
+    meter: Meter | None = None,
+    seed: int = 0,
+    optimizer: OptimizerConfig | None = None,
+    batches: Rows | None = None,
+) -> FewerThreads:
+    """Time steps as `measure_step` does with two numbers of threads, in bursts that take turns: what else the machine
+    does is done to both. Each warms up for a step.
+
+    All together take about `within_seconds`, but no burst is less than a step, and each number has one; where fewer
+    threads are slower by a quarter it stays at that. Of fewer than three turns the one that speaks least for fewer
+    threads counts, else the middle one. The number of threads is afterwards what it was, whatever happens.
+    """
+    keep_memory()
+    state, before, began = torch.get_rng_state(), torch.get_num_threads(), time.perf_counter()
+    shares, seconds, used = list[float](), 0.0, list[Quantity]()
+    try:
+        how = (optimizer or OptimizerConfig(), batches)
+        part = micro_rows or rows
+        trial = _Trial(config, rows, part, context_length, precision, device, how, compiled=False, seed=seed)
+        for threads in (more, fewer):
+            torch.set_num_threads(threads)
+            _timed(trial.step, device)
+        # One more than there are: each burst ends a little late.
+        burst = max(0.0, within_seconds - (time.perf_counter() - began)) / (2 * _BURSTS + 1)
+        turn = 0.0
+        while len(shares) < _BURSTS and max(shares, default=0.0) < _CLEARLY_SLOWER:
+            started = time.perf_counter()
+            if shares and started - began + turn > within_seconds:
+                break
+            torch.set_num_threads(more)
+            others = _burst(trial, burst)
+            torch.set_num_threads(fewer)
+            power = meter.read() if meter else Quantity.unknown()
+            times = _burst(trial, burst)
+            if meter:
+                used.append(meter.read() - power)
+            seconds += sum(times)
+            shares.append(float(np.median(times) / np.median(others)))
+            turn = time.perf_counter() - started
+    finally:
+        torch.set_num_threads(before)
+        torch.set_rng_state(state)
+    share = _median(tuple(shares)) if len(shares) == _BURSTS else max(shares)
+    return FewerThreads(share=share, watts=_watts(used, seconds))
+
+
+def _burst(trial: _Trial, seconds: float) -> list[float]:
+    """Seconds of each of the steps that fill so many, one at least."""
+    times = [_timed(trial.step, trial.device)]
+    while sum(times) < seconds:
+        times.append(_timed(trial.step, trial.device))
+    return times
 
 
 def _watts(used: list[Quantity], seconds: float) -> Quantity:

@@ -69,8 +69,12 @@ def test_no_scores_yet(call, tmp_path):
         (["--money", "1"], "price"),
         (["--target", "0.01"], "cannot be expected"),
         (["--calibrate", "--calibration-minutes", "0"], "calibrate"),
+        (["--calibration-minutes", "3"], "--calibrate"),
+        (["--minutes", "1e308"], "6e+07 minutes at most"),
+        (["--watt-hours", "1e308"], "1e+12 watt hours at most"),
+        (["--set", f"pretrain.steps={'9' * 400}"], "pretrain.steps"),
     ],
 )
 def test_budgets_that_make_no_sense(call, tiny, options, said):
     sizes = tiny.sizes[:2] + tiny.sizes[4:] if "--money" in options or "--target" in options else tiny.sizes
-    assert said in call.mistake("plan", *options, "--home", str(tiny.home), "--quiet", *sizes)
+    assert said in call.mistake("plan", "--home", str(tiny.home), "--quiet", *sizes, *options)

@@ -87,12 +87,18 @@ def test_a_plan(capsys):
 def test_scores(capsys):
     one = {"predicted": KNOWN, "actual": 1.6, "error": 0.25, "within": True}
     none = {"predicted": UNKNOWN, "actual": None, "error": None, "within": None}
-    row = {"model": "model-1", "num_hidden_layers": 2, "hidden_size": 128, "steps": 10, "calibrated": True}
+    row = {"model": "model-1", "num_hidden_layers": 2, "hidden_size": 128, "calibrated": True, "planned_steps": 1000}
+    step = {**one, "actual": 0.0123, "error": -0.2}
     of = {"runs": 1, "median_error": 0.25, "largest_error": 0.25, "within_interval": 1.0}
     nothing = {"runs": 0, "median_error": None, "largest_error": None, "within_interval": None}
+    scored = {"seconds": one, "step_seconds": step, "joules": none, "bits_per_byte": one}
     show_scores(
-        [{**row, "seconds": one, "joules": none, "bits_per_byte": one}],
-        {"seconds": of, "joules": nothing, "bits_per_byte": of},
+        [{**row, **scored, "steps": 1200}, {**row, **scored, "steps": 1000}],
+        {"seconds": of, "step_seconds": {**of, "median_error": 0.2}, "joules": nothing, "bits_per_byte": of},
     )
     text = capsys.readouterr().out
     assert "+25.0%" in text and "?" in text and "time: median error 25.0%" in text and "energy:" not in text
+    assert "a step: median error 20.0%" in text
+    longer, same = (" ".join(line.split()) for line in text.splitlines() if "2 x 128" in line)
+    assert longer == "1 2 x 128 1,200 of 1,000 1.6 +25.0% 0.0123 -20.0% ? ? 1.6 +25.0% own"
+    assert same.startswith("1 2 x 128 1,000 1.6")

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import errno
 import time
+from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,8 +16,8 @@ import torch
 from bloomery.core.errors import DeviceError
 from bloomery.core.quantity import Quantity
 from bloomery.models import Decoder, ModelConfig
-from bloomery.training import checkpoint
-from bloomery.training.speed import bfloat16_is_fast, choose_device, measure_step, muon_dtype
+from bloomery.training import checkpoint, speed
+from bloomery.training.speed import bfloat16_is_fast, choose_device, compare_threads, measure_step, muon_dtype
 
 TINY = ModelConfig(
     vocab_size=64,
@@ -38,6 +41,61 @@ def test_measure_step(precision: str):
     assert timing.seconds > 0 and timing.compile_seconds == 0
     assert timing.tokens_per_second == pytest.approx(32 / timing.seconds)
     assert timing.parameters == sum(n for n in (64 * 64 * 2, 64 * 64 * 4, 3 * 64 * 64, 64 * 3, 64 * 2))
+
+
+@pytest.mark.parametrize("better", [1, 2])
+def test_numbers_of_threads_take_turns(better: int, monkeypatch: pytest.MonkeyPatch):
+    """On a machine on which one of the two numbers is twice as fast."""
+    seen, clock = list[int](), [0.0]
+
+    def timed(work: Callable[[], object], device: torch.device) -> float:
+        seen.append(torch.get_num_threads())
+        work()
+        took = 1.0 if seen[-1] == better else 2.0
+        clock[0] += took
+        return took
+
+    how = {"rows": 2, "context_length": 16, "precision": "float32", "device": torch.device("cpu")}
+    before = torch.get_num_threads()
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    torch.manual_seed(3)
+    with monkeypatch.context() as patch:
+        patch.setattr(speed, "_timed", timed)
+        patch.setattr(speed, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
+        # Each warms up, then 14 s are enough for six bursts of 2 s; where the first shows that fewer are far slower, no
+        # more follow.
+        found = compare_threads(TINY, 2, 1, within_seconds=17.0, **how)
+        assert torch.get_num_threads() == before and torch.equal(torch.rand(2), expected)
+        assert seen == ([2, 1] + [2, 1, 1] * 3 if better == 1 else [2, 1, 2, 2, 1])
+        assert found.share == (0.5 if better == 1 else 2.0) and not found.watts.known
+        for seconds, turns in ((0.0, 1), (8.0, 1), (9.0, 2)):  # a step each, whatever the time; then what it allows
+            seen.clear()
+            compare_threads(TINY, 2, 1, within_seconds=seconds, **how)
+            assert seen == [2, 1] * (1 + turns) or better == 2
+        patch.setattr(speed, "_timed", lambda work, device: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            compare_threads(TINY, 2, 1, **how)
+    assert torch.get_num_threads() == before
+
+
+def test_of_few_turns_the_most_careful_counts(monkeypatch: pytest.MonkeyPatch):
+    """Of three the middle one counts: one that was disturbed speaks neither for nor against."""
+    clock, seen = [0.0], list[int]()
+
+    def timed(work: Callable[[], object], device: torch.device) -> float:
+        seen.append(torch.get_num_threads())
+        turns = sum(1 for one, other in pairwise(seen) if (one, other) == (2, 1))
+        took = 1.0 if seen[-1] == 2 else {1: 1.0, 2: 0.6, 3: 0.9, 4: 0.4}[turns]  # the first is the warming up
+        clock[0] += took
+        return took
+
+    monkeypatch.setattr(speed, "_timed", timed)
+    monkeypatch.setattr(speed, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
+    how = {"rows": 2, "context_length": 16, "precision": "float32", "device": torch.device("cpu")}
+    assert compare_threads(TINY, 2, 1, within_seconds=5.3, **how).share == 0.9
+    seen.clear()
+    assert compare_threads(TINY, 2, 1, within_seconds=60.0, **how).share == 0.6
 
 
 def test_steps_of_short_rows_are_timed_when_asked_for(monkeypatch: pytest.MonkeyPatch):

@@ -78,6 +78,16 @@ def size_advice(chosen: ModelConfig, expected: Quantity, others: Sequence[Altern
     return ""
 
 
+def batch_advice(law: ScalingLaw, tokens: int) -> str:
+    """Whether the law was fitted on steps of another batch than the plan's."""
+    if law.batch_tokens in (0.0, tokens):
+        return ""
+    return (
+        f"the law was fitted with steps of {law.batch_tokens:,.0f} tokens, not {tokens:,}: the interval of what is"
+        " expected is wider"
+    )
+
+
 def pace_advice(timing: StepTime) -> str:
     """Whether the steps that were timed differ so much that their time cannot be relied on."""
     apart = (timing.high - timing.low) / timing.seconds

@@ -31,7 +31,7 @@ from bloomery.training.planning.fitting import Prior, fit_law
 from bloomery.training.planning.ladder import RungConfig, choose_ladder
 from bloomery.training.planning.law import DEFAULT_LAW, ScalingLaw, effective_data
 from bloomery.training.planning.memory import available_memory, fitting_rows, parts_of
-from bloomery.training.planning.plan import PlanRequest
+from bloomery.training.planning.plan import MOST_MINUTES, PlanRequest
 from bloomery.training.planning.rung import Point, Rung, read_points, settings_of, write_points
 from bloomery.training.planning.shapes import LADDER, shaped
 from bloomery.training.planning.timing import Timed, fit_step_times
@@ -52,7 +52,8 @@ PRIOR = Prior(
     reference=1e6,
     noise=_LEAST_SPREAD,
 )
-_OTHER_SETTINGS_SPREAD = 0.05
+# What the runs of a ladder are without, whatever is asked of the run that they are to predict.
+_OF_EVERY_LADDER = {"first_batch": 1.0, "short_rows_fraction": 0.0}
 _TIMED = (0, 2, 3)
 _TIMED_ON_A_GPU = (0, 3, 6, 9)
 # Building models, resuming, writing artifacts: what is not steps.
@@ -73,7 +74,7 @@ class CalibrationConfig:
     """Initial weights and the order of the documents."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.minutes < math.inf:
+        if not 0 < self.minutes <= MOST_MINUTES:
             raise ConfigError(f"cannot calibrate in {self.minutes:g} minutes", hint="--calibration-minutes 5")
         for name in ("warmup_fraction", "decay_fraction"):
             if not 0 <= getattr(self, name) <= 1:
@@ -126,6 +127,7 @@ def calibrate(
         points = [point for rung in rungs for point in read_points(rung)]
         with run.phase("fit"):
             law = law_of(points, request.text_bytes, seed=config.seed)
+            law = dataclasses.replace(law, batch_tokens=rows * request.context_length)
         folder = run.new_folder("law")
         (folder / LAW_FILE).write_text(json.dumps(law.to_dict(), indent=1), encoding="utf-8")
         return run.publish(folder, kind=KIND, metrics=_metrics(law, points, request))
@@ -148,34 +150,49 @@ def law_of(points: Sequence[Point], unique_bytes: float, *, seed: int = 0) -> Sc
 def find_law(workspace: Workspace, tokens: str, request: PlanRequest) -> tuple[ScalingLaw, str]:
     """The newest law that was calibrated on these tokens, or ours, and what to say of it.
 
-    One that was calibrated with other settings is still better than ours; its interval is widened.
+    One that was calibrated with other settings is still better than ours; its interval is widened. The batch is the
+    planner's to compare, for where the user fixes none it chooses one; one that was fixed says which law comes first.
     """
-    settings = settings_of(request, batch_rows=request.batch_rows or batch_rows(0, request.context_length))
-    others: list[tuple[ScalingLaw, list[str]]] = []
+    ranked: list[tuple[bool, bool, Artifact]] = []
     for row in workspace.ledger.artifacts(kind=KIND):
         artifact = _published(workspace, row["id"])
         if artifact is None or tokens not in artifact.parents:
             continue
-        law = read_law(artifact)
-        theirs = artifact.config.get("settings", {})
-        differing = sorted(name for name in settings if settings[name] != theirs.get(name))
-        if not differing:
-            return law, f"law: {law.origin} ({artifact.name})"
-        others.append((law, differing))
-    if others:
-        law, differing = others[0]
-        wider = dataclasses.replace(
-            law,
-            spread_low=law.spread_low + _OTHER_SETTINGS_SPREAD,
-            spread_high=law.spread_high + _OTHER_SETTINGS_SPREAD,
-        )
-        return wider, f"law: {law.origin}, but with other {', '.join(differing)}: the interval is wider"
+        theirs = artifact.config.get("settings", {}).get("batch_rows")
+        other_batch = bool(request.batch_rows) and theirs != request.batch_rows
+        ranked.append((bool(_differing(artifact, request)), other_batch, artifact))
+    if ranked:
+        return law_for(min(ranked, key=lambda one: one[:2])[2], request)  # of equals the first, which is the newest
     return DEFAULT_LAW, f"law: {DEFAULT_LAW.origin}; `bloomery plan --calibrate` fits one to this corpus"
+
+
+def law_for(artifact: Artifact, request: PlanRequest) -> tuple[ScalingLaw, str]:
+    """The law of an artifact for what is asked, wider where the settings are others, and what to say of it."""
+    law, differing = read_law(artifact), _differing(artifact, request)
+    if not differing:
+        return law, f"law: {law.origin} ({artifact.name})"
+    return law.wider(), f"law: {law.origin}, but with other {', '.join(differing)}: the interval is wider"
+
+
+def _differing(artifact: Artifact, request: PlanRequest) -> list[str]:
+    """Names of the settings, but for the batch, in which the runs of a law were others than what is asked for."""
+    usual = {"warmup_fraction": artifact.config.get("warmup_fraction", CalibrationConfig.warmup_fraction)}
+    theirs = {**usual, **_OF_EVERY_LADDER, **artifact.config.get("settings", {})}
+    asked = {
+        **settings_of(request, batch_rows=0),
+        "warmup_fraction": request.warmup_fraction,
+        "first_batch": request.first_batch,
+        "short_rows_fraction": request.short_rows_fraction,
+    }
+    return sorted(name for name in asked if name != "batch_rows" and asked[name] != theirs.get(name))
 
 
 def read_law(artifact: Artifact) -> ScalingLaw:
     """Of a "scaling_law" artifact."""
-    return ScalingLaw.from_dict(json.loads(artifact.file(LAW_FILE).read_text(encoding="utf-8")))
+    law = ScalingLaw.from_dict(json.loads(artifact.file(LAW_FILE).read_text(encoding="utf-8")))
+    settings = artifact.config.get("settings", {})
+    batch = settings.get("batch_rows", 0) * settings.get("context_length", 0)
+    return law if law.batch_tokens else dataclasses.replace(law, batch_tokens=batch)  # files of earlier versions
 
 
 def _published(workspace: Workspace, identity: str) -> Artifact | None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,12 +23,15 @@ REPEATED_DATA = 15.388
 """R*_D: so many repeats after the first pass are worth 1 - 1/e of as much new text."""
 EXCESS_PARAMETERS = 5.310
 """R*_N: the same for parameters beyond those that the unique text supports."""
+PASSES = 40
+"""Over a text, after which another one is worth next to nothing (Muennighoff et al. 2023)."""
 CONSTANTS = ("E", "A", "alpha", "B", "beta")
 _MOST = 8.0  # bits per byte of a model that knows nothing
 _WORTH_IT = 0.01  # a larger model that gains less than this share of the loss is not worth its cost
 _INTERVAL = (5.0, 95.0)
 # Our own choice: so much wider on each side for each factor of e beyond the largest run that the law has seen.
 _SPREAD_BEYOND = 0.02
+_SPREAD_OTHER_SETTINGS = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +53,8 @@ class ScalingLaw:
     """Of the runs it was fitted on: up to there the gain of more parameters was seen, not supposed."""
     largest_data: float = 0.0
     """Of the runs it was fitted on, repeats discounted."""
+    batch_tokens: float = 0.0
+    """Tokens a step of the runs it was fitted on; 0: not known, or of several batches."""
     samples: tuple[tuple[float, ...], ...] = ()
     """The constants of each bootstrap sample, in the order of CONSTANTS."""
 
@@ -61,6 +66,18 @@ class ScalingLaw:
     @property
     def constants(self) -> dict[str, float]:
         return {name: getattr(self, name) for name in CONSTANTS}
+
+    def wider(self) -> ScalingLaw:
+        """The law for runs with other settings than those it was fitted on: not as sure."""
+        return replace(
+            self,
+            spread_low=self.spread_low + _SPREAD_OTHER_SETTINGS,
+            spread_high=self.spread_high + _SPREAD_OTHER_SETTINGS,
+        )
+
+    def for_batch(self, tokens: float) -> ScalingLaw:
+        """The law for steps of so many tokens: itself where it was fitted on such, else wider."""
+        return self if self.batch_tokens in (0.0, tokens) else self.wider()
 
     def loss(self, parameters: float, data: float) -> float:
         """L for parameters and data as they count, repeats and excess discounted by the caller."""
@@ -113,7 +130,7 @@ class ScalingLaw:
             low, high = (low, middle) if self.expected(parameters, middle, unique) <= target else (middle, high)
         return high
 
-    def supported_parameters(self, unique: float, sizes: Sequence[float], *, passes: float = 40.0) -> float:
+    def supported_parameters(self, unique: float, sizes: Sequence[float], *, passes: float = PASSES) -> float:
         """The smallest of `sizes` that, after that many passes, is within 1% of the best of all."""
         losses = {size: self.expected(size, passes * unique, unique) for size in sorted(sizes)}
         best = min(losses.values())

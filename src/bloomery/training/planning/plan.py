@@ -22,11 +22,15 @@ from bloomery.core.quantity import Quantity
 from bloomery.energy import EnergyConfig
 from bloomery.models import ModelConfig
 from bloomery.training.optimizers import OptimizerConfig
-from bloomery.training.planning.law import DEFAULT_LAW, ScalingLaw
+from bloomery.training.planning.law import DEFAULT_LAW, PASSES, ScalingLaw
 from bloomery.training.planning.shapes import matrix_parameters
 
 PLAN_FILE = "plan.json"
 _RATES = OptimizerConfig().rates
+MOST_MINUTES = 6e7
+"""A million hours: whoever has more to spend has mistyped."""
+MOST_STEPS = 10**12
+_MOST = {"minutes": MOST_MINUTES, "steps": MOST_STEPS, "watt_hours": 1e12, "money": 1e12}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,10 +51,12 @@ class Budget:
     def __post_init__(self) -> None:
         given = {name: value for name, value in vars(self).items() if value}
         for name, value in given.items():
-            if not -math.inf < value < math.inf:
-                raise ConfigError(f"a budget of {value:g} {name.replace('_', ' ')} is no number to plan for")
+            unit = name.replace("_", " ")
+            most = _MOST.get(name, MOST_STEPS)
+            if not abs(value) <= most:  # nor need it be a number, or fit into a float
+                raise ConfigError(f"a budget of so many {unit} cannot be planned", hint=f"{most:g} {unit} at most")
             if value < 0:
-                raise ConfigError(f"a budget of {value:g} {name.replace('_', ' ')} is less than nothing")
+                raise ConfigError(f"a budget of {value:g} {unit} is less than nothing")
         if not given:
             raise ConfigError(
                 "nothing may be spent: a plan needs a budget",
@@ -108,16 +114,24 @@ class PlanRequest:
     """Share of the batch's rows in the first third of the steps; halfway in the second."""
     short_rows_fraction: float = 0.0
     """Share of the steps at the beginning in which each row is read as several short ones."""
+    warmup_fraction: float = 0.02
+    """Share of the steps in which the learning rate rises."""
     decay_fraction: float = 0.5
-    """Share of the steps in which the learning rate falls: a law holds for that of its ladder."""
+    """Share in which it falls: a law holds for those of its ladder."""
     batches: Callable[[int], tuple[np.ndarray, np.ndarray]] | None = None
     """Reads so many rows of the text, as the run will: steps are timed on them. Without it, on random tokens."""
     law: ScalingLaw = DEFAULT_LAW
     energy: EnergyConfig = field(default_factory=EnergyConfig)
+    tries_threads: bool = True
+    """Whether fewer threads are timed, on a CPU; not worth it where only the size is asked for."""
     folder: Path | None = None
     """Where checkpoints will be written; the system's temporary folder when not known."""
     reasons: tuple[str, ...] = ()
     """What is to be said beside what the planner finds: of the law that was found, for instance."""
+
+    def worth(self, run_tokens: float) -> float:
+        """Tokens of a run as the rule for batches counts them: passes after which text gives nothing new are none."""
+        return min(run_tokens, PASSES * self.tokens)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,6 +241,7 @@ class Plan:
         share, expected = steps / self.steps, Quantity.unknown()
         if law is not None:
             seen = self.epochs * share * text_bytes
+            law = law.for_batch(self.batch_rows * self.context_length)
             expected = law.predict(matrix_parameters(self.model), seen, text_bytes)
         return dataclasses.replace(
             self,

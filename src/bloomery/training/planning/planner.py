@@ -11,25 +11,26 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import torch
 
 from bloomery.core.errors import ConfigError, DeviceError
 from bloomery.core.quantity import Quantity
 from bloomery.core.run import Meter
-from bloomery.energy import footprint
 from bloomery.models import ModelConfig
-from bloomery.training.planning import advice
-from bloomery.training.planning.batch import batch_rows, batch_rows_of_steps, rate_scale
-from bloomery.training.planning.memory import available_memory, fitting_rows, parts_of, training_memory
-from bloomery.training.planning.plan import Alternative, Plan, PlanRequest
+from bloomery.training.planning.answer import Decision, answer
+from bloomery.training.planning.batch import batch_rows, batch_rows_of_steps
+from bloomery.training.planning.law import PASSES
+from bloomery.training.planning.memory import available_memory, fitting_rows, parts_of
+from bloomery.training.planning.offer import Offer, best_of
+from bloomery.training.planning.plan import Plan, PlanRequest
 from bloomery.training.planning.shapes import LADDER, matrix_parameters, shaped, total_parameters
-from bloomery.training.planning.spending import Pace, cost, product, seconds_of, time_interval
+from bloomery.training.planning.spending import Pace, seconds_of
+from bloomery.training.planning.threads import choose_threads, may_choose_threads
 from bloomery.training.planning.timing import Timed, checkpoint_rate, fit_step_times
 from bloomery.training.preflight import trial_seconds
 from bloomery.training.schedule import Schedule
-from bloomery.training.speed import StepTime, bfloat16_is_fast, measure_step
+from bloomery.training.speed import FewerThreads, StepTime, bfloat16_is_fast, compare_threads, measure_step
 
 Say = Callable[[str], None]
 
@@ -37,28 +38,10 @@ _MIN_RUN_SECONDS_TO_COMPILE = 1200.0
 _ROUNDS = 2  # in which the first shapes are timed: what disturbs one for a second does not spoil a shape
 _CHOICES_OF_ROWS = 3
 _STEPS = 300  # of a run that stands for all, where shares are asked for
-_PASSES = 40  # over a text, after which another one is worth next to nothing (Muennighoff et al. 2023)
-_SAME = 1.01  # for a number of steps more parameters always help a little: the smallest within 1% of the best is taken
 # Places in the ladder that are timed first: small ones where a step takes a while, all sizes where overhead rules.
 _TIMED_FIRST = {"cpu": (0, 2, 3), "cuda": (0, 3, 6, 9)}
 _MEASURED_SHARE, _LEAST_MEASURED, _MOST_MEASURED = 0.02, 0.05, 4.0
 _SLOW_STEP_SECONDS = 2.0
-
-
-@dataclass(frozen=True)
-class _Offer:
-    """What one shape would be with this budget."""
-
-    config: ModelConfig
-    micro_rows: int
-    pace: Pace
-    steps: int
-    seen: float
-    expected: float
-
-    @property
-    def seconds(self) -> float:
-        return self.pace.seconds(self.steps)
 
 
 def plan(request: PlanRequest, *, meter: Meter | None = None, say: Say = lambda text: None) -> Plan:
@@ -71,7 +54,11 @@ def plan(request: PlanRequest, *, meter: Meter | None = None, say: Say = lambda 
             f"a batch of {request.batch_rows} rows cannot be cut into micro-batches of {request.micro_rows}",
             hint="pretrain.micro_rows that divides pretrain.batch_rows",
         )
-    return _Planning(request, meter, say).plan()
+    threads = torch.get_num_threads()
+    try:
+        return _Planning(request, meter, say).plan()
+    finally:
+        torch.set_num_threads(threads)
 
 
 class _Planning:
@@ -96,25 +83,37 @@ class _Planning:
             raise self._nothing()  # before anything is asked of watts that nobody has measured
         self.limit = seconds_of(request.budget, self.watts, request.energy)
         offer = self._with_rows()
-        compiled, timing = self._compile(offer)
+        offers = tuple(self._offers())  # before their time and their power are those of fewer threads
+        offer, eager = self._with_threads(offer)
+        compiled, timing = self._compile(offer, eager)
         if compiled:
             pace = dataclasses.replace(offer.pace, step=timing.seconds, compiling=timing.compile_seconds)
             offer = self._bought(offer.config, offer.micro_rows, pace) or offer
-        return self._answer(offer, timing, compiled)
+        decision = Decision(
+            offer=offer,
+            timing=timing,
+            eager=eager,
+            threads=torch.get_num_threads(),
+            precision=self.precision,
+            batch_rows=self.rows,
+            law=request.law.for_batch(self.rows * request.context_length),
+            limit=self.limit,
+            available_bytes=self.available,
+            offers=offers,
+            reasons=tuple(self.reasons),
+        )
+        made = answer(request, decision)
+        return dataclasses.replace(made, planning_seconds=time.perf_counter() - self.began)
 
     def _first_rows(self) -> int:
         """Of a batch, before anything is known of the machine."""
         request = self.request
         if request.budget.kind == "steps":
             rows = batch_rows_of_steps(request.budget.steps, request.context_length)
-            return min(rows, batch_rows(self._worth(math.inf), request.context_length))
+            return min(rows, batch_rows(request.worth(math.inf), request.context_length))
         return batch_rows(0, request.context_length)
 
-    def _worth(self, run_tokens: float) -> float:
-        """Tokens of a run as the rule for batches counts them: passes after which text gives nothing new are none."""
-        return min(run_tokens, _PASSES * self.request.tokens)
-
-    def _with_rows(self) -> _Offer:
+    def _with_rows(self) -> Offer:
         """The offer that is taken, with the batch that suits its tokens; another batch can change the offer."""
         request = self.request
         tried = {self.rows}
@@ -122,7 +121,7 @@ class _Planning:
             offer = self._fixed() if request.fixed_size else self._choose()
             if request.batch_rows or request.budget.kind == "steps":
                 return offer
-            run_tokens = self._worth(offer.steps * self.rows * request.context_length)
+            run_tokens = request.worth(offer.steps * self.rows * request.context_length)
             rows = batch_rows(run_tokens, request.context_length)
             if rows in tried:
                 return offer
@@ -233,9 +232,10 @@ class _Planning:
         )
         return part if part == asked or not request.micro_rows else 0
 
-    def _pace(self, config: ModelConfig) -> Pace:
-        request, step = self.request, self._seconds(config)
-        timing = self.timed.get(config)
+    def _pace(self, config: ModelConfig, settled: StepTime | None = None) -> Pace:
+        """Of a shape as it was timed, or by the model of what was; or as has been settled since."""
+        request, timing = self.request, settled or self.timed.get(config)
+        step = settled.seconds if settled else self._seconds(config)
         # A forward pass is about a third of the work of both.
         row = timing.validation_seconds / timing.validation_rows if timing else step / self.rows / 3
         checkpoint = (timing.save_seconds if timing else 0.0) or self._state_bytes(config) / self.rate
@@ -261,12 +261,12 @@ class _Planning:
 
     # choice
 
-    def _offer(self, config: ModelConfig) -> _Offer | None:
+    def _offer(self, config: ModelConfig) -> Offer | None:
         """What the budget buys with a shape; None if it buys nothing or does not fit."""
         micro_rows = self._fits(config)
         return self._bought(config, micro_rows, self._pace(config)) if micro_rows else None
 
-    def _bought(self, config: ModelConfig, micro_rows: int, pace: Pace) -> _Offer | None:
+    def _bought(self, config: ModelConfig, micro_rows: int, pace: Pace) -> Offer | None:
         request, unique = self.request, self.request.text_bytes
         parameters = matrix_parameters(config)
         bytes_a_step = self.rows * pace.rows_share * request.context_length * unique / request.tokens
@@ -280,13 +280,13 @@ class _Planning:
         if steps < 1:
             return None
         seen = steps * bytes_a_step
-        return _Offer(config, micro_rows, pace, steps, seen, request.law.expected(parameters, seen, unique))
+        return Offer(config, micro_rows, pace, steps, seen, request.law.expected(parameters, seen, unique))
 
-    def _offers(self) -> list[_Offer]:
+    def _offers(self) -> list[Offer]:
         found = (self._offer(shaped(self.request.base, *rung)) for rung in LADDER)
         return [offer for offer in found if offer is not None]
 
-    def _choose(self) -> _Offer:
+    def _choose(self) -> Offer:
         """The best shape of the ladder, timed; timing it can change which one that is."""
         for _ in range(len(LADDER) + 1):
             offer = self._best(self._offers())
@@ -296,18 +296,12 @@ class _Planning:
             self._time(offer.config, at_least_seconds=min(_MOST_MEASURED, _MEASURED_SHARE * offer.seconds))
         raise AssertionError("every rung was timed and none chosen")
 
-    def _best(self, offers: Sequence[_Offer]) -> _Offer:
-        kind = self.request.budget.kind
+    def _best(self, offers: Sequence[Offer]) -> Offer:
         if not offers:
             raise self._nothing()
-        if kind == "bits_per_byte":
-            return min(offers, key=lambda offer: offer.seconds)
-        best = min(offers, key=lambda offer: offer.expected)
-        if kind == "steps":
-            return next(offer for offer in offers if offer.expected <= _SAME * best.expected)
-        return best
+        return best_of(offers, self.request.budget.kind)
 
-    def _fixed(self) -> _Offer:
+    def _fixed(self) -> Offer:
         if not self._fits(self.request.base):
             raise self._nothing()
         offer = self._offer(self.request.base)
@@ -331,7 +325,7 @@ class _Planning:
         if request.budget.kind == "bits_per_byte":
             sizes = [matrix_parameters(shaped(request.base, *rung)) for rung in LADDER]
             sizes = [matrix_parameters(request.base)] if request.fixed_size else sizes
-            best = min(request.law.expected(size, _PASSES * request.text_bytes, request.text_bytes) for size in sizes)
+            best = min(request.law.expected(size, PASSES * request.text_bytes, request.text_bytes) for size in sizes)
             return ConfigError(
                 f"{request.budget.bits_per_byte:g} bits per byte cannot be expected of this corpus: after 40 passes the"
                 f" best shape reaches {best:.2f}",
@@ -342,11 +336,43 @@ class _Planning:
             hint="a larger budget, or a smaller model or batch",
         )
 
-    # compiling
+    # threads and compiling
 
-    def _compile(self, offer: _Offer) -> tuple[bool, StepTime]:
+    def _with_threads(self, offer: Offer) -> tuple[Offer, StepTime]:
+        """The offer with as many threads as are fastest, which PyTorch then has, and the time of its steps."""
+        request, timing = self.request, self.timed[offer.config]
+        if not may_choose_threads(request):
+            return offer, timing
+
+        def compare(more: int, fewer: int, seconds: float) -> FewerThreads:
+            self.say(f"timing {fewer} of {more} threads")
+            return compare_threads(
+                offer.config,
+                more,
+                fewer,
+                rows=self.rows,
+                micro_rows=offer.micro_rows,
+                context_length=request.context_length,
+                precision=self.precision,
+                device=request.device,
+                within_seconds=seconds,
+                meter=self.meter,
+                optimizer=request.optimizer,
+                batches=request.batches,
+            )
+
+        most = min(_MOST_MEASURED, _MEASURED_SHARE * offer.seconds)
+        threads, faster, said = choose_threads(timing, most, compare)
+        self.reasons.append(said)
+        if threads == torch.get_num_threads():
+            return offer, timing
+        torch.set_num_threads(threads)
+        self.limit = seconds_of(request.budget, faster.watts, request.energy)
+        return self._bought(offer.config, offer.micro_rows, self._pace(offer.config, faster)) or offer, faster
+
+    def _compile(self, offer: Offer, eager: StepTime) -> tuple[bool, StepTime]:
         """torch.compile if the run is long enough and measuring it shows that it wins back its compiling time."""
-        eager, request, total = self.timed[offer.config], self.request, offer.seconds
+        request, total = self.request, offer.seconds
         if request.compile == "off":
             return False, eager
         worth_trying = request.device.type == "cuda" or total >= _MIN_RUN_SECONDS_TO_COMPILE
@@ -386,114 +412,3 @@ class _Planning:
             f" to compile: {'used' if used else 'not used'}"
         )
         return used, timing if used else eager
-
-    # answer
-
-    def _alternatives(self, offer: _Offer) -> tuple[Alternative, ...]:
-        """About half and twice as many parameters, and what is best where the user fixed the shape."""
-        size = matrix_parameters(offer.config)
-        others = [other for other in self._offers() if other.config != offer.config]
-        chosen: dict[str, _Offer] = {}
-        for name, wanted, side in (("half", size / 2, -1), ("double", size * 2, 1)):
-            there = [o for o in others if side * (matrix_parameters(o.config) - size) > 0]
-            if there:
-                chosen[name] = min(there, key=lambda o: abs(math.log(matrix_parameters(o.config) / wanted)))
-        if self.request.fixed_size and others:
-            best = self._best(others)
-            if best not in chosen.values():
-                chosen["best"] = best
-        return tuple(
-            Alternative(
-                name=name,
-                num_hidden_layers=other.config.num_hidden_layers,
-                hidden_size=other.config.hidden_size,
-                parameters=total_parameters(other.config),
-                steps=other.steps,
-                seconds=other.seconds,
-                predicted_bits_per_byte=self._predicted(other),
-            )
-            for name, other in chosen.items()
-        )
-
-    def _predicted(self, offer: _Offer) -> Quantity:
-        request = self.request
-        return request.law.predict(matrix_parameters(offer.config), offer.seen, request.text_bytes)
-
-    def _explain(self, offer: _Offer, others: Sequence[Alternative]) -> tuple[tuple[str, ...], int]:
-        request, unique = self.request, self.request.text_bytes
-        sizes = sorted({matrix_parameters(shaped(request.base, *rung)) for rung in LADDER})
-        sizes = sorted({*sizes, matrix_parameters(offer.config)})
-        of_corpus, supported = advice.corpus_advice(request.law, unique, offer.seen / unique, sizes)
-        if request.budget.kind == "bits_per_byte":
-            why = advice.time_advice(offer.config, offer.seconds, others)
-        else:
-            why = advice.size_advice(offer.config, self._predicted(offer), others, fixed=request.fixed_size)
-        lines = [
-            why,
-            of_corpus,
-            *request.reasons,
-            advice.vocabulary_advice(offer.config),
-            advice.pace_advice(self.timed[offer.config]),
-            *self.reasons,
-        ]
-        if self.limit is not None and offer.seconds > 1.05 * self.limit:
-            lines.append("validations and checkpoints take more of this budget than the steps: it will be exceeded")
-        if offer.micro_rows < self.rows:
-            lines.append(f"{offer.micro_rows} rows are computed at a time, so that a step fits into memory")
-        return tuple(line for line in lines if line), supported
-
-    def _batch_tokens(self, offer: _Offer) -> float:
-        """Of a mean step."""
-        return self.rows * self.request.context_length * offer.pace.rows_share
-
-    def _answer(self, offer: _Offer, timing: StepTime, compiled: bool) -> Plan:
-        request, config = self.request, offer.config
-        others = self._alternatives(offer)
-        reasons, supported = self._explain(offer, others)
-        seconds = time_interval(offer.seconds, low=timing.low / timing.seconds, high=timing.high / timing.seconds)
-        joules, tokens = product(seconds, timing.watts), round(offer.steps * self._batch_tokens(offer))
-        scale = rate_scale(self.rows * request.context_length, self._worth(tokens)) if request.scale_rates else 1.0
-        rates = {name: rate * scale for name, rate in request.optimizer.rates.items()}
-        return Plan(
-            model=config,
-            batch_rows=self.rows,
-            micro_rows=offer.micro_rows,
-            context_length=request.context_length,
-            steps=offer.steps,
-            precision=self.precision,
-            compiled=compiled,
-            threads=torch.get_num_threads(),
-            device=str(request.device),
-            parameters=total_parameters(config),
-            learning_rate=rates["matrix_lr"],
-            learning_rates=rates,
-            optimizer=dataclasses.replace(request.optimizer, **rates),
-            first_batch=request.first_batch,
-            short_rows_fraction=request.short_rows_fraction,
-            seconds_per_step=offer.pace.step,
-            predicted_seconds=offer.seconds,
-            predicted_bits_per_byte=self._predicted(offer),
-            epochs=offer.seen / request.text_bytes,
-            tokens=tokens,
-            seconds=seconds,
-            joules=joules,
-            gco2e=footprint(joules, request.energy).gco2e,
-            cost=cost(seconds, timing.watts, request.energy),
-            memory_bytes=training_memory(
-                config,
-                micro_tokens=offer.micro_rows * request.context_length,
-                precision=self.precision,
-                device=request.device,
-                optimizer=request.optimizer,
-            ),
-            available_bytes=self.available,
-            budget=request.budget,
-            law=request.law.origin,
-            calibrated=request.law.calibrated,
-            currency=request.energy.currency,
-            components=offer.pace.parts(offer.steps),
-            planning_seconds=time.perf_counter() - self.began,
-            supported_parameters=supported,
-            alternatives=others,
-            reasons=reasons,
-        )

@@ -36,7 +36,8 @@ def choose_vocabulary(
     model = request.base
     if not request.fixed_size:
         tokens = round(text_bytes / _BYTES_A_TOKEN)
-        model = plan(replace(request, tokens=tokens, text_bytes=text_bytes), meter=meter, say=say).model
+        asked = replace(request, tokens=tokens, text_bytes=text_bytes, tries_threads=False)
+        model = plan(asked, meter=meter, say=say).model
     chosen = rounded_vocabulary(model)
     return chosen, (
         f"vocabulary {chosen:,}: for about {matrix_parameters(model) / 1e6:.2g}M parameters of the rest, by Tao et al."

@@ -79,6 +79,43 @@ def test_calibrated_once_and_found(material, tmp_path, few_steps):
     )
     assert "other decay_fraction" in find_law(workspace, material.tokens.id, sooner)[1]
     assert find_law(workspace, "other tokens", request)[0] is DEFAULT_LAW
+    # The batch is compared when it is known; what no ladder has, or has otherwise, is said at once.
+    rows = request.batch_rows * request.context_length
+    assert (
+        law.batch_tokens == rows and find_law(workspace, material.tokens.id, replace(request, batch_rows=0))[0] == law
+    )
+    assert find_law(workspace, material.tokens.id, replace(request, batch_rows=64))[0] == law
+    for changed in ({"first_batch": 0.5}, {"short_rows_fraction": 0.4}, {"warmup_fraction": 0.1}):
+        wider, warned = find_law(workspace, material.tokens.id, replace(request, **changed))
+        assert f"other {next(iter(changed))}:" in warned and wider.spread_low > law.spread_low
+
+
+def test_a_law_of_an_earlier_version(material, tmp_path, few_steps, monkeypatch: pytest.MonkeyPatch):
+    """Without a batch in its file, and without a warm-up in its settings."""
+    workspace = Workspace(tmp_path)
+    request = plan_request(material.small, material.tokens, Tokenizer.load(material.tokenizer.path))
+    to_dict = calibration.ScalingLaw.to_dict
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            calibration.ScalingLaw,
+            "to_dict",
+            lambda law: {k: v for k, v in to_dict(law).items() if k != "batch_tokens"},
+        )
+        made = calibrate(material.tokens, material.tokenizer, request, workspace=workspace)
+    assert "batch_tokens" not in made.file("law.json").read_text(encoding="utf-8")
+    law, said = find_law(workspace, material.tokens.id, request)
+    assert law.batch_tokens == request.batch_rows * request.context_length and made.name in said
+
+
+def test_of_several_laws_that_of_the_batch_comes_first(material, tmp_path, few_steps):
+    workspace = Workspace(tmp_path)
+    request = plan_request(material.small, material.tokens, Tokenizer.load(material.tokenizer.path))
+    wanted = calibrate(material.tokens, material.tokenizer, request, workspace=workspace)
+    larger = replace(request, batch_rows=2 * request.batch_rows)
+    newer = calibrate(material.tokens, material.tokenizer, larger, workspace=workspace)
+    assert wanted.name in find_law(workspace, material.tokens.id, request)[1]
+    assert newer.name in find_law(workspace, material.tokens.id, larger)[1]
+    assert newer.name in find_law(workspace, material.tokens.id, replace(request, batch_rows=0))[1]
 
 
 def test_too_little_time(material, tmp_path, monkeypatch: pytest.MonkeyPatch):
@@ -92,7 +129,13 @@ def test_too_little_time(material, tmp_path, monkeypatch: pytest.MonkeyPatch):
             config=CalibrationConfig(minutes=0.001),
             workspace=Workspace(tmp_path),
         )
-    for wrong in ({"minutes": 0.0}, {"minutes": math.inf}, {"minutes": math.nan}, {"decay_fraction": 1.5}):
+    for wrong in (
+        {"minutes": 0.0},
+        {"minutes": math.inf},
+        {"minutes": 1e308},
+        {"minutes": math.nan},
+        {"decay_fraction": 1.5},
+    ):
         with pytest.raises(ConfigError):
             CalibrationConfig(**wrong)
 

@@ -129,3 +129,10 @@ def test_beyond_what_was_seen_the_interval_widens():
     widths = [q.high / q.low for q in (near, far, large) if q.high and q.low]
     # Two percent on each side for each factor of e: log(100) = 4.6 of them, and log(10) = 2.3.
     assert widths == pytest.approx([1.01 / 0.99, 1.102 / 0.898, 1.056 / 0.944], rel=2e-3)
+
+
+def test_other_settings_and_batches_make_it_wider():
+    law = ScalingLaw(E=0.5, A=200.0, alpha=0.4, B=60.0, beta=0.3, spread_low=0.1, batch_tokens=4096.0)
+    assert (law.wider().spread_low, law.wider().spread_high) == pytest.approx((0.15, 0.05))
+    assert law.for_batch(4096) is law and law.for_batch(8192) == law.wider()
+    assert DEFAULT_LAW.for_batch(8192) is DEFAULT_LAW  # of several

@@ -76,7 +76,20 @@ def test_one_budget(budget: Budget, kind: str, text: str):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{}, {"minutes": 1.0, "money": 1.0}, {"minutes": -1.0}, {"minutes": math.nan}, {"money": math.inf}]
+    "wrong",
+    [
+        {},
+        {"minutes": 1.0, "money": 1.0},
+        {"minutes": -1.0},
+        {"minutes": math.nan},
+        {"money": math.inf},
+        {"minutes": 1e308},
+        {"watt_hours": 1e308},
+        {"money": 1e13},
+        {"bits_per_byte": 1e308},
+        {"steps": 10**400},
+        {"steps": -(10**400)},
+    ],
 )
 def test_no_budget_or_two(wrong: dict[str, float]):
     with pytest.raises(ConfigError):
@@ -119,6 +132,9 @@ def test_other_steps_in_the_same_time():
     assert made.predicted_bits_per_byte == law.predict(matrix_parameters(MODEL), 1e6, 1e6)
     assert made.reasons == ("because", "two ranks")
     assert not PLAN.paced(200, 0.25, "two ranks").predicted_bits_per_byte.known
+    of_another_batch = replace(law, batch_tokens=PLAN.batch_rows * PLAN.context_length + 1)
+    made = PLAN.paced(200, 0.25, "two ranks", law=of_another_batch, text_bytes=1_000_000)
+    assert made.predicted_bits_per_byte == law.wider().predict(matrix_parameters(MODEL), 1e6, 1e6)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"model": 3}', "\x00"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import runpy
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from bloomery.training.planning.law import ScalingLaw
 from bloomery.training.planning.plan import Budget, PlanRequest
 from bloomery.training.planning.planner import plan
 from bloomery.training.planning.shapes import matrix_parameters, shaped, step_flops
-from bloomery.training.speed import StepTime
+from bloomery.training.speed import FewerThreads, StepTime
 
 BASE = runpy.run_path(str(Path(__file__).parents[3] / "small_config.py"))["BASE"]
 REQUEST = PlanRequest(
@@ -81,6 +82,7 @@ def even_machine(monkeypatch: pytest.MonkeyPatch) -> list[ModelConfig]:
 
     monkeypatch.setattr(planner, "measure_step", measured)
     monkeypatch.setattr(planner, "checkpoint_rate", lambda folder: 1e9)
+    monkeypatch.setenv("OMP_NUM_THREADS", str(torch.get_num_threads()))  # other numbers are not tried
     return timed
 
 
@@ -273,7 +275,27 @@ def test_batch_and_rates_follow_the_tokens(even_machine: list[ModelConfig]):
     assert fixed.batch_rows == 8 and fixed.learning_rate == 0.02
 
 
-@pytest.mark.parametrize("budget", [{"steps": 10**8}, {"minutes": 1e9}])
+@pytest.mark.parametrize("most", [{"steps": 10**12}, {"minutes": 6e7}, {"watt_hours": 1e12}, {"money": 1e12}])
+def test_the_largest_budgets_are_planned(even_machine: list[ModelConfig], most: dict[str, float]):
+    assert plan(asked(energy=EnergyConfig(price_per_hour=1e-6), **most)).steps > 10**7
+
+
+def test_a_law_of_another_batch_is_said(even_machine: list[ModelConfig]):
+    """The batch is chosen after the law was found: only then can they be compared."""
+    law = ScalingLaw(E=0.5, A=200.0, alpha=0.4, B=60.0, beta=0.3, spread_low=0.01, spread_high=0.01, batch_tokens=4096)
+    long = {"minutes": 3000, "tokens": int(1e10), "text_bytes": int(4e10)}
+    other, same = (plan(asked(law=law, **how)) for how in (long, {**long, "batch_rows": 64}))
+    assert other.batch_rows > 64 == same.batch_rows
+    said = f"the law was fitted with steps of 4,096 tokens, not {64 * other.batch_rows:,}"
+    assert any(line.startswith(said) for line in other.reasons)
+    assert not any("was fitted with steps" in line for line in same.reasons)
+    bounds = other.predicted_bits_per_byte
+    assert bounds.high is not None and bounds.central is not None and bounds.high > 1.05 * bounds.central
+    unknown = plan(asked(law=replace(law, batch_tokens=0.0), **long))
+    assert not any("was fitted with steps" in line for line in unknown.reasons)
+
+
+@pytest.mark.parametrize("budget", [{"steps": 10**8}, {"minutes": 6e7}])
 def test_a_batch_is_not_larger_than_the_text_is_worth(even_machine: list[ModelConfig], budget: dict[str, float]):
     """Hundred million steps over 20,000 tokens: the rule alone would have them of 12 billion tokens each."""
     made = plan(asked(tokens=20_000, text_bytes=80_000, scale_rates=True, **budget))
@@ -296,6 +318,64 @@ def test_a_slow_moment_does_not_spoil_the_time(even_machine: list[ModelConfig], 
     assert made.seconds_per_step == pytest.approx(exact)
     assert made.seconds.high is not None and made.seconds.high >= 2.9 * made.predicted_seconds
     assert any("the machine is busy" in reason for reason in made.reasons)
+
+
+@pytest.fixture
+def two_threads(even_machine: list[ModelConfig], monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """The even machine with two threads, of which one is faster and takes half the power; those that PyTorch had as
+    each shape was timed."""
+    real, seen = planner.measure_step, list[int]()
+
+    def measured(config: ModelConfig, **rest) -> StepTime:
+        seen.append(torch.get_num_threads())
+        return real(config, **rest)
+
+    monkeypatch.setattr(planner, "measure_step", measured)
+    monkeypatch.setattr(planner, "compare_threads", lambda *_, **how: FewerThreads(share=0.8, watts=WATTS.scaled(0.5)))
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield seen
+    torch.set_num_threads(before)
+
+
+def test_threads_are_chosen_by_measurement(two_threads: list[int], monkeypatch: pytest.MonkeyPatch):
+    made = plan(asked(minutes=10.0, compile="on"))
+    assert made.threads == 1 and torch.get_num_threads() == 2
+    assert two_threads[-1] == 1  # torch.compile is measured with as many as the run has
+    assert any(line.startswith("1 thread: 0.80 of the time of 2") for line in made.reasons)
+    alone = plan(asked(minutes=10.0, tries_threads=False))
+    faster = plan(asked(minutes=10.0))
+    assert (alone.threads, faster.threads, faster.model) == (2, 1, alone.model)
+    assert faster.seconds_per_step == pytest.approx(0.8 * alone.seconds_per_step)
+    assert faster.steps == pytest.approx(alone.steps / 0.8, rel=0.02)
+    assert faster.predicted_seconds == pytest.approx(600, rel=0.03)
+    # Half the watts: watt-hours last for twice the time.
+    assert plan(asked(watt_hours=1.0)).predicted_seconds == pytest.approx(3600 / 10, rel=0.03)
+
+    def fails(*_: object, **how: object) -> FewerThreads:
+        torch.set_num_threads(1)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(planner, "compare_threads", fails)
+    with pytest.raises(KeyboardInterrupt):
+        plan(asked(minutes=10.0))
+    assert torch.get_num_threads() == 2
+
+
+def test_comparing_threads_keeps_to_its_share(two_threads: list[int], monkeypatch: pytest.MonkeyPatch):
+    given = []
+
+    def compared(*_: object, within_seconds: float, **how: object) -> FewerThreads:
+        given.append(within_seconds)
+        return FewerThreads(share=1.5, watts=WATTS)
+
+    monkeypatch.setattr(planner, "compare_threads", compared)
+    made = plan(asked(minutes=2.0, fixed_size=True))
+    assert made.threads == 2 and 0 < given[-1] <= 0.02 * 120
+    assert any("with 1 a step takes 1.50 of the time" in line for line in made.reasons)
+    plan(asked(minutes=500.0, fixed_size=True))
+    assert given[-1] <= 4.0
 
 
 def test_steps_are_timed_with_the_optimiser_asked_for(even_machine: list[ModelConfig], monkeypatch: pytest.MonkeyPatch):

@@ -1,0 +1,54 @@
+"""Threads: how many a run on a CPU takes, by measurement: half of them while that is faster.
+
+Sharing out small products costs time of its own, and two threads of one core are not two cores. This module does not
+know how steps are timed (`speed`).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+
+import torch
+
+from bloomery.training.planning.plan import PlanRequest
+from bloomery.training.speed import FewerThreads, StepTime
+
+_FASTER = 0.97
+_STEPS = 4  # that a comparison takes at least
+
+
+def may_choose_threads(request: PlanRequest) -> bool:
+    """Whether the number is ours to choose: not where the user set it, nor where there is but one. A run of so many
+    steps keeps what it has: it is the kind that comes to the same bits again, and threads decide how sums are rounded.
+    """
+    own = not os.environ.get("OMP_NUM_THREADS") and request.budget.kind != "steps"
+    return request.tries_threads and own and request.device.type == "cpu" and torch.get_num_threads() > 1
+
+
+def choose_threads(
+    timing: StepTime, seconds: float, compare: Callable[[int, int, float], FewerThreads]
+) -> tuple[int, StepTime, str]:
+    """The number of threads, a step's time with them, and what to say of it; `timing` is with all of them.
+
+    `compare` times more against fewer threads within so many seconds; `seconds` is what all comparisons may take.
+    """
+    threads, began, said = torch.get_num_threads(), time.perf_counter(), list[str]()
+    while threads > 1:
+        left = seconds - (time.perf_counter() - began)
+        if timing.build_seconds + timing.first_seconds + _STEPS * timing.seconds > left:
+            said.append(f"{_named(threads)}: to try fewer would take too much of this run's time")
+            break
+        fewer = threads // 2
+        found = compare(threads, fewer, left if fewer == 1 else left / 2)
+        if found.share > _FASTER:
+            said.append(f"{_named(threads)}: with {fewer} a step takes {found.share:.2f} of the time, not clearly less")
+            break
+        said.append(f"{_named(fewer)}: {found.share:.2f} of the time of {threads} (other sizes are as timed with more)")
+        threads, timing = fewer, timing.with_threads(found)
+    return threads, timing, "; ".join(said)
+
+
+def _named(threads: int) -> str:
+    return "1 thread" if threads == 1 else f"{threads} threads"
