@@ -123,7 +123,7 @@ def sweeps(found: Mapping[str, Any]) -> str:
         f"that stop hopeless trials were replayed on them. Bits per byte, best to worst run: {spans}. The rungs of "
         f"halving were chosen on stories. With starts: each trial's process, and that of each that goes on, takes "
         f"{np.median(timed['later']):.2f} s of a processor ({min(timed['later']):.2f} to {max(timed['later']):.2f}; "
-        f"the first {timed['first']:.1f} s) until its run begins, at the joules for a second that the recorded runs took; "
+        f"the first {timed['first']:.1f} s) until its run begins, at the joules for a second of the recorded runs; "
         "all to their ends have one each.\n\n"
         + table(["", *columns, "regret, 95% of draws under", "70% at under 1%"], rows)
     )
