@@ -22,7 +22,9 @@ from bloomery.core.quantity import Quantity
 from bloomery.core.run import Run
 from bloomery.core.stage import StageInputs
 from bloomery.core.workspace import Workspace
+from bloomery.energy import meter
 from bloomery.training.sweep import SweepConfig, study, sweep, trial_process
+from bloomery.training.sweep.running import Running
 from bloomery.training.sweep.trial_process import PAUSE, Outcome, TrialProcess, TrialThread
 
 pytest.importorskip("optuna")
@@ -265,6 +267,8 @@ def test_trials_read_how_many_they_are(tmp_path, engine, opened, monkeypatch):
 
     def work(values, listener):
         (path,) = (tmp_path / "sweeps").glob("*.running")
+        asked = meter._sharers.get()  # what a meter that is opened here divides by
+        assert isinstance(asked, Running) and asked.path == path
         seen.append(path.read_text())
         if len(seen) < 4:
             time.sleep(0.05)
