@@ -102,23 +102,32 @@ def sweeps(found: Mapping[str, Any]) -> str:
     for name, grid in found["grids"].items():
         whole = grid["halving"]
         told = f"{name}, halving, all {grid['runs']}"
-        rows.append([told, f"{whole['saved']:.1%}", f"{whole['regret']:.2%}", "", ""])
+        with_starts = f"{whole['saved_with_starts']:.1%}"
+        rows.append([told, f"{whole['saved']:.1%}", with_starts, f"{whole['regret']:.2%}", "", ""])
         for way, told in (("subsets", f"halving, {found['subset']} drawn"), ("hopeless", "one after another")):
             saved, regret = np.array(grid[way]["saved"]), np.array(grid[way]["regret"])
             met = np.mean((saved >= 0.7) & (regret < 0.01))
             figures = [
                 f"{np.median(saved):.1%}",
+                f"{np.median(grid[way]['saved_with_starts']):.1%}",
                 f"{regret.mean():.2%}",
                 f"{np.percentile(regret, 95):.2%}",
                 f"{met:.0%}",
             ]
             rows.append([f"{name}, {told}", *figures])
     spans = "; ".join(f"{n}: {g['best']:.3f} to {g['worst']:.3f}" for n, g in found["grids"].items())
+    timed, columns = (
+        found["starts"]["processor_seconds"],
+        ["energy saved (median)", "with starts (median)", "regret (mean)"],
+    )
     return (
         "Full runs of a grid (six learning rates, two widths, two batches; equal tokens) were recorded, and sweeps "
         f"that stop hopeless trials were replayed on them. Bits per byte, best to worst run: {spans}. The rungs of "
-        "halving were chosen on stories. The energy of starting a trial's process again is not in it.\n\n"
-        + table(["", "energy saved (median)", "regret (mean)", "regret, 95% of draws under", "70% at under 1%"], rows)
+        f"halving were chosen on stories. With starts: each trial's process, and that of each that goes on, takes "
+        f"{np.median(timed['later']):.2f} s of a processor ({min(timed['later']):.2f} to {max(timed['later']):.2f}; "
+        f"the first {timed['first']:.1f} s) until its run begins, at the joules for a second of the recorded runs; "
+        "all to their ends have one each.\n\n"
+        + table(["", *columns, "regret, 95% of draws under", "70% at under 1%"], rows)
     )
 
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from cyclopts import Parameter
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from bloomery.core.artifact import Artifact
     from bloomery.core.events import Event, Listener
     from bloomery.core.recipe import Recipe
-    from bloomery.training.sweep.dials import Dial
+    from bloomery.training.sweep import SweepConfig
     from bloomery.training.sweep.trial_process import Outcome
 
 METRIC = "validation_bits_per_byte"
@@ -43,11 +43,10 @@ def sweep(
     """Try out a recipe's dials. Each trial is a run in the ledger; killed, the same command goes on."""
     common = common or Common()
     from bloomery.cli.chain import execute
-    from bloomery.core.errors import ConfigError
+    from bloomery.core.errors import ConfigError, TrainingError
     from bloomery.core.processors import processors
     from bloomery.training.sweep import SweepConfig, check_packages
     from bloomery.training.sweep import sweep as sweep_dials
-    from bloomery.training.sweep.dials import dials_of
     from bloomery.training.sweep.report import table
 
     if jobs < 1:
@@ -56,7 +55,7 @@ def sweep(
     config = settings.table("sweep", SweepConfig)
     config = replace(config, engine=engine or config.engine)
     config = config if trials is None else replace(config, trials=trials)
-    _check(settings, recipe, set_ or (), dials_of(config.dials), config.points)
+    _check(settings, recipe, set_ or (), config)
     check_packages(config)
     trackers(settings, workspace)  # a sink whose package is missing, too
     until = "tokenize"
@@ -79,25 +78,34 @@ def sweep(
         print_json(report.to_dict())
     else:
         print("\n".join(table(report)))
-    if not retry and any(row.state == "failed" for row in report.rows):
-        print("with --retry the same command tries again what failed", file=sys.stderr)
+    failed, hint = [row for row in report.rows if row.state == "failed"], ""
+    if failed and not retry:
+        hint = "with --retry the same command tries again what failed"
+    if failed and len(failed) == len(report.rows):
+        sys.stdout.flush()  # the table comes first
+        raise TrainingError(f"all trials failed, the first one so: {failed[0].note}", hint=hint)
+    if hint:
+        print(hint, file=sys.stderr)
 
 
-def _check(settings: Recipe, path: Path, overrides: Sequence[str], dials: Sequence[Dial], points: int) -> None:
+def _check(settings: Recipe, path: Path, overrides: Sequence[str], config: SweepConfig) -> None:
     """ConfigError for a dial that no trial can have, or that changes none: better said now than by the first trial.
     Dials may need each other, so some combinations are looked at, and one that the recipe takes is enough."""
     from bloomery.core.errors import ConfigError
-    from bloomery.training.sweep.dials import override
+    from bloomery.training.sweep.dials import dials_of, grid_of, override
 
+    dials, points = dials_of(config.dials), config.points
     for dial in dials:
         table = dial.key.partition(".")[0]
         if table in settings.tables and table not in STAGES:
             raise ConfigError(
                 f'the dial "{dial.key}" changes nothing of a trial', hint=f"dials are keys of {', '.join(STAGES)}"
             )
-    grids, rng, refused = [dial.grid(points) for dial in dials], random.Random(0), None
+    if config.sampler == "grid":
+        grid_of(dials, points)  # refused where it is too large
+    rng, refused = random.Random(0), None
     for number in range(_LOOKED_AT):
-        values = [rng.choice(grid) if number else grid[0] for grid in grids]
+        values = [dial.at(rng.randrange(dial.places(points)) if number else 0, points) for dial in dials]
         changed = [override(dial.key, value) for dial, value in zip(dials, values, strict=True)]
         try:
             read_recipe(path, [*overrides, *changed])
@@ -116,10 +124,12 @@ class Trial:
     overrides: tuple[str, ...]
     root: Path
     threads: int = 0
+    imports: ClassVar[tuple[str, ...]] = ("bloomery.cli.chain",)
 
     def __call__(self, values: Mapping[str, Any], listener: Listener) -> Outcome:
         """Train, and what came of it. `listener` hears the training run alone."""
         from bloomery.cli.chain import execute
+        from bloomery.core.errors import ArtifactError
         from bloomery.core.locks import FileLock
         from bloomery.core.workspace import Workspace
         from bloomery.training.sweep.dials import override
@@ -133,6 +143,8 @@ class Trial:
         settings = read_recipe(self.recipe, [*self.overrides, *changed])
         lock = FileLock(self.root / "sweeps" / "stages.lock")
         while not lock.try_acquire():  # trials at the same time may need the same corpus or tokenizer
+            if not lock.path.parent.is_dir():
+                raise ArtifactError(f"{lock.path.parent} has gone", hint="run the same command again")
             time.sleep(0.1)
         try:
             tokens = execute(settings, Workspace(self.root), until="tokenize")["tokenize"]

@@ -2,6 +2,6 @@
 
 from bloomery.energy.carbon import EnergyConfig
 from bloomery.energy.footprint import Footprint, footprint
-from bloomery.energy.meter import describe_meters, open_meter, sharing
+from bloomery.energy.meter import Sharers, describe_meters, open_meter, sharing
 
-__all__ = ["EnergyConfig", "Footprint", "describe_meters", "footprint", "open_meter", "sharing"]
+__all__ = ["EnergyConfig", "Footprint", "Sharers", "describe_meters", "footprint", "open_meter", "sharing"]

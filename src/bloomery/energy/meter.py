@@ -5,7 +5,8 @@ This module does not know how a counter is read, nor what joules cost.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -17,13 +18,17 @@ from bloomery.energy.estimate import EstimateMeter
 from bloomery.energy.nvml import NvmlMeter, find_gpus
 from bloomery.energy.rapl import POWERCAP, RaplMeter, find_rapl
 
-_sharers: ContextVar[int] = ContextVar("sharers", default=1)
+Sharers = Callable[[], int]
+"""How many use the machine's counters at this moment, the one who asks included."""
+_sharers: ContextVar[Sharers | None] = ContextVar("sharers", default=None)
 
 
 @contextmanager
-def sharing(sharers: int) -> Iterator[None]:
-    """Inside, `open_meter` gives meters for one of so many equal users of the machine's counters."""
-    before = _sharers.set(max(1, sharers))
+def sharing(sharers: int | Sharers) -> Iterator[None]:
+    """Inside, `open_meter` gives meters for one of several equal users of the machine's counters: of so many all the
+    time, or of as many as the call says, which is asked at each reading."""
+    asked = sharers if callable(sharers) else (lambda: sharers) if sharers > 1 else None
+    before = _sharers.set(asked)
     try:
         yield
     finally:
@@ -31,21 +36,34 @@ def sharing(sharers: int) -> Iterator[None]:
 
 
 class PartMeter:
-    """One user's part of a counter that counts for several at the same time: an equal one, or anything between nothing
-    and all of it; method "estimated". Their sum is then what the counter says."""
+    """One user's part of a counter that counts for all at the same time.
 
-    def __init__(self, meter: Meter, sharers: int) -> None:
+    What the counter gained between two readings is divided by how many use it at the second of them, so the parts of
+    all, if they read often, add up to about what the counter says. Such a sum is "estimated", and lies between nothing
+    and all of the counter; of who has always been alone it is what the counter says, to the bit.
+    """
+
+    def __init__(self, meter: Meter, sharers: Sharers) -> None:
         self._meter, self._sharers = meter, sharers
+        self._lock = threading.Lock()
+        self._counted = self._part = meter.read().central or 0.0
+        self._alone = True
 
     def read(self) -> Quantity:
-        whole = self._meter.read()
-        if whole.central is None or whole.high is None:
-            return whole
-        return Quantity(low=0.0, central=whole.central / self._sharers, high=whole.high, method="estimated")
+        with self._lock:
+            whole, sharers = self._meter.read(), max(1, self._sharers())
+            if whole.central is None or whole.high is None:
+                return whole
+            self._part += max(0.0, whole.central - self._counted) / sharers
+            self._counted = whole.central
+            self._alone = self._alone and sharers == 1
+            if self._alone:
+                return whole
+            return Quantity(low=0.0, central=min(self._part, whole.high), high=whole.high, method="estimated")
 
     def describe(self) -> Mapping[str, Any]:
-        told, part = dict(self._meter.describe()), f"one of {self._sharers} equal parts"
-        return {**{key: f"{text}; {part}" for key, text in told.items() if key != "method"}, "method": "estimated"}
+        told = "divided equally among those who use it at the same time"
+        return {key: text if key == "method" else f"{text}; {told}" for key, text in self._meter.describe().items()}
 
     def close(self) -> None:
         self._meter.close()
@@ -78,7 +96,7 @@ def open_meter(*, powercap: Path = POWERCAP, others: Sequence[int] = ()) -> Mete
     """A meter of everything that this machine shows: GPUs by NVML, the processor by RAPL or by an estimate, which is
     then of the processes `others`, too. Within `sharing`, one user's part of what counts for all."""
     notes, meters, sharers = [], [], _sharers.get()
-    part = lambda meter: PartMeter(meter, sharers) if sharers > 1 else meter  # noqa: E731
+    part = lambda meter: meter if sharers is None else PartMeter(meter, sharers)  # noqa: E731
     rapl = find_rapl(powercap)
     try:
         meters.append(part(RaplMeter(rapl)) if rapl.domains else EstimateMeter(others=others))

@@ -9,10 +9,10 @@ import pytest
 
 from bloomery.cli.main import main
 from bloomery.cli.options import read_recipe
-from bloomery.cli.sweep import _check
+from bloomery.cli.sweep import Trial, _check
+from bloomery.core.errors import ArtifactError
 from bloomery.core.workspace import Workspace
 from bloomery.training.sweep import study
-from bloomery.training.sweep.dials import dials_of
 from bloomery.training.sweep.trial_process import TrialThread
 
 pytest.importorskip("optuna")
@@ -80,6 +80,7 @@ def test_a_sweep(recipe, tmp_path, capsys, monkeypatch):
         ("nothing.steps", "[1]", 'unknown table "nothing"'),
         ("parallel.ranks", "[1, 2]", "changes nothing of a trial"),
         ("pretrain.warmup_fraction", "[0.6, 0.7, 0.8]", "together exceed 1"),
+        ("pretrain.warmup_fraction", "{ low = 0, high = 0.5, step = 1e-9 }", "values in a grid"),
     ],
 )
 def test_mistakes(recipe, tmp_path, capsys, key, values, said):
@@ -88,15 +89,40 @@ def test_mistakes(recipe, tmp_path, capsys, key, values, said):
     assert line.startswith("error: ") and said in line
 
 
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+def test_who_draws_makes_no_grid(recipe, monkeypatch, sampler):
+    path = recipe("pretrain.warmup_fraction", "{ low = 0, high = 0.5, step = 1e-9 }")
+    path.write_text(path.read_text().replace('"grid"', f'"{sampler}"'))
+    monkeypatch.delattr("bloomery.training.sweep.dials.Dial.grid")
+    settings = read_recipe(path, None)
+    _check(settings, path, (), settings.tables["sweep"])
+
+
+def test_when_all_trials_fail_the_code_says_so(recipe, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(study, "TrialProcess", TrialThread)
+
+    def fail(self, values, listener):
+        raise ArtifactError("no room")
+
+    monkeypatch.setattr(Trial, "__call__", fail)
+    command = ["sweep", str(recipe("pretrain.learning_rate_scale", "[0.5, 1.0]")), "--home", str(tmp_path / "home")]
+    assert main([*command, "--json"]) == 2
+    told = capsys.readouterr()
+    assert [trial["state"] for trial in json.loads(told.out)["trials"]] == ["failed", "failed"]
+    last = told.err.splitlines()[-1]
+    assert last.startswith("error: all trials failed, the first one so: no room") and "--retry" in last
+    assert main(command) == 2 and "2 trials: 2 failed" in capsys.readouterr().out
+
+
 def test_dials_that_need_each_other(recipe, tmp_path, capsys):
     """A width without a depth is refused, and so is the first of these warm-ups, which leaves no room for the decay."""
     path = recipe("pretrain.hidden_size", '[48, 64]\n"pretrain.num_hidden_layers" = [1, 2]')
     text = path.read_text().replace("hidden_size = 32\nnum_hidden_layers = 1\n", "")
     path.write_text(text + '"pretrain.warmup_fraction" = [0.6, 0.1]\n')
     settings = read_recipe(path, None)
-    dials = dials_of(settings.tables["sweep"].dials)
-    assert len(dials) == 3
-    _check(settings, path, (), dials, 4)
+    config = settings.tables["sweep"]
+    assert len(config.dials) == 3
+    _check(settings, path, (), config)
     assert main(["sweep", str(path), "--home", str(tmp_path / "home"), "--jobs", "0"]) == 2
     assert "--jobs 1" in capsys.readouterr().err
 

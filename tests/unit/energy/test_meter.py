@@ -68,6 +68,27 @@ def test_who_share_a_counter_have_it_once_between_them(tmp_path: Path, monkeypat
     readings = [one.read() for one in opened]
     assert whole.read().to_dict() == {"low": 8.0, "central": 8.0, "high": 8.0, "method": "counter"}
     assert [one.to_dict() for one in readings] == [{"low": 0.0, "central": 2.0, "high": 8.0, "method": "estimated"}] * 4
-    assert "one of 4 equal parts" in opened[0].describe()["cpu"] and "equal" not in whole.describe()["cpu"]
+    assert "divided equally" in opened[0].describe()["cpu"] and "equal" not in whole.describe()["cpu"]
     for one in (*opened, whole):
         one.close()
+
+
+def test_who_shares_a_counter_for_a_while_has_a_part_of_that_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card, running = FakeGpu(), [1]
+    monkeypatch.setattr(meter, "find_gpus", lambda: ([card], ""))
+    zone(tmp_path, "intel-rapl:0", "package-0", 0)
+    with sharing(lambda: running[0]):
+        opened = open_meter(powercap=tmp_path)
+
+    def after(joules: int, sharers: int) -> dict[str, object]:
+        card.millijoules, running[0] = card.millijoules + 1_000 * joules, sharers
+        return opened.read().to_dict()
+
+    assert after(6, 1) == {"low": 6.0, "central": 6.0, "high": 6.0, "method": "counter"}
+    assert after(6, 3) == {"low": 0.0, "central": 8.0, "high": 12.0, "method": "estimated"}
+    # Alone again: all that is gained from now on, but what is known so far stays an estimate.
+    assert after(4, 1) == {"low": 0.0, "central": 12.0, "high": 16.0, "method": "estimated"}
+    assert after(1, 0) == {"low": 0.0, "central": 13.0, "high": 17.0, "method": "estimated"}
+    opened.close()

@@ -9,7 +9,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, product
 from typing import TYPE_CHECKING, Any
 
 from bloomery.core.errors import ConfigError, nearest
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from optuna.trial import Trial
 
 _FIELDS = ("low", "high", "log", "step")
+_MOST = 10_000
+"""Values of a grid, and combinations of several dials'."""
+_FEWER = f'a larger step, fewer values (a grid has {_MOST:,} at most), or "sweep.sampler" "random" or "tpe"'
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +60,8 @@ class Dial:
         dial = cls(key=key, log=log, whole=whole, **numbers)
         if not ("low" in value and "high" in value and dial.low < dial.high):
             raise ConfigError(f'the dial "{key}" needs a low that is below its high')
+        if not math.isfinite(dial.steps):
+            raise ConfigError(f'the dial "{key}" spans more than numbers can count')
         if not 0 <= dial.step <= dial.high - dial.low:
             raise ConfigError(f'"step" of the dial "{key}" should lead from its low to its high')
         if dial.log and (dial.low <= 0 or dial.step):
@@ -73,27 +78,42 @@ class Dial:
         return trial.suggest_float(self.key, self.low, self.high, step=self.step or None, log=self.log)
 
     @property
+    def steps(self) -> float:
+        """How many steps lead from its low to its high; infinity where there are more than a float can say."""
+        try:
+            return float(self.high - self.low) / (self.step or 1)
+        except OverflowError:
+            return math.inf
+
+    @property
     def count(self) -> float:
         """How many values it has; infinity where it turns smoothly."""
         if self.choices:
             return len(self.choices)
-        if self.step or self.whole:
-            return int((self.high - self.low) / (self.step or 1) + 1e-9) + 1
-        return math.inf
+        return int(self.steps + 1e-9) + 1 if self.step or self.whole else math.inf
+
+    def places(self, points: int) -> int:
+        """How many values its grid has: all choices; of a range, each step, or `points` (whole ones may meet)."""
+        return int(self.count) if self.choices or self.step else points
+
+    def at(self, place: int, points: int) -> Any:
+        """The value at a place of its grid; a range without steps is spread evenly (in the logarithm, where it is)."""
+        if self.choices:
+            return self.choices[place]
+        if self.step:
+            value = self.low + place * self.step
+        elif self.log:
+            value = self.low * (self.high / self.low) ** (place / (points - 1))
+        else:
+            value = self.low + (self.high - self.low) * place / (points - 1)
+        value = min(value, self.high)  # a last bit beyond it is outside for Optuna
+        return round(value) if self.whole else value
 
     def grid(self, points: int) -> list[Any]:
-        """All choices; of a range, each step, or `points` values spread evenly (in the logarithm, where it is)."""
-        if self.choices:
-            return list(self.choices)
-        if self.step:
-            values = [self.low + n * self.step for n in range(int((self.high - self.low) / self.step + 1e-9) + 1)]
-        elif self.log:
-            ratio = self.high / self.low
-            values = [self.low * ratio ** (n / (points - 1)) for n in range(points)]
-        else:
-            values = [self.low + (self.high - self.low) * n / (points - 1) for n in range(points)]
-        values = [min(value, self.high) for value in values]  # a last bit beyond it is outside for Optuna
-        return list(dict.fromkeys(round(value) for value in values)) if self.whole else values
+        """All values of its grid, each once. ConfigError where there are more than anybody tries."""
+        if self.places(points) > _MOST:
+            raise ConfigError(f'the dial "{self.key}" has {self.places(points):,} values in a grid', hint=_FEWER)
+        return list(dict.fromkeys(self.at(place, points) for place in range(self.places(points))))
 
 
 def _plain(value: Any) -> bool:
@@ -116,6 +136,14 @@ def dials_of(values: Mapping[str, Any]) -> list[Dial]:
 def combinations_of(dials: Sequence[Dial]) -> float:
     """How many combinations of values there are."""
     return math.prod(dial.count for dial in dials)
+
+
+def grid_of(dials: Sequence[Dial], points: int) -> list[tuple[Any, ...]]:
+    """Every combination of the dials' grids. ConfigError where there are more than anybody tries."""
+    grids = [dial.grid(points) for dial in dials]
+    if (total := math.prod(map(len, grids))) > _MOST:
+        raise ConfigError(f"the grid of all dials has {total:,} combinations", hint=_FEWER)
+    return list(product(*grids))
 
 
 def override(key: str, value: Any) -> str:

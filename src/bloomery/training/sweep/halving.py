@@ -23,10 +23,15 @@ K = TypeVar("K")
 def let_on(curves: Mapping[K, Curve], rung: int, total: int, rungs: Sequence[tuple[float, float]] = RUNGS) -> list[K]:
     """Who goes on beyond a rung, best first, of those that have come to it; `total` counts all trials there were.
 
-    At least one; a trial whose losses are not finite never, nor one that has not come that far.
+    At least one; a trial whose losses are not finite never, nor one that has not come that far. Of one that went on
+    with another's training, and says its first losses beyond the rung, those stand for what came before.
     """
     share, kept = rungs[rung]
-    there = {key: curve.until(share) for key, curve in curves.items() if curve.share >= share - 1e-9}
+    there = {
+        key: curve.until(max(share, float(curve.shares[0])))
+        for key, curve in curves.items()
+        if len(curve.shares) and curve.share >= share - 1e-9
+    }
     standing = {key: curve.standing() for key, curve in there.items()}
     ranked = sorted((key for key in standing if math.isfinite(standing[key])), key=lambda key: standing[key])
     return ranked[: max(1, round(kept * total))]

@@ -14,6 +14,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
@@ -23,6 +24,7 @@ from bloomery.core.interrupts import interrupts
 from bloomery.core.processors import processors
 from bloomery.core.ray_cluster import ray_cluster, resources
 from bloomery.core.workspace import Workspace
+from bloomery.training.sweep.running import Running
 from bloomery.training.sweep.trial_process import PAUSE, TrialThread, TrialWork
 
 T = TypeVar("T")
@@ -32,12 +34,14 @@ Tell = Callable[[T, tuple[Any, ...]], "str | None"]
 """Takes a message of a trial (see `trial_process`) and gives what is to be answered; None where nothing is."""
 AGAIN = "run the same command again: trials go on from their checkpoints"
 _DIED = "its process died"
+_GOING_ON = ("waiting", "point")
+"""What the last message of a step may be while there are more to come."""
 
 
 class RayTrials:
     """Runs trials on a cluster, `jobs` at a time, each with its share of the processors and GPUs."""
 
-    def __init__(self, ray: Any, work: TrialWork, workspace: Workspace, jobs: int) -> None:
+    def __init__(self, ray: Any, work: TrialWork, workspace: Workspace, jobs: int, running: Running) -> None:
         try:
             from ray import tune
         except ImportError:
@@ -45,14 +49,14 @@ class RayTrials:
         self._tune, self._workspace, self._jobs = tune, workspace, jobs
         self._share = resources(ray, jobs, named="trials", shared=True)
         self._work = work
-        nodes = sum(bool(node["Alive"]) for node in ray.nodes())
-        self._beside = -(-jobs // max(1, nodes))
+        # Where Ray puts whom is its own matter: they are taken to be spread evenly.
+        self._sharers = replace(running, nodes=max(1, sum(bool(node["Alive"]) for node in ray.nodes())))
 
     def drive(self, ask: Ask[T], tell: Tell[T]) -> None:
         """Run what `ask` gives until it gives none. KeyboardInterrupt once all that ran have saved."""
         tune = self._tune
         passing, interrupted = _Passing(ask, tell), threading.Event()
-        trainable = tune.with_resources(_trainable(self._work, self._workspace.root, self._beside), dict(self._share))
+        trainable = tune.with_resources(_trainable(self._work, self._workspace.root, self._sharers), dict(self._share))
         with (
             TemporaryDirectory(dir=self._workspace.scratch, prefix="ray-", ignore_cleanup_errors=True) as folder,
             interrupts(interrupted, signal.SIGINT),
@@ -78,10 +82,11 @@ class RayTrials:
 
 
 @contextlib.contextmanager
-def ray_trials(work: TrialWork, workspace: Workspace, jobs: int) -> Iterator[RayTrials]:
-    """With a cluster: see `core.ray_cluster`. DeviceError where it has fewer processors than `jobs`."""
+def ray_trials(work: TrialWork, workspace: Workspace, jobs: int, running: Running) -> Iterator[RayTrials]:
+    """With a cluster: see `core.ray_cluster`. `running` is where its trials read how many there are. DeviceError where
+    it has fewer processors than `jobs`."""
     with ray_cluster(max(jobs, processors()), lost=AGAIN, instead="--engine local needs none") as ray:
-        yield RayTrials(ray, work, workspace, jobs)
+        yield RayTrials(ray, work, workspace, jobs, running)
 
 
 class _Passing:
@@ -106,7 +111,7 @@ class _Passing:
             answer = self._tell(self._running[name], tuple(message))
             if answer:
                 self._tell(self._running.pop(name), ("paused",) if answer == PAUSE else ("stopped", answer))
-            elif message[0] not in ("run", "point"):
+            elif message[0] not in ("waiting", "run", "point"):
                 del self._running[name]
         return name in self._running
 
@@ -184,7 +189,7 @@ class _Unkept:
         return self
 
 
-def _trainable(work: TrialWork, root: Path, beside: int) -> type:
+def _trainable(work: TrialWork, root: Path, sharers: Running) -> type:
     from ray.tune import Trainable
 
     folder = Path.cwd()
@@ -195,7 +200,7 @@ def _trainable(work: TrialWork, root: Path, beside: int) -> type:
         def setup(self, config: dict[str, Any]) -> None:
             with contextlib.suppress(OSError):
                 os.chdir(folder)
-            self._trial = TrialThread(work, json.loads(config["values"]), root, beside=beside)
+            self._trial = TrialThread(work, json.loads(config["values"]), root, sharers=sharers)
             self._last = ""
 
         def step(self) -> dict[str, Any]:
@@ -205,10 +210,10 @@ def _trainable(work: TrialWork, root: Path, beside: int) -> type:
             while said[-1][0] == "run":
                 said.append(self._trial.message())
             self._last = said[-1][0]
-            return {"said": json.dumps(said), "done": self._last != "point"}
+            return {"said": json.dumps(said), "done": self._last not in _GOING_ON}
 
         def cleanup(self) -> None:
-            if self._last == "point":
+            if self._last in _GOING_ON:
                 self._trial.leave()
             else:
                 self._trial.join()

@@ -1,25 +1,25 @@
 """SweepReport: what came of each trial, what it cost, and what stopping saved.
 
-The cost of all trials to their ends is an estimate: what a stopped one used, divided by the share of its steps that it
-had done. This module does not know how trials are run.
+The cost of all trials to their ends is an estimate: what a stopped one's training used, divided by the share of its
+steps that it had done, and what it used once beside that. This module does not know how trials are run.
 """
 
 from __future__ import annotations
 
 import shlex
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from bloomery.core.config import parse_scalar
 from bloomery.core.quantity import Quantity
+from bloomery.training.sweep.cost import NOTHING
 from bloomery.training.sweep.dials import override
-
-_NOTHING = Quantity.exact(0.0, "counter")
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrialRow:
-    """One trial: `state` is finished, stopped or failed; `share` of its steps that were done; `note` says why."""
+    """One trial: `state` is finished, stopped or failed; `share` of its steps that were done; `note` says why. Of its
+    `joules` its training used `train_joules`, and what is not training `fixed_joules` in its first run (see `cost`)."""
 
     number: int
     values: dict[str, Any]
@@ -28,9 +28,22 @@ class TrialRow:
     share: float
     seconds: float
     joules: Quantity
+    train_joules: Quantity = field(default_factory=Quantity.unknown)
+    fixed_joules: Quantity = field(default_factory=Quantity.unknown)
     artifact: str = ""
     runs: tuple[str, ...] = ()
     note: str = ""
+
+    @property
+    def full_joules(self) -> Quantity:
+        """What it would have used in one run to its end. Where it is not known what was training, what it did use:
+        rather too little. A failed one counts as it is: it would fail again."""
+        whole = self.train_joules + self.fixed_joules
+        if self.state == "failed" or not whole.known or not self.share:
+            return self.joules
+        if self.state == "finished":  # in several runs, what is not training was paid more than once
+            return whole if len(self.runs) > 1 else self.joules
+        return _estimated(self.train_joules.scaled(1 / self.share) + self.fixed_joules)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,17 +62,12 @@ class SweepReport:
     @property
     def joules(self) -> Quantity:
         """Of all trials, those that failed and those that were stopped included."""
-        return sum((row.joules for row in self.rows), _NOTHING)
+        return sum((row.joules for row in self.rows), NOTHING)
 
     @property
     def full_joules(self) -> Quantity:
-        """What all of them would have used to their ends: an estimate where any was stopped. Failed trials count as
-        they are: they would fail again."""
-        total = _NOTHING
-        for row in self.rows:
-            stopped = row.state == "stopped" and row.share > 0
-            total += _estimated(row.joules.scaled(1 / row.share)) if stopped else row.joules
-        return total
+        """What all of them would have used to their ends: an estimate where any was stopped."""
+        return sum((row.full_joules for row in self.rows), NOTHING)
 
     @property
     def saved(self) -> float | None:
@@ -76,7 +84,7 @@ class SweepReport:
             "joules": self.joules.to_dict(),
             "full_joules": self.full_joules.to_dict(),
             "saved": self.saved,
-            "trials": [{**asdict(row), "joules": row.joules.to_dict(), "runs": list(row.runs)} for row in self.rows],
+            "trials": [{**asdict(row), "runs": list(row.runs)} for row in self.rows],
         }
 
 
@@ -100,7 +108,7 @@ def table(report: SweepReport) -> list[str]:
 def _summary(report: SweepReport) -> list[str]:
     counts = {state: sum(row.state == state for row in report.rows) for state in ("finished", "stopped", "failed")}
     told = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
-    lines = [f"{len(report.rows)} trials: {told}; energy {report.joules.text('J')}"]
+    lines = [f"{len(report.rows)} trials: {told}; energy {_energy(report)}"]
     if report.saved is not None and counts["stopped"]:
         full = report.full_joules.text("J")
         lines.append(f"all of them to their ends: about {full}; saved {report.saved:.0%}")
@@ -111,6 +119,14 @@ def _summary(report: SweepReport) -> list[str]:
             f"best: trial {best.number}, {report.metric.replace('_', ' ')} {best.value:.4f}, {best.artifact}: {chosen}"
         )
     return lines
+
+
+def _energy(report: SweepReport) -> str:
+    """Of all; where that of some is unknown, of the others, and of how many."""
+    known = [row.joules for row in report.rows if row.joules.known]
+    if not known or len(known) == len(report.rows):
+        return report.joules.text("J")
+    return f"unknown of {len(report.rows) - len(known)}, of the others {sum(known, NOTHING).text('J')}"
 
 
 def _estimated(quantity: Quantity) -> Quantity:

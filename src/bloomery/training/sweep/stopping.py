@@ -39,7 +39,7 @@ def chance_of_best(curve: Curve, ended: Sequence[Ended], config: SweepConfig) ->
 
 def hopeless(curve: Curve, ended: Sequence[Ended], config: SweepConfig) -> str:
     """Why a trial should be stopped; "" if it should go on."""
-    if config.stop == "never" or curve.share < config.least_share or curve.share >= 1:
+    if config.stop == "never" or not len(curve.shares) or not config.least_share <= curve.share < 1:
         return ""
     if not np.isfinite(curve.losses).all():
         return "its loss is not finite"

@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from importlib.util import find_spec
-from itertools import chain, product
+from itertools import chain
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,13 +21,14 @@ from typing import TYPE_CHECKING, Any
 from bloomery.core.config import canonical_json, digest, to_dict
 from bloomery.core.errors import InUseError, MissingExtraError
 from bloomery.core.locks import FileLock
-from bloomery.core.quantity import Quantity
 from bloomery.core.workspace import Workspace
 from bloomery.training.sweep.config import SweepConfig
-from bloomery.training.sweep.dials import Dial, combinations_of, dials_of
+from bloomery.training.sweep.cost import Cost
+from bloomery.training.sweep.dials import Dial, combinations_of, dials_of, grid_of
 from bloomery.training.sweep.halving import RUNGS, let_on
 from bloomery.training.sweep.ray_trials import RayTrials, ray_trials
 from bloomery.training.sweep.report import SweepReport, TrialRow
+from bloomery.training.sweep.running import Running
 from bloomery.training.sweep.trial_process import PAUSE, TrialProcess, TrialWork, forget
 
 if TYPE_CHECKING:
@@ -122,6 +123,8 @@ class _Sweeping:
         self._most = min(config.trials, combinations_of(dials))
         self._recalled: dict[int, set[int]] = {}
         self._running: dict[Any, Any] = {}
+        self._waiting: set[int] = set()
+        self._sharers = Running(journal.with_suffix(".running"))
         self._ray: RayTrials | None = None
 
     def run(self, *, retry: bool = False) -> tuple[TrialRow, ...]:
@@ -130,6 +133,7 @@ class _Sweeping:
         if self.config.sampler == "grid":
             self._lay_out_grid()
         with ExitStack() as self._cluster:
+            self._cluster.callback(self._sharers.clear)
             if retry:
                 failed = [key for key, trials in self._candidates().items() if self._row(trials).state == "failed"]
                 self._drive(self._on(failed), RUNGS[0][0] if self.config.stop == "halving" else 1.0)
@@ -167,16 +171,23 @@ class _Sweeping:
         try:
             while True:
                 while len(running) < self.jobs and (trial := more()) is not None:
-                    process = TrialProcess(self.work, self._values(trial), self.workspace.root, beside=self.jobs)
+                    values = self._values(trial)
+                    self._count(begin=1)
+                    process = TrialProcess(self.work, values, self.workspace.root, sharers=self._sharers)
                     running[process.connection] = (trial, process)
                 if not running:
                     return
                 for connection in wait(list(running)):
                     if self._hear(*running[connection], until):
                         running.pop(connection)[1].join()
+                        self._count()
         finally:
             for _, process in running.values():  # interrupted
                 process.leave()
+
+    def _count(self, begin: int = 0) -> None:
+        """Tell trials how many there are; not those that wait for another sweep's, for they use nothing."""
+        self._sharers.write(len(self._running) + begin - len(self._waiting))
 
     def _drive_on_ray(self, more: Callable[[], Trial | None], until: float) -> None:
         self._running = {}
@@ -186,19 +197,21 @@ class _Sweeping:
             if trial is None:
                 return None
             self._running[trial.number] = trial
+            self._count()
             return trial, self._values(trial)
 
         def tell(trial: Trial, message: tuple[Any, ...]) -> str | None:
             ended, answer = self._take(trial, message, until)
             if ended:
                 del self._running[trial.number]
+                self._count()
             return answer
 
         first = ask()
         if first is None:
             return  # nothing that a cluster would be needed for
         if self._ray is None:
-            self._ray = self._cluster.enter_context(ray_trials(self.work, self.workspace, self.jobs))
+            self._ray = self._cluster.enter_context(ray_trials(self.work, self.workspace, self.jobs, self._sharers))
         asked = chain([first], iter(ask, None))
         self._ray.drive(lambda: next(asked, None), tell)
 
@@ -272,7 +285,7 @@ class _Sweeping:
 
     def _lay_out_grid(self) -> None:
         """Every combination, in an order drawn from the seed: the first ones should differ."""
-        points = list(product(*(dial.grid(self.config.points) for dial in self.dials)))
+        points = grid_of(self.dials, self.config.points)
         random.Random(self.config.seed).shuffle(points)
         self._most = min(self.config.trials, len(points))
         for point in points[: self._most]:
@@ -293,6 +306,14 @@ class _Sweeping:
         from bloomery.training.sweep.pruner import PARTS
 
         kind, *data = message
+        if kind == "waiting":
+            self._waiting.add(trial.number)
+            self._count()
+            self.say(f"trial {trial.number} {trial.params}: waiting, {data[0]}")
+            return False, None
+        if trial.number in self._waiting:
+            self._waiting.remove(trial.number)
+            self._count()
         if kind == "run":
             trial.set_user_attr("runs", [*trial.user_attrs.get("runs", ()), data[0]])
             return False, None
@@ -325,32 +346,22 @@ class _Sweeping:
         states = {TrialState.COMPLETE: "finished", TrialState.PRUNED: "stopped", TrialState.FAIL: "failed"}
         last = next((trial for trial in trials if trial.state == TrialState.COMPLETE), trials[-1])
         runs = list(dict.fromkeys(run for trial in trials for run in trial.user_attrs.get("runs", ())))
-        seconds, joules = self._cost(runs)
+        done = last.state == TrialState.COMPLETE
+        cost = Cost.of(self.workspace.ledger, runs, found=done)
         return TrialRow(
             number=trials[0].number,
             values=dict(last.params),
             state=states[last.state],
-            value=last.value if last.state == TrialState.COMPLETE else None,
+            value=last.value if done else None,
             share=max(float(trial.user_attrs.get("share", 0.0)) for trial in trials),
-            seconds=seconds,
-            joules=joules,
+            seconds=cost.seconds,
+            joules=cost.joules,
+            train_joules=cost.train_joules,
+            fixed_joules=cost.fixed_joules,
             artifact=last.user_attrs.get("artifact", ""),
             runs=tuple(runs),
             note=last.user_attrs.get("note", ""),
         )
-
-    def _cost(self, runs: Any) -> tuple[float, Quantity]:
-        """Seconds and joules of a trial's runs and of every attempt at the same that failed before."""
-        seconds, joules = 0.0, Quantity.exact(0.0, "counter")
-        counted: set[str] = set()
-        for run in runs:
-            for attempt in self.workspace.ledger.attempts(self.workspace.ledger.run(run)["key"]):
-                if attempt["id"] in counted or (attempt["state"] == "finished" and attempt["id"] not in runs):
-                    continue
-                counted.add(attempt["id"])
-                seconds += attempt["seconds"] or 0.0
-                joules = joules + Quantity.from_dict(attempt["energy_joules"])
-        return seconds, joules
 
 
 def _trial_of(running: Any) -> Trial:

@@ -1,14 +1,16 @@
 """TrialProcess: one trial in a process of its own, which asks at each point of its curve whether to go on.
 
-Messages of the child: ("run", id), ("point", share, mean loss), which waits for "", PAUSE or why to stop, and in the
-end ("done", outcome), ("paused",), ("stopped", why) or ("failed", why). A paused trial has saved: the same work goes on
-from there. This module does not know Optuna or recipes.
+Messages of the child: ("waiting", for what), ("run", id), ("point", share, mean loss), which waits for "", PAUSE or why
+to stop, and in the end ("done", outcome), ("paused",), ("stopped", why) or ("failed", why). A paused trial has saved:
+the same work goes on from there. This module does not know Optuna or recipes.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
+import sys
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,10 +19,10 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from bloomery.core.errors import BloomeryError, InUseError
+from bloomery.core.errors import ArtifactError, BloomeryError, InUseError
 from bloomery.core.events import Event, Listener
 from bloomery.core.workspace import Workspace, scratch_lock
-from bloomery.energy import sharing
+from bloomery.energy import Sharers, sharing
 
 PAUSE = "pause"
 _LOOK_AGAIN_SECONDS = 2.0
@@ -37,7 +39,8 @@ class Outcome:
 
 
 TrialWork = Callable[[Mapping[str, Any], Listener], Outcome]
-"""(values of the dials, who should hear the run's events) -> its outcome; importable, for another process runs it."""
+"""(values of the dials, who should hear the run's events) -> its outcome; importable, for another process runs it. An
+attribute `imports` may name modules that it needs, to be imported once for all trials."""
 
 
 class TrialStopped(BloomeryError):
@@ -50,21 +53,31 @@ class _Reporter:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._step, self._sum = 0, 0.0
-        self._told = 0
+        self._told, self._resumed = 0, False
+        self._waits_for = ""
         self.run, self.paused = "", False
+
+    def waits(self, why: str) -> None:
+        """Say once what is waited for."""
+        if why != self._waits_for:
+            self._waits_for = why
+            self._ask("waiting", why)
 
     def __call__(self, event: Event) -> None:
         if event.kind == "start":
-            self.run, self._step, self._sum, self._told = event.run, 0, 0.0, 0
+            self.run, self._step, self._sum, self._told, self._resumed = event.run, 0, 0.0, 0, False
             self._ask("run", event.run)
         elif event.kind == "resume":
             # What was reported before the kill is known; the sum goes on from the next point.
-            self._step, self._sum = int(event.data["step"]), float(event.data["loss_sum"])
+            self._step, self._sum, self._resumed = int(event.data["step"]), float(event.data["loss_sum"]), True
         elif event.kind == "curve":
             self._point(event.data)
 
     def _point(self, data: Mapping[str, Any]) -> None:
-        share, steps = data["step"] / data["total"], data["step"] - self._step
+        # A run of minutes may change its total on the way, and then says itself where in its schedule it is.
+        share, steps = float(data.get("share", data["step"] / data["total"])), data["step"] - self._step
+        if self._resumed:  # in the middle of a part: it is told at its end, for one step's loss says little
+            self._told, self._resumed = int((share - steps / data["total"]) * PARTS + 1e-9), False
         if int(share * PARTS) <= self._told or steps <= 0:
             return
         mean = (data["loss_sum"] - self._sum) / steps
@@ -85,12 +98,14 @@ class _Reporter:
             raise EOFError("the sweep has gone") from error
 
 
-def _work(connection: Connection, work: TrialWork, values: Mapping[str, Any], root: Path, beside: int) -> None:
-    """In the child, of which there are `beside` at a time on this machine."""
+def _work(
+    connection: Connection, work: TrialWork, values: Mapping[str, Any], root: Path, sharers: int | Sharers
+) -> None:
+    """In the child, one of so many on this machine."""
     reporter = _Reporter(connection)
     try:
-        with sharing(beside):
-            made = _made(connection, work, values, reporter)
+        with sharing(sharers):
+            made = _made(connection, work, values, reporter, root)
         connection.send(("done", {"value": made.value, "artifact": made.artifact}))
     except TrialStopped as stopped:
         forget(root, reporter.run)
@@ -105,12 +120,25 @@ def _work(connection: Connection, work: TrialWork, values: Mapping[str, Any], ro
         connection.close()
 
 
-def _made(connection: Connection, work: TrialWork, values: Mapping[str, Any], reporter: _Reporter) -> Outcome:
+def _in_process(environment: Mapping[str, str], *given: Any) -> None:
+    """`_work` with the environment of who asked: the process that this one is forked from has an older one."""
+    os.environ.clear()
+    os.environ.update(environment)
+    _work(*given)
+
+
+def _made(
+    connection: Connection, work: TrialWork, values: Mapping[str, Any], reporter: _Reporter, root: Path
+) -> Outcome:
     """What the work comes to; where another sweep is at the same training, what that comes to or leaves."""
     while True:
         try:
             return work(values, reporter)
-        except InUseError:
+        except InUseError as error:
+            folder = root / "scratch"
+            if not folder.is_dir():  # a lock in it is then never free
+                raise ArtifactError(f"{folder} has gone", hint="run the same command again") from None
+            reporter.waits(error.message)
             if connection.poll(_LOOK_AGAIN_SECONDS):  # only to say that it should end
                 raise EOFError("the sweep has gone") from None
 
@@ -129,15 +157,26 @@ def forget(root: Path, run: str) -> None:
         lock.release()
 
 
-class TrialProcess:
-    """A started trial, of `beside` at a time on its machine. `connection` is what `multiprocessing.connection.wait`
-    takes."""
+def _context(work: TrialWork) -> Any:
+    """How a trial's process begins: on Linux forked off one that has imported torch and what else a trial needs, and
+    does nothing else; to import it each time takes seconds. What threads it has are those of BLAS, idle, which know
+    what a fork is. Elsewhere (libraries of macOS do not) a process begins anew."""
+    if sys.platform != "linux":
+        return get_context("spawn")
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["bloomery.training", *getattr(work, "imports", ())])
+    return context
 
-    def __init__(self, work: TrialWork, values: Mapping[str, Any], root: Path, *, beside: int = 1) -> None:
-        context = get_context("spawn")
+
+class TrialProcess:
+    """A started trial, one of so many on its machine. `connection` is what `multiprocessing.connection.wait` takes."""
+
+    def __init__(self, work: TrialWork, values: Mapping[str, Any], root: Path, *, sharers: int | Sharers = 1) -> None:
+        context = _context(work)
         self.values = dict(values)
         self.connection, theirs = context.Pipe()
-        self._process = context.Process(target=_work, args=(theirs, work, self.values, root, beside), daemon=False)
+        given = (dict(os.environ), theirs, work, self.values, root, sharers)
+        self._process = context.Process(target=_in_process, args=given, daemon=False)
         self._process.start()
         theirs.close()
 
@@ -169,13 +208,13 @@ class TrialProcess:
 class TrialThread(TrialProcess):
     """The same in a thread, of a process that has nothing else to do."""
 
-    def __init__(self, work: TrialWork, values: Mapping[str, Any], root: Path, *, beside: int = 1) -> None:
+    def __init__(self, work: TrialWork, values: Mapping[str, Any], root: Path, *, sharers: int | Sharers = 1) -> None:
         self.values, self._why = dict(values), "it ended without a word"
         self.connection, theirs = Pipe()
 
         def run() -> None:
             try:
-                _work(theirs, work, self.values, root, beside)
+                _work(theirs, work, self.values, root, sharers)
             except Exception as error:  # a bug, or no memory: of a process, its end would tell
                 self._why = f"{type(error).__name__}: {error}"
                 raise

@@ -9,7 +9,7 @@ import pytest
 
 from bloomery.core.config import parse_scalar
 from bloomery.core.errors import ConfigError
-from bloomery.training.sweep.dials import Dial, dials_of, override
+from bloomery.training.sweep.dials import Dial, dials_of, grid_of, override
 
 
 def test_grids():
@@ -52,6 +52,28 @@ def test_optuna_draws_from_them():
     assert {n for _, n, _ in drawn} == {2, 4, 6, 8} and {s for _, _, s in drawn} == {"on", "off"}
 
 
+FINE = {"low": 0, "high": 1, "step": 1e-9}
+
+
+def test_no_grid_of_more_than_anybody_tries():
+    with pytest.raises(ConfigError, match="values in a grid") as caught:
+        Dial.of("a", FINE).grid(4)
+    assert '"tpe"' in caught.value.hint
+    wide = [Dial.of(key, {"low": 1, "high": 101, "step": 1}) for key in "ab"]
+    with pytest.raises(ConfigError, match="10,201 combinations"):
+        grid_of(wide, 4)
+    assert len(grid_of(wide[:1], 4)) == 101
+
+
+def test_places_of_a_grid_without_the_grid():
+    fine = Dial.of("a", FINE)
+    assert (
+        fine.at(0, 4) == 0 and fine.at(fine.places(4) - 1, 4) == pytest.approx(1.0) and fine.at(500_000_000, 4) == 0.5
+    )
+    smooth = Dial.of("a", {"low": 1.0, "high": 9.0})
+    assert [smooth.at(place, 3) for place in range(smooth.places(3))] == smooth.grid(3) == [1.0, 5.0, 9.0]
+
+
 @pytest.mark.parametrize(
     ("value", "message"),
     [
@@ -71,6 +93,9 @@ def test_optuna_draws_from_them():
         ({"low": 0, "high": 2, "log": True}, "above 0"),
         ({"low": "a", "high": 2}, "is no number"),
         ({"low": 0.0, "high": math.inf}, "is no number"),
+        ({"low": -1e308, "high": 1e308}, "more than numbers can count"),
+        ({"low": 0, "high": 1, "step": 5e-324}, "more than numbers can count"),
+        ({"low": -(10**308), "high": 10**308}, "more than numbers can count"),
     ],
 )
 def test_mistakes(value, message):

@@ -29,6 +29,13 @@ def test_only_what_has_come_that_far_and_is_a_number():
     assert let_on(curves, 0, 3) == ["there"] and let_on(curves, 1, 3) == []
 
 
+def test_who_went_on_with_anothers_training_is_judged_by_its_first_losses():
+    """Nothing of it is known up to the rung."""
+    late = Curve.of([(0.52, 3.0), (0.54, 9.0)])
+    curves = {"late": late, "better": _curve(1.0), "worse": _curve(3.0), "silent": Curve.of([])}
+    assert let_on(curves, 0, 4) == ["better", "late"] and let_on(curves, 0, 9) == ["better", "late", "worse"]
+
+
 def test_a_rung_looks_at_nothing_that_came_after_it():
     late = Curve(SHARES, np.where(SHARES <= 0.06, 5.0, 1.0))
     assert let_on({"late": late, "early": _curve(2.0)}, 0, 2) == ["early"]

@@ -56,6 +56,13 @@ def test_a_trial_that_is_not_let_on(answer: str, end: tuple[str, ...]):
     assert study.told == [("b", "point", 0.5, 2.0), ("b", *end)]
 
 
+def test_a_trial_that_waits_goes_on():
+    study, passing = _passing("")
+    assert passing.told("t1", json.dumps([("waiting", "for another")]))
+    assert passing.told("t1", json.dumps([("point", 0.5, 2.0)]))
+    assert study.told == [("a", "waiting", "for another"), ("a", "point", 0.5, 2.0)]
+
+
 def test_a_trial_whose_process_dies():
     study, passing = _passing()
     passing.died("t1")
@@ -65,6 +72,6 @@ def test_a_trial_whose_process_dies():
 
 def test_without_the_package(workspace: Workspace, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(MissingExtraError) as caught, ray_trials(lambda values, listener: None, workspace, 1):  # type: ignore[arg-type, return-value]
+    with pytest.raises(MissingExtraError) as caught, ray_trials(lambda values, listener: None, workspace, 1, None):  # type: ignore[arg-type, return-value]
         pass
     assert caught.value.hint == 'pip install "bloomery[ray]"'

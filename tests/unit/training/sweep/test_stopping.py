@@ -32,6 +32,10 @@ def test_without_any_that_ended_nobody_is_stopped():
     assert _stopped_at(_trial(9.0), []) == 1.0
 
 
+def test_a_trial_that_has_said_nothing_is_not_stopped():
+    assert hopeless(Curve.of([]), [_trial(2.0)], SweepConfig(least_share=0.0)) == ""
+
+
 def test_far_behind_is_hopeless_early_and_ahead_never():
     ended = [_trial(2.0, 1), _trial(2.1, 2)]
     assert _stopped_at(_trial(3.0, 3), ended) <= 0.12

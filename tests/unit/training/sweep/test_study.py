@@ -6,6 +6,8 @@ import json
 import os
 import signal
 import sys
+import threading
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import count
@@ -14,13 +16,15 @@ from pathlib import Path
 import pytest
 
 from bloomery.core.config import to_dict
-from bloomery.core.errors import ArtifactError, MissingExtraError
+from bloomery.core.errors import ArtifactError, InUseError, MissingExtraError
 from bloomery.core.locks import FileLock
 from bloomery.core.quantity import Quantity
 from bloomery.core.run import Run
 from bloomery.core.stage import StageInputs
 from bloomery.core.workspace import Workspace
-from bloomery.training.sweep import SweepConfig, study, sweep
+from bloomery.energy import meter
+from bloomery.training.sweep import SweepConfig, study, sweep, trial_process
+from bloomery.training.sweep.running import Running
 from bloomery.training.sweep.trial_process import PAUSE, Outcome, TrialProcess, TrialThread
 
 pytest.importorskip("optuna")
@@ -65,14 +69,16 @@ def _trial(root, *, log=None, stop_at=None, heard=_STEPS):
             begin = int(saved.read_text()) if saved.is_file() else 0
             if begin:
                 run.event("resume", step=begin, loss_sum=_sum(floor, begin))
-            for step in range(begin + 1, _STEPS + 1):
-                if (rate, size) == FAILS and step == 3:
-                    raise ArtifactError("no room")
-                if stop_at is not None and len(log) == stop_at and step == 25:
-                    raise EOFError
-                saved.write_text(str(step))
-                if step <= heard:
-                    run.event("curve", step=step, total=_STEPS, loss=0.0, loss_sum=_sum(floor, step))
+            with run.phase("train"):
+                for step in range(begin + 1, _STEPS + 1):
+                    if (rate, size) == FAILS and step == 3:
+                        raise ArtifactError("no room")
+                    if stop_at is not None and step == stop_at:
+                        raise KeyboardInterrupt
+                    saved.write_text(str(step))
+                    run.meter.read()
+                    if step <= heard:
+                        run.event("curve", step=step, total=_STEPS, loss=0.0, loss_sum=_sum(floor, step))
             folder = run.new_folder()
             (folder / "w").write_text(str(values))
             made = run.publish(folder, kind="model")
@@ -126,6 +132,20 @@ def test_halving_lets_few_end_and_each_goes_on_from_where_it_was(tmp_path):
     assert len(list(workspace.scratch.glob("train-*/step"))) == 1
     before = len(log)
     assert _swept(tmp_path, HALVING, log=log).to_dict() == report.to_dict() and len(log) == before
+
+
+@pytest.mark.parametrize("values", [{"train.rate": 2.0, "train.size": 1}, {"train.rate": 4.0, "train.size": 4}])
+def test_halving_goes_on_with_a_training_that_was_begun_elsewhere(tmp_path, values):
+    """Its first losses lie beyond the first rung, or beyond the last; the best may be among such ones, too."""
+    for stop_at in (10, 28):
+        root = tmp_path / str(stop_at)
+        Workspace(root)
+        with pytest.raises(KeyboardInterrupt):
+            _trial(root, stop_at=stop_at)(values, lambda event: None)
+        report = _swept(root, HALVING)
+        assert len(report.rows) == 12 and report.best is not None and report.best.value == pytest.approx(2.3)
+        (begun,) = [row for row in report.rows if row.values == values]
+        assert begun.share >= stop_at / _STEPS and (begun.state == "finished") == (values["train.size"] == 1)
 
 
 def test_who_has_ended_does_not_go_on(tmp_path):
@@ -190,19 +210,19 @@ def opened(monkeypatch) -> list[int]:
     begun: list[int] = []
 
     class Trials:
-        def __init__(self, work, workspace, jobs):
-            self._work, self._root = work, workspace.root
+        def __init__(self, work, workspace, sharers):
+            self._work, self._root, self._sharers = work, workspace.root, sharers
 
         def drive(self, ask, tell):
             while (asked := ask()) is not None:
                 trial, values = asked
-                process, answer = TrialThread(self._work, values, self._root), ""
+                process, answer = TrialThread(self._work, values, self._root, sharers=self._sharers), ""
                 while not answer:
                     message = process.message()
                     answer = tell(trial, message)
                     if answer == "":
                         process.answer("")
-                    elif answer is None and message[0] != "run":
+                    elif answer is None and message[0] not in ("waiting", "run"):
                         break
                     answer = answer or ""
                 if answer:
@@ -212,9 +232,9 @@ def opened(monkeypatch) -> list[int]:
                     process.join()
 
     @contextmanager
-    def trials(work, workspace, jobs):
+    def trials(work, workspace, jobs, running):
         begun.append(jobs)
-        yield Trials(work, workspace, jobs)
+        yield Trials(work, workspace, running)
 
     monkeypatch.setattr(study, "ray_trials", trials)
     return begun
@@ -236,6 +256,49 @@ def test_ray_comes_to_what_processes_do_and_goes_on_with_what_they_began(tmp_pat
     assert both.rows[:2] == few.rows or config.stop == "halving"
     assert [row.values for row in both.rows] == [row[0] for row in expected]
     assert told(_swept(tmp_path / "both", config)) == told(both) and opened == [1, 1]
+
+
+@pytest.mark.parametrize("engine", ["local", "ray"])
+def test_trials_read_how_many_they_are(tmp_path, engine, opened, monkeypatch):
+    """One that waits for another sweep's training does not count, and after the end nobody does."""
+    monkeypatch.setattr(trial_process, "_LOOK_AGAIN_SECONDS", 0.01)
+    seen, said = [], []
+    (tmp_path / "sweeps").mkdir()
+
+    def work(values, listener):
+        (path,) = (tmp_path / "sweeps").glob("*.running")
+        asked = meter._sharers.get()  # what a meter that is opened here divides by
+        assert isinstance(asked, Running) and asked.path == path
+        seen.append(path.read_text())
+        if len(seen) < 4:
+            time.sleep(0.05)
+            raise InUseError("another process is there")
+        return Outcome(1.0, "model")
+
+    config = SweepConfig(dials={"train.rate": [1.0]}, stop="never", engine=engine)
+    sweep(config, work, workspace=Workspace(tmp_path), identity={}, say=said.append)
+    assert seen[0] == "1" and seen[-1] == "0" and not list((tmp_path / "sweeps").glob("*.running"))
+    assert [line for line in said if "waiting" in line] == [
+        "trial 0 {'train.rate': 1.0}: waiting, another process is there"
+    ]
+
+
+def test_the_number_of_trials_that_run_falls_as_they_end(tmp_path):
+    seen, gate = [], threading.Barrier(2)
+
+    def work(values, listener):
+        gate.wait(10.0)  # two begin together
+        (path,) = (tmp_path / "sweeps").glob("*.running")
+        for _ in range(200):
+            time.sleep(0.01)
+            seen.append(path.read_text())
+            if seen[-1] == {1.0: "2", 2.0: "1"}.get(values["train.rate"], seen[-1]):
+                break
+        return Outcome(values["train.rate"], "model")
+
+    config = SweepConfig(dials={"train.rate": [1.0, 2.0]}, sampler="grid", stop="never")
+    report = sweep(config, work, workspace=Workspace(tmp_path), identity={}, jobs=2)
+    assert {row.state for row in report.rows} == {"finished"} and {"1", "2"} <= set(seen)
 
 
 def test_several_at_a_time(tmp_path):
@@ -324,7 +387,18 @@ def test_what_a_killed_process_had_used_is_known(tmp_path, monkeypatch):
     config = SweepConfig(dials={"train.rate": [1.0]}, stop="never")
     report = sweep(config, Killed(tmp_path), workspace=Workspace(tmp_path), identity={"r": 1})
     assert [(row.state, row.note) for row in report.rows] == [("failed", "its process ended with code -9")]
-    assert report.joules.known
+    # Only the heartbeats say so: one joule was counted by the first of them, another by each later one.
+    assert report.joules.central is not None and report.joules.central >= 1.0
+    assert report.rows[0].runs and not report.rows[0].train_joules.known
+
+
+def test_a_trial_without_a_run_is_unknown(tmp_path):
+    def work(values, listener):
+        raise ArtifactError("no room")
+
+    config = SweepConfig(dials={"train.rate": [1.0]}, stop="never")
+    report = sweep(config, work, workspace=Workspace(tmp_path), identity={})
+    assert [row.state for row in report.rows] == ["failed"] and not report.joules.known
 
 
 def test_two_at_once_are_refused(tmp_path, monkeypatch):
