@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -23,15 +22,6 @@ for turn in range(6):
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
-HUGE = """
-import torch
-from bloomery.training.allocation import keep_memory
-keep_memory()
-kept = torch.ones(1 << 24)
-print(next(line.split()[1] for line in open("/proc/self/smaps_rollup") if line.startswith("AnonHugePages")))
-"""
-SETTING = Path("/sys/kernel/mm/transparent_hugepage/enabled")
-
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "gnu_get_libc_version"), reason="another C library")
 def test_memory_that_was_freed_is_not_asked_for_again():
@@ -40,11 +30,3 @@ def test_memory_that_was_freed_is_not_asked_for_again():
     # Twelve tensors of 8 MB would fault on 2,048 pages each.
     assert asked == "True" and int(faults) < 2048
     assert keep_memory() is keep_memory()
-
-
-@pytest.mark.skipif(not SETTING.is_file() or "[never]" in SETTING.read_text(), reason="no huge pages here")
-@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "gnu_get_libc_version"), reason="another C library")
-def test_tensors_lie_in_huge_pages():
-    """Of 64 MB some at least: how many the kernel finds depends on what else runs."""
-    found = subprocess.run([sys.executable, "-c", HUGE], capture_output=True, text=True, check=True)
-    assert int(found.stdout) >= 2048
