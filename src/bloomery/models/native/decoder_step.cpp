@@ -131,13 +131,20 @@ Team &team_of(int size) {
 
 // ---- packing --------------------------------------------------------------------------------------------------------
 
+// Of the sets that this processor can run the best; BLOOMERY_NATIVE_KERNELS may ask for less ("AVX2", "portable").
 const Kernels &kernels() {
+    static const Kernels &chosen = []() -> const Kernels & {
 #if defined(BLOOMERY_WITH_AVX2)
-    static const bool fast = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-                             __builtin_cpu_supports("f16c") && !std::getenv("BLOOMERY_NATIVE_PORTABLE");
-    if (fast) return kernels_avx2;
+        const char *asked = std::getenv("BLOOMERY_NATIVE_KERNELS");
+        const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+        const bool wide = __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq");
+        if (!asked && avx2 && wide && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni"))
+            return kernels_vnni;
+        if (avx2 && !(asked && !std::strcmp(asked, "portable"))) return kernels_avx2;
 #endif
-    return kernels_portable;
+        return kernels_portable;
+    }();
+    return chosen;
 }
 
 // Zeros, in large pages where the system has them: reading weights in turn then misses no address translation.

@@ -111,7 +111,7 @@ struct Kernels {
     void (*cap)(float *x, float bound, int64_t size);
 };
 
-extern const Kernels kernels_portable, kernels_avx2;
+extern const Kernels kernels_portable, kernels_avx2, kernels_vnni;
 
 inline int64_t padded(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 inline int64_t block_room(const Model &m, int64_t positions) { return (QUERIES + KEYS) * m.head_dim + QUERIES * positions; }

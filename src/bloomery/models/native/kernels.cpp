@@ -11,11 +11,19 @@
 
 #if defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
 #define BLOOMERY_AVX2 1
-#define BLOOMERY_TABLE kernels_avx2
 #include <immintrin.h>
+#if defined(__AVX512VNNI__) && defined(__AVX512VL__)
+#define BLOOMERY_VNNI 1
+#define BLOOMERY_TABLE kernels_vnni
+#define BLOOMERY_NAME "AVX-512 VNNI"
+#else
+#define BLOOMERY_TABLE kernels_avx2
+#define BLOOMERY_NAME "AVX2"
+#endif
 #else
 #define BLOOMERY_AVX2 0
 #define BLOOMERY_TABLE kernels_portable
+#define BLOOMERY_NAME "portable"
 #endif
 #if defined(__aarch64__)
 #include <arm_neon.h>
@@ -206,13 +214,19 @@ INLINE void float_tile(const Matrix &m, const Input &x, int64_t row, int64_t pan
     for (int p = 0; p < P; p++) finish<R>(m, sums[p], panel + p, y + row * y_stride, y_stride);
 }
 
+#if defined(BLOOMERY_VNNI)
+INLINE __m256i add_pairs(__m256i sums, __m256i w, __m256i x) { return _mm256_dpwssd_epi32(sums, w, x); }
+#elif BLOOMERY_AVX2
+INLINE __m256i add_pairs(__m256i sums, __m256i w, __m256i x) { return _mm256_add_epi32(sums, _mm256_madd_epi16(w, x)); }
+#endif
+
 // sums + w[0] x[0] + w[1] x[1] of eight outputs; w (8, 2) int8, x two int16.
 INLINE Ints pair_dot(Ints sums, const int8_t *w, const int16_t *x) {
 #if BLOOMERY_AVX2
     int32_t both;
     memcpy(&both, x, 4);
     const __m256i wide = _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)w));
-    return (Ints)_mm256_add_epi32((__m256i)sums, _mm256_madd_epi16(wide, _mm256_set1_epi32(both)));
+    return (Ints)add_pairs((__m256i)sums, wide, _mm256_set1_epi32(both));
 #else
     for (int i = 0; i < LANES; i++) sums[i] += w[2 * i] * x[0] + w[2 * i + 1] * x[1];
     return sums;
@@ -252,8 +266,8 @@ INLINE void int8_tile(const Matrix &m, const Input &x, int64_t row, int64_t pane
 template <int R>
 INLINE void group_dot(const uint8_t *w, const int8_t *const (&x)[R], Ints (&sums)[R][2]) {
 #if BLOOMERY_AVX2
-    const __m256i nibble = _mm256_set1_epi8(15), ones = _mm256_set1_epi16(1);
-    __m256i narrow[R][2];  // at most 8 times 2 * 15 * 127: 16 bits hold it
+    const __m256i nibble = _mm256_set1_epi8(15);
+    __m256i narrow[R][2];  // without VNNI at most 8 times 2 * 15 * 127: 16 bits hold it
     for (int r = 0; r < R; r++) narrow[r][0] = narrow[r][1] = _mm256_setzero_si256();
     for (int step = 0; step < 8; step++) {
         const __m256i both = _mm256_loadu_si256((const __m256i *)(w + step * 32));
@@ -263,12 +277,22 @@ INLINE void group_dot(const uint8_t *w, const int8_t *const (&x)[R], Ints (&sums
             int32_t four;
             memcpy(&four, x[r] + step * 4, 4);
             const __m256i a = _mm256_set1_epi32(four);
+#if defined(BLOOMERY_VNNI)
+            narrow[r][0] = _mm256_dpbusd_epi32(narrow[r][0], low, a);
+            narrow[r][1] = _mm256_dpbusd_epi32(narrow[r][1], high, a);
+        }
+    }
+    for (int r = 0; r < R; r++)
+        for (int half = 0; half < 2; half++) sums[r][half] = (Ints)narrow[r][half];
+#else
             narrow[r][0] = _mm256_add_epi16(narrow[r][0], _mm256_maddubs_epi16(low, a));
             narrow[r][1] = _mm256_add_epi16(narrow[r][1], _mm256_maddubs_epi16(high, a));
         }
     }
+    const __m256i ones = _mm256_set1_epi16(1);
     for (int r = 0; r < R; r++)
         for (int half = 0; half < 2; half++) sums[r][half] = (Ints)_mm256_madd_epi16(narrow[r][half], ones);
+#endif
 #else
     for (int r = 0; r < R; r++) {
         sums[r][0] = sums[r][1] = all_ints(0);
@@ -719,6 +743,6 @@ void attend_block(const Model &model, const Step &step, int layer, int row, int 
 
 }  // namespace
 
-const Kernels BLOOMERY_TABLE = {BLOOMERY_AVX2 ? "AVX2" : "portable", prepare, multiply, normalise, rotate, store_pair, attend, attend_block, activate, mix, cap};
+const Kernels BLOOMERY_TABLE = {BLOOMERY_NAME, prepare, multiply, normalise, rotate, store_pair, attend, attend_block, activate, mix, cap};
 
 }  // namespace bloomery

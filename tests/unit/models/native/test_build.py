@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bloomery.models.native import build as module
-from bloomery.models.native.build import HERE, SANITIZE, SOURCES, BuildError, build, compiler, digest, main
+from bloomery.models.native.build import AVX2, HERE, SANITIZE, SOURCES, VNNI, BuildError, build, compiler, digest, main
 
 DRIVER = Path(__file__).with_name("driver.cpp")
 
@@ -48,7 +48,7 @@ def test_a_compiler_that_fails_leaves_nothing(monkeypatch: pytest.MonkeyPatch, t
 @pytest.mark.timeout(1800)  # three compilations, on machines that may be busy
 @pytest.mark.parametrize("sanitizer", ["address,undefined", "thread"])
 def test_steps_run_clean_under_sanitizers(sanitizer: str, tmp_path: Path):
-    """Random models in every format, step by step with three threads, by the portable kernels and by AVX2's."""
+    """Random models in every format, step by step with three threads, by every set of kernels that runs here."""
     found = compiler()
     if found is None:
         pytest.skip("no C++ compiler")
@@ -57,7 +57,7 @@ def test_steps_run_clean_under_sanitizers(sanitizer: str, tmp_path: Path):
     parts = {"driver": (DRIVER, []), "step": (HERE / "decoder_step.cpp", []), "plain": (HERE / "kernels.cpp", [])}
     if platform.machine() == "x86_64":
         parts["step"][1].append("-DBLOOMERY_WITH_AVX2")
-        parts["avx2"] = (HERE / "kernels.cpp", ["-mavx2", "-mfma", "-mf16c"])
+        parts |= {"avx2": (HERE / "kernels.cpp", [*AVX2]), "vnni": (HERE / "kernels.cpp", [*VNNI])}
     for name, (source, extra) in parts.items():
         objects.append(str(tmp_path / f"{name}.o"))
         command = [found, "-std=c++17", "-Wno-psabi", "-pthread", f"-I{HERE}", *flags, *extra, "-c", str(source)]
@@ -73,7 +73,7 @@ def test_steps_run_clean_under_sanitizers(sanitizer: str, tmp_path: Path):
     )
     if linked.returncode:
         pytest.skip(f"{found} cannot link the {sanitizer} sanitizer")
-    for environment in ({}, {"BLOOMERY_NATIVE_PORTABLE": "1"}):
+    for environment in ({}, {"BLOOMERY_NATIVE_KERNELS": "AVX2"}, {"BLOOMERY_NATIVE_KERNELS": "portable"}):
         ran = subprocess.run(
             [tmp_path / "driver"], capture_output=True, text=True, timeout=200, check=False, env=environment
         )

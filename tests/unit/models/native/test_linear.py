@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import copy
 import ctypes
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -44,6 +47,30 @@ def test_a_layer_multiplies_as_its_weight_says(calls: ctypes.CDLL, kind: str):
     assert (layer(x) - expected).norm() <= layer.tolerance(x) * expected.norm()
     assert torch.equal(layer(x[0, 0]), layer(x)[0, 0])
     checked(layer, layer.weight, bias)
+
+
+PRODUCTS = """
+import torch
+from bloomery.models.native.library import library
+from bloomery.models.native.linear import NativeLinear
+torch.manual_seed(0)
+weight = torch.randn(150, 96)
+print(library().text)
+for kind in ("int8", "int4"):
+    layer = NativeLinear(weight, None, kind)
+    for rows in range(1, 10):
+        print(layer(torch.randn(rows, 96)).flatten().view(torch.int32).tolist())
+"""
+
+
+def test_sums_of_whole_numbers_are_the_same_with_and_without_vnni(calls: ctypes.CDLL):
+    """They are exact, so both sets agree to the last bit; where the processor has but one, it is asked twice."""
+    found = []
+    for environment in ({"BLOOMERY_NATIVE_KERNELS": "AVX2"}, {}):
+        command = [sys.executable, "-c", PRODUCTS]
+        done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment}, check=True)
+        found.append(done.stdout.splitlines()[1:])
+    assert len(found[0]) == 18 and found[0] == found[1]
 
 
 def test_known_integers_are_kept(calls: ctypes.CDLL):

@@ -88,7 +88,7 @@ class Texts:
     heads=st.sampled_from([(1, 1), (2, 1), (3, 3), (6, 2), (4, 4), (5, 1)]),
     head_dim=st.sampled_from([2, 6, 8, 10, 16, 20, 24, 40, 64, 72]),
     window=st.sampled_from([None, 1, 3, 9]),
-    lengths=st.lists(st.integers(1, 20), min_size=1, max_size=8),
+    lengths=st.lists(st.integers(1, 18), min_size=1, max_size=8),  # eight and three steps have room
     counts=st.lists(st.integers(1, 3), min_size=8, max_size=8),
     threads=st.integers(1, 3),
     seed=st.integers(0, 99),
