@@ -148,7 +148,6 @@ class Loop:
                 f"another version of bloomery took the first {found.step:,} steps, and told the best validation by "
                 "another figure: beginning anew"
             )
-            self.ranks.agree(False)  # all have read it
             if self.ranks.leads:
                 shutil.rmtree(self.checkpoints)  # else a kill would go on from them again
             found = None
@@ -166,7 +165,8 @@ class Loop:
         return True
 
     def chosen(self, find: Callable[[], checkpoint.Checkpoint | None]) -> checkpoint.Checkpoint | None:
-        """The checkpoint that rank 0 finds, on all ranks. TrainingError where another cannot read that one."""
+        """The checkpoint that rank 0 finds, on all ranks; none goes on before all have read it, so it may go then.
+        TrainingError where one cannot read it."""
         own = find() if self.ranks.leads else None
         name = self.ranks.told(lambda: own.path.name if own is not None else "")
         if not name:

@@ -56,9 +56,7 @@ class Rollback:
         for parameter in loop.optimizers.named.values():
             parameter.grad = None
         at, before = loop.progress.step + 1, loop.progress
-        loop.ranks.agree(False)  # rank 0 has written what it was about to
         anchor = loop.chosen(lambda: self._anchor(at))
-        loop.ranks.agree(False)  # all have read it, before rank 0 writes another
         entry: dict[str, Any] = {"step": at, "reason": reason, "back_to": before.step, "batches": 1}
         if anchor is None:
             before.skipped.append(entry)

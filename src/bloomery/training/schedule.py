@@ -35,23 +35,26 @@ class Schedule:
             raise ValueError(f"a first batch is a share of the whole: {self}")
 
     @property
+    def _planned(self) -> int:
+        return self.planned_steps or self.total_steps
+
+    @property
     def decay_begins(self) -> int:
         """The number of the first update whose rate falls; `total_steps` where none does."""
         return self.total_steps - self.decay_steps
 
     def of_length(self, total_steps: int) -> Schedule:
         """The same with a longer or shorter decay, and nothing else changed."""
-        planned = self.planned_steps or self.total_steps
         return replace(
             self,
             total_steps=total_steps,
             decay_steps=self.decay_steps + total_steps - self.total_steps,
-            planned_steps=0 if total_steps == planned else planned,
+            planned_steps=0 if total_steps == self._planned else self._planned,
         )
 
     def share(self, step: int) -> float:
         """How far the run is after so many updates, 0 to 1: as planned up to its decay, and evenly through that."""
-        begins, planned = self.decay_begins, self.planned_steps or self.total_steps
+        begins, planned = self.decay_begins, self._planned
         if step <= begins or not self.planned_steps:
             return step / planned
         return (begins + (planned - begins) * (step - begins) / self.decay_steps) / planned
@@ -68,13 +71,12 @@ class Schedule:
 
     def batch_share(self, step: int) -> float:
         """The share of a whole batch that update number `step` reads."""
-        third = min(2, 3 * step // (self.planned_steps or self.total_steps))
+        third = min(2, 3 * step // self._planned)
         return self.first_batch + (1 - self.first_batch) * third / 2
 
     def batches_before(self, step: int) -> float:
         """Whole batches' worth of rows in all updates before number `step`."""
-        planned = self.planned_steps or self.total_steps
-        starts = [*(-(-planned * third // 3) for third in range(3)), max(planned, self.total_steps)]
+        starts = [*(-(-self._planned * third // 3) for third in range(3)), max(self._planned, self.total_steps)]
         return sum(
             max(0, min(step, end) - start) * self.batch_share(start) for start, end in pairwise(starts) if end > start
         )

@@ -94,9 +94,13 @@ class Several(Ranks):
             self.world.watchdog.step(step)
 
     def compiled(self, model: nn.Module, method: Callable[..., Any]) -> Callable[..., Any]:
+        self.allow_compiling()
+        return super().compiled(model, method)
+
+    def allow_compiling(self) -> None:
+        """From now on a step may take as long as that does."""
         if self.world.watchdog is not None:
             self.world.watchdog.allow_compiling()
-        return super().compiled(model, method)
 
     def same(self, own: Tensor) -> Tensor:
         dist.broadcast(own, 0)

@@ -68,7 +68,7 @@ class Sharded(Several):
 
     def compiled(self, model: nn.Module, method: Callable[..., Any]) -> Callable[..., Any]:
         """Layer by layer, for what collects a layer's weights cannot be compiled."""
-        super().compiled(model, method)
+        self.allow_compiling()
         for module in model.modules():
             if isinstance(module, Block):
                 module.compile(dynamic=False)

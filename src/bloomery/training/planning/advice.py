@@ -80,7 +80,7 @@ def size_advice(chosen: ModelConfig, expected: Quantity, others: Sequence[Altern
 
 def batch_advice(law: ScalingLaw, tokens: int) -> str:
     """Whether the law was fitted on steps of another batch than the plan's."""
-    if law.batch_tokens in (0.0, tokens):
+    if law.suits_batch(tokens):
         return ""
     return (
         f"the law was fitted with steps of {law.batch_tokens:,.0f} tokens, not {tokens:,}: the interval of what is"

@@ -77,7 +77,11 @@ class ScalingLaw:
 
     def for_batch(self, tokens: float) -> ScalingLaw:
         """The law for steps of so many tokens: itself where it was fitted on such, else wider."""
-        return self if self.batch_tokens in (0.0, tokens) else self.wider()
+        return self if self.suits_batch(tokens) else self.wider()
+
+    def suits_batch(self, tokens: float) -> bool:
+        """Whether it was fitted on steps of so many tokens, or on those of no one size."""
+        return self.batch_tokens in (0.0, tokens)
 
     def loss(self, parameters: float, data: float) -> float:
         """L for parameters and data as they count, repeats and excess discounted by the caller."""
