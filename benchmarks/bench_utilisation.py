@@ -160,7 +160,7 @@ def purpose(event: Any) -> str:
         return ADAM
     if names[0] in _PRODUCTS:
         return PRODUCT
-    if any("scaled_dot_product" in name for name in names):
+    if any("scaled_dot_product" in name or "NativeAttention" in name for name in names):
         return ATTENTION
     return LOSS if any("CrossEntropy" in name for name in names) else REST
 

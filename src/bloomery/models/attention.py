@@ -40,6 +40,10 @@ compiler, slower than sdpa: for comparison. `benchmarks/bench_attention.py` meas
 """
 
 
+in_training: Callable[[Tensor, Tensor, Tensor, bool, float], Tensor | None] | None = None
+"""Attention of a training step on a CPU from (query, key, value, causal, scale), or None where it is not for them.
+`bloomery.training` puts `native.attention_training` here: native code knows this module, and not the other way round."""
+
 _GATE_INPUTS = 32
 """How many numbers of the residual stream a gate of value embeddings looks at: nanochat's choice."""
 
@@ -159,6 +163,10 @@ def attend(
         return _attend_texts(query, key, value, mask, scale=scale, softcap=softcap, backend=backend)
     if softcap is None:
         tensor = mask.tensor
+        if tensor is None and in_training is not None:
+            found = in_training(query, key, value, mask.causal, scale)
+            if found is not None:
+                return found
         if tensor is not None and tensor.is_floating_point():
             tensor = tensor.to(query.dtype)
         grouped = query.size(1) != key.size(1)

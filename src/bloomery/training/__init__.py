@@ -1,5 +1,7 @@
 """Training: the causal objective, the optimisers, the plan before and the loop that survives being killed."""
 
+from bloomery.models import attention
+from bloomery.models.native.attention_training import attention_in_training
 from bloomery.training.parallel.parallel_config import ParallelConfig
 from bloomery.training.planning.plan import Budget, Plan
 from bloomery.training.planning.planner import plan
@@ -21,3 +23,5 @@ __all__ = [
     "train",
     "train_inputs",
 ]
+
+attention.in_training = attention_in_training

@@ -21,7 +21,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 LIBRARY = HERE / "_decoder_step.so"
-SOURCES = ("decoder_step.h", "decoder_step.cpp", "kernels.cpp")
+SOURCES = ("decoder_step.h", "decoder_step.cpp", "kernels.cpp", "attention_training.cpp")
 SANITIZE = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer")
 _FLAGS = ("-std=c++17", "-O3", "-fPIC", "-pthread", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wno-psabi")
 AVX2 = ("-mavx2", "-mfma", "-mf16c")
@@ -55,10 +55,15 @@ def build(target: Path = LIBRARY, *, extra: Sequence[str] = ()) -> Path:
         raise BuildError("no C++ compiler was found (the variable CXX, c++, g++, clang++)")
     intel = platform.machine().lower() in ("x86_64", "amd64")
     with tempfile.TemporaryDirectory(prefix="bloomery-build-") as folder:
-        parts = [("decoder_step.cpp", "step.o", (f'-DBLOOMERY_SOURCE="{digest()}"',)), ("kernels.cpp", "plain.o", ())]
+        both = ("-DBLOOMERY_WITH_AVX2",) if intel else ()
+        parts = [
+            ("decoder_step.cpp", "step.o", (f'-DBLOOMERY_SOURCE="{digest()}"', *both)),
+            ("attention_training.cpp", "attention.o", both),
+            ("kernels.cpp", "plain.o", ()),
+        ]
         if intel:
-            parts[0] = (*parts[0][:2], (*parts[0][2], "-DBLOOMERY_WITH_AVX2"))
             parts += [("kernels.cpp", "avx2.o", AVX2), ("kernels.cpp", "vnni.o", VNNI)]
+            parts += [("attention_training.cpp", "attention_avx2.o", AVX2)]
         for source, name, flags in parts:
             _call([found, *_FLAGS, *extra, *flags, "-c", str(HERE / source), "-o", str(Path(folder) / name)])
         made = Path(folder) / target.name
