@@ -42,7 +42,7 @@ compiler, slower than sdpa: for comparison. `benchmarks/bench_attention.py` meas
 
 in_training: Callable[[Tensor, Tensor, Tensor, bool, float], Tensor | None] | None = None
 """Attention of a training step on a CPU from (query, key, value, causal, scale), or None where it is not for them.
-`bloomery.training` puts `native.attention_training` here: native code knows this module, and not the other way round."""
+`bloomery.training` puts `native.attention_training` here: native code knows this module, not the other way round."""
 
 _GATE_INPUTS = 32
 """How many numbers of the residual stream a gate of value embeddings looks at: nanochat's choice."""

@@ -1,9 +1,10 @@
 // Softmax attention and its gradients, float32, compiled once for each set of instructions (see `build.py`).
 //
-// A task is a key head of a text with the query heads that share it: what its threads add up nobody else does, so that
-// results do not depend on how many threads there are. Scores are made in blocks of QUERIES by KEYS and never whole; the
-// backward makes them again (Dao, arXiv 2307.08691). All products are one kernel of six rows by two registers whose
-// right side lies in panels of PANEL columns. Vectors are as in kernels.cpp, and so is what may be called from here.
+// A task is a key head of a text with the query heads that share it: nobody else adds to its sums, so that results do
+// not depend on how many threads there are. Scores are made in blocks of QUERIES by KEYS and never whole; the backward
+// makes them again (Dao, arXiv 2307.08691). All products are one kernel of up to six rows by two registers, whose right
+// side lies in panels of PANEL columns. Vectors are as in kernels.cpp, copied, for each set of instructions needs its
+// own; and as there nothing but the C library's mathematics may be called from here.
 
 #include <math.h>
 #include <stdint.h>
@@ -33,7 +34,7 @@ struct Attention {
     int32_t causal;
     Heads query, key, value, out, grad_out, grad_query, grad_key, grad_value;
     float *logs;  // (batch, heads, queries): logarithm of the sum of a row's exponentials
-    float *room;  // of each thread, `room_of`
+    float *room;  // `bloomery_attention_room` for each thread
 };
 
 void attention_avx2(const Attention &a, int64_t task, bool back, float *room);
@@ -42,7 +43,7 @@ namespace {
 
 typedef float Floats __attribute__((vector_size(32)));
 typedef int32_t Ints __attribute__((vector_size(32)));
-constexpr int64_t LANES = 8, PANEL = 16, QUERIES = 64, KEYS = 256;
+constexpr int64_t LANES = 8, PANEL = 16, QUERIES = 64, KEYS = 256;  // a block of keys begins where one of queries does
 constexpr int64_t ACROSS = KEYS + PANEL;  // from row to row of scores: no power of two, which would share cache lines
 
 INLINE Floats all(float x) { return Floats{x, x, x, x, x, x, x, x}; }
@@ -200,7 +201,7 @@ struct Block {
     bool causal;
 };
 
-// How many of its keys a row sees: some, for queries are as many as keys and blocks of keys begin where one of queries does.
+// How many of a block's keys a row sees: at least one, for blocks that a row sees nothing of are seen by none.
 INLINE int64_t seen(const Block &b, int64_t row) { return b.causal ? lesser(b.keys, b.start + row + 1 - b.first) : b.keys; }
 
 // to (rows, ACROSS) = x (rows, dim) W; of a row what it sees, and more to the end of a panel.
@@ -231,9 +232,9 @@ void weigh_turned(const Block &b, const float *weights, const float *w, float *s
         height = height_of(b.keys - k);
         const int64_t begin = b.causal && b.first + k > b.start ? b.first + k - b.start : 0, count = b.rows - begin;
         if (count <= 0) return;
+        const float *x = weights + begin * ACROSS + k;
         for (int64_t d = 0; d < b.dim; d += PANEL)
-            tile_of<true>(height, b.dim - d)(weights + begin * ACROSS + k, 1, ACROSS, w + (d / PANEL * b.rows + begin) * PANEL,
-                                             count, sums + k * b.wide + d, b.wide);
+            tile_of<true>(height, b.dim - d)(x, 1, ACROSS, w + d * b.rows + begin * PANEL, count, sums + k * b.wide + d, b.wide);
     }
 }
 
@@ -357,7 +358,8 @@ void backward(const Attention &a, int64_t batch, int64_t kv_head, float *room) {
                 weigh_turned(b, grads, queries, key_sums + b.first * wide);
                 weigh(b, grads, keys + b.first * PANEL, a.keys, sums);
             });
-            for (int64_t r = 0; r < rows; r++) write(sums + r * wide, a.scale, a.dim, grad_query + (start + r) * a.grad_query.row);
+            for (int64_t r = 0; r < rows; r++)
+                write(sums + r * wide, a.scale, a.dim, grad_query + (start + r) * a.grad_query.row);
         }
     }
     float *grad_key = rows_of(a.grad_key, batch, kv_head), *grad_value = rows_of(a.grad_value, batch, kv_head);
@@ -409,6 +411,8 @@ bool has_avx2() {
 #endif
 }
 
+const bool with_avx2 = has_avx2();
+
 }  // namespace
 }  // namespace bloomery
 
@@ -416,14 +420,11 @@ using namespace bloomery;
 
 #define BLOOMERY_API extern "C" __attribute__((visibility("default")))
 
-// Whether it has more than plain instructions: on x86 what it does without AVX2 takes longer than a library's products.
-BLOOMERY_API int32_t bloomery_attention_is_fast() {
-#if defined(__aarch64__)
-    return 1;
-#else
-    return has_avx2();
-#endif
-}
+// Whether it is for more than tests: without AVX2 it is about as fast as PyTorch on x86; elsewhere nobody has measured.
+BLOOMERY_API int32_t bloomery_attention_is_fast() { return with_avx2; }
+
+// Bytes of Heads and Attention, for who describes them in another language.
+BLOOMERY_API void bloomery_attention_sizes(int64_t *sizes) { sizes[0] = sizeof(Heads), sizes[1] = sizeof(Attention); }
 
 // Floats that a thread needs for itself.
 BLOOMERY_API int64_t bloomery_attention_room(int64_t keys, int64_t dim) {
@@ -431,13 +432,13 @@ BLOOMERY_API int64_t bloomery_attention_room(int64_t keys, int64_t dim) {
     return 2 * padded(keys, PANEL) * dim + 3 * keys * wide + 2 * QUERIES * ACROSS + 3 * QUERIES * wide;
 }
 
-// Forward or backward by so many threads of `parallel`, which is OpenMP's GOMP_parallel, or by one if it is null.
+// Forward or backward by so many threads of `parallel`, which is called as OpenMP's GOMP_parallel, or by one if it is
+// null. It asks for no memory: there is nothing that can fail.
 BLOOMERY_API void bloomery_attention(const Attention *a, int32_t back, int32_t threads,
                                      void (*parallel)(void (*)(void *), void *, unsigned, unsigned)) {
     Job job{*a, attention_portable, back != 0, bloomery_attention_room(a->keys, a->dim), 0, 0};
 #if defined(BLOOMERY_WITH_AVX2)
-    static const bool fast = has_avx2();
-    if (fast) job.work = attention_avx2;
+    if (with_avx2) job.work = attention_avx2;
 #endif
     if (parallel && threads > 1) parallel(take_part, &job, (unsigned)threads, 0);
     else take_part(&job);
