@@ -1,11 +1,12 @@
-"""What attention costs by each way of computing it: flex against SDPA, padding left out against padding; ratios.
+"""What attention costs by each way of computing it: flex, native training and padding left out; ratios.
 
-Both sides of a ratio are taken in turn, several times, forward alone; it prints the median with the smallest and the
-largest. Below 1 the newcomer is faster. Flex attention is compiled first (not counted, printed apart), on a GPU if
-there is one. Padding is measured on the CPU, where encoders leave it out.
+Both sides of a ratio are taken in turn, several times, forward alone but for training; it prints the median with the
+smallest and the largest. Below 1 the newcomer is faster. Flex attention is compiled first (not counted, printed apart),
+on a GPU if there is one. Padding is measured on the CPU, where encoders leave it out, and so is training, forward and
+backward in native code beside SDPA.
 
-    python benchmarks/bench_attention.py            # both
-    python benchmarks/bench_attention.py padding    # or flex
+    python benchmarks/bench_attention.py            # all
+    python benchmarks/bench_attention.py padding    # or flex, or training
 """
 
 from __future__ import annotations
@@ -19,11 +20,15 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from bloomery.models.attention import EVERYTHING, Mask, attend, causal_mask
 from bloomery.models.encoder import Encoder
 from bloomery.models.encoder_config import FULL, SLIDING, EncoderConfig
+from bloomery.models.native.attention_training import native_attention
+from bloomery.models.native.library import library
+from bloomery.training.allocation import keep_memory
 
 TURNS = 7
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -41,6 +46,16 @@ BATCHES = {  # lengths of the texts, from and to
     "32 texts of 5 to 60 tokens": (32, 5, 60),
     "8 texts of 10 to 200 tokens": (8, 10, 200),
 }
+TRAINED = (  # batch, heads, key heads, length, head size, causal
+    (64, 6, 6, 64, 48, True),
+    (16, 6, 6, 256, 16, True),
+    (16, 6, 6, 256, 48, True),
+    (16, 8, 8, 256, 64, True),
+    (16, 8, 2, 256, 64, True),
+    (16, 4, 4, 256, 128, True),
+    (2, 8, 8, 2048, 64, True),
+    (16, 6, 6, 256, 48, False),
+)
 
 
 def ratios(base: Callable[[], Tensor], other: Callable[[], Tensor]) -> list[float]:
@@ -109,11 +124,49 @@ def padding() -> None:
             show(f"no padding / padding, {encoder_name}, {batch_name}", ratios(base, other), share)
 
 
+def step(attention: Callable[[Tensor, Tensor, Tensor], Tensor], inputs: list[Tensor], grad: Tensor) -> Tensor:
+    """Forward and backward."""
+    return torch.autograd.grad(attention(*inputs), inputs, grad)[0]
+
+
+def training() -> None:
+    """Kernels alone, float32 on a CPU, inputs as projections make them; the share is of the peak in matrix products,
+    six of them for each score, as utilisation counts."""
+    if library().calls is None:
+        return print(library().text)
+    keep_memory()  # as the training loop does
+    square = torch.randn(1024, 1024)
+    for batch, heads, kv_heads, length, dim, causal in TRAINED:
+        sizes = (heads, kv_heads, kv_heads, heads)
+        *inputs, grad = (torch.randn(batch, length, count, dim).transpose(1, 2).requires_grad_() for count in sizes)
+        how = {"is_causal": causal, "scale": dim**-0.5, "enable_gqa": heads != kv_heads}
+        base = partial(step, partial(F.scaled_dot_product_attention, **how), inputs, grad)
+        other = partial(step, partial(native_attention, causal=causal, scale=dim**-0.5), inputs, grad)
+        found = ratios(base, other)
+        peak = 2 * 1024**3 / fastest(lambda: square @ square)
+        work = 6 * 2 * batch * heads * dim * length * ((length + 1) / 2 if causal else length)
+        shares = [work / fastest(action) / peak for action in (base, other)]
+        name = f"{batch} x {heads}/{kv_heads} heads of {dim}, {length:,} tokens{', causal' * causal}"
+        show(f"native / SDPA, {name}", found, f"; {shares[1]:.0%} of the peak, SDPA {shares[0]:.0%}")
+
+
+def fastest(action: Callable[[], Tensor]) -> float:
+    """Seconds, the least of TURNS times."""
+    found = []
+    for _ in range(TURNS):
+        started = time.perf_counter()
+        action()
+        found.append(time.perf_counter() - started)
+    return min(found)
+
+
 def main() -> None:
-    wanted = sys.argv[1:] or ["flex", "padding"]
+    wanted = sys.argv[1:] or ["flex", "training", "padding"]
     threads, load = torch.get_num_threads(), os.getloadavg()[0]
     print(f"{platform.platform()}, {os.cpu_count()} CPUs, {threads} threads, load {load:.2f}")
     print(f"PyTorch {torch.__version__}, {DEVICE}; {TURNS} turns")
+    if "training" in wanted:
+        training()
     with torch.inference_mode():
         if "flex" in wanted:
             flex()

@@ -1,1 +1,1 @@
-"""A step of a whole decoder, for decoding or a prompt, in one native call: plain C++, used where it was built."""
+"""Plain C++, used where it was built: a step of a whole decoder in one call, attention of a training step."""
