@@ -147,17 +147,57 @@ const Kernels &kernels() {
     return chosen;
 }
 
-// Zeros, in large pages where the system has them: reading weights in turn then misses no address translation.
-void *allocate(size_t bytes) {
-    constexpr size_t large = size_t(2) << 20;
-    const size_t alignment = bytes >= large ? large : 64;
-    void *memory = std::aligned_alloc(alignment, padded(std::max<size_t>(bytes, 1), alignment));
-    if (!memory) throw std::bad_alloc();
+// Weights lie one after the other in large pages, where the system has them: a processor reads ahead only within a page,
+// so a step that reads all weights in turn takes half as long as from small ones.
+class Shelves {
+  public:
+    // Zeros. May throw std::bad_alloc.
+    void *take(size_t bytes) {
+        const size_t size = size_t(padded(int64_t(std::max<size_t>(bytes, 1)), 64));
+        std::lock_guard<std::mutex> lock(mutex_);
+        if (shelves_.empty() || shelves_.back().size - shelves_.back().used < size) shelves_.push_back(shelf(size));
+        Shelf &last = shelves_.back();
+        char *memory = last.start + last.used;
+        last.used += size, last.taken++;
+        return std::memset(memory, 0, size);
+    }
+
+    void give_back(const void *memory) {
+        if (!memory) return;
+        std::lock_guard<std::mutex> lock(mutex_);
+        for (size_t i = 0; i < shelves_.size(); i++) {
+            Shelf &one = shelves_[i];
+            if (memory < one.start || memory >= one.start + one.size || --one.taken) continue;
+            std::free(one.start);
+            shelves_.erase(shelves_.begin() + std::ptrdiff_t(i));
+            return;
+        }
+    }
+
+  private:
+    struct Shelf {
+        char *start;
+        size_t size, used, taken;
+    };
+
+    static Shelf shelf(size_t bytes) {
+        constexpr int64_t page = int64_t(2) << 20;
+        const size_t size = size_t(padded(int64_t(std::max(bytes, size_t(16 * page))), page));
+        void *start = std::aligned_alloc(size_t(page), size);
+        if (!start) throw std::bad_alloc();
 #if defined(__linux__)
-    if (bytes >= large) madvise(memory, padded(bytes, alignment), MADV_HUGEPAGE);
+        madvise(start, size, MADV_HUGEPAGE);
 #endif
-    std::memset(memory, 0, bytes);
-    return memory;
+        return {static_cast<char *>(start), size, 0, 0};
+    }
+
+    std::mutex mutex_;
+    std::vector<Shelf> shelves_;
+};
+
+Shelves &shelves() {
+    static auto &all = *new Shelves;  // never freed: matrices may be, when the process ends
+    return all;
 }
 
 template <class T>
@@ -219,9 +259,7 @@ size_t scale_bytes(const Matrix &m) {
 }
 
 void destroy(Matrix *m) {
-    std::free(m->weights);
-    std::free(m->scales);
-    std::free(m->bias);
+    for (const void *memory : {m->weights, m->scales, static_cast<void *>(m->bias)}) shelves().give_back(memory);
     delete m;
 }
 
@@ -247,7 +285,7 @@ struct Rounded {
 
 // Between the parts of a step, and for each thread what it needs in one. Kept for the next step.
 struct Space {
-    std::vector<float> x, h, y, qkv, heads, up, room;
+    std::vector<float> x, h, y, qkv, heads, cut, up, room;
     Rounded rounded;
 };
 
@@ -303,14 +341,14 @@ struct Cut {
     }
 };
 
-enum Kind { QKV, PLACE, HEADS, HEADS_ROUNDED, OUTPUT, BETWEEN, UP, ACTIVATE, DOWN, END, KINDS };
+enum Kind { QKV, PLACE, ATTEND, JOIN, OUTPUT, BETWEEN, UP, ACTIVATE, DOWN, END, KINDS };
 
 // All of a step, and the numbers between its parts.
 class Run : public Parts {
   public:
     Run(const Model &model, const Step &step, int threads, Space &space)
         : Parts(size_t(step.last_layer - step.first_layer) * KINDS + 2), m_(model), s_(step), k_(kernels()), threads_(threads),
-          x_(space.x), h_(space.h), y_(space.y), qkv_(space.qkv), heads_(space.heads), up_(space.up), room_(space.room), rounded_(space.rounded) {
+          x_(space.x), h_(space.h), y_(space.y), qkv_(space.qkv), heads_(space.heads), cut_(space.cut), up_(space.up), room_(space.room), rounded_(space.rounded) {
         const int64_t rows = step.rows;
         heads_size_ = int64_t(m_.heads) * m_.head_dim;
         qkv_size_ = int64_t(m_.heads + 2 * m_.kv_heads) * m_.head_dim;
@@ -327,9 +365,11 @@ class Run : public Parts {
         grow(heads_, rows * heads_size_);
         grow(up_, rows * up_size_);
         rounded_.reserve(rows, std::max<int64_t>({m_.intermediate, heads_size_, m_.hidden}));
-        for (int r = 0; r < rows; r++) longest_ = std::max<int64_t>(longest_, step.position[r] + 1);
-        room_size_ = step.in_blocks ? block_room(m_, longest_) : longest_;
-        room_size_ = padded(room_size_, 16);
+        int64_t longest = 1;
+        for (int r = 0; r < rows; r++) longest = std::max<int64_t>(longest, step.position[r] + 1);
+        most_parts_ = std::min(PARTS, (longest + SPAN - 1) / SPAN);
+        room_size_ = padded(step.in_blocks ? block_room(m_, longest) : part_room(m_, span_of(longest)), 16);
+        if (!step.in_blocks) grow(cut_, rows * most_parts_ * part_size(m_));
         grow(room_, room_size_ * threads);
         parts_.front().tasks = groups_of_rows(0);
         for (int l = s_.first_layer, part = 1; l < s_.last_layer; l++)
@@ -347,11 +387,11 @@ class Run : public Parts {
     int64_t groups_of_rows(int64_t first) const { return (s_.rows - first + rows_at_once_ - 1) / rows_at_once_; }
 
     // The first row that a part computes: once keys and values of the last layer are there, only what is asked for.
-    int first_row(int l, int kind) const { return l + 1 == m_.layers && kind >= HEADS ? s_.skipped : 0; }
+    int first_row(int l, int kind) const { return l + 1 == m_.layers && kind >= ATTEND ? s_.skipped : 0; }
 
     int64_t first_unit(int l) const {
         int64_t unit = 0;
-        while (unit < int64_t(units_.size()) && units_[size_t(unit)].row + units_[size_t(unit)].count <= first_row(l, HEADS)) unit++;
+        while (unit < int64_t(units_.size()) && units_[size_t(unit)].row + units_[size_t(unit)].count <= first_row(l, ATTEND)) unit++;
         return unit;
     }
 
@@ -360,8 +400,8 @@ class Run : public Parts {
         const int64_t first = first_row(l, kind);
         switch (kind) {
             case QKV: return tasks_of(*layer.qkv, first);
-            case HEADS: return (int64_t(units_.size()) - first_unit(l)) * m_.heads;
-            case HEADS_ROUNDED: return rounds(*layer.output) ? groups_of_rows(first) : 0;
+            case ATTEND: return (int64_t(units_.size()) - first_unit(l)) * (s_.in_blocks ? m_.heads : most_parts_);
+            case JOIN: return s_.in_blocks && !rounds(*layer.output) ? 0 : groups_of_rows(first);
             case OUTPUT: return tasks_of(*layer.output, first);
             case UP: return tasks_of(*layer.up, first);
             case DOWN: return tasks_of(*layer.down, first);
@@ -381,8 +421,8 @@ class Run : public Parts {
         switch (kind) {
             case QKV: return multiplied(*layer.qkv, h_, m_.hidden, qkv_, qkv_size_);
             case PLACE: return each(task, first, [&](int r) { place(l, r); });
-            case HEADS: return heads(l, task, thread);
-            case HEADS_ROUNDED: return each(task, first, [&](int r) { prepare(*layer.output, heads_.data(), heads_size_, r); });
+            case ATTEND: return s_.in_blocks ? attend_block(l, task, thread) : attend(l, first, task, thread);
+            case JOIN: return each(task, first, [&](int r) { join(l, r); });
             case OUTPUT: return multiplied(*layer.output, heads_, heads_size_, y_, m_.hidden);
             case BETWEEN: return each(task, first, [&](int r) { between(layer, r); });
             case UP: return multiplied(*layer.up, h_, m_.hidden, up_, up_size_);
@@ -411,10 +451,16 @@ class Run : public Parts {
         if (rounds(m)) k_.prepare(m, x + r * stride, r, input_of(m, x, stride, 0));
     }
 
+    // Which of `count` cuts is taken when: threads that take turns each go through weights that lie together.
+    int64_t apart(int64_t turn, int64_t count) const {
+        const int64_t lane = turn % threads_;
+        return lane * (count / threads_) + std::min(lane, count % threads_) + turn / threads_;
+    }
+
     // Rows from `skip` on: y is where the first of them goes.
     void product(const Matrix &m, float *x, int64_t x_stride, int64_t skip, int64_t task, float *y, int64_t y_stride) {
         const Cut cut(m, s_.rows - skip, threads_);
-        const int64_t first = task % cut.cuts * cut.panels, last = std::min(first + cut.panels, m.panels);
+        const int64_t first = apart(task % cut.cuts, cut.cuts) * cut.panels, last = std::min(first + cut.panels, m.panels);
         const int64_t row = task / cut.cuts * cut.rows, rows = std::min(cut.rows, s_.rows - skip - row);
         y += row * y_stride;
         k_.multiply(m, input_of(m, x, x_stride, skip + row), int(rows), y, y_stride, first, last);
@@ -520,13 +566,40 @@ class Run : public Parts {
         return run[0] + position;
     }
 
-    // A head of a row or of a block of rows; the last ones first, for they see most.
-    void heads(int l, int64_t task, int thread) {
+    // The positions that a row sees in a layer, and the parts that they are cut into: a matter of the row alone.
+    struct Seen {
+        int64_t first, count, span, parts;
+    };
+
+    Seen seen(int l, int r) const {
+        const int64_t end = s_.position[r] + 1, window = m_.layer[l].window, first = window && end > window ? end - window : 0;
+        const int64_t span = span_of(end - first);
+        return {first, end - first, span, (end - first + span - 1) / span};
+    }
+
+    float *parts_of(int r) { return cut_.data() + r * most_parts_ * part_size(m_); }
+
+    void attend(int l, int first, int64_t task, int thread) {
+        const int r = first + int(task / most_parts_);
+        const Seen row = seen(l, r);
+        const int64_t part = task % most_parts_, from = row.first + part * row.span;
+        if (part >= row.parts) return;
+        const int64_t last = std::min(from + row.span, row.first + row.count) - 1;
+        k_.attend(m_, s_, l, r, from, last, qkv_.data() + r * qkv_size_, room(thread), parts_of(r) + part * part_size(m_));
+    }
+
+    // Attention's result of a row, as `output` reads it.
+    void join(int l, int r) {
+        if (!s_.in_blocks) k_.join(m_, parts_of(r), seen(l, r).parts, heads_.data() + r * heads_size_);
+        prepare(*m_.layer[l].output, heads_.data(), heads_size_, r);
+    }
+
+    // A head of a block of rows; the last ones first, for they see most.
+    void attend_block(int l, int64_t task, int thread) {
         const Unit unit = units_[units_.size() - 1 - size_t(task / m_.heads)];
         const int number = int(task % m_.heads);
         const float *query = qkv_.data() + unit.row * qkv_size_ + number * m_.head_dim;
         float *out = heads_.data() + unit.row * heads_size_ + number * m_.head_dim;
-        if (!s_.in_blocks) return k_.attend(m_, s_, l, unit.row, number, query, room(thread), out);
         k_.attend_block(m_, s_, l, unit.row, unit.count, number, query, qkv_size_, room(thread), out, heads_size_);
     }
 
@@ -540,9 +613,9 @@ class Run : public Parts {
     const Step &s_;
     const Kernels &k_;
     const int threads_;
-    int64_t qkv_size_, up_size_, heads_size_, room_size_, rows_at_once_, longest_ = 1;
+    int64_t qkv_size_, up_size_, heads_size_, room_size_, rows_at_once_, most_parts_;
     std::vector<Unit> units_;
-    std::vector<float> &x_, &h_, &y_, &qkv_, &heads_, &up_, &room_;
+    std::vector<float> &x_, &h_, &y_, &qkv_, &heads_, &cut_, &up_, &room_;
     Rounded &rounded_;
 };
 
@@ -616,9 +689,9 @@ BLOOMERY_API Matrix *bloomery_matrix(int32_t format, int64_t outputs, int64_t in
     m->panels = (outputs + PANEL - 1) / PANEL;
     m->bytes = weight_bytes(*m) + scale_bytes(*m);
     try {
-        m->weights = allocate(weight_bytes(*m));
-        if (scale_bytes(*m)) m->scales = allocate(scale_bytes(*m));
-        if (bias) m->bias = static_cast<float *>(allocate(size_t(m->panels * PANEL) * 4));
+        m->weights = shelves().take(weight_bytes(*m));
+        if (scale_bytes(*m)) m->scales = shelves().take(scale_bytes(*m));
+        if (bias) m->bias = static_cast<float *>(shelves().take(size_t(m->panels * PANEL) * 4));
     } catch (const std::bad_alloc &) {
         destroy(m);
         return nullptr;

@@ -19,6 +19,8 @@ constexpr int64_t PANEL = 16;  // outputs that lie together: input by input, so 
 constexpr int64_t GROUP = 32;  // inputs that share a scale in INT4
 constexpr int QUERIES = 16;    // rows that attention reads keys for at once,
 constexpr int64_t KEYS = 64;   // and how many keys it has at hand as floats
+constexpr int64_t PARTS = 16;  // that a row's positions are cut into at most,
+constexpr int64_t SPAN = 32;   // and how many there are in one at least
 
 // A linear layer (outputs, inputs). FLOAT32, FLOAT16: [panel][input][16]. INT8: [panel][pair of inputs][16][2], one
 // scale an output. INT4: [panel][group of 32][4 inputs][8 outputs x 4 inputs], the first eight outputs of a panel in
@@ -99,9 +101,12 @@ struct Kernels {
     void (*normalise)(const Norm &norm, const float *x, float *y, int64_t size);
     void (*rotate)(float *head, const float *cosine, const float *sine, int rotary_dim);
     void (*store)(const Step &step, int layer, int64_t slot, const Model &model, const float *key, const float *value);
-    // One head of one row, `scores` has room for all its positions and to fill a register.
-    void (*attend)(const Model &model, const Step &step, int layer, int row, int head, const float *query,
-                   float *scores, float *out);
+    // All heads of one row over positions first .. last, a part of what it sees; `scores` has room for `part_room` of
+    // them. `out`, as long as `part_size` says: each head's sum, then the highest scores, then what the weights sum to.
+    void (*attend)(const Model &model, const Step &step, int layer, int row, int64_t first, int64_t last,
+                   const float *query, float *scores, float *out);
+    // Up to PARTS such parts, one after the other, are joined: out (H, D).
+    void (*join)(const Model &model, const float *parts, int64_t count, float *out);
     // One head of up to QUERIES rows of a text, `stride` floats from row to row; `room` as `block_room` says.
     void (*attend_block)(const Model &model, const Step &step, int layer, int row, int count, int head,
                          const float *query, int64_t query_stride, float *room, float *out, int64_t out_stride);
@@ -115,6 +120,9 @@ extern const Kernels kernels_portable, kernels_avx2, kernels_vnni;
 
 inline int64_t padded(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 inline int64_t block_room(const Model &m, int64_t positions) { return (QUERIES + KEYS) * m.head_dim + QUERIES * positions; }
+inline int64_t span_of(int64_t positions) { return padded((positions + PARTS - 1) / PARTS, SPAN); }
+inline int64_t part_room(const Model &m, int64_t span) { return m.heads * padded(span, 16); }
+inline int64_t part_size(const Model &m) { return int64_t(m.heads) * (m.head_dim + 2); }
 inline int64_t groups_of(const Matrix &m) { return m.inputs / GROUP; }
 
 }  // namespace bloomery

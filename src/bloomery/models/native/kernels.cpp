@@ -239,27 +239,36 @@ INLINE void int8_tile(const Matrix &m, const Input &x, int64_t row, int64_t pane
     const int8_t *w = (const int8_t *)m.weights + panel * pairs * 2 * PANEL;
     const int16_t *rows[R];
     for (int r = 0; r < R; r++) rows[r] = (const int16_t *)(x.data + (row + r) * x.stride);
-    Ints sums[P][R][2];
-    for (int p = 0; p < P; p++)
-        for (int r = 0; r < R; r++) sums[p][r][0] = sums[p][r][1] = all_ints(0);
-    for (int64_t i = 0; i < pairs; i++) {
-        for (int p = 0; p < P; p++) {
-            const int8_t *here = w + (p * pairs + i) * 2 * PANEL;
+    constexpr int C = R > 2 ? 1 : 4 / R;  // sums of whole numbers may be taken apart: each waits for the one before
+    Ints sums[R][2][C];
+    for (int r = 0; r < R; r++)
+        for (int c = 0; c < C; c++) sums[r][0][c] = sums[r][1][c] = all_ints(0);
+    int64_t i = 0;
+    for (; i + C <= pairs; i += C) {
+        for (int c = 0; c < C; c++) {
+            const int8_t *here = w + (i + c) * 2 * PANEL;
             for (int r = 0; r < R; r++) {
-                sums[p][r][0] = pair_dot(sums[p][r][0], here, rows[r] + 2 * i);
-                sums[p][r][1] = pair_dot(sums[p][r][1], here + 2 * LANES, rows[r] + 2 * i);
+                sums[r][0][c] = pair_dot(sums[r][0][c], here, rows[r] + 2 * (i + c));
+                sums[r][1][c] = pair_dot(sums[r][1][c], here + 2 * LANES, rows[r] + 2 * (i + c));
             }
         }
     }
-    for (int p = 0; p < P; p++) {
-        Floats out[R][2];
-        const float *scales = (const float *)m.scales + (panel + p) * PANEL;
-        for (int r = 0; r < R; r++)
-            for (int half = 0; half < 2; half++)
-                out[r][half] = __builtin_convertvector(sums[p][r][half], Floats) *
-                               (load(scales + half * LANES) * all(x.scales[row + r]));
-        finish<R>(m, out, panel + p, y + row * y_stride, y_stride);
+    for (; i < pairs; i++) {
+        for (int r = 0; r < R; r++) {
+            sums[r][0][0] = pair_dot(sums[r][0][0], w + i * 2 * PANEL, rows[r] + 2 * i);
+            sums[r][1][0] = pair_dot(sums[r][1][0], w + i * 2 * PANEL + 2 * LANES, rows[r] + 2 * i);
+        }
     }
+    Floats out[R][2];
+    const float *scales = (const float *)m.scales + panel * PANEL;
+    for (int r = 0; r < R; r++) {
+        for (int half = 0; half < 2; half++) {
+            for (int c = 1; c < C; c++) sums[r][half][0] += sums[r][half][c];
+            out[r][half] = __builtin_convertvector(sums[r][half][0], Floats) *
+                           (load(scales + half * LANES) * all(x.scales[row + r]));
+        }
+    }
+    finish<R>(m, out, panel, y + row * y_stride, y_stride);
 }
 
 // One group of 32 inputs: sums of (weight + 8) x of 16 outputs; w is 8 x 32 bytes, x 32 int8.
@@ -363,7 +372,7 @@ INLINE void tiles(const Matrix &m, const Input &x, int rows, int64_t panel, floa
 
 void multiply(const Matrix &m, const Input &x, int rows, float *y, int64_t y_stride, int64_t first, int64_t last) {
     int64_t panel = first;
-    for (; rows <= 2 && panel + 1 < last; panel += 2)
+    for (; rows <= 2 && m.format != INT8 && panel + 1 < last; panel += 2)
         rows == 1 ? tile<1, 2>(m, x, 0, panel, y, y_stride) : tile<2, 2>(m, x, 0, panel, y, y_stride);
     for (; panel < last; panel++) tiles(m, x, rows, panel, y, y_stride);
 }
@@ -522,18 +531,48 @@ void store_pair(const Step &step, int layer, int64_t slot, const Model &model, c
     }
 }
 
-template <class Number>
-INLINE float dot(const float *query, const Number *key, int64_t dim) {
-    Floats first = all(0.0f), second = all(0.0f);
+constexpr int64_t TOUCHED = 16;  // rows
+
+// Brings rows of numbers near, in the order in which they lie: read head by head they jump, and no processor
+// reads ahead of that; nor does it of prefetches, so these are loads.
+INLINE void touch(const void *rows, int64_t bytes) {
+    for (int64_t at = 0; at < bytes; at += 64) (void)*((const volatile char *)rows + at);
+}
+
+// The sums of registers, each as `sum` adds up.
+template <int R>
+INLINE void sums_of(const Floats (&v)[R], float *out) {
+#if BLOOMERY_AVX2
+    if (R == 4) {
+        __m128 half[4];
+        for (int r = 0; r < 4; r++)
+            half[r] = _mm_add_ps(_mm256_castps256_ps128((__m256)v[r % R]), _mm256_extractf128_ps((__m256)v[r % R], 1));
+        _MM_TRANSPOSE4_PS(half[0], half[1], half[2], half[3]);
+        return _mm_storeu_ps(out, _mm_add_ps(_mm_add_ps(half[0], half[2]), _mm_add_ps(half[1], half[3])));
+    }
+#endif
+    for (int r = 0; r < R; r++) out[r] = sum(v[r]);
+}
+
+// A query by R keys, `stride` apart.
+template <int R, class Number>
+void dots(const float *query, const Number *key, int64_t stride, int64_t dim, float *out) {
+    Floats first[R], second[R];
+    for (int r = 0; r < R; r++) first[r] = second[r] = all(0.0f);
     int64_t i = 0;
     for (; i + 2 * LANES <= dim; i += 2 * LANES) {
-        first = multiply_add(load(query + i), load(key + i), first);
-        second = multiply_add(load(query + i + LANES), load(key + i + LANES), second);
+        const Floats low = load(query + i), high = load(query + i + LANES);
+        for (int r = 0; r < R; r++) {
+            first[r] = multiply_add(low, load(key + r * stride + i), first[r]);
+            second[r] = multiply_add(high, load(key + r * stride + i + LANES), second[r]);
+        }
     }
-    for (; i + LANES <= dim; i += LANES) first = multiply_add(load(query + i), load(key + i), first);
-    float total = sum(first + second);
-    for (; i < dim; i++) total += query[i] * (float)key[i];
-    return total;
+    for (; i + LANES <= dim; i += LANES)
+        for (int r = 0; r < R; r++) first[r] = multiply_add(load(query + i), load(key + r * stride + i), first[r]);
+    for (int r = 0; r < R; r++) first[r] += second[r];
+    sums_of<R>(first, out);
+    for (; i < dim; i++)
+        for (int r = 0; r < R; r++) out[r] += query[i] * (float)key[r * stride + i];
 }
 
 // A stretch of a sequence's positions that lie one after the other.
@@ -558,7 +597,7 @@ INLINE void stretches(const Step &step, int row, int64_t first, int64_t last, F 
     }
 }
 
-template <class Number, int WIDTH>
+template <int WIDTH, class Number>
 INLINE void weigh(const Number *values, int64_t stride, const float *weights, int64_t count, float *out) {
     Floats sums[WIDTH];
     for (int i = 0; i < WIDTH; i++) sums[i] = load(out + i * LANES);
@@ -568,59 +607,98 @@ INLINE void weigh(const Number *values, int64_t stride, const float *weights, in
     for (int i = 0; i < WIDTH; i++) store(out + i * LANES, sums[i]);
 }
 
+// out (dim) += the sum of `count` values by their weights.
 template <class Number>
-INLINE void attend_in(const Model &model, const Step &step, int layer, int row, int head, const float *query,
-                      float *scores, float *out) {
-    const int64_t dim = model.head_dim, kv_head = head / (model.heads / model.kv_heads);
-    const int64_t stride = model.kv_heads * dim, position = step.position[row];
-    const int64_t window = model.layer[layer].window;
-    const int64_t first = window && position + 1 > window ? position + 1 - window : 0;
-    const int64_t count = position + 1 - first;
-    const Number *keys = (const Number *)step.keys[layer] + kv_head * dim;
-    const Number *values = (const Number *)step.values[layer] + kv_head * dim;
-    const float *key_scales = step.cache_is_int8 ? step.key_scales[layer] + kv_head : nullptr;
-    const float *value_scales = step.cache_is_int8 ? step.value_scales[layer] + kv_head : nullptr;
-    stretches(step, row, first, position, [&](int64_t slot, int64_t length, int64_t done) {
-        for (int64_t s = 0; s < length; s++) {
-            float score = dot(query, keys + (slot + s) * stride, dim) * model.attention_scale;
-            scores[done + s] = key_scales ? score * key_scales[(slot + s) * model.kv_heads] : score;
-        }
-    });
-    if (model.attention_cap > 0.0f) cap(scores, model.attention_cap, count);
-    if (model.slopes)  // as far as a key is behind the query, its score falls
-        for (int64_t s = 0; s < count; s++) scores[s] += model.slopes[head] * (float)(first + s - position);
-    for (int64_t s = count; s % LANES; s++) scores[s] = -3e38f;  // what fills the last register up weighs nothing
-    Floats most = load(scores), total = all(0.0f);
-    for (int64_t s = LANES; s < count; s += LANES) most = larger(most, load(scores + s));
-    const Floats shift = all(largest(most));
-    for (int64_t s = 0; s < count; s += LANES) {
-        const Floats e = exponential(load(scores + s) - shift);
-        total += e;
-        store(scores + s, e);
-    }
-    const float whole = sum(total);
-    if (value_scales) {
-        stretches(step, row, first, position, [&](int64_t slot, int64_t length, int64_t done) {
-            for (int64_t s = 0; s < length; s++) scores[done + s] *= value_scales[(slot + s) * model.kv_heads];
-        });
-    }
-    for (int64_t i = 0; i < dim; i++) out[i] = 0.0f;
-    stretches(step, row, first, position, [&](int64_t slot, int64_t length, int64_t done) {
-        const Number *from = values + slot * stride;
-        int64_t i = 0;
-        for (; i + 8 * LANES <= dim; i += 8 * LANES) weigh<Number, 8>(from + i, stride, scores + done, length, out + i);
-        for (; i + 2 * LANES <= dim; i += 2 * LANES) weigh<Number, 2>(from + i, stride, scores + done, length, out + i);
-        for (; i + LANES <= dim; i += LANES) weigh<Number, 1>(from + i, stride, scores + done, length, out + i);
-        for (; i < dim; i++)
-            for (int64_t s = 0; s < length; s++) out[i] += (float)from[s * stride + i] * scores[done + s];
-    });
-    for (int64_t i = 0; i < dim; i++) out[i] /= whole;
+INLINE void weigh(const Number *values, int64_t stride, const float *weights, int64_t count, int64_t dim, float *out) {
+    int64_t i = 0;
+    for (; i + 8 * LANES <= dim; i += 8 * LANES) weigh<8>(values + i, stride, weights, count, out + i);
+    for (; i + 2 * LANES <= dim; i += 2 * LANES) weigh<2>(values + i, stride, weights, count, out + i);
+    for (; i + LANES <= dim; i += LANES) weigh<1>(values + i, stride, weights, count, out + i);
+    for (; i < dim; i++)
+        for (int64_t s = 0; s < count; s++) out[i] += (float)values[s * stride + i] * weights[s];
 }
 
-void attend(const Model &model, const Step &step, int layer, int row, int head, const float *query, float *scores,
-            float *out) {
-    if (step.cache_is_int8) attend_in<int8_t>(model, step, layer, row, head, query, scores, out);
-    else attend_in<float>(model, step, layer, row, head, query, scores, out);
+// All heads go through the positions together, few at a time: memory is read once, from its beginning to its end.
+template <class Number>
+void attend_in(const Model &model, const Step &step, int layer, int row, int64_t first, int64_t last, const float *query,
+               float *scores, float *out) {
+    const int64_t dim = model.head_dim, kv_heads = model.kv_heads, heads = model.heads, group = heads / kv_heads;
+    const int64_t stride = kv_heads * dim, count = last + 1 - first, room = (count + LANES - 1) / LANES * LANES;
+    const int64_t row_bytes = stride * (int64_t)sizeof(Number);
+    const bool scaled = sizeof(Number) == 1;
+    stretches(step, row, first, last, [&](int64_t slot, int64_t length, int64_t done) {
+        const Number *keys = (const Number *)step.keys[layer] + slot * stride;
+        for (int64_t s = 0, some; s < length; s += some, done += some) {
+            some = length - s < 4 ? 1 : 4;
+            if (s % TOUCHED == 0) touch(keys + s * stride, (length - s < TOUCHED ? length - s : TOUCHED) * row_bytes);
+            for (int64_t h = 0; h < heads; h++) {
+                const auto dot = some == 4 ? dots<4, Number> : dots<1, Number>;
+                float *to = scores + h * room + done;
+                dot(query + h * dim, keys + s * stride + h / group * dim, stride, dim, to);
+                for (int64_t r = 0; r < some; r++) {
+                    to[r] *= model.attention_scale;
+                    if (scaled) to[r] *= step.key_scales[layer][(slot + s + r) * kv_heads + h / group];
+                }
+            }
+        }
+    });
+    float *most = out + heads * dim, *total = most + heads;
+    for (int64_t h = 0; h < heads; h++) {
+        float *mine = scores + h * room;
+        if (model.attention_cap > 0.0f) cap(mine, model.attention_cap, count);
+        if (model.slopes)  // as far as a key is behind the query, its score falls
+            for (int64_t s = 0; s < count; s++) mine[s] += model.slopes[h] * (float)(first + s - step.position[row]);
+        for (int64_t s = count; s < room; s++) mine[s] = -3e38f;  // weighs nothing
+        Floats highest = load(mine), sums = all(0.0f);
+        for (int64_t s = LANES; s < room; s += LANES) highest = larger(highest, load(mine + s));
+        most[h] = largest(highest);
+        for (int64_t s = 0; s < room; s += LANES) {
+            const Floats e = exponential(load(mine + s) - all(most[h]));
+            sums += e;
+            store(mine + s, e);
+        }
+        total[h] = sum(sums);
+    }
+    for (int64_t i = 0; i < heads * dim; i++) out[i] = 0.0f;
+    stretches(step, row, first, last, [&](int64_t slot, int64_t length, int64_t done) {
+        const Number *values = (const Number *)step.values[layer] + slot * stride;
+        for (int64_t s = 0, some; s < length; s += some, done += some) {
+            some = length - s < 8 ? length - s : 8;
+            if (s % TOUCHED == 0) touch(values + s * stride, (length - s < TOUCHED ? length - s : TOUCHED) * row_bytes);
+            for (int64_t h = 0; h < heads; h++) {
+                float *mine = scores + h * room + done;
+                for (int64_t r = 0; scaled && r < some; r++)
+                    mine[r] *= step.value_scales[layer][(slot + s + r) * kv_heads + h / group];
+                weigh(values + s * stride + h / group * dim, stride, mine, some, dim, out + h * dim);
+            }
+        }
+    });
+}
+
+void attend(const Model &model, const Step &step, int layer, int row, int64_t first, int64_t last, const float *query,
+            float *scores, float *out) {
+    const auto with = step.cache_is_int8 ? attend_in<int8_t> : attend_in<float>;
+    with(model, step, layer, row, first, last, query, scores, out);
+}
+
+void join(const Model &model, const float *parts, int64_t count, float *out) {
+    const int64_t dim = model.head_dim, heads = model.heads, size = heads * (dim + 2);
+    const float *most = parts + heads * dim, *total = most + heads;
+    for (int64_t h = 0; h < heads; h += LANES) {
+        const int64_t some = heads - h < LANES ? heads - h : LANES;
+        Floats highest = load_some(most + h, some), whole = all(0.0f), share[PARTS];
+        for (int64_t c = 1; c < count; c++) highest = larger(highest, load_some(most + c * size + h, some));
+        for (int64_t c = 0; c < count; c++) {
+            share[c] = exponential(load_some(most + c * size + h, some) - highest);
+            whole = multiply_add(share[c], load_some(total + c * size + h, some), whole);
+        }
+        for (int64_t lane = 0; lane < some; lane++) {
+            float *to = out + (h + lane) * dim;
+            for (int64_t i = 0; i < dim; i++) to[i] = 0.0f;
+            for (int64_t c = 0; c < count; c++)
+                mix(to, 1.0f, parts + c * size + (h + lane) * dim, share[c][lane] / whole[lane], dim);
+        }
+    }
 }
 
 // sums[r] += w[i] x[r * across + i * along] over i < count, one after the other; w (count, 8 or 16).
@@ -743,6 +821,6 @@ void attend_block(const Model &model, const Step &step, int layer, int row, int 
 
 }  // namespace
 
-const Kernels BLOOMERY_TABLE = {BLOOMERY_NAME, prepare, multiply, normalise, rotate, store_pair, attend, attend_block, activate, mix, cap};
+const Kernels BLOOMERY_TABLE = {BLOOMERY_NAME, prepare, multiply, normalise, rotate, store_pair, attend, join, attend_block, activate, mix, cap};
 
 }  // namespace bloomery
