@@ -144,8 +144,10 @@ def attend(
     scale: float,
     softcap: float | None,
     backend: str = "sdpa",
+    training: bool = False,
 ) -> Tensor:
-    """(B, H, T, D), (B, H_kv, S, D) twice -> (B, H, T, D), by one of BACKENDS."""
+    """(B, H, T, D), (B, H_kv, S, D) twice -> (B, H, T, D), by one of BACKENDS; in `training` by `in_training`, if it
+    is for it."""
     if backend.startswith("flex") and query.size(2) > 1:
         mask = block_diagonal(mask, query.device)
         return flex_attend(
@@ -160,10 +162,10 @@ def attend(
             memo=mask.memo,
         )
     if mask.lengths is not None:
-        return _attend_texts(query, key, value, mask, scale=scale, softcap=softcap, backend=backend)
+        return _attend_texts(query, key, value, mask, scale=scale, softcap=softcap, backend=backend, training=training)
     if softcap is None:
         tensor = mask.tensor
-        if tensor is None and in_training is not None:
+        if training and tensor is None and in_training is not None:
             found = in_training(query, key, value, mask.causal, scale)
             if found is not None:
                 return found
@@ -177,7 +179,15 @@ def attend(
 
 
 def _attend_texts(
-    query: Tensor, key: Tensor, value: Tensor, mask: Mask, *, scale: float, softcap: float | None, backend: str
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Mask,
+    *,
+    scale: float,
+    softcap: float | None,
+    backend: str,
+    training: bool,
 ) -> Tensor:
     """Texts of `mask.lengths` in one row (1, H, N, D)."""
     lengths = mask.lengths or ()
@@ -185,7 +195,7 @@ def _attend_texts(
     if plain and (backend == "varlen" or (backend == "sdpa" and computes_varlen(query))):
         return attend_varlen(query, key, value, lengths, causal=mask.causal, scale=scale, memo=mask.memo)
     if backend == "sdpa_apart" or (backend == "sdpa" and query.device.type == "cpu"):
-        return _attend_apart(query, key, value, mask, scale=scale, softcap=softcap)
+        return _attend_apart(query, key, value, mask, scale=scale, softcap=softcap, training=training)
     if "side_by_side" not in mask.memo:
         made = SideBySide(lengths, query.device)
         masks = [Mask(own, causal=mask.causal) for own in made.masks(mask.tensor, mask.causal, query.device)]
@@ -196,7 +206,7 @@ def _attend_texts(
 
 
 def _attend_apart(
-    query: Tensor, key: Tensor, value: Tensor, mask: Mask, *, scale: float, softcap: float | None
+    query: Tensor, key: Tensor, value: Tensor, mask: Mask, *, scale: float, softcap: float | None, training: bool
 ) -> Tensor:
     """Each text by itself; neighbours of one length together."""
     parts = []
@@ -204,7 +214,7 @@ def _attend_apart(
         # (1, H, n length, D) -> (n, H, length, D)
         q, k, v = (x[0, :, start:stop].unflatten(1, (-1, length)).transpose(0, 1) for x in (query, key, value))
         own = Mask(None if mask.tensor is None else mask.tensor[..., :length, :length], causal=mask.causal)
-        out = attend(q, k, v, own, scale=scale, softcap=softcap)
+        out = attend(q, k, v, own, scale=scale, softcap=softcap, training=training)
         parts.append(out.transpose(0, 1).flatten(1, 2))
     return torch.cat(parts, dim=1)[None]
 
@@ -383,7 +393,7 @@ class Attention(nn.Module):
             return self.o_proj(out.transpose(1, 2).flatten(2))
         if cache is not None and memory is None:
             key, value = cache.write(self.layer, key, value)
-        out = attend(query, key, value, mask, **how)
+        out = attend(query, key, value, mask, training=self.training, **how)
         return self.o_proj(out.transpose(1, 2).flatten(2))
 
 

@@ -131,10 +131,12 @@ def pays(query: Tensor, key: Tensor, value: Tensor, causal: bool) -> bool:
     2,048 and every size of heads from 8 to 256, but more where a core has nothing to do: with fewer key heads in a
     batch than threads, or without threads.
     """
-    tensors, threads = (query, key, value), torch.get_num_threads()
+    tensors = (query, key, value)
+    if not any(fused.pays(x) for x in tensors):
+        return False
+    threads = torch.get_num_threads()
     return (
-        any(fused.pays(x) for x in tensors)
-        and all(type(x) is Tensor and x.device.type == "cpu" and x.dtype == torch.float32 for x in tensors)
+        all(type(x) is Tensor and x.device.type == "cpu" and x.dtype == torch.float32 for x in tensors)
         and (not causal or query.size(2) == key.size(2))
         and query.numel() > 0
         and key.numel() > 0

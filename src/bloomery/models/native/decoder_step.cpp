@@ -1,7 +1,7 @@
 // A step of a whole decoder in one call: threads, the order of work, packing, and what Python calls.
 //
 // A step is a list of parts, each of which needs what the one before has computed: products are cut by panels of
-// outputs and blocks of rows, the rest by rows and by heads. Threads come for tasks, and nobody waits for one that is not there: a thread
+// outputs and blocks of rows, attention by positions (a prompt's by heads), the rest by rows. Threads come for tasks, and nobody waits for one that is not there: a thread
 // that the system keeps off its processor costs its help, no more, unless it sits on a task. Who computes what changes
 // no result. This file does not know what a family is, nor who asks.
 
@@ -181,8 +181,12 @@ class Shelves {
     };
 
     static Shelf shelf(size_t bytes) {
-        constexpr int64_t page = int64_t(2) << 20;
-        const size_t size = size_t(padded(int64_t(std::max(bytes, size_t(16 * page))), page));
+#if defined(__SANITIZE_ADDRESS__)  // which sees who reads beyond a shelf, not beyond its neighbour on it
+        constexpr int64_t page = 64, least = 1;
+#else
+        constexpr int64_t page = int64_t(2) << 20, least = 16 * page;
+#endif
+        const size_t size = size_t(padded(std::max(int64_t(bytes), least), page));
         void *start = std::aligned_alloc(size_t(page), size);
         if (!start) throw std::bad_alloc();
 #if defined(__linux__)

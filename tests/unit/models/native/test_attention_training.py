@@ -211,9 +211,13 @@ def test_a_module_in_training_uses_it(calls: ctypes.CDLL, monkeypatch: pytest.Mo
     for one, two in zip(*grads, strict=True):
         torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-4)
     query, key, value, _ = inputs(1, 4, 2, 6, 6, 8)
-    attend(query, key, value, Mask(torch.ones(6, 6, dtype=torch.bool)), scale=1.0, softcap=None)
-    attend(query, key, value, EVERYTHING, scale=1.0, softcap=5.0)
+    attend(query, key, value, Mask(torch.ones(6, 6, dtype=torch.bool)), scale=1.0, softcap=None, training=True)
+    attend(query, key, value, EVERYTHING, scale=1.0, softcap=5.0, training=True)
+    attend(query, key, value, EVERYTHING, scale=1.0, softcap=None)
+    layer.eval()(x)  # a result that is compared with somebody's does not depend on whether a gradient is wanted
     assert len(used) == 2
+    attend(query, key, value, EVERYTHING, scale=1.0, softcap=None, training=True)
+    assert len(used) == 3
 
 
 def test_training_puts_it_in_place(calls: ctypes.CDLL):
