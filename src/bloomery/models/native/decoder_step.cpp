@@ -147,8 +147,8 @@ const Kernels &kernels() {
     return chosen;
 }
 
-// Weights lie one after the other in large pages, where the system has them: a processor reads ahead only within a page,
-// so a step that reads all weights in turn takes half as long as from small ones.
+// Weights lie one after the other, in large pages where the system has them: a step reads all of them in turn, and a
+// processor reads ahead of what goes on, no further than a page.
 class Shelves {
   public:
     // Zeros. May throw std::bad_alloc.
