@@ -1,4 +1,4 @@
-"""Build of the native decode step: a C++ compiler's two or three calls, no build system.
+"""Build of the native library (decode steps, attention of training): some calls of a C++ compiler, no build system.
 
     python -m bloomery.models.native.build
 

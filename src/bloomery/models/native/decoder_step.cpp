@@ -165,13 +165,12 @@ class Shelves {
     void give_back(const void *memory) {
         if (!memory) return;
         std::lock_guard<std::mutex> lock(mutex_);
-        for (size_t i = 0; i < shelves_.size(); i++) {
-            Shelf &one = shelves_[i];
-            if (memory < one.start || memory >= one.start + one.size || --one.taken) continue;
-            std::free(one.start);
-            shelves_.erase(shelves_.begin() + std::ptrdiff_t(i));
-            return;
-        }
+        const auto one = std::find_if(shelves_.begin(), shelves_.end(), [&](const Shelf &shelf) {
+            return memory >= shelf.start && memory < shelf.start + shelf.size;
+        });
+        if (--one->taken) return;
+        std::free(one->start);
+        shelves_.erase(one);
     }
 
   private:

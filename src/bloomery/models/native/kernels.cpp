@@ -233,7 +233,7 @@ INLINE Ints pair_dot(Ints sums, const int8_t *w, const int16_t *x) {
 #endif
 }
 
-template <int R, int P>
+template <int R>
 INLINE void int8_tile(const Matrix &m, const Input &x, int64_t row, int64_t panel, float *y, int64_t y_stride) {
     const int64_t pairs = (m.inputs + 1) / 2;
     const int8_t *w = (const int8_t *)m.weights + panel * pairs * 2 * PANEL;
@@ -347,7 +347,9 @@ INLINE void tile(const Matrix &m, const Input &x, int64_t row, int64_t panel, fl
     switch (m.format) {
         case FLOAT32: return float_tile<float, R, P>(m, x, row, panel, y, y_stride);
         case FLOAT16: return float_tile<uint16_t, R, P>(m, x, row, panel, y, y_stride);
-        case INT8: return int8_tile<R, P>(m, x, row, panel, y, y_stride);
+        case INT8:  // of these two a panel has sums enough, and is read from its beginning to its end
+            for (int p = 0; p < P; p++) int8_tile<R>(m, x, row, panel + p, y, y_stride);
+            return;
         default:
             for (int p = 0; p < P; p++) int4_tile<R>(m, x, row, panel + p, y, y_stride);
     }
@@ -372,7 +374,7 @@ INLINE void tiles(const Matrix &m, const Input &x, int rows, int64_t panel, floa
 
 void multiply(const Matrix &m, const Input &x, int rows, float *y, int64_t y_stride, int64_t first, int64_t last) {
     int64_t panel = first;
-    for (; rows <= 2 && m.format != INT8 && panel + 1 < last; panel += 2)
+    for (; rows <= 2 && panel + 1 < last; panel += 2)
         rows == 1 ? tile<1, 2>(m, x, 0, panel, y, y_stride) : tile<2, 2>(m, x, 0, panel, y, y_stride);
     for (; panel < last; panel++) tiles(m, x, rows, panel, y, y_stride);
 }
@@ -543,10 +545,10 @@ INLINE void touch(const void *rows, int64_t bytes) {
 template <int R>
 INLINE void sums_of(const Floats (&v)[R], float *out) {
 #if BLOOMERY_AVX2
-    if (R == 4) {
+    if constexpr (R == 4) {
         __m128 half[4];
         for (int r = 0; r < 4; r++)
-            half[r] = _mm_add_ps(_mm256_castps256_ps128((__m256)v[r % R]), _mm256_extractf128_ps((__m256)v[r % R], 1));
+            half[r] = _mm_add_ps(_mm256_castps256_ps128((__m256)v[r]), _mm256_extractf128_ps((__m256)v[r], 1));
         _MM_TRANSPOSE4_PS(half[0], half[1], half[2], half[3]);
         return _mm_storeu_ps(out, _mm_add_ps(_mm_add_ps(half[0], half[2]), _mm_add_ps(half[1], half[3])));
     }
