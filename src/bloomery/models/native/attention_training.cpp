@@ -115,7 +115,7 @@ void tile(const float *x, int64_t across, int64_t along, const float *w, int64_t
     for (int r = 0; r < R; r++) rows[r] = x + r * across;
     Floats sums[R][H];
     UNROLL for (int r = 0; r < R; r++)
-        UNROLL for (int h = 0; h < H; h++) sums[r][h] = ADD ? load(c + r * c_across + h * LANES) : all(0.0f);
+        UNROLL for (int h = 0; h < H; h++) sums[r][h] = all(0.0f);
     for (int64_t i = 0, at = 0; i < depth; i++, at += along, w += PANEL) {
         Floats here[H];
         UNROLL for (int h = 0; h < H; h++) here[h] = load(w + h * LANES);
@@ -125,7 +125,10 @@ void tile(const float *x, int64_t across, int64_t along, const float *w, int64_t
         }
     }
     UNROLL for (int r = 0; r < R; r++)
-        UNROLL for (int h = 0; h < H; h++) store(c + r * c_across + h * LANES, sums[r][h]);
+        UNROLL for (int h = 0; h < H; h++) {  // added last: a long sum of short ones rounds less
+            float *to = c + r * c_across + h * LANES;
+            store(to, ADD ? load(to) + sums[r][h] : sums[r][h]);
+        }
 }
 
 typedef void (*Tile)(const float *, int64_t, int64_t, const float *, int64_t, float *, int64_t);
