@@ -6,7 +6,6 @@ module does not know the model, nor what becomes of the tokens.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -14,29 +13,29 @@ from torch import Tensor
 
 from bloomery.core.errors import BloomeryError, DataError
 from bloomery.engine.results import TokenTrace
+from bloomery.engine.sampling import LogProbabilities
 from bloomery.engine.sequence import SequenceState
 
 
 @dataclass
 class Choice:
-    """What a step chose for a sequence: tokens, each with the log-probabilities (V,) that it was chosen from."""
+    """What a step chose for a sequence: tokens, each with the log-probabilities that it was chosen with."""
 
     sequence: SequenceState
     tokens: list[int] = field(default_factory=list)
-    logprobs: list[Tensor] = field(default_factory=list)
+    logprobs: list[LogProbabilities] = field(default_factory=list)
     error: BloomeryError | None = None
     traces: list[TokenTrace] = field(default_factory=list)
     taken: int = 0
     """Tokens that the text took, up to its end."""
 
 
-def choose(one: SequenceState, logits: Tensor, logprobs: Sequence[Tensor]) -> Choice:
+def choose(one: SequenceState, logits: Tensor, logprobs: Sequence[LogProbabilities]) -> Choice:
     """The next token, and those after it for as long as the guesses are what would have been chosen: a guess changes
     how soon a token comes, never which."""
     choice = Choice(one)
     generation = one.generation
-    # One logit that is no number makes all log-probabilities of its row none.
-    if any(math.isnan(float(row[0])) for row in logprobs):
+    if not all(row.are_numbers for row in logprobs):
         hint = "the weights are damaged, or overflow in this dtype"
         choice.error = DataError("the model's output is not a number", hint=hint)
     elif generation.max_new_tokens > 0:
@@ -47,13 +46,13 @@ def choose(one: SequenceState, logits: Tensor, logprobs: Sequence[Tensor]) -> Ch
     return choice
 
 
-def _draw(choice: Choice, logits: Tensor, logprobs: Sequence[Tensor]) -> None:
+def _draw(choice: Choice, logits: Tensor, logprobs: Sequence[LogProbabilities]) -> None:
     one, generation = choice.sequence, choice.sequence.generation
     sampler = generation.sampler
     for place in range(len(logits)):
         # A vocabulary may be padded for speed: a row that has no token cannot be chosen.
         words = logits[place, : generation.num_words]
-        candidates = sampler.trace(words, logprobs[place]) if sampler.params.trace else ()
+        candidates = sampler.trace(words, logprobs[place].all()) if sampler.params.trace else ()
         token = sampler.choose(words)
         right = place < len(one.draft) and token == one.draft[place]
         if candidates:

@@ -25,7 +25,7 @@ from bloomery.engine.metering import Bench, Phase, Step
 from bloomery.engine.opening import opened
 from bloomery.engine.results import Delta, FinishReason
 from bloomery.engine.runner import Decoding, Runner
-from bloomery.engine.sampling import log_probabilities
+from bloomery.engine.sampling import LogProbabilities, log_probabilities
 from bloomery.engine.scheduler import Scheduler, SchedulerConfig, check_size
 from bloomery.engine.sequence import Request, SequenceState
 from bloomery.engine.static_steps import STATIC, check_static
@@ -43,7 +43,8 @@ class EngineConfig:
     """Positions of key/value memory in all; None: what `max_running` texts as long as the context need, or two fifths
     of the memory that is free (half on a GPU), whichever is less."""
     cache_dtype: str = "auto"
-    """"auto" as the weights, or "int8" with a scale for each position and head."""
+    """"auto", "float16", or "int8" with a scale for each position and head. "auto": as the weights; float16 beside
+    packed weights of 16 bits and fewer, where native code makes the steps."""
     prefix_cache: bool = True
     """Remember what was read for prompts that begin alike."""
     drafts: str = "off"
@@ -59,8 +60,8 @@ class EngineConfig:
     scheduler: SchedulerConfig = field(default_factory=SchedulerConfig)
 
     def __post_init__(self) -> None:
-        if self.cache_dtype not in ("auto", "int8"):
-            raise ConfigError(f"unknown cache_dtype {self.cache_dtype!r}", hint='"auto" or "int8"')
+        if self.cache_dtype not in ("auto", "float16", "int8"):
+            raise ConfigError(f"unknown cache_dtype {self.cache_dtype!r}", hint='"auto", "float16" or "int8"')
         if self.drafts not in ("off", "ngram"):
             raise ConfigError(f"unknown drafts {self.drafts!r}", hint='"off" or "ngram"')
         if self.native not in ("auto", "on", "off"):
@@ -399,7 +400,7 @@ class Engine:
             if rows is not None and one.request.scores_prompt and one.scored < one.num_prompt:
                 self._score(family, rows, start)
             if logits is not None and rows is not None and whole:
-                choices += [choose(member, logits[-1:], [rows[-1]]) for member in family]
+                choices += [choose(member, logits[-1:], [LogProbabilities(logits[-1])]) for member in family]
         for member in family:
             member.generation.spend(step.seconds, 1 / len(family))
         with self._condition:
@@ -423,13 +424,11 @@ class Engine:
     def _decode(self, batch: Sequence[SequenceState], told: list[Told]) -> None:
         assert self._runner is not None
         with self._bench.step() as step:
-            logits = self._runner.decode(batch)
+            made = self._runner.decode(batch)
             self._steps += 1
             self._native_steps += self._runner.native is not None and not all(one.request.adapter for one in batch)
-            sizes = [1 + len(one.draft) for one in batch]
-            # Row by row: for a single one PyTorch wakes no thread, which would stay awake where the next step's are.
-            parts = zip(batch, logits.split(sizes), strict=True)
-            choices = [choose(one, rows, [row.log_softmax(dim=-1) for row in rows]) for one, rows in parts]
+            choices = [choose(one, *rows) for one, rows in zip(batch, made, strict=True)]
+        sizes = [1 + len(one.draft) for one in batch]
         tokens = sum(sizes)
         for one, size in zip(batch, sizes, strict=True):
             one.generation.begin()

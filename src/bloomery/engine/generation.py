@@ -26,7 +26,7 @@ from bloomery.engine.results import (
     TokenLogprob,
     TokenTrace,
 )
-from bloomery.engine.sampling import Sampler, most_probable
+from bloomery.engine.sampling import LogProbabilities, Sampler, most_probable
 from bloomery.engine.stops import StopStrings
 from bloomery.tokenizer import StreamDecoder, Tokenizer
 
@@ -126,13 +126,13 @@ class Generation:
         at = time.perf_counter() - self._began
         self._trace.append(replace(one, at_seconds=at, **step))
 
-    def accept(self, token: int, logprobs: Tensor) -> Delta:
-        """Take the next token, chosen from log-probabilities (V,); `finished` says whether it was the last."""
+    def accept(self, token: int, logprobs: LogProbabilities) -> Delta:
+        """Take the next token, chosen with such log-probabilities; `finished` says whether it was the last."""
         self._ids.append(token)
-        self._logprobs.append(float(logprobs[token]))
+        self._logprobs.append(logprobs.of(token))
         if self.params.logprobs is not None:
-            words = logprobs[: self.num_words]
-            self._top.append(most_probable(words, self.params.logprobs) if self.params.logprobs else ())
+            count = self.params.logprobs
+            self._top.append(most_probable(logprobs.all()[: self.num_words], count) if count else ())
         text, reason = self._read(token)
         delta = self._delta(text, new_token=True)
         return delta if reason is None else self._finish(delta, reason)

@@ -17,6 +17,7 @@ from bloomery.engine.scheduler import Scheduler
 from bloomery.engine.static_steps import StaticSteps
 from bloomery.models.decoder import Decoder
 from bloomery.models.native.trial import Trial, trial_of
+from bloomery.models.packed import PackedLinear
 from bloomery.models.paged import PagedMemory
 
 if TYPE_CHECKING:
@@ -32,7 +33,8 @@ def opened(decoder: Decoding, config: EngineConfig) -> tuple[Runner, Scheduler, 
     steps of a model that has none.
     """
     weight, model = next(decoder.parameters()), decoder.config
-    dtype = torch.int8 if config.cache_dtype == "int8" else weight.dtype
+    found = _native(decoder, config)
+    dtype = _cache_dtype(decoder, config.cache_dtype, found)
     positions, size = config.cache_tokens, config.block_size
     if positions is None:
         positions = config.scheduler.max_running * model.context_length
@@ -44,9 +46,19 @@ def opened(decoder: Decoding, config: EngineConfig) -> tuple[Runner, Scheduler, 
         hint = "ask for less: EngineConfig(cache_tokens=...)"
         raise DeviceError(f"no memory for the keys and values of {positions:,} tokens", hint=hint) from error
     static = _static(decoder, config, memory)
-    found = _native(decoder, config)
     runner = Runner(decoder, memory, size, native=found.native, native_prompts=found.prompts, static=static)
     return runner, Scheduler(BlockPool(blocks, size), config.scheduler), found.text
+
+
+def _cache_dtype(decoder: Decoding, asked: str, found: Trial) -> torch.dtype:
+    """PyTorch would turn float16 into what its weights are in at each step; native code reads half as much."""
+    if asked != "auto":
+        return {"float16": torch.float16, "int8": torch.int8}[asked]
+    if found.native is not None:
+        formats = {one.format for one in found.native.decoder.modules() if isinstance(one, PackedLinear)}
+        if formats and "float32" not in formats:
+            return torch.float16
+    return next(decoder.parameters()).dtype
 
 
 def _native(decoder: Decoding, config: EngineConfig) -> Trial:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from bloomery.engine.blocks import Copy, Table
+from bloomery.engine.sampling import LogProbabilities
 from bloomery.engine.sequence import SequenceState
 from bloomery.engine.static_steps import StaticSteps
 from bloomery.models.adapted import adapted_rows
@@ -95,42 +96,50 @@ class Runner:
             hidden = self.read([part], [place], embeds, between)
             return self.logits(hidden[-wanted:]) if wanted else None
 
-    def decode(self, sequences: Sequence[SequenceState]) -> Tensor:
-        """Read the last token of each, and its guesses; logits float32 on the CPU, 1 + guesses rows of each."""
+    def decode(self, sequences: Sequence[SequenceState]) -> list[tuple[Tensor, list[LogProbabilities]]]:
+        """Read the last token of each, and its guesses: for each, logits float32 on the CPU, 1 + guesses rows, and the
+        log-probabilities of each row."""
         parts = [[sequence.ids[-1], *sequence.draft] for sequence in sequences]
         places = [(one.table, one.read) for one in sequences]
-        return self.step(parts, places, [one.request.adapter for one in sequences])
+        made = self._steps(parts, places, [one.request.adapter for one in sequences])
+        # Row by row: for a single one PyTorch wakes no thread, which would stay awake where the next step's are.
+        return [(rows, [LogProbabilities(*one) for one in zip(rows, logs, strict=True)]) for rows, logs in made]
 
     def step(
         self, parts: Sequence[Sequence[int]], places: Sequence[tuple[Table, int]], adapters: Sequence[Any]
     ) -> Tensor:
         """`read` and `logits` of it, in one batch or two: texts whose steps are native or static, and the others."""
+        made = [rows for rows, _ in self._steps(parts, places, adapters)]
+        return made[0] if len(made) == 1 else torch.cat(made)
+
+    def _steps(
+        self, parts: Sequence[Sequence[int]], places: Sequence[tuple[Table, int]], adapters: Sequence[Any]
+    ) -> list[tuple[Tensor, Sequence[float | None]]]:
+        """Logits of each text's rows, and the logarithms of the sums of their exponentials where these are known."""
         fast = [self._is_fast(part, adapter) for part, adapter in zip(parts, adapters, strict=True)]
-        made: list[Tensor] = [torch.empty(0)] * len(parts)
+        made: list[tuple[Tensor, Sequence[float | None]]] = [(torch.empty(0), ())] * len(parts)
         for kind in set(fast):
             chosen = [at for at, one in enumerate(fast) if one is kind]
             mine, where = [parts[at] for at in chosen], [places[at] for at in chosen]
-            if kind:
-                found = self._fast_step(mine, where)
-            else:
+            sizes = [len(part) for part in mine]
+            known: list[Sequence[float | None]] = [[None] * size for size in sizes]
+            if not kind:
                 with adapted_rows([(adapters[at], len(parts[at])) for at in chosen]):
                     found = self.logits(self.read(mine, where))
-            if len(chosen) == len(parts):
-                return found
-            for at, rows in zip(chosen, found.split([len(part) for part in mine]), strict=True):
-                made[at] = rows
-        return torch.cat(made)
+            elif self.native is not None:
+                logs = torch.empty(sum(sizes))
+                found = self.native.step(self.memory, self._placed(mine, where), mine, logs)
+                known = [one.tolist() for one in logs.split(sizes)]
+            else:
+                assert self.static is not None
+                found = self.static.logits([part[0] for part in mine], self._placed(mine, where))
+            for at, rows, of in zip(chosen, found.split(sizes), known, strict=True):
+                made[at] = rows, of
+        return made
 
     def _is_fast(self, part: Sequence[int], adapter: Any) -> bool:
         """Whether a text's step is native or static: a matter of the text alone."""
         return not adapter and (self.native is not None or (self.static is not None and len(part) == 1))
-
-    def _fast_step(self, parts: Sequence[Sequence[int]], places: Sequence[tuple[Table, int]]) -> Tensor:
-        rows = self._placed(parts, places)
-        if self.native is not None:
-            return self.native.step(self.memory, rows, parts)
-        assert self.static is not None
-        return self.static.logits([part[0] for part in parts], rows)
 
     def read(
         self,

@@ -8,6 +8,7 @@ stopping.
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -179,6 +180,34 @@ class Sampler:
             counts = torch.tensor(list(self._counts.values()), dtype=torch.float32)
             logits[ids] -= p.presence_penalty + p.frequency_penalty * counts
         return logits
+
+
+class LogProbabilities:
+    """Natural log-probabilities of one row of logits (V,), float32 on the CPU. All of them are computed when somebody
+    asks for more than one token's, or nobody knows `log_of_sum`, the logarithm of the sum of the row's exponentials."""
+
+    def __init__(self, logits: Tensor, log_of_sum: float | None = None) -> None:
+        self._logits, self._log_of_sum = logits, log_of_sum
+        self._all: Tensor | None = None
+
+    @property
+    def are_numbers(self) -> bool:
+        """One logit that is no number makes all log-probabilities of its row none."""
+        known = self._log_of_sum
+        return not math.isnan(known if known is not None else float(self.all()[0]))
+
+    def all(self) -> Tensor:
+        """float32 (V,)."""
+        if self._all is None:
+            known = self._log_of_sum
+            self._all = torch.log_softmax(self._logits, dim=-1) if known is None else self._logits - known
+        return self._all
+
+    def of(self, token: int) -> float:
+        """Of one token."""
+        if self._log_of_sum is None:
+            return float(self.all()[token])
+        return float(self._logits[token] - self._log_of_sum)
 
 
 def log_probabilities(logits: Tensor) -> Tensor:

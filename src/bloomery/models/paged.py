@@ -2,8 +2,9 @@
 
 A step is ragged: the new tokens of several sequences lie one after the other in a single row, (1, N). Every part of a
 decoder but attention treats them alike; attention reads, for each sequence, the runs of memory in which its keys lie.
-A sequence in one run is read in place, one in several is put together first. Keys and values may be kept as int8 with
-one scale for each position and head (the largest absolute value over 127). Shapes: N new tokens of all sequences, H
+A sequence in one run is read in place, one in several is put together first. Keys and values may be kept in float16
+(what that cannot hold becomes the largest that it can), or as int8 with one scale for each position and head (the
+largest absolute value over 127). Shapes: N new tokens of all sequences, H
 heads, H_kv key heads, S keys of one sequence, D head_dim, P positions of the memory. This module does not know which
 sequence may have which block (see the engine's `blocks`) nor why.
 """
@@ -19,6 +20,8 @@ from torch import Tensor
 from bloomery.models.alibi import with_alibi
 from bloomery.models.attention import EVERYTHING, Mask, RaggedCache, attend, causal_mask
 from bloomery.models.config import ModelConfig
+
+_LARGEST_HALF = torch.finfo(torch.float16).max
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,8 @@ class PagedMemory:
                 scale = rows.abs().amax(dim=-1, keepdim=True).float().clamp_min(1e-12) / 127
                 self.scales[layer][number].index_copy_(0, slots, scale)
                 rows = (rows / scale).round().to(torch.int8)
+            elif memory[layer].dtype == torch.float16:
+                rows = rows.clamp(-_LARGEST_HALF, _LARGEST_HALF)
             memory[layer].index_copy_(0, slots, rows.to(memory[layer].dtype))
 
     def read(self, layer: int, runs: Sequence[tuple[int, int]], skip: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

@@ -44,7 +44,7 @@ class ServeConfig:
     cache_tokens: int | None = None
     """Positions of key/value memory of each model; None: see the engine."""
     cache_dtype: str = "auto"
-    """Keys and values as the weights, or "int8": a quarter of the memory, and a little loss."""
+    """Keys and values: "auto", "float16", or "int8": a quarter of float32's memory, and a little loss."""
     prefix_cache: bool = True
     """Remember what was read for prompts of the same key that begin alike."""
     static_steps: str = "off"

@@ -7,6 +7,7 @@ import torch
 from bloomery.core.errors import BloomeryError, DataError
 from bloomery.engine import LanguageModel
 from bloomery.engine.choices import choose
+from bloomery.engine.sampling import LogProbabilities
 from bloomery.engine.sequence import SequenceState
 
 
@@ -26,14 +27,14 @@ def test_guesses_are_kept_up_to_the_first_that_is_wrong(tiny: LanguageModel):
     cases = (([], [40], [40]), ([40, 41], [40, 41, 42], [40, 41, 42]), ([40, 9], [40, 41, 42], [40, 41]))
     for draft, best, tokens in cases:
         logits = rows(*best)
-        choice = choose(sequence(tiny, draft), logits, torch.log_softmax(logits, -1))
+        choice = choose(sequence(tiny, draft), logits, list(map(LogProbabilities, logits)))
         assert choice.tokens == tokens and choice.error is None and len(choice.logprobs) == len(tokens)
 
 
 def test_errors_stay_with_their_sequence(tiny: LanguageModel, monkeypatch):
     broken = rows(40)
     broken[0, 7] = torch.nan
-    choice = choose(sequence(tiny, []), broken, torch.log_softmax(broken, -1))
+    choice = choose(sequence(tiny, []), broken, list(map(LogProbabilities, broken)))
     assert isinstance(choice.error, DataError) and not choice.tokens
     one = sequence(tiny, [])
 
@@ -41,5 +42,5 @@ def test_errors_stay_with_their_sequence(tiny: LanguageModel, monkeypatch):
         raise BloomeryError("cannot be met")
 
     monkeypatch.setattr(one.generation.sampler, "choose", refuse)
-    choice = choose(one, rows(40), torch.log_softmax(rows(40), -1))
+    choice = choose(one, rows(40), list(map(LogProbabilities, rows(40))))
     assert choice.error is not None and "cannot be met" in str(choice.error)

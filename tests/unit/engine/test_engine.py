@@ -420,7 +420,7 @@ def native_or_skip() -> None:
 
 
 @pytest.mark.parametrize("native", ["on", "off"])
-@pytest.mark.parametrize("cache_dtype", ["auto", "int8"])
+@pytest.mark.parametrize("cache_dtype", ["auto", "float16", "int8"])
 def test_native_steps_and_pytorchs_write_the_same(
     tiny: LanguageModel, expected: list[list[int]], native: str, cache_dtype: str
 ):

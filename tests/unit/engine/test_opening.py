@@ -12,6 +12,7 @@ from bloomery.engine.engine import EngineConfig
 from bloomery.engine.opening import opened
 from bloomery.models import Decoder
 from bloomery.models.native.library import library
+from bloomery.models.packing import pack
 
 
 def test_memory_is_what_was_asked_for_in_whole_blocks(tiny: LanguageModel) -> None:
@@ -24,6 +25,21 @@ def test_without_a_number_it_is_what_max_running_texts_need(tiny: LanguageModel)
     config = EngineConfig(native="off")
     _, scheduler, _ = opened(tiny.decoder, config)
     assert scheduler.pool.num_available * config.block_size >= config.scheduler.max_running * tiny.config.context_length
+
+
+def test_float16_keeps_keys_where_native_steps_read_packed_weights(tiny: LanguageModel) -> None:
+    def kept(decoder: Decoder, **options: Any) -> torch.dtype:
+        runner, _, _ = opened(decoder, EngineConfig(cache_tokens=64, **options))
+        return runner.memory.keys[0].dtype
+
+    packed = {}
+    for kind in ("float16", "float32"):
+        packed[kind] = Decoder(tiny.config).eval().requires_grad_(False)
+        pack(packed[kind], kind)
+    by_native = torch.float32 if library().calls is None else torch.float16
+    assert kept(packed["float16"], native="auto" if library().calls is None else "on") == by_native
+    assert kept(packed["float16"], native="off") == kept(packed["float32"]) == kept(tiny.decoder) == torch.float32
+    assert kept(tiny.decoder, cache_dtype="float16", native="off") == torch.float16
 
 
 def test_static_and_native_steps_exclude_each_other(tiny: LanguageModel) -> None:

@@ -38,7 +38,7 @@ def test_parts_steps_and_guesses_give_the_logits_of_the_whole(tiny: LanguageMode
     first.ids.append(30)
     second.ids.append(31)
     first.draft = [40, 41]
-    one, two = runner.decode([first, second]).split([3, 1])
+    (one, _), (two, _) = runner.decode([first, second])
     torch.testing.assert_close(one, tiny.logits([*first.ids, 40, 41])[0, -3:], rtol=0, atol=1e-5)
     torch.testing.assert_close(two, tiny.logits(second.ids)[0, -1:], rtol=0, atol=1e-5)
 
@@ -58,7 +58,7 @@ def test_a_scored_prompt_gives_all_rows_and_copies_carry_over(tiny: LanguageMode
     copy = pool.writable(fork.table, 1)
     assert copy is not None
     runner.copy([copy])
-    first, second = runner.decode([one, fork]).split(1)
+    (first, _), (second, _) = runner.decode([one, fork])
     assert torch.equal(first, second)
 
 

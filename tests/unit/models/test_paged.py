@@ -119,6 +119,16 @@ def test_copied_positions_are_read_like_the_first():
     assert torch.equal(first, second)
 
 
+def test_float16_memory_is_within_its_rounding_and_holds_what_is_too_large():
+    model = decoder()
+    rows = torch.tensor([1.0 + 2**-11, 1e6, -1e6, 65504.0]).repeat(2)[None, None, None].expand(1, 2, 1, 8)
+    memory = PagedMemory(model.config, 4, torch.float16)
+    memory.write(0, torch.tensor([2]), rows, -rows)
+    keys, values = memory.read(0, [(2, 1)], 0, torch.float32)
+    assert keys[0, 0, 0, :4].tolist() == [1.0, 65504.0, -65504.0, 65504.0] and torch.equal(values, -keys)
+    assert PagedMemory.bytes_per_position(model.config, torch.float16) == 2 * 3 * 2 * 8 * 2
+
+
 def test_int8_memory_is_within_its_rounding_and_a_quarter_of_the_size():
     model = decoder()
     ids = torch.randint(0, 60, (1, 24), generator=torch.Generator().manual_seed(1))

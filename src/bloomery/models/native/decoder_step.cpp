@@ -350,7 +350,7 @@ enum Kind { QKV, PLACE, ATTEND, JOIN, OUTPUT, BETWEEN, UP, ACTIVATE, DOWN, END, 
 class Run : public Parts {
   public:
     Run(const Model &model, const Step &step, int threads, Space &space)
-        : Parts(size_t(step.last_layer - step.first_layer) * KINDS + 2), m_(model), s_(step), k_(kernels()), threads_(threads),
+        : Parts(size_t(step.last_layer - step.first_layer) * KINDS + 3), m_(model), s_(step), k_(kernels()), threads_(threads),
           x_(space.x), h_(space.h), y_(space.y), qkv_(space.qkv), heads_(space.heads), cut_(space.cut), up_(space.up), room_(space.room), rounded_(space.rounded) {
         const int64_t rows = step.rows;
         heads_size_ = int64_t(m_.heads) * m_.head_dim;
@@ -377,7 +377,9 @@ class Run : public Parts {
         parts_.front().tasks = groups_of_rows(0);
         for (int l = s_.first_layer, part = 1; l < s_.last_layer; l++)
             for (int kind = 0; kind < KINDS; kind++) parts_[size_t(part++)].tasks = tasks_of(l, kind);
-        parts_.back().tasks = s_.last_layer < m_.layers ? 0 : tasks_of(*m_.head, s_.skipped);
+        if (s_.last_layer < m_.layers) return;
+        parts_[parts_.size() - 2].tasks = tasks_of(*m_.head, s_.skipped);
+        parts_.back().tasks = s_.logs ? s_.rows - s_.skipped : 0;
     }
 
   private:
@@ -416,6 +418,10 @@ class Run : public Parts {
         const int64_t part = number - 1;
         if (part < 0) return each(task, 0, [this](int r) { begin(r); });
         const int l = s_.first_layer + int(part / KINDS), kind = int(part % KINDS), first = first_row(l, kind);
+        if (number + 1 == int64_t(parts_.size())) {
+            s_.logs[task] = k_.log_of_sum(s_.logits + task * m_.vocabulary, m_.vocabulary);
+            return;
+        }
         if (l == m_.layers) return product(*m_.head, h_.data(), m_.hidden, s_.skipped, task, s_.logits, m_.vocabulary);
         const Layer &layer = m_.layer[l];
         const auto multiplied = [&](const Matrix &m, std::vector<float> &x, int64_t x_stride, std::vector<float> &y, int64_t y_stride) {

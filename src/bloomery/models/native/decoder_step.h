@@ -77,10 +77,11 @@ struct Model {
 // One step. Row r is token[r] at position[r] of text[r], whose keys lie in the stretches run[2 i], run[2 i + 1] (first,
 // length) for i from runs[text[r]] to runs[text[r] + 1] - 1: they hold its positions in order, the new ones included.
 // A text's rows follow one another. Layers first_layer .. last_layer - 1 are computed: where these are not all, `stream`
-// (rows, hidden), twice that where a model mixes, carries what is between them, else it is null. `in_blocks` says how attention reads: several rows of a text at once, or one; the
-// two differ in the order of sums, and within each a row's result depends on no other row.
+// (rows, hidden), twice that where a model mixes, carries what is between them, else it is null. `in_blocks` says how
+// attention reads: several rows of a text at once, or one; the two differ in the order of sums, and within each a row's
+// result depends on no other row. `cache` is the format of keys and values: FLOAT32, FLOAT16 or INT8.
 struct Step {
-    int32_t rows, skipped, in_blocks, cache_is_int8;  // of the first `skipped` rows keys and values alone are wanted
+    int32_t rows, skipped, in_blocks, cache;          // of the first `skipped` rows keys and values alone are wanted
     int32_t first_layer, last_layer;
     const int32_t *token, *position, *text;
     const int64_t *runs, *run;
@@ -89,6 +90,7 @@ struct Step {
     float *const *key_scales, *const *value_scales;   // int8: (P, H_kv)
     const float *const *cosines, *const *sines;       // [table][row]: the row of the table that its position has
     float *stream, *logits;                           // (rows, hidden), (rows - skipped, vocabulary)
+    float *logs;                                      // null, or of each row of logits, ln of the sum of exponentials
 };
 
 // What is compiled once for each set of instructions.
@@ -114,6 +116,7 @@ struct Kernels {
     void (*activate)(int kind, const float *gate, const float *up, float *out, int64_t size);
     void (*mix)(float *x, float a, const float *y, float b, int64_t size);  // x = a x + b y
     void (*cap)(float *x, float bound, int64_t size);
+    float (*log_of_sum)(const float *x, int64_t size);  // of e^x; no number where it is none, or nothing is finite
 };
 
 extern const Kernels kernels_portable, kernels_avx2, kernels_vnni;

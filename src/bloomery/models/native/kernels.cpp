@@ -74,6 +74,10 @@ INLINE float half_to_float(uint16_t h) {
     return out;
 }
 
+INLINE float number(float x) { return x; }
+INLINE float number(int8_t x) { return x; }
+INLINE float number(uint16_t x) { return half_to_float(x); }
+
 INLINE Floats load(const uint16_t *p) {  // float16
 #if BLOOMERY_AVX2
     return (Floats)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p));
@@ -87,6 +91,29 @@ INLINE Floats load(const uint16_t *p) {  // float16
     Floats v;
     for (int i = 0; i < LANES; i++) v[i] = half_to_float(p[i]);
     return v;
+#endif
+}
+
+// To the nearest float16, of two the even one.
+INLINE uint16_t half_of(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, 4);
+    const uint32_t sign = bits >> 16 & 0x8000, rest = bits & 0x7fffffff;
+    if (rest > 0x7f800000) return (uint16_t)(sign | 0x7e00);
+    if (rest >= 0x477ff000) return (uint16_t)(sign | 0x7c00);
+    if (rest < 0x38800000) {  // subnormal: the lowest bits of what is added to a half are rounded by the addition
+        const float magnitude = x < 0.0f ? -x : x, sum = magnitude + 0.5f;
+        memcpy(&bits, &sum, 4);
+        return (uint16_t)(sign | (bits - 0x3f000000));
+    }
+    return (uint16_t)(sign | ((rest - (112u << 23) + 0xfff + (rest >> 13 & 1)) >> 13));
+}
+
+INLINE void store(uint16_t *p, Floats v) {
+#if BLOOMERY_AVX2
+    _mm_storeu_si128((__m128i *)p, _mm256_cvtps_ph((__m256)v, _MM_FROUND_TO_NEAREST_INT));
+#else
+    for (int i = 0; i < LANES; i++) p[i] = half_of(v[i]);
 #endif
 }
 
@@ -511,15 +538,50 @@ void cap(float *x, float bound, int64_t size) {
     }
 }
 
+float log_of_sum(const float *x, int64_t size) {
+    Floats highest = all(-INFINITY);
+    Ints wrong = all_ints(0);
+    for (int64_t i = 0; i < size; i += LANES) {
+        Floats v = load_some(x + i, size - i);
+        for (int64_t lane = size - i; lane < LANES; lane++) v[lane] = -INFINITY;
+        wrong |= (Ints)(v != v);
+        highest = larger(highest, v);
+    }
+    const float most = largest(highest);
+    for (int lane = 0; lane < LANES; lane++)
+        if (wrong[lane] || !(most - most == 0.0f)) return NAN;
+    float total = 0.0f;
+    for (int64_t i = 0; i < size;) {  // a long sum of short ones, which rounds less
+        Floats some = all(0.0f);
+        for (const int64_t end = i + 64 * LANES; i < end && i < size; i += LANES) {
+            Floats e = exponential(load_some(x + i, size - i) - all(most));
+            for (int64_t lane = size - i; lane < LANES; lane++) e[lane] = 0.0f;
+            some += e;
+        }
+        total += sum(some);
+    }
+    return most + logf(total);
+}
+
 // ---- attention over paged keys and values ---------------------------------------------------------------------------
+
+// What float16 cannot hold becomes the largest that it can.
+INLINE Floats within_half(Floats v) { return smaller(all(65504.0f), larger(all(-65504.0f), v)); }
 
 void store_pair(const Step &step, int layer, int64_t slot, const Model &model, const float *key, const float *value) {
     const int64_t heads = model.kv_heads, dim = model.head_dim;
     for (int number = 0; number < 2; number++) {
         const float *from = number ? value : key;
         void *memory = number ? step.values[layer] : step.keys[layer];
-        if (!step.cache_is_int8) {
+        if (step.cache == FLOAT32) {
             memcpy((float *)memory + slot * heads * dim, from, sizeof(float) * (size_t)(heads * dim));
+            continue;
+        }
+        if (step.cache == FLOAT16) {
+            uint16_t *to = (uint16_t *)memory + slot * heads * dim;
+            int64_t i = 0;
+            for (; i + LANES <= heads * dim; i += LANES) store(to + i, within_half(load(from + i)));
+            for (; i < heads * dim; i++) to[i] = half_of(within_half(all(from[i]))[0]);
             continue;
         }
         float *scales = number ? step.value_scales[layer] : step.key_scales[layer];
@@ -574,7 +636,7 @@ void dots(const float *query, const Number *key, int64_t stride, int64_t dim, fl
     for (int r = 0; r < R; r++) first[r] += second[r];
     sums_of<R>(first, out);
     for (; i < dim; i++)
-        for (int r = 0; r < R; r++) out[r] += query[i] * (float)key[r * stride + i];
+        for (int r = 0; r < R; r++) out[r] += query[i] * number(key[r * stride + i]);
 }
 
 // A stretch of a sequence's positions that lie one after the other.
@@ -617,7 +679,7 @@ INLINE void weigh(const Number *values, int64_t stride, const float *weights, in
     for (; i + 2 * LANES <= dim; i += 2 * LANES) weigh<2>(values + i, stride, weights, count, out + i);
     for (; i + LANES <= dim; i += LANES) weigh<1>(values + i, stride, weights, count, out + i);
     for (; i < dim; i++)
-        for (int64_t s = 0; s < count; s++) out[i] += (float)values[s * stride + i] * weights[s];
+        for (int64_t s = 0; s < count; s++) out[i] += number(values[s * stride + i]) * weights[s];
 }
 
 // All heads go through the positions together, few at a time: memory is read once, from its beginning to its end.
@@ -679,7 +741,7 @@ void attend_in(const Model &model, const Step &step, int layer, int row, int64_t
 
 void attend(const Model &model, const Step &step, int layer, int row, int64_t first, int64_t last, const float *query,
             float *scores, float *out) {
-    const auto with = step.cache_is_int8 ? attend_in<int8_t> : attend_in<float>;
+    const auto with = step.cache == INT8 ? attend_in<int8_t> : step.cache == FLOAT16 ? attend_in<uint16_t> : attend_in<float>;
     with(model, step, layer, row, first, last, query, scores, out);
 }
 
@@ -716,8 +778,18 @@ INLINE void accumulate(const float *w, int64_t count, const float *x, int64_t ac
     }
 }
 
-// Keys or values of `count` positions as floats: where they lie, or int8 turned into `room` (count, dim).
+// Keys or values of `count` positions as floats: where they lie, or turned into `room` (count, dim).
 INLINE const float *opened(const float *from, const float *, int64_t, int64_t, const Model &, float *) { return from; }
+
+INLINE const float *opened(const uint16_t *from, const float *, int64_t, int64_t count, const Model &model, float *room) {
+    const int64_t dim = model.head_dim;
+    for (int64_t s = 0; s < count; s++, from += model.kv_heads * dim, room += dim) {
+        int64_t i = 0;
+        for (; i + LANES <= dim; i += LANES) store(room + i, load(from + i));
+        for (; i < dim; i++) room[i] = number(from[i]);
+    }
+    return room - count * dim;
+}
 
 INLINE const float *opened(const int8_t *from, const float *scales, int64_t slot, int64_t count, const Model &model, float *room) {
     const int64_t dim = model.head_dim;
@@ -755,7 +827,7 @@ void attend_lanes(const Model &model, const Step &step, int layer, int row, int 
     const auto read = [&](void *const *memory, float *const *scales, auto f) {
         stretches(step, row, first, last, [&](int64_t slot, int64_t length, int64_t done) {
             const Number *from = (const Number *)memory[layer] + slot * stride + kv_head * dim;
-            const float *scale = as_they_lie ? nullptr : scales[layer] + kv_head;
+            const float *scale = sizeof(Number) == 1 ? scales[layer] + kv_head : nullptr;
             for (int64_t s = 0; s < length; s += KEYS) {
                 const int64_t some = length - s < KEYS ? length - s : KEYS;
                 f(opened(from + s * stride, scale, slot + s, some, model, plain), some, scores + (done + s) * Q);
@@ -817,12 +889,14 @@ void attend_block(const Model &model, const Step &step, int layer, int row, int 
                   int64_t query_stride, float *room, float *out, int64_t out_stride) {
     const bool few = count <= LANES;
     const auto floats = few ? attend_lanes<float, 1> : attend_lanes<float, 2>;
+    const auto halves = few ? attend_lanes<uint16_t, 1> : attend_lanes<uint16_t, 2>;
     const auto bytes = few ? attend_lanes<int8_t, 1> : attend_lanes<int8_t, 2>;
-    (step.cache_is_int8 ? bytes : floats)(model, step, layer, row, count, head, query, query_stride, room, out, out_stride);
+    const auto with = step.cache == INT8 ? bytes : step.cache == FLOAT16 ? halves : floats;
+    with(model, step, layer, row, count, head, query, query_stride, room, out, out_stride);
 }
 
 }  // namespace
 
-const Kernels BLOOMERY_TABLE = {BLOOMERY_NAME, prepare, multiply, normalise, rotate, store_pair, attend, join, attend_block, activate, mix, cap};
+const Kernels BLOOMERY_TABLE = {BLOOMERY_NAME, prepare, multiply, normalise, rotate, store_pair, attend, join, attend_block, activate, mix, cap, log_of_sum};
 
 }  // namespace bloomery

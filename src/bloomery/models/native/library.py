@@ -82,9 +82,9 @@ class Model(ctypes.Structure):
 
 class Step(ctypes.Structure):
     _fields_ = (
-        *((name, _int32) for name in ("rows", "skipped", "in_blocks", "cache_is_int8", "first_layer", "last_layer")),
+        *((name, _int32) for name in ("rows", "skipped", "in_blocks", "cache", "first_layer", "last_layer")),
         *((name, _pointer) for name in ("token", "position", "text", "runs", "run", "ids", "keys", "values")),
-        *((name, _pointer) for name in ("key_scales", "value_scales", "cosines", "sines", "stream", "logits")),
+        *((name, _pointer) for name in ("key_scales", "value_scales", "cosines", "sines", "stream", "logits", "logs")),
     )
 
 

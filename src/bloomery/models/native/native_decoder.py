@@ -19,11 +19,13 @@ from torch import Tensor
 from bloomery.core.errors import DeviceError, RequestError
 from bloomery.models.decoder import Decoder
 from bloomery.models.native.description import Description
-from bloomery.models.native.library import Step, library
+from bloomery.models.native.library import FORMATS, Step, library
 from bloomery.models.paged import PagedMemory, Rows
 
 SPIN_NANOSECONDS = 2_000_000
 """How long threads wait awake for the next step: longer than what usually lies between two."""
+CACHES = {torch.float32: FORMATS["float32"], torch.float16: FORMATS["float16"], torch.int8: FORMATS["int8"]}
+"""How keys and values may be kept."""
 _SHORT = 16
 """Tokens: with at most so many nobody waits long. Two prompts that are read in one step have 64 each."""
 _BYTES_OF_A_THREAD = 1 << 19
@@ -71,10 +73,17 @@ class NativeDecoder:
             for held, name, one, version in self._weights
         )
 
-    def step(self, memory: PagedMemory, rows: Sequence[Rows], token_ids: Sequence[Sequence[int]]) -> Tensor:
+    def step(
+        self,
+        memory: PagedMemory,
+        rows: Sequence[Rows],
+        token_ids: Sequence[Sequence[int]],
+        logs: Tensor | None = None,
+    ) -> Tensor:
         """Read the new tokens of several sequences, whose keys and values are stored: logits (N, V) float32, of all of
-        them one after the other. RequestError beyond the context, and for an id that is none."""
-        return self._read(memory, rows, token_ids, skipped=0, in_blocks=False)
+        them one after the other; into `logs` (N,) float32, where there is one, the logarithm of the sum of each row's
+        exponentials. RequestError beyond the context, and for an id that is none."""
+        return self._read(memory, rows, token_ids, skipped=0, in_blocks=False, logs=logs)
 
     def prefill(
         self,
@@ -99,6 +108,7 @@ class NativeDecoder:
         skipped: int,
         in_blocks: bool,
         between: Callable[[], None] | None = None,
+        logs: Tensor | None = None,
     ) -> Tensor:
         tokens = [token for part in token_ids for token in part]
         positions = [one.start + i for one in rows for i in range(one.count)]
@@ -112,11 +122,11 @@ class NativeDecoder:
         bounds = [0, *accumulate(len(one.runs) for one in rows)]
         runs = [number for one in rows for run in one.runs for number in run]
         cosines, sines, _kept = self._tables(rows, positions)
-        is_int8 = memory.keys[0].dtype == torch.int8
         layers, hidden = self.decoder.config.num_hidden_layers, self.decoder.config.hidden_size
         stream = None if between is None else torch.empty(1 + self.description.model.mixes, len(tokens), hidden)
-        step = Step(rows=len(tokens), skipped=skipped, in_blocks=in_blocks, cache_is_int8=is_int8, last_layer=layers)
+        step = Step(rows=len(tokens), skipped=skipped, in_blocks=in_blocks, last_layer=layers)
         step.ids = None if memory.ids is None else memory.ids.data_ptr()
+        step.logs = None if logs is None else logs.data_ptr()
         step.stream, step.logits = None if stream is None else stream.data_ptr(), logits.data_ptr()
         given = {
             **self._pointers(memory),
@@ -128,6 +138,7 @@ class NativeDecoder:
             "cosines": (ctypes.c_void_p * len(cosines))(*cosines),
             "sines": (ctypes.c_void_p * len(sines))(*sines),
         }
+        step.cache = CACHES[memory.keys[0].dtype]
         for name, array in given.items():
             setattr(step, name, ctypes.addressof(array))
         if between is None:
@@ -157,7 +168,7 @@ class NativeDecoder:
     def _pointers(self, memory: PagedMemory) -> dict[str, ctypes.Array[ctypes.c_void_p]]:
         """Addresses of each layer's keys and values, made once for a memory."""
         if self._memory is None or self._memory[0]() is not memory:
-            if memory.keys[0].dtype not in (torch.float32, torch.int8):
+            if memory.keys[0].dtype not in CACHES:
                 raise DeviceError(f"the native step reads no keys and values in {memory.keys[0].dtype}")
             columns = {"keys": memory.keys, "values": memory.values}
             if memory.scales:

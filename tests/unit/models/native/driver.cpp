@@ -6,6 +6,7 @@
 
 #include "decoder_step.h"
 
+#include <array>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -91,7 +92,7 @@ int main() {
         }
         m.layer = layers.data(), m.head = made(words, m.hidden);
         m.embedding_norm = trial % 5 == 1 ? wide_norm : none, m.last_norm = wide_norm;
-        const bool narrow = trial % 3 == 1;
+        const int32_t cache = std::array{FLOAT32, INT8, FLOAT16}[size_t(trial % 3)];
         const size_t cells = size_t(capacity * kv * dim) * 2;
         std::vector<std::vector<float>> keys(2, std::vector<float>(cells)), values = keys, scales = keys, other = keys;
         std::vector<void *> key_at, value_at;
@@ -114,14 +115,15 @@ int main() {
                 runs.push_back(int64_t(run.size()) / 2);
                 cosines.push_back(cosine.data() + position * m.rotary_dim), sines.push_back(sine.data() + position * m.rotary_dim);
             }
-            std::vector<float> logits(size_t(rows * words)), alone(static_cast<size_t>(words));
-            Step step{rows, 0, 0, narrow, 0, 2, token.data(), place.data(), text.data(), runs.data(), run.data(), looks_back ? ids.data() : nullptr,
-                      key_at.data(), value_at.data(), key_scales.data(), value_scales.data(), cosines.data(), sines.data(), nullptr, logits.data()};
+            std::vector<float> logits(size_t(rows * words)), alone(static_cast<size_t>(words)), logs(static_cast<size_t>(rows));
+            Step step{rows, 0, 0, cache, 0, 2, token.data(), place.data(), text.data(), runs.data(), run.data(), looks_back ? ids.data() : nullptr,
+                      key_at.data(), value_at.data(), key_scales.data(), value_scales.data(), cosines.data(), sines.data(), nullptr, logits.data(), logs.data()};
             if (bloomery_step(&m, &step, 3, position % 2 ? 0 : 100000)) return 1;
             step.rows = 1, step.logits = alone.data();
             if (bloomery_step(&m, &step, 1 + position % 3, 0)) return 1;
-            for (float one : logits)
-                if (!std::isfinite(one)) return std::fprintf(stderr, "trial %d: not finite\n", trial), 1;
+            for (const auto &some : {logits, logs})
+                for (float one : some)
+                    if (!std::isfinite(one)) return std::fprintf(stderr, "trial %d: not finite\n", trial), 1;
             for (int64_t i = 0; i < words; i++)
                 if (alone[size_t(i)] != logits[size_t(i)]) return std::fprintf(stderr, "trial %d: rows differ\n", trial), 1;
             steps += 2;
@@ -148,9 +150,9 @@ int main() {
         for (int end : {length, 1 + int(draw(uint32_t(length - 2))), length - 1, length}) {
             const int count = end - done, wanted = done || end < length ? int(draw(uint32_t(count + 1))) : count;
             const int64_t run[] = {length + 2, std::min(end, 7), 0, std::max(0, end - 7)};
-            Step step{count, count - wanted, 1, narrow, 0, 2, token.data() + done, place.data() + done, text.data(), runs, run,
+            Step step{count, count - wanted, 1, cache, 0, 2, token.data() + done, place.data() + done, text.data(), runs, run,
                       looks_back ? ids.data() : nullptr, key_at.data(), value_at.data(), key_scales.data(), value_scales.data(), cosines.data() + done, sines.data() + done, nullptr,
-                      steps && end == length && !done ? whole.data() : part.data()};
+                      steps && end == length && !done ? whole.data() : part.data(), nullptr};
             if (done) step.stream = stream.data(), step.last_layer = 1;  // layer by layer
             if (bloomery_step(&m, &step, 1 + trial % 3, 0)) return 1;
             step.first_layer = 1, step.last_layer = 2;

@@ -53,9 +53,9 @@ def results(function, query: Tensor, key: Tensor, value: Tensor, grad: Tensor, c
 
 
 def assert_right(tensors: list[Tensor], causal: bool, scale: float) -> None:
-    """As far from float64 as PyTorch's float32 is, times three: sums in another order round otherwise; and the one number
-    that is farthest, which is a matter of luck, times six. The floor is a sum of some rounded products, for where
-    PyTorch's is exact by chance."""
+    """As far from float64 as PyTorch's float32 is, times three: sums in another order round otherwise; and the one
+    number that is farthest, which is a matter of luck, times six. The floor is a sum of some rounded products, for
+    where PyTorch's is exact by chance."""
     exact = results(plain, *(x.detach().double().requires_grad_() for x in tensors), causal, scale)
     theirs, ours = results(plain, *tensors, causal, scale), results(native_attention, *tensors, causal, scale)
     for wanted, their, our in zip(exact, theirs, ours, strict=True):

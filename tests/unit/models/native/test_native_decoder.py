@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import math
+import os
 import random
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -41,6 +45,15 @@ def decoder(**changes: Any) -> Decoder:
     for parameter in model.parameters():
         parameter += torch.randn_like(parameter) * 0.15
     return model
+
+
+CACHE_BOUNDS: dict[torch.dtype, dict[str, float]] = {
+    torch.float32: {"rtol": 1e-4, "atol": 2e-4},
+    torch.float16: {"rtol": 2e-3, "atol": 4e-3},
+    torch.int8: {"rtol": 2e-2, "atol": 2e-2},
+}
+"""By how keys and values are kept: two layers of numbers of size one, sums in another order; what is kept in fewer bits
+may round the other way, by 2^-10 of it or by one code."""
 
 
 class Texts:
@@ -136,7 +149,7 @@ def test_steps_are_pytorchs(
     heads=st.sampled_from([(1, 1), (2, 1), (3, 3), (6, 2), (5, 1)]),
     head_dim=st.sampled_from([2, 6, 8, 10, 16, 20, 64, 72]),
     window=st.sampled_from([None, 1, 3, 9, 40]),
-    cache=st.sampled_from([torch.float32, torch.int8]),
+    cache=st.sampled_from(list(CACHE_BOUNDS)),
     counts=st.lists(st.integers(1, 40), min_size=1, max_size=4),
     wanted=st.integers(0, 40),
     threads=st.integers(1, 3),
@@ -169,9 +182,7 @@ def test_prompts_are_pytorchs(
     whole, ids = texts.rows(0, length), texts.ids(length)
     expected = texts.by_torch([whole], [ids])
     got = native.prefill(texts.memories[1], whole, ids, length)
-    # A code of int8 keys and values may round the other way.
-    bound = {"rtol": 1e-4, "atol": 2e-4} if cache == torch.float32 else {"rtol": 2e-2, "atol": 2e-2}
-    torch.testing.assert_close(got, expected, **bound)
+    torch.testing.assert_close(got, expected, **CACHE_BOUNDS[cache])
     for count in counts:
         rows, part = texts.rows(0, count), ids[texts.read[0] : texts.read[0] + count]
         texts.read[0] += count
@@ -237,7 +248,7 @@ def own_decoder(name: str, **changes: Any) -> Decoder:
     name=st.sampled_from(list(OWN)),
     hidden=st.sampled_from([16, 26, 40]),
     heads=st.sampled_from([(1, 1), (6, 2), (3, 3)]),
-    cache=st.sampled_from([torch.float32, torch.int8]),
+    cache=st.sampled_from(list(CACHE_BOUNDS)),
     lengths=st.lists(st.integers(1, 20), min_size=1, max_size=6),
     counts=st.lists(st.integers(1, 3), min_size=6, max_size=6),
     threads=st.integers(1, 3),
@@ -257,7 +268,7 @@ def test_parts_of_our_own_are_pytorchs(
     """Prompts read natively, then steps of several texts, new ones among them."""
     model = own_decoder(name, hidden_size=hidden, num_attention_heads=heads[0], num_key_value_heads=heads[1])
     native, texts = NativeDecoder(model, threads=threads), Texts(model, len(lengths) + 1, seed, cache)
-    bound = {"rtol": 1e-4, "atol": 2e-4} if cache == torch.float32 else {"rtol": 2e-2, "atol": 2e-2}
+    bound = CACHE_BOUNDS[cache]
     for number, length in enumerate(lengths):
         rows, ids = texts.rows(number, length), texts.ids(length)
         got = native.prefill(texts.memories[1], rows, ids, length)
@@ -329,15 +340,75 @@ def test_gates_and_shares_that_are_trained_on_are_read_again(calls: ctypes.CDLL)
         before = after
 
 
-def test_int8_keys_and_values(calls: ctypes.CDLL):
-    model = decoder(head_dim=12)
-    native, texts = NativeDecoder(model), Texts(model, 3, 1, torch.int8)
+@pytest.mark.parametrize("head_dim", [4, 12, 32])
+@pytest.mark.parametrize("cache", [torch.float16, torch.int8])
+def test_keys_and_values_of_fewer_bits(calls: ctypes.CDLL, cache: torch.dtype, head_dim: int):
+    model = decoder(head_dim=head_dim)
+    native, texts = NativeDecoder(model), Texts(model, 3, 1, cache)
     texts.prefill([5, 1, 17])
     for _ in range(4):
         rows, ids = [texts.rows(n, 1) for n in range(3)], [texts.ids(1) for _ in range(3)]
         expected, got = texts.by_torch(rows, ids), native.step(texts.memories[1], rows, ids)
-        torch.testing.assert_close(got, expected, rtol=1e-2, atol=1e-2)  # a code may round the other way
+        torch.testing.assert_close(got, expected, **CACHE_BOUNDS[cache])
         texts.read = [one + 1 for one in texts.read]
+
+
+def assert_halves_are_pytorchs(dim: int) -> None:
+    """What float16 keeps of values is what PyTorch's does, to the bit: subnormal, between two, too large, no number."""
+    halves = torch.arange(-(2**15), 2**15).to(torch.int16).view(torch.float16).float()
+    finite = halves[halves.isfinite()]
+    exact = finite[: len(finite) // dim * dim].reshape(-1, dim)
+    between = [
+        exact * (1 + 2**-11),
+        exact * (1 + 2**-11 + 2**-20),
+        exact + 2**-25,
+        exact * 1.7,
+        exact * 3e38,
+        exact * 1e-7,
+    ]
+    chosen = torch.cat([exact, *between, torch.full((1, dim), torch.nan)])
+    model = decoder(model_type="qwen2", num_attention_heads=1, num_key_value_heads=1, head_dim=dim)
+    values = model.model.layers[0].self_attn.v_proj
+    assert isinstance(values, torch.nn.Linear) and values.bias is not None
+    values.weight.zero_()
+    memories = [PagedMemory(model.config, 1, torch.float16) for _ in range(2)]
+    rows = Rows(0, 1, [(0, 1)])
+    for bias in chosen[:: max(1, len(chosen) // 400)]:
+        values.bias.copy_(bias)
+        model.hidden_states(torch.tensor([[1]]), cache=PagedStep(memories[0], [rows]))
+        NativeDecoder(model).step(memories[1], [rows], [[1]])
+        theirs, ours = (one.values[0] for one in memories)
+        same = ours.view(torch.int16) == theirs.view(torch.int16)
+        assert bool((same | (ours.isnan() & theirs.isnan())).all())
+
+
+def test_what_float16_keeps(calls: ctypes.CDLL):
+    assert_halves_are_pytorchs(20)
+
+
+def test_what_float16_keeps_by_portable_kernels(calls: ctypes.CDLL, request: pytest.FixtureRequest):
+    code = "from tests.unit.models.native import test_native_decoder as t; t.assert_halves_are_pytorchs(20)"
+    environment = {**os.environ, "BLOOMERY_NATIVE_KERNELS": "portable"}
+    command, root = [sys.executable, "-c", code], request.config.rootpath
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=root)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+@pytest.mark.parametrize("vocabulary", [2, 7, 50, 2000])
+def test_logarithms_of_sums(calls: ctypes.CDLL, vocabulary: int):
+    texts, logs = Texts(decoder(vocab_size=vocabulary), 2, 0), torch.empty(3)
+    rows, ids = [texts.rows(0, 1), texts.rows(1, 2)], [texts.ids(1), texts.ids(2)]
+    for row, size in ((None, 1.0), (None, 300.0), (None, 1e30), (0, math.nan), (-1, math.nan), (0, math.inf)):
+        changed = decoder(vocab_size=vocabulary)
+        if row is None:
+            changed.lm_head.weight.mul_(size)
+        else:
+            changed.lm_head.weight[row] = size
+        logits = NativeDecoder(changed).step(texts.memories[1], rows, ids, logs)
+        if row is None:  # a few roundings of float32
+            torch.testing.assert_close(logs.double(), logits.double().logsumexp(-1), rtol=3e-7, atol=1e-6)
+        else:
+            assert bool((logs.isnan() | (logits == -math.inf).any(-1)).all())
 
 
 @pytest.mark.parametrize("scaling", [("dynamic", 3.0), ("linear", 2.0)])
