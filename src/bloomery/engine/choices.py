@@ -53,7 +53,8 @@ def _draw(choice: Choice, logits: Tensor, logprobs: Sequence[LogProbabilities]) 
         # A vocabulary may be padded for speed: a row that has no token cannot be chosen.
         words = logits[place, : generation.num_words]
         candidates = sampler.trace(words, logprobs[place].all()) if sampler.params.trace else ()
-        token = sampler.choose(words)
+        known = logprobs[place].known
+        token = sampler.choose(words, known.best if known and known.best < len(words) else None)
         right = place < len(one.draft) and token == one.draft[place]
         if candidates:
             positions = one.read + 1 + place if one.is_decoding else len(one.ids)

@@ -163,11 +163,12 @@ class Generation:
         """The delta of the newest token, or of text alone."""
         first = not self._text
         self._text.append(text)
-        delta = Delta(text=text, prompt_logprobs=self._scores() if first else None)
+        scores = self._scores() if first else None
         if not new_token:
-            return delta
+            return Delta(text=text, prompt_logprobs=scores)
         tops = (self._top[-1],) if self.params.logprobs is not None else None
-        return replace(delta, token_ids=(self._ids[-1],), logprobs=(self._logprobs[-1],), top_logprobs=tops)
+        ids, logprobs = (self._ids[-1],), (self._logprobs[-1],)
+        return Delta(text=text, token_ids=ids, logprobs=logprobs, top_logprobs=tops, prompt_logprobs=scores)
 
     def _scores(self) -> list[PromptLogprob | None] | None:
         return self._prompt_logprobs if self.params.prompt_logprobs is not None else None

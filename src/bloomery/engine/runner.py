@@ -8,19 +8,20 @@ module does not know who is next (see `scheduler`) nor what is chosen (see `samp
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from bloomery.engine.blocks import Copy, Table
-from bloomery.engine.sampling import LogProbabilities
+from bloomery.engine.sampling import Known, LogProbabilities
 from bloomery.engine.sequence import SequenceState
 from bloomery.engine.static_steps import StaticSteps
 from bloomery.models.adapted import adapted_rows
 from bloomery.models.attention import RaggedCache
 from bloomery.models.config import ModelConfig
-from bloomery.models.native.native_decoder import NativeDecoder
+from bloomery.models.native.native_decoder import NativeDecoder, Sums
 from bloomery.models.paged import PagedMemory, PagedStep, Rows
 
 
@@ -103,7 +104,9 @@ class Runner:
         places = [(one.table, one.read) for one in sequences]
         made = self._steps(parts, places, [one.request.adapter for one in sequences])
         # Row by row: for a single one PyTorch wakes no thread, which would stay awake where the next step's are.
-        return [(rows, [LogProbabilities(*one) for one in zip(rows, logs, strict=True)]) for rows, logs in made]
+        return [
+            (rows, [LogProbabilities(row, one) for row, one in zip(rows, known, strict=True)]) for rows, known in made
+        ]
 
     def step(
         self, parts: Sequence[Sequence[int]], places: Sequence[tuple[Table, int]], adapters: Sequence[Any]
@@ -114,27 +117,29 @@ class Runner:
 
     def _steps(
         self, parts: Sequence[Sequence[int]], places: Sequence[tuple[Table, int]], adapters: Sequence[Any]
-    ) -> list[tuple[Tensor, Sequence[float | None]]]:
-        """Logits of each text's rows, and the logarithms of the sums of their exponentials where these are known."""
+    ) -> list[tuple[Tensor, Sequence[Known | None]]]:
+        """Logits of each text's rows, and what is known of each row."""
         fast = [self._is_fast(part, adapter) for part, adapter in zip(parts, adapters, strict=True)]
-        made: list[tuple[Tensor, Sequence[float | None]]] = [(torch.empty(0), ())] * len(parts)
+        made: list[tuple[Tensor, Sequence[Known | None]]] = [(torch.empty(0), ())] * len(parts)
         for kind in set(fast):
             chosen = [at for at, one in enumerate(fast) if one is kind]
             mine, where = [parts[at] for at in chosen], [places[at] for at in chosen]
             sizes = [len(part) for part in mine]
-            known: list[Sequence[float | None]] = [[None] * size for size in sizes]
+            known: Sequence[Known | None] = [None] * sum(sizes)
             if not kind:
                 with adapted_rows([(adapters[at], len(parts[at])) for at in chosen]):
                     found = self.logits(self.read(mine, where))
             elif self.native is not None:
-                logs = torch.empty(sum(sizes))
-                found = self.native.step(self.memory, self._placed(mine, where), mine, logs)
-                known = [one.tolist() for one in logs.split(sizes)]
+                sums = Sums(sum(sizes))
+                found = self.native.step(self.memory, self._placed(mine, where), mine, sums)
+                known = [Known(*one) for one in zip(sums.logs, sums.best, strict=True)]
             else:
                 assert self.static is not None
                 found = self.static.logits([part[0] for part in mine], self._placed(mine, where))
-            for at, rows, of in zip(chosen, found.split(sizes), known, strict=True):
-                made[at] = rows, of
+            if len(parts) == 1:
+                return [(found, known)]
+            for at, rows, end in zip(chosen, found.split(sizes), accumulate(sizes), strict=True):
+                made[at] = rows, known[end - len(rows) : end]
         return made
 
     def _is_fast(self, part: Sequence[int], adapter: Any) -> bool:

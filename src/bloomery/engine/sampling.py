@@ -13,6 +13,7 @@ import secrets
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -122,8 +123,11 @@ class Sampler:
         """A constraint allows nothing more."""
         return self._constraint is not None and self._constraint.finished
 
-    def choose(self, logits: Tensor) -> int:
-        """One token id from float32 CPU logits (V,), among those that the constraint allows, if there is one."""
+    def choose(self, logits: Tensor, best: int | None = None) -> int:
+        """One token id from float32 CPU logits (V,), among those that the constraint allows, if there is one. `best` is
+        where the largest is, if somebody knows it."""
+        if best is not None and self._constraint is None and not self.params.temperature and not self._changes:
+            return self._took(best)
         candidates = self.candidates(logits)
         if len(candidates.ids) == 1:
             return self._took(int(candidates.ids[0]))
@@ -182,32 +186,36 @@ class Sampler:
         return logits
 
 
+class Known(NamedTuple):
+    """Of a row of logits: the logarithm of the sum of their exponentials, and where the largest is."""
+
+    log_of_sum: float
+    best: int
+
+
 class LogProbabilities:
     """Natural log-probabilities of one row of logits (V,), float32 on the CPU. All of them are computed when somebody
-    asks for more than one token's, or nobody knows `log_of_sum`, the logarithm of the sum of the row's exponentials."""
+    asks for more than one token's, or nothing is `known` of the row."""
 
-    def __init__(self, logits: Tensor, log_of_sum: float | None = None) -> None:
-        self._logits, self._log_of_sum = logits, log_of_sum
+    def __init__(self, logits: Tensor, known: Known | None = None) -> None:
+        self._logits, self.known = logits, known
         self._all: Tensor | None = None
 
     @property
     def are_numbers(self) -> bool:
         """One logit that is no number makes all log-probabilities of its row none."""
-        known = self._log_of_sum
-        return not math.isnan(known if known is not None else float(self.all()[0]))
+        return not math.isnan(self.known.log_of_sum if self.known else float(self.all()[0]))
 
     def all(self) -> Tensor:
         """float32 (V,)."""
         if self._all is None:
-            known = self._log_of_sum
-            self._all = torch.log_softmax(self._logits, dim=-1) if known is None else self._logits - known
+            logits, known = self._logits, self.known
+            self._all = logits - known.log_of_sum if known else torch.log_softmax(logits, dim=-1)
         return self._all
 
     def of(self, token: int) -> float:
-        """Of one token."""
-        if self._log_of_sum is None:
-            return float(self.all()[token])
-        return float(self._logits[token] - self._log_of_sum)
+        """Of one token, as `all` has it."""
+        return float(self._logits[token] - self.known.log_of_sum if self.known else self.all()[token])
 
 
 def log_probabilities(logits: Tensor) -> Tensor:

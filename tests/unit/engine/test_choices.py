@@ -38,7 +38,7 @@ def test_errors_stay_with_their_sequence(tiny: LanguageModel, monkeypatch):
     assert isinstance(choice.error, DataError) and not choice.tokens
     one = sequence(tiny, [])
 
-    def refuse(logits):
+    def refuse(logits, best):
         raise BloomeryError("cannot be met")
 
     monkeypatch.setattr(one.generation.sampler, "choose", refuse)

@@ -350,11 +350,11 @@ def test_a_sample_that_fails_takes_its_siblings_along_and_nobody_else(tiny: Lang
     sampler, drawn = pair.generations[0].sampler, []
     choose = sampler.choose
 
-    def failing(logits):
+    def failing(logits, best):
         drawn.append(1)
         if len(drawn) == at:
             raise DataError("cannot be met")
-        return choose(logits)
+        return choose(logits, best)
 
     sampler.choose = failing  # type: ignore[method-assign]
     other = model.request([9, 9], [options])

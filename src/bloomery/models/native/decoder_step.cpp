@@ -418,10 +418,8 @@ class Run : public Parts {
         const int64_t part = number - 1;
         if (part < 0) return each(task, 0, [this](int r) { begin(r); });
         const int l = s_.first_layer + int(part / KINDS), kind = int(part % KINDS), first = first_row(l, kind);
-        if (number + 1 == int64_t(parts_.size())) {
-            s_.logs[task] = k_.log_of_sum(s_.logits + task * m_.vocabulary, m_.vocabulary);
-            return;
-        }
+        if (number + 1 == int64_t(parts_.size()))
+            return k_.sum_up(s_.logits + task * m_.vocabulary, m_.vocabulary, s_.logs + task, s_.best + task);
         if (l == m_.layers) return product(*m_.head, h_.data(), m_.hidden, s_.skipped, task, s_.logits, m_.vocabulary);
         const Layer &layer = m_.layer[l];
         const auto multiplied = [&](const Matrix &m, std::vector<float> &x, int64_t x_stride, std::vector<float> &y, int64_t y_stride) {

@@ -90,7 +90,8 @@ struct Step {
     float *const *key_scales, *const *value_scales;   // int8: (P, H_kv)
     const float *const *cosines, *const *sines;       // [table][row]: the row of the table that its position has
     float *stream, *logits;                           // (rows, hidden), (rows - skipped, vocabulary)
-    float *logs;                                      // null, or of each row of logits, ln of the sum of exponentials
+    float *logs;                                      // null, or of each row of logits, ln of the sum of exponentials,
+    int64_t *best;                                    // and the first that is largest
 };
 
 // What is compiled once for each set of instructions.
@@ -116,7 +117,8 @@ struct Kernels {
     void (*activate)(int kind, const float *gate, const float *up, float *out, int64_t size);
     void (*mix)(float *x, float a, const float *y, float b, int64_t size);  // x = a x + b y
     void (*cap)(float *x, float bound, int64_t size);
-    float (*log_of_sum)(const float *x, int64_t size);  // of e^x; no number where it is none, or nothing is finite
+    // The logarithm of the sum of e^x, no number where x is none or infinite; and where x is first largest.
+    void (*sum_up)(const float *x, int64_t size, float *log, int64_t *best);
 };
 
 extern const Kernels kernels_portable, kernels_avx2, kernels_vnni;

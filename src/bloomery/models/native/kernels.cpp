@@ -153,6 +153,8 @@ INLINE Floats magnitude(Floats v) {
     return v;
 }
 
+INLINE int64_t lesser(int64_t a, int64_t b) { return a < b ? a : b; }
+
 INLINE float sum(Floats v) { return ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7])); }
 
 INLINE float largest(Floats v) {
@@ -538,29 +540,29 @@ void cap(float *x, float bound, int64_t size) {
     }
 }
 
-float log_of_sum(const float *x, int64_t size) {
+void sum_up(const float *x, int64_t size, float *log, int64_t *best) {
+    const int64_t whole = size / LANES * LANES;
     Floats highest = all(-INFINITY);
-    Ints wrong = all_ints(0);
-    for (int64_t i = 0; i < size; i += LANES) {
-        Floats v = load_some(x + i, size - i);
-        for (int64_t lane = size - i; lane < LANES; lane++) v[lane] = -INFINITY;
-        wrong |= (Ints)(v != v);
+    Ints lost = all_ints(0);
+    for (int64_t i = 0; i < whole; i += LANES) {
+        const Floats v = load(x + i);
         highest = larger(highest, v);
+        lost |= (Ints)(v != v);
     }
-    const float most = largest(highest);
-    for (int lane = 0; lane < LANES; lane++)
-        if (wrong[lane] || !(most - most == 0.0f)) return NAN;
-    float total = 0.0f;
-    for (int64_t i = 0; i < size;) {  // a long sum of short ones, which rounds less
+    float most = largest(highest), total = 0.0f;
+    bool wrong = false;
+    for (int lane = 0; lane < LANES; lane++) wrong |= lost[lane] != 0;
+    for (int64_t i = whole; i < size; i++) most = x[i] > most ? x[i] : most, wrong |= x[i] != x[i];
+    *log = NAN, *best = 0;
+    if (wrong || most - most != 0.0f) return;
+    while (x[*best] != most) ++*best;
+    for (int64_t i = 0; i < whole;) {  // a long sum of short ones, which rounds less
         Floats some = all(0.0f);
-        for (const int64_t end = i + 64 * LANES; i < end && i < size; i += LANES) {
-            Floats e = exponential(load_some(x + i, size - i) - all(most));
-            for (int64_t lane = size - i; lane < LANES; lane++) e[lane] = 0.0f;
-            some += e;
-        }
+        for (const int64_t end = lesser(i + 64 * LANES, whole); i < end; i += LANES) some += exponential(load(x + i) - all(most));
         total += sum(some);
     }
-    return most + logf(total);
+    for (int64_t i = whole; i < size; i++) total += exponential(all(x[i] - most))[0];
+    *log = most + logf(total);
 }
 
 // ---- attention over paged keys and values ---------------------------------------------------------------------------
@@ -897,6 +899,6 @@ void attend_block(const Model &model, const Step &step, int layer, int row, int 
 
 }  // namespace
 
-const Kernels BLOOMERY_TABLE = {BLOOMERY_NAME, prepare, multiply, normalise, rotate, store_pair, attend, join, attend_block, activate, mix, cap, log_of_sum};
+const Kernels BLOOMERY_TABLE = {BLOOMERY_NAME, prepare, multiply, normalise, rotate, store_pair, attend, join, attend_block, activate, mix, cap, sum_up};
 
 }  // namespace bloomery

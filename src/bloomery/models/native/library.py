@@ -84,7 +84,10 @@ class Step(ctypes.Structure):
     _fields_ = (
         *((name, _int32) for name in ("rows", "skipped", "in_blocks", "cache", "first_layer", "last_layer")),
         *((name, _pointer) for name in ("token", "position", "text", "runs", "run", "ids", "keys", "values")),
-        *((name, _pointer) for name in ("key_scales", "value_scales", "cosines", "sines", "stream", "logits", "logs")),
+        *(
+            (name, _pointer)
+            for name in ("key_scales", "value_scales", "cosines", "sines", "stream", "logits", "logs", "best")
+        ),
     )
 
 

@@ -32,6 +32,14 @@ _BYTES_OF_A_THREAD = 1 << 19
 """Of weights: with fewer for each thread, meeting costs more than sharing the work saves."""
 
 
+class Sums:
+    """Of `count` rows of logits: the `logs` of the sums of their exponentials, no number where a logit is none or
+    infinite, and where the `best` logit is, the first of several."""
+
+    def __init__(self, count: int) -> None:
+        self.logs, self.best = (ctypes.c_float * count)(), (ctypes.c_int64 * count)()
+
+
 class NativeDecoder:
     """See the module."""
 
@@ -44,6 +52,7 @@ class NativeDecoder:
         if found.calls is None:
             raise DeviceError(found.text)
         self._calls = found.calls
+        self._rotary: tuple[int, int, list[tuple[Tensor, Tensor]]] | None = None
         self._decoder = weakref.ref(decoder)  # it is kept beside the decoder, for as long as that lives
         self._describe()
         shares = 1 + self.description.nbytes // _BYTES_OF_A_THREAD
@@ -68,22 +77,22 @@ class NativeDecoder:
 
     def _changed(self) -> bool:
         """Whether a weight was written to (trained) or replaced (an adapter merged)."""
-        return any(
-            held[name] is not one or (version is not None and one._version != version)
-            for held, name, one, version in self._weights
-        )
+        for held, name, one, version in self._weights:  # at each step: half as long as `any`
+            if held[name] is not one or (version is not None and one._version != version):
+                return True
+        return False
 
     def step(
         self,
         memory: PagedMemory,
         rows: Sequence[Rows],
         token_ids: Sequence[Sequence[int]],
-        logs: Tensor | None = None,
+        sums: Sums | None = None,
     ) -> Tensor:
         """Read the new tokens of several sequences, whose keys and values are stored: logits (N, V) float32, of all of
-        them one after the other; into `logs` (N,) float32, where there is one, the logarithm of the sum of each row's
-        exponentials. RequestError beyond the context, and for an id that is none."""
-        return self._read(memory, rows, token_ids, skipped=0, in_blocks=False, logs=logs)
+        them one after the other; what `sums` are of these, if they are asked for. RequestError beyond the context, and
+        for an id that is none."""
+        return self._read(memory, rows, token_ids, skipped=0, in_blocks=False, sums=sums)
 
     def prefill(
         self,
@@ -108,7 +117,7 @@ class NativeDecoder:
         skipped: int,
         in_blocks: bool,
         between: Callable[[], None] | None = None,
-        logs: Tensor | None = None,
+        sums: Sums | None = None,
     ) -> Tensor:
         tokens = [token for part in token_ids for token in part]
         positions = [one.start + i for one in rows for i in range(one.count)]
@@ -121,12 +130,13 @@ class NativeDecoder:
         text = [number for number, one in enumerate(rows) for _ in range(one.count)]
         bounds = [0, *accumulate(len(one.runs) for one in rows)]
         runs = [number for one in rows for run in one.runs for number in run]
-        cosines, sines, _kept = self._tables(rows, positions)
+        cosines, sines, _kept = self._tables(rows, max(positions) + 1)
         layers, hidden = self.decoder.config.num_hidden_layers, self.decoder.config.hidden_size
         stream = None if between is None else torch.empty(1 + self.description.model.mixes, len(tokens), hidden)
         step = Step(rows=len(tokens), skipped=skipped, in_blocks=in_blocks, last_layer=layers)
         step.ids = None if memory.ids is None else memory.ids.data_ptr()
-        step.logs = None if logs is None else logs.data_ptr()
+        if sums is not None:
+            step.logs, step.best = ctypes.addressof(sums.logs), ctypes.addressof(sums.best)
         step.stream, step.logits = None if stream is None else stream.data_ptr(), logits.data_ptr()
         given = {
             **self._pointers(memory),
@@ -180,19 +190,24 @@ class NativeDecoder:
             self._memory = weakref.ref(memory), made  # it is the engine's, and goes with it
         return self._memory[1]
 
-    def _tables(self, rows: Sequence[Rows], positions: Sequence[int]) -> tuple[list[int], list[int], list[Tensor]]:
+    def _tables(self, rows: Sequence[Rows], end: int) -> tuple[list[int], list[int], list[Tensor]]:
         """Addresses of the rows of cosines and sines, table by table; and what keeps them there."""
-        cosines, sines, kept = [], [], []
-        end, device = max(positions) + 1, self.decoder.model.embed_tokens.weight.device
-        for layer in self.description.tables:
-            known: dict[int, tuple[Tensor, Tensor]] = {}
+        known = {one.reach: self._tables_of(one.reach, end) for one in rows}
+        into: tuple[list[int], list[int]] = [], []
+        for number in range(len(self.description.tables)):
             for one in rows:
-                found = known.get(one.reach) or self.decoder.rope(layer, end, one.reach, device)
-                assert found is not None
-                if one.reach not in known:
-                    known[one.reach] = found
-                    kept += found
-                for into, table in zip((cosines, sines), found, strict=True):
+                for addresses, table in zip(into, known[one.reach][number], strict=True):
                     first, width = table.data_ptr(), 4 * table.size(1)
-                    into += [first + width * (one.start + i) for i in range(one.count)]
-        return cosines, sines, kept
+                    addresses += [first + width * (one.start + i) for i in range(one.count)]
+        return *into, [table for found in known.values() for both in found for table in both]
+
+    def _tables_of(self, reach: int, end: int) -> list[tuple[Tensor, Tensor]]:
+        """Cosines and sines of all tables, below `end` and more; those of the last call again where they suffice."""
+        if self._rotary is None or self._rotary[0] != reach or self._rotary[1] < end:
+            device, found = self.decoder.model.embed_tokens.weight.device, list[tuple[Tensor, Tensor]]()
+            for layer in self.description.tables:
+                both = self.decoder.rope(layer, end, reach, device)
+                assert both is not None
+                found.append(both)
+            self._rotary = reach, min((both[0].size(0) for both in found), default=end), found
+        return self._rotary[2]

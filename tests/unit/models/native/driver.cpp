@@ -116,8 +116,9 @@ int main() {
                 cosines.push_back(cosine.data() + position * m.rotary_dim), sines.push_back(sine.data() + position * m.rotary_dim);
             }
             std::vector<float> logits(size_t(rows * words)), alone(static_cast<size_t>(words)), logs(static_cast<size_t>(rows));
+            std::vector<int64_t> best(static_cast<size_t>(rows));
             Step step{rows, 0, 0, cache, 0, 2, token.data(), place.data(), text.data(), runs.data(), run.data(), looks_back ? ids.data() : nullptr,
-                      key_at.data(), value_at.data(), key_scales.data(), value_scales.data(), cosines.data(), sines.data(), nullptr, logits.data(), logs.data()};
+                      key_at.data(), value_at.data(), key_scales.data(), value_scales.data(), cosines.data(), sines.data(), nullptr, logits.data(), logs.data(), best.data()};
             if (bloomery_step(&m, &step, 3, position % 2 ? 0 : 100000)) return 1;
             step.rows = 1, step.logits = alone.data();
             if (bloomery_step(&m, &step, 1 + position % 3, 0)) return 1;
@@ -152,7 +153,7 @@ int main() {
             const int64_t run[] = {length + 2, std::min(end, 7), 0, std::max(0, end - 7)};
             Step step{count, count - wanted, 1, cache, 0, 2, token.data() + done, place.data() + done, text.data(), runs, run,
                       looks_back ? ids.data() : nullptr, key_at.data(), value_at.data(), key_scales.data(), value_scales.data(), cosines.data() + done, sines.data() + done, nullptr,
-                      steps && end == length && !done ? whole.data() : part.data(), nullptr};
+                      steps && end == length && !done ? whole.data() : part.data(), nullptr, nullptr};
             if (done) step.stream = stream.data(), step.last_layer = 1;  // layer by layer
             if (bloomery_step(&m, &step, 1 + trial % 3, 0)) return 1;
             step.first_layer = 1, step.last_layer = 2;

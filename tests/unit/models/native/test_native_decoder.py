@@ -19,7 +19,7 @@ from bloomery.core.errors import DeviceError, RequestError
 from bloomery.models import Decoder, ModelConfig
 from bloomery.models.native import native_decoder as module
 from bloomery.models.native.library import Found
-from bloomery.models.native.native_decoder import NativeDecoder
+from bloomery.models.native.native_decoder import NativeDecoder, Sums
 from bloomery.models.native.trial import check
 from bloomery.models.packing import pack
 from bloomery.models.paged import PagedMemory, PagedStep, Rows
@@ -395,18 +395,28 @@ def test_what_float16_keeps_by_portable_kernels(calls: ctypes.CDLL, request: pyt
 
 
 @pytest.mark.parametrize("vocabulary", [2, 7, 50, 2000])
-def test_logarithms_of_sums(calls: ctypes.CDLL, vocabulary: int):
-    texts, logs = Texts(decoder(vocab_size=vocabulary), 2, 0), torch.empty(3)
+def test_sums_of_rows(calls: ctypes.CDLL, vocabulary: int):
+    texts, sums = Texts(decoder(vocab_size=vocabulary), 2, 0), Sums(3)
     rows, ids = [texts.rows(0, 1), texts.rows(1, 2)], [texts.ids(1), texts.ids(2)]
-    for row, size in ((None, 1.0), (None, 300.0), (None, 1e30), (0, math.nan), (-1, math.nan), (0, math.inf)):
+    for row, size in (
+        (None, 1.0),
+        (None, 300.0),
+        (None, 1e30),
+        (None, 0.0),
+        (0, math.nan),
+        (-1, math.nan),
+        (0, math.inf),
+    ):
         changed = decoder(vocab_size=vocabulary)
         if row is None:
             changed.lm_head.weight.mul_(size)
         else:
             changed.lm_head.weight[row] = size
-        logits = NativeDecoder(changed).step(texts.memories[1], rows, ids, logs)
+        logits = NativeDecoder(changed).step(texts.memories[1], rows, ids, sums)
+        logs = torch.tensor(list(sums.logs), dtype=torch.float64)
         if row is None:  # a few roundings of float32
-            torch.testing.assert_close(logs.double(), logits.double().logsumexp(-1), rtol=3e-7, atol=1e-6)
+            torch.testing.assert_close(logs, logits.double().logsumexp(-1), rtol=3e-7, atol=1e-6)
+            assert list(sums.best) == [next(i for i, x in enumerate(one) if x == max(one)) for one in logits.tolist()]
         else:
             assert bool((logs.isnan() | (logits == -math.inf).any(-1)).all())
 
