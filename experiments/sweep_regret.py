@@ -1,14 +1,15 @@
 """Sweeps that stop hopeless trials: how much energy that saves, and what it costs in bits per byte.
 
-    python experiments/sweep_regret.py --record stories  # 24 full runs, kept in experiments/results/
-    python experiments/sweep_regret.py --record plays    # another 24: other text, other seed, half as long
-    python experiments/sweep_regret.py                   # replays both ways of stopping on them
+    python experiments/sweep_regret.py --record stories   # 24 full runs, kept in experiments/results/
+    python experiments/sweep_regret.py --record plays     # another 24: other text, other seed, half as long
+    python experiments/sweep_regret.py --record articles  # and 24, five times as long: a third text, a third seed
+    python experiments/sweep_regret.py                    # replays both ways of stopping on them
 
 A grid: six learning rates x two sizes x two batch sizes, each a run of equal tokens to its end. Halving (`stop` of a
 sweep) is replayed on the whole grid and on drawn subsets of it; its order is all the same. The other rule (hopeless)
 goes through the runs in a drawn order, one after another. A run that was left has cost the share of its joules that it
 had done. Regret: how far the best of the runs that were let end is above the best of all, in bits per byte. The rungs
-of halving were chosen on stories; plays has been looked at only afterwards.
+of halving were chosen on stories; plays and articles have been looked at only afterwards.
 
 A sweep starts a process for each trial, and again for each that goes on, which no run's joules hold. Such starts are
 timed here, as a sweep makes them, up to where a run's own joules begin; the saving is told with them, too, at the
@@ -36,8 +37,11 @@ CONTEXT = 128
 GRIDS: dict[str, tuple[tuple[str, str], int, int]] = {
     "stories": (("tinystories", "tinystories_cased_2MB.txt.xz"), 184_320, 0),
     "plays": (("text", "tinyshakespeare.txt.xz"), 92_160, 1),
+    "articles": (("text", "wikitext2_train_part.txt.xz"), 921_600, 2),
 }
 """A grid's text, the tokens that every run reads, the seed."""
+POINTS = 400
+"""Of a run's curve at most, that are kept: means of the losses between them. A multiple of what a sweep hears."""
 SUBSET = 16
 STARTS = 9
 """Of processes, that are timed after the first."""
@@ -89,6 +93,13 @@ def corpus_and_tokens(home: str, name: str) -> tuple[Any, Any, Any]:
     return corpus, tokenizer, tokens
 
 
+def thinned(curve: list[list[float]]) -> list[list[float]]:
+    """A curve of (step, tokens, loss) as at most POINTS of them, each the mean loss since the one before."""
+    edges = sorted({round(part * len(curve) / POINTS) for part in range(POINTS + 1)})
+    spans = [curve[a:b] for a, b in pairwise(edges)]
+    return [[*span[-1][:2], round(float(np.mean([loss for *_, loss in span])), 6)] for span in spans]
+
+
 def record(home: str, name: str) -> None:
     """Every run of the grid to its end, one after another, one thread."""
     import torch
@@ -129,7 +140,7 @@ def record(home: str, name: str) -> None:
             {
                 "dials": {"rate": rate, "width": width, "depth": depth, "batch": batch},
                 "steps": config.steps,
-                "curve": curve,
+                "curve": thinned(curve),
                 "bits_per_byte": model.metrics["validation_bits_per_byte"],
                 "joules": model.energy_joules.to_dict(),
                 "processor_seconds": spent,

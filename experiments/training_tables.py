@@ -115,16 +115,19 @@ def sweeps(found: Mapping[str, Any]) -> str:
                 f"{met:.0%}",
             ]
             rows.append([f"{name}, {told}", *figures])
-    spans = "; ".join(f"{n}: {g['best']:.3f} to {g['worst']:.3f}" for n, g in found["grids"].items())
+    spans = "; ".join(
+        f"{n}: {g['best']:.3f} to {g['worst']:.3f}, {g['most_processor_seconds']:.0f} s"
+        for n, g in found["grids"].items()
+    )
     timed, columns = (
         found["starts"]["processor_seconds"],
         ["energy saved (median)", "with starts (median)", "regret (mean)"],
     )
     return (
         "Full runs of a grid (six learning rates, two widths, two batches; equal tokens) were recorded, and sweeps "
-        f"that stop hopeless trials were replayed on them. Bits per byte, best to worst run: {spans}. The rungs of "
-        f"halving were chosen on stories. With starts: each trial's process, and that of each that goes on, takes "
-        f"{np.median(timed['later']):.2f} s of a processor ({min(timed['later']):.2f} to {max(timed['later']):.2f}; "
+        "that stop hopeless trials were replayed on them. Bits per byte, best to worst run, and what the longest took: "
+        f"{spans}. The rungs of halving were chosen on stories. With starts: each trial's process, and that of each "
+        f"that goes on, takes {np.median(timed['later']):.2f} s of a processor ({min(timed['later']):.2f} to {max(timed['later']):.2f}; "
         f"the first {timed['first']:.1f} s) until its run begins, at the joules for a second of the recorded runs; "
         "all to their ends have one each.\n\n"
         + table(["", *columns, "regret, 95% of draws under", "70% at under 1%"], rows)
