@@ -127,9 +127,9 @@ def sweeps(found: Mapping[str, Any]) -> str:
         "Full runs of a grid (six learning rates, two widths, two batches; equal tokens) were recorded, and sweeps "
         "that stop hopeless trials were replayed on them. Bits per byte, best to worst run, and what the longest took: "
         f"{spans}. The rungs of halving were chosen on stories. With starts: each trial's process, and that of each "
-        f"that goes on, takes {np.median(timed['later']):.2f} s of a processor ({min(timed['later']):.2f} to {max(timed['later']):.2f}; "
-        f"the first {timed['first']:.1f} s) until its run begins, at the joules for a second of the recorded runs; "
-        "all to their ends have one each.\n\n"
+        f"that goes on, takes {np.median(timed['later']):.2f} s of a processor ({min(timed['later']):.2f} to "
+        f"{max(timed['later']):.2f}; the first {timed['first']:.1f} s) until its run begins, at the joules for a "
+        "second of the recorded runs; all to their ends have one each.\n\n"
         + table(["", *columns, "regret, 95% of draws under", "70% at under 1%"], rows)
     )
 

@@ -3,22 +3,12 @@
 // A task is a key head of a text with the query heads that share it: nobody else adds to its sums, so that results do
 // not depend on how many threads there are. Scores are made in blocks of QUERIES by KEYS and never whole; the backward
 // makes them again (Dao, arXiv 2307.08691). All products are one kernel of up to six rows by two registers, whose right
-// side lies in panels of PANEL columns. Vectors are as in kernels.cpp, copied, for each set of instructions needs its
-// own; and as there nothing but the C library's mathematics may be called from here.
+// side lies in panels of PANEL columns. As in kernels.cpp, nothing but the C library's mathematics may be called from here.
 
-#include <math.h>
-#include <stdint.h>
+#include "vectors.h"
+
 #include <stdlib.h>
-#include <string.h>
 
-#if defined(__AVX2__) && defined(__FMA__)
-#define BLOOMERY_AVX2 1
-#include <immintrin.h>
-#else
-#define BLOOMERY_AVX2 0
-#endif
-
-#define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 8")  // early, so that sums are registers from the first to the last
 
 namespace bloomery {
@@ -41,69 +31,9 @@ void attention_avx2(const Attention &a, int64_t task, bool back, float *room);
 
 namespace {
 
-typedef float Floats __attribute__((vector_size(32)));
-typedef int32_t Ints __attribute__((vector_size(32)));
-constexpr int64_t LANES = 8, PANEL = 16, QUERIES = 64, KEYS = 256;  // a block of keys begins where one of queries does
+constexpr int64_t PANEL = 16, QUERIES = 64, KEYS = 256;  // a block of keys begins where one of queries does
 constexpr int64_t ACROSS = KEYS + PANEL;  // from row to row of scores: no power of two, which would share cache lines
 
-INLINE Floats all(float x) { return Floats{x, x, x, x, x, x, x, x}; }
-
-INLINE Floats load(const float *p) {
-    Floats v;
-    memcpy(&v, p, sizeof v);
-    return v;
-}
-
-INLINE void store(float *p, Floats v) { memcpy(p, &v, sizeof v); }
-
-INLINE Floats multiply_add(Floats a, Floats b, Floats c) {
-#if BLOOMERY_AVX2
-    return (Floats)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
-#else
-    return a * b + c;
-#endif
-}
-
-INLINE Floats larger(Floats a, Floats b) {  // b where one is no number
-#if BLOOMERY_AVX2
-    return (Floats)_mm256_max_ps((__m256)a, (__m256)b);
-#else
-    Floats v;
-    for (int i = 0; i < LANES; i++) v[i] = a[i] > b[i] ? a[i] : b[i];
-    return v;
-#endif
-}
-
-INLINE float sum(Floats v) { return ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7])); }
-
-INLINE float largest(Floats v) {
-    float most = v[0];
-    for (int i = 1; i < LANES; i++) most = v[i] > most ? v[i] : most;
-    return most;
-}
-
-// e^x of x < 88: x = n ln 2 + r, |r| <= ln 2 / 2, and of e^r the polynomial of degree 6 that is off by 2^-28 at most.
-INLINE Floats exponential(Floats x) {
-    const Floats magic = all(12583039.0f);  // 1.5 * 2^23 + 127: the lowest bits of what is added to it are n + 127
-    x = larger(all(-87.0f), x);
-    const Floats power = multiply_add(x, all(1.44269504f), magic), n = power - magic;
-    const Floats r = multiply_add(n, all(-1.42860677e-6f), multiply_add(n, all(-0.693145752f), x));
-    Floats series = all(1.381454011e-3f);
-    series = multiply_add(series, r, all(8.368745136e-3f));
-    series = multiply_add(series, r, all(4.166839079e-2f));
-    series = multiply_add(series, r, all(1.666652040e-1f));
-    series = multiply_add(series, r, all(4.999999343e-1f));
-    series = multiply_add(series, r, all(1.0f));
-    series = multiply_add(series, r, all(1.0f));
-    Ints bits;
-    memcpy(&bits, &power, sizeof bits);
-    bits <<= 23;
-    Floats scale;
-    memcpy(&scale, &bits, sizeof scale);
-    return series * scale;
-}
-
-INLINE int64_t lesser(int64_t a, int64_t b) { return a < b ? a : b; }
 INLINE int64_t padded(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 
 // ---- products -------------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 LIBRARY = HERE / "_decoder_step.so"
-SOURCES = ("decoder_step.h", "decoder_step.cpp", "kernels.cpp", "attention_training.cpp")
+SOURCES = ("vectors.h", "decoder_step.h", "decoder_step.cpp", "kernels.cpp", "attention_training.cpp")
 SANITIZE = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer")
 _FLAGS = ("-std=c++17", "-O3", "-fPIC", "-pthread", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wno-psabi")
 AVX2 = ("-mavx2", "-mfma", "-mf16c")

@@ -6,22 +6,16 @@
 
 #include "decoder_step.h"
 
-#include <math.h>
-#include <string.h>
+#include "vectors.h"
 
-#if defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
-#define BLOOMERY_AVX2 1
-#include <immintrin.h>
-#if defined(__AVX512VNNI__) && defined(__AVX512VL__)
+#if BLOOMERY_AVX2 && defined(__AVX512VNNI__) && defined(__AVX512VL__)
 #define BLOOMERY_VNNI 1
 #define BLOOMERY_TABLE kernels_vnni
 #define BLOOMERY_NAME "AVX-512 VNNI"
-#else
+#elif BLOOMERY_AVX2
 #define BLOOMERY_TABLE kernels_avx2
 #define BLOOMERY_NAME "AVX2"
-#endif
 #else
-#define BLOOMERY_AVX2 0
 #define BLOOMERY_TABLE kernels_portable
 #define BLOOMERY_NAME "portable"
 #endif
@@ -29,34 +23,17 @@
 #include <arm_neon.h>
 #endif
 
-#define INLINE static inline __attribute__((always_inline))
-
 namespace bloomery {
 namespace {
 
-// Eight lanes. The compiler splits them up where registers are narrower.
-typedef float Floats __attribute__((vector_size(32)));
-typedef int32_t Ints __attribute__((vector_size(32)));
 typedef int16_t Shorts __attribute__((vector_size(16)));
 typedef int8_t Bytes __attribute__((vector_size(8)));
-constexpr int64_t LANES = 8;
-
-INLINE Floats all(float x) { return Floats{x, x, x, x, x, x, x, x}; }
-INLINE Ints all_ints(int32_t x) { return Ints{x, x, x, x, x, x, x, x}; }
-
-INLINE Floats load(const float *p) {
-    Floats v;
-    memcpy(&v, p, sizeof v);
-    return v;
-}
 
 INLINE Floats load(const int8_t *p) {
     Bytes v;
     memcpy(&v, p, sizeof v);
     return __builtin_convertvector(v, Floats);
 }
-
-INLINE void store(float *p, Floats v) { memcpy(p, &v, sizeof v); }
 
 INLINE float half_to_float(uint16_t h) {
     uint32_t sign = (uint32_t)(h & 0x8000) << 16, rest = h & 0x7fff, bits;
@@ -125,24 +102,6 @@ INLINE Floats load_bfloat16(const uint16_t *p) {
     return v;
 }
 
-INLINE Floats multiply_add(Floats a, Floats b, Floats c) {
-#if BLOOMERY_AVX2
-    return (Floats)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
-#else
-    return a * b + c;
-#endif
-}
-
-INLINE Floats larger(Floats a, Floats b) {
-#if BLOOMERY_AVX2
-    return (Floats)_mm256_max_ps((__m256)a, (__m256)b);
-#else
-    Floats v;
-    for (int i = 0; i < LANES; i++) v[i] = a[i] > b[i] ? a[i] : b[i];
-    return v;
-#endif
-}
-
 INLINE Floats smaller(Floats a, Floats b) { return -larger(-a, -b); }
 
 INLINE Floats magnitude(Floats v) {
@@ -153,43 +112,17 @@ INLINE Floats magnitude(Floats v) {
     return v;
 }
 
-INLINE int64_t lesser(int64_t a, int64_t b) { return a < b ? a : b; }
-
-INLINE float sum(Floats v) { return ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7])); }
-
-INLINE float largest(Floats v) {
-    float most = v[0];
-    for (int i = 1; i < LANES; i++) most = v[i] > most ? v[i] : most;
-    return most;
-}
-
 // Nearest whole numbers, of |v| < 2^22.
 INLINE Floats rounded(Floats v) {
     const Floats magic = all(12582912.0f);  // 1.5 * 2^23: what is added to it keeps no fraction
     return (v + magic) - magic;
 }
 
-// e^x: x = n ln 2 + r, |r| <= ln 2 / 2, and the Taylor series of e^r to r^7, whose rest is below 2^-26.
-INLINE Floats exponential(Floats x) {
-    x = smaller(larger(x, all(-87.0f)), all(88.0f));
-    const Floats n = rounded(x * all(1.44269504f));
-    const Floats r = multiply_add(n, all(-1.42860677e-6f), multiply_add(n, all(-0.693145752f), x));
-    Floats series = all(1.0f / 5040);
-    series = multiply_add(series, r, all(1.0f / 720));
-    series = multiply_add(series, r, all(1.0f / 120));
-    series = multiply_add(series, r, all(1.0f / 24));
-    series = multiply_add(series, r, all(1.0f / 6));
-    series = multiply_add(series, r, all(0.5f));
-    series = multiply_add(series, r, all(1.0f));
-    series = multiply_add(series, r, all(1.0f));
-    const Ints power = (__builtin_convertvector(n, Ints) + all_ints(127)) << 23;
-    Floats scale;
-    memcpy(&scale, &power, sizeof scale);
-    return series * scale;
-}
+INLINE Floats sigmoid(Floats x) { return all(1.0f) / (all(1.0f) + exponential(smaller(-x, all(88.0f)))); }
 
-INLINE Floats sigmoid(Floats x) { return all(1.0f) / (all(1.0f) + exponential(-x)); }
-INLINE Floats hyperbolic_tangent(Floats x) { return all(1.0f) - all(2.0f) / (exponential(x + x) + all(1.0f)); }
+INLINE Floats hyperbolic_tangent(Floats x) {
+    return all(1.0f) - all(2.0f) / (exponential(smaller(x + x, all(88.0f))) + all(1.0f));
+}
 
 // A register of a row that has `count` numbers left, filled up with zeros if they are few.
 INLINE Floats load_some(const float *p, int64_t count) {
