@@ -195,11 +195,11 @@ def curves(runs: list[dict[str, Any]]) -> list[Any]:
 
     made = []
     for run in runs:
-        losses = [loss for _, _, loss in run["curve"]]
-        steps = len(losses)
-        edges = sorted({round(part * steps / PARTS) for part in range(PARTS + 1)})
-        points = [(b / steps, float(np.mean(losses[a:b]))) for a, b in pairwise(edges)]
-        made.append(Curve.of(points))
+        ends, losses = [step for step, _, _ in run["curve"]], [loss for _, _, loss in run["curve"]]
+        steps, points = np.diff([0, *ends]), len(losses)  # of each point of the curve
+        edges = sorted({round(part * points / PARTS) for part in range(PARTS + 1)})
+        heard = [(b / points, float(np.average(losses[a:b], weights=steps[a:b]))) for a, b in pairwise(edges)]
+        made.append(Curve.of(heard))
     return made
 
 

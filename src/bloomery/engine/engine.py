@@ -135,6 +135,12 @@ class Engine:
         return self._scheduler
 
     @property
+    def runner(self) -> Runner:
+        """Made with its memory if there is none."""
+        assert self.scheduler and self._runner
+        return self._runner
+
+    @property
     def capacity(self) -> int:
         """Positions of the longest text that there is memory for."""
         if self._scheduler is not None:
@@ -204,9 +210,8 @@ class Engine:
                 self._condition.wait()
             self._stepping = True
         try:
-            assert self._runner is not None
             with self._bench.step() as step:
-                yield self._runner, pool
+                yield self.runner, pool
             if phase is not None:
                 phase.add(step.seconds)
         finally:
@@ -319,8 +324,7 @@ class Engine:
             self._guarded([one], lambda one=one: self._guess(one))
         with self._condition:
             plan = self.scheduler.plan()
-        assert self._runner is not None
-        runner = self._runner
+        runner = self.runner
         with torch.inference_mode():
             self._guarded(list(plan.sequences()), lambda: runner.copy(plan.copies))
             for one, count in plan.prefill:
@@ -340,8 +344,7 @@ class Engine:
     def _let_in(self, step: Step, room: int) -> int:
         """In the middle of a step, between two layers of a part of a long prompt: read who came meanwhile with a short
         one, of `room` tokens in all, and tell their first tokens. Returns how many tokens that were."""
-        scheduler, runner = self._scheduler, self._runner
-        assert scheduler is not None and runner is not None
+        scheduler, runner = self.scheduler, self.runner
         with self._condition:
             plan = scheduler.let_in(room)
         self._guarded(list(plan.sequences()), lambda: runner.copy(plan.copies))
@@ -375,8 +378,7 @@ class Engine:
         return told
 
     def _prefill(self, one: SequenceState, count: int, told: list[Told], within: Step | None = None) -> None:
-        assert self._runner is not None and self._scheduler is not None
-        waiting, room = self._scheduler.waiting, count
+        waiting, room = self.scheduler.waiting, count
         family = list(one.family())
         for member in family:
             member.generation.begin()
@@ -394,13 +396,14 @@ class Engine:
                 room -= self._let_in(step, room)
 
         with self._bench.step(within=within) as step:
-            logits = self._runner.prefill(one, count, between if within is None else None)
+            logits = self.runner.prefill(one, count, between if within is None else None)
             whole = start + count == len(one.ids)
             rows = None if logits is None else log_probabilities(logits)
             if rows is not None and one.request.scores_prompt and one.scored < one.num_prompt:
                 self._score(family, rows, start)
             if logits is not None and rows is not None and whole:
-                choices += [choose(member, logits[-1:], [LogProbabilities(logits[-1])]) for member in family]
+                known = [LogProbabilities.of_all(rows[-1])]
+                choices += [choose(member, logits[-1:], known) for member in family]
         for member in family:
             member.generation.spend(step.seconds, 1 / len(family))
         with self._condition:
@@ -422,12 +425,10 @@ class Engine:
         one.scored = max(one.scored, one.num_prompt if start + len(rows) >= one.num_prompt else end)
 
     def _decode(self, batch: Sequence[SequenceState], told: list[Told]) -> None:
-        assert self._runner is not None
         with self._bench.step() as step:
-            made = self._runner.decode(batch)
+            choices = [choose(one, *rows) for one, rows in zip(batch, self.runner.decode(batch), strict=True)]
             self._steps += 1
-            self._native_steps += self._runner.native is not None and not all(one.request.adapter for one in batch)
-            choices = [choose(one, *rows) for one, rows in zip(batch, made, strict=True)]
+            self._native_steps += self.runner.native is not None and not all(one.request.adapter for one in batch)
         sizes = [1 + len(one.draft) for one in batch]
         tokens = sum(sizes)
         for one, size in zip(batch, sizes, strict=True):

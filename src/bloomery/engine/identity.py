@@ -29,9 +29,8 @@ def identity_of(model: LanguageModel) -> str:
     found.update(digest([tokenizer.description, ends]).encode())
     template = tokenizer.chat_template
     found.update((template.source if template is not None else "").encode())
-    found.update(
-        f"{model.device.type} {model.engine.config.cache_dtype} {model.adapter and model.adapter.digest}".encode()
-    )
+    kept = str(model.engine.runner.memory.keys[0].dtype)
+    found.update(f"{model.device.type} {kept} {model.adapter and model.adapter.digest}".encode())
     if packing_of(model.decoder) is not None:  # packed weights are none of the parameters: what they compute is seen
         ids = list(range(min(_PROBE_TOKENS, model.context_length, model.config.vocab_size)))
         found.update(model.logits(ids).numpy().tobytes())

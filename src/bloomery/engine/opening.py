@@ -16,8 +16,7 @@ from bloomery.engine.runner import Decoding, Runner
 from bloomery.engine.scheduler import Scheduler
 from bloomery.engine.static_steps import StaticSteps
 from bloomery.models.decoder import Decoder
-from bloomery.models.native.trial import Trial, trial_of
-from bloomery.models.packed import PackedLinear
+from bloomery.models.native.trial import Trial, cache_dtype, trial_of
 from bloomery.models.paged import PagedMemory
 
 if TYPE_CHECKING:
@@ -47,18 +46,15 @@ def opened(decoder: Decoding, config: EngineConfig) -> tuple[Runner, Scheduler, 
         raise DeviceError(f"no memory for the keys and values of {positions:,} tokens", hint=hint) from error
     static = _static(decoder, config, memory)
     runner = Runner(decoder, memory, size, native=found.native, native_prompts=found.prompts, static=static)
-    return runner, Scheduler(BlockPool(blocks, size), config.scheduler), found.text
+    kept = "" if dtype == weight.dtype else f"; keys and values in {str(dtype).removeprefix('torch.')}"
+    return runner, Scheduler(BlockPool(blocks, size), config.scheduler), found.text + kept
 
 
 def _cache_dtype(decoder: Decoding, asked: str, found: Trial) -> torch.dtype:
     """PyTorch would turn float16 into what its weights are in at each step; native code reads half as much."""
     if asked != "auto":
         return {"float16": torch.float16, "int8": torch.int8}[asked]
-    if found.native is not None:
-        formats = {one.format for one in found.native.decoder.modules() if isinstance(one, PackedLinear)}
-        if formats and "float32" not in formats:
-            return torch.float16
-    return next(decoder.parameters()).dtype
+    return next(decoder.parameters()).dtype if found.native is None else cache_dtype(found.native.decoder)
 
 
 def _native(decoder: Decoding, config: EngineConfig) -> Trial:

@@ -8,8 +8,7 @@ module does not know who is next (see `scheduler`) nor what is chosen (see `samp
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import accumulate
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +22,16 @@ from bloomery.models.attention import RaggedCache
 from bloomery.models.config import ModelConfig
 from bloomery.models.native.native_decoder import NativeDecoder, Sums
 from bloomery.models.paged import PagedMemory, PagedStep, Rows
+
+
+class _Batch(NamedTuple):
+    """Of a step, the texts whose rows are `fast` (native or static), or those whose are not."""
+
+    fast: bool
+    chosen: list[int]
+    parts: list[Sequence[int]]
+    places: list[tuple[Table, int]]
+    adapters: list[Any]
 
 
 class Decoding(Protocol):
@@ -102,45 +111,55 @@ class Runner:
         log-probabilities of each row."""
         parts = [[sequence.ids[-1], *sequence.draft] for sequence in sequences]
         places = [(one.table, one.read) for one in sequences]
-        made = self._steps(parts, places, [one.request.adapter for one in sequences])
-        # Row by row: for a single one PyTorch wakes no thread, which would stay awake where the next step's are.
-        return [
-            (rows, [LogProbabilities(row, one) for row, one in zip(rows, known, strict=True)]) for rows, known in made
-        ]
+        made: list[tuple[Tensor, list[LogProbabilities]]] = [(torch.empty(0), [])] * len(parts)
+        for batch in self._batches(parts, places, [one.request.adapter for one in sequences]):
+            sizes = [len(part) for part in batch.parts]
+            sums = Sums(sum(sizes)) if batch.fast and self.native is not None else None
+            logits = self._logits_of(batch, sums)
+            known = None if sums is None else map(Known, sums.logs, sums.best)
+            # Row by row: for a single one PyTorch wakes no thread, which would stay awake where the next step's are.
+            for at, rows in zip(batch.chosen, logits.split(sizes) if len(sizes) > 1 else [logits], strict=True):
+                made[at] = rows, [LogProbabilities(row, None if known is None else next(known)) for row in rows]
+        return made
 
     def step(
         self, parts: Sequence[Sequence[int]], places: Sequence[tuple[Table, int]], adapters: Sequence[Any]
     ) -> Tensor:
         """`read` and `logits` of it, in one batch or two: texts whose steps are native or static, and the others."""
-        made = [rows for rows, _ in self._steps(parts, places, adapters)]
-        return made[0] if len(made) == 1 else torch.cat(made)
+        made: list[Tensor] = [torch.empty(0)] * len(parts)
+        for batch in self._batches(parts, places, adapters):
+            found = self._logits_of(batch)
+            if len(batch.chosen) == len(parts):
+                return found
+            for at, rows in zip(batch.chosen, found.split([len(part) for part in batch.parts]), strict=True):
+                made[at] = rows
+        return torch.cat(made)
 
-    def _steps(
+    def _batches(
         self, parts: Sequence[Sequence[int]], places: Sequence[tuple[Table, int]], adapters: Sequence[Any]
-    ) -> list[tuple[Tensor, Sequence[Known | None]]]:
-        """Logits of each text's rows, and what is known of each row."""
+    ) -> Iterator[_Batch]:
         fast = [self._is_fast(part, adapter) for part, adapter in zip(parts, adapters, strict=True)]
-        made: list[tuple[Tensor, Sequence[Known | None]]] = [(torch.empty(0), ())] * len(parts)
         for kind in set(fast):
-            chosen = [at for at, one in enumerate(fast) if one is kind]
-            mine, where = [parts[at] for at in chosen], [places[at] for at in chosen]
-            sizes = [len(part) for part in mine]
-            known: Sequence[Known | None] = [None] * sum(sizes)
-            if not kind:
-                with adapted_rows([(adapters[at], len(parts[at])) for at in chosen]):
-                    found = self.logits(self.read(mine, where))
-            elif self.native is not None:
-                sums = Sums(sum(sizes))
-                found = self.native.step(self.memory, self._placed(mine, where), mine, sums)
-                known = [Known(*one) for one in zip(sums.logs, sums.best, strict=True)]
-            else:
-                assert self.static is not None
-                found = self.static.logits([part[0] for part in mine], self._placed(mine, where))
-            if len(parts) == 1:
-                return [(found, known)]
-            for at, rows, end in zip(chosen, found.split(sizes), accumulate(sizes), strict=True):
-                made[at] = rows, known[end - len(rows) : end]
-        return made
+            all_of = [at for at, one in enumerate(fast) if one is kind]
+            yield _Batch(
+                kind,
+                all_of,
+                [parts[at] for at in all_of],
+                [places[at] for at in all_of],
+                [adapters[at] for at in all_of],
+            )
+
+    def _logits_of(self, batch: _Batch, sums: Sums | None = None) -> Tensor:
+        """(N, V)."""
+        if not batch.fast:
+            sizes = [len(part) for part in batch.parts]
+            with adapted_rows(list(zip(batch.adapters, sizes, strict=True))):
+                return self.logits(self.read(batch.parts, batch.places))
+        rows = self._placed(batch.parts, batch.places)
+        if self.native is not None:
+            return self.native.step(self.memory, rows, batch.parts, sums)
+        assert self.static is not None
+        return self.static.logits([part[0] for part in batch.parts], rows)
 
     def _is_fast(self, part: Sequence[int], adapter: Any) -> bool:
         """Whether a text's step is native or static: a matter of the text alone."""

@@ -8,6 +8,7 @@ stopping.
 
 from __future__ import annotations
 
+import ctypes
 import math
 import secrets
 from collections import Counter
@@ -201,6 +202,11 @@ class LogProbabilities:
         self._logits, self.known = logits, known
         self._all: Tensor | None = None
 
+    @classmethod
+    def of_all(cls, logprobs: Tensor) -> LogProbabilities:
+        """Where all of them (V,) are there: their exponentials sum to 1."""
+        return cls(logprobs, Known(0.0, int(logprobs.argmax())))
+
     @property
     def are_numbers(self) -> bool:
         """One logit that is no number makes all log-probabilities of its row none."""
@@ -210,12 +216,15 @@ class LogProbabilities:
         """float32 (V,)."""
         if self._all is None:
             logits, known = self._logits, self.known
-            self._all = logits - known.log_of_sum if known else torch.log_softmax(logits, dim=-1)
+            exact = (logits.double() - known.log_of_sum).float() if known else None
+            self._all = torch.log_softmax(logits, dim=-1) if exact is None else exact
         return self._all
 
     def of(self, token: int) -> float:
         """Of one token, as `all` has it."""
-        return float(self._logits[token] - self.known.log_of_sum if self.known else self.all()[token])
+        if self.known is None:
+            return float(self.all()[token])
+        return ctypes.c_float(float(self._logits[token]) - self.known.log_of_sum).value
 
 
 def log_probabilities(logits: Tensor) -> Tensor:

@@ -78,7 +78,7 @@ class PagedMemory:
                 self.scales[layer][number].index_copy_(0, slots, scale)
                 rows = (rows / scale).round().to(torch.int8)
             elif memory[layer].dtype == torch.float16:
-                rows = rows.clamp(-_LARGEST_HALF, _LARGEST_HALF)
+                rows = rows.float().clamp(-_LARGEST_HALF, _LARGEST_HALF)  # bfloat16 has no such number
             memory[layer].index_copy_(0, slots, rows.to(memory[layer].dtype))
 
     def read(self, layer: int, runs: Sequence[tuple[int, int]], skip: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

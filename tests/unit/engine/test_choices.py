@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 from bloomery.core.errors import BloomeryError, DataError
 from bloomery.engine import LanguageModel
 from bloomery.engine.choices import choose
-from bloomery.engine.sampling import LogProbabilities
+from bloomery.engine.sampling import Known, LogProbabilities
 from bloomery.engine.sequence import SequenceState
 
 
@@ -29,6 +31,23 @@ def test_guesses_are_kept_up_to_the_first_that_is_wrong(tiny: LanguageModel):
         logits = rows(*best)
         choice = choose(sequence(tiny, draft), logits, list(map(LogProbabilities, logits)))
         assert choice.tokens == tokens and choice.error is None and len(choice.logprobs) == len(tokens)
+
+
+def test_what_a_step_knows_of_a_row_is_used_where_it_holds(tiny: LanguageModel):
+    words, padded = tiny.tokenizer.vocab_size, rows(40, size=320 + 64)
+    assert words == 320
+    padded[0, 350] = 99.0  # no token
+    for row, best in ((rows(40), 40), (padded, 350)):
+        known = Known(float(row[0].double().logsumexp(0)), best)
+        choice = choose(sequence(tiny, []), row, [LogProbabilities(row[0], known)])
+        assert choice.tokens == [40]
+        exact = torch.log_softmax(row[0].double(), 0)
+        torch.testing.assert_close(choice.logprobs[0].all().double(), exact, rtol=1e-7, atol=1e-7)
+        assert choice.logprobs[0].of(40) == float(choice.logprobs[0].all()[40])
+    nothing = LogProbabilities(rows(40)[0], Known(math.nan, 0))
+    assert isinstance(choose(sequence(tiny, []), rows(40), [nothing]).error, DataError)
+    likely = LogProbabilities.of_all(torch.log_softmax(rows(40)[0], 0))
+    assert choose(sequence(tiny, []), rows(40), [likely]).tokens == [40] and likely.of(40) == float(likely.all()[40])
 
 
 def test_errors_stay_with_their_sequence(tiny: LanguageModel, monkeypatch):

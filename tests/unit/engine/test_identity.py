@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from bloomery.engine import LanguageModel, load
+from bloomery.engine.engine import EngineConfig
 from bloomery.engine.identity import identity_of
 
 make_tiny_model = runpy.run_path(str(Path(__file__).parents[2] / "tiny_model.py"))["make_tiny_model"]
@@ -40,6 +41,15 @@ def test_a_bit_makes_another(folder: Path):
     found.add(identity_of(opened(folder, weights="int8")))
     found.add(identity_of(opened(folder, dtype="bfloat16")))
     assert len(found) == 4
+
+
+def test_what_keys_are_kept_in_counts(folder: Path):
+    found = set()
+    for native, kept in (("off", "auto"), ("off", "float16"), ("off", "int8")):
+        model = opened(folder, weights="float16")
+        model.set_engine(EngineConfig(native=native, cache_dtype=kept, cache_tokens=64))
+        found.add(identity_of(model))
+    assert len(found) == 3
 
 
 def test_config_and_tokenizer_count(folder: Path, tmp_path: Path):

@@ -78,6 +78,20 @@ def test_top_p_of_a_large_vocabulary_is_that_of_transformers(top_p: float, sprea
         assert float(expected[kept].sum()) > 0.999
 
 
+def test_the_largest_is_chosen_unseen_only_where_nothing_is_done_to_the_logits():
+    logits = torch.tensor([5.0, 4.0, 1.0, 0.0])
+    wrong = 2  # would be chosen if nobody looked
+    assert Sampler(SamplingParams(temperature=0.0)).choose(logits, wrong) == wrong
+    for options in (
+        {"temperature": 1.0, "top_k": 1},
+        {"logit_bias": {"3": 0.1}},
+        {"presence_penalty": 0.1},
+        {"frequency_penalty": 0.1},
+        {"repetition_penalty": 1.1},
+    ):
+        assert Sampler(SamplingParams(**{"temperature": 0.0, **options})).choose(logits, wrong) == 0
+
+
 @pytest.mark.parametrize("penalty", [0.5, 1.0, 1.4])
 def test_repetition_is_penalised_as_transformers_does(penalty: float):
     from transformers.generation.logits_process import RepetitionPenaltyLogitsProcessor

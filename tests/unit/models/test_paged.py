@@ -126,6 +126,9 @@ def test_float16_memory_is_within_its_rounding_and_holds_what_is_too_large():
     memory.write(0, torch.tensor([2]), rows, -rows)
     keys, values = memory.read(0, [(2, 1)], 0, torch.float32)
     assert keys[0, 0, 0, :4].tolist() == [1.0, 65504.0, -65504.0, 65504.0] and torch.equal(values, -keys)
+    memory.write(0, torch.tensor([1]), rows.bfloat16(), -rows.bfloat16())
+    keys, _ = memory.read(0, [(1, 1)], 0, torch.float32)
+    assert keys[0, 0, 0, 1:3].tolist() == [65504.0, -65504.0]
     assert PagedMemory.bytes_per_position(model.config, torch.float16) == 2 * 3 * 2 * 8 * 2
 
 

@@ -90,7 +90,7 @@ struct Step {
     float *const *key_scales, *const *value_scales;   // int8: (P, H_kv)
     const float *const *cosines, *const *sines;       // [table][row]: the row of the table that its position has
     float *stream, *logits;                           // (rows, hidden), (rows - skipped, vocabulary)
-    float *logs;                                      // null, or of each row of logits, ln of the sum of exponentials,
+    double *logs;                                     // null, or of each row of logits, ln of the sum of exponentials,
     int64_t *best;                                    // and the first that is largest
 };
 
@@ -118,7 +118,7 @@ struct Kernels {
     void (*mix)(float *x, float a, const float *y, float b, int64_t size);  // x = a x + b y
     void (*cap)(float *x, float bound, int64_t size);
     // The logarithm of the sum of e^x, no number where x is none or infinite; and where x is first largest.
-    void (*sum_up)(const float *x, int64_t size, float *log, int64_t *best);
+    void (*sum_up)(const float *x, int64_t size, double *log, int64_t *best);
 };
 
 extern const Kernels kernels_portable, kernels_avx2, kernels_vnni;

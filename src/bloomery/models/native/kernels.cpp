@@ -473,7 +473,7 @@ void cap(float *x, float bound, int64_t size) {
     }
 }
 
-void sum_up(const float *x, int64_t size, float *log, int64_t *best) {
+void sum_up(const float *x, int64_t size, double *log, int64_t *best) {
     const int64_t whole = size / LANES * LANES;
     Floats highest = all(-INFINITY);
     Ints lost = all_ints(0);
@@ -495,7 +495,7 @@ void sum_up(const float *x, int64_t size, float *log, int64_t *best) {
         total += sum(some);
     }
     for (int64_t i = whole; i < size; i++) total += exponential(all(x[i] - most))[0];
-    *log = most + logf(total);
+    *log = (double)most + (double)logf(total);  // large logits leave no digits of a float for it
 }
 
 // ---- attention over paged keys and values ---------------------------------------------------------------------------

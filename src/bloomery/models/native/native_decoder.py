@@ -37,7 +37,7 @@ class Sums:
     infinite, and where the `best` logit is, the first of several."""
 
     def __init__(self, count: int) -> None:
-        self.logs, self.best = (ctypes.c_float * count)(), (ctypes.c_int64 * count)()
+        self.logs, self.best = (ctypes.c_double * count)(), (ctypes.c_int64 * count)()
 
 
 class NativeDecoder:
@@ -177,7 +177,8 @@ class NativeDecoder:
 
     def _pointers(self, memory: PagedMemory) -> dict[str, ctypes.Array[ctypes.c_void_p]]:
         """Addresses of each layer's keys and values, made once for a memory."""
-        if self._memory is None or self._memory[0]() is not memory:
+        held = self._memory  # once: another engine's thread may put its own there
+        if held is None or held[0]() is not memory:
             if memory.keys[0].dtype not in CACHES:
                 raise DeviceError(f"the native step reads no keys and values in {memory.keys[0].dtype}")
             columns = {"keys": memory.keys, "values": memory.values}
@@ -187,12 +188,12 @@ class NativeDecoder:
                 name: (ctypes.c_void_p * len(column))(*[tensor.data_ptr() for tensor in column])
                 for name, column in columns.items()
             }
-            self._memory = weakref.ref(memory), made  # it is the engine's, and goes with it
-        return self._memory[1]
+            held = self._memory = weakref.ref(memory), made  # it is the engine's, and goes with it
+        return held[1]
 
     def _tables(self, rows: Sequence[Rows], end: int) -> tuple[list[int], list[int], list[Tensor]]:
         """Addresses of the rows of cosines and sines, table by table; and what keeps them there."""
-        known = {one.reach: self._tables_of(one.reach, end) for one in rows}
+        known = {reach: self._tables_of(reach, end) for reach in {one.reach for one in rows}}
         into: tuple[list[int], list[int]] = [], []
         for number in range(len(self.description.tables)):
             for one in rows:
@@ -203,11 +204,12 @@ class NativeDecoder:
 
     def _tables_of(self, reach: int, end: int) -> list[tuple[Tensor, Tensor]]:
         """Cosines and sines of all tables, below `end` and more; those of the last call again where they suffice."""
-        if self._rotary is None or self._rotary[0] != reach or self._rotary[1] < end:
+        held = self._rotary  # once, as of the memory
+        if held is None or held[0] != reach or held[1] < end:
             device, found = self.decoder.model.embed_tokens.weight.device, list[tuple[Tensor, Tensor]]()
             for layer in self.description.tables:
                 both = self.decoder.rope(layer, end, reach, device)
                 assert both is not None
                 found.append(both)
-            self._rotary = reach, min((both[0].size(0) for both in found), default=end), found
-        return self._rotary[2]
+            held = self._rotary = reach, min((both[0].size(0) for both in found), default=end), found
+        return held[2]

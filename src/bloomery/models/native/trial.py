@@ -26,7 +26,7 @@ from bloomery.models.native.description import layer_groups, matrix_of, native_l
 from bloomery.models.native.library import library
 from bloomery.models.native.linear import NativeLinear
 from bloomery.models.native.matrix import Matrix
-from bloomery.models.native.native_decoder import NativeDecoder
+from bloomery.models.native.native_decoder import NativeDecoder, Sums
 from bloomery.models.packed import PackedLinear, Stored
 from bloomery.models.paged import PagedMemory, PagedStep, Rows
 
@@ -101,6 +101,13 @@ def try_native(decoder: Decoder, *, timed: bool = True) -> Trial:
     return Trial(native, f"{text}, {mean:.1f}x PyTorch; prompts {read}", speedup, error, prompt > 1.0, prompt)
 
 
+def cache_dtype(decoder: Decoder) -> torch.dtype:
+    """What native steps keep keys and values in: float16 beside packed weights of 16 bits and fewer, else as the
+    weights."""
+    formats = {one.format for one in decoder.modules() if isinstance(one, PackedLinear)}
+    return torch.float16 if formats and "float32" not in formats else next(decoder.parameters()).dtype
+
+
 def room_for(decoder: Decoder) -> None:
     """DeviceError if a second copy of the weights, but for native layers', would take too much of what is free."""
     layers = {id(one): one for one in decoder.modules() if isinstance(one, PackedLinear)}.values()
@@ -121,7 +128,7 @@ def check(native: NativeDecoder) -> float:
             seen.add(kind)
             _check_matrix(matrix, matrix_of(layers))
     config = native.decoder.config
-    memories = [PagedMemory(config, 80) for _ in range(2)]
+    memories = [PagedMemory(config, 80, cache_dtype(native.decoder)) for _ in range(2)]
     generator = torch.Generator().manual_seed(0)
     worst = _check_prompt(native, memories, generator)
     for time_ in range(min(max(_LENGTHS), config.context_length)):
@@ -130,9 +137,18 @@ def check(native: NativeDecoder) -> float:
         rows = [Rows(time_, 1, _runs(number, time_ + 1), config.reach(max(_LENGTHS))) for number in places]
         ids = torch.randint(config.vocab_size, (len(rows), 1), generator=generator)
         expected = torch_step(native.decoder, memories[0], rows, ids)
-        got = native.step(memories[1], rows, ids.tolist())
+        sums = Sums(len(rows))
+        got = native.step(memories[1], rows, ids.tolist(), sums)
         worst = max(worst, _error(native, got, expected))
+        _check_sums(sums, got)
     return worst
+
+
+def _check_sums(sums: Sums, logits: Tensor) -> None:
+    logs = torch.tensor(list(sums.logs), dtype=torch.float64)
+    best = logits.gather(1, torch.tensor(list(sums.best))[:, None])[:, 0]
+    if not torch.equal(best, logits.amax(1)) or not torch.allclose(logs, logits.double().logsumexp(1), atol=1e-5):
+        raise DeviceError("the native step finds other likeliest tokens or sums than are in its logits")
 
 
 def _check_prompt(native: NativeDecoder, memories: Sequence[PagedMemory], generator: torch.Generator) -> float:
@@ -183,7 +199,7 @@ def measure(native: NativeDecoder) -> dict[int, float]:
     config, found = native.decoder.config, {}
     before = min(31, config.context_length - 1)
     for count in _TIMED_ROWS:
-        memory = PagedMemory(config, 32 * count)
+        memory = PagedMemory(config, 32 * count, cache_dtype(native.decoder))
         for tensor in (*memory.keys, *memory.values):
             tensor.zero_()
         reach = config.reach(before + 1)
@@ -199,7 +215,8 @@ def measure_prompt(native: NativeDecoder) -> float:
     """PyTorch's time of reading a prompt over native code's, as `measure`."""
     config = native.decoder.config
     count = min(_TIMED_PROMPT, config.context_length)
-    memory, rows = PagedMemory(config, count), Rows(0, count, [(0, count)], config.reach(count))
+    memory = PagedMemory(config, count, cache_dtype(native.decoder))
+    rows = Rows(0, count, [(0, count)], config.reach(count))
     ids = torch.arange(count)[:, None] % config.vocab_size
 
     @torch.inference_mode()

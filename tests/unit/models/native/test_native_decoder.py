@@ -373,7 +373,7 @@ def assert_halves_are_pytorchs(dim: int) -> None:
     values.weight.zero_()
     memories = [PagedMemory(model.config, 1, torch.float16) for _ in range(2)]
     rows = Rows(0, 1, [(0, 1)])
-    for bias in chosen[:: max(1, len(chosen) // 400)]:
+    for bias in torch.cat([chosen[: -1 : len(chosen) // 400], chosen[-1:]]):
         values.bias.copy_(bias)
         model.hidden_states(torch.tensor([[1]]), cache=PagedStep(memories[0], [rows]))
         NativeDecoder(model).step(memories[1], [rows], [[1]])
@@ -386,39 +386,43 @@ def test_what_float16_keeps(calls: ctypes.CDLL):
     assert_halves_are_pytorchs(20)
 
 
-def test_what_float16_keeps_by_portable_kernels(calls: ctypes.CDLL, request: pytest.FixtureRequest):
+@pytest.mark.parametrize("kernels", ["AVX2", "portable"])
+def test_other_kernels_keep_and_sum_alike(calls: ctypes.CDLL, request: pytest.FixtureRequest, kernels: str):
     code = "from tests.unit.models.native import test_native_decoder as t; t.assert_halves_are_pytorchs(20)"
-    environment = {**os.environ, "BLOOMERY_NATIVE_KERNELS": "portable"}
+    code += "; t.assert_sums_are_of_rows(50); t.assert_sums_are_of_rows(7)"
+    environment = {**os.environ, "BLOOMERY_NATIVE_KERNELS": kernels}
     command, root = [sys.executable, "-c", code], request.config.rootpath
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=root)
     assert done.returncode == 0, done.stderr[-2000:]
 
 
-@pytest.mark.parametrize("vocabulary", [2, 7, 50, 2000])
-def test_sums_of_rows(calls: ctypes.CDLL, vocabulary: int):
+def assert_sums_are_of_rows(vocabulary: int) -> None:
     texts, sums = Texts(decoder(vocab_size=vocabulary), 2, 0), Sums(3)
     rows, ids = [texts.rows(0, 1), texts.rows(1, 2)], [texts.ids(1), texts.ids(2)]
-    for row, size in (
-        (None, 1.0),
-        (None, 300.0),
-        (None, 1e30),
-        (None, 0.0),
-        (0, math.nan),
-        (-1, math.nan),
-        (0, math.inf),
-    ):
+    for number, size in ((None, 1.0), (None, 300.0), (None, 1e30), (None, 0.0), (0, math.nan), (-1, math.nan)):
         changed = decoder(vocab_size=vocabulary)
-        if row is None:
-            changed.lm_head.weight.mul_(size)
-        else:
-            changed.lm_head.weight[row] = size
+        changed.lm_head.weight[number] *= size
         logits = NativeDecoder(changed).step(texts.memories[1], rows, ids, sums)
         logs = torch.tensor(list(sums.logs), dtype=torch.float64)
-        if row is None:  # a few roundings of float32
-            torch.testing.assert_close(logs, logits.double().logsumexp(-1), rtol=3e-7, atol=1e-6)
+        if number is None:  # the logarithm is a float's
+            torch.testing.assert_close(logs, logits.double().logsumexp(-1), rtol=1e-15, atol=2e-6)
             assert list(sums.best) == [next(i for i, x in enumerate(one) if x == max(one)) for one in logits.tolist()]
         else:
-            assert bool((logs.isnan() | (logits == -math.inf).any(-1)).all())
+            assert bool(logs.isnan().all())
+    for number in (0, -1):  # one weight that is infinite makes a logit that is
+        changed = decoder(vocab_size=vocabulary)
+        changed.lm_head.weight[number, 0] = math.inf
+        logits = NativeDecoder(changed).step(texts.memories[1], rows, ids, sums)
+        infinite = logits[:, number]
+        assert bool(infinite.isinf().all())
+        expected = torch.where(infinite > 0, math.nan, logits.double().logsumexp(-1))
+        logs = torch.tensor(list(sums.logs), dtype=torch.float64)
+        torch.testing.assert_close(logs, expected, rtol=1e-15, atol=2e-6, equal_nan=True)
+
+
+@pytest.mark.parametrize("vocabulary", [2, 7, 50, 2000])
+def test_sums_of_rows(calls: ctypes.CDLL, vocabulary: int):
+    assert_sums_are_of_rows(vocabulary)
 
 
 @pytest.mark.parametrize("scaling", [("dynamic", 3.0), ("linear", 2.0)])

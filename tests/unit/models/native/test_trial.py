@@ -40,7 +40,9 @@ def test_what_is_right_passes(calls: ctypes.CDLL, kind: str):
     model = decoder()
     if kind != "plain":
         pack(model, kind)
-    assert 0 <= check(NativeDecoder(model)) < (1e-5 if kind in ("plain", "float16") else 0.1)
+    assert (
+        0 <= check(NativeDecoder(model)) < {"plain": 1e-5, "float16": 1e-4}.get(kind, 0.1)
+    )  # keys in float16 may round the other way
 
 
 def test_it_is_taken_if_it_is_faster_and_tried_once(calls: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch):
