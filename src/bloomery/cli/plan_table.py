@@ -41,7 +41,8 @@ def _budget(plan: Mapping[str, Any]) -> str:
 
 
 def _rows(plan: Mapping[str, Any], model: Mapping[str, Any]) -> list[tuple[str, str]]:
-    rates = ", ".join(f"{name.removesuffix('_lr')} {value:g}" for name, value in plan["learning_rates"].items())
+    own = {name: value for name, value in plan["learning_rates"].items() if value}  # 0: that of another group
+    rates = ", ".join(f"{name.removesuffix('_lr')} {value:g}" for name, value in own.items())
     parts = "" if plan["micro_rows"] == plan["batch_rows"] else f", {plan['micro_rows']} rows at a time"
     seconds = Quantity.from_dict(plan["seconds"])
     return [

@@ -21,12 +21,12 @@ import torch
 
 from bloomery.core.artifact import Artifact, write_durably
 from bloomery.core.config import from_dict, to_dict
+from bloomery.core.errors import DataError
 from bloomery.core.run import Run
 from bloomery.core.stage import reusable
 from bloomery.core.workspace import Workspace, as_workspace
 from bloomery.energy import open_meter
 from bloomery.models import Decoder, save_pretrained
-from bloomery.models.weights import read_json
 from bloomery.tokenizer import PackedRows, TokenizeConfig, Tokenizer, TokenShards, tokenize
 from bloomery.training.causal import CausalObjective
 from bloomery.training.fit import SPIKE_DEVIATIONS, paced
@@ -39,7 +39,7 @@ from bloomery.training.parallel.ray_ranks import on_ray
 from bloomery.training.parallel.several import recompute, several
 from bloomery.training.parallel.silent_run import SilentRun
 from bloomery.training.parallel.world import World, followers, open_world
-from bloomery.training.planning.plan import Components, Plan
+from bloomery.training.planning.plan import Components, Plan, read_plan
 from bloomery.training.planning.planner import plan as make_plan
 from bloomery.training.planning.scores import Spent, score
 from bloomery.training.planning.spending import validation_batches
@@ -187,7 +187,7 @@ class _Pretraining:
     def _plan(self) -> Plan:
         path = self.run.scratch / "plan.json"
         if path.is_file():
-            made = Plan.from_dict(read_json(path))
+            made = _kept(path)
             self.run.event("plan", **made.to_dict(), kept=True)
             return made
         made = self.given
@@ -356,3 +356,12 @@ def _deterministic(device: torch.device, seed: int) -> Iterator[None]:
     finally:
         torch.use_deterministic_algorithms(before, warn_only=warns)
         torch.set_rng_state(state)
+
+
+def _kept(path: Path) -> Plan:
+    """The plan that an interrupted run had; DataError if it cannot be read."""
+    try:
+        return read_plan(path)
+    except DataError as error:
+        hint = f"remove {path.parent}: the same command then begins anew"
+        raise DataError(error.message, hint=hint) from error

@@ -93,7 +93,8 @@ class StepTime:
     def with_threads(self, found: FewerThreads) -> StepTime:
         """As it would have been with so few threads; building and the first step, in which memory is found, are taken
         to stay as they were."""
-        share = found.share
+        # Not the share of what was timed before: the machine may have been busier then than while both were compared.
+        share = found.share if found.seconds is None else found.seconds / self.seconds
         return replace(
             self,
             bursts=tuple(share * one for one in self.bursts),
@@ -114,6 +115,8 @@ class FewerThreads:
     """Their time over that of the others."""
     watts: Quantity
     """Mean power while the steps with fewer ran."""
+    seconds: float | None = None
+    """Of a step with fewer, the middle one; None is unknown."""
 
 
 def _median(bursts: tuple[float, ...]) -> float:
@@ -225,7 +228,7 @@ def compare_threads(
     """
     keep_memory()
     state, before, began = torch.get_rng_state(), torch.get_num_threads(), time.perf_counter()
-    shares, seconds, used = list[float](), 0.0, list[Quantity]()
+    shares, steps, used = list[float](), list[float](), list[Quantity]()
     try:
         how = (optimizer or OptimizerConfig(), batches)
         part = micro_rows or rows
@@ -247,14 +250,14 @@ def compare_threads(
             times = _burst(trial, burst)
             if meter:
                 used.append(meter.read() - power)
-            seconds += sum(times)
+            steps += times
             shares.append(float(np.median(times) / np.median(others)))
             turn = time.perf_counter() - started
     finally:
         torch.set_num_threads(before)
         torch.set_rng_state(state)
     share = _median(tuple(shares)) if len(shares) == _BURSTS else max(shares)
-    return FewerThreads(share=share, watts=_watts(used, seconds))
+    return FewerThreads(share=share, watts=_watts(used, sum(steps)), seconds=float(np.median(steps)))
 
 
 def _burst(trial: _Trial, seconds: float) -> list[float]:

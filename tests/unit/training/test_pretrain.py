@@ -76,12 +76,19 @@ def test_interrupted_and_resumed_is_bit_equal(material, tmp_path, monkeypatch: p
         _train(material, tmp_path / "b")
     runs = Workspace(tmp_path / "b").ledger.runs(stage="pretrain")
     assert [(r["state"], r["error"]) for r in runs] == [("failed", "interrupted")]
+    (kept,) = (tmp_path / "b").glob("scratch/*/plan.json")
+    plan = kept.read_bytes()
+    kept.write_bytes(plan[:100])
+    with pytest.raises(BloomeryError, match="is no plan") as damaged:
+        _train(material, tmp_path / "b")
+    assert f"remove {kept.parent}" in damaged.value.hint
+    kept.write_bytes(plan)
     resumed = _train(material, tmp_path / "b")
     assert taken == list(range(1, 13))
     assert resumed.id == straight.id
     scores = resumed.metrics["plan_score"]
     assert scores["seconds"]["actual"] is None and scores["bits_per_byte"]["actual"] is not None
-    assert resumed.metrics["resumed"] and resumed.manifest["failed_attempts"] == 1
+    assert resumed.metrics["resumed"] and resumed.manifest["failed_attempts"] == 2
     assert resumed.metrics["loss_curve"] == straight.metrics["loss_curve"]
 
 

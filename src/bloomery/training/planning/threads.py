@@ -7,6 +7,7 @@ know how steps are timed (`speed`).
 from __future__ import annotations
 
 import os
+import statistics
 import time
 from collections.abc import Callable
 
@@ -17,6 +18,7 @@ from bloomery.training.speed import FewerThreads, StepTime
 
 _FASTER = 0.97
 _STEPS = 4  # that a comparison takes at least
+_FIGHT, _PRODUCTS, _SIZE = 0.7, 9, 512
 
 
 def may_choose_threads(request: PlanRequest) -> bool:
@@ -28,26 +30,48 @@ def may_choose_threads(request: PlanRequest) -> bool:
 
 
 def choose_threads(
-    timing: StepTime, seconds: float, compare: Callable[[int, int, float], FewerThreads]
+    timing: StepTime,
+    seconds: float,
+    compare: Callable[[int, int, float], FewerThreads],
+    fight: Callable[[int, int], bool] | None = None,
 ) -> tuple[int, StepTime, str]:
     """The number of threads, a step's time with them, and what to say of it; `timing` is with all of them.
 
-    `compare` times more against fewer threads within so many seconds; `seconds` is what all comparisons may take.
+    `compare` times more against fewer threads within so many seconds; `seconds` is what all comparisons may take. Where
+    others want the processors (`fight`, by default `threads_fight`) steps are so slow that it takes longer, and pays.
     """
     threads, began, said = torch.get_num_threads(), time.perf_counter(), list[str]()
     while threads > 1:
         left = seconds - (time.perf_counter() - began)
-        if timing.build_seconds + timing.first_seconds + _STEPS * timing.seconds > left:
+        too_long = timing.build_seconds + timing.first_seconds + _STEPS * timing.seconds > left
+        if too_long and not (fight or threads_fight)(threads, threads // 2):
             said.append(f"{_named(threads)}: to try fewer would take too much of this run's time")
             break
         fewer = threads // 2
-        found = compare(threads, fewer, left if fewer == 1 else left / 2)
+        found = compare(threads, fewer, max(0.0, left if fewer == 1 else left / 2))
         if found.share > _FASTER:
             said.append(f"{_named(threads)}: with {fewer} a step takes {found.share:.2f} of the time, not clearly less")
             break
         said.append(f"{_named(fewer)}: {found.share:.2f} of the time of {threads} (other sizes are as timed with more)")
         threads, timing = fewer, timing.with_threads(found)
     return threads, timing, "; ".join(said)
+
+
+def threads_fight(threads: int, fewer: int) -> bool:
+    """Whether products of matrices take clearly longer with more threads, as where something else wants the processors:
+    a thread that does not run lets all others wait. Takes milliseconds, or tens of them where it is so."""
+    before, x = torch.get_num_threads(), torch.ones(_SIZE, _SIZE)
+    times: dict[int, list[float]] = {threads: [], fewer: []}
+    try:
+        for _ in range(_PRODUCTS):
+            for count, taken in times.items():
+                torch.set_num_threads(count)
+                began = time.perf_counter()
+                x @ x
+                taken.append(time.perf_counter() - began)
+    finally:
+        torch.set_num_threads(before)
+    return statistics.median(times[fewer]) < _FIGHT * statistics.median(times[threads])
 
 
 def _named(threads: int) -> str:

@@ -13,7 +13,7 @@ import torch
 
 from bloomery.core.quantity import Quantity
 from bloomery.training.planning.plan import Budget, PlanRequest
-from bloomery.training.planning.threads import choose_threads, may_choose_threads
+from bloomery.training.planning.threads import choose_threads, may_choose_threads, threads_fight
 from bloomery.training.speed import FewerThreads, StepTime
 
 BASE = runpy.run_path(str(Path(__file__).parents[3] / "small_config.py"))["BASE"]
@@ -54,6 +54,10 @@ class Machine:
         return FewerThreads(share=self.times[fewer] / self.times[more], watts=self.watts)
 
 
+def peaceful(more: int, fewer: int) -> bool:
+    return False
+
+
 def test_half_while_it_is_faster(eight_threads: None):
     machine = Machine({8: 1.0, 4: 0.8, 2: 0.6, 1: 0.9}, Quantity.exact(9.0, "counter"))
     threads, timing, said = choose_threads(TIMING, 4.0, machine)
@@ -84,7 +88,7 @@ def test_one_thread_is_the_least(eight_threads: None):
 
 def test_what_it_may_take_is_kept(eight_threads: None):
     machine = Machine({8: 1.0, 4: 0.5})
-    threads, timing, said = choose_threads(TIMING, 0.35, machine)
+    threads, timing, said = choose_threads(TIMING, 0.35, machine, peaceful)
     assert (threads, timing) == (8, TIMING) and not machine.asked and "too much of this run's time" in said
 
     def slow(more: int, fewer: int, seconds: float) -> FewerThreads:
@@ -92,7 +96,36 @@ def test_what_it_may_take_is_kept(eight_threads: None):
         return machine(more, fewer, seconds)
 
     # One comparison, after which half a step's time is left of 0.05 s.
-    assert choose_threads(TIMING, 0.45, slow)[0] == 4 and len(machine.asked) == 1
+    assert choose_threads(TIMING, 0.45, slow, peaceful)[0] == 4 and len(machine.asked) == 1
+
+
+def test_where_threads_fight_fewer_are_tried_whatever_it_takes(eight_threads: None):
+    machine = Machine({8: 1.0, 4: 0.3, 2: 0.2, 1: 0.1})
+    threads, timing, said = choose_threads(TIMING, 0.0, machine, lambda more, fewer: more > 2)
+    assert threads == 2 and [one[:2] for one in machine.asked] == [(8, 4), (4, 2)]
+    assert timing.seconds == pytest.approx(0.02) and said.endswith("would take too much of this run's time")
+    assert all(seconds >= 0 for *_, seconds in machine.asked)
+
+
+def test_what_steps_took_as_they_were_compared_is_what_counts():
+    """The machine was twice as busy as the first were timed."""
+    found = FewerThreads(share=0.5, watts=Quantity.unknown(), seconds=0.025)
+    timing = TIMING.with_threads(found)
+    assert timing.seconds == pytest.approx(0.025) and timing.high == pytest.approx(0.03)
+
+
+def test_threads_that_fight_are_seen(monkeypatch: pytest.MonkeyPatch):
+    clock, before = [0.0], torch.get_num_threads()
+    for slower, fights in ((1.0, False), (1.2, False), (3.0, True)):
+
+        def now(slower: float = slower) -> float:
+            clock[0] += slower if torch.get_num_threads() == 2 else 1.0
+            return clock[0]
+
+        with monkeypatch.context() as patch:
+            patch.setattr(time, "perf_counter", now)
+            assert threads_fight(2, 1) == fights
+        assert torch.get_num_threads() == before
 
 
 def test_whose_choice_it_is(eight_threads: None, monkeypatch: pytest.MonkeyPatch):
