@@ -123,10 +123,12 @@ def _check_value(
 
     own, rng = override(dial.key, value), random.Random(0)
     refused = _refused(take, [own])
-    for _ in range(_LOOKED_AT if others and refused else 0):
-        beside = [override(one.key, one.at(rng.randrange(one.places(points)), points)) for one in others]
-        if not _refused(take, [*beside, own]):
-            return
+    beside = {
+        tuple(override(one.key, one.at(rng.randrange(one.places(points)), points)) for one in others)
+        for _ in range(_LOOKED_AT if others and refused else 0)
+    }
+    if not all(_refused(take, [*values, own]) for values in sorted(beside)):
+        return
     if refused:
         plain = refused.__cause__ if isinstance(refused.__cause__, ConfigError) else refused  # which blames no --set
         raise ConfigError(f"{plain.message} (the dial {own.replace('=', ' = ', 1)})", hint=plain.hint) from None
