@@ -6,7 +6,7 @@ import math
 import random
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -17,15 +17,19 @@ from bloomery.cli.options import Common, Overrides, print_json, read_recipe, tra
 
 if TYPE_CHECKING:
     from bloomery.core.artifact import Artifact
+    from bloomery.core.errors import ConfigError
     from bloomery.core.events import Event, Listener
     from bloomery.core.recipe import Recipe
     from bloomery.training.sweep import SweepConfig
+    from bloomery.training.sweep.dials import Dial
     from bloomery.training.sweep.trial_process import Outcome
 
 METRIC = "validation_bits_per_byte"
 STAGES = ("curate", "tokenizer", "tokenize", "pretrain")
 """Of a trial, and their tables in a recipe."""
 _LOOKED_AT = 64
+_ANY_VOCABULARY = 512
+"""A model's other sizes fit together, or not, whatever this is."""
 
 
 def sweep(
@@ -89,10 +93,10 @@ def sweep(
 
 
 def _check(settings: Recipe, path: Path, overrides: Sequence[str], config: SweepConfig) -> None:
-    """ConfigError for a dial that no trial can have, or that changes none: better said now than by the first trial.
-    Dials may need each other, so some combinations are looked at, and one that the recipe takes is enough."""
+    """ConfigError for a dial that changes nothing of a trial, or has a value that no trial can have: better said now
+    than by the trial that comes to it."""
     from bloomery.core.errors import ConfigError
-    from bloomery.training.sweep.dials import dials_of, grid_of, override
+    from bloomery.training.sweep.dials import dials_of, grid_of
 
     dials, points = dials_of(config.dials), config.points
     for dial in dials:
@@ -103,17 +107,48 @@ def _check(settings: Recipe, path: Path, overrides: Sequence[str], config: Sweep
             )
     if config.sampler == "grid":
         grid_of(dials, points)  # refused where it is too large
-    rng, refused = random.Random(0), None
-    for number in range(_LOOKED_AT):
-        values = [dial.at(rng.randrange(dial.places(points)) if number else 0, points) for dial in dials]
-        changed = [override(dial.key, value) for dial, value in zip(dials, values, strict=True)]
-        try:
-            read_recipe(path, [*overrides, *changed])
-            return
-        except ConfigError as error:
-            refused = refused or error
-    assert refused is not None
-    raise refused
+    for dial in dials:
+        others = [other for other in dials if other is not dial]
+        for value in dial.tested:
+            _check_value(dial, value, others, points, lambda changed: _take(path, [*overrides, *changed]))
+
+
+def _check_value(
+    dial: Dial, value: Any, others: Sequence[Dial], points: int, take: Callable[[Sequence[str]], None]
+) -> None:
+    """ConfigError where the recipe takes a dial's value neither alone nor, for dials may need each other, beside any of
+    some values of the others."""
+    from bloomery.core.errors import ConfigError
+    from bloomery.training.sweep.dials import override
+
+    own, rng = override(dial.key, value), random.Random(0)
+    refused = _refused(take, [own])
+    beside = {
+        tuple(override(one.key, one.at(rng.randrange(one.places(points)), points)) for one in others)
+        for _ in range(_LOOKED_AT if others and refused else 0)
+    }
+    if not all(_refused(take, [*values, own]) for values in sorted(beside)):
+        return
+    if refused:
+        plain = refused.__cause__ if isinstance(refused.__cause__, ConfigError) else refused  # which blames no --set
+        raise ConfigError(f"{plain.message} (the dial {own.replace('=', ' = ', 1)})", hint=plain.hint) from None
+
+
+def _refused(take: Callable[[Sequence[str]], None], changed: Sequence[str]) -> ConfigError | None:
+    from bloomery.core.errors import ConfigError
+
+    try:
+        take(changed)
+    except ConfigError as error:
+        return error
+    return None
+
+
+def _take(path: Path, overrides: Sequence[str]) -> None:
+    """ConfigError where the recipe does not take some overrides, or the model has sizes that none can have."""
+    from bloomery.training.pretrain_config import PretrainConfig, sized
+
+    sized(read_recipe(path, overrides).table("pretrain", PretrainConfig).resolved(), vocab_size=_ANY_VOCABULARY)
 
 
 @dataclass(frozen=True, kw_only=True)

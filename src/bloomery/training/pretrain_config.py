@@ -255,7 +255,7 @@ def request_without_tokens(
         text_bytes=0,
         vocab_size=vocab_size,
         budget=budget or (Budget(steps=config.steps) if config.steps else Budget(minutes=config.minutes)),
-        base=_sized(config, vocab_size=vocab_size),
+        base=sized(config, vocab_size=vocab_size),
         fixed_size=config.hidden_size > 0,
         batch_rows=config.batch_rows,
         micro_rows=config.micro_rows,
@@ -277,8 +277,9 @@ def request_without_tokens(
     )
 
 
-def _sized(config: PretrainConfig, *, vocab_size: int) -> ModelConfig:
-    """The sizes that were asked for, or the smallest ones as a placeholder that the planner replaces."""
+def sized(config: PretrainConfig, *, vocab_size: int) -> ModelConfig:
+    """The sizes that were asked for, or the smallest ones as a placeholder that the planner replaces. ConfigError for
+    sizes that no model has."""
     hidden, layers = config.hidden_size or 128, config.num_hidden_layers or 2
     heads = config.num_attention_heads or max(1, hidden // HEAD_DIM)
     if hidden % heads:

@@ -81,12 +81,31 @@ def test_a_sweep(recipe, tmp_path, capsys, monkeypatch):
         ("parallel.ranks", "[1, 2]", "changes nothing of a trial"),
         ("pretrain.warmup_fraction", "[0.6, 0.7, 0.8]", "together exceed 1"),
         ("pretrain.warmup_fraction", "{ low = 0, high = 0.5, step = 1e-9 }", "values in a grid"),
+        (
+            "pretrain.precision",
+            '["float32", "float13"]',
+            '"pretrain.precision" cannot be \'float13\' (the dial pretrain.precision = "float13")',
+        ),
+        (
+            "pretrain.hidden_size",
+            "[64, 65]",
+            "should be even for rotary positions, not 65 (the dial pretrain.hidden_size",
+        ),
+        (
+            "pretrain.num_attention_heads",
+            "[1, 3]",
+            "is not a multiple of 3 heads (the dial pretrain.num_attention_heads",
+        ),
+        ("pretrain.warmup_fraction", "[0.1, 0.6]", "together exceed 1 (the dial pretrain.warmup_fraction = 0.6)"),
+        ("pretrain.final_rate", "{ low = 0.0, high = 1.5 }", "not 1.5 (the dial pretrain.final_rate = 1.5)"),
+        ("pretrain.context_length", "{ low = 6, high = 16 }", "at least 8 (the dial pretrain.context_length = 6)"),
     ],
 )
 def test_mistakes(recipe, tmp_path, capsys, key, values, said):
     assert main(["sweep", str(recipe(key, values)), "--home", str(tmp_path / "home")]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ") and said in line
+    assert not (tmp_path / "home" / "ledger.sqlite").exists() or not Workspace(tmp_path / "home").ledger.runs()
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random"])
@@ -115,13 +134,13 @@ def test_when_all_trials_fail_the_code_says_so(recipe, tmp_path, capsys, monkeyp
 
 
 def test_dials_that_need_each_other(recipe, tmp_path, capsys):
-    """A width without a depth is refused, and so is the first of these warm-ups, which leaves no room for the decay."""
+    """A width without a depth is refused, and so is the first of these warm-ups beside the usual decay."""
     path = recipe("pretrain.hidden_size", '[48, 64]\n"pretrain.num_hidden_layers" = [1, 2]')
     text = path.read_text().replace("hidden_size = 32\nnum_hidden_layers = 1\n", "")
-    path.write_text(text + '"pretrain.warmup_fraction" = [0.6, 0.1]\n')
+    path.write_text(text + '"pretrain.warmup_fraction" = [0.6, 0.1]\n"pretrain.decay_fraction" = [0.5, 0.3]\n')
     settings = read_recipe(path, None)
     config = settings.tables["sweep"]
-    assert len(config.dials) == 3
+    assert len(config.dials) == 4
     _check(settings, path, (), config)
     assert main(["sweep", str(path), "--home", str(tmp_path / "home"), "--jobs", "0"]) == 2
     assert "--jobs 1" in capsys.readouterr().err

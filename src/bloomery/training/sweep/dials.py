@@ -77,6 +77,18 @@ class Dial:
             return trial.suggest_int(self.key, int(self.low), int(self.high), step=step, log=self.log)
         return trial.suggest_float(self.key, self.low, self.high, step=self.step or None, log=self.log)
 
+    def kept(self, value: Any) -> Any:
+        """A value as Optuna's journal has it: what turns smoothly is a float there."""
+        return value if self.choices or self.whole else float(value)
+
+    @property
+    def tested(self) -> tuple[Any, ...]:
+        """What of it can be looked at beforehand: all choices, or both ends of a range."""
+        if self.choices:
+            return self.choices
+        last = self.low + int(self.steps + 1e-9) * self.step if self.step else self.high
+        return self.low, min(last, self.high)
+
     @property
     def steps(self) -> float:
         """How many steps lead from its low to its high; infinity where there are more than a float can say."""

@@ -1,7 +1,8 @@
 """Study: trials asked of Optuna, run in processes, told back; gone on with where it was killed.
 
 Optuna's journal (a file of JSON lines) in the workspace's `sweeps/` holds what was asked and told. A trial that was
-under way when the sweep was killed is asked again with the same values, and its training goes on from its checkpoint.
+under way when the sweep was killed is asked again with the same values, before any other and under the same number (see
+`places`), and its training goes on from its checkpoint.
 This module does not know recipes, nor how a trial is trained.
 """
 
@@ -18,7 +19,9 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bloomery.core.config import canonical_json, digest, to_dict
+import numpy as np
+
+from bloomery.core.config import digest, to_dict
 from bloomery.core.errors import InUseError, MissingExtraError
 from bloomery.core.locks import FileLock
 from bloomery.core.workspace import Workspace
@@ -26,6 +29,7 @@ from bloomery.training.sweep.config import SweepConfig
 from bloomery.training.sweep.cost import Cost
 from bloomery.training.sweep.dials import Dial, combinations_of, dials_of, grid_of
 from bloomery.training.sweep.halving import RUNGS, let_on
+from bloomery.training.sweep.places import key_of, places, sampler_of
 from bloomery.training.sweep.ray_trials import RayTrials, ray_trials
 from bloomery.training.sweep.report import SweepReport, TrialRow
 from bloomery.training.sweep.running import Running
@@ -36,10 +40,10 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial, Trial
 
 _GOES_ON = "goes_on"
+_JOINED = "joined"
 _NEAR = 1e-9
 _DRAWS = 200
 """In search of values that were not tried yet."""
-_STRIDE = 7919  # between the seeds of two calls
 Say = Callable[[str], None]
 
 
@@ -119,8 +123,8 @@ class _Sweeping:
             direction="minimize",
             load_if_exists=True,
         )
-        self.study.sampler = _sampler(config, len(self.study.trials), parallel=jobs > 1)
         self._most = min(config.trials, combinations_of(dials))
+        self._grid: list[str] = []
         self._recalled: dict[int, set[int]] = {}
         self._running: dict[Any, Any] = {}
         self._waiting: set[int] = set()
@@ -129,23 +133,22 @@ class _Sweeping:
 
     def run(self, *, retry: bool = False) -> tuple[TrialRow, ...]:
         """All trials as far as they are to go; those that are left behind lose their checkpoints."""
-        self._take_up_again()
+        self._let_go()
         if self.config.sampler == "grid":
             self._lay_out_grid()
         with ExitStack() as self._cluster:
             self._cluster.callback(self._sharers.clear)
             if retry:
-                failed = [key for key, trials in self._candidates().items() if self._row(trials).state == "failed"]
+                failed = [key for key, row in self._rows().items() if row.state == "failed"]
                 self._drive(self._on(failed), RUNGS[0][0] if self.config.stop == "halving" else 1.0)
             if self.config.stop == "halving":
                 self._halve()
             else:
                 self._drive(self._new, 1.0)
-        for trials in self._candidates().values():
-            if self._row(trials).state == "stopped":
-                for run in {run for trial in trials for run in trial.user_attrs.get("runs", ())}:
-                    forget(self.workspace.root, run)
-        return tuple(self._row(trials) for trials in self._candidates().values())
+        rows = tuple(self._rows().values())
+        for run in {run for row in rows if row.state == "stopped" for run in row.runs}:
+            forget(self.workspace.root, run)
+        return rows
 
     def _halve(self) -> None:
         from optuna.trial import TrialState
@@ -231,22 +234,33 @@ class _Sweeping:
         return values
 
     def _new(self) -> Trial | None:
-        """The next trial that has not begun; of values that were not tried yet, for equal trials come to the same."""
+        """The next trial that has come to nothing yet, by its place; one that a kill left goes before those that are
+        drawn now, of values that were not tried yet, for equal trials come to the same."""
         from optuna.trial import TrialState
 
-        for _ in range(_DRAWS):
-            candidates = self._candidates()
-            begun = sum(_GOES_ON not in trial.user_attrs for trials in candidates.values() for trial in trials)
-            if begun + len(self._running) >= self._most:
-                return None
+        there = self._places()
+        ended, running = self._candidates(), {self._key(_trial_of(one)) for one in self._running.values()}
+        if len(ended.keys() | running) >= self._most:
+            return None
+        for key in chain(there, self._grid):
+            if key not in ended and key not in running:
+                self.study.enqueue_trial(json.loads(key))
+                return self.study.ask()
+        for attempt in range(_DRAWS if self.config.sampler != "grid" else 0):
+            self.study.sampler = sampler_of(self.config, len(there), attempt, parallel=self.jobs > 1)
             trial = self.study.ask()
             for dial in self.dials:
                 dial.suggest(trial)
-            key, running = canonical_json(trial.params), self._running.values()
-            if key not in candidates and key not in {canonical_json(_trial_of(one).params) for one in running}:
+            if self._key(trial) not in there:
                 return trial
             self.study.tell(trial, state=TrialState.FAIL)
         return None
+
+    def _places(self) -> dict[str, int]:
+        return places(self.dials, self.study.get_trials(deepcopy=False))
+
+    def _key(self, trial: Trial | FrozenTrial) -> str:
+        return key_of(self.dials, trial.params)
 
     def _on(self, keys: Iterable[str]) -> Callable[[], Trial | None]:
         """Gives candidates that go on: for Optuna each part of one is a trial, with the same values."""
@@ -260,37 +274,33 @@ class _Sweeping:
 
         return more
 
-    def _take_up_again(self) -> None:
-        """Ask again for what had begun when an earlier call was killed; what went on is chosen again anyway."""
+    def _let_go(self) -> None:
+        """End for Optuna what was under way when an earlier call was killed: `_new` asks for it again, and what went on
+        is chosen again anyway."""
         from optuna.trial import TrialState
 
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING, TrialState.WAITING)):
-            if trial.state == TrialState.RUNNING:
-                self.study.tell(trial.number, state=TrialState.FAIL)
-                if _GOES_ON not in trial.user_attrs:
-                    self.study.enqueue_trial(trial.params)
-            elif _GOES_ON in trial.user_attrs:
-                self.study.tell(trial.number, state=TrialState.FAIL)
+            self.study.tell(trial.number, state=TrialState.FAIL)
 
     def _candidates(self) -> dict[str, list[FrozenTrial]]:
-        """The trials that have come to something, oldest first, by their values; not those that a kill left."""
+        """The trials that have come to something by their values, in the order of their places, the parts of each
+        oldest first; not those that a kill left."""
         from optuna.trial import TrialState
 
-        ended = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL))
-        found: dict[str, list[FrozenTrial]] = {}
-        for trial in ended:
-            if trial.state != TrialState.FAIL or "note" in trial.user_attrs:
-                found.setdefault(canonical_json(trial.params), []).append(trial)
-        return found
+        trials = self.study.get_trials(deepcopy=False)
+        found: dict[str, list[FrozenTrial]] = {key: [] for key in places(self.dials, trials)}
+        for trial in trials:
+            if trial.state.is_finished() and (trial.state != TrialState.FAIL or "note" in trial.user_attrs):
+                found[self._key(trial)].append(trial)
+        return {key: parts for key, parts in found.items() if parts}
 
     def _lay_out_grid(self) -> None:
         """Every combination, in an order drawn from the seed: the first ones should differ."""
         points = grid_of(self.dials, self.config.points)
         random.Random(self.config.seed).shuffle(points)
         self._most = min(self.config.trials, len(points))
-        for point in points[: self._most]:
-            values = {dial.key: value for dial, value in zip(self.dials, point, strict=True)}
-            self.study.enqueue_trial(values, skip_if_exists=True)
+        keys = [dial.key for dial in self.dials]
+        self._grid = [key_of(self.dials, dict(zip(keys, point, strict=True))) for point in points[: self._most]]
 
     def _hear(self, trial: Trial, process: TrialProcess, until: float) -> bool:
         """Take one message of a trial; True if it was its last."""
@@ -309,7 +319,7 @@ class _Sweeping:
         if kind == "waiting":
             self._waiting.add(trial.number)
             self._count()
-            self.say(f"trial {trial.number} {trial.params}: waiting, {data[0]}")
+            self.say(f"trial {self._number(trial)} {trial.params}: waiting, {data[0]}")
             return False, None
         if trial.number in self._waiting:
             self._waiting.remove(trial.number)
@@ -318,7 +328,9 @@ class _Sweeping:
             trial.set_user_attr("runs", [*trial.user_attrs.get("runs", ()), data[0]])
             return False, None
         if kind == "point":
-            share, loss = data
+            share, loss, *before = data
+            if before:
+                self._tell_what_was_not(trial, *before)
             if round(share * PARTS) not in self._recalled.get(trial.number, ()):
                 trial.report(loss, round(share * PARTS))
             trial.set_user_attr("share", share)
@@ -334,12 +346,36 @@ class _Sweeping:
             trial.set_user_attr("note", data[0] if data else f"left at {share:.0%} of its steps")
             self.study.tell(trial, state=TrialState.FAIL if kind == "failed" else TrialState.PRUNED)
             self.workspace.close_ledger()  # opened again it writes down what a process used that was killed
-        row = self._row([self.study.trials[trial.number]])
+        row = self._row([self.study.trials[trial.number]], self._number(trial))
         figure = f"{row.value:.4f}" if row.value is not None else row.note
         self.say(f"trial {row.number} {row.values}: {'paused' if kind == 'paused' else row.state}, {figure}")
         return True, None
 
-    def _row(self, trials: list[FrozenTrial]) -> TrialRow:
+    def _tell_what_was_not(self, trial: Trial, share: float, area: float) -> None:
+        """Report the losses from the last that are known to the checkpoint that a trial goes on from: those of the
+        moment of a kill. `area` is their sum from the beginning, as a share of the steps. Of a training that was begun
+        elsewhere they stay unknown."""
+        from bloomery.training.sweep.pruner import PARTS, curve_of
+
+        parts = [*self._candidates().get(self._key(trial), ()), self.study.trials[trial.number]]
+        curve = curve_of(*parts)
+        if not len(curve.shares) or any(_JOINED in part.user_attrs for part in parts):
+            trial.set_user_attr(_JOINED, True)
+            return
+        widths = np.diff(np.concatenate(([0.0], curve.shares)))
+        step = round(share * PARTS)
+        if step > round(curve.share * PARTS):
+            trial.report(float((area - widths @ curve.losses) / (share - curve.share)), step)
+
+    def _number(self, trial: Trial | FrozenTrial) -> int:
+        """For people: the same in every part of a trial, and after a kill."""
+        return self._places()[self._key(trial)]
+
+    def _rows(self) -> dict[str, TrialRow]:
+        numbers = self._places()
+        return {key: self._row(trials, numbers[key]) for key, trials in self._candidates().items()}
+
+    def _row(self, trials: list[FrozenTrial], number: int) -> TrialRow:
         """One candidate, whatever the parts that it was run in."""
         from optuna.trial import TrialState
 
@@ -349,7 +385,7 @@ class _Sweeping:
         done = last.state == TrialState.COMPLETE
         cost = Cost.of(self.workspace.ledger, runs, found=done)
         return TrialRow(
-            number=trials[0].number,
+            number=number,
             values=dict(last.params),
             state=states[last.state],
             value=last.value if done else None,
@@ -367,13 +403,3 @@ class _Sweeping:
 def _trial_of(running: Any) -> Trial:
     """Of what runs here, with its process, or on Ray."""
     return running[0] if isinstance(running, tuple) else running
-
-
-def _sampler(config: SweepConfig, drawn: int, *, parallel: bool) -> Any:
-    """A sampler that does not draw again what it drew in an earlier call, which asked for `drawn` trials."""
-    from optuna.samplers import RandomSampler, TPESampler
-
-    seed = (config.seed + _STRIDE * drawn) % 2**32
-    if config.sampler == "tpe":
-        return TPESampler(seed=seed, constant_liar=parallel)
-    return RandomSampler(seed=seed)

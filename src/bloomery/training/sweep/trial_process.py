@@ -1,8 +1,10 @@
 """TrialProcess: one trial in a process of its own, which asks at each point of its curve whether to go on.
 
 Messages of the child: ("waiting", for what), ("run", id), ("point", share, mean loss), which waits for "", PAUSE or why
-to stop, and in the end ("done", outcome), ("paused",), ("stopped", why) or ("failed", why). A paused trial has saved:
-the same work goes on from there. This module does not know Optuna or recipes.
+to stop, and in the end ("done", outcome), ("paused",), ("stopped", why) or ("failed", why). The first point after a
+checkpoint also has the share where that was, and the sum of the losses up to there as a share of all steps: so it is
+known what a kill left untold. A paused trial has saved: the same work goes on from there. This module does not know
+Optuna or recipes.
 """
 
 from __future__ import annotations
@@ -55,6 +57,7 @@ class _Reporter:
         self._step, self._sum = 0, 0.0
         self._told, self._resumed = 0, False
         self._waits_for = ""
+        self._before: tuple[float, ...] = ()
         self.run, self.paused = "", False
 
     def waits(self, why: str) -> None:
@@ -66,6 +69,7 @@ class _Reporter:
     def __call__(self, event: Event) -> None:
         if event.kind == "start":
             self.run, self._step, self._sum, self._told, self._resumed = event.run, 0, 0.0, 0, False
+            self._before = ()
             self._ask("run", event.run)
         elif event.kind == "resume":
             # What was reported before the kill is known; the sum goes on from the next point.
@@ -77,12 +81,16 @@ class _Reporter:
         # A run of minutes may change its total on the way, and then says itself where in its schedule it is.
         share, steps = float(data.get("share", data["step"] / data["total"])), data["step"] - self._step
         if self._resumed:  # in the middle of a part: it is told at its end, for one step's loss says little
-            self._told, self._resumed = int((share - steps / data["total"]) * PARTS + 1e-9), False
+            at = share - steps / data["total"]
+            self._told, self._resumed = int(at * PARTS + 1e-9), False
+            # Where minutes change the total on the way, a share is no number of steps.
+            self._before = () if "share" in data else (at, self._sum / data["total"])
         if int(share * PARTS) <= self._told or steps <= 0:
             return
         mean = (data["loss_sum"] - self._sum) / steps
         self._told, self._step, self._sum = int(share * PARTS), data["step"], data["loss_sum"]
-        why = self._ask("point", share, mean, answered=True)
+        before, self._before = self._before, ()
+        why = self._ask("point", share, mean, *before, answered=True)
         if why == PAUSE:
             self.paused = True
             raise KeyboardInterrupt  # the loop saves, and ends as if somebody had pressed Ctrl-C

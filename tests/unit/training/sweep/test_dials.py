@@ -112,3 +112,22 @@ def test_none_at_all():
 def test_overrides_come_back_as_they_were(value):
     key, _, text = override("train.fit.x", value).partition("=")
     assert key == "train.fit.x" and parse_scalar(text) == value
+
+
+@pytest.mark.parametrize(
+    ("value", "tested"),
+    [
+        ([3, "a"], (3, "a")),
+        ({"low": 2, "high": 7, "step": 2}, (2, 6)),
+        ({"low": 2, "high": 7}, (2, 7)),
+        ({"low": 0.0, "high": 0.3, "step": 0.1}, (0.0, 0.3)),
+        ({"low": 0.25, "high": 4.0, "log": True}, (0.25, 4.0)),
+    ],
+)
+def test_what_is_looked_at_beforehand(value, tested):
+    assert Dial.of("t.x", value).tested == tested
+
+
+def test_what_turns_smoothly_is_kept_as_a_float():
+    kept = [Dial.of("t.x", value).kept(1) for value in ({"low": 1, "high": 2.5}, {"low": 1, "high": 2}, [1, 2])]
+    assert [type(one) for one in kept] == [float, int, int]

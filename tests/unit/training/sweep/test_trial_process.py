@@ -77,7 +77,7 @@ def test_a_resumed_run_goes_on_with_its_sum(tmp_path):
     with Run(Workspace(tmp_path, listeners=[_Reporter(line)]), StageInputs(stage="test", config={})) as run:
         run.event("resume", step=100, loss_sum=200.0)
         _curve(run, [104])
-    assert line.sent[1] == ("point", 0.52, 2.0)
+    assert line.sent[1] == ("point", 0.52, 2.0, 0.5, 1.0)  # 200 of 200 steps up to the half of them
 
 
 def test_what_goes_on_in_the_middle_of_a_part_is_told_at_its_end(tmp_path):
