@@ -33,7 +33,7 @@ def opened(decoder: Decoding, config: EngineConfig) -> tuple[Runner, Scheduler, 
     """
     weight, model = next(decoder.parameters()), decoder.config
     found = _native(decoder, config)
-    dtype = _cache_dtype(decoder, config.cache_dtype, found)
+    dtype = _cache_dtype(weight.dtype, config.cache_dtype, found)
     positions, size = config.cache_tokens, config.block_size
     if positions is None:
         positions = config.scheduler.max_running * model.context_length
@@ -50,11 +50,11 @@ def opened(decoder: Decoding, config: EngineConfig) -> tuple[Runner, Scheduler, 
     return runner, Scheduler(BlockPool(blocks, size), config.scheduler), found.text + kept
 
 
-def _cache_dtype(decoder: Decoding, asked: str, found: Trial) -> torch.dtype:
+def _cache_dtype(weights: torch.dtype, asked: str, found: Trial) -> torch.dtype:
     """PyTorch would turn float16 into what its weights are in at each step; native code reads half as much."""
     if asked != "auto":
         return {"float16": torch.float16, "int8": torch.int8}[asked]
-    return next(decoder.parameters()).dtype if found.native is None else cache_dtype(found.native.decoder)
+    return weights if found.native is None else cache_dtype(found.native.decoder)
 
 
 def _native(decoder: Decoding, config: EngineConfig) -> Trial:

@@ -215,9 +215,10 @@ class LogProbabilities:
     def all(self) -> Tensor:
         """float32 (V,)."""
         if self._all is None:
-            logits, known = self._logits, self.known
-            exact = (logits.double() - known.log_of_sum).float() if known else None
-            self._all = torch.log_softmax(logits, dim=-1) if exact is None else exact
+            if self.known is None:
+                self._all = torch.log_softmax(self._logits, dim=-1)
+            else:  # large logits leave no digits of a float for the difference
+                self._all = (self._logits.double() - self.known.log_of_sum).float()
         return self._all
 
     def of(self, token: int) -> float:

@@ -4,9 +4,9 @@ A step is ragged: the new tokens of several sequences lie one after the other in
 decoder but attention treats them alike; attention reads, for each sequence, the runs of memory in which its keys lie.
 A sequence in one run is read in place, one in several is put together first. Keys and values may be kept in float16
 (what that cannot hold becomes the largest that it can), or as int8 with one scale for each position and head (the
-largest absolute value over 127). Shapes: N new tokens of all sequences, H
-heads, H_kv key heads, S keys of one sequence, D head_dim, P positions of the memory. This module does not know which
-sequence may have which block (see the engine's `blocks`) nor why.
+largest absolute value over 127). Shapes: N new tokens of all sequences, H heads, H_kv key heads, S keys of one
+sequence, D head_dim, P positions of the memory. This module does not know which sequence may have which block (see the
+engine's `blocks`) nor why.
 """
 
 from __future__ import annotations

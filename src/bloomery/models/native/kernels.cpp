@@ -1,11 +1,10 @@
 // The arithmetic of a step, compiled once for each set of instructions (see `build.py`).
 //
-// Only what is in this file may be called from it, mathematics of the C library aside: a template that the linker
-// shares with other files could otherwise bring instructions there that a machine lacks. A row's result never depends
-// on the other rows: a tile of several rows does for each, in the same order, what a tile of one does.
+// Only what is in this file and in vectors.h may be called from it, mathematics of the C library aside: a template that
+// the linker shares with other files could otherwise bring instructions there that a machine lacks. A row's result never
+// depends on the other rows: a tile of several rows does for each, in the same order, what a tile of one does.
 
 #include "decoder_step.h"
-
 #include "vectors.h"
 
 #if BLOOMERY_AVX2 && defined(__AVX512VNNI__) && defined(__AVX512VL__)

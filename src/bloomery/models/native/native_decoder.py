@@ -77,7 +77,7 @@ class NativeDecoder:
 
     def _changed(self) -> bool:
         """Whether a weight was written to (trained) or replaced (an adapter merged)."""
-        for held, name, one, version in self._weights:  # at each step: half as long as `any`
+        for held, name, one, version in self._weights:  # asked at each step: no generator
             if held[name] is not one or (version is not None and one._version != version):
                 return True
         return False

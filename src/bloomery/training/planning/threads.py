@@ -59,7 +59,7 @@ def choose_threads(
 
 def threads_fight(threads: int, fewer: int) -> bool:
     """Whether products of matrices take clearly longer with more threads, as where something else wants the processors:
-    a thread that does not run lets all others wait. Takes milliseconds, or tens of them where it is so."""
+    a thread that does not run lets all others wait. Takes some hundredths of a second, or more where it is so."""
     before, x = torch.get_num_threads(), torch.ones(_SIZE, _SIZE)
     times: dict[int, list[float]] = {threads: [], fewer: []}
     try:

@@ -1,4 +1,4 @@
-"""Native steps beside PyTorch's, at odd shapes: heads, groups, windows, blocks, guesses, int8 keys and values."""
+"""Native steps beside PyTorch's, at odd shapes: heads, groups, windows, blocks, guesses, narrow keys and values."""
 
 from __future__ import annotations
 
@@ -341,15 +341,15 @@ def test_gates_and_shares_that_are_trained_on_are_read_again(calls: ctypes.CDLL)
 
 
 @pytest.mark.parametrize("head_dim", [4, 12, 32])
-@pytest.mark.parametrize("cache", [torch.float16, torch.int8])
-def test_keys_and_values_of_fewer_bits(calls: ctypes.CDLL, cache: torch.dtype, head_dim: int):
+@pytest.mark.parametrize(("cache", "bound"), [(torch.float16, 2e-3), (torch.int8, 1e-2)])
+def test_keys_and_values_of_fewer_bits(calls: ctypes.CDLL, cache: torch.dtype, bound: float, head_dim: int):
     model = decoder(head_dim=head_dim)
     native, texts = NativeDecoder(model), Texts(model, 3, 1, cache)
     texts.prefill([5, 1, 17])
     for _ in range(4):
         rows, ids = [texts.rows(n, 1) for n in range(3)], [texts.ids(1) for _ in range(3)]
         expected, got = texts.by_torch(rows, ids), native.step(texts.memories[1], rows, ids)
-        torch.testing.assert_close(got, expected, **CACHE_BOUNDS[cache])
+        torch.testing.assert_close(got, expected, rtol=bound, atol=bound)  # what is kept may round the other way
         texts.read = [one + 1 for one in texts.read]
 
 
@@ -358,14 +358,7 @@ def assert_halves_are_pytorchs(dim: int) -> None:
     halves = torch.arange(-(2**15), 2**15).to(torch.int16).view(torch.float16).float()
     finite = halves[halves.isfinite()]
     exact = finite[: len(finite) // dim * dim].reshape(-1, dim)
-    between = [
-        exact * (1 + 2**-11),
-        exact * (1 + 2**-11 + 2**-20),
-        exact + 2**-25,
-        exact * 1.7,
-        exact * 3e38,
-        exact * 1e-7,
-    ]
+    between = [exact * factor for factor in (1 + 2**-11, 1 + 2**-11 + 2**-20, 1.7, 3e38, 1e-7)] + [exact + 2**-25]
     chosen = torch.cat([exact, *between, torch.full((1, dim), torch.nan)])
     model = decoder(model_type="qwen2", num_attention_heads=1, num_key_value_heads=1, head_dim=dim)
     values = model.model.layers[0].self_attn.v_proj
