@@ -25,11 +25,12 @@ from typing import Any
 
 import psutil
 import pytest
+from safetensors.torch import load_file
 
 from bloomery.core.artifact import Artifact
 from bloomery.core.errors import ArtifactError, TrainingError
 from bloomery.core.workspace import Workspace
-from bloomery.training import ParallelConfig, PretrainConfig, TrainConfig, pretrain, room, train
+from bloomery.training import ParallelConfig, PretrainConfig, TrainConfig, checkpoint, pretrain, room, train
 from bloomery.training.building import NetConfig
 from bloomery.training.causal import CausalObjective
 from bloomery.training.fit import FitConfig
@@ -235,6 +236,8 @@ def test_four_ranks(
             shutil.copytree(tmp_path / "sharded", tmp_path / "whole")
             with pytest.raises(KeyboardInterrupt):
                 _train(tmp_path / "divided", names, replace(SHARDED, tensor_ranks=2))
+        for name in ("sharded", "divided"):
+            _written_by_all(tmp_path / name)
         sharded = _train(tmp_path / "sharded", names, SHARDED)
         _same(sharded, alone)
         # What was computed in halves goes on with four parts, and what was in parts as a whole, elsewhere.
@@ -251,6 +254,20 @@ def test_four_ranks(
         shutil.copytree(template, tmp_path / "clipped")
         _clipped(Workspace(tmp_path / "clipped"), names, monkeypatch)
     _same(_train(tmp_path / "whole", names), alone)
+
+
+def _written_by_all(home: Path) -> None:
+    """Each of four ranks has written a part of parameters and optimiser state, and nothing twice. Not all a quarter:
+    what tensor ranks have in common is written by the first, and matrices' state by those that step them."""
+    folders = list(home.glob("scratch/pretrain-*/checkpoints/step-*"))
+    assert folders
+    for folder in folders:
+        found = checkpoint.load(folder)
+        assert found is not None
+        for kind, whole in (("model", found.model), ("optimizer", found.optimizer)):
+            sizes = [sum(t.nbytes for t in load_file(path).values()) for path in folder.glob(f"{kind}*.safetensors")]
+            assert len(sizes) == 4 and min(sizes) > 0.1 * sum(sizes)
+            assert sum(sizes) == sum(tensor.nbytes for tensor in whole.values())
 
 
 @pytest.mark.timeout(600)

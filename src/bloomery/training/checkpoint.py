@@ -5,29 +5,34 @@
         optimizer.safetensors    optimiser state by parameter name
         state.json               step, data position, packing buffer, random states, curves, hashes of all that
 
-Written beside its place, flushed, renamed. The newest sound checkpoint wins; a damaged one is passed over and
+Of several ranks each writes what it alone has, or has first, into files of its own (model-00001.safetensors, ...);
+whoever reads them, and however many there are by then, has whole tensors by name (see `pieces`). Written beside its
+place, flushed, renamed. The newest sound checkpoint wins; a damaged one is passed over and
 said so. A run that went back writes `step-00001234-again-01`: newer than anything before, whatever its step. No pickle.
 This module does not know what the state means.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from torch import Tensor
 
 from bloomery.core.artifact import disk_errors, fsync, sha256_file
-from bloomery.models.weights import write_tensors
+from bloomery.core.errors import ArtifactError
+from bloomery.training.pieces import Piece, Stored, own_share, write_pieces
 
-_TENSOR_FILES = ("model.safetensors", "optimizer.safetensors")
-_STATE = "state"
+_MODEL, _OPTIMIZER, _STATE = "model", "optimizer", "state"
+_TENSOR_FILE = re.compile(r"(model|optimizer)(-\d{5})?\.safetensors")
 _DAMAGED = (OSError, ValueError, KeyError, TypeError)
 """What reading a file raises that is not what was written."""
 _KEEP = 2
@@ -36,13 +41,28 @@ _NAME = re.compile(r"step-(\d+)(?:-again-(\d+))?")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What was read: tensors on the CPU and the state as plain data."""
+    """What is there: whole tensors, read when they are asked for, and the state as plain data."""
 
     step: int
     path: Path
-    model: dict[str, Tensor]
-    optimizer: dict[str, Tensor]
+    model: Mapping[str, Tensor]
+    optimizer: Mapping[str, Tensor]
     state: dict[str, Any]
+
+
+class Writers(Protocol):
+    """The processes that write one checkpoint together; `everyone` gives JSON data of each of them to all."""
+
+    rank: int
+
+    def everyone(self, own: Any) -> list[Any]: ...
+
+
+class _Alone:
+    rank = 0
+
+    def everyone(self, own: Any) -> list[Any]:
+        return [own]
 
 
 def name_of(step: int, again: int = 0) -> str:
@@ -61,44 +81,83 @@ def save(
     folder: Path,
     step: int,
     *,
-    model: Mapping[str, Tensor],
-    optimizer: Mapping[str, Tensor],
+    model: Mapping[str, Tensor | Piece],
+    optimizer: Mapping[str, Tensor | Piece],
     state: Mapping[str, Any],
     again: int = 0,
     keep: int = _KEEP,
     spared: Collection[str] = (),
+    writers: Writers | None = None,
 ) -> Path:
     """Write `folder/step-<step>` atomically and drop all but the newest `keep` and those whose names are `spared`.
 
-    Raises ArtifactError if it cannot; what was there before is then as it was.
+    Several `writers` call it together, each with what it has of the tensors; rank 0's state is the one that counts.
+    Raises ArtifactError on all of them if one cannot; what was there before is then as it was.
     """
+    writers = writers or _Alone()
     target = folder / name_of(step, again)
     partial = folder / f".partial-{target.name}"
+    leads = writers.rank == 0
     try:
-        with disk_errors("cannot write a checkpoint; the last good one is kept"):
-            if partial.exists():
-                shutil.rmtree(partial)
-            partial.mkdir(parents=True)
-            for name, tensors in zip(_TENSOR_FILES, (model, optimizer), strict=True):
-                contiguous = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
-                write_tensors(contiguous, partial / name)
-            hashes = {name: sha256_file(partial / name) for name in _TENSOR_FILES}
-            hashes[_STATE] = _digest(step, state)
-            document = {"step": step, "sha256": hashes, "state": dict(state)}
-            (partial / "state.json").write_text(json.dumps(document), encoding="utf-8")
-            fsync(partial / "state.json")
-            fsync(partial)
-            if target.exists():
-                shutil.rmtree(target)
-            partial.rename(target)
-            fsync(folder)
+        _together(writers, lambda: _emptied(partial) if leads else None)
+        tensors = {_MODEL: model, _OPTIMIZER: optimizer}
+        shares = {kind: own_share(having, writers.rank, writers.everyone) for kind, having in tensors.items()}
+        written = _together(writers, lambda: _tensors_written(partial, shares, writers.rank))
+        hashes = {name: digest for one in written for name, digest in one.items()}
+        _together(writers, lambda: _put_in_place(target, partial, step, state, hashes) if leads else None)
     except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
+        if leads:
+            shutil.rmtree(partial, ignore_errors=True)
         raise
-    for old in _steps(folder)[:-keep]:
+    for old in _steps(folder)[:-keep] if leads else ():
         if old.name not in spared and old != target:  # a damaged one may bear a later step
             shutil.rmtree(old, ignore_errors=True)
     return target
+
+
+def _together(writers: Writers, act: Callable[[], Any]) -> list[Any]:
+    """What each writer's act gave; where one could not write, an ArtifactError on all of them."""
+    failed, result, number = None, None, 0
+    try:
+        with disk_errors("cannot write a checkpoint; the last good one is kept"):
+            result = act()
+    except ArtifactError as error:
+        failed, number = error, getattr(error.__cause__, "errno", None) or errno.EIO
+    told = writers.everyone([result, number])
+    if failed is not None:
+        raise failed
+    if numbers := [number for _, number in told if number]:
+        with disk_errors("another rank cannot write its part of a checkpoint; the last good one is kept"):
+            raise OSError(numbers[0], os.strerror(numbers[0]))
+    return [result for result, _ in told]
+
+
+def _emptied(partial: Path) -> None:
+    if partial.exists():
+        shutil.rmtree(partial)
+    partial.mkdir(parents=True)
+
+
+def _tensors_written(partial: Path, shares: Mapping[str, Mapping[str, Tensor | Piece]], rank: int) -> dict[str, str]:
+    """Names and SHA-256 of this rank's files: both of rank 0, of others those that have anything in them."""
+    hashes = {}
+    for kind, share in shares.items():
+        if rank == 0 or share:
+            name = f"{kind}-{rank:05d}.safetensors" if rank else f"{kind}.safetensors"
+            write_pieces(share, partial / name)
+            hashes[name] = sha256_file(partial / name)
+    return hashes
+
+
+def _put_in_place(target: Path, partial: Path, step: int, state: Mapping[str, Any], hashes: dict[str, str]) -> None:
+    document = {"step": step, "sha256": {**hashes, _STATE: _digest(step, state)}, "state": dict(state)}
+    (partial / "state.json").write_text(json.dumps(document), encoding="utf-8")
+    fsync(partial / "state.json")
+    fsync(partial)
+    if target.exists():
+        shutil.rmtree(target)
+    partial.rename(target)
+    fsync(target.parent)
 
 
 def sweep(folder: Path) -> None:
@@ -143,15 +202,19 @@ def states(folder: Path) -> Iterator[dict[str, Any]]:
 
 
 def _load(path: Path) -> Checkpoint:
-    from safetensors.torch import load_file
-
     document = json.loads((path / "state.json").read_text(encoding="utf-8"))
-    for name in _TENSOR_FILES:
-        if sha256_file(path / name) != document["sha256"][name]:
+    files: dict[str, list[Path]] = {_MODEL: [], _OPTIMIZER: []}
+    for name, digest in dict(document["sha256"]).items():
+        if (match := _TENSOR_FILE.fullmatch(name)) is None:
+            continue
+        if sha256_file(path / name) != digest:
             raise ValueError(f"{name} differs from its recorded SHA-256")
+        files[match[1]].append(path / name)
+    if not all(files.values()):
+        raise ValueError("state.json names no file of tensors")
     if document["sha256"].get(_STATE, "") not in ("", _digest(document["step"], document["state"])):
         raise ValueError("state.json differs from its recorded SHA-256")
-    model, optimizer = (load_file(path / name) for name in _TENSOR_FILES)
+    model, optimizer = (Stored(files[kind]) for kind in (_MODEL, _OPTIMIZER))
     return Checkpoint(step=int(document["step"]), path=path, model=model, optimizer=optimizer, state=document["state"])
 
 

@@ -31,6 +31,7 @@ from bloomery.training.objective import Batch, Objective, Validation, worth
 from bloomery.training.optimizers import Optimizers
 from bloomery.training.pacing import Pacing
 from bloomery.training.parallel.ranks import ALONE, Ranks
+from bloomery.training.pieces import Piece, part_of
 from bloomery.training.rollback import Rollback
 from bloomery.training.schedule import Schedule
 
@@ -223,7 +224,7 @@ class Loop:
         progress, step = self.progress, self.progress.step
         self._last_save = time.perf_counter()
         weights = self.ranks.weights(self.optimizers)
-        (harmed,) = self.ranks.agree(not all(bool(p.isfinite().all()) for p in weights.values()))
+        (harmed,) = self.ranks.agree(not all(bool(part_of(p).isfinite().all()) for p in weights.values()))
         if harmed:
             if step >= self.schedule.total_steps:
                 self._stop_before_harm(math.nan, math.nan)
@@ -239,11 +240,11 @@ class Loop:
             "threads": torch.get_num_threads(),
             **({"ranks": self.ranks.size} if self.ranks.size > 1 else {}),
         }
-        full = self.ranks.leads and not self._written(weights, optimizer, state, anchors)
+        full = not self._written(weights, optimizer, state, anchors)
         if full and step >= self.schedule.total_steps:
-            checkpoint.keep_one(self.checkpoints)
+            if self.ranks.leads:
+                checkpoint.keep_one(self.checkpoints)
             full = not self._written(weights, optimizer, state, anchors)
-        (full,) = self.ranks.agree(full)
         if full:
             self.run.note(f"no room for the checkpoint of step {step:,}; {self._kept()}: free some space meanwhile")
             return False
@@ -255,12 +256,12 @@ class Loop:
 
     def _written(
         self,
-        weights: Mapping[str, torch.Tensor],
-        optimizer: Mapping[str, torch.Tensor],
+        weights: Mapping[str, torch.Tensor | Piece],
+        optimizer: Mapping[str, torch.Tensor | Piece],
         state: Mapping[str, Any],
         anchors: list[str],
     ) -> bool:
-        """Write it; False where the disk is full."""
+        """Write it, each rank its part; False where a disk is full."""
         return _fits(
             lambda: checkpoint.save(
                 self.checkpoints,
@@ -271,6 +272,7 @@ class Loop:
                 again=len(self.progress.skipped),
                 keep=self.config.keep_checkpoints,
                 spared=anchors,
+                writers=self.ranks,
             )
         )
 
@@ -317,9 +319,11 @@ class Loop:
         """Write the weights of a best validation; False where the disk is full."""
         weights = self.ranks.weights(self.optimizers)
         # As many as there are between two checkpoints: a resumed run may yet ask for an earlier one.
-        write = lambda: checkpoint.save(self.kept, step, model=weights, optimizer={}, state={}, keep=_ALL)  # noqa: E731
-        (full,) = self.ranks.agree(self.ranks.leads and not _fits(write))
-        return not full
+        return _fits(
+            lambda: checkpoint.save(
+                self.kept, step, model=weights, optimizer={}, state={}, keep=_ALL, writers=self.ranks
+            )
+        )
 
     def _kept_best(self) -> str:
         best = self.progress.best

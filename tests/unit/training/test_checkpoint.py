@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from bloomery.core.errors import ArtifactError
 from bloomery.training import checkpoint
+from bloomery.training.pieces import Piece
 
 
 def _save(folder: Path, step: int) -> Path:
@@ -136,3 +141,82 @@ def test_all_but_the_newest_sound_one_can_go(tmp_path: Path):
     (tmp_path / "step-00000003" / "state.json").write_text("torn")
     checkpoint.keep_one(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000002"]
+
+
+class _Writer:
+    """One of two threads that write together."""
+
+    told: list[object]
+
+    def __init__(self, rank: int, barrier: threading.Barrier) -> None:
+        self.rank, self.barrier = rank, barrier
+
+    def everyone(self, own: object) -> list[object]:
+        if self.rank == 0:
+            type(self).told = [None, None]
+        self.barrier.wait(10)
+        self.told[self.rank] = own
+        self.barrier.wait(10)
+        told = list(self.told)
+        self.barrier.wait(10)
+        return told
+
+
+def _save_together(folder: Path, step: int) -> list[object]:
+    """What two writers gave, or raised."""
+    barrier, whole = threading.Barrier(2), torch.full((4, 3), float(step))
+
+    def write(rank: int) -> object:
+        try:
+            return checkpoint.save(
+                folder,
+                step,
+                model={"w": Piece(whole[2 * rank : 2 * rank + 2], (2 * rank, 0), (4, 3)), "norm": torch.ones(3)},
+                optimizer={f"muon.{rank}.momentum": torch.ones(2)},
+                state={"rank": rank},
+                writers=_Writer(rank, barrier),
+            )
+        except ArtifactError as error:
+            return error
+
+    with ThreadPoolExecutor(2) as pool:
+        return list(pool.map(write, (0, 1)))
+
+
+def test_two_write_one_that_is_read_whole(tmp_path: Path):
+    assert _save_together(tmp_path, 1) == [tmp_path / "step-00000001"] * 2
+    found = checkpoint.latest(tmp_path)
+    assert found is not None and found.state == {"rank": 0}
+    assert torch.equal(found.model["w"], torch.ones(4, 3)) and torch.equal(found.model["norm"], torch.ones(3))
+    assert set(found.optimizer) == {"muon.0.momentum", "muon.1.momentum"}
+    assert set(load_file(found.path / "model-00001.safetensors")) == {"w"}  # rank 0 has the rest
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "model-00001.safetensors", "optimizer-00001.safetensors"])
+def test_damage_to_either_part_falls_back(tmp_path: Path, name: str):
+    for step in (1, 2):
+        _save_together(tmp_path, step)
+    path = tmp_path / "step-00000002" / name
+    path.write_bytes(path.read_bytes()[:-1])
+    found = checkpoint.latest(tmp_path)
+    assert found is not None and found.step == 1
+    path.unlink()
+    found = checkpoint.latest(tmp_path)
+    assert found is not None and found.step == 1
+
+
+def test_a_full_disk_of_one_is_an_error_of_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    _save_together(tmp_path, 1)
+    real = checkpoint.write_pieces
+
+    def full(tensors: dict[str, torch.Tensor | Piece], path: Path) -> None:
+        if "-00001." in path.name:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(tensors, path)
+
+    monkeypatch.setattr(checkpoint, "write_pieces", full)
+    errors = _save_together(tmp_path, 2)
+    assert [isinstance(error, ArtifactError) for error in errors] == [True, True]
+    assert [error.__cause__.errno for error in errors] == [errno.ENOSPC] * 2
+    assert "another rank" in str(errors[0]) and "free some space" in errors[0].hint
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]

@@ -182,14 +182,14 @@ def _best_kept(home, notes):
 
 
 def test_a_full_disk_costs_a_best_validation_not_the_run(tmp_path, monkeypatch):
-    weights, notes, real = _validated(monkeypatch, 1.0, 0.5, 0.9, 0.7), list[str](), checkpoint.write_tensors
+    weights, notes, real = _validated(monkeypatch, 1.0, 0.5, 0.9, 0.7), list[str](), checkpoint.write_pieces
 
     def full_for_one(tensors, path):
         if "best" in path.parts and "00000020" in str(path):
             raise OSError(errno.ENOSPC, "No space left on device")
         real(tensors, path)
 
-    monkeypatch.setattr(checkpoint, "write_tensors", full_for_one)
+    monkeypatch.setattr(checkpoint, "write_pieces", full_for_one)
     objective, done = _best_kept(tmp_path, notes)
     assert any("no room for the weights of step 20" in note and "free some space" in note for note in notes)
     assert done.metrics["best_step"] == 40 and done.validation is not None and done.validation.value == 0.7

@@ -50,7 +50,7 @@ def test_which_way_every_headline_is_better():
 
 def _full(after: int, number: int):
     """A writer of tensors whose disk is full from its call `after` + 1 on; the planner's trials are not counted."""
-    real, calls = checkpoint.write_tensors, []
+    real, calls = checkpoint.write_pieces, []
 
     def write(tensors, path):
         if "checkpoints" not in path.parts:
@@ -68,7 +68,7 @@ def test_a_full_disk_does_not_end_the_run(material, tmp_path, monkeypatch):
     """Room for the checkpoint of step 4 alone (two files): the run goes on, says so, and ends as it would have."""
     straight = _pretrained(material, tmp_path / "a", [])
     heard: list = []
-    monkeypatch.setattr(checkpoint, "write_tensors", _full(2, errno.ENOSPC))
+    monkeypatch.setattr(checkpoint, "write_pieces", _full(2, errno.ENOSPC))
     assert _pretrained(material, tmp_path / "b", heard).id == straight.id
     notes = [event.data["text"] for event in heard if event.kind == "note" and "utilisation" not in event.data["text"]]
     assert notes == [
@@ -79,7 +79,7 @@ def test_a_full_disk_does_not_end_the_run(material, tmp_path, monkeypatch):
 
 def test_the_last_checkpoint_takes_the_room_of_those_before(material, tmp_path, monkeypatch):
     """The run's end is kept even if there is room for two checkpoints alone, and the ones before have them."""
-    real, sound = checkpoint.write_tensors, list[int]()
+    real, sound = checkpoint.write_pieces, list[int]()
 
     def write(tensors, path):
         if "checkpoints" in path.parts:
@@ -93,7 +93,7 @@ def test_the_last_checkpoint_takes_the_room_of_those_before(material, tmp_path, 
         sound.append(found.step if found is not None else 0)
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(checkpoint, "write_tensors", write)
+    monkeypatch.setattr(checkpoint, "write_pieces", write)
     monkeypatch.setattr(pretrain_module, "save_pretrained", publish)
     with pytest.raises(ArtifactError, match="No space left"):
         _pretrained(material, tmp_path, [])
@@ -121,7 +121,7 @@ def test_a_full_disk_in_which_nothing_can_be_noted_either(material, tmp_path, mo
 
 
 def test_a_disk_that_cannot_be_written_ends_it_and_keeps_the_last_checkpoint(material, tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoint, "write_tensors", _full(2, errno.EROFS))
+    monkeypatch.setattr(checkpoint, "write_pieces", _full(2, errno.EROFS))
     with pytest.raises(ArtifactError, match="cannot write a checkpoint") as caught:
         _pretrained(material, tmp_path, [])
     assert "read-only" in caught.value.hint

@@ -189,7 +189,7 @@ def test_a_disk_without_room_is_for_preflight_to_say(tmp_path: Path, monkeypatch
     def full(tensors: object, path: Path) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
-    monkeypatch.setattr(checkpoint, "write_tensors", full)
+    monkeypatch.setattr(checkpoint, "write_pieces", full)
     how = {"rows": 2, "context_length": 16, "precision": "float32", "device": torch.device("cpu")}
     assert measure_step(TINY, folder=tmp_path, **how).save_seconds == 0 and not list(tmp_path.iterdir())
 

@@ -36,6 +36,7 @@ from bloomery.training.parallel.launch import threads_each
 from bloomery.training.parallel.matrices import SharedMatrices
 from bloomery.training.parallel.ranks import Ranks, parts_of, step_seed
 from bloomery.training.parallel.world import World
+from bloomery.training.pieces import Piece
 
 T = TypeVar("T")
 
@@ -116,8 +117,8 @@ class Several(Ranks):
         dist.all_reduce(told, op=dist.ReduceOp.MAX)
         return tuple(bool(flag) for flag in told.tolist())
 
-    def state(self, optimizers: Optimizers) -> Mapping[str, Tensor]:
-        return self._shared(optimizers).state_tensors()
+    def state(self, optimizers: Optimizers) -> Mapping[str, Tensor | Piece]:
+        return self._shared(optimizers).state_pieces()
 
     def take_state(self, optimizers: Optimizers, tensors: Mapping[str, Tensor]) -> None:
         self._shared(optimizers).load_state_tensors(tensors)

@@ -9,7 +9,7 @@ This module does not know how Muon steps. Shapes are those of the matrices.
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -18,6 +18,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from bloomery.training.optimizers import Optimizers
+from bloomery.training.pieces import Piece, part_of
 
 _MUON, _ADAMW = "muon", "adamw"
 
@@ -39,6 +40,24 @@ def part_for(whole: Tensor, parameter: Tensor) -> Tensor:
     assert isinstance(parameter, DTensor)
     whole = whole.to(parameter.device)
     return distribute_tensor(whole, parameter.device_mesh, parameter.placements, src_data_rank=None)
+
+
+def piece_of(tensor: Tensor) -> Tensor | Piece:
+    """What this rank has of a tensor that may be sharded; whole where its part is no block (all ranks must ask)."""
+    from torch.distributed.tensor import DTensor, Shard
+    from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
+
+    if not isinstance(tensor, DTensor):
+        return tensor
+    mesh, placements, shape = tensor.device_mesh, tensor.placements, tuple(tensor.shape)
+    cut = [(n, placed) for n, placed in enumerate(placements) if not placed.is_replicate()]
+    for dimension in range(tensor.ndim):
+        ways = [(mesh.size(n), placed) for n, placed in cut if getattr(placed, "dim", None) == dimension]
+        # Divided twice along one dimension, the later first: only equal parts of equal parts are blocks.
+        if any(type(placed) is not Shard for _, placed in ways) and shape[dimension] % math.prod(n for n, _ in ways):
+            return full(tensor)
+    _, start = compute_local_shape_and_global_offset(tensor.shape, mesh, placements)
+    return Piece(tensor.to_local(), tuple(start), shape)
 
 
 def owners(shapes: Mapping[str, tuple[int, ...]], size: int) -> dict[str, int]:
@@ -149,25 +168,17 @@ class SharedMatrices:
                 if name in self._whole:
                     self._whole[name].data.copy_(whole)
 
-    def state_tensors(self) -> dict[str, Tensor]:
-        """On rank 0 the state of everything, whole and on the CPU; elsewhere none."""
-        tensors: dict[str, Tensor] = {}
+    def state_pieces(self) -> dict[str, Tensor | Piece]:
+        """What this rank has of the state of everything."""
+        found: dict[str, Tensor | Piece] = {}
         for name, parameter in self.optimizers.named.items():
             for label, part in self.optimizers.parts.items():
-                if self.part_of.get(name) == label:
+                divided = self.part_of.get(name) == label
+                if divided and self.owner[name] != self.rank:
                     continue
-                for slot, value in part.state.get(parameter, {}).items():
-                    whole = full(value)
-                    if self.rank == 0:
-                        tensors[f"{label}.{name}.{slot}"] = whole.cpu()
-        own = {
-            f"{label}.{name}.{slot}": value
-            for name, label in self.part_of.items()
-            if self.owner[name] == self.rank
-            for slot, value in self.optimizers.parts[label].state.get(self._mine(name), {}).items()
-        }
-        tensors.update(gathered(own, self.rank, self.size))
-        return tensors
+                for slot, value in part.state.get(self._mine(name) if divided else parameter, {}).items():
+                    found[f"{label}.{name}.{slot}"] = piece_of(value)
+        return {key: one for key, one in found.items() if part_of(one).numel()}
 
     def load_state_tensors(self, tensors: Mapping[str, Tensor]) -> None:
         """Take of whole tensors what this rank needs. DataError as `Optimizers.load_state_tensors`."""
@@ -189,29 +200,3 @@ def sharded_like(value: Tensor, parameter: Tensor | None) -> Tensor:
     if parameter is not None and is_sharded(parameter) and value.shape == parameter.shape:
         return part_for(value, parameter)
     return value
-
-
-def gathered(own: Mapping[str, Tensor], rank: int, size: int) -> dict[str, Tensor]:
-    """On rank 0 the tensors of all ranks, on the CPU; elsewhere none. Names and shapes go as JSON, not pickled."""
-    header = json.dumps([[key, list(t.shape), str(t.dtype).removeprefix("torch.")] for key, t in own.items()]).encode()
-    lengths = [torch.zeros(1, dtype=torch.int64) for _ in range(size)]
-    dist.all_gather(lengths, torch.tensor([len(header)]))
-    if rank:
-        dist.send(torch.frombuffer(bytearray(header), dtype=torch.uint8), dst=0)
-        for tensor in own.values():
-            dist.send(_bytes(tensor), dst=0)
-        return {}
-    found = {key: tensor.detach().cpu() for key, tensor in own.items()}
-    for source in range(1, size):
-        text = torch.empty(int(lengths[source]), dtype=torch.uint8)
-        dist.recv(text, src=source)
-        for key, shape, dtype in json.loads(bytes(text.tolist())):
-            tensor = torch.empty(shape, dtype=getattr(torch, dtype))
-            dist.recv(_bytes(tensor), src=source)
-            found[key] = tensor
-    return found
-
-
-def _bytes(tensor: Tensor) -> Tensor:
-    """A tensor's contents on the CPU, uint8 (n,): of a contiguous CPU tensor the very same memory."""
-    return tensor.detach().cpu().contiguous().view(-1).view(torch.uint8)

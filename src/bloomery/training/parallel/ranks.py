@@ -2,7 +2,7 @@
 
 The global batch, the order of the data and the schedule (of so many steps; minutes buy others) do not depend on the
 number of ranks: each makes every batch, and computes its share of the rows. The state of the data is therefore the same
-on all, and a checkpoint of whole tensors, written by rank 0, goes on with any number of them. Random numbers inside a
+on all, and a checkpoint, to which each rank writes what it has, is read whole by any number. Random numbers inside a
 model (dropout) are drawn from (seed, step, rank) where there are several: nothing of them must be kept to go on
 exactly.
 """
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from bloomery.core.errors import ConfigError
 from bloomery.training.objective import Batch, Objective, Validation, accumulate, part_of
 from bloomery.training.optimizers import Optimizers
+from bloomery.training.pieces import Piece
 
 T = TypeVar("T")
 M = TypeVar("M", bound=nn.Module)
@@ -107,16 +108,16 @@ class Ranks:
         """`objective.validate`, the same on all ranks."""
         return objective.validate(batches, device, precision)
 
-    def weights(self, optimizers: Optimizers) -> Mapping[str, Tensor]:
-        """The trained parameters, whole: on rank 0 all, elsewhere perhaps none."""
+    def weights(self, optimizers: Optimizers) -> Mapping[str, Tensor | Piece]:
+        """What this rank has of the trained parameters."""
         return optimizers.named
 
     def whole(self, model: M, make: Callable[[], M]) -> M:
         """The trained model with all of its weights, on rank 0; `make` gives another one of its kind."""
         return model
 
-    def state(self, optimizers: Optimizers) -> Mapping[str, Tensor]:
-        """The optimisers' state, whole: on rank 0 all, elsewhere perhaps none."""
+    def state(self, optimizers: Optimizers) -> Mapping[str, Tensor | Piece]:
+        """What this rank has of the optimisers' state."""
         return optimizers.state_tensors()
 
     def take_weights(self, model: nn.Module, tensors: Mapping[str, Tensor]) -> tuple[list[str], list[str]]:
@@ -125,7 +126,7 @@ class Ranks:
         return missing, unexpected
 
     def take_state(self, optimizers: Optimizers, tensors: Mapping[str, Tensor]) -> None:
-        """Load what `state` gave."""
+        """Load of the whole state what this rank needs."""
         optimizers.load_state_tensors(tensors)
 
 

@@ -1,9 +1,9 @@
 """Sharded weights: each rank keeps a part of every tensor; PyTorch's FSDP2 collects a layer when it is computed.
 
 Tensor ranks (see `tensor_parallel`) divide each layer's heads and feed-forward; they compute the same rows. Where both
-are used, rank r is number r // tensor_ranks of the batch and r % tensor_ranks of the layer. Checkpoints and the model
-that comes out are whole, collected by rank 0 a tensor at a time: it needs the memory for them on its CPU. This module
-does not know objectives' losses, nor the loop.
+are used, rank r is number r // tensor_ranks of the batch and r % tensor_ranks of the layer. To a checkpoint each rank
+writes its own part; the model that comes out is whole, collected by rank 0 a tensor at a time: it needs the memory for
+it on its CPU. This module does not know objectives' losses, nor the loop.
 """
 
 from __future__ import annotations
@@ -24,10 +24,11 @@ from bloomery.models.block import Block
 from bloomery.training.objective import Batch, Objective, Validation, placed, precision_context
 from bloomery.training.optimizers import Optimizers
 from bloomery.training.parallel.data_parallel import LossModule, Several
-from bloomery.training.parallel.matrices import SharedMatrices, full
+from bloomery.training.parallel.matrices import SharedMatrices, full, piece_of
 from bloomery.training.parallel.ranks import parts_of
 from bloomery.training.parallel.tensor_parallel import split_layers
 from bloomery.training.parallel.world import World
+from bloomery.training.pieces import Piece, part_of
 from bloomery.training.room import local
 
 M = TypeVar("M", bound=nn.Module)
@@ -126,8 +127,9 @@ class Sharded(Several):
     def validate(self, objective: Objective, batches: int | None, device: torch.device, precision: str) -> Validation:
         return self._loss.validate(batches, device, precision)
 
-    def weights(self, optimizers: Optimizers) -> Mapping[str, Tensor]:
-        return self._collected(optimizers.named)
+    def weights(self, optimizers: Optimizers) -> Mapping[str, Tensor | Piece]:
+        pieces = {name: piece_of(parameter) for name, parameter in optimizers.named.items()}
+        return {name: one for name, one in pieces.items() if part_of(one).numel()}
 
     def whole(self, model: M, make: Callable[[], M]) -> M:
         tensors = self._collected(model.state_dict())
