@@ -99,12 +99,14 @@ def _meters() -> list[Check]:
 def _home(common: Common) -> list[Check]:
     try:
         workspace = common.workspace()
-        workspace.ledger.runs(limit=1)
+        read_only = workspace.ledger.read_only
     except BloomeryError as error:
         return [Check("home", "problem", error.one_line())]
     free = shutil.disk_usage(workspace.root).free
     state = "ok" if free > _NEEDED_DISK_BYTES else "problem"
     return [
-        Check("home", "ok", f"{workspace.root} is writable"),
+        Check("home", "problem", f"{workspace.root} can only be read: --home DIR or BLOOMERY_HOME chooses another")
+        if read_only
+        else Check("home", "ok", f"{workspace.root} is writable"),
         Check("disk", state, f"{free / 1e9:.1f} GB free at {workspace.root}"),
     ]

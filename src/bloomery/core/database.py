@@ -2,12 +2,13 @@
 
 WAL and a busy timeout let several processes write at once; writing is one transaction, whole or not at all. WAL needs
 memory that processes share, which those of several machines do not: where other machines may have the file open, too,
-it is SQLite's rollback journal (sqlite.org/wal.html; the file system's locks then have to be sound). Trouble with the
-file is an ArtifactError with a hint. This module does not know any table.
+it is SQLite's rollback journal (sqlite.org/wal.html; the file system's locks then have to be sound). What cannot be
+written is read alone. Trouble with the file is an ArtifactError with a hint. This module does not know any table.
 """
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 import time
@@ -26,19 +27,24 @@ _BUSY_SECONDS = 30.0
 
 
 class Database:
-    """Thread-safe handle; opening creates or migrates the file. `name` is what it is called in errors."""
+    """Thread-safe handle; opening creates or migrates the file, or reads it alone where it or its folder is
+    `read_only`. `name` is what it is called in errors."""
 
     def __init__(self, path: Path, migrations: Sequence[Sequence[str]], *, name: str) -> None:
         self.path = path
         self._name = name
         self._lock = threading.RLock()
+        self.read_only = path.is_file() and not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK))
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(path, timeout=_BUSY_SECONDS, check_same_thread=False, isolation_level=None)
+            if self.read_only:
+                self._db = _opened_to_read(path)
+            else:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                self._db = _connected(path)
+                self._use_journal("DELETE" if on_network(path.parent) else "WAL")
+                self._db.execute("PRAGMA synchronous=FULL")
+                self._db.execute("PRAGMA foreign_keys=ON")
             self._db.row_factory = sqlite3.Row
-            self._use_journal("DELETE" if on_network(path.parent) else "WAL")
-            self._db.execute("PRAGMA synchronous=FULL")
-            self._db.execute("PRAGMA foreign_keys=ON")
             self._migrate(migrations)
         except OSError as error:
             from bloomery.core.artifact import as_artifact_error
@@ -64,6 +70,8 @@ class Database:
                 time.sleep(0.005)
 
     def _migrate(self, migrations: Sequence[Sequence[str]]) -> None:
+        if self._db.execute("PRAGMA user_version").fetchone()[0] == len(migrations):
+            return
         with self._writing() as db:
             version = db.execute("PRAGMA user_version").fetchone()[0]
             if version > len(migrations):
@@ -107,6 +115,22 @@ class Database:
         elif "malformed" in text or "not a database" in text:
             hint = "the file is damaged: move it away and a new one is begun; artifacts keep their own manifests"
         return ArtifactError(f"{self._name} {self.path}: {text}", hint=hint)
+
+
+def _connected(database: str | Path, *, uri: bool = False) -> sqlite3.Connection:
+    return sqlite3.connect(database, uri=uri, timeout=_BUSY_SECONDS, check_same_thread=False, isolation_level=None)
+
+
+def _opened_to_read(path: Path) -> sqlite3.Connection:
+    """As others see it while they write; where that would need files beside it which nobody can make, as it lies there:
+    what a process that was killed had not yet moved from its log into it is then not seen (sqlite.org/wal.html)."""
+    db = _connected(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+    try:
+        db.execute("PRAGMA schema_version")
+    except sqlite3.OperationalError:
+        db.close()
+        db = _connected(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)
+    return db
 
 
 def is_full(error: BaseException | None) -> bool:

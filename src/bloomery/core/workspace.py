@@ -58,7 +58,8 @@ class Workspace:
     @cached_property
     def ledger(self) -> Ledger:
         ledger = Ledger(self.root / "ledger.sqlite")
-        self._bury_the_dead(ledger)
+        if not ledger.read_only:
+            self._bury_the_dead(ledger)
         return ledger
 
     def close_ledger(self) -> None:

@@ -25,6 +25,7 @@ from bloomery.core.artifact import FULL
 from bloomery.core.errors import ArtifactError, ConfigError, TrainingError
 from bloomery.core.interrupts import interrupts
 from bloomery.core.run import Run
+from bloomery.models.native.attention_training import is_here
 from bloomery.training import checkpoint
 from bloomery.training.allocation import keep_memory
 from bloomery.training.objective import Batch, Objective, Validation, worth
@@ -159,6 +160,8 @@ class Loop:
         self.take_up(found)
         if (threads := found.state["threads"]) != torch.get_num_threads():
             self.run.note(f"resumed with {torch.get_num_threads()} threads after {threads}: the last bits may differ")
+        if (attention := found.state.get("attention")) not in (None, _attention()):
+            self.run.note(f"resumed with {_attention()} attention after {attention}: the last bits may differ")
         if (ranks := found.state.get("ranks", 1)) != self.ranks.size:
             self.run.note(f"resumed on {self.ranks.size} ranks after {ranks}: the last bits may differ")
         self.run.event("resume", step=found.step, loss_sum=self.progress.loss_sum)
@@ -238,6 +241,7 @@ class Loop:
             "guard": self.rollback.guard.state_dict(),
             "random": _random_state(self.device),
             "threads": torch.get_num_threads(),
+            "attention": _attention(),
             **({"ranks": self.ranks.size} if self.ranks.size > 1 else {}),
         }
         full = not self._written(weights, optimizer, state, anchors)
@@ -460,6 +464,11 @@ def _fits(write: Callable[[], object]) -> bool:
             raise
         return False
     return True
+
+
+def _attention() -> str:
+    """Whose attention a CPU's steps have where it pays."""
+    return "native" if is_here() else "PyTorch's"
 
 
 def _random_state(device: torch.device) -> dict[str, list[int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -62,3 +63,21 @@ def test_where_other_machines_have_the_file_open_memory_is_not_shared(
     assert not list(tmp_path.glob("shared.sqlite-*"))
     for each in (local, one, other):
         each.close()
+
+
+def test_what_cannot_be_written_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.sqlite"
+    writer = Database(path, [FIRST], name="box")
+    add(writer, "one", Quantity.unknown())
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
+    for closed in (False, True):  # beside its writer, and left alone
+        if closed:
+            writer.close()
+        reader = Database(path, [FIRST], name="box")
+        assert reader.read_only and reader._rows("SELECT name FROM things") == [{"name": "one"}]
+        with pytest.raises(ArtifactError, match="readonly") as caught:
+            add(reader, "two", Quantity.unknown())
+        assert "that you may write to" in caught.value.hint
+        reader.close()
+    with pytest.raises(ArtifactError, match="readonly"):
+        Database(path, [FIRST, ("ALTER TABLE things ADD COLUMN size INTEGER",)], name="box")

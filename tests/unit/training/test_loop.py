@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch
 from bloomery.core.errors import ArtifactError
 from bloomery.core.events import EventLog
 from bloomery.core.workspace import Workspace
+from bloomery.models.native.attention_training import is_here
 from bloomery.training import checkpoint, pretrain
 from bloomery.training.batches import BatchObjective
 from bloomery.training.contrastive import ContrastiveObjective
@@ -24,6 +26,7 @@ from bloomery.training.relevance import RelevanceObjective
 from bloomery.training.text_pairs import TextContrastiveObjective
 
 pretrain_module = sys.modules["bloomery.training.pretrain"]
+loop_module = sys.modules["bloomery.training.loop"]
 
 
 def test_random_state_round_trip():
@@ -159,3 +162,15 @@ def _pretrained(material, home, heard, **changes):
     config = replace(material.small, **{"validations": 0, "checkpoint_every_steps": 4, **changes})
     workspace = Workspace(home, listeners=[heard.append])
     return pretrain(material.corpus, material.tokenizer, tokens=material.tokens, config=config, workspace=workspace)
+
+
+def test_who_goes_on_with_another_attention_is_told(material, tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "write_pieces", _full(2, errno.EROFS))
+    with pytest.raises(ArtifactError):
+        _pretrained(material, tmp_path, [])
+    monkeypatch.undo()
+    monkeypatch.setattr(loop_module, "is_here", lambda: not is_here())
+    heard: list = []
+    _pretrained(material, tmp_path, heard)
+    said = [event.data["text"] for event in heard if event.kind == "note"]
+    assert any(re.fullmatch(r"resumed with .* attention after .*: the last bits may differ", text) for text in said)

@@ -136,12 +136,19 @@ def pays(query: Tensor, key: Tensor, value: Tensor, causal: bool) -> bool:
         return False
     threads = torch.get_num_threads()
     return (
-        all(type(x) is Tensor and x.device.type == "cpu" and x.dtype == torch.float32 for x in tensors)
+        is_here()
+        and all(type(x) is Tensor and x.device.type == "cpu" and x.dtype == torch.float32 for x in tensors)
         and (not causal or query.size(2) == key.size(2))
         and query.numel() > 0
         and key.numel() > 0
         and query.size(0) * key.size(1) >= threads
-        and (threads == 1 or _pool() is not None)
+    )
+
+
+def is_here() -> bool:
+    """Whether native attention is at all: compiled, fast on this processor, on PyTorch's threads."""
+    return (
+        (torch.get_num_threads() == 1 or _pool() is not None)
         and (calls := _library()) is not None
         and bool(calls.bloomery_attention_is_fast())
     )

@@ -30,6 +30,8 @@ _RATES = OptimizerConfig().rates
 MOST_MINUTES = 6e7
 """A million hours: whoever has more to spend has mistyped."""
 MOST_STEPS = 10**12
+_KNOWS_NOTHING = 8.0
+"""Bits per byte."""
 _MOST = {"minutes": MOST_MINUTES, "steps": MOST_STEPS, "watt_hours": 1e12, "money": 1e12}
 
 
@@ -57,6 +59,11 @@ class Budget:
                 raise ConfigError(f"a budget of so many {unit} cannot be planned", hint=f"{most:g} {unit} at most")
             if value < 0:
                 raise ConfigError(f"a budget of {value:g} {unit} is less than nothing")
+        if self.bits_per_byte >= _KNOWS_NOTHING:
+            raise ConfigError(
+                f"{self.bits_per_byte:g} bits per byte need no training: whoever knows nothing has {_KNOWS_NOTHING:g}",
+                hint="a lower target: small models of plain English reach 1 to 2",
+            )
         if not given:
             raise ConfigError(
                 "nothing may be spent: a plan needs a budget",

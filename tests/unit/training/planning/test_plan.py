@@ -87,6 +87,7 @@ def test_one_budget(budget: Budget, kind: str, text: str):
         {"watt_hours": 1e308},
         {"money": 1e13},
         {"bits_per_byte": 1e308},
+        {"bits_per_byte": 8.0},
         {"steps": 10**400},
         {"steps": -(10**400)},
     ],
