@@ -119,7 +119,7 @@ def _at_step(monkeypatch: pytest.MonkeyPatch, number: int, what: signal.Signals)
     return sent
 
 
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(600 + 30 * KILLS)
 def test_two_ranks_and_their_deaths(
     prepared: tuple[Path, list[str]],
     alone: Artifact,

@@ -27,14 +27,17 @@ _BUSY_SECONDS = 30.0
 
 
 class Database:
-    """Thread-safe handle; opening creates or migrates the file, or reads it alone where it or its folder is
-    `read_only`. `name` is what it is called in errors."""
+    """Thread-safe handle; opening creates or migrates the file. `name` is what it is called in errors."""
+
+    may_be_read_alone = False
+    """Whether opening a file that cannot be written, or its folder, is no error: it is then `read_only`."""
 
     def __init__(self, path: Path, migrations: Sequence[Sequence[str]], *, name: str) -> None:
         self.path = path
         self._name = name
         self._lock = threading.RLock()
-        self.read_only = path.is_file() and not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK))
+        writable = os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
+        self.read_only = self.may_be_read_alone and path.is_file() and not writable
         try:
             if self.read_only:
                 self._db = _opened_to_read(path)
@@ -70,12 +73,13 @@ class Database:
                 time.sleep(0.005)
 
     def _migrate(self, migrations: Sequence[Sequence[str]]) -> None:
-        if self._db.execute("PRAGMA user_version").fetchone()[0] == len(migrations):
+        version = self._db.execute("PRAGMA user_version").fetchone()[0]
+        if version > len(migrations):
+            raise ArtifactError(f"{self.path} was written by a newer bloomery", hint="upgrade bloomery")
+        if version == len(migrations):
             return
         with self._writing() as db:
-            version = db.execute("PRAGMA user_version").fetchone()[0]
-            if version > len(migrations):
-                raise ArtifactError(f"{self.path} was written by a newer bloomery", hint="upgrade bloomery")
+            version = db.execute("PRAGMA user_version").fetchone()[0]  # another process may have done it
             for number, statements in enumerate(migrations[version:], start=version + 1):
                 for statement in statements:
                     db.execute(statement)
@@ -122,15 +126,22 @@ def _connected(database: str | Path, *, uri: bool = False) -> sqlite3.Connection
 
 
 def _opened_to_read(path: Path) -> sqlite3.Connection:
-    """As others see it while they write; where that would need files beside it which nobody can make, as it lies there:
-    what a process that was killed had not yet moved from its log into it is then not seen (sqlite.org/wal.html)."""
+    """As others see it while they write. Where that would take files beside it, which nobody can make, and there are
+    none, it is read as it lies there at this moment (sqlite.org/wal.html, "read-only databases")."""
     db = _connected(f"{path.absolute().as_uri()}?mode=ro", uri=True)
     try:
         db.execute("PRAGMA schema_version")
-    except sqlite3.OperationalError:
+    except sqlite3.OperationalError as error:
         db.close()
+        left = [path.with_name(path.name + end) for end in ("-journal", "-wal")]
+        if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_CANTOPEN or any(map(_has_anything, left)):
+            raise
         db = _connected(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)
     return db
+
+
+def _has_anything(path: Path) -> bool:
+    return path.is_file() and path.stat().st_size > 0
 
 
 def is_full(error: BaseException | None) -> bool:

@@ -25,6 +25,8 @@ from bloomery.core.quantity import Quantity
 class Ledger(Database):
     """Thread-safe handle on one ledger file; opening creates or migrates it."""
 
+    may_be_read_alone = True
+
     def __init__(self, path: Path) -> None:
         super().__init__(path, MIGRATIONS, name="ledger")
 

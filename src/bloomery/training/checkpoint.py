@@ -5,7 +5,7 @@
         optimizer.safetensors    optimiser state by parameter name
         state.json               step, data position, packing buffer, random states, curves, hashes of all that
 
-Of several ranks each writes what it alone has, or has first, into files of its own (model-00001.safetensors, ...);
+Of several ranks each writes what it alone has, or has first, into files of its own (model-00000.safetensors, ...);
 whoever reads them, and however many there are by then, has whole tensors by name (see `pieces`). Written beside its
 place, flushed, renamed. The newest sound checkpoint wins; a damaged one is passed over and
 said so. A run that went back writes `step-00001234-again-01`: newer than anything before, whatever its step. No pickle.
@@ -14,10 +14,8 @@ This module does not know what the state means.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
-import os
 import re
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -27,21 +25,23 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from bloomery.core.artifact import disk_errors, fsync, sha256_file
+from bloomery.core.artifact import FULL, disk_errors, fsync, sha256_file
 from bloomery.core.errors import ArtifactError
 from bloomery.training.pieces import Piece, Stored, own_share, write_pieces
 
 _MODEL, _OPTIMIZER, _STATE = "model", "optimizer", "state"
-_TENSOR_FILE = re.compile(r"(model|optimizer)(-\d{5})?\.safetensors")
+_TENSOR_FILE = re.compile(r"(model|optimizer)(-\d{5,})?\.safetensors")
 _DAMAGED = (OSError, ValueError, KeyError, TypeError)
 """What reading a file raises that is not what was written."""
+_ONE_FILE_SYSTEM = "ranks need one file system"
 _KEEP = 2
 _NAME = re.compile(r"step-(\d+)(?:-again-(\d+))?")
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What is there: whole tensors, read when they are asked for, and the state as plain data."""
+    """What is there: whole tensors on the CPU, read when they are asked for, though it be removed by then; the state as
+    plain data."""
 
     step: int
     path: Path
@@ -99,10 +99,15 @@ def save(
     partial = folder / f".partial-{target.name}"
     leads = writers.rank == 0
     try:
-        _together(writers, lambda: _emptied(partial) if leads else None)
+        several = len(_together(writers, lambda: _emptied(partial) if leads else None)) > 1
         tensors = {_MODEL: model, _OPTIMIZER: optimizer}
         shares = {kind: own_share(having, writers.rank, writers.everyone) for kind, having in tensors.items()}
-        written = _together(writers, lambda: _tensors_written(partial, shares, writers.rank))
+        named = {
+            f"{kind}-{writers.rank:05d}.safetensors" if several else f"{kind}.safetensors": share
+            for kind, share in shares.items()
+            if leads or share
+        }
+        written = _together(writers, lambda: _tensors_written(partial, named))
         hashes = {name: digest for one in written for name, digest in one.items()}
         _together(writers, lambda: _put_in_place(target, partial, step, state, hashes) if leads else None)
     except BaseException:
@@ -116,19 +121,25 @@ def save(
 
 
 def _together(writers: Writers, act: Callable[[], Any]) -> list[Any]:
-    """What each writer's act gave; where one could not write, an ArtifactError on all of them."""
-    failed, result, number = None, None, 0
+    """What each writer's act gave. Where one fails all do, for the same reason: a full disk counts least, which does
+    not end a run."""
+    own: Exception | None = None
+    result = failure = None
     try:
         with disk_errors("cannot write a checkpoint; the last good one is kept"):
             result = act()
-    except ArtifactError as error:
-        failed, number = error, getattr(error.__cause__, "errno", None) or errno.EIO
-    told = writers.everyone([result, number])
-    if failed is not None:
-        raise failed
-    if numbers := [number for _, number in told if number]:
-        with disk_errors("another rank cannot write its part of a checkpoint; the last good one is kept"):
-            raise OSError(numbers[0], os.strerror(numbers[0]))
+    except Exception as error:  # whatever it is, the others wait to hear of it
+        own, text, hint = error, str(error), ""
+        if isinstance(error, ArtifactError):
+            text, hint = error.message, error.hint
+        failure = [getattr(error.__cause__, "errno", None) or 0, text, hint]
+    told = writers.everyone([result, failure])
+    failures = [(rank, *failed) for rank, (_, failed) in enumerate(told) if failed is not None]
+    if failures:
+        rank, number, text, hint = min(failures, key=lambda failed: failed[1] in FULL)
+        if own is not None and rank == writers.rank:
+            raise own
+        raise ArtifactError(f"rank {rank}: {text}", hint=hint) from OSError(number, text)
     return [result for result, _ in told]
 
 
@@ -138,18 +149,20 @@ def _emptied(partial: Path) -> None:
     partial.mkdir(parents=True)
 
 
-def _tensors_written(partial: Path, shares: Mapping[str, Mapping[str, Tensor | Piece]], rank: int) -> dict[str, str]:
-    """Names and SHA-256 of this rank's files: both of rank 0, of others those that have anything in them."""
+def _tensors_written(partial: Path, named: Mapping[str, Mapping[str, Tensor | Piece]]) -> dict[str, str]:
+    """SHA-256 of each file."""
+    if not partial.is_dir():
+        raise ArtifactError(f"{partial} is not there, where rank 0 has made it", hint=_ONE_FILE_SYSTEM)
     hashes = {}
-    for kind, share in shares.items():
-        if rank == 0 or share:
-            name = f"{kind}-{rank:05d}.safetensors" if rank else f"{kind}.safetensors"
-            write_pieces(share, partial / name)
-            hashes[name] = sha256_file(partial / name)
+    for name, share in named.items():
+        write_pieces(share, partial / name)
+        hashes[name] = sha256_file(partial / name)
     return hashes
 
 
 def _put_in_place(target: Path, partial: Path, step: int, state: Mapping[str, Any], hashes: dict[str, str]) -> None:
+    if missing := [name for name in hashes if not (partial / name).is_file()]:
+        raise ArtifactError(f"{partial / missing[0]} is not here, where a rank has written it", hint=_ONE_FILE_SYSTEM)
     document = {"step": step, "sha256": {**hashes, _STATE: _digest(step, state)}, "state": dict(state)}
     (partial / "state.json").write_text(json.dumps(document), encoding="utf-8")
     fsync(partial / "state.json")
@@ -204,7 +217,8 @@ def states(folder: Path) -> Iterator[dict[str, Any]]:
 def _load(path: Path) -> Checkpoint:
     document = json.loads((path / "state.json").read_text(encoding="utf-8"))
     files: dict[str, list[Path]] = {_MODEL: [], _OPTIMIZER: []}
-    for name, digest in dict(document["sha256"]).items():
+    hashes = dict(document["sha256"])
+    for name, digest in hashes.items():
         if (match := _TENSOR_FILE.fullmatch(name)) is None:
             continue
         if sha256_file(path / name) != digest:
@@ -212,7 +226,7 @@ def _load(path: Path) -> Checkpoint:
         files[match[1]].append(path / name)
     if not all(files.values()):
         raise ValueError("state.json names no file of tensors")
-    if document["sha256"].get(_STATE, "") not in ("", _digest(document["step"], document["state"])):
+    if hashes.get(_STATE, "") not in ("", _digest(document["step"], document["state"])):
         raise ValueError("state.json differs from its recorded SHA-256")
     model, optimizer = (Stored(files[kind]) for kind in (_MODEL, _OPTIMIZER))
     return Checkpoint(step=int(document["step"]), path=path, model=model, optimizer=optimizer, state=document["state"])

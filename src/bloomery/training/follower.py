@@ -2,8 +2,8 @@
 
     python -m bloomery.training.follower        as rank 0 starts it; torchrun's followers come from the command line
 
-It writes no file and prints nothing but the one line of what ended it, if that was its own. This module does not know
-how a stage is done.
+It writes nothing but its part of a checkpoint, and prints nothing but the one line of what ended it, if that was its
+own. This module does not know how a stage is done.
 """
 
 from __future__ import annotations

@@ -160,8 +160,8 @@ class Loop:
         self.take_up(found)
         if (threads := found.state["threads"]) != torch.get_num_threads():
             self.run.note(f"resumed with {torch.get_num_threads()} threads after {threads}: the last bits may differ")
-        if (attention := found.state.get("attention")) not in (None, _attention()):
-            self.run.note(f"resumed with {_attention()} attention after {attention}: the last bits may differ")
+        if (before := found.state.get("attention")) not in (None, now := self._attention()):
+            self.run.note(f"resumed with {now} attention after {before}: the last bits may differ")
         if (ranks := found.state.get("ranks", 1)) != self.ranks.size:
             self.run.note(f"resumed on {self.ranks.size} ranks after {ranks}: the last bits may differ")
         self.run.event("resume", step=found.step, loss_sum=self.progress.loss_sum)
@@ -169,8 +169,8 @@ class Loop:
         return True
 
     def chosen(self, find: Callable[[], checkpoint.Checkpoint | None]) -> checkpoint.Checkpoint | None:
-        """The checkpoint that rank 0 finds, on all ranks; none goes on before all have read it, so it may go then.
-        TrainingError where one cannot read it."""
+        """The checkpoint that rank 0 finds, on all ranks; none goes on before all have opened it, so it may go then.
+        TrainingError where one cannot."""
         own = find() if self.ranks.leads else None
         name = self.ranks.told(lambda: own.path.name if own is not None else "")
         if not name:
@@ -241,7 +241,7 @@ class Loop:
             "guard": self.rollback.guard.state_dict(),
             "random": _random_state(self.device),
             "threads": torch.get_num_threads(),
-            "attention": _attention(),
+            "attention": self._attention(),
             **({"ranks": self.ranks.size} if self.ranks.size > 1 else {}),
         }
         full = not self._written(weights, optimizer, state, anchors)
@@ -257,6 +257,12 @@ class Loop:
         if self.ranks.leads:
             self._forget_bests()
         return True
+
+    def _attention(self) -> str | None:
+        """Whose attention the steps have where it pays; None where it is not asked for."""
+        if self.device.type != "cpu" or self.precision != "float32":
+            return None
+        return "native" if is_here() else "PyTorch's"
 
     def _written(
         self,
@@ -464,11 +470,6 @@ def _fits(write: Callable[[], object]) -> bool:
             raise
         return False
     return True
-
-
-def _attention() -> str:
-    """Whose attention a CPU's steps have where it pays."""
-    return "native" if is_here() else "PyTorch's"
 
 
 def _random_state(device: torch.device) -> dict[str, list[int]]:

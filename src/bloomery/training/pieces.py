@@ -4,8 +4,8 @@ A file is safetensors; where its parts belong stands in its metadata, as JSON:
 
     "pieces": {"model.layers.0.mlp.up.weight": [[128, 0], [256, 64]]}      first element, shape of the whole
 
-A tensor without an entry there is whole. Whoever reads needs the memory for one whole tensor at a time, whatever the
-number of processes that wrote. This module does not know models, optimisers, nor what divides a tensor.
+A tensor without an entry there is whole. Who asks for one tensor after another needs the memory for one whole tensor at
+a time, however many processes wrote. This module does not know models, optimisers, nor what divides a tensor.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -58,30 +59,53 @@ def write_pieces(tensors: Mapping[str, Tensor | Piece], path: Path) -> None:
     write_tensors(parts, path, {_PIECES: json.dumps(places)} if places else {})
 
 
-class Stored(Mapping[str, Tensor]):
-    """Whole tensors on the CPU by name, read from files when they are asked for.
+@dataclass(frozen=True)
+class _Place:
+    """Where a part is, and where in the whole of `shape` it belongs."""
 
-    ValueError if the files' pieces do not make whole tensors.
+    file: Any
+    start: tuple[int, ...]
+    size: tuple[int, ...]
+    shape: tuple[int, ...]
+    dtype: str
+
+    @property
+    def block(self) -> tuple[slice, ...]:
+        return tuple(slice(a, a + n) for a, n in zip(self.start, self.size, strict=True))
+
+    def meets(self, other: _Place) -> bool:
+        """Whether both have an element of the whole."""
+        mine = zip(self.start, self.size, other.start, other.size, strict=True)
+        return all(a < b + m and b < a + n for a, n, b, m in mine)
+
+
+class Stored(Mapping[str, Tensor]):
+    """Whole tensors on the CPU by name, read from files when they are asked for. The files stay open: they may be
+    removed meanwhile.
+
+    ValueError for a file that is damaged, or if the files' pieces do not make whole tensors.
     """
 
     def __init__(self, paths: Iterable[Path]) -> None:
-        self._places: dict[str, list[tuple[Path, Piece]]] = {}
+        self._places: dict[str, list[_Place]] = {}
         for path in paths:
-            for name, piece in _contents(path):
-                self._places.setdefault(name, []).append((path, piece))
+            for name, place in _contents(path):
+                self._places.setdefault(name, []).append(place)
         for name, places in self._places.items():
-            pieces = [piece for _, piece in places]
-            shape, elements = pieces[0].shape, sum(piece.part.numel() for piece in pieces)
-            if {piece.shape for piece in pieces} != {shape} or elements != math.prod(shape):
+            shape, elements = places[0].shape, sum(math.prod(place.size) for place in places)
+            apart = not any(one.meets(other) for one, other in combinations(places, 2))
+            if len({(place.shape, place.dtype) for place in places}) > 1 or elements != math.prod(shape) or not apart:
                 raise ValueError(f"the parts of {name} do not make a whole")
 
     def __getitem__(self, name: str) -> Tensor:
-        places = self._places[name]
-        if len(places) == 1:
-            return _read(places[0][0], name)
-        whole = torch.empty(places[0][1].shape, dtype=places[0][1].part.dtype)
-        for path, piece in places:
-            whole[_block(piece)] = _read(path, name)
+        first, *others = self._places[name]
+        part = first.file.get_tensor(name)
+        if not others:
+            return part
+        whole = torch.empty(first.shape, dtype=part.dtype)
+        whole[first.block] = part
+        for place in others:
+            whole[place.block] = place.file.get_tensor(name)
         return whole
 
     def __iter__(self) -> Iterator[str]:
@@ -91,30 +115,32 @@ class Stored(Mapping[str, Tensor]):
         return len(self._places)
 
 
-def _contents(path: Path) -> Iterator[tuple[str, Piece]]:
-    """The names in a file and where each part belongs; the parts have no memory (device meta)."""
-    from safetensors import safe_open
+def _contents(path: Path) -> Iterator[tuple[str, _Place]]:
+    from safetensors import SafetensorError, safe_open
 
-    with safe_open(path, framework="pt") as file:
-        places = json.loads((file.metadata() or {}).get(_PIECES, "{}"))
-        for name in file.keys():  # noqa: SIM118 - it is no mapping
-            found = file.get_slice(name)
-            own = tuple(found.get_shape())
-            start, shape = (tuple(map(int, place)) for place in places.get(name, ([0] * len(own), own)))
-            if not len(own) == len(start) == len(shape) or any(
-                a < 0 or a + n > all_ for a, n, all_ in zip(start, own, shape, strict=True)
-            ):
-                raise ValueError(f"the part of {name} lies outside of the whole")
-            dtype = found[tuple(slice(0, 0) for _ in own)].dtype if own else file.get_tensor(name).dtype
-            yield name, Piece(torch.empty(own, dtype=dtype, device="meta"), start, shape)
-
-
-def _read(path: Path, name: str) -> Tensor:
-    from safetensors import safe_open
-
-    with safe_open(path, framework="pt") as file:
-        return file.get_tensor(name)
+    try:
+        file: Any = safe_open(path, framework="pt")
+    except SafetensorError as error:
+        raise ValueError(f"{path.name}: {error}") from error
+    places = json.loads((file.metadata() or {}).get(_PIECES, "{}"))
+    if not isinstance(places, dict):
+        raise ValueError(f"{path.name} does not say where its parts belong")
+    for name in file.keys():  # noqa: SIM118 - it is no mapping
+        found = file.get_slice(name)
+        size = tuple(found.get_shape())
+        start, shape = _read_place(places.get(name, [[0] * len(size), size]))
+        inside = len(size) == len(start) == len(shape) and all(
+            0 <= a <= whole - n for a, n, whole in zip(start, size, shape, strict=True)
+        )
+        if not inside:
+            raise ValueError(f"the part of {name} lies outside of the whole")
+        yield name, _Place(file, start, size, shape, found.get_dtype())
 
 
-def _block(piece: Piece) -> tuple[slice, ...]:
-    return tuple(slice(a, a + n) for a, n in zip(piece.start, piece.part.shape, strict=True))
+def _read_place(place: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """(start, shape); ValueError for what is none."""
+    if not isinstance(place, list) or len(place) != 2 or not all(isinstance(part, list | tuple) for part in place):
+        raise ValueError("a part belongs nowhere")
+    if not all(type(number) is int for part in place for number in part):
+        raise ValueError("a part belongs nowhere")
+    return tuple(place[0]), tuple(place[1])

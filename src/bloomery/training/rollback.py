@@ -53,6 +53,7 @@ class Rollback:
     def go_back(self, reason: str) -> None:
         """Leave the step that is `reason`'s untaken, and stand behind the data that led to it."""
         loop = self.loop
+        loop.ranks.rest()  # what follows takes as long as disks do
         for parameter in loop.optimizers.named.values():
             parameter.grad = None
         at, before = loop.progress.step + 1, loop.progress

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,10 @@ from bloomery.core.errors import ArtifactError
 from bloomery.core.quantity import Quantity
 
 FIRST = (f"CREATE TABLE things (name TEXT PRIMARY KEY, {JOULES})",)
+
+
+class Readable(Database):
+    may_be_read_alone = True
 
 
 def add(database: Database, name: str, joules: Quantity) -> None:
@@ -73,11 +78,52 @@ def test_what_cannot_be_written_is_read(tmp_path: Path, monkeypatch: pytest.Monk
     for closed in (False, True):  # beside its writer, and left alone
         if closed:
             writer.close()
-        reader = Database(path, [FIRST], name="box")
+        reader = Readable(path, [FIRST], name="box")
         assert reader.read_only and reader._rows("SELECT name FROM things") == [{"name": "one"}]
         with pytest.raises(ArtifactError, match="readonly") as caught:
             add(reader, "two", Quantity.unknown())
         assert "that you may write to" in caught.value.hint
         reader.close()
     with pytest.raises(ArtifactError, match="readonly"):
-        Database(path, [FIRST, ("ALTER TABLE things ADD COLUMN size INTEGER",)], name="box")
+        Readable(path, [FIRST, ("ALTER TABLE things ADD COLUMN size INTEGER",)], name="box")
+    with pytest.raises(ArtifactError, match="newer"):
+        Readable(path, [], name="box")
+
+
+def _without_room_beside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As SQLite opens a file of which it cannot make the log's shared memory: on a medium that is read only."""
+    real = database_module._connected
+
+    class Refusing:
+        def execute(self, statement: str) -> None:
+            error = sqlite3.OperationalError("unable to open database file")
+            error.sqlite_errorcode = sqlite3.SQLITE_CANTOPEN
+            raise error
+
+        def close(self) -> None: ...
+
+    def connected(database: str | Path, *, uri: bool = False) -> sqlite3.Connection | Refusing:
+        return real(database, uri=uri) if "immutable" in str(database) or not uri else Refusing()
+
+    monkeypatch.setattr(database_module, "_connected", connected)
+
+
+def test_on_a_medium_that_is_read_only_it_is_read_as_it_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.sqlite"
+    writer = Database(path, [FIRST], name="box")
+    add(writer, "one", Quantity.unknown())
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
+    _without_room_beside(monkeypatch)
+    with pytest.raises(ArtifactError, match="unable to open"):  # the log is not in it yet: half would be seen
+        Readable(path, [FIRST], name="box")
+    writer.close()
+    assert Readable(path, [FIRST], name="box")._rows("SELECT name FROM things") == [{"name": "one"}]
+    (tmp_path / "a.sqlite-journal").write_bytes(b"of one who was killed while he wrote")
+    with pytest.raises(ArtifactError):
+        Readable(path, [FIRST], name="box")
+
+
+def test_who_must_write_says_so_when_it_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Database(tmp_path / "a.sqlite", [FIRST], name="box").close()
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
+    assert not Database(tmp_path / "a.sqlite", [FIRST], name="box").read_only

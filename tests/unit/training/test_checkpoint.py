@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -162,21 +163,21 @@ class _Writer:
         return told
 
 
-def _save_together(folder: Path, step: int) -> list[object]:
-    """What two writers gave, or raised."""
+def _save_together(folder: Path, step: int, other: Path | None = None) -> list[object]:
+    """What two writers gave, or raised; the second may have another folder."""
     barrier, whole = threading.Barrier(2), torch.full((4, 3), float(step))
 
     def write(rank: int) -> object:
         try:
             return checkpoint.save(
-                folder,
+                (other or folder) if rank else folder,
                 step,
                 model={"w": Piece(whole[2 * rank : 2 * rank + 2], (2 * rank, 0), (4, 3)), "norm": torch.ones(3)},
                 optimizer={f"muon.{rank}.momentum": torch.ones(2)},
                 state={"rank": rank},
                 writers=_Writer(rank, barrier),
             )
-        except ArtifactError as error:
+        except Exception as error:
             return error
 
     with ThreadPoolExecutor(2) as pool:
@@ -192,7 +193,7 @@ def test_two_write_one_that_is_read_whole(tmp_path: Path):
     assert set(load_file(found.path / "model-00001.safetensors")) == {"w"}  # rank 0 has the rest
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "model-00001.safetensors", "optimizer-00001.safetensors"])
+@pytest.mark.parametrize("name", ["model-00000.safetensors", "model-00001.safetensors", "optimizer-00001.safetensors"])
 def test_damage_to_either_part_falls_back(tmp_path: Path, name: str):
     for step in (1, 2):
         _save_together(tmp_path, step)
@@ -205,18 +206,54 @@ def test_damage_to_either_part_falls_back(tmp_path: Path, name: str):
     assert found is not None and found.step == 1
 
 
-def test_a_full_disk_of_one_is_an_error_of_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("failing", [0, 1])
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
+def test_where_one_cannot_write_neither_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: int, number: int
+):
     _save_together(tmp_path, 1)
+    monkeypatch.setattr(checkpoint, "write_pieces", _failing({failing: number}))
+    errors = _save_together(tmp_path, 2)
+    assert [type(error) for error in errors] == [ArtifactError] * 2
+    assert [error.__cause__.errno for error in errors] == [number] * 2
+    assert str(errors[1 - failing]).startswith(f"rank {failing}: cannot write a checkpoint")
+    assert errors[0].hint == errors[1].hint != ""
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
+
+
+def test_both_fail_for_the_reason_that_ends_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(checkpoint, "write_pieces", _failing({0: errno.ENOSPC, 1: errno.EROFS}))
+    assert [error.__cause__.errno for error in _save_together(tmp_path, 1)] == [errno.EROFS] * 2
+
+
+def test_an_error_of_another_kind_is_heard_of_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(checkpoint, "write_pieces", _failing({1: MemoryError("no memory left")}))
+    errors = _save_together(tmp_path, 1)
+    assert [type(error) for error in errors] == [ArtifactError, MemoryError]
+    assert str(errors[0]) == "rank 1: no memory left"
+
+
+def test_ranks_that_have_not_the_same_files(tmp_path: Path):
+    home, elsewhere = tmp_path / "home", tmp_path / "elsewhere"
+    home.mkdir()
+    errors = _save_together(home, 1, elsewhere)
+    assert [error.hint for error in errors] == ["ranks need one file system"] * 2
+    (elsewhere / ".partial-step-00000001").mkdir(parents=True)  # of another run, by chance
+    errors = _save_together(home, 1, elsewhere)
+    assert [error.hint for error in errors] == ["ranks need one file system"] * 2
+    assert not list(home.iterdir())
+
+
+def _failing(reasons: dict[int, int | Exception]):
+    """A writer of tensors that fails for files of some ranks."""
     real = checkpoint.write_pieces
 
-    def full(tensors: dict[str, torch.Tensor | Piece], path: Path) -> None:
-        if "-00001." in path.name:
-            raise OSError(errno.ENOSPC, "No space left on device")
+    def write(tensors: dict[str, torch.Tensor | Piece], path: Path) -> None:
+        reason = reasons.get(int(path.stem.split("-")[1]))
+        if isinstance(reason, int):
+            raise OSError(reason, os.strerror(reason))
+        if reason is not None:
+            raise reason
         real(tensors, path)
 
-    monkeypatch.setattr(checkpoint, "write_pieces", full)
-    errors = _save_together(tmp_path, 2)
-    assert [isinstance(error, ArtifactError) for error in errors] == [True, True]
-    assert [error.__cause__.errno for error in errors] == [errno.ENOSPC] * 2
-    assert "another rank" in str(errors[0]) and "free some space" in errors[0].hint
-    assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
+    return write

@@ -29,10 +29,22 @@ def test_uneven_parts_make_a_whole(tmp_path: Path):
     assert torch.equal(load_file(tmp_path / "a")["w"], WHOLE[:4])  # any reader of safetensors has its part
 
 
-@pytest.mark.parametrize("rows", [slice(0, 3), slice(0, 5), slice(4, 6)], ids=["too little", "too much", "once more"])
-def test_what_is_no_whole_is_refused(tmp_path: Path, rows: slice):
-    write_pieces({"w": _piece(rows)}, tmp_path / "a")
-    write_pieces({"w": _piece(slice(4, 6))}, tmp_path / "b")
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (_piece(slice(0, 3)), _piece(slice(4, 6))),
+        (_piece(slice(0, 5)), _piece(slice(4, 6))),
+        (_piece(slice(0, 4)), _piece(slice(3, 5))),  # as many elements as the whole has
+        (_piece(slice(0, 3)), _piece(slice(0, 3))),
+        (_piece(slice(0, 3)), Piece(WHOLE[3:6], (3, 0), (7, 4))),
+        (_piece(slice(0, 3)), Piece(WHOLE[3:6].double(), (3, 0), (6, 4))),
+        (_piece(slice(0, 3)), WHOLE),
+    ],
+    ids=["too little", "too much", "overlap", "twice", "other shapes", "other dtypes", "a whole beside"],
+)
+def test_what_is_no_whole_is_refused(tmp_path: Path, one: Piece, other: Piece | torch.Tensor):
+    write_pieces({"w": one}, tmp_path / "a")
+    write_pieces({"w": other}, tmp_path / "b")
     with pytest.raises(ValueError, match="the parts of w do not make a whole"):
         Stored([tmp_path / "a", tmp_path / "b"])
 
@@ -42,6 +54,25 @@ def test_a_place_outside_is_refused(tmp_path: Path, place: list[list[int]]):
     save_file({"w": WHOLE[:2].contiguous()}, tmp_path / "a", metadata={"pieces": json.dumps({"w": place})})
     with pytest.raises(ValueError, match="the part of w lies outside of the whole"):
         Stored([tmp_path / "a"])
+
+
+@pytest.mark.parametrize(
+    "said", ["[]", '{"w": 1}', '{"w": [1, 2]}', '{"w": [[0, 0], ["6", 4]]}', '{"w": [[0.0, 0], [6, 4]]}']
+)
+def test_places_that_are_none_are_refused(tmp_path: Path, said: str):
+    save_file({"w": WHOLE[:2].contiguous()}, tmp_path / "a", metadata={"pieces": said})
+    with pytest.raises(ValueError, match="belong"):
+        Stored([tmp_path / "a"])
+
+
+def test_what_was_removed_or_is_no_file_of_tensors(tmp_path: Path):
+    write_pieces({"w": WHOLE}, tmp_path / "a")
+    found = Stored([tmp_path / "a"])
+    (tmp_path / "a").unlink()
+    assert torch.equal(found["w"], WHOLE)
+    (tmp_path / "b").write_bytes(b"no tensors at all")
+    with pytest.raises(ValueError, match=r"^b: "):
+        Stored([tmp_path / "b"])
 
 
 def test_each_part_is_written_once():

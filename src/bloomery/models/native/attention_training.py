@@ -136,12 +136,12 @@ def pays(query: Tensor, key: Tensor, value: Tensor, causal: bool) -> bool:
         return False
     threads = torch.get_num_threads()
     return (
-        is_here()
-        and all(type(x) is Tensor and x.device.type == "cpu" and x.dtype == torch.float32 for x in tensors)
+        all(type(x) is Tensor and x.device.type == "cpu" and x.dtype == torch.float32 for x in tensors)
         and (not causal or query.size(2) == key.size(2))
         and query.numel() > 0
         and key.numel() > 0
         and query.size(0) * key.size(1) >= threads
+        and is_here()
     )
 
 

@@ -85,6 +85,8 @@ class NewDocument:
 class Tables(Database):
     """The SQLite file of an index. Thread-safe; for readers and one writer at a time (see `Writer`)."""
 
+    may_be_read_alone = True
+
     def __init__(self, folder: Path, *, create: bool) -> None:
         path = folder / FILE
         if not create and not path.is_file():

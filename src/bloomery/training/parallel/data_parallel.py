@@ -109,6 +109,9 @@ class Several(Ranks):
 
     def step(self, optimizers: Optimizers, multiplier: float) -> None:
         self._shared(optimizers).step(multiplier)
+        self.rest()
+
+    def rest(self) -> None:
         if self.world.watchdog is not None:
             self.world.watchdog.rest()
 

@@ -18,7 +18,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from bloomery.training.optimizers import Optimizers
-from bloomery.training.pieces import Piece, part_of
+from bloomery.training.pieces import Piece
 
 _MUON, _ADAMW = "muon", "adamw"
 
@@ -42,8 +42,9 @@ def part_for(whole: Tensor, parameter: Tensor) -> Tensor:
     return distribute_tensor(whole, parameter.device_mesh, parameter.placements, src_data_rank=None)
 
 
-def piece_of(tensor: Tensor) -> Tensor | Piece:
-    """What this rank has of a tensor that may be sharded; whole where its part is no block (all ranks must ask)."""
+def piece_of(tensor: Tensor) -> Tensor | Piece | None:
+    """What this rank has of a tensor that may be sharded; None if nothing. All ranks ask: where parts are no blocks,
+    they are collected, and rank 0 has the whole on its CPU."""
     from torch.distributed.tensor import DTensor, Shard
     from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 
@@ -55,9 +56,11 @@ def piece_of(tensor: Tensor) -> Tensor | Piece:
         ways = [(mesh.size(n), placed) for n, placed in cut if getattr(placed, "dim", None) == dimension]
         # Divided twice along one dimension, the later first: only equal parts of equal parts are blocks.
         if any(type(placed) is not Shard for _, placed in ways) and shape[dimension] % math.prod(n for n, _ in ways):
-            return full(tensor)
+            whole = full(tensor)
+            return whole.cpu() if dist.get_rank() == 0 else None
     _, start = compute_local_shape_and_global_offset(tensor.shape, mesh, placements)
-    return Piece(tensor.to_local(), tuple(start), shape)
+    part = tensor.to_local()
+    return Piece(part, tuple(start), shape) if part.numel() or not math.prod(shape) else None
 
 
 def owners(shapes: Mapping[str, tuple[int, ...]], size: int) -> dict[str, int]:
@@ -169,7 +172,7 @@ class SharedMatrices:
                     self._whole[name].data.copy_(whole)
 
     def state_pieces(self) -> dict[str, Tensor | Piece]:
-        """What this rank has of the state of everything."""
+        """What this rank has of the state of everything; all ask (see `piece_of`)."""
         found: dict[str, Tensor | Piece] = {}
         for name, parameter in self.optimizers.named.items():
             for label, part in self.optimizers.parts.items():
@@ -177,21 +180,22 @@ class SharedMatrices:
                 if divided and self.owner[name] != self.rank:
                     continue
                 for slot, value in part.state.get(self._mine(name) if divided else parameter, {}).items():
-                    found[f"{label}.{name}.{slot}"] = piece_of(value)
-        return {key: one for key, one in found.items() if part_of(one).numel()}
+                    if (piece := piece_of(value)) is not None:
+                        found[f"{label}.{name}.{slot}"] = piece
+        return found
 
     def load_state_tensors(self, tensors: Mapping[str, Tensor]) -> None:
         """Take of whole tensors what this rank needs. DataError as `Optimizers.load_state_tensors`."""
         rest: dict[str, Tensor] = {}
-        for key, value in tensors.items():
+        for key in tensors:
             label, _, tail = key.partition(".")
             name, _, slot = tail.rpartition(".")
             if self.part_of.get(name) != label:
-                rest[key] = sharded_like(value, self.optimizers.named.get(name))
+                rest[key] = sharded_like(tensors[key], self.optimizers.named.get(name))
             elif self.owner[name] == self.rank:
                 mine = self._mine(name)
                 device = torch.device("cpu") if slot == "step" else mine.device  # where Muon counts
-                self.optimizers.parts[label].state[mine][slot] = value.to(device, copy=True)
+                self.optimizers.parts[label].state[mine][slot] = tensors[key].to(device, copy=True)
         self.optimizers.load_state_tensors(rest)
 
 

@@ -37,7 +37,7 @@ class Ranks:
 
     @property
     def leads(self) -> bool:
-        """Whether this process writes files and talks."""
+        """Whether this process writes every file that is not its part of a checkpoint, and talks."""
         return self.rank == 0
 
     def told(self, make: Callable[[], T]) -> T:
@@ -77,6 +77,9 @@ class Ranks:
     def begin(self, step: int) -> None:
         """Step number `step` begins."""
 
+    def rest(self) -> None:
+        """The step that has begun ends without an update."""
+
     def accumulate(
         self, objective: Objective, batch: Batch, micro_rows: int, device: torch.device, precision: str
     ) -> Tensor:
@@ -109,7 +112,7 @@ class Ranks:
         return objective.validate(batches, device, precision)
 
     def weights(self, optimizers: Optimizers) -> Mapping[str, Tensor | Piece]:
-        """What this rank has of the trained parameters."""
+        """What this rank has of the trained parameters. All ranks ask, for some parts may have to be collected."""
         return optimizers.named
 
     def whole(self, model: M, make: Callable[[], M]) -> M:
@@ -117,7 +120,7 @@ class Ranks:
         return model
 
     def state(self, optimizers: Optimizers) -> Mapping[str, Tensor | Piece]:
-        """What this rank has of the optimisers' state."""
+        """What this rank has of the optimisers' state; all ask."""
         return optimizers.state_tensors()
 
     def take_weights(self, model: nn.Module, tensors: Mapping[str, Tensor]) -> tuple[list[str], list[str]]:

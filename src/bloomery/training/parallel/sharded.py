@@ -28,7 +28,7 @@ from bloomery.training.parallel.matrices import SharedMatrices, full, piece_of
 from bloomery.training.parallel.ranks import parts_of
 from bloomery.training.parallel.tensor_parallel import split_layers
 from bloomery.training.parallel.world import World
-from bloomery.training.pieces import Piece, part_of
+from bloomery.training.pieces import Piece
 from bloomery.training.room import local
 
 M = TypeVar("M", bound=nn.Module)
@@ -128,8 +128,8 @@ class Sharded(Several):
         return self._loss.validate(batches, device, precision)
 
     def weights(self, optimizers: Optimizers) -> Mapping[str, Tensor | Piece]:
-        pieces = {name: piece_of(parameter) for name, parameter in optimizers.named.items()}
-        return {name: one for name, one in pieces.items() if part_of(one).numel()}
+        pieces = ((name, piece_of(parameter)) for name, parameter in optimizers.named.items())
+        return {name: piece for name, piece in pieces if piece is not None}
 
     def whole(self, model: M, make: Callable[[], M]) -> M:
         tensors = self._collected(model.state_dict())
@@ -141,9 +141,8 @@ class Sharded(Several):
 
     def take_weights(self, model: nn.Module, tensors: Mapping[str, Tensor]) -> tuple[list[str], list[str]]:
         own = model.state_dict()
-        for name, whole in tensors.items():
-            if name in own:
-                SharedMatrices.put(own[name], whole.to(own[name].device))
+        for name in own.keys() & tensors.keys():
+            SharedMatrices.put(own[name], tensors[name].to(own[name].device))
         if self._matrices is not None:
             self._matrices.renew()
         return [name for name in own if name not in tensors], [name for name in tensors if name not in own]

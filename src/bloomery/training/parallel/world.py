@@ -1,9 +1,9 @@
 """World: the processes that train one model, and how the first of them tells the others what to do.
 
-The leader (rank 0) runs the command, writes every file and talks to the user. Followers wait for jobs, which are JSON;
-tensors go through torch.distributed: gloo between CPUs, NCCL between GPUs. When one of them dies the others end within
-seconds and the leader says how to go on. Ranks on several machines need one file system. This module does not know what
-a job is, nor models.
+The leader (rank 0) runs the command, writes the files, but for others' parts of checkpoints, and talks to the user.
+Followers wait for jobs, which are JSON; tensors go through torch.distributed: gloo between CPUs, NCCL between GPUs.
+When one of them dies the others end within seconds and the leader says how to go on. Ranks on several machines need one
+file system. This module does not know what a job is, nor models.
 """
 
 from __future__ import annotations

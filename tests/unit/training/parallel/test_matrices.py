@@ -12,8 +12,9 @@ from torch.distributed.tensor import Shard, distribute_tensor
 from torch.distributed.tensor.placement_types import _StridedShard
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
+from bloomery.training.parallel import matrices
 from bloomery.training.parallel.matrices import owners, piece_of
-from bloomery.training.pieces import Stored, own_share, part_of, write_pieces
+from bloomery.training.pieces import Stored, own_share, write_pieces
 
 
 def test_the_work_is_divided_evenly_and_the_same_everywhere():
@@ -50,7 +51,7 @@ def test_pieces_of_what_is_sharded_make_it_whole(tmp_path: Path, rows: int):
             }
             divided = {name: distribute_tensor(whole[name], *way, src_data_rank=None) for name, way in ways.items()}
             pieces = {name: piece_of(tensor) for name, tensor in divided.items()}
-            having.append({name: one for name, one in pieces.items() if part_of(one).numel()})
+            having.append({name: one for name, one in pieces.items() if one is not None})
         finally:
             dist.destroy_process_group()
     told: list[list[str]] = []
@@ -62,3 +63,18 @@ def test_pieces_of_what_is_sharded_make_it_whole(tmp_path: Path, rows: int):
     assert found.keys() == whole.keys()
     for name, tensor in whole.items():
         assert torch.equal(found[name], tensor), name
+
+
+def test_parts_that_are_no_blocks_are_rank_0s(monkeypatch: pytest.MonkeyPatch):
+    """Seven rows, twice divided by two: what a rank has is not one after another."""
+    whole = torch.randn(7, 5)
+    monkeypatch.setattr(matrices, "full", lambda tensor: whole)  # there is nobody to collect from
+    for rank in range(4):
+        dist.init_process_group("fake", store=FakeStore(), rank=rank, world_size=4)
+        try:
+            mesh = init_device_mesh("cpu", (2, 2), mesh_dim_names=("batch", "tensor"))
+            way = [_StridedShard(0, split_factor=2), Shard(0)]
+            piece = piece_of(distribute_tensor(whole, mesh, way, src_data_rank=None))
+        finally:
+            dist.destroy_process_group()
+        assert piece is (None if rank else whole)
