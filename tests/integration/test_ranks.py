@@ -133,6 +133,8 @@ def test_two_ranks_and_their_deaths(
         shutil.copytree(template, home)
     straight = _train(tmp_path / "straight", names, two)
     assert straight.metrics["ranks"] == 2 and "ranks" not in alone.metrics
+    scored = [one.metrics["plan_score"]["seconds"]["error"] is not None for one in (alone, straight)]
+    assert scored == [True, False]  # what one process takes was planned
     _same(straight, alone)
 
     with monkeypatch.context() as patch, pytest.raises(TrainingError) as caught:

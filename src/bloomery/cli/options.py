@@ -6,6 +6,7 @@ This module does not know verbs.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,8 +120,15 @@ def shown(text: str) -> str:
     return printable(text, keep="\n\t", instead="\ufffd")
 
 
-def show_artifact(artifact: Artifact, common: Common, lines: Sequence[str]) -> None:
-    """Print an artifact: JSON, or its name and path and a few lines about it."""
+def show_artifact(artifact: Artifact, common: Common, lines: Sequence[str], *, began: float | None = None) -> None:
+    """Print an artifact: JSON, or its name and path and a few lines about it. Where it was there before the command
+    `began` (seconds since 1970), that is said on stderr."""
+    from bloomery.core.artifact import MANIFEST
+
+    if began is not None and (artifact.path / MANIFEST).stat().st_mtime < began:
+        print(
+            "nothing has changed since it was made; what stands here is of then (--fresh: do it again)", file=sys.stderr
+        )
     if common.json:
         print_json(artifact_data(artifact))
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -47,7 +48,7 @@ def pretrain(
     common: Common | None = None,
 ) -> None:
     """Train a model from random weights within a budget. Killed at any instant, the same command goes on."""
-    common = common or Common()
+    common, began = common or Common(), time.time()
     from bloomery.cli.show import outcome_lines
     from bloomery.tokenizer import TokenizeConfig, TokenizerConfig, train_tokenizer
     from bloomery.training import ParallelConfig, PretrainConfig
@@ -73,7 +74,7 @@ def pretrain(
         fresh=fresh,
         preflight=preflight,
     )
-    show_artifact(made, common, outcome_lines(made.metrics))
+    show_artifact(made, common, outcome_lines(made.metrics), began=None if fresh else began)
 
 
 def _plan(reference: str, workspace: Workspace, minutes: float | None) -> Plan | None:

@@ -17,9 +17,10 @@ def outcome_lines(metrics: Mapping[str, Any]) -> list[str]:
     expected = Quantity.from_dict(plan["predicted_bits_per_byte"])
     reached = metrics["validation_bits_per_byte"]
     took = metrics["plan_score"]["seconds"]["actual"]
+    planned = f"planned {plan['predicted_seconds']:.0f} s, took {took or 0:.0f} s: "
     lines = [
-        f"planned {plan['predicted_seconds']:.0f} s, took {'?' if took is None else f'{took:.0f}'} s: "
-        f"{metrics['training_seconds']:.0f} s of steps at {metrics['tokens_per_second']:,.0f} tokens/s, "
+        (planned if took is not None else "interrupted, or on ranks that it was not planned for: ")
+        + f"{metrics['training_seconds']:.0f} s of steps at {metrics['tokens_per_second']:,.0f} tokens/s, "
         f"{metrics['validation_seconds']:.0f} s of validation, start and checkpoints the rest"
     ]
     if "utilisation" in metrics:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -48,6 +49,7 @@ def sweep(
     common = common or Common()
     from bloomery.cli.chain import execute
     from bloomery.core.errors import ConfigError, TrainingError
+    from bloomery.core.interrupts import interrupted_by
     from bloomery.core.processors import processors
     from bloomery.training.sweep import SweepConfig, check_packages
     from bloomery.training.sweep import sweep as sweep_dials
@@ -68,16 +70,17 @@ def sweep(
     # Ray tells a trial its share of the processors of its node, which may be another one.
     threads = max(1, processors() // jobs) if jobs > 1 and config.engine == "local" else 0
     work = Trial(recipe=recipe.absolute(), overrides=tuple(set_ or ()), root=workspace.root, threads=threads)
-    report = sweep_dials(
-        config,
-        work,
-        workspace=workspace,
-        identity={"recipe": settings.name, "tables": _tables(settings)},
-        metric=METRIC,
-        jobs=jobs,
-        retry=retry,
-        say=lambda line: print(line, file=sys.stderr, flush=True),
-    )
+    with interrupted_by(signal.SIGINT, signal.SIGTERM):
+        report = sweep_dials(
+            config,
+            work,
+            workspace=workspace,
+            identity={"recipe": settings.name, "tables": _tables(settings)},
+            metric=METRIC,
+            jobs=jobs,
+            retry=retry,
+            say=lambda line: print(line, file=sys.stderr, flush=True),
+        )
     if common.json:
         print_json(report.to_dict())
     else:

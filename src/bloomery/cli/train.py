@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
@@ -56,7 +57,7 @@ def train(
     common: Common | None = None,
 ) -> None:
     """Train a model to fill blanks, translate, classify or go on with a text. Killed, the same command goes on."""
-    common = common or Common()
+    common, began = common or Common(), time.time()
     from bloomery.tokenizer import TokenizerConfig
     from bloomery.training import ParallelConfig
     from bloomery.training import train as train_stage
@@ -75,7 +76,7 @@ def train(
         fresh=fresh,
         preflight=preflight,
     )
-    show_artifact(made, common, trained_lines(made.metrics))
+    show_artifact(made, common, trained_lines(made.metrics), began=None if fresh else began)
 
 
 def chosen(settings: Recipe, objective: str, field: str, start: str = "") -> TrainConfig:

@@ -12,6 +12,21 @@ from contextlib import contextmanager
 
 
 @contextmanager
+def interrupted_by(*signals: signal.Signals) -> Iterator[None]:
+    """Inside, each of `signals` is a KeyboardInterrupt, though who started this process had it ignored, as shells do
+    for jobs in the background. Outside of the main thread nothing changes."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, signal.default_int_handler) for number in signals}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
 def interrupts(flag: threading.Event, *signals: signal.Signals) -> Iterator[None]:
     """Inside, the first of `signals` (Ctrl-C is SIGINT) sets the flag; a second one stops at once. Outside of the main
     thread, which alone hears signals, nothing changes."""

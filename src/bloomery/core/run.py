@@ -257,6 +257,8 @@ class Run:
             metrics=metrics or {},
             energy_joules=energy,
         )
+        if (maker := self.artifact.manifest.get("run")) != self.id:
+            self.note(f"{self.artifact.name} was there already, to the bit: what it says of itself is run {maker}'s")
         self.event("artifact", id=self.artifact.id, name=self.artifact.name)
         return self.artifact
 

@@ -34,7 +34,8 @@ from bloomery.training.loop import Loop, LoopConfig, Progress
 from bloomery.training.objective import Validation
 from bloomery.training.optimizers import Optimizers
 from bloomery.training.pacing import Allowance
-from bloomery.training.parallel.parallel_config import ParallelConfig
+from bloomery.training.parallel.launch import launched
+from bloomery.training.parallel.parallel_config import ParallelConfig, check_heads
 from bloomery.training.parallel.ray_ranks import on_ray
 from bloomery.training.parallel.several import recompute, several
 from bloomery.training.parallel.silent_run import SilentRun
@@ -77,6 +78,9 @@ def pretrain(
     config, parallel = (config or PretrainConfig()).resolved(), parallel or ParallelConfig()
     if minutes is not None:
         config = replace(config, minutes=float(minutes))
+    if parallel.ranks > 1 and launched() is None:
+        parallel.check(parallel.ranks)
+    check_heads(config.num_attention_heads, config.num_key_value_heads, parallel.tensor_ranks)  # 0: not chosen yet
     if tokens is None:
         tokens = tokenize(corpus, tokenizer, config=tokenize_config, workspace=workspace)
     if plan is not None:
@@ -148,6 +152,7 @@ class _Pretraining:
         with run.phase("plan"):
             self._kept = self.ranks.told(lambda: (run.scratch / "plan.json").is_file())
             self._is_paced = self.ranks.size > 1 and not self._kept and not config.steps
+            self._compares = self.ranks.size == 1 or self._is_paced  # what one process takes was planned
             self.plan = Plan.from_dict(self.ranks.told(lambda: self._plan().to_dict()))
         self._planned = (run.seconds, run.energy_joules) if self.ranks.leads else None
         self.device = self.ranks.device(torch.device(self.plan.device))
@@ -337,7 +342,7 @@ class _Pretraining:
             "validation_nats_per_token": final.values["nats_per_token"] if final else None,
             **loop.objective.stats(),
             "plan": self.plan.to_dict(),
-            "plan_score": score(self.plan, spent, bits_per_byte=reached),
+            "plan_score": score(self.plan, spent if self._compares else None, bits_per_byte=reached),
             "loss_curve": progress.losses,
             "validation_curve": progress.validations,
         }

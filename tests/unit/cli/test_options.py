@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,10 @@ def test_workspace_and_artifact_data(tiny, capsys: pytest.CaptureFixture[str]):
     shown = json.loads(capsys.readouterr().out)
     assert shown == json.loads(json.dumps(artifact_data(model)))
     assert shown["kind"] == "model" and shown["energy_joules"]["method"] != "unknown"
-    show_artifact(model, Common(), ["a line"])
-    assert capsys.readouterr().out == f"{model.name}  {model.path}\n  a line\n"
+    show_artifact(model, Common(), ["a line"], began=0.0)
+    shown = capsys.readouterr()
+    assert shown.out == f"{model.name}  {model.path}\n  a line\n" and not shown.err
+    show_artifact(model, Common(), [], began=time.time() + 1)
+    assert "nothing has changed" in capsys.readouterr().err
     print_json({"ü": 1})
     assert json.loads(capsys.readouterr().out) == {"ü": 1}

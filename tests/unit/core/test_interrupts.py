@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from bloomery.core.interrupts import interrupts
+from bloomery.core.interrupts import interrupted_by, interrupts
 
 
 def test_first_signal_asks_second_stops():
@@ -20,6 +20,17 @@ def test_first_signal_asks_second_stops():
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_a_shell_has_ignored_interrupts(number: signal.Signals):
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        with pytest.raises(KeyboardInterrupt), interrupted_by(signal.SIGINT, signal.SIGTERM):
+            os.kill(os.getpid(), number)
+        assert signal.getsignal(number) is signal.SIG_IGN
+    finally:
+        signal.signal(number, before)
 
 
 def test_no_handlers_outside_the_main_thread():

@@ -167,3 +167,15 @@ def test_a_full_disk_under_events_and_metrics_is_said_once_and_ends_nothing(work
     assert [m["name"] for m in heard.ledger.run(run.id)["metrics"]] == ["after"]
     assert heard.ledger.run(run.id)["state"] == "finished"
     assert len(notes) == 2 and "no room for what happens" in notes[0] and "in the ledger" in notes[1]
+
+
+def test_what_was_there_to_the_bit_says_whose_it_is(workspace: Workspace) -> None:
+    notes: list[str] = []
+    workspace.listeners = (lambda event: notes.append(event.data["text"]) if event.kind == "note" else None,)
+    runs = []
+    for _ in range(2):
+        with Run(workspace, StageInputs(stage="bake", config={})) as run:
+            (run.new_folder() / "loaf").write_text("bread")
+            run.publish(run.scratch / "output", kind="loaf")
+            runs.append(run.id)
+    assert len(notes) == 1 and "was there already" in notes[0] and runs[0] in notes[0]

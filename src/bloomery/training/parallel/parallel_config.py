@@ -49,9 +49,21 @@ class ParallelConfig:
     def check(self, ranks: int) -> None:
         """ConfigError if that many ranks cannot be divided as this says."""
         if ranks % self.tensor_ranks:
-            raise ConfigError(f"{ranks} ranks cannot be divided into groups of {self.tensor_ranks}")
+            raise ConfigError(
+                f"{ranks} ranks cannot be divided into groups of {self.tensor_ranks}",
+                hint=f"--ranks {-(-ranks // self.tensor_ranks) * self.tensor_ranks}, or --set parallel.tensor_ranks=1",
+            )
         if 1 < self.tensor_ranks < ranks and self.weights == "replicated":
             raise ConfigError(
                 "groups of tensor ranks that also share a batch need sharded weights",
                 hint="--set parallel.weights=sharded",
             )
+
+
+def check_heads(heads: int, kv_heads: int, tensor_ranks: int) -> None:
+    """ConfigError for heads that so many tensor ranks cannot divide among them."""
+    if heads % tensor_ranks or kv_heads % tensor_ranks:
+        raise ConfigError(
+            f"{heads} heads and {kv_heads} key-value heads cannot be divided among {tensor_ranks} tensor ranks",
+            hint="--set parallel.tensor_ranks=1",
+        )

@@ -16,6 +16,7 @@ from bloomery.core.errors import ConfigError
 from bloomery.models import Decoder
 from bloomery.models.attention import Attention
 from bloomery.models.feed_forward import FeedForward, GatedFeedForward
+from bloomery.training.parallel.parallel_config import check_heads
 
 _IN = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "mlp.gate_proj", "mlp.up_proj")
 _OUT = ("self_attn.o_proj", "mlp.down_proj")
@@ -28,7 +29,9 @@ def split_layers(model: nn.Module, mesh: DeviceMesh) -> set[str]:
     """
     size = mesh.size()
     if not isinstance(model, Decoder):
-        raise ConfigError("only a decoder's layers can be divided among tensor ranks", hint="parallel.tensor_ranks=1")
+        raise ConfigError(
+            "only a decoder's layers can be divided among tensor ranks", hint="--set parallel.tensor_ranks=1"
+        )
     _check(model, size)
     partial: set[str] = set()
     for number, layer in enumerate(model.model.layers):
@@ -49,13 +52,8 @@ def split_layers(model: nn.Module, mesh: DeviceMesh) -> set[str]:
 
 
 def _check(model: Decoder, size: int) -> None:
-    config, hint = model.config, "parallel.tensor_ranks=1"
-    if config.num_attention_heads % size or config.num_key_value_heads % size:
-        raise ConfigError(
-            f"{config.num_attention_heads} heads and {config.num_key_value_heads} key-value heads cannot be divided"
-            f" among {size} tensor ranks",
-            hint=hint,
-        )
+    config, hint = model.config, "--set parallel.tensor_ranks=1"
+    check_heads(config.num_attention_heads, config.num_key_value_heads, size)
     if config.intermediate_size % size:
         raise ConfigError(f"a feed-forward of {config.intermediate_size} cannot be divided by {size}", hint=hint)
     for module in model.modules():

@@ -26,7 +26,7 @@ from bloomery.training.planning.offer import Offer, best_of
 from bloomery.training.planning.plan import Plan, PlanRequest
 from bloomery.training.planning.shapes import LADDER, matrix_parameters, shaped, total_parameters
 from bloomery.training.planning.spending import Pace, seconds_of
-from bloomery.training.planning.threads import choose_threads, may_choose_threads
+from bloomery.training.planning.threads import advice_on_threads, choose_threads, may_choose_threads
 from bloomery.training.planning.timing import Timed, checkpoint_rate, fit_step_times
 from bloomery.training.preflight import trial_seconds
 from bloomery.training.schedule import Schedule
@@ -342,6 +342,7 @@ class _Planning:
         """The offer with as many threads as are fastest, which PyTorch then has, and the time of its steps."""
         request, timing = self.request, self.timed[offer.config]
         if not may_choose_threads(request):
+            self.reasons += advice_on_threads(request)
             return offer, timing
 
         def compare(more: int, fewer: int, seconds: float) -> FewerThreads:

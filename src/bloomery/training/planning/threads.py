@@ -25,7 +25,22 @@ def may_choose_threads(request: PlanRequest) -> bool:
     """Whether the number is ours to choose: not where the user set it, nor where there is but one. A run of so many
     steps keeps what it has: it is the kind that comes to the same bits again, and threads decide how sums are rounded.
     """
-    own = not os.environ.get("OMP_NUM_THREADS") and request.budget.kind != "steps"
+    return _are_ours(request) and request.budget.kind != "steps"
+
+
+def advice_on_threads(request: PlanRequest) -> list[str]:
+    """For a run that keeps its threads to come to the same bits: what to say if they fight for the processors."""
+    threads = torch.get_num_threads()
+    if not _are_ours(request) or request.budget.kind != "steps" or not threads_fight(threads, threads // 2):
+        return []
+    return [
+        f"{_named(threads)}, as for every run of so many steps, are slower than {_named(threads // 2)} at this moment:"
+        f" something else wants the processors; OMP_NUM_THREADS={threads // 2} takes fewer, to other last bits"
+    ]
+
+
+def _are_ours(request: PlanRequest) -> bool:
+    own = not os.environ.get("OMP_NUM_THREADS")
     return request.tries_threads and own and request.device.type == "cpu" and torch.get_num_threads() > 1
 
 

@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from bloomery.core.quantity import Quantity
+from bloomery.training.planning import threads as threads_module
 from bloomery.training.planning.plan import Budget, PlanRequest
-from bloomery.training.planning.threads import choose_threads, may_choose_threads, threads_fight
+from bloomery.training.planning.threads import advice_on_threads, choose_threads, may_choose_threads, threads_fight
 from bloomery.training.speed import FewerThreads, StepTime
 
 BASE = runpy.run_path(str(Path(__file__).parents[3] / "small_config.py"))["BASE"]
@@ -126,6 +127,19 @@ def test_threads_that_fight_are_seen(monkeypatch: pytest.MonkeyPatch):
             patch.setattr(time, "perf_counter", now)
             assert threads_fight(2, 1) == fights
         assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize("fights", [True, False])
+def test_a_run_of_steps_is_told_that_its_threads_fight(
+    eight_threads: None, monkeypatch: pytest.MonkeyPatch, fights: bool
+):
+    monkeypatch.setattr(threads_module, "threads_fight", lambda threads, fewer: (threads, fewer) == (8, 4) and fights)
+    steps = replace(REQUEST, budget=Budget(steps=100))
+    advice = advice_on_threads(steps)
+    assert len(advice) == fights and all("OMP_NUM_THREADS=4" in text for text in advice)
+    assert advice_on_threads(REQUEST) == []  # whose threads are chosen
+    monkeypatch.setenv("OMP_NUM_THREADS", "8")
+    assert advice_on_threads(steps) == []
 
 
 def test_whose_choice_it_is(eight_threads: None, monkeypatch: pytest.MonkeyPatch):
