@@ -58,7 +58,10 @@ class Dial:
             raise ConfigError(f'"log" of the dial "{key}" should be true or false')
         whole = all(isinstance(number, int) for number in numbers.values()) and "low" in value
         dial = cls(key=key, log=log, whole=whole, **numbers)
-        if not ("low" in value and "high" in value and dial.low < dial.high):
+        for name in ("low", "high"):
+            if name not in value:
+                raise ConfigError(f'the dial "{key}" has no {name}', hint="a range has both; a list has its values")
+        if dial.low >= dial.high:
             raise ConfigError(f'the dial "{key}" needs a low that is below its high')
         if not math.isfinite(dial.steps):
             raise ConfigError(f'the dial "{key}" spans more than numbers can count')

@@ -89,7 +89,7 @@ def test_places_of_a_grid_without_the_grid():
         (3, "neither a list nor a range"),
         ({"low": 1, "hihg": 2}, 'has no "hihg"'),
         ({"low": 2, "high": 2}, "below its high"),
-        ({"high": 2}, "below its high"),
+        ({"high": 2}, "has no low"),
         ({"low": 0, "high": 2, "log": True}, "above 0"),
         ({"low": "a", "high": 2}, "is no number"),
         ({"low": 0.0, "high": math.inf}, "is no number"),
