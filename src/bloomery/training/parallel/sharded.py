@@ -141,8 +141,9 @@ class Sharded(Several):
 
     def take_weights(self, model: nn.Module, tensors: Mapping[str, Tensor]) -> tuple[list[str], list[str]]:
         own = model.state_dict()
-        for name in own.keys() & tensors.keys():
-            SharedMatrices.put(own[name], tensors[name].to(own[name].device))
+        for name in own:
+            if name in tensors:
+                SharedMatrices.put(own[name], tensors[name].to(own[name].device))
         if self._matrices is not None:
             self._matrices.renew()
         return [name for name in own if name not in tensors], [name for name in tensors if name not in own]
