@@ -4,7 +4,7 @@
         [--rounds 5] [--new 128] [--prompt 32]
 
 A token of one stream takes at least as long as its weights take to be read. The memory's rate is the best of many sums
-of a tensor of 512 MB by PyTorch, as many threads as the decode has, before and after each round; random weights of the
+of a tensor of 512 MB by PyTorch, as many threads as the decode has, before each round; random weights of the
 sizes of bench_engine, whose matrices and embedding row are the bytes of a token (keys and values, activations and norms
 are left out: under a hundredth). Printed are medians over the rounds, in milliseconds a token: the least by the memory;
 the products of all matrices alone, one row, in the model's order, by the native code that the step has, less what as
