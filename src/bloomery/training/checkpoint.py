@@ -7,9 +7,9 @@
 
 Of several ranks each writes what it alone has, or has first, into files of its own (model-00000.safetensors, ...);
 whoever reads them, and however many there are by then, has whole tensors by name (see `pieces`). Written beside its
-place, flushed, renamed. The newest sound checkpoint wins; a damaged one is passed over and
-said so. A run that went back writes `step-00001234-again-01`: newer than anything before, whatever its step. No pickle.
-This module does not know what the state means.
+place, flushed, renamed. The newest sound checkpoint wins; a damaged one is passed over and said so. A run that went
+back writes `step-00001234-again-01`: newer than anything before, whatever its step. No pickle. This module does not
+know what the state means, nor who the writers are.
 """
 
 from __future__ import annotations
