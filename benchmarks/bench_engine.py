@@ -1,7 +1,7 @@
 """The engine against its peers: decode of eight streams and of one, prefill, the first token; in turn, five pairs.
 
     python benchmarks/bench_engine.py [--sizes 15M,135M] [--weights float16,int8] [--pairs 5] [--llama PYTHON]
-        [--native auto]
+        [--native auto] [--keep]
 
 Random weights of Llama's architecture (15M: 6 layers of 288; 135M: 30 layers of 576), the same for everybody. Ours is
 the whole engine: scheduling, sampling, text and log-probabilities included; llama.cpp is its batched decode alone, in
@@ -9,12 +9,13 @@ the format of the same width (float16: f16; int8: q8_0), and needs a Python that
 BLOOMERY_LLAMA_PYTHON), else its figures are unknown. transformers' `generate` is beside it for one stream. Tokens a
 second: 128 new ones after 32 and after 1,024, a prompt of 512 read, and the first token of a prompt of 16 (as 16 over
 the time to it, ours from the request to the text). Prints what makes the decode steps (native code or PyTorch:
---native), the median ratio over pairs, and its lowest and highest.
+--native), the median ratio over pairs, and its lowest and highest; --keep puts them into docs/results.md, too.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import platform
@@ -137,13 +138,17 @@ def transformers_rate(folder: Path) -> Callable[[], float]:
     return rate
 
 
-def compare(name: str, pairs: int, ours: Callable[[], float], theirs: Callable[[], float]) -> None:
-    """Print both rates and the median ratio of pairs that were taken one after the other."""
+Row = dict[str, Any]
+
+
+def compare(name: str, pairs: int, ours: Callable[[], float], theirs: Callable[[], float]) -> Row:
+    """Print both rates and the median ratio of pairs that were taken one after the other; the same as a row."""
     rates = [(ours(), theirs()) for _ in range(pairs)]
     ratios = sorted(a / b for a, b in rates)
     middle = [statistics.median(column) for column in zip(*rates, strict=True)]
     spread = f"{statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
     print(f"{name:44s} {middle[0]:10,.0f} {middle[1]:10,.0f}   {spread}", flush=True)
+    return {"ours": middle[0], "peer": middle[1], "ratios": ratios}
 
 
 def main() -> None:
@@ -153,22 +158,31 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--native", default="auto", choices=("auto", "on", "off"))
     parser.add_argument("--llama", default=os.environ.get("BLOOMERY_LLAMA_PYTHON", ""))
+    parser.add_argument("--keep", action="store_true", help="among the results of the experiments")
     options = parser.parse_args()
+    if options.keep and not options.llama:
+        parser.error("--keep is of what llama.cpp is beside: --llama")
     print(f"{platform.machine()}, {torch.get_num_threads()} threads, PyTorch {torch.__version__}")
     print(f"{'tokens a second':44s} {'ours':>10s} {'peer':>10s}   ratio, lowest to highest")
     with tempfile.TemporaryDirectory(prefix="bloomery-bench-") as home:
-        for size in options.sizes.split(","):
-            bench_size(Path(home), size, options)
+        rows = [row for size in options.sizes.split(",") for row in bench_size(Path(home), size, options)]
+    if options.keep:
+        how = {"threads": torch.get_num_threads(), "pairs": options.pairs, "new": NEW, "rows": rows}
+        given = {"arguments": f"--sizes {options.sizes} --weights {options.weights} --pairs {options.pairs}"}
+        sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "experiments"))
+        importlib.import_module("common").keep("engine", {**how, **given})
 
 
-def bench_size(home: Path, size: str, options: argparse.Namespace) -> None:
+def bench_size(home: Path, size: str, options: argparse.Namespace) -> list[Row]:
+    """The rows of one size beside llama.cpp, each with its size, weights and what was measured."""
     from bloomery.engine import export_gguf
 
+    rows: list[Row] = []
     folder = make_folder(home, size)
     gguf = export_gguf(folder, home / f"{size}.gguf", dtype="float32") if options.llama else None
     reference = transformers_rate(folder)
     for weights in options.weights.split(","):
-        ours = Ours(folder, weights, options.native)
+        kind, ours = PEER_TYPES[weights], Ours(folder, weights, options.native)
         print(f"{size} {weights}, decode steps: {ours.path}")
         compare(
             f"{size} {weights}, one stream / transformers",
@@ -176,32 +190,40 @@ def bench_size(home: Path, size: str, options: argparse.Namespace) -> None:
             lambda o=ours: o.generate(1, PROMPT, 33),
             reference,
         )
-        kind = PEER_TYPES[weights]
         if gguf is None:
             rate = ours.generate(STREAMS, PROMPT, NEW)
             print(f"{size} {weights}, {STREAMS} streams / llama.cpp {kind}: {rate:,.0f}, peer unknown (no --llama)")
             continue
         peer = gguf if kind == "f32" else quantised(options.llama, gguf, kind)
-        last: dict[str, float] = {}
-
-        def theirs(key: str, peer: Path = peer, last: dict[str, float] = last) -> float:
-            if key not in last:
-                last.update(llama(options.llama, peer))
-            return last.pop(key)
-
         title = f"{size} {weights} / llama.cpp {kind}"
-        streams = lambda o=ours: o.generate(STREAMS, PROMPT, NEW)  # noqa: E731
-        compare(f"{title}, {STREAMS} streams", options.pairs, streams, lambda: theirs("decode"))
+        found = beside_llama(title, ours, peer, options)
+        rows += [{"size": size, "weights": weights, "peer_format": kind, **row} for row in found]
+    return rows
+
+
+def beside_llama(title: str, ours: Ours, peer: Path, options: argparse.Namespace) -> list[Row]:
+    """The rows of one model in one format."""
+    rows: list[Row] = []
+    last: dict[str, float] = {}
+
+    def streams(key: str) -> float:
+        if key not in last:
+            last.update(llama(options.llama, peer))
+        return last.pop(key)
+
+    def one(prompt: int) -> float:
+        return llama(options.llama, peer, 1, prompt)["decode"]
+
+    def add(what: str, mine: Callable[[], float], theirs: Callable[[], float]) -> None:
+        rows.append({"what": what, **compare(f"{title}, {what}", options.pairs, mine, theirs)})
         last.clear()
-        one = lambda o=ours: o.generate(1, PROMPT, NEW)  # noqa: E731
-        compare(f"{title}, one stream", options.pairs, one, lambda p=peer: llama(options.llama, p, 1)["decode"])
-        long = lambda o=ours: o.generate(1, LONG_PROMPT, NEW)  # noqa: E731
-        after = lambda p=peer: llama(options.llama, p, 1, LONG_PROMPT)["decode"]  # noqa: E731
-        compare(f"{title}, one stream after 1,024", options.pairs, long, after)
-        last.clear()
-        compare(f"{title}, prefill of 512", options.pairs, ours.prefill, lambda: theirs("prefill"))
-        last.clear()
-        compare(f"{title}, first token of 16", options.pairs, ours.first_token, lambda: theirs("first"))
+
+    add(f"{STREAMS} streams", lambda: ours.generate(STREAMS, PROMPT, NEW), lambda: streams("decode"))
+    add("one stream", lambda: ours.generate(1, PROMPT, NEW), lambda: one(PROMPT))
+    add("one stream after 1,024", lambda: ours.generate(1, LONG_PROMPT, NEW), lambda: one(LONG_PROMPT))
+    add("prefill of 512", ours.prefill, lambda: streams("prefill"))
+    add("first token of 16", ours.first_token, lambda: streams("first"))
+    return rows
 
 
 if __name__ == "__main__":

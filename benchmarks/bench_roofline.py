@@ -1,7 +1,7 @@
 """One stream's decode against what the memory gives: how near it comes, where the rest goes, and tokens a joule.
 
     python benchmarks/bench_roofline.py [--sizes 15M,135M] [--weights float32,float16,int8,int4] [--threads 1,2]
-        [--rounds 5] [--new 128] [--prompt 32]
+        [--rounds 5] [--new 128] [--prompt 32] [--keep]
 
 A token of one stream takes at least as long as its weights take to be read. The memory's rate is the best of many sums
 of a tensor of 512 MB by PyTorch, as many threads as the decode has, before each round; random weights of the
@@ -12,16 +12,18 @@ many calls take for a matrix of 32 x 32; the native step's call; the engine arou
 difference of neighbours is what lies between them: products that read slower than the memory allows; threads that meet,
 norms, rotations, attention, gates, logits' sums; Python, sampling and scheduling. A 15M model fits into many
 processors' caches, and may then beat its memory. Joules are the engine's own account of the same tokens, by the
-machine's counters or estimated, as printed.
+machine's counters or estimated, as printed. --keep puts the table into docs/results.md, too.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import platform
 import runpy
 import statistics
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -60,9 +62,9 @@ class Measured:
         self.calls: list[float] = []
         real = REAL_CALL
 
-        def timed(native: NativeDecoder, step: Any) -> None:
+        def timed(native: NativeDecoder, step: Any, threads: int) -> None:
             began = time.perf_counter()
-            real(native, step)
+            real(native, step, threads)
             if step.rows == 1:
                 self.calls.append(time.perf_counter() - began)
 
@@ -99,8 +101,8 @@ class Measured:
         return statistics.median(times[False][2:]) - statistics.median(times[True][2:])
 
 
-def bench(size: str, weights: str, measured: Measured, rounds: int, numbers: torch.Tensor) -> None:
-    """Print a line for one model in one format."""
+def bench(size: str, weights: str, measured: Measured, rounds: int, numbers: torch.Tensor) -> dict[str, Any]:
+    """Print a line for one model in one format; the same as a row, times in seconds."""
     found: dict[str, list[float]] = {name: [] for name in ("rate", "products", "call", "token", "joules")}
     measured.tokens()
     for _ in range(rounds):
@@ -121,6 +123,20 @@ def bench(size: str, weights: str, measured: Measured, rounds: int, numbers: tor
         f"   {statistics.median(shares):.0%} ({shares[0]:.0%} to {shares[-1]:.0%})   {energy}",
         flush=True,
     )
+    return {
+        "size": size,
+        "weights": weights,
+        "threads": measured.threads,
+        "rate": rate,
+        "bytes": measured.bytes,
+        "least": least,
+        "products": products,
+        "call": call,
+        "token": token,
+        "shares": shares,
+        "joules": found["joules"],
+        "method": measured.method,
+    }
 
 
 def main() -> None:
@@ -131,6 +147,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--new", type=int, default=128)
     parser.add_argument("--prompt", type=int, default=32)
+    parser.add_argument("--keep", action="store_true", help="among the results of the experiments")
     options = parser.parse_args()
     if library().calls is None:
         raise SystemExit(f"skipped: {library().text}")
@@ -138,6 +155,7 @@ def main() -> None:
     columns = "model format   threads   GB/s      MB   memory  products     call   engine  tokens/s"
     print(f"{columns}   of the roofline   tokens/J")
     numbers, engine = torch.ones(ELEMENTS), runpy.run_path(str(FOLDER / "bench_engine.py"))
+    rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="bloomery-bench-") as home:
         for size in options.sizes.split(","):
             folder = engine["make_folder"](Path(home), size)
@@ -145,7 +163,12 @@ def main() -> None:
                 for threads in map(int, options.threads.split(",")):
                     torch.set_num_threads(threads)
                     measured = Measured(engine, folder, weights, options)
-                    bench(size, weights, measured, options.rounds, numbers)
+                    rows.append(bench(size, weights, measured, options.rounds, numbers))
+    if options.keep:
+        sys.path.insert(0, str(FOLDER.parent / "experiments"))
+        how = {"new": options.new, "prompt": options.prompt, "rounds": options.rounds, "rows": rows}
+        given = f"--sizes {options.sizes} --weights {options.weights} --threads {options.threads}"
+        importlib.import_module("common").keep("roofline", {**how, "arguments": given})
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Tables of benchmarks for docs/results.md: what a step does of a machine's peak, and characters beside nanoGPT.
+"""Tables of benchmarks for docs/results.md: a step beside the machine's peak, nanoGPT, llama.cpp, the memory's rate.
 
 This module does not know which results there are (see `write_results`).
 """
@@ -61,4 +61,43 @@ def nanogpt(found: Mapping[str, Any]) -> str:
         f"In nanoGPT's time {np.median(gains):.3f} nats less ({min(gains):.3f} to {max(gains):.3f}); in a third of it "
         f"{met} of {len(pairs)} came to {found['loss']:g}.\n\n"
         + table(["pair", "nanoGPT", "ours, a third of the time", "ours, the same time"], rows)
+    )
+
+
+def engine(found: Mapping[str, Any]) -> str:
+    """Decode, prompts and first tokens beside llama.cpp."""
+    rows = []
+    for one in found["rows"]:
+        ratios = one["ratios"]
+        spread = f"{np.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+        formats = f"{one['weights']} / {one['peer_format']}"
+        rows.append([one["size"], formats, one["what"], f"{one['ours']:,.0f}", f"{one['peer']:,.0f}", spread])
+    return (
+        "Random weights of Llama's architecture, the same for both. Ours is the whole engine (scheduling, sampling, "
+        "text and log-probabilities included), llama.cpp its decode alone, built for this processor; in turn, "
+        f"{found['pairs']} pairs, {found['threads']} threads, {found['new']} new tokens after 32 where nothing else is "
+        "said. Tokens a second; the ratio is the median over pairs, lowest to highest.\n\n"
+        + table(["model", "format, ours / theirs", "what", "ours", "llama.cpp", "ratio"], rows)
+    )
+
+
+def roofline(found: Mapping[str, Any]) -> str:
+    """One stream's token beside what its memory takes."""
+    rows = []
+    for one in found["rows"]:
+        least, products, call, token = (1e3 * one[name] for name in ("least", "products", "call", "token"))
+        parts = (least, products - least, call - products, token - call)
+        shares, joules = one["shares"], one["joules"]
+        row = [one["size"], one["weights"], f"{one['threads']}", f"{one['rate'] / 1e9:.1f}", f"{token:.3f}"]
+        row += [f"{part:.3f}" for part in parts]
+        row += [f"{np.median(shares):.0%} ({min(shares):.0%} to {max(shares):.0%})", f"{1e3 / token:,.0f}"]
+        rows.append([*row, f"{1 / np.median(joules):.1f}, {one['method']}" if joules else "unknown"])
+    head = ["model", "format", "threads", "GB/s", "ms a token", "memory", "products", "step", "engine"]
+    return (
+        f"Milliseconds of a greedy token of one stream ({found['new']} after {found['prompt']}; medians of "
+        f"{found['rounds']} rounds) and what they are made of: reading the weights once, at the rate at which this "
+        "memory gives a large tensor, which was measured in the same round; what products take beyond that; the rest "
+        "of the native step (threads that meet, norms, rotations, attention); the engine (Python, sampling). The "
+        "least in the roofline's percentages is memory alone. What is negative is in caches, or noise.\n\n"
+        + table([*head, "of the roofline", "tokens/s", "tokens/J"], rows)
     )

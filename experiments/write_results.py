@@ -16,7 +16,7 @@ from typing import Any
 
 from common import PROJECT, RESULTS, SEEDS, shown
 from label_tables import labels_quality, labels_tuned, recommended, seeds_of, table
-from speed_tables import nanogpt, utilisation
+from speed_tables import engine, nanogpt, roofline, utilisation
 from training_tables import ablation, plans, reinforced, replay, sweeps, trainer, unknown_text
 
 TARGET = PROJECT / "docs" / "results.md"
@@ -448,6 +448,8 @@ SECTIONS: tuple[tuple[str, str, Callable[[Mapping[str, Any]], str], str], ...] =
     ),
     ("Beside nanoGPT", "shakespeare", nanogpt, "benchmarks/bench_shakespeare.py NANOGPT --keep"),
     ("Utilisation", "utilisation", utilisation, "benchmarks/bench_utilisation.py --keep"),
+    ("Beside llama.cpp", "engine", engine, "benchmarks/bench_engine.py --llama PYTHON --keep"),
+    ("One stream and the memory", "roofline", roofline, "benchmarks/bench_roofline.py --keep"),
     ("Sweeps: hopeless trials stopped", "sweep_regret", sweeps, "sweep_regret.py"),
     ("What intervals cover", "intervals", covered, "intervals.py"),
     ("Comparisons: verdicts on drawn scores", "compare_null", compare_null, "compare_null.py"),

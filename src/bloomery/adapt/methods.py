@@ -14,6 +14,7 @@ from typing import Any
 from bloomery.adapt.distillation import DistilConfig, distil
 from bloomery.adapt.domain import DomainConfig, adapt_domain
 from bloomery.adapt.domain.forgetting import lines as forgetting_lines
+from bloomery.adapt.heads import HeadsConfig, train_heads
 from bloomery.adapt.preference import PreferenceConfig, prefer
 from bloomery.adapt.reinforcement import ReinforceConfig, reinforce
 from bloomery.adapt.tuning.config import budgeted
@@ -90,6 +91,10 @@ def _domain(asked: Asked) -> Artifact:
     return adapt_domain(asked.model, domain, general=asked.general, controls=asked.controls, **how)
 
 
+def _heads(asked: Asked) -> Artifact:
+    return train_heads(asked.model, corpus_of(asked.data, asked.workspace), **asked.how)
+
+
 METHODS: Mapping[str, Method] = {
     "dpo": Method("prefer", PreferenceConfig, _preferred("dpo"), "pairs of answers, by DPO"),
     "ipo": Method("prefer", PreferenceConfig, _preferred("ipo"), "pairs of answers, by IPO"),
@@ -100,6 +105,7 @@ METHODS: Mapping[str, Method] = {
     "domain": Method(
         "domain", DomainConfig, _domain, "a domain's texts, general ones replayed", ("general", "controls")
     ),
+    "heads": Method("heads", HeadsConfig, _heads, "extra heads, which guess the next tokens for the engine to check"),
 }
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from bloomery.adapt.distillation.config import DistilConfig
 from bloomery.adapt.domain.config import DomainConfig
+from bloomery.adapt.heads.config import HeadsConfig
 from bloomery.adapt.preference.config import PreferenceConfig
 from bloomery.adapt.reinforcement.config import ReinforceConfig
 from bloomery.adapt.tuning.config import AdaptConfig
@@ -54,6 +55,7 @@ SCHEMA: Mapping[str, type] = {
     "reinforce": ReinforceConfig,
     "distil": DistilConfig,
     "domain": DomainConfig,
+    "heads": HeadsConfig,
     "measure": MeasureConfig,
     "sweep": SweepConfig,
     "track": TrackConfig,

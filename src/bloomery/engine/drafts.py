@@ -5,7 +5,8 @@ guessing right for as long as the draw is what was guessed. So texts are the sam
 exactly the model's (Leviathan et al., arXiv 2211.17192, do it by rejection; drawing from the same random numbers needs
 no correction). `NgramDrafter` finds what followed the last tokens earlier in the same text (Saxena, prompt lookup).
 `ModelDrafter` asks a smaller model with the same tokenizer, which draws with the random numbers that the large one will
-use. Both guess less after wrong guesses and more after right ones. This module does not know how guesses are checked.
+use. `HeadsDrafter` asks extra heads of the model itself (see `models.future_heads`), with the same numbers. All guess
+less after wrong guesses and more after right ones. This module does not know how guesses are checked.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from bloomery.core.errors import ConfigError
 from bloomery.engine.sampling import Sampler
 from bloomery.engine.sequence import SequenceState
 from bloomery.models import Decoder, KVCache
+from bloomery.models.future_heads import FutureHeads
 
 _LONGEST, _SHORTEST = 4, 2
 
@@ -138,17 +140,77 @@ class ModelDrafter:
         self._pace.learn(guessed, right)
 
 
-class Drafting:
-    """Makes the drafter of each request: by "ngram", or with a `model`."""
+class HeadsDrafter:
+    """What a model's extra heads expect after the state that its last token was drawn from."""
 
-    def __init__(self, kind: str, most: int, model: Decoder | None = None) -> None:
-        """ConfigError for an unknown kind, or "model" without one."""
-        if kind not in ("ngram", "model") or (kind == "model") != (model is not None):
-            raise ConfigError(f"cannot guess tokens by {kind!r}", hint='"ngram", or a draft model')
-        self.kind, self.most, self.model = kind, most, model
+    def __init__(self, heads: FutureHeads, decoder: Decoder, sampler: Sampler, num_words: int) -> None:
+        self._heads, self._decoder, self._sampler, self._num_words = heads, decoder, sampler, num_words
+        self._pace = Pace(len(heads.heads))
+
+    @torch.inference_mode()
+    def guess(self, sequence: SequenceState, most: int) -> list[int]:
+        count = min(self._pace.next(), most)
+        state = self._state(sequence)
+        if count < 1 or state is None:
+            return []
+        device = self._decoder.model.embed_tokens.weight.device
+        state, token, guesses = state.to(device), sequence.ids[-1], list[int]()
+        preview = self._sampler.preview(count)
+        for place, head in zip(range(count), self._heads.heads, strict=False):
+            embedded = self._decoder.model.embed_tokens(torch.tensor([token], device=device))
+            state = head(state, embedded)
+            token = preview(place, self._decoder.logits(state)[0].float().cpu()[: self._num_words])
+            guesses.append(token)
+        return guesses
+
+    @staticmethod
+    def _state(sequence: SequenceState) -> torch.Tensor | None:
+        """(1, E) of the token before the last one; None where it was not kept."""
+        if sequence.states is None:
+            return None
+        first, states = sequence.states
+        row = len(sequence.ids) - 2 - first
+        return states[row : row + 1] if 0 <= row < len(states) else None
+
+    def learn(self, guessed: int, right: int) -> None:
+        self._pace.learn(guessed, right)
+
+
+class Drafting:
+    """Makes the drafter of each request: by "ngram", with a `model`, or with `heads` of the `decoder` itself."""
+
+    def __init__(
+        self,
+        kind: str,
+        most: int,
+        model: Decoder | None = None,
+        heads: FutureHeads | None = None,
+        decoder: Decoder | None = None,
+    ) -> None:
+        """ConfigError for an unknown kind, "model" without one, or heads without a decoder that they fit."""
+        given = {"ngram": True, "model": model is not None, "heads": heads is not None and decoder is not None}
+        if not given.get(kind):
+            raise ConfigError(f"cannot guess tokens by {kind!r}", hint='"ngram", a draft model, or heads')
+        if heads is not None and decoder is not None:
+            heads.check(decoder)
+        self.kind, self.most, self.model, self.heads, self.decoder = kind, most, model, heads, decoder
+
+    @property
+    def reads_states(self) -> bool:
+        """Whether guesses are made of what the output head read."""
+        return self.kind == "heads"
 
     def drafter(self, sequence: SequenceState) -> Drafter:
+        generation = sequence.generation
+        if self.kind == "heads" and self.heads is not None and self.decoder is not None:
+            return HeadsDrafter(self.heads, self.decoder, generation.sampler, generation.num_words)
         if self.model is None:
             return NgramDrafter(self.most)
-        generation = sequence.generation
         return ModelDrafter(self.model, generation.sampler, generation.num_words, self.most)
+
+
+def drafting_by(guesser: Decoder | FutureHeads | None, decoder: Decoder, most: int) -> Drafting | None:
+    """What makes the drafters of a decoder's requests, of at most so many tokens a guess; None without a guesser."""
+    if isinstance(guesser, FutureHeads):
+        return Drafting("heads", most, heads=guesser, decoder=decoder)
+    return None if guesser is None else Drafting("model", most, guesser)

@@ -20,6 +20,7 @@ from bloomery.core.errors import ConfigError, DeviceError, nearest
 from bloomery.engine.blocks import BlockPool, Table
 from bloomery.engine.choices import Choice, choose
 from bloomery.engine.drafts import Drafting
+from bloomery.engine.engine_stats import EngineStats
 from bloomery.engine.generation import Generation, StepView
 from bloomery.engine.metering import Bench, Phase, Step
 from bloomery.engine.opening import opened
@@ -30,7 +31,6 @@ from bloomery.engine.scheduler import Scheduler, SchedulerConfig, check_size
 from bloomery.engine.sequence import Request, SequenceState
 from bloomery.engine.static_steps import STATIC, check_static
 from bloomery.engine.ticket import Ticket, Told
-from bloomery.models.decoder import Decoder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +54,9 @@ class EngineConfig:
     native: str = "auto"
     """"auto": steps in native code where it is built, right and faster on this model; "on": where it is right, else an
     error; "off": in PyTorch."""
+    prefer: str = "speed"
+    """"energy": native steps of decoding take the threads, and let them wait awake or not, that measure the fewest
+    joules a token here (seconds of trying, before the first request); texts stay the same."""
     static_steps: str = "off"
     """How the steps in which everybody decodes one token are asked for: operator by operator ("off"), as CUDA graphs
     ("graph", which no GPU has run yet) or compiled ("compile": minutes for each size at first)."""
@@ -66,36 +69,14 @@ class EngineConfig:
             raise ConfigError(f"unknown drafts {self.drafts!r}", hint='"off" or "ngram"')
         if self.native not in ("auto", "on", "off"):
             raise ConfigError(f"unknown native {self.native!r}", hint='"auto", "on" or "off"')
+        if self.prefer not in ("speed", "energy"):
+            raise ConfigError(f"unknown prefer {self.prefer!r}", hint='"speed" or "energy"')
         if self.static_steps not in STATIC:
             raise ConfigError(f"unknown static_steps {self.static_steps!r}", hint=nearest(self.static_steps, STATIC))
         sizes = {"block_size": self.block_size, "cache_tokens": self.cache_tokens, "draft_tokens": self.draft_tokens}
         for name, value in sizes.items():
             if value is not None:
                 check_size(name, value)
-
-
-@dataclass(frozen=True, kw_only=True)
-class EngineStats:
-    """What an engine has done since it was made; all zero before its first request. Tokens, unless said otherwise."""
-
-    cache_usage: float = 0.0
-    """Share of the key/value memory that belongs to somebody, from 0 to 1."""
-    prefix_queries: int = 0
-    """Looked up in what is known of earlier prompts."""
-    prefix_hits: int = 0
-    """Found there, and not read again."""
-    preemptions: int = 0
-    """Texts that gave their memory back and had to be read again."""
-    drafted: int = 0
-    """Guessed by a draft and checked."""
-    accepted: int = 0
-    """Guessed right."""
-    native_steps: int = 0
-    """Steps of decoding in native code."""
-    decode_steps: int = 0
-    """Steps of decoding in all."""
-    decode_path: str = ""
-    """What makes them, or why that is PyTorch; empty before the first request."""
 
 
 class Engine:
@@ -107,12 +88,12 @@ class Engine:
         bench: Bench,
         config: EngineConfig | None = None,
         *,
-        draft_model: Decoder | None = None,
+        drafting: Drafting | None = None,
     ) -> None:
-        """`draft_model` guesses tokens, if given; it has the same vocabulary."""
+        """`drafting` makes who guesses tokens, if it is given; else the config says who."""
         self.config = config or EngineConfig()
-        kind = "model" if draft_model is not None else self.config.drafts
-        self.drafting = None if kind == "off" else Drafting(kind, self.config.draft_tokens, draft_model)
+        kind = self.config.drafts
+        self.drafting = drafting or (None if kind == "off" else Drafting(kind, self.config.draft_tokens))
         self._decoder, self._bench = decoder, bench
         if self.config.static_steps != "off":
             check_static(self.config.static_steps, decoder.config, next(decoder.parameters()).device)
@@ -131,7 +112,9 @@ class Engine:
     def scheduler(self) -> Scheduler:
         """Made with its memory when the first request comes."""
         if self._scheduler is None:
-            self._runner, self._scheduler, self._path = opened(self._decoder, self.config)
+            states = self.drafting is not None and self.drafting.reads_states
+            made = opened(self._decoder, self.config, self._bench.meter, keeps_states=states)
+            self._runner, self._scheduler, self._path = made
         return self._scheduler
 
     @property

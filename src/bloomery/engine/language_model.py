@@ -24,6 +24,7 @@ from bloomery.engine.adapters import Adapters
 from bloomery.engine.asked import Asked
 from bloomery.engine.beams import Beam, BeamsCut, BeamSteps, Cut, results_of
 from bloomery.engine.constraint_spec import ConstraintSpec
+from bloomery.engine.drafts import drafting_by
 from bloomery.engine.engine import Engine, EngineConfig
 from bloomery.engine.generation import Generation
 from bloomery.engine.metering import Bench, Phase
@@ -34,6 +35,7 @@ from bloomery.engine.sequence import Request
 from bloomery.models import Decoder, ModelConfig
 from bloomery.models.adapted import adapted_rows
 from bloomery.models.adapter import Adapter
+from bloomery.models.future_heads import FutureHeads
 from bloomery.models.text_decoding import Hypothesis, check_length_penalty
 from bloomery.tokenizer import Tokenizer
 
@@ -96,7 +98,7 @@ class LanguageModel(Asked):
         self._bench = Bench(open_meter() if meter is None else meter)
         if draft_model is not None and draft_model.config.vocab_size < tokenizer.vocab_size:
             raise ConfigError("the draft model has another vocabulary", hint="it should share the tokenizer")
-        self._draft_model = draft_model and draft_model.eval()
+        self._guesser: Decoder | FutureHeads | None = draft_model and draft_model.eval()
         self._adapters = Adapters(self.decoder)
         self._home, self._adapter = self, None
         self.set_engine(engine)
@@ -108,7 +110,8 @@ class LanguageModel(Asked):
     def set_engine(self, config: EngineConfig | None) -> None:
         """Another engine for the requests that come from now on; memory of keys and values is begun anew."""
         home = self._home
-        home._engine = Engine(self.decoder, self._bench, config, draft_model=home._draft_model)
+        drafting = drafting_by(home._guesser, self.decoder, (config or EngineConfig()).draft_tokens)
+        home._engine = Engine(self.decoder, self._bench, config, drafting=drafting)
 
     def set_draft_model(self, draft: LanguageModel) -> None:
         """A smaller model that guesses tokens from now on; texts stay the same. ConfigError if it has other tokens."""
@@ -118,7 +121,14 @@ class LanguageModel(Asked):
         if not same or draft.config.vocab_size < size:
             what = f"{draft.name} has other tokens than {self.name}, and cannot guess its"
             raise ConfigError(what, hint="a draft model shares the tokenizer")
-        self._home._draft_model = draft.decoder
+        self._home._guesser = draft.decoder
+        self.set_engine(self.engine.config)
+
+    def set_draft_heads(self, heads: FutureHeads) -> None:
+        """Extra heads of this model that guess tokens from now on (`bloomery adapt --method heads` trains some); texts
+        stay the same. ConfigError if they are of another model's size."""
+        heads.check(self.decoder)
+        self._home._guesser = heads.eval()
         self.set_engine(self.engine.config)
 
     @property

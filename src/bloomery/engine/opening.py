@@ -11,11 +11,14 @@ import psutil
 import torch
 
 from bloomery.core.errors import ConfigError, DeviceError
+from bloomery.core.run import Meter
 from bloomery.engine.blocks import BlockPool
 from bloomery.engine.runner import Decoding, Runner
 from bloomery.engine.scheduler import Scheduler
 from bloomery.engine.static_steps import StaticSteps
+from bloomery.engine.thrift import take_thriftiest
 from bloomery.models.decoder import Decoder
+from bloomery.models.native.native_decoder import SPIN_NANOSECONDS
 from bloomery.models.native.trial import Trial, cache_dtype, trial_of
 from bloomery.models.paged import PagedMemory
 
@@ -25,8 +28,11 @@ if TYPE_CHECKING:
 _MAX_CPU_SHARE, _MAX_GPU_SHARE = 0.4, 0.5
 
 
-def opened(decoder: Decoding, config: EngineConfig) -> tuple[Runner, Scheduler, str]:
-    """A runner, a scheduler over its memory, and how decode steps are made, in words.
+def opened(
+    decoder: Decoding, config: EngineConfig, meter: Meter, *, keeps_states: bool = False
+) -> tuple[Runner, Scheduler, str]:
+    """A runner, a scheduler over its memory, and how decode steps are made, in words. `meter` is read where energy is
+    preferred; `keeps_states` as for a runner.
 
     DeviceError where the memory is not there, or native steps are asked for and cannot be; ConfigError for static
     steps of a model that has none.
@@ -45,8 +51,13 @@ def opened(decoder: Decoding, config: EngineConfig) -> tuple[Runner, Scheduler, 
         hint = "ask for less: EngineConfig(cache_tokens=...)"
         raise DeviceError(f"no memory for the keys and values of {positions:,} tokens", hint=hint) from error
     static = _static(decoder, config, memory)
-    runner = Runner(decoder, memory, size, native=found.native, native_prompts=found.prompts, static=static)
+    how = {"native": found.native, "native_prompts": found.prompts, "static": static, "keeps_states": keeps_states}
+    runner = Runner(decoder, memory, size, **how)
     kept = "" if dtype == weight.dtype else f"; keys and values in {str(dtype).removeprefix('torch.')}"
+    if found.native is not None:
+        found.native.threads, found.native.spin_nanoseconds = found.native.most_threads, SPIN_NANOSECONDS
+        if config.prefer == "energy":
+            kept += f"; {take_thriftiest(found.native, memory, meter)}"
     return runner, Scheduler(BlockPool(blocks, size), config.scheduler), found.text + kept
 
 

@@ -60,11 +60,14 @@ class Runner:
         native: NativeDecoder | None = None,
         native_prompts: bool = True,
         static: StaticSteps | None = None,
+        keeps_states: bool = False,
     ) -> None:
         """Without an adapter, `native` makes the steps of texts that decode, or `static` those of one token; with
-        `native_prompts` it reads prompts, too: which of them a text takes must not depend on who else is there."""
+        `native_prompts` it reads prompts, too: which of them a text takes must not depend on who else is there.
+        `keeps_states`: each sequence gets the `states` of its last step."""
         self.decoder, self.memory, self.block_size = decoder, memory, block_size
-        self.native, self.static = native, static
+        self.keeps_states = keeps_states
+        self.native, self.static = native, None if keeps_states else static
         self.native_prompts = native is not None and native_prompts
         self.device = next(decoder.parameters()).device
 
@@ -86,7 +89,10 @@ class Runner:
             embeds = self._embedded(sequence, start, end)
         place = sequence.table, start
         part = sequence.ids[start:end]
-        return self.fill(part, place, request.adapter, wanted=wanted, embeds=embeds, between=between)
+        states = self._states(wanted)
+        made = self.fill(part, place, request.adapter, wanted=wanted, embeds=embeds, between=between, states=states)
+        sequence.states = None if states is None else (end - wanted, states)
+        return made
 
     def fill(
         self,
@@ -97,14 +103,15 @@ class Runner:
         wanted: int = 0,
         embeds: Tensor | None = None,
         between: Callable[[], None] | None = None,
+        states: Tensor | None = None,
     ) -> Tensor | None:
-        """Read a part of one prompt into its table: logits of its `wanted` last tokens, None of none."""
+        """Read a part of one prompt into its table: logits of its `wanted` last tokens, None of none, and `states`."""
         if self.native is not None and self.native_prompts and not adapter and embeds is None:
-            made = self.native.prefill(self.memory, self._rows(*place, len(part)), part, wanted, between)
+            made = self.native.prefill(self.memory, self._rows(*place, len(part)), part, wanted, between, states)
             return made if wanted else None
         with adapted_rows([(adapter, len(part))]):
-            hidden = self.read([part], [place], embeds, between)
-            return self.logits(hidden[-wanted:]) if wanted else None
+            hidden = self.read([part], [place], embeds, between)[-wanted or None :]
+            return self._logits_and(states, hidden) if wanted else None
 
     def decode(self, sequences: Sequence[SequenceState]) -> list[tuple[Tensor, list[LogProbabilities]]]:
         """Read the last token of each, and its guesses: for each, logits float32 on the CPU, 1 + guesses rows, and the
@@ -115,11 +122,14 @@ class Runner:
         for batch in self._batches(parts, places, [one.request.adapter for one in sequences]):
             sizes = [len(part) for part in batch.parts]
             sums = Sums(sum(sizes)) if batch.fast and self.native is not None else None
-            logits = self._logits_of(batch, sums)
+            states = self._states(sum(sizes))
+            logits = self._logits_of(batch, sums, states)
             known = None if sums is None else map(Known, sums.logs, sums.best)
             # Row by row: for a single one PyTorch wakes no thread, which would stay awake where the next step's are.
             for at, rows in zip(batch.chosen, logits.split(sizes) if len(sizes) > 1 else [logits], strict=True):
                 made[at] = rows, [LogProbabilities(row, None if known is None else next(known)) for row in rows]
+            for at, own in zip(batch.chosen, () if states is None else states.split(sizes), strict=states is not None):
+                sequences[at].states = sequences[at].read, own
         return made
 
     def step(
@@ -149,15 +159,25 @@ class Runner:
                 [adapters[at] for at in all_of],
             )
 
-    def _logits_of(self, batch: _Batch, sums: Sums | None = None) -> Tensor:
+    def _states(self, count: int) -> Tensor | None:
+        """Room for so many."""
+        return torch.empty(count, self.decoder.config.hidden_size) if self.keeps_states else None
+
+    def _logits_and(self, states: Tensor | None, hidden: Tensor) -> Tensor:
+        """The logits of hidden states, which are kept where they are asked for."""
+        if states is not None:
+            states.copy_(hidden)
+        return self.logits(hidden)
+
+    def _logits_of(self, batch: _Batch, sums: Sums | None = None, states: Tensor | None = None) -> Tensor:
         """(N, V)."""
         if not batch.fast:
             sizes = [len(part) for part in batch.parts]
             with adapted_rows(list(zip(batch.adapters, sizes, strict=True))):
-                return self.logits(self.read(batch.parts, batch.places))
+                return self._logits_and(states, self.read(batch.parts, batch.places))
         rows = self._placed(batch.parts, batch.places)
         if self.native is not None:
-            return self.native.step(self.memory, rows, batch.parts, sums)
+            return self.native.step(self.memory, rows, batch.parts, sums, states)
         assert self.static is not None
         return self.static.logits([part[0] for part in batch.parts], rows)
 

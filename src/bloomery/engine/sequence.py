@@ -89,6 +89,9 @@ class SequenceState:
     """Guessed next tokens, to be checked in this step."""
     drafter: Any = None
     """Who guesses them; see `drafts`."""
+    states: tuple[int, Any] | None = None
+    """Of its last step the position of the first token read, and what the output head read of each (N, E), where
+    guesses are made of that."""
     number: int = field(default_factory=lambda: next(_numbers))
     arrived: float = field(default_factory=time.perf_counter)
     chain: HashChain | None = None

@@ -39,14 +39,17 @@ class ServeConfig:
     drafts: str = "off"
     """"ngram" guesses tokens from the text itself: faster where it repeats, and the same texts."""
     draft_model: str = ""
-    """A smaller model with the same tokenizer, by name or folder, that guesses tokens of the first language model. Its
-    keys and values, of each text that is written, come on top of `cache_tokens`."""
+    """A smaller model with the same tokenizer, by name or folder, that guesses tokens of the first language model: its
+    keys and values, of each text that is written, come on top of `cache_tokens`. Or extra heads of that model, by name
+    (`bloomery adapt --method heads`)."""
     cache_tokens: int | None = None
     """Positions of key/value memory of each model; None: see the engine."""
     cache_dtype: str = "auto"
     """Keys and values: "auto", "float16", or "int8": a quarter of float32's memory, and a little loss."""
     prefix_cache: bool = True
     """Remember what was read for prompts of the same key that begin alike."""
+    prefer: str = "speed"
+    """"energy": the threads that decode with the fewest joules a token, measured when a model is first asked."""
     static_steps: str = "off"
     """"graph" records decode steps as CUDA graphs, "compile" compiles them; see `EngineConfig`."""
     keys: str = ""
@@ -161,6 +164,7 @@ class ServeConfig:
             cache_tokens=self.cache_tokens,
             cache_dtype=self.cache_dtype,
             prefix_cache=self.prefix_cache,
+            prefer=self.prefer,
             static_steps=self.static_steps,
             scheduler=SchedulerConfig(max_running=max(64, self.max_running)),
         )

@@ -17,6 +17,8 @@ from bloomery.core.artifact import Artifact
 from bloomery.core.errors import BloomeryError, ConfigError, RequestError
 from bloomery.core.workspace import LATEST, Workspace
 from bloomery.engine import LanguageModel, load
+from bloomery.models.future_heads import KIND as HEADS
+from bloomery.models.future_heads import FutureHeads
 from bloomery.server.config import ServeConfig
 from bloomery.server.schemas import Text, refuse_unsupported
 from bloomery.server.shelf import Shelf
@@ -95,6 +97,9 @@ def given_draft(shelf: Shelf, workspace: Workspace | None, config: ServeConfig) 
         base: LanguageModel = shelf.base(None)
     except RequestError as error:
         raise ConfigError(str(error), hint=error.hint) from error
+    if workspace is not None and workspace.matching(config.draft_model, kind=HEADS):
+        base.set_draft_heads(FutureHeads.load(workspace.find(config.draft_model, kind=HEADS).path))
+        return
     draft = load(config.draft_model, weights=config.weights, workspace=workspace)
     if not isinstance(draft, LanguageModel):
         raise ConfigError(f"{config.draft_model} writes no text", hint="a draft model is a smaller language model")

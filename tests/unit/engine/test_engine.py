@@ -18,7 +18,8 @@ import torch
 from bloomery.core.errors import ConfigError, DataError, DeviceError, RequestError
 from bloomery.core.quantity import Quantity
 from bloomery.engine import GenerationResult, LanguageModel
-from bloomery.engine.engine import EngineConfig, EngineStats
+from bloomery.engine.engine import EngineConfig
+from bloomery.engine.engine_stats import EngineStats
 from bloomery.engine.scheduler import SchedulerConfig
 from bloomery.models import Decoder
 from bloomery.models.native.library import library

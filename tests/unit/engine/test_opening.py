@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from bloomery.core.errors import ConfigError, DeviceError
+from bloomery.core.run import NoMeter
 from bloomery.engine import LanguageModel
 from bloomery.engine.engine import EngineConfig
 from bloomery.engine.opening import opened
@@ -16,20 +17,22 @@ from bloomery.models.packing import pack
 
 
 def test_memory_is_what_was_asked_for_in_whole_blocks(tiny: LanguageModel) -> None:
-    runner, scheduler, said = opened(tiny.decoder, EngineConfig(cache_tokens=33, block_size=16, native="off"))
+    runner, scheduler, said = opened(
+        tiny.decoder, EngineConfig(cache_tokens=33, block_size=16, native="off"), NoMeter()
+    )
     assert runner.memory.num_positions >= 48 and scheduler.pool.num_available == 3
     assert runner.native is None and said.startswith("PyTorch")
 
 
 def test_without_a_number_it_is_what_max_running_texts_need(tiny: LanguageModel) -> None:
     config = EngineConfig(native="off")
-    _, scheduler, _ = opened(tiny.decoder, config)
+    _, scheduler, _ = opened(tiny.decoder, config, NoMeter())
     assert scheduler.pool.num_available * config.block_size >= config.scheduler.max_running * tiny.config.context_length
 
 
 def test_float16_keeps_keys_where_native_steps_read_packed_weights(tiny: LanguageModel) -> None:
     def kept(decoder: Decoder, **options: Any) -> torch.dtype:
-        runner, _, _ = opened(decoder, EngineConfig(cache_tokens=64, **options))
+        runner, _, _ = opened(decoder, EngineConfig(cache_tokens=64, **options), NoMeter())
         return runner.memory.keys[0].dtype
 
     packed = {}
@@ -44,8 +47,8 @@ def test_float16_keeps_keys_where_native_steps_read_packed_weights(tiny: Languag
 
 def test_static_and_native_steps_exclude_each_other(tiny: LanguageModel) -> None:
     with pytest.raises(ConfigError, match="static or native"):
-        opened(tiny.decoder, EngineConfig(cache_tokens=64, static_steps="plain", native="on"))
-    runner, _, said = opened(tiny.decoder, EngineConfig(cache_tokens=64, static_steps="plain"))
+        opened(tiny.decoder, EngineConfig(cache_tokens=64, static_steps="plain", native="on"), NoMeter())
+    runner, _, said = opened(tiny.decoder, EngineConfig(cache_tokens=64, static_steps="plain"), NoMeter())
     assert runner.static is not None and runner.native is None and "static" in said
 
 
@@ -54,7 +57,7 @@ def test_parts_that_native_steps_do_not_know_are_pytorchs(tiny: LanguageModel) -
     decoder = Decoder(dataclasses.replace(tiny.config, **own)).eval()
     decoder.model.add_module("canon", torch.nn.Linear(4, 4))
     if library().calls is not None:
-        runner, _, said = opened(decoder, EngineConfig(cache_tokens=64))
+        runner, _, said = opened(decoder, EngineConfig(cache_tokens=64), NoMeter())
         assert runner.native is None and said == "PyTorch: the native step does not know the part canon"
     with pytest.raises(DeviceError, match="no native steps"):
-        opened(decoder, EngineConfig(cache_tokens=64, native="on"))
+        opened(decoder, EngineConfig(cache_tokens=64, native="on"), NoMeter())

@@ -546,6 +546,8 @@ class Run : public Parts {
         if (l + 1 == s_.last_layer && l + 1 < m_.layers) return;
         if (l + 1 < m_.layers) enter(l + 1, r);
         else enter(m_.last_norm, *m_.head, r);
+        if (l + 1 == m_.layers && s_.states && r >= s_.skipped)
+            std::copy_n(h(r), m_.hidden, s_.states + int64_t(r - s_.skipped) * m_.hidden);
     }
 
     // Queries and keys normalised and rotated, token values added, keys and values stored.

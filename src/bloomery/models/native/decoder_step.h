@@ -92,6 +92,7 @@ struct Step {
     float *stream, *logits;                           // (rows, hidden), (rows - skipped, vocabulary)
     double *logs;                                     // null, or of each row of logits, ln of the sum of exponentials,
     int64_t *best;                                    // and the first that is largest
+    float *states;                                    // null, or what the head reads: (rows - skipped, hidden)
 };
 
 // What is compiled once for each set of instructions.

@@ -86,7 +86,7 @@ class Step(ctypes.Structure):
         *((name, _pointer) for name in ("token", "position", "text", "runs", "run", "ids", "keys", "values")),
         *(
             (name, _pointer)
-            for name in ("key_scales", "value_scales", "cosines", "sines", "stream", "logits", "logs", "best")
+            for name in ("key_scales", "value_scales", "cosines", "sines", "stream", "logits", "logs", "best", "states")
         ),
     )
 

@@ -56,7 +56,10 @@ class NativeDecoder:
         self._decoder = weakref.ref(decoder)  # it is kept beside the decoder, for as long as that lives
         self._describe()
         shares = 1 + self.description.nbytes // _BYTES_OF_A_THREAD
-        self.threads, self.spin_nanoseconds = threads or min(torch.get_num_threads(), shares), spin_nanoseconds
+        self.most_threads = threads or min(torch.get_num_threads(), shares)
+        """What prompts are read by: there, more threads are over sooner for the same work."""
+        self.threads, self.spin_nanoseconds = self.most_threads, spin_nanoseconds
+        """Of steps that decode. Who decides may set others between two steps."""
         self._memory: tuple[weakref.ref[PagedMemory], dict[str, ctypes.Array[ctypes.c_void_p]]] | None = None
 
     @property
@@ -88,11 +91,12 @@ class NativeDecoder:
         rows: Sequence[Rows],
         token_ids: Sequence[Sequence[int]],
         sums: Sums | None = None,
+        states: Tensor | None = None,
     ) -> Tensor:
         """Read the new tokens of several sequences, whose keys and values are stored: logits (N, V) float32, of all of
-        them one after the other; what `sums` are of these, if they are asked for. RequestError beyond the context, and
-        for an id that is none."""
-        return self._read(memory, rows, token_ids, skipped=0, in_blocks=False, sums=sums)
+        them one after the other; what `sums` are of these, and what the output head reads, in `states` (N, E) float32,
+        if they are asked for. RequestError beyond the context, and for an id that is none."""
+        return self._read(memory, rows, token_ids, skipped=0, in_blocks=False, sums=sums, states=states)
 
     def prefill(
         self,
@@ -101,12 +105,14 @@ class NativeDecoder:
         token_ids: Sequence[int],
         wanted: int,
         between: Callable[[], None] | None = None,
+        states: Tensor | None = None,
     ) -> Tensor:
-        """The same for a part of a prompt: logits (wanted, V) of its last tokens, 0 and more. It is all the same, to
-        the last bit, in how many parts a prompt is read. `between` is called after each layer but the last, unless the
-        part is short: other steps may be made there, of other positions."""
+        """The same for a part of a prompt: logits (wanted, V) of its last tokens, 0 and more, and states. It is all the
+        same, to the last bit, in how many parts a prompt is read. `between` is called after each layer but the last,
+        unless the part is short: other steps may be made there, of other positions."""
         between = between if len(token_ids) > _SHORT else None
-        return self._read(memory, [rows], [token_ids], skipped=len(token_ids) - wanted, in_blocks=True, between=between)
+        how = {"skipped": len(token_ids) - wanted, "in_blocks": True, "between": between, "states": states}
+        return self._read(memory, [rows], [token_ids], **how)
 
     def _read(
         self,
@@ -118,6 +124,7 @@ class NativeDecoder:
         in_blocks: bool,
         between: Callable[[], None] | None = None,
         sums: Sums | None = None,
+        states: Tensor | None = None,
     ) -> Tensor:
         tokens = [token for part in token_ids for token in part]
         positions = [one.start + i for one in rows for i in range(one.count)]
@@ -137,6 +144,7 @@ class NativeDecoder:
         step.ids = None if memory.ids is None else memory.ids.data_ptr()
         if sums is not None:
             step.logs, step.best = ctypes.addressof(sums.logs), ctypes.addressof(sums.best)
+        step.states = None if states is None else states.data_ptr()
         step.stream, step.logits = None if stream is None else stream.data_ptr(), logits.data_ptr()
         given = {
             **self._pointers(memory),
@@ -151,18 +159,19 @@ class NativeDecoder:
         step.cache = CACHES[memory.keys[0].dtype]
         for name, array in given.items():
             setattr(step, name, ctypes.addressof(array))
+        threads = self.most_threads if in_blocks else self.threads
         if between is None:
-            self._call(step)
+            self._call(step, threads)
             return logits
         for layer in range(layers):
             if layer:
                 between()
             step.first_layer, step.last_layer = layer, layer + 1
-            self._call(step)
+            self._call(step, threads)
         return logits
 
-    def _call(self, step: Step) -> None:
-        if self._calls.bloomery_step(self.description.model, step, self.threads, self.spin_nanoseconds):
+    def _call(self, step: Step, threads: int) -> None:
+        if self._calls.bloomery_step(self.description.model, step, threads, self.spin_nanoseconds):
             raise DeviceError("no memory for a step")
 
     def _check(self, tokens: Sequence[int], positions: Sequence[int]) -> None:

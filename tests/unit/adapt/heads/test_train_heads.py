@@ -1,0 +1,116 @@
+"""Extra heads as a stage: they learn, a killed run goes on to the same, and guesses change no text."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from bloomery.adapt.heads import HeadsConfig, train_heads
+from bloomery.adapt.heads.config import HeadsFitConfig
+from bloomery.adapt.heads.objective import HeadsObjective
+from bloomery.core.errors import ConfigError
+from bloomery.corpus import CurateConfig, curate
+from bloomery.engine import EngineConfig, load_language_model
+from bloomery.models import Decoder
+from bloomery.models.future_heads import KIND, FutureHeads, FutureHeadsConfig
+from bloomery.training.linear_cross_entropy import IGNORED
+
+FIT = HeadsFitConfig(steps=40, batch_rows=8, device="cpu", validations=1)
+CONFIG = HeadsConfig(heads=2, context_length=32, fit=FIT)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("heads")
+    (folder / "iron.txt").write_text("\n\n".join(f"iron number {n} was there, and iron it is." for n in range(300)))
+    config = CurateConfig(sources=(str(folder / "iron.txt"),), cut_characters=150, decontaminate_words=0)
+    return curate(config=config, workspace=folder / "home")
+
+
+def test_heads_learn_and_a_killed_run_comes_to_the_same(make_model, corpus, tmp_path, interrupted):
+    def run(home):
+        return train_heads(make_model(), corpus, config=CONFIG, workspace=tmp_path / home)
+
+    made = run("a")
+    metrics = made.metrics
+    assert made.kind == KIND and metrics["heads"] == 2
+    size = load_language_model(make_model().path).config.hidden_size
+    assert metrics["trained_parameters"] == 2 * 3 * size**2
+    first, last = metrics["validation_curve"][0][2], metrics["validation_curve"][-1][2]
+    assert last < first
+    assert 0 <= metrics["validation_agreement_2"] <= 1 and 0 <= metrics["validation_agreement_1"] <= 1
+    interrupted(lambda: run("b"), 9)
+    resumed = run("b")
+    assert resumed.metrics["resumed"] and resumed.id == made.id
+    assert train_heads(make_model(), corpus, config=CONFIG, workspace=tmp_path / "a").id == made.id
+
+
+@pytest.mark.parametrize("native", ["on", "off"])
+@pytest.mark.parametrize("options", [{"temperature": 0.0}, {"temperature": 0.8, "seed": 3}])
+def test_guesses_change_no_text(make_model, corpus, tmp_path, native: str, options: dict):
+    model = load_language_model(make_model(), device="cpu")
+    model.set_engine(EngineConfig(native=native))
+    heads = FutureHeads.load(train_heads(make_model(), corpus, config=CONFIG, workspace=tmp_path).path)
+    more = {**options, "max_new_tokens": 40, "ignore_eos": True}
+    prompts = ["iron number", "iron number 7 was there, and", "and"]
+    plain = [model.generate(prompt, **more) for prompt in prompts]
+    model.set_draft_heads(heads)
+    for prompt, before in zip(prompts, plain, strict=True):
+        result = model.generate(prompt, **more)
+        assert result.token_ids == before.token_ids
+        assert result.timings.drafted_tokens > 0
+    assert (model.engine.stats().native_steps > 0) == (native == "on")
+    model.close()
+
+
+def test_states_are_those_that_the_head_reads(make_model):
+    """What the last step kept is PyTorch's own hidden state of the tokens that it read."""
+    model = load_language_model(make_model(), device="cpu")
+    config = FutureHeadsConfig(heads=1, hidden_size=model.config.hidden_size, vocab_size=model.config.vocab_size)
+    seen = []
+
+    class Watching(FutureHeads):
+        def __init__(self) -> None:
+            super().__init__(config)
+            real = self.heads[0].forward
+            self.heads[0].forward = lambda state, embedded: (seen.append(state), real(state, embedded))[1]
+
+    model.set_draft_heads(Watching())
+    result = model.generate("iron number", max_new_tokens=6, temperature=0.0, ignore_eos=True)
+    ids = [*model.tokenizer.encode("iron number"), *result.token_ids]
+    with torch.no_grad():
+        states = model.decoder.hidden_states(torch.tensor([ids]))[0]
+    assert seen
+    for state in seen:
+        assert float((states - state).abs().amax(dim=1).min()) < 1e-4
+    model.close()
+
+
+def test_targets_are_of_one_document():
+    """Labels are the next tokens; -100 where a text ends: no head looks beyond."""
+    decoder = Decoder.__new__(Decoder)
+    torch.nn.Module.__init__(decoder)
+    decoder.hidden_states = lambda ids: ids[..., None].float().expand(*ids.shape, 4)
+    decoder.model = torch.nn.Module()
+    decoder.model.embed_tokens = torch.nn.Embedding(20, 4)
+    heads = FutureHeads(FutureHeadsConfig(heads=2, hidden_size=4, vocab_size=20))
+    objective = HeadsObjective(heads, decoder, None, None)  # type: ignore[arg-type]
+    ids, labels = torch.tensor([[1, 2, 3, 10, 11, 12]]), torch.tensor([[2, 3, IGNORED, 11, 12, 13]])
+    found = list(objective._by_head(ids, labels))
+    assert [targets.tolist() for _, targets, _ in found] == [
+        [3, IGNORED, IGNORED, 12, 13],
+        [IGNORED, IGNORED, IGNORED, 13],
+    ]
+    # A head that has learnt nothing yet has the state that it began with; the decoder's own are those places further.
+    assert [states[:, 0].tolist() for states, _, _ in found] == [[1, 2, 3, 10, 11], [1, 2, 3, 10]]
+    assert [own[:, 0].tolist() for _, _, own in found] == [[2, 3, 10, 11, 12], [3, 10, 11, 12]]
+
+
+def test_heads_of_another_size_are_refused(make_model, corpus, tmp_path):
+    model = load_language_model(make_model(), device="cpu")
+    with pytest.raises(ConfigError, match="the heads are of a model 8 wide"):
+        model.set_draft_heads(FutureHeads(FutureHeadsConfig(heads=1, hidden_size=8, vocab_size=20)))
+    model.close()
+    for wrong in ({"heads": 0}, {"heads": 9}, {"context_length": 8}):
+        with pytest.raises(ConfigError):
+            HeadsConfig(**wrong)
