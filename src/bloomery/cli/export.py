@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from bloomery.evaluate.tasks import Question
 
 _MAX_TEXT_BYTES = 1 << 30
+_INTEGERS = ("int8", "int4")
+_SAMPLES, _SAMPLE_CHARACTERS = 256, 4000
 
 
 def export(
@@ -33,6 +37,10 @@ def export(
         Parameter(help="Lighter weights: int8 or int4 (compressed-tensors, which vLLM reads), or float16."),
     ] = None,
     group_size: Annotated[int, Parameter(help="With --quantize int4: inputs that share a scale, 32, 64 or 128.")] = 32,
+    calibrate: Annotated[
+        Path | None,
+        Parameter(help="With int8 or int4: a text that weights are fitted to [default: the training split, if known]."),
+    ] = None,
     adapter: Annotated[
         Path | None, Parameter(help="The folder of a LoRA adapter in PEFT's format, to be merged into the weights.")
     ] = None,
@@ -55,15 +63,16 @@ def export(
     """
     common = common or Common()
     if tokenizer:
-        _tokenizer(target, tokenizer, common, [model, gguf, dtype, quantize, adapter, measure, choices])
+        _tokenizer(target, tokenizer, common, [model, gguf, dtype, quantize, calibrate, adapter, measure, choices])
         return
-    _check(target, gguf=gguf, quantize=quantize, measure=measure, choices=choices, adapter=adapter)
+    _check(target, gguf=gguf, quantize=quantize, measure=measure, choices=choices, adapter=adapter, calibrate=calibrate)
     from bloomery.engine.exchange import export_model
     from bloomery.engine.gguf_file import gguf_files
 
     workspace = common.workspace()
     reference = model or workspace.latest(*MODEL_KINDS)
     texts = _texts(reference, measure, workspace) if quantize is not None else []
+    samples = _samples(reference, calibrate, workspace) if quantize in _INTEGERS else iter(())
     items = [] if choices is None else _items(choices, texts)
     notes: list[str] = []
     options: dict[str, Any] = {"dtype": dtype, "workspace": workspace, "note": notes.append}
@@ -71,7 +80,8 @@ def export(
         files = gguf_files(reference, target, **options)
         made = files[0]
     else:
-        made = export_model(reference, target, quantize=quantize, group_size=group_size, adapter=adapter, **options)
+        options |= {"quantize": quantize, "group_size": group_size, "adapter": adapter, "calibrate": samples}
+        made = export_model(reference, target, **options)
         files = sorted(path for path in made.rglob("*") if path.is_file())
     size = sum(path.stat().st_size for path in files)
     names = [path.relative_to(made).as_posix() if made.is_dir() else path.name for path in files]
@@ -109,6 +119,7 @@ def _check(
     measure: Path | None,
     choices: Path | None,
     adapter: Path | None,
+    calibrate: Path | None,
 ) -> None:
     """ConfigError for options that do not go together."""
     if not gguf and target.suffix == ".gguf":
@@ -117,6 +128,8 @@ def _check(
         raise ConfigError("--quantize writes a folder, not a GGUF file", hint="leave one of the two out")
     if measure is not None and quantize is None:
         raise ConfigError("--measure compares quantised weights with the model's own", hint="add --quantize int8")
+    if calibrate is not None and quantize not in _INTEGERS:
+        raise ConfigError("--calibrate is what integers are fitted to", hint="add --quantize int4")
     if adapter is not None and (gguf or quantize is not None):
         raise ConfigError("an adapter is merged into a plain folder", hint="export that, and then from that folder")
     if choices is not None and quantize is None:
@@ -135,23 +148,47 @@ def _items(path: Path, texts: list[str]) -> list[Question]:
 def _texts(reference: str | Artifact, measure: Path | None, workspace: Workspace) -> list[str]:
     """What to measure on; DataError for a file that cannot be read. None where a model has no corpus."""
     if measure is not None:
-        try:
-            if measure.stat().st_size > _MAX_TEXT_BYTES:
-                raise DataError(f"{measure} is larger than {_MAX_TEXT_BYTES:,} bytes")
-            text = measure.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"{measure} cannot be read as text: {error}") from error
-        if not text.strip():
-            raise DataError(f"{measure} is empty", hint="give a file with text")
-        return [text]
+        return [_read(measure)]
     from bloomery.corpus import read_documents
 
+    corpus = _corpus_of(reference, workspace)
+    return [document.text for document in read_documents(corpus, "validation")] if corpus is not None else []
+
+
+def _samples(reference: str | Artifact, calibrate: Path | None, workspace: Workspace) -> Iterator[str]:
+    """What weights are fitted to: beginnings of documents, or parts of a file, from all over the text. Errors as
+    `_texts`, before the first."""
+    if calibrate is not None:
+        text = _read(calibrate)
+        step = max(_SAMPLE_CHARACTERS, len(text) // _SAMPLES)
+        return (text[start : start + _SAMPLE_CHARACTERS] for start in range(0, len(text), step))
+    from bloomery.corpus import read_documents
+
+    corpus = _corpus_of(reference, workspace)
+    if corpus is None:
+        return iter(())
+    step = max(1, int(corpus.metrics["documents"]["train"]) // _SAMPLES)
+    return (one.text[:_SAMPLE_CHARACTERS] for one in islice(read_documents(corpus, "train"), 0, None, step))
+
+
+def _read(path: Path) -> str:
+    try:
+        if path.stat().st_size > _MAX_TEXT_BYTES:
+            raise DataError(f"{path} is larger than {_MAX_TEXT_BYTES:,} bytes")
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read as text: {error}") from error
+    if not text.strip():
+        raise DataError(f"{path} is empty", hint="give a file with text")
+    return text
+
+
+def _corpus_of(reference: str | Artifact, workspace: Workspace) -> Artifact | None:
     try:
         found = workspace.find(reference) if isinstance(reference, str) else reference
     except BloomeryError:
-        return []  # a folder or a hub id: no corpus is known
-    corpora = [one for _, _, one in workspace.lineage(found) if one is not None and one.kind == "corpus"]
-    return [document.text for document in read_documents(corpora[0], "validation")] if corpora else []
+        return None  # a folder or a hub id: no corpus is known
+    return next((one for _, _, one in workspace.lineage(found) if one is not None and one.kind == "corpus"), None)
 
 
 def _compared(

@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from bloomery.core.errors import ConfigError, DataError
 from bloomery.core.run import Run
 from bloomery.core.stage import StageInputs, reusable
 from bloomery.core.workspace import Workspace, as_workspace
+from bloomery.engine.calibration import fitted_codes
 from bloomery.engine.loading import LABELS, as_dtype, find_model, read_label_names
 from bloomery.models.adapted import AdaptedDecoder
 from bloomery.models.adapter import read_adapter
@@ -89,6 +91,7 @@ def export_model(
     dtype: str | torch.dtype | None = None,
     quantize: str | None = None,
     group_size: int = 32,
+    calibrate: Iterable[str] = (),
     adapter: str | Path | None = None,
     workspace: Workspace | str | Path | None = None,
     note: Callable[[str], None] = _log.warning,
@@ -97,7 +100,8 @@ def export_model(
 
     `dtype` None keeps its own. `quantize` "int8" or "int4" rounds the linear layers of a decoder to integers, one
     scale for each output channel or for `group_size` inputs (see `models.compressed`; vLLM reads it, transformers
-    with the package compressed-tensors); "float16" is that dtype. `adapter` is the folder of a LoRA adapter, which is
+    with the package compressed-tensors), fitted to the texts of `calibrate` if there are any (see `models.calibrated`);
+    "float16" is that dtype. `adapter` is the folder of a LoRA adapter, which is
     merged into the weights of a decoder. Recurrent nets and small classifiers, which nothing
     else has, become a folder that `import_model` and `load` read: `note` is told so. The folder must be new or empty:
     it appears whole or not at all. Raises DataError if it is neither, or has no place; ConfigError for a decoder with
@@ -121,7 +125,7 @@ def export_model(
             if not isinstance(read.model, Decoder):
                 raise ConfigError("adapters are merged into decoders only", hint="leave --adapter out")
             AdaptedDecoder(read.model).merge(read_adapter(adapter, read.model, "merged"))
-        read.write(partial, scheme)
+        read.write(partial, scheme, calibrate)
         if not read.kind.published:
             note(f"no other program has a {read.model_type}: only bloomery reads this folder (bloomery import)")
         if target.is_dir():
@@ -154,11 +158,15 @@ class _Published:
         if (folder / PROCESSOR).is_file() and self.kind.reads_images:
             self._beside[PROCESSOR] = as_json(read_json(folder / PROCESSOR))
 
-    def write(self, folder: Path, scheme: Scheme | None = None) -> None:
+    def write(self, folder: Path, scheme: Scheme | None = None, calibrate: Iterable[str] = ()) -> None:
         if scheme is None:
             self.kind.save(self.model, folder)
         elif isinstance(self.model, Decoder):
-            save_quantized(self.model, folder, scheme)
+            texts = iter(calibrate)
+            known = None
+            if (first := next(texts, None)) is not None and self.tokenizers is not None:
+                known = fitted_codes(self.model, scheme, self.tokenizers.source, chain([first], texts))
+            save_quantized(self.model, folder, scheme, known=known)
         else:
             raise ConfigError("only decoders are quantised", hint="leave --quantize out, or take --dtype float16")
         for name, data in self._beside.items():

@@ -85,10 +85,16 @@ def _by_layer(known: Mapping[str, QuantizedWeight], names: Names) -> dict[str, Q
 
 
 def save_quantized(
-    decoder: Decoder, folder: str | Path, scheme: Scheme, *, max_shard_bytes: int = MAX_SHARD_BYTES
+    decoder: Decoder,
+    folder: str | Path,
+    scheme: Scheme,
+    *,
+    known: Mapping[str, QuantizedWeight] | None = None,
+    max_shard_bytes: int = MAX_SHARD_BYTES,
 ) -> tuple[str, ...]:
     """Write a decoder with its linear layers rounded to integers, as `compressed` says; otherwise as `save_pretrained`.
 
+    `known` are integers of the scheme by our layers' names, where they were chosen already (see `calibrated`).
     Returns the published names of the linear layers that stay float. ConfigError for a family whose matrices are no
     Linear in transformers (GPT-2), for there the layout has no meaning.
     """
@@ -99,15 +105,20 @@ def save_quantized(
     parameters = {name: p.detach().cpu() for name, p in decoder.named_parameters()}
     rounded = {f"{path}.weight" for path, *_ in linear_layers(decoder)}
     dtype = next(iter(parameters.values())).dtype
+    codes, scales = (
+        names.write({f"{name}.weight": getattr(one, part) for name, one in (known or {}).items()})
+        for part in ("codes", "scale")
+    )
     published = {rule.theirs: rule.ours for rule in names.rules}
     tensors: dict[str, Tensor] = {}
     ignore: list[str] = []
     for theirs, tensor in names.write(parameters).items():
         base = theirs.removesuffix(".weight")
         if rounded.issuperset(published.get(theirs, (theirs,))) and divides(tensor, scheme.group_size):
-            # Where the file's scales are bfloat16 or float32, what is read back is exactly what `packing` makes.
-            kind = torch.float16 if dtype == torch.float16 else torch.bfloat16
-            weight = quantize(tensor, scheme.bits, scheme.group_size, scale_dtype=kind)
+            if theirs in codes:
+                weight = QuantizedWeight(codes[theirs], scales[theirs], scheme.bits)
+            else:
+                weight = quantize(tensor, scheme.bits, scheme.group_size, scale_dtype=scale_dtype(dtype))
             tensors |= to_tensors(base, weight, dtype)
         else:
             tensors[theirs] = tensor
@@ -119,6 +130,12 @@ def save_quantized(
     write_folder(tensors, folder, document, dtype=dtype, max_shard_bytes=max_shard_bytes)
     save_generation(config, folder)
     return tuple(ignore)
+
+
+def scale_dtype(dtype: torch.dtype) -> torch.dtype:
+    """The precision of scales beside float weights of a dtype. Where the file's scales are bfloat16 or float32, what is
+    read back is exactly what `packing` makes."""
+    return torch.float16 if dtype == torch.float16 else torch.bfloat16
 
 
 def save_pretrained(decoder: Decoder, folder: str | Path, *, max_shard_bytes: int = MAX_SHARD_BYTES) -> None:

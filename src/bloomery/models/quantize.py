@@ -2,8 +2,9 @@
 
 w is kept as q * s with q a signed integer of `bits` bits and one s per group. A group's largest weight need not fit:
 clipping it makes the steps finer for all others, so some shares of it are tried and the one with the least squared
-error is taken (as OCTAV does, Sakr et al., arXiv 2206.06501, by search). Nothing is corrected by data: GPTQ and AWQ
-are other modules' business. Shapes: O outputs, I inputs, G groups. This module does not know operators or files.
+error is taken (as OCTAV does, Sakr et al., arXiv 2206.06501, by search), each input's weighed by its importance where
+that is known. Codes are the nearest ones here; `calibrated` makes one's error good by others. Shapes: O outputs, I
+inputs, G groups. This module does not know operators or files.
 """
 
 from __future__ import annotations
@@ -47,12 +48,13 @@ def quantize(
     *,
     scale_dtype: torch.dtype = torch.bfloat16,
     clips: bool = True,
+    importance: Tensor | None = None,
 ) -> QuantizedWeight:
     """Round (O, I) to `bits` (4 or 8) bits; `group_size` None: one scale per output channel.
 
     Scales are such that `scale_dtype` holds them exactly, so that a file or an operator of that precision changes
-    nothing. Without `clips` the largest weight of each group fits: some times faster. ConfigError where the groups do
-    not divide I.
+    nothing. Without `clips` the largest weight of each group fits: some times faster. `importance` (I,) weighs the
+    squared errors of each input's weights. ConfigError where the groups do not divide I.
     """
     if bits not in _SHARES:
         raise ConfigError(f"weights are rounded to 4 or 8 bits, not {bits}")
@@ -61,7 +63,10 @@ def quantize(
     groups = 1 if group_size is None else weight.size(1) // group_size
     shares = _SHARES[bits] if clips else (1.0,)
     rows = max(1, _ELEMENTS_AT_ONCE // weight.size(1))
-    parts = [_rounded(part.detach().float(), bits, groups, scale_dtype, shares) for part in weight.split(rows)]
+    weighing = None if importance is None else importance.float().view(groups, -1)
+    parts = [
+        _rounded(part.detach().float(), bits, groups, scale_dtype, shares, weighing) for part in weight.split(rows)
+    ]
     return QuantizedWeight(torch.cat([codes for codes, _ in parts]), torch.cat([scale for _, scale in parts]), bits)
 
 
@@ -71,7 +76,7 @@ def divides(weight: Tensor, group_size: int | None) -> bool:
 
 
 def _rounded(
-    weight: Tensor, bits: int, groups: int, scale_dtype: torch.dtype, shares: Sequence[float]
+    weight: Tensor, bits: int, groups: int, scale_dtype: torch.dtype, shares: Sequence[float], weighing: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     grouped = weight.unflatten(1, (groups, -1))
     low, high = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
@@ -81,7 +86,8 @@ def _rounded(
     for share in shares:
         scale = (widest * share).to(scale_dtype).float()
         scale = torch.where(scale > 0, scale, 1.0)[..., None]
-        wrong = (grouped / scale).round_().clamp_(low, high).mul_(scale).sub_(grouped).square_().sum(dim=-1)
+        errors = (grouped / scale).round_().clamp_(low, high).mul_(scale).sub_(grouped).square_()
+        wrong = (errors if weighing is None else errors.mul_(weighing)).sum(dim=-1)
         better = wrong < least
         least = torch.where(better, wrong, least)
         best_scale = torch.where(better, scale[..., 0], best_scale)
