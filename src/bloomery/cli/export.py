@@ -77,15 +77,12 @@ def export(
     notes: list[str] = []
     options: dict[str, Any] = {"dtype": dtype, "workspace": workspace, "note": notes.append}
     if gguf:
-        files = gguf_files(reference, target, **options)
-        made = files[0]
+        made, *_ = files = gguf_files(reference, target, **options)
     else:
         options |= {"quantize": quantize, "group_size": group_size, "adapter": adapter, "calibrate": samples}
         made = export_model(reference, target, **options)
         files = sorted(path for path in made.rglob("*") if path.is_file())
-    size = sum(path.stat().st_size for path in files)
-    names = [path.relative_to(made).as_posix() if made.is_dir() else path.name for path in files]
-    document: dict[str, Any] = {"path": str(made), "files": names, "bytes": size}
+    document = _described(made, files)
     if quantize is not None:
         document |= {"quantize": quantize, "report": _compared(reference, made, texts, items, quantize, workspace)}
     _show(document, files if gguf else [made], notes, common)
@@ -97,6 +94,12 @@ def _tokenizer(target: Path, reference: str, common: Common, others: list[Any]) 
     written = export_tokenizer(target, reference, common.workspace())
     folder = target if target.is_dir() else target.parent
     _show(written, [folder / name for name in written["files"]], [], common)
+
+
+def _described(made: Path, files: list[Path]) -> dict[str, Any]:
+    """What was written, for --json."""
+    names = [path.relative_to(made).as_posix() if made.is_dir() else path.name for path in files]
+    return {"path": str(made), "files": names, "bytes": sum(path.stat().st_size for path in files)}
 
 
 def _show(document: dict[str, Any], files: list[Path], notes: list[str], common: Common) -> None:

@@ -7,13 +7,10 @@ import torch
 
 from bloomery.adapt.heads import HeadsConfig, train_heads
 from bloomery.adapt.heads.config import HeadsFitConfig
-from bloomery.adapt.heads.objective import HeadsObjective
 from bloomery.core.errors import ConfigError
 from bloomery.corpus import CurateConfig, curate
 from bloomery.engine import EngineConfig, load_language_model
-from bloomery.models import Decoder
 from bloomery.models.future_heads import KIND, FutureHeads, FutureHeadsConfig
-from bloomery.training.linear_cross_entropy import IGNORED
 
 FIT = HeadsFitConfig(steps=40, batch_rows=8, device="cpu", validations=1)
 CONFIG = HeadsConfig(heads=2, context_length=32, fit=FIT)
@@ -86,31 +83,8 @@ def test_states_are_those_that_the_head_reads(make_model):
     model.close()
 
 
-def test_targets_are_of_one_document():
-    """Labels are the next tokens; -100 where a text ends: no head looks beyond."""
-    decoder = Decoder.__new__(Decoder)
-    torch.nn.Module.__init__(decoder)
-    decoder.hidden_states = lambda ids: ids[..., None].float().expand(*ids.shape, 4)
-    decoder.model = torch.nn.Module()
-    decoder.model.embed_tokens = torch.nn.Embedding(20, 4)
-    heads = FutureHeads(FutureHeadsConfig(heads=2, hidden_size=4, vocab_size=20))
-    objective = HeadsObjective(heads, decoder, None, None)  # type: ignore[arg-type]
-    ids, labels = torch.tensor([[1, 2, 3, 10, 11, 12]]), torch.tensor([[2, 3, IGNORED, 11, 12, 13]])
-    found = list(objective._by_head(ids, labels))
-    assert [targets.tolist() for _, targets, _ in found] == [
-        [3, IGNORED, IGNORED, 12, 13],
-        [IGNORED, IGNORED, IGNORED, 13],
-    ]
-    # A head that has learnt nothing yet has the state that it began with; the decoder's own are those places further.
-    assert [states[:, 0].tolist() for states, _, _ in found] == [[1, 2, 3, 10, 11], [1, 2, 3, 10]]
-    assert [own[:, 0].tolist() for _, _, own in found] == [[2, 3, 10, 11, 12], [3, 10, 11, 12]]
-
-
 def test_heads_of_another_size_are_refused(make_model, corpus, tmp_path):
     model = load_language_model(make_model(), device="cpu")
     with pytest.raises(ConfigError, match="the heads are of a model 8 wide"):
         model.set_draft_heads(FutureHeads(FutureHeadsConfig(heads=1, hidden_size=8, vocab_size=20)))
     model.close()
-    for wrong in ({"heads": 0}, {"heads": 9}, {"context_length": 8}):
-        with pytest.raises(ConfigError):
-            HeadsConfig(**wrong)
