@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from bloomery.core.config import from_dict, to_dict
 from bloomery.core.errors import ConfigError, RequestError, nearest
 from bloomery.models.naming import Names
+from bloomery.models.outline import shapes_only
 from bloomery.models.weights import load_weights, read_json, save_weights
 
 _NOTHING = re.compile(r"(?!)")
@@ -200,7 +201,7 @@ def load_classifier(
         raise ConfigError(f"{folder} is a {kind!r:.60}, not a small classifier", hint=nearest(str(kind), _KINDS))
     model_class, config_class = _KINDS[kind]
     meta = ("model_type", "architectures", "dtype", "torch_dtype")
-    with torch.device("meta"):
+    with shapes_only():
         model = model_class(from_dict(config_class, {key: v for key, v in values.items() if key not in meta}))
     load_weights(model, Path(folder), Names(), ignored=_NOTHING, dtype=dtype, device=device)
     return model

@@ -20,6 +20,7 @@ from bloomery.core.errors import RequestError
 from bloomery.models.attention import EVERYTHING, Mask
 from bloomery.models.clip_config import LEGACY_EOS, ClipConfig, TextTowerConfig
 from bloomery.models.norms import make_norm
+from bloomery.models.outline import shapes_only
 from bloomery.models.vision import IGNORED, VisionEncoder, reset_like_clip, tower_block
 from bloomery.models.weights import load_weights, read_json, save_weights
 
@@ -135,7 +136,7 @@ def load_clip(folder: str | Path, *, dtype: torch.dtype | None = None, device: t
     """CLIP or SigLIP from a local Hugging Face folder, in evaluation mode. Errors as `load_pretrained`'s."""
     folder = Path(folder)
     config = ClipConfig.from_hf(read_json(folder / "config.json"))
-    with torch.device("meta"):
+    with shapes_only():
         model = Clip(config)
     load_weights(model, folder, config.names(), ignored=re.compile(f"({IGNORED})$"), dtype=dtype, device=device)
     return model

@@ -18,6 +18,7 @@ from bloomery.models.config import ModelConfig
 from bloomery.models.decoder import Decoder
 from bloomery.models.encoder_config import check_problem, read_labels
 from bloomery.models.naming import Names, renamed
+from bloomery.models.outline import shapes_only
 from bloomery.models.weights import load_weights, read_json, save_weights
 
 SUFFIX = "ForSequenceClassification"
@@ -78,7 +79,7 @@ def load_decoder_classifier(
     names, count = read_labels(values.get("id2label"), values.get("label2id"), values.get("num_labels"))
     check_problem(values, count)
     config = ModelConfig.from_hf({key: value for key, value in values.items() if key not in _LABEL_KEYS})
-    with torch.device("meta"):
+    with shapes_only():
         model = DecoderClassifier(
             config,
             num_labels=count,

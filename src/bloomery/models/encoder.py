@@ -21,6 +21,7 @@ from bloomery.models.block import Block
 from bloomery.models.encoder_config import FULL, SLIDING, EncoderConfig
 from bloomery.models.feed_forward import FeedForward, GatedFeedForward, activation
 from bloomery.models.norms import make_norm
+from bloomery.models.outline import shapes_only
 from bloomery.models.rope import inverse_frequencies, rope_tables
 from bloomery.models.unpadding import Rows, pays
 from bloomery.models.weights import load_weights, read_json, save_weights
@@ -239,7 +240,7 @@ def load_encoder(
     """
     folder = Path(folder)
     config = EncoderConfig.from_hf(read_json(folder / "config.json"))
-    with torch.device("meta"):
+    with shapes_only():
         encoder = Encoder(config)
     ignored = re.compile(_IGNORED + ("" if config.head == "sequence" else _POOLER) + ")$")
     tied = {"output_weight": "embed_tokens.weight"} if config.head == "masked" and encoder.output_weight is None else {}

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from bloomery.core.artifact import write_durably
 from bloomery.core.errors import ConfigError, DataError
 from bloomery.models.decoder import Decoder
+from bloomery.models.outline import shapes_only
 from bloomery.models.weights import as_json, read_json, write_tensors
 
 KIND = "heads"
@@ -98,7 +99,7 @@ class FutureHeads(nn.Module):
             config = FutureHeadsConfig(**values)
         except TypeError as error:
             raise DataError(f"{folder / CONFIG}: {error}") from error
-        with torch.device("meta"):  # sizes are compared before any memory is taken
+        with shapes_only():  # sizes are compared before any memory is taken
             made = cls(config)
         try:
             made.load_state_dict(load_file(folder / WEIGHTS), assign=True)

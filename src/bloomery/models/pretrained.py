@@ -18,6 +18,7 @@ from bloomery.models.compressed import KEY, Reader, Scheme, scheme_of, to_tensor
 from bloomery.models.config import ModelConfig
 from bloomery.models.decoder import Decoder
 from bloomery.models.naming import Names
+from bloomery.models.outline import shapes_only
 from bloomery.models.packing import linear_layers, packing_of
 from bloomery.models.quantize import QuantizedWeight, divides, quantize
 from bloomery.models.weights import MAX_SHARD_BYTES, as_json, load_weights, read_json, save_weights, write_folder
@@ -66,7 +67,7 @@ def load_with_codes(
     config, scheme = read_config(folder), scheme_of(read_json(folder / "config.json"))
     if scheme is not None and config.model_type in _NO_LINEAR:
         raise ConfigError(f"{folder}: quantised weights of {config.model_type} are not read")
-    with torch.device("meta"):
+    with shapes_only():
         decoder = Decoder(config)
     tied = {_HEAD: _EMBEDDING} if config.tie_word_embeddings else {}
     reader, names = None if scheme is None else Reader(scheme), config.names()

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from bloomery.core.config import from_dict, to_dict
 from bloomery.core.errors import ConfigError, RequestError, nearest
 from bloomery.models.naming import Names
+from bloomery.models.outline import shapes_only
 from bloomery.models.text_decoding import greedy
 from bloomery.models.weights import load_weights, read_json, save_weights
 
@@ -258,7 +259,7 @@ def load_recurrent(
         raise ConfigError(f"{folder} is a {values.get('model_type')!r:.60}, not a {MODEL_TYPE}")
     known = {key: value for key, value in values.items() if key not in ("model_type", "architectures")}
     config = from_dict(RecurrentConfig, {k: v for k, v in known.items() if k not in ("dtype", "torch_dtype")})
-    with torch.device("meta"):
+    with shapes_only():
         model = RecurrentSeq2Seq(config)
     load_weights(model, Path(folder), Names(), ignored=_NOTHING, dtype=dtype, device=device)
     for part in (model.encoder, model.decoder):

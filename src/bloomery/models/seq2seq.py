@@ -19,6 +19,7 @@ from bloomery.models.attention import EVERYTHING, Attention, Mask, attend
 from bloomery.models.block import Block
 from bloomery.models.feed_forward import FeedForward, GatedFeedForward
 from bloomery.models.norms import make_norm
+from bloomery.models.outline import shapes_only
 from bloomery.models.relative_bias import RelativeBias
 from bloomery.models.seq2seq_config import Seq2SeqConfig
 from bloomery.models.text_decoding import greedy
@@ -266,7 +267,7 @@ def load_seq2seq(
     config = Seq2SeqConfig.from_hf(read_json(folder / "config.json"))
     if not config.scale_decoder_outputs:
         config = replace(config, tie_word_embeddings=_HEAD not in tensor_names(folder))
-    with torch.device("meta"):
+    with shapes_only():
         model = Seq2Seq(config)
     tied = {_HEAD: "embed_tokens.weight"} if config.tie_word_embeddings else {}
     load_weights(model, folder, config.names(), tied=tied, ignored=_IGNORED, dtype=dtype, device=device)

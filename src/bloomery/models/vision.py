@@ -21,6 +21,7 @@ from bloomery.models.attention import Attention
 from bloomery.models.block import Block
 from bloomery.models.feed_forward import FeedForward, activation
 from bloomery.models.norms import make_norm
+from bloomery.models.outline import shapes_only
 from bloomery.models.vision_config import TowerConfig, VisionConfig
 from bloomery.models.weights import load_weights, read_json, save_weights, tensor_names
 
@@ -206,7 +207,7 @@ def load_vision(
     config = VisionConfig.from_hf(read_json(folder / "config.json"))
     if config.head == "pooler" and not any(name.endswith("pooler.dense.weight") for name in tensor_names(folder)):
         config = dataclasses.replace(config, head="none")
-    with torch.device("meta"):
+    with shapes_only():
         encoder = VisionEncoder(config)
     ignored = IGNORED + (r"|(vit\.)?pooler\..*" if config.head == "classes" else "")
     load_weights(encoder, folder, config.names(), ignored=re.compile(f"({ignored})$"), dtype=dtype, device=device)

@@ -18,6 +18,7 @@ from bloomery.core.errors import RequestError
 from bloomery.models.cache import KVCache
 from bloomery.models.decoder import Decoder
 from bloomery.models.feed_forward import activation
+from bloomery.models.outline import shapes_only
 from bloomery.models.pretrained import save_generation, with_generation
 from bloomery.models.vision import IGNORED, VisionEncoder
 from bloomery.models.vision_language_config import VisionLanguageConfig
@@ -123,7 +124,7 @@ def load_vision_language(
     folder = Path(folder)
     config = VisionLanguageConfig.from_hf(read_json(folder / "config.json"))
     config = dataclasses.replace(config, text_config=with_generation(config.text_config, folder))
-    with torch.device("meta"):
+    with shapes_only():
         model = VisionLanguage(config)
     long = any(name.startswith(_TOWER) for name in tensor_names(folder))
     names = config.names(tower_prefix=_TOWER if long else _SHORT_TOWER)

@@ -10,10 +10,9 @@ from __future__ import annotations
 import dataclasses
 from functools import lru_cache
 
-import torch
-
 from bloomery.models import Decoder, ModelConfig
 from bloomery.models.config import every_second_layer
+from bloomery.models.outline import shapes_only
 from bloomery.training.muon import feed_block
 from bloomery.training.optimizers import OptimizerConfig
 from bloomery.training.orthogonal import at_a_time, direct_flops, gram_flops
@@ -80,7 +79,7 @@ def suggested_vocabulary(config: ModelConfig) -> int:
 @lru_cache(maxsize=64)
 def total_parameters(config: ModelConfig) -> int:
     """All parameters, counted on a decoder without memory."""
-    with torch.device("meta"):
+    with shapes_only():
         return sum(parameter.numel() for parameter in Decoder(config).parameters())
 
 
