@@ -2,8 +2,7 @@
 
 Each shape of matrix is compared with the product of what its codes stand for, the whole step with PyTorch's own, on a
 few short texts of random tokens, read as prompts and token by token. If it is right and faster it is taken; if not, the
-reason is kept. This module does
-not know requests.
+reason is kept. What was taken once is taken again without a trial (see `verdicts`). This module does not know requests.
 """
 
 from __future__ import annotations
@@ -27,6 +26,7 @@ from bloomery.models.native.library import library
 from bloomery.models.native.linear import NativeLinear
 from bloomery.models.native.matrix import Matrix
 from bloomery.models.native.native_decoder import NativeDecoder, Sums
+from bloomery.models.native.verdicts import key_of, mean_of, remember, remembered
 from bloomery.models.packed import PackedLinear, Stored
 from bloomery.models.paged import PagedMemory, PagedStep, Rows
 
@@ -86,19 +86,27 @@ def try_native(decoder: Decoder, *, timed: bool = True) -> Trial:
         described(decoder)
         room_for(decoder)
         native = NativeDecoder(decoder)
+        key = key_of(decoder) if timed else ""
+        if known := remembered(key) if timed else None:
+            return _found(native, known["speedup"], known["error"], known["prompt_speedup"], "; tried before")
         error = check(native)
     except (BloomeryError, RuntimeError, MemoryError) as problem:
         return Trial(None, f"PyTorch: {str(problem).partition(chr(10))[0]:.200}")
-    text = library().text
     if not timed:
-        return Trial(native, text, None, error, prompts=True)
+        return Trial(native, library().text, None, error, prompts=True)
     speedup = measure(native)
-    mean = math.exp(sum(math.log(one) for one in speedup.values()) / len(speedup))
-    if mean <= 1.0:
+    if (mean := mean_of(speedup)) <= 1.0:
         return Trial(None, f"PyTorch: the native step is slower here ({mean:.2f}x)", speedup, error)
     prompt = measure_prompt(native)
+    remember(key, speedup=speedup, error=error, prompt_speedup=prompt)
+    return _found(native, speedup, error, prompt)
+
+
+def _found(native: NativeDecoder, speedup: dict[int, float], error: float, prompt: float, more: str = "") -> Trial:
+    """A trial in favour of native steps."""
     read = f"{prompt:.1f}x" if prompt > 1.0 else f"read by PyTorch, for native code is slower here ({prompt:.2f}x)"
-    return Trial(native, f"{text}, {mean:.1f}x PyTorch; prompts {read}", speedup, error, prompt > 1.0, prompt)
+    text = f"{library().text}, {mean_of(speedup):.1f}x PyTorch; prompts {read}{more}"
+    return Trial(native, text, speedup, error, prompt > 1.0, prompt)
 
 
 def cache_dtype(decoder: Decoder) -> torch.dtype:

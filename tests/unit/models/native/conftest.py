@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import ctypes
 import os
+from pathlib import Path
 
 import pytest
 
 from bloomery.models.native.build import compiler
 from bloomery.models.native.library import library
+
+
+@pytest.fixture(autouse=True)
+def _no_verdicts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No trial knows of those before."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
 @pytest.fixture(scope="session")
