@@ -1,19 +1,20 @@
 """What lighter weights cost in quality, beside llama.cpp's formats of the same width, on the same weights and tokens.
 
     python benchmarks/bench_formats.py MODEL TEXT --calibrate TEXT --llama PYTHON [--home HOME] [--windows 128]
-        [--questions 400]
+        [--questions 400] [--keep]
 
 MODEL is a decoder (a folder, or an artifact of --home) that llama.cpp can read; --calibrate a text that is not TEXT,
 for our fitted integers. Windows of 256 tokens, spread over TEXT, are read by our engine, keys and values as it keeps
 them beside such weights, and by llama.cpp from a GGUF file of the same model. Printed: bits per byte of the windows
 (but for their first token) and what is lost over float32, each side beside its own, with a 95% interval over windows
 (Student's t); of questions "which of four passages of 16 tokens follows these 48?", all from TEXT, the share that is
-answered right, by the likelihood of the passage; bytes of the file.
+answered right, by the likelihood of the passage; bytes of the file. --keep puts the table into docs/results.md, too.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import random
@@ -23,6 +24,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -97,15 +99,23 @@ class Measure:
         return bits, float((likely.argmax(axis=1) == 0).mean())
 
 
-def show(name: str, size: int, bits: np.ndarray, right: float, plain: np.ndarray | None, weights: np.ndarray) -> None:
-    """A line. Means over bytes; the interval is of the windows' differences."""
-    mean = float((bits * weights).sum() / weights.sum())
-    lost = ""
+Row = dict[str, Any]
+
+
+def row_of(name: str, size: int, bits: np.ndarray, right: float, plain: np.ndarray | None, weights: np.ndarray) -> Row:
+    """What is told of a format. Means over bytes; the interval is of the windows' differences."""
+    row: Row = {"format": name, "bytes": size, "bits": float((bits * weights).sum() / weights.sum()), "right": right}
     if plain is not None:
         change = bits - plain
         low, high = stats.t.interval(0.95, len(change) - 1, change.mean(), stats.sem(change) or 1e-300)
-        lost = f"{float((change * weights).sum() / weights.sum()):+.5f} ({low:+.5f} to {high:+.5f})"
-    print(f"{name:24s} {size:12,d} {mean:9.5f}   {lost:34s} {right:6.1%}", flush=True)
+        row |= {"lost": float((change * weights).sum() / weights.sum()), "low": float(low), "high": float(high)}
+    return row
+
+
+def show(row: Row) -> None:
+    """A line."""
+    lost = f"{row['lost']:+.5f} ({row['low']:+.5f} to {row['high']:+.5f})" if "lost" in row else ""
+    print(f"{row['format']:24s} {row['bytes']:12,d} {row['bits']:9.5f}   {lost:34s} {row['right']:6.1%}", flush=True)
 
 
 def formats(folder: Path, place: Path, calibrate: str, python: str) -> list[tuple[str, Path, Reader]]:
@@ -136,6 +146,15 @@ def size_of(path: Path) -> int:
     return path.stat().st_size if path.is_file() else sum(one.stat().st_size for one in path.glob("*.safetensors"))
 
 
+def config_line(folder: Path) -> str:
+    """The model in words."""
+    from bloomery.models import load_pretrained
+
+    decoder = load_pretrained(folder)
+    config, count = decoder.config, sum(one.numel() for one in decoder.parameters())
+    return f"{config.num_hidden_layers} layers x {config.hidden_size}, {count / 1e6:.1f} million parameters"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
@@ -145,6 +164,7 @@ def main() -> None:
     parser.add_argument("--windows", type=int, default=128)
     parser.add_argument("--questions", type=int, default=400)
     parser.add_argument("--llama", default=os.environ.get("BLOOMERY_LLAMA_PYTHON", ""))
+    parser.add_argument("--keep", action="store_true", help="among the results of the experiments")
     options = parser.parse_args()
     from bloomery.engine.loading import find_model
     from bloomery.tokenizer import Tokenizer
@@ -160,11 +180,18 @@ def main() -> None:
         print(f"{name}: {len(measure.rows)} windows of {WINDOW} tokens, {len(measure.questions)} questions")
         print(f"{'format':24s} {'file bytes':>12s} {'bits/byte':>9s}   {'lost over float32':34s} {'right':>6s}")
         plain: dict[str, np.ndarray] = {}
+        rows: list[Row] = []
         for label, path, read in formats(folder, Path(home), calibrate, options.llama):
             bits, right = measure.of(read)
             side = label.split()[0]
-            show(label, size_of(path), bits, right, plain.get(side), measure.bytes)
+            rows.append(row_of(label, size_of(path), bits, right, plain.get(side), measure.bytes))
+            show(rows[-1])
             plain.setdefault(side, bits)
+        parameters = config_line(folder)
+    if options.keep:
+        sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "experiments"))
+        how = {"model": parameters, "window": WINDOW, "windows": len(measure.rows), "questions": options.questions}
+        importlib.import_module("common").keep("formats", {**how, "rows": rows})
 
 
 if __name__ == "__main__":

@@ -101,3 +101,18 @@ def roofline(found: Mapping[str, Any]) -> str:
         "least in the roofline's percentages is memory alone. What is negative is in caches, or noise.\n\n"
         + table([*head, "of the roofline", "tokens/s", "tokens/J"], rows)
     )
+
+
+def formats(found: Mapping[str, Any]) -> str:
+    """What lighter weights lose, ours and llama.cpp's."""
+    rows = []
+    for one in found["rows"]:
+        lost = f"{one['lost']:+.5f} ({one['low']:+.5f} to {one['high']:+.5f})" if "lost" in one else ""
+        rows.append([one["format"], f"{one['bytes'] / 1e6:.2f}", f"{one['bits']:.5f}", lost, f"{one['right']:.1%}"])
+    return (
+        f"A decoder trained here ({found['model']}) on {found['windows']} windows of {found['window']} tokens that it "
+        "has not learnt from, read by our engine and by llama.cpp from a file of the same weights; fitted: integers "
+        "chosen on a text of its training split (`export --calibrate`). Lost: over float32 of the same side, with a "
+        f"95% interval over windows. Right: of {found['questions']:,} questions which of four passages follows.\n\n"
+        + table(["format", "MB of the file", "bits per byte", "lost", "right"], rows)
+    )
