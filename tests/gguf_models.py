@@ -109,6 +109,37 @@ def random_model(folder: Path, family: str, *, tokenizer: Path | None = None, **
     return folder
 
 
+def rewritten(path: Path, target: Path, kind: str = "", *, leave: tuple[str, ...] = (), **values: Any) -> Path:
+    """A GGUF file again, its matrices as ggml's type `kind`, without the keys and tensors `leave`; `values` are keys
+    with "__" for each dot, "ARCH" for the architecture's name, and what they say instead."""
+    import gguf
+    import numpy as np
+
+    reader = gguf.GGUFReader(path)
+    architecture = reader.fields["general.architecture"].contents()
+    writer = gguf.GGUFWriter(target, values.pop("general__architecture", architecture))
+    changed = {key.replace("__", ".").replace("ARCH", architecture): value for key, value in values.items()}
+    for key, field in reader.fields.items():
+        if not key.startswith("GGUF.") and key not in (*leave, *changed, "general.architecture"):
+            writer.add_key_value(key, field.contents(), field.types[0], field.types[-1])
+    for key, value in changed.items():
+        writer.add_key_value(key, value, gguf.GGUFValueType.get_type(value))
+    for tensor in reader.tensors:
+        if tensor.name in leave:
+            continue
+        data = np.array(tensor.data)
+        if kind and data.ndim > 1:
+            number = gguf.GGMLQuantizationType[kind]
+            writer.add_tensor(tensor.name, gguf.quants.quantize(data, number), raw_dtype=number)
+        else:
+            writer.add_tensor(tensor.name, data, raw_dtype=tensor.tensor_type)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return target
+
+
 _TOWER: dict[str, Any] = {
     "hidden_size": 24,
     "intermediate_size": 40,

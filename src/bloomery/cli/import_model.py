@@ -12,7 +12,7 @@ Dtype = Annotated[str | None, Parameter(help="float32, bfloat16 or float16 [defa
 
 
 def import_(
-    source: Annotated[str, Parameter(help="A Hugging Face folder, or a hub id (org/name).")],
+    source: Annotated[str, Parameter(help="A Hugging Face folder, a hub id (org/name), or a GGUF file (llama.cpp).")],
     *,
     dtype: Dtype = None,
     fresh: Fresh = False,

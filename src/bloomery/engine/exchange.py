@@ -1,7 +1,7 @@
 """Open weights in and out: a published model becomes an artifact, an artifact a folder that others read.
 
 What goes in has been read whole by our own code first; nothing but safetensors, JSON and Jinja is copied. This module
-does not know layouts of weights (see the floor `models`) nor GGUF (see `gguf_file`).
+does not know layouts of weights (see the floor `models`) nor GGUF's (see `gguf_import` and `gguf_file`).
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from bloomery.core.run import Run
 from bloomery.core.stage import StageInputs, reusable
 from bloomery.core.workspace import Workspace, as_workspace
 from bloomery.engine.calibration import fitted_codes
+from bloomery.engine.gguf_import import read_model
+from bloomery.engine.gguf_reader import is_gguf
 from bloomery.engine.loading import LABELS, as_dtype, find_model, read_label_names
 from bloomery.models.adapted import AdaptedDecoder
 from bloomery.models.adapter import read_adapter
@@ -50,23 +52,21 @@ def import_model(
     workspace: Workspace | str | Path | None = None,
     fresh: bool = False,
 ) -> Artifact:
-    """A local Hugging Face folder (or one that `export_model` wrote) or a hub id as an artifact in our ledger: of kind
-    "model" if it writes text, else "encoder", "image-text", "image-encoder", "seq2seq" or "classifier".
+    """A local Hugging Face folder (or one that `export_model` wrote), a hub id, or a decoder's GGUF file (llama.cpp's)
+    as an artifact in our ledger: of kind "model" if it writes text, else "encoder", "image-text", "image-encoder",
+    "seq2seq" or "classifier".
 
-    `dtype` None keeps the checkpoint's. Metrics: model_type, parameters, dtype, source; context_length and vocab_size
-    of what reads text, image_size (height and width) of what reads images.
-    Raises DataError for weights that are damaged or do not fit, ConfigError for a family or key that is not
-    supported, ArtifactError where there is no such model.
+    `dtype` None keeps the checkpoint's; float16 for a GGUF file with quantised weights. Metrics: model_type,
+    parameters, dtype, source; context_length and vocab_size of what reads text, image_size (height and width) of what
+    reads images. Raises DataError for weights that are damaged or do not fit, ConfigError for a family or key that is
+    not supported, ArtifactError where there is no such model.
     """
     workspace, kind = as_workspace(workspace), as_dtype(dtype)
-    folder, name = find_model(reference, workspace)
-    kinds = (".safetensors", ".json", ".jinja", ".model", ".txt")
-    # Poolings and a target's tokenizer lie in folders of their own.
-    sources = sorted(p for at in ("*", "*/*") for p in folder.glob(at) if p.suffix in kinds and p.is_file())
+    source, name, content = _source(reference, workspace)
     inputs = StageInputs(
         stage=STAGE,
         config={"dtype": str(kind).removeprefix("torch.") if kind else None},
-        fingerprint=digest([[p.relative_to(folder).as_posix(), sha256_file(p)] for p in sources]),
+        fingerprint=digest(content),
         version=_VERSION,
     )
     if not fresh and (made := reusable(workspace, inputs)):
@@ -75,13 +75,27 @@ def import_model(
 
     with Run(workspace, inputs, meter=open_meter()) as run:
         with run.phase("read"):
-            read = _Published(folder, kind)
+            read = _Published(source, kind) if source.is_dir() else _GgufModel(source, kind)
         for sentence in read.notes():
             run.note(sentence)
         with run.phase("write"):
             made = run.new_folder()
             read.write(made)
         return run.publish(made, kind=read.kind.artifact, metrics={**read.metrics(), "source": name})
+
+
+def _source(reference: str | Path, workspace: Workspace) -> tuple[Path, str, list[list[str]]]:
+    """The model's folder or GGUF file, its name, and of each file that counts its name and SHA-256."""
+    if is_gguf(reference):
+        path = Path(reference).expanduser()
+        if not path.is_file():
+            raise DataError(f"there is no file {path}", hint="give the path of a .gguf file")
+        return path, path.name, [["", sha256_file(path)]]
+    folder, name = find_model(reference, workspace)
+    kinds = (".safetensors", ".json", ".jinja", ".model", ".txt")
+    # Poolings and a target's tokenizer lie in folders of their own.
+    files = sorted(p for at in ("*", "*/*") for p in folder.glob(at) if p.suffix in kinds and p.is_file())
+    return folder, name, [[p.relative_to(folder).as_posix(), sha256_file(p)] for p in files]
 
 
 def export_model(
@@ -221,3 +235,18 @@ class _Published:
         """Height and width of a picture; none for a net that takes any."""
         config = self.model.config
         return list(getattr(getattr(config, "vision_config", config), "image_shape", ()))
+
+
+class _GgufModel(_Published):
+    """The same of a GGUF file."""
+
+    def __init__(self, path: Path, dtype: torch.dtype | None) -> None:
+        read = read_model(path, dtype=dtype)
+        self.model, self.tokenizers = read.decoder, TokenizerPair(read.tokenizer, read.tokenizer)
+        self.kind, self.model_type = kind_of(read.decoder.config.to_hf()), read.decoder.config.model_type
+        self._beside, self.labels, self._processor = {}, [], None
+        self._said = read.notes
+
+    def notes(self) -> Iterator[str]:
+        yield from self._said
+        yield from super().notes()

@@ -2,7 +2,7 @@
 
 llama.cpp does not read tokenizer.json: it has byte-level BPE with split patterns that it knows by name, SentencePiece's
 BPE and Unigram, and BERT's word pieces. A tokenizer that is one of these is written as such, any other is an error:
-text must give the same ids there as here. This module does not know models.
+text must give the same ids there as here. This module does not know models, nor split patterns (`gguf_splits`).
 """
 
 from __future__ import annotations
@@ -13,14 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from bloomery.core.errors import ConfigError, DataError
+from bloomery.engine.gguf_splits import split_name
 from bloomery.tokenizer import Tokenizer
 
-# What llama.cpp calls the split patterns of byte-level BPE, by the number of digits that stay together.
-_CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
-_REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-_THREE_DIGITS = _CONTRACTIONS + r"\p{N}{1,3}" + _REST
-_ONE_DIGIT = (_CONTRACTIONS + r"\p{N}{1,1}" + _REST, _CONTRACTIONS + r"\p{N}" + _REST)
-_BLOOM = r" ?[^(\s|[.,!?…。，、।۔،])]+"
 _MARK = "▁"
 _NEVER = -1e9
 """The score of a piece that nothing is merged into."""
@@ -121,34 +116,10 @@ def _merges(described: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _write_byte_pairs(writer: Any, described: Mapping[str, Any], pieces: _Pieces) -> None:
     writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre(_split_name(described))
+    writer.add_tokenizer_pre(split_name(described))
     writer.add_token_list(pieces.texts)
     if merges := _merges(described):
         writer.add_token_merges([" ".join(merge) for merge in merges])
-
-
-def _split_name(described: Mapping[str, Any]) -> str:
-    """llama.cpp's name of a byte-level BPE's split pattern; ConfigError if it has none."""
-    normalizer = (described.get("normalizer") or {}).get("type")
-    outer = described.get("pre_tokenizer") or {}
-    steps = outer.get("pretokenizers", [outer])
-    patterns = [(step.get("pattern") or {}).get("Regex") for step in steps if step.get("type") == "Split"]
-    digits = any(step.get("type") == "Digits" and step.get("individual_digits") for step in steps)
-    last = steps[-1] if steps else {}
-    # NFC is what most text is in, and nothing in llama.cpp does it.
-    if last.get("type") == "ByteLevel" and not last.get("add_prefix_space") and normalizer in (None, "NFC"):
-        if len(steps) == 1 and last.get("use_regex", True):
-            return "gpt-2"
-        if len(steps) == 2 and digits and last.get("use_regex", True):
-            return "smollm"
-        if len(steps) == 2 and patterns == [_THREE_DIGITS]:
-            # The same pattern: by the first name whole words of the vocabulary are taken without merging.
-            return "llama-bpe" if described.get("model", {}).get("ignore_merges") else "dbrx"
-        if len(steps) == 2 and patterns and patterns[0] in _ONE_DIGIT:
-            return "qwen2"
-        if len(steps) == 2 and patterns == [_BLOOM]:
-            return "bloom"
-    raise ConfigError("llama.cpp has no name for this tokenizer's split pattern", hint="export a folder instead")
 
 
 def _write_sentence_pieces(writer: Any, described: Mapping[str, Any], pieces: _Pieces) -> None:

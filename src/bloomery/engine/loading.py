@@ -19,6 +19,7 @@ from bloomery.core.artifact import MANIFEST, Artifact
 from bloomery.core.errors import ArtifactError, ConfigError, DataError, DeviceError, MissingExtraError, nearest
 from bloomery.core.workspace import DEFAULT_HOME, HOME_VARIABLE, LATEST, Workspace, as_workspace
 from bloomery.engine.classifier import Classifier
+from bloomery.engine.gguf_reader import is_gguf
 from bloomery.engine.image_encoder import ImageEncoder
 from bloomery.engine.image_text import ImageTextModel
 from bloomery.engine.language_model import LanguageModel
@@ -244,8 +245,14 @@ def find_model(reference: str | Path | Artifact, workspace: Workspace | str | Pa
         return _model_folder(artifact), artifact.name
     if path.is_dir():
         if not (path / "config.json").is_file():
-            raise DataError(f"{path} holds no model: it has no config.json", hint="give the folder of a model")
+            file = next(iter(sorted(path.glob("*.gguf"))), None)
+            hint = "give the folder of a model" if file is None else f"bloomery import {file}"
+            raise DataError(f"{path} holds no model: it has no config.json", hint=hint)
         return path, path.resolve().name
+    if is_gguf(path) and path.is_file():
+        raise DataError(
+            f"{path} is a file of llama.cpp's", hint=f"bloomery import {path} makes a model of it that is used by name"
+        )
     home = _existing_workspace(workspace)
     text = str(reference)
     if home is not None and (text == LATEST or home.matching(text)):
