@@ -1,4 +1,5 @@
-"""GGUF files against llama.cpp itself: each family's logits, greedy continuation and token ids.
+"""GGUF files against llama.cpp itself: each family's logits, greedy continuation and token ids; files that it quantised,
+read here.
 
 llama.cpp comes as `llama-cpp-python`, which is built where it is installed: no test dependency. These tests run where
 it can be imported, or where $BLOOMERY_LLAMA_PYTHON names a Python that can; what needs no llama.cpp is tested in
@@ -22,7 +23,10 @@ import numpy as np
 import pytest
 import torch
 
+from bloomery.engine.gguf_families import GGUF_FAMILIES, gguf_layout
 from bloomery.engine.gguf_file import export_gguf
+from bloomery.engine.gguf_import import read_model
+from bloomery.engine.gguf_splits import SPLITS
 from bloomery.models import load_pretrained
 from bloomery.tokenizer import Tokenizer
 
@@ -129,6 +133,73 @@ def test_byte_level_ids(name: str, tmp_path: Path, lines: list[str]):
     assert found["tokens"] == [tokenizer.encode(text) for text in asked]
 
 
+@pytest.fixture(scope="module")
+def digits_file(tmp_path_factory: pytest.TempPathFactory, lines: list[str]) -> Path:
+    """A small Llama with a byte-level tokenizer of MASSIVE's languages."""
+    from bloomery.tokenizer import TokenizerConfig
+    from bloomery.tokenizer.train import learn, write_tokenizer
+
+    folder = tmp_path_factory.mktemp("split")
+    (folder / "tokenizer").mkdir()
+    write_tokenizer(learn(lines, TokenizerConfig(vocab_size=3000)), folder / "tokenizer")
+    model = models["random_model"](folder / "model", "llama", tokenizer=folder / "tokenizer")
+    return export_gguf(model, folder / "m.gguf")
+
+
+@pytest.mark.parametrize("name", SPLITS)
+def test_ids_under_every_name_of_a_split(name: str, tmp_path: Path, digits_file: Path, lines: list[str]):
+    """A file that names it gives the ids here that it gives there."""
+    path = models["rewritten"](digits_file, tmp_path / "m.gguf", tokenizer__ggml__pre=name)
+    asked = [*TEXTS, *lines[::5], "12345 67 8.90", "\n\n \t\n x", "I'LL we'Ve camelCase", "a" * 50, "a/b\n/c"]
+    found, _ = ask(path, tmp_path, ids=[3], steps=0, texts=asked)
+    tokenizer = read_model(path).tokenizer
+    assert found["tokens"] == [tokenizer.encode(text) for text in asked]
+
+
+QUANTISE = """
+import ctypes, sys
+import llama_cpp
+params = llama_cpp.llama_model_quantize_default_params()
+params.ftype = int(sys.argv[3])
+sys.exit(llama_cpp.llama_model_quantize(sys.argv[1].encode(), sys.argv[2].encode(), ctypes.byref(params)))
+"""
+# llama.cpp's numbers of file types, how far its logits may be from ours relative to the largest, and the bits.
+FILE_TYPES = {
+    **{"Q4_0": 2, "Q4_1": 3, "Q8_0": 7, "Q5_0": 8, "Q5_1": 9, "Q2_K": 10, "Q3_K_M": 12, "Q4_K_M": 15, "Q5_K_M": 17},
+    **{"Q6_K": 18, "IQ4_NL": 25, "IQ4_XS": 30},
+}
+
+
+@pytest.mark.parametrize("kind", FILE_TYPES)
+def test_files_that_llama_cpp_quantised(kind: str, tmp_path: Path):
+    """The numbers that ggml's own library reads, and logits as near as eight-bit activations come there."""
+    import gguf
+
+    sizes = {"hidden_size": 256, "intermediate_size": 512, "num_attention_heads": 4, "head_dim": 64}
+    folder = models["random_model"](tmp_path / "model", "qwen3", **sizes)
+    plain, path = export_gguf(folder, tmp_path / "plain.gguf"), tmp_path / "m.gguf"
+    arguments = [PYTHON, "-c", QUANTISE, str(plain), str(path), str(FILE_TYPES[kind])]
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    read = read_model(path, dtype=torch.float32)
+    layout = {placed.theirs: placed for placed in gguf_layout(read.decoder, GGUF_FAMILIES["qwen3"])}
+    rounded = 0
+    for tensor in gguf.GGUFReader(path).tensors:
+        (ours,) = layout[tensor.name].ours
+        numbers = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
+        assert np.array_equal(read.decoder.get_parameter(ours).numpy(), numbers)
+        rounded += tensor.tensor_type.name not in ("F32", "F16")
+    assert rounded > 28 and "matrices were quantised" in read.notes[-1]
+    ids = torch.randint(3, 300, (1, 48), generator=torch.Generator().manual_seed(1))
+    found, scores = ask(path, tmp_path, ids=ids[0].tolist(), steps=0, texts=TEXTS)
+    with torch.inference_mode():
+        ours, before = (model(ids)[0].numpy() for model in (read.decoder, load_pretrained(folder)))
+    assert np.abs(scores - ours).max() / np.abs(ours).max() < 0.05
+    if kind != "Q8_0":  # nearer to the file's numbers than to those before
+        assert np.abs(scores - ours).mean() < np.abs(scores - before).mean() / 3
+    assert found["tokens"] == [read.tokenizer.encode(text) for text in TEXTS]
+
+
 FORMS: dict[str, dict[str, Any]] = {
     "llama": {"split_digits": True, "allow_whitespace_only_pieces": True},
     "gemma": {"add_dummy_prefix": False, "user_defined_symbols": ["<mask>", "\n", "▁▁", "▁▁▁"]},
@@ -158,8 +229,12 @@ def test_sentencepiece_ids(form: str, tmp_path: Path, lines: list[str]):
     reference = sentencepiece.SentencePieceProcessor(model_proto=out.getvalue())
     model = models["random_model"](tmp_path / "model", "llama", tokenizer=folder)
     asked = [text for text in (*TEXTS, *lines[::9]) if text]
-    found, _ = ask(export_gguf(model, tmp_path / "m.gguf"), tmp_path, ids=[3], steps=0, texts=asked)
+    path = export_gguf(model, tmp_path / "m.gguf")
+    found, _ = ask(path, tmp_path, ids=[3], steps=0, texts=asked)
     assert found["tokens"] == [reference.encode(text) for text in asked]
+    back = read_model(path).tokenizer
+    assert found["tokens"] == [back.encode(text) for text in asked]
+    assert found["prompts"] == [back.encode(text, add_bos=back.adds_bos) for text in asked]
 
 
 def test_a_sentence_encoder(tmp_path: Path):

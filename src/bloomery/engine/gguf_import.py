@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from bloomery.core.errors import ConfigError, nearest
+from bloomery.core.errors import ConfigError, DataError, nearest
 from bloomery.engine.gguf_families import (
     EMBEDDING,
     GGUF_FAMILIES,
@@ -40,6 +40,7 @@ from bloomery.models.rope import RopeScaling
 from bloomery.tokenizer import Tokenizer
 
 _FIELDS = {field.name for field in dataclasses.fields(ModelConfig)}
+_FOLDER = "import the model's folder of safetensors instead"
 _HEAD, _EMBEDDED = "output.weight", "token_embd.weight"
 # Keys of an architecture that are read, and below them those that change nothing of what is computed here.
 _READ = {
@@ -102,8 +103,11 @@ def gguf_config(contents: GgufContents) -> tuple[ModelConfig, list[str]]:
     values |= {"bos_token_id": ids.get("bos_token"), "eos_token_id": end_ids(contents)}
     values |= {"pad_token_id": ids.get("pad_token")}
     defaults = {key: value for key, value in FAMILIES[model_type].defaults.items() if key in _FIELDS}
-    config = ModelConfig(**{**defaults, **values, "model_type": model_type})
-    gguf_family(config)  # what llama.cpp does not compute no file of its own asks for
+    try:
+        config = ModelConfig(**{**defaults, **values, "model_type": model_type})
+        gguf_family(config)  # what llama.cpp does not compute no file of its own asks for
+    except ConfigError as error:
+        raise DataError(f"{contents.path} describes no model: {error.message}", hint=error.hint or _FOLDER) from None
     return config, notes
 
 
@@ -134,7 +138,7 @@ class _Keys:
             if name not in _USUAL or value != _USUAL[name]:
                 raise ConfigError(
                     f"{self.contents.path} says {key} = {value!r:.40}, which is not supported",
-                    hint="import the model's folder of safetensors instead",
+                    hint=_FOLDER,
                 )
 
 
@@ -160,7 +164,7 @@ def _sizes(read: _Keys, model_type: str, family: GgufFamily) -> dict[str, Any]:
         raise read.contents.damaged(f"{heads} heads for a width of {hidden}")
     key = read.whole("attention.key_length", hidden // heads)
     if read.whole("attention.value_length", key) != key:
-        raise ConfigError(f"{read.contents.path}: values of another width than keys are not supported")
+        raise ConfigError(f"{read.contents.path}: values of another width than keys are not supported", hint=_FOLDER)
     epsilon = "attention.layer_norm_epsilon" if family.layer_norm else "attention.layer_norm_rms_epsilon"
     sizes = {
         "vocab_size": tensors[_EMBEDDED].shape[0],
@@ -204,7 +208,9 @@ def _attention(read: _Keys, model_type: str, family: GgufFamily, notes: list[str
     values: dict[str, Any] = {"sliding_window": None}
     if family.every:
         if not window:
-            raise ConfigError(f"{read.contents.path} does not say how far its layers see (attention.sliding_window)")
+            raise ConfigError(
+                f"{read.contents.path} does not say how far its layers see (attention.sliding_window)", hint=_FOLDER
+            )
         values |= {"sliding_window": window, "layer_types": tuple(_layer_types(read, layers, family))}
     elif window and window < context:
         if published.layer_types and not published.window_keys and "sliding_window" in published.fields:
@@ -244,7 +250,9 @@ def _rope(read: _Keys, model_type: str, values: dict[str, Any]) -> dict[str, Any
     if "partial_rotary_factor" in published.fields and 0 < rotated <= head_dim:
         found["partial_rotary_factor"] = rotated / head_dim
     elif rotated != head_dim:
-        raise ConfigError(f"{read.contents.path}: heads of {head_dim} of which {rotated} are rotated are not supported")
+        raise ConfigError(
+            f"{read.contents.path}: heads of {head_dim} of which {rotated} are rotated are not supported", hint=_FOLDER
+        )
     if "rope_local_base_freq" in published.fields:
         found["rope_local_base_freq"] = read.number("rope.freq_base_swa", 10000.0)
     if (factors := read.contents.tensors.get(ROPE_FACTORS)) is not None:
@@ -262,9 +270,7 @@ def _scaling(read: _Keys) -> RopeScaling | None:
     if kind == "none" or (kind == "linear" and factor in (0.0, 1.0)):
         return None
     if kind not in ("linear", "yarn"):
-        raise ConfigError(
-            f"{read.contents.path}: rope scaling {kind!r:.40} is not read from GGUF", hint="import the model's folder"
-        )
+        raise ConfigError(f"{read.contents.path}: rope scaling {kind!r:.40} is not read from GGUF", hint=_FOLDER)
     if kind == "linear":
         return RopeScaling(rope_type="linear", factor=factor)
     fast, slow = (
@@ -305,7 +311,7 @@ def _llama3(
     error, best = min(found, key=lambda one: one[0], default=(1.0, None))
     if error < 1e-4:
         return best
-    raise ConfigError(f"{contents.path}: {ROPE_FACTORS} are not those of Llama 3's scaling", hint="import a folder")
+    raise ConfigError(f"{contents.path}: {ROPE_FACTORS} are not those of Llama 3's scaling", hint=_FOLDER)
 
 
 def _parts(read: _Keys, model_type: str, values: dict[str, Any]) -> dict[str, Any]:
@@ -370,7 +376,7 @@ def _filled(contents: GgufContents, config: ModelConfig, dtype: torch.dtype) -> 
         raise ConfigError(
             f"{contents.path} has {len(left)} tensors that {family.architecture} does not have here, such as"
             f" {min(left)!r:.80}",
-            hint="import the model's folder of safetensors instead",
+            hint=_FOLDER,
         )
     parameters: dict[str, torch.Tensor] = {}
     for placed in layout:

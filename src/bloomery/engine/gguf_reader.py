@@ -110,7 +110,10 @@ class GgufContents:
         value = self.values.get(key, default)
         if isinstance(value, np.ndarray) and value.size and value.dtype.kind in "iu":
             if (value != value[0]).any():
-                raise ConfigError(f"{self.path}: {key} differs from layer to layer, which is not supported")
+                raise ConfigError(
+                    f"{self.path}: {key} differs from layer to layer, which is not supported",
+                    hint="import the model's folder of safetensors instead",
+                )
             value = int(value[0])
         if isinstance(value, bool) or not isinstance(value, int):
             raise self.damaged(f"{key} should be a whole number, not {value!r:.40}")

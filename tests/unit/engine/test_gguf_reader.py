@@ -134,7 +134,7 @@ def test_a_file_that_lies(case: str, tmp_path: Path):
 def test_cut_off_anywhere(file: Path, tmp_path: Path):
     data = file.read_bytes()
     rng = random.Random(0)
-    for size in [*range(0, 200), *(rng.randrange(len(data)) for _ in range(100)), len(data) - 1]:
+    for size in [*range(200), *(rng.randrange(len(data)) for _ in range(100)), len(data) - 1]:
         (tmp_path / "m.gguf").write_bytes(data[:size])
         with pytest.raises(DataError):
             read_gguf(tmp_path / "m.gguf")
@@ -147,11 +147,11 @@ def test_values_of_another_kind(file: Path, tmp_path: Path):
         (contents.number, "general.architecture"),
         (contents.number, "nan"),
         (contents.whole, "missing"),
-        (contents.flag, "list"),
+        (lambda key: contents.flag(key, True), "list"),
         (contents.text, "qwen3.block_count"),
     ]
     for read, key in asked:
-        with pytest.raises((DataError, TypeError), match="should be|argument"):
+        with pytest.raises(DataError, match="should be"):
             read(key)
     assert contents.whole("list") == 2
     with pytest.raises(ConfigError, match="layer to layer"):
