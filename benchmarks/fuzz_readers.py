@@ -1,13 +1,15 @@
-"""Fuzz of the readers: mutated WARC, ARC, HTML, PDF, FASTA, FASTQ, GenBank, Parquet, CSV and JSONL; no crash, no hang.
+"""Fuzz of the readers: mutated WARC, ARC, HTML, PDF, FASTA, FASTQ, GenBank, Parquet, CSV, JSONL and GGUF; no crash, no
+hang.
 
     python benchmarks/fuzz_readers.py            # ten minutes
     python benchmarks/fuzz_readers.py 3600 17    # an hour, from seed 17
 
 Each case is a sound file with bytes flipped, cut, doubled or filled, and sometimes packed; it is read as `curate`
-reads it: files that pages are taken from in a process of their own. A case fails if anything but a BloomeryError comes
-out, a document is not UTF-8 or its metadata not JSON, or it takes longer than SLOW_SECONDS of this process's time. The
-seed of a failing case is printed, and its file kept. It ends with exit code 1 if there was one. Seeds are looked for in
-$BLOOMERY_DATA, or in ../shared/data; without it, small files made here are mutated.
+reads it: files that pages are taken from in a process of their own. A GGUF file is read as `import` reads it. A case
+fails if anything but a BloomeryError comes out, a document is not UTF-8 or its metadata not JSON, or it takes longer
+than SLOW_SECONDS of this process's time. The seed of a failing case is printed, and its file kept. It ends with exit
+code 1 if there was one. Seeds are looked for in $BLOOMERY_DATA, or in ../shared/data; without it, small files made here
+are mutated.
 """
 
 from __future__ import annotations
@@ -34,6 +36,8 @@ from bloomery.corpus.reader_pool import ReaderPool
 from bloomery.corpus.readers import read_file
 from bloomery.corpus.source_file import SourceFile
 from bloomery.corpus.streams import BrokenStream
+from bloomery.engine.gguf_import import read_model
+from bloomery.tokenizer.description import byte_level_alphabet
 
 DATA = Path(os.environ.get("BLOOMERY_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data")
 SLOW_SECONDS = 60.0
@@ -108,6 +112,46 @@ def _made() -> Iterator[tuple[str, bytes]]:
     yield ".jsonl", b"".join(b'{"text": "t%d", "n": [1, {"a": null}]}\n' % n for n in range(100))
 
 
+def _gguf(folder: Path, *, pieces: bool) -> bytes:
+    """A Llama of one layer with 300 tokens: byte-level BPE, or SentencePiece's pieces with bytes."""
+    import gguf
+    import numpy as np
+
+    writer, rng = gguf.GGUFWriter(folder / "seed.gguf", "llama"), np.random.default_rng(0)
+    for add, number in ((writer.add_context_length, 64), (writer.add_embedding_length, 8), (writer.add_block_count, 1)):
+        add(number)
+    for add, number in ((writer.add_feed_forward_length, 32), (writer.add_head_count, 2)):
+        add(number)
+    writer.add_layer_norm_rms_eps(1e-5)
+    bytes_ = [f"<0x{byte:02X}>" for byte in range(256)] if pieces else list(byte_level_alphabet())
+    tokens = ["<unk>", "<s>", "</s>", *bytes_, *(f"{one}{two}" for one in "▁abcde" for two in "abcdefg")][:300]
+    kinds = [2, 3, 3, *[6 if pieces else 1] * 256, *[1] * (len(tokens) - 259)]
+    writer.add_tokenizer_model("llama" if pieces else "gpt2")
+    writer.add_tokenizer_pre("default" if pieces else "qwen2")
+    writer.add_token_list(tokens)
+    writer.add_token_types(kinds)
+    if pieces:
+        writer.add_token_scores([float(-index) for index in range(len(tokens))])
+    else:
+        writer.add_token_merges([f"{token[0]} {token[1]}" for token in tokens[266:]])
+    for add, number in ((writer.add_bos_token_id, 1), (writer.add_eos_token_id, 2), (writer.add_unk_token_id, 0)):
+        add(number)
+    writer.add_chat_template("{{ bos_token }}{% for m in messages %}{{ m['content'] }}{% endfor %}")
+    layer = {"attn_norm": (8,), "ffn_norm": (8,), "ffn_gate": (32, 8), "ffn_up": (32, 8), "ffn_down": (8, 32)}
+    layer |= {f"attn_{part}": (8, 8) for part in ("q", "k", "v", "output")}
+    shapes = {"token_embd": (len(tokens), 8), "output_norm": (8,), **{f"blk.0.{name}": s for name, s in layer.items()}}
+    for name, shape in shapes.items():
+        numbers, kind = rng.standard_normal(shape, np.float32), gguf.GGMLQuantizationType.F32
+        if name.endswith("down"):
+            kind = gguf.GGMLQuantizationType.Q8_0
+        writer.add_tensor(f"{name}.weight", gguf.quants.quantize(numbers, kind), raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return (folder / "seed.gguf").read_bytes()
+
+
 def mutated(data: bytes, rng: random.Random) -> bytes:
     """The data with one to eight things done to it."""
     made = bytearray(data)
@@ -138,6 +182,7 @@ class Fuzz:
     def __init__(self, folder: Path) -> None:
         self.folder, self.config = folder, CurateConfig(max_document_bytes=LIMIT_BYTES, extract_seconds=5)
         self.seeds, self.counts = seeds(), Counter[str]()
+        self.seeds += [(".gguf", _gguf(folder, pieces=pieces)) for pieces in (False, True)] * 4
         self.pool = ReaderPool(self.config, 1)
 
     def case(self, seed: int) -> str:
@@ -145,7 +190,7 @@ class Fuzz:
         rng = random.Random(seed)
         suffix, data = rng.choice(self.seeds)
         data = mutated(data, rng)
-        if rng.random() < 0.1:
+        if rng.random() < 0.1 and suffix != ".gguf":
             data, suffix = gzip.compress(data), suffix + ("" if ".warc" in suffix or ".arc" in suffix else ".gz")
         path = self.folder / f"case{suffix}"
         path.write_bytes(data)
@@ -167,6 +212,11 @@ class Fuzz:
         return ""
 
     def _read(self, path: Path) -> None:
+        if path.suffix == ".gguf":
+            self.counts["cases"] += 1
+            read_model(path)
+            self.counts["models"] += 1
+            return
         problems = Problems(dropped=lambda reason, *_: self.counts.update([reason]))
         kind = format_of(path)
         self.counts["cases"] += 1

@@ -1,5 +1,5 @@
-"""GGUF files against llama.cpp itself: each family's logits, greedy continuation and token ids; files that it quantised,
-read here.
+"""GGUF files against llama.cpp itself: each family's logits, greedy continuation and token ids; files that it has
+quantised, read here.
 
 llama.cpp comes as `llama-cpp-python`, which is built where it is installed: no test dependency. These tests run where
 it can be imported, or where $BLOOMERY_LLAMA_PYTHON names a Python that can; what needs no llama.cpp is tested in
@@ -16,6 +16,7 @@ import os
 import runpy
 import subprocess
 import sys
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -148,12 +149,20 @@ def digits_file(tmp_path_factory: pytest.TempPathFactory, lines: list[str]) -> P
 
 @pytest.mark.parametrize("name", SPLITS)
 def test_ids_under_every_name_of_a_split(name: str, tmp_path: Path, digits_file: Path, lines: list[str]):
-    """A file that names it gives the ids here that it gives there."""
+    """A file that names it gives the ids here that it gives there, but for what the published tokenizers do otherwise
+    than llama.cpp: Qwen's put marks and letters together, GPT-4o's and Mistral's patterns know marks."""
     path = models["rewritten"](digits_file, tmp_path / "m.gguf", tokenizer__ggml__pre=name)
     asked = [*TEXTS, *lines[::5], "12345 67 8.90", "\n\n \t\n x", "I'LL we'Ve camelCase", "a" * 50, "a/b\n/c"]
     found, _ = ask(path, tmp_path, ids=[3], steps=0, texts=asked)
     tokenizer = read_model(path).tokenizer
-    assert found["tokens"] == [tokenizer.encode(text) for text in asked]
+    marks = name in ("gpt-4o", "llama4", "kanana2", "tekken")
+    counted = 0
+    for text, ids in zip(asked, found["tokens"], strict=True):
+        marked = marks and any(unicodedata.category(letter)[0] == "M" for letter in text)
+        if not marked and (SPLITS[name].normalizer is None or unicodedata.is_normalized("NFC", text)):
+            assert ids == tokenizer.encode(text)
+            counted += 1
+    assert counted > 450
 
 
 QUANTISE = """
@@ -163,11 +172,21 @@ params = llama_cpp.llama_model_quantize_default_params()
 params.ftype = int(sys.argv[3])
 sys.exit(llama_cpp.llama_model_quantize(sys.argv[1].encode(), sys.argv[2].encode(), ctypes.byref(params)))
 """
-# llama.cpp's numbers of file types, how far its logits may be from ours relative to the largest, and the bits.
 FILE_TYPES = {
-    **{"Q4_0": 2, "Q4_1": 3, "Q8_0": 7, "Q5_0": 8, "Q5_1": 9, "Q2_K": 10, "Q3_K_M": 12, "Q4_K_M": 15, "Q5_K_M": 17},
-    **{"Q6_K": 18, "IQ4_NL": 25, "IQ4_XS": 30},
+    "Q4_0": 2,
+    "Q4_1": 3,
+    "Q8_0": 7,
+    "Q5_0": 8,
+    "Q5_1": 9,
+    "Q2_K": 10,
+    "Q3_K_M": 12,
+    "Q4_K_M": 15,
+    "Q5_K_M": 17,
+    "Q6_K": 18,
+    "IQ4_NL": 25,
+    "IQ4_XS": 30,
 }
+"""llama.cpp's numbers of kinds of files."""
 
 
 @pytest.mark.parametrize("kind", FILE_TYPES)
@@ -194,9 +213,8 @@ def test_files_that_llama_cpp_quantised(kind: str, tmp_path: Path):
     found, scores = ask(path, tmp_path, ids=ids[0].tolist(), steps=0, texts=TEXTS)
     with torch.inference_mode():
         ours, before = (model(ids)[0].numpy() for model in (read.decoder, load_pretrained(folder)))
-    assert np.abs(scores - ours).max() / np.abs(ours).max() < 0.05
-    if kind != "Q8_0":  # nearer to the file's numbers than to those before
-        assert np.abs(scores - ours).mean() < np.abs(scores - before).mean() / 3
+    near, far = (np.corrcoef(scores.ravel(), logits.ravel())[0, 1] for logits in (ours, before))
+    assert near > 0.998 and near > far  # nearer to the file's numbers than to those that it was made of
     assert found["tokens"] == [read.tokenizer.encode(text) for text in TEXTS]
 
 

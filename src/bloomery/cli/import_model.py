@@ -9,12 +9,16 @@ from cyclopts import Parameter
 from bloomery.cli.options import Common, Fresh, show_artifact
 
 Dtype = Annotated[str | None, Parameter(help="float32, bfloat16 or float16 [default: the checkpoint's].")]
+_Into = Annotated[
+    str | None,
+    Parameter(help="float32, bfloat16 or float16 [default: the checkpoint's; float16 for a quantised GGUF file]."),
+]
 
 
 def import_(
     source: Annotated[str, Parameter(help="A Hugging Face folder, a hub id (org/name), or a GGUF file (llama.cpp).")],
     *,
-    dtype: Dtype = None,
+    dtype: _Into = None,
     fresh: Fresh = False,
     common: Common | None = None,
 ) -> None:

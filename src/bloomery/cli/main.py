@@ -27,7 +27,7 @@ _VERBS = {
     "sweep": "Try out a recipe's dials; hopeless trials are stopped, every joule is counted.",
     "adapt": "Tune a model on examples: LoRA, QLoRA, DoRA, or all weights; merge an adapter.",
     "compare": "Prompt, retrieve, fine-tune or a classic model? One task, one locked test, a verdict.",
-    "import": "Take in open weights: a Hugging Face folder or hub id becomes a model here.",
+    "import": "Take in open weights: a Hugging Face folder, GGUF file or hub id becomes a model here.",
     "export": "Write a model as a folder or GGUF file that others read.",
     "evaluate": "Put a model to tasks: scores with intervals, and what they cost.",
     "generate": "Complete a prompt.",

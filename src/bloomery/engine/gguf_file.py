@@ -1,8 +1,8 @@
 """GGUF out: a model and its tokenizer in one file for llama.cpp (two, if it reads pictures), by ggml's `gguf` library.
 
 Matrices are float32, float16 or bfloat16, norms, biases and rope factors float32, as its converter writes them. This
-module does not quantise, and reads no GGUF; it does not know families (`gguf_families`) nor tokenizers
-(`gguf_vocabulary`). Format: github.com/ggml-org/ggml/blob/master/docs/gguf.md.
+module does not quantise, and reads no GGUF (`gguf_import` does); it does not know families (`gguf_families`) nor
+tokenizers (`gguf_vocabulary`). Format: github.com/ggml-org/ggml/blob/master/docs/gguf.md.
 """
 
 from __future__ import annotations

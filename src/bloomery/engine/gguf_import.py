@@ -59,6 +59,8 @@ _USUAL = {"attention.causal": True, "rope.scaling.attn_factor": 1.0, "rope.scali
 _ORIGINALS = (8192, *(1 << power for power in range(5, 21)))
 """Original contexts that Llama 3's scaling is tried with, the published one first."""
 _LOW, _HIGH = 1.0, 4.0
+_MAX_EXPERTS = 1 << 17
+"""Of all layers: each is a module of its own here."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,6 +188,8 @@ def _sizes(read: _Keys, model_type: str, family: GgufFamily) -> dict[str, Any]:
 def _experts(read: _Keys, model_type: str, layers: int) -> dict[str, Any]:
     if not (count := read.whole("expert_count")):
         return {}
+    if count * layers > _MAX_EXPERTS:
+        raise read.contents.damaged(f"it says that it has {count:,} experts in each of {layers:,} layers")
     stacked = read.contents.tensors.get("blk.0.ffn_gate_exps.weight")
     if (
         stacked is None

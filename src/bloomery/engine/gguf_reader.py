@@ -37,6 +37,7 @@ _FLOAT32, _STRING, _ARRAY = 6, 8, 9
 _SCALARS = {0: "u1", 1: "i1", 2: "<u2", 3: "<i2", 4: "<u4", 5: "<i4", 6: "<f4", 7: "?", 10: "<u8", 11: "<i8"} | {
     12: "<f8"
 }
+_LARGEST = torch.finfo(torch.float16).max
 _PLAIN = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 
@@ -68,7 +69,7 @@ class StoredTensor:
         for start in range(0, rows, step):
             part = self._numbers(data[start : start + step])
             lines[start : start + step] = part
-            if dtype == torch.float16 and part.dtype != dtype and not lines[start : start + step].isfinite().all():
+            if dtype == torch.float16 and part.dtype != dtype and not _fits_float16(part):
                 raise ConfigError(
                     f"tensor {self.name!r:.80} has numbers that float16 does not hold", hint="--dtype float32"
                 )
@@ -88,6 +89,11 @@ class StoredTensor:
                 f"tensor {self.name!r:.80} is of type {self.kind}, which the library gguf does not read",
                 hint="take a file of another quantisation, or a newer gguf",
             ) from None
+
+
+def _fits_float16(numbers: Tensor) -> bool:
+    low, high = (float(end) for end in numbers.aminmax())
+    return low >= -_LARGEST and high <= _LARGEST  # neither is true of a NaN
 
 
 @dataclass(frozen=True, kw_only=True)

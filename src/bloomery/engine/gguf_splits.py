@@ -1,7 +1,8 @@
 """GGUF's names of how byte-level BPE splits a text: llama.cpp knows the patterns by name, a tokenizer.json spells them.
 
 The names and what stands behind them are those of llama.cpp's llama-vocab.cpp, the patterns those of the published
-tokenizers that it names them after. This module does not know vocabularies or files.
+tokenizers that it names them after: where the two differ (combining marks under "gpt-4o" and "tekken", letters that
+NFC composes under "qwen2"), texts are split as the model learnt them. This module does not know vocabularies or files.
 """
 
 from __future__ import annotations

@@ -36,6 +36,9 @@ class _Kind(IntEnum):
     NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
 
 
+_KINDS = {int(kind): kind for kind in _Kind}
+
+
 def special_ids(contents: GgufContents) -> tuple[dict[str, int], list[str]]:
     """bos_token, eos_token, unk_token and pad_token, those that the file names, and what to say of others: an id that
     no token has is passed over, as llama.cpp does it."""
@@ -84,8 +87,8 @@ def _tokens(contents: GgufContents) -> tuple[list[str], list[_Kind]]:
         raise contents.damaged("it has no list of tokens")
     numbers = _numbers(contents, "token_type", "iu", len(tokens))
     try:
-        kinds = [_Kind(number) for number in numbers] if numbers is not None else [_Kind.NORMAL] * len(tokens)
-    except ValueError as error:
+        kinds = [_KINDS[number] for number in numbers] if numbers is not None else [_Kind.NORMAL] * len(tokens)
+    except KeyError as error:
         raise contents.damaged(f"a kind of token is unknown: {error}") from None
     while kinds and kinds[-1] is _Kind.UNUSED:
         kinds.pop()
