@@ -85,3 +85,21 @@ def test_tells_the_story(folder: Path):
     with torch.inference_mode():
         difference = (model.logits(prompt) - theirs(prompt).logits).abs().max()
     assert difference < 1e-4
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_tells_the_story_from_a_gguf_file(folder: Path, dtype: str, tmp_path: Path):
+    """Out and in again: SentencePiece's pieces and Llama's heads, which llama.cpp turns."""
+    from bloomery.engine.gguf_file import export_gguf
+    from bloomery.engine.gguf_import import read_model
+    from bloomery.models import save_pretrained
+
+    read = read_model(export_gguf(folder, tmp_path / "m.gguf", dtype=dtype))
+    save_pretrained(read.decoder, tmp_path / "made")
+    read.tokenizer.save(tmp_path / "made")
+    model, tokenizer = load(tmp_path / "made"), Tokenizer.load(folder)
+    for text in TEXTS:
+        assert read.tokenizer.encode(text) == tokenizer.encode(text)
+    result = model.generate([1], max_new_tokens=200, temperature=0.0)
+    told = model.tokenizer.decode(result.token_ids).lstrip(" ")
+    assert told.startswith(STORY if dtype == "float32" else STORY[:200])

@@ -22,6 +22,20 @@ def test_a_folder_becomes_a_model(call, tiny, tmp_path):
     assert same == call(*first).out
 
 
+def test_a_file_of_llama_cpps(call, tiny, tmp_path):
+    """Out as GGUF and in again: the same text; a model that is asked for by the file's path is hinted at."""
+    file, home = tmp_path / "m.gguf", str(tmp_path / "home")
+    call("export", str(file), "--gguf", "--home", str(tiny.home), "--quiet")
+    made = json.loads(call("import", str(file), "--home", home, "--quiet", "--json").out)
+    assert made["kind"] == "model" and made["metrics"]["source"] == "m.gguf"
+    asked = ["generate", "term1", "--temperature", "0", "--max-new-tokens", "8", "--quiet", "--home"]
+    assert call(*asked, home).out == call(*asked, str(tiny.home)).out
+    assert f"bloomery import {file}" in call.mistake("generate", "term1", "--model", str(file), "--home", home)
+    file.write_bytes(file.read_bytes()[:3000])
+    assert "cut off" in call.mistake("import", str(file), "--home", home)
+    assert "no file" in call.mistake("import", str(tmp_path / "none.gguf"), "--home", home)
+
+
 def test_nothing_there(call, tmp_path):
     assert "config.json" in call.mistake("import", str(tmp_path), "--home", str(tmp_path / "home"))
     (tmp_path / "config.json").write_text('{"model_type": "mamba"}')

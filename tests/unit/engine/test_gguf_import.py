@@ -141,6 +141,30 @@ def test_llama_3s_scaling_as_it_is_published(tiny_folder: Path, tmp_path: Path):
         assert read.decoder.config.rope_scaling == load_pretrained(folder).config.rope_scaling
 
 
+def test_windows(tiny_folder: Path, tmp_path: Path):
+    """Phi-3's layers all slide; which of Qwen's do is not in the file; Gemma's may be told by how many go together."""
+    cases: list[tuple[str, int, tuple[str, ...], int]] = [
+        ("phi3", 32, ("sliding_attention",) * 4, 256),
+        ("qwen2", 32, (), 32),
+        ("qwen2", 512, (), 256),
+        ("gemma2", 8, ("sliding_attention", "sliding_attention", "full_attention", "sliding_attention"), 256),
+    ]
+    for number, (case, window, kinds, context) in enumerate(cases):
+        family, changes = CASES[case]
+        folder = random_model(tmp_path / str(number), family, tokenizer=tiny_folder, **changes)
+        path = export_gguf(folder, tmp_path / f"{number}.gguf", note=_quiet)
+        pattern = {"ARCH__attention__sliding_window_pattern": 3} if case == "gemma2" else {}
+        path = rewritten(path, tmp_path / f"{number}w.gguf", ARCH__attention__sliding_window=window, **pattern)
+        read = read_model(path)
+        config = read.decoder.config
+        assert (config.layer_types, config.max_position_embeddings) == (kinds, context)
+        assert config.sliding_window == (window if kinds else None)
+        assert any("cut to that" in sentence for sentence in read.notes) == (context < 256)
+    path = rewritten(path, tmp_path / "none.gguf", leave=("gemma2.attention.sliding_window",))
+    with pytest.raises(ConfigError, match="how far its layers see"):
+        read_model(path)
+
+
 @pytest.fixture(scope="module")
 def llama_file(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("llama")

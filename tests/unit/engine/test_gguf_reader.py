@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import struct
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from bloomery.core.errors import BloomeryError, ConfigError, DataError
+from bloomery.core.errors import BloomeryError, ConfigError, DataError, MissingExtraError
 from bloomery.engine.gguf_file import export_gguf
 from bloomery.engine.gguf_reader import StoredTensor, bits_a_weight, is_gguf, read_gguf
 
@@ -158,6 +159,12 @@ def test_values_of_another_kind(file: Path, tmp_path: Path):
         contents.whole("lists")
     with pytest.raises(DataError, match="no file"):
         read_gguf(tmp_path / "none.gguf")
+
+
+def test_without_the_library(file: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "gguf", None)
+    with pytest.raises(MissingExtraError, match="reading GGUF files"):
+        read_gguf(file)
 
 
 def test_what_names_a_file(file: Path, tmp_path: Path):
