@@ -36,6 +36,7 @@ from bloomery.engine.gguf_reader import GgufContents, StoredTensor, bits_a_weigh
 from bloomery.engine.gguf_tokenizer import end_ids, special_ids, tokenizer_files
 from bloomery.models import Decoder, ModelConfig
 from bloomery.models.families import FAMILIES, FULL, SLIDING
+from bloomery.models.outline import shapes_only
 from bloomery.models.rope import RopeScaling
 from bloomery.tokenizer import Tokenizer
 
@@ -361,7 +362,7 @@ def _quantised(contents: GgufContents, dtype: torch.dtype) -> Iterator[str]:
 def _filled(contents: GgufContents, config: ModelConfig, dtype: torch.dtype) -> Decoder:
     """A decoder with every parameter from the file; DataError for a tensor that is missing, left over or mis-shaped."""
     family = GGUF_FAMILIES[config.model_type]
-    with torch.device("meta"):
+    with shapes_only():
         decoder = Decoder(config)
     left = contents.tensors.keys() - {ROPE_FACTORS}
     layout = list(gguf_layout(decoder, family))
