@@ -25,34 +25,23 @@
 namespace bloomery {
 namespace {
 
-typedef int16_t Shorts __attribute__((vector_size(16)));
-typedef int8_t Bytes __attribute__((vector_size(8)));
+INLINE Floats floats(Ints v) { return __builtin_convertvector(v, Floats); }
 
 INLINE Floats load(const int8_t *p) {
+    typedef int8_t Bytes __attribute__((vector_size(8)));
     Bytes v;
     memcpy(&v, p, sizeof v);
     return __builtin_convertvector(v, Floats);
 }
 
-INLINE float half_to_float(uint16_t h) {
-    uint32_t sign = (uint32_t)(h & 0x8000) << 16, rest = h & 0x7fff, bits;
-    if (rest >= 0x7c00) {
-        bits = sign | 0x7f800000 | (rest & 0x3ff) << 13;
-    } else if (rest >= 0x400) {
-        bits = sign | ((rest << 13) + (112u << 23));
-    } else {  // subnormal: rest / 2^24
-        float small = (float)rest * 0x1p-24f;
-        memcpy(&bits, &small, 4);
-        bits |= sign;
-    }
-    float out;
-    memcpy(&out, &bits, 4);
-    return out;
+INLINE Ints widened(const uint16_t *p) {
+    typedef uint16_t Shorts __attribute__((vector_size(16)));
+    Shorts v;
+    memcpy(&v, p, sizeof v);
+    return __builtin_convertvector(v, Ints);
 }
 
-INLINE float number(float x) { return x; }
-INLINE float number(int8_t x) { return x; }
-INLINE float number(uint16_t x) { return half_to_float(x); }
+INLINE Floats load_bfloat16(const uint16_t *p) { return (Floats)(widened(p) << 16); }
 
 INLINE Floats load(const uint16_t *p) {  // float16
 #if BLOOMERY_AVX2
@@ -64,52 +53,46 @@ INLINE Floats load(const uint16_t *p) {  // float16
     memcpy(&v, parts, sizeof v);
     return v;
 #else
-    Floats v;
-    for (int i = 0; i < LANES; i++) v[i] = half_to_float(p[i]);
-    return v;
+    const Ints half = widened(p), sign = (half & 0x8000) << 16, rest = (half & 0x7fff) << 13;
+    const Ints subnormal = (Ints)((Floats)(rest + (113 << 23)) - all(0x1p-14f));
+    const Ints normal = rest < 0x0f800000 ? rest + (112 << 23) : rest | 0x7f800000;  // or infinite, or no number
+    return (Floats)(sign | (rest < 0x00800000 ? subnormal : normal));
 #endif
 }
 
-// To the nearest float16, of two the even one.
-INLINE uint16_t half_of(float x) {
-    uint32_t bits;
-    memcpy(&bits, &x, 4);
-    const uint32_t sign = bits >> 16 & 0x8000, rest = bits & 0x7fffffff;
-    if (rest > 0x7f800000) return (uint16_t)(sign | 0x7e00);
-    if (rest >= 0x477ff000) return (uint16_t)(sign | 0x7c00);
-    if (rest < 0x38800000) {  // subnormal: the lowest bits of what is added to a half are rounded by the addition
-        const float magnitude = x < 0.0f ? -x : x, sum = magnitude + 0.5f;
-        memcpy(&bits, &sum, 4);
-        return (uint16_t)(sign | (bits - 0x3f000000));
-    }
-    return (uint16_t)(sign | ((rest - (112u << 23) + 0xfff + (rest >> 13 & 1)) >> 13));
-}
-
-INLINE void store(uint16_t *p, Floats v) {
+INLINE void store(uint16_t *p, Floats v) {  // to the nearest float16, of two the even one
 #if BLOOMERY_AVX2
     _mm_storeu_si128((__m128i *)p, _mm256_cvtps_ph((__m256)v, _MM_FROUND_TO_NEAREST_INT));
 #else
-    for (int i = 0; i < LANES; i++) p[i] = half_of(v[i]);
+    const Ints bits = (Ints)v, sign = bits >> 16 & 0x8000, rest = bits & 0x7fffffff;
+    const Ints normal = (rest - (112 << 23) + 0xfff + (rest >> 13 & 1)) >> 13;
+    const Ints subnormal = (Ints)((Floats)rest + all(0.5f)) - 0x3f000000;  // the addition rounds the lowest bits
+    const Ints endless = rest > 0x7f800000 ? all_ints(0x7e00) : all_ints(0x7c00);
+    const Ints half = sign | (rest < 0x38800000 ? subnormal : rest < 0x477ff000 ? normal : endless);
+    for (int i = 0; i < LANES; i++) p[i] = (uint16_t)half[i];
 #endif
 }
 
-INLINE Floats load_bfloat16(const uint16_t *p) {
-    Floats v;
-    uint32_t bits[LANES];
-    for (int i = 0; i < LANES; i++) bits[i] = (uint32_t)p[i] << 16;
-    memcpy(&v, bits, sizeof v);
-    return v;
+// A register of a row that has `count` numbers left, filled up with `rest` if they are few.
+template <class Number>
+INLINE Floats load_some(const Number *p, int64_t count, Number rest = 0) {
+    if (count >= LANES) return load(p);
+    Number lanes[LANES];
+    for (int64_t i = 0; i < LANES; i++) lanes[i] = i < count ? p[i] : rest;
+    return load(lanes);
+}
+
+template <class Number>
+INLINE void store_some(Number *p, Floats v, int64_t count) {
+    if (count >= LANES) return store(p, v);
+    Number lanes[LANES];
+    store(lanes, v);
+    for (int64_t i = 0; i < count; i++) p[i] = lanes[i];
 }
 
 INLINE Floats smaller(Floats a, Floats b) { return -larger(-a, -b); }
 
-INLINE Floats magnitude(Floats v) {
-    Ints bits;
-    memcpy(&bits, &v, sizeof v);
-    bits &= all_ints(0x7fffffff);
-    memcpy(&v, &bits, sizeof v);
-    return v;
-}
+INLINE Floats magnitude(Floats v) { return (Floats)((Ints)v & all_ints(0x7fffffff)); }
 
 // Nearest whole numbers, of |v| < 2^22.
 INLINE Floats rounded(Floats v) {
@@ -123,62 +106,59 @@ INLINE Floats hyperbolic_tangent(Floats x) {
     return all(1.0f) - all(2.0f) / (exponential(smaller(x + x, all(88.0f))) + all(1.0f));
 }
 
-// A register of a row that has `count` numbers left, filled up with zeros if they are few.
-INLINE Floats load_some(const float *p, int64_t count) {
-    if (count >= LANES) return load(p);
-    float lanes[LANES] = {0};
-    for (int64_t i = 0; i < count; i++) lanes[i] = p[i];
-    return load(lanes);
-}
-
-INLINE void store_some(float *p, Floats v, int64_t count) {
-    if (count >= LANES) return store(p, v);
-    for (int64_t i = 0; i < count; i++) p[i] = v[i];
-}
-
 // ---- products -------------------------------------------------------------------------------------------------------
 
-template <int R>
-INLINE void finish(const Matrix &m, Floats (&sums)[R][2], int64_t panel, float *y, int64_t y_stride) {
-    const int64_t left = m.outputs - panel * PANEL;
+// sums[r][h] += w[h] x[r * across], `count` times, one after the other: w moves on by `step`, x by `along`. Of the
+// registers of w two lie together, the next two `apart` from them.
+template <class Weight, int R, int H>
+INLINE void accumulate(const Weight *w, int64_t step, int64_t apart, const float *x, int64_t across, int64_t along,
+                       int64_t count, Floats (&sums)[R][H]) {
+    for (int64_t i = 0; i < count; i++, w += step, x += along) {
+        Floats here[H];
+        for (int h = 0; h < H; h++) here[h] = load(w + h / 2 * apart + h % 2 * LANES);
+        for (int r = 0; r < R; r++) {
+            const Floats a = all(x[r * across]);
+            for (int h = 0; h < H; h++) sums[r][h] = multiply_add(here[h], a, sums[r][h]);
+        }
+    }
+}
+
+// R rows of results, H registers of them from a panel on.
+template <int R, int H>
+INLINE void finish(const Matrix &m, const Floats (&sums)[R][H], int64_t panel, float *y, int64_t y_stride) {
+    const bool whole = m.outputs >= panel * PANEL + H * LANES;
     for (int r = 0; r < R; r++) {
-        for (int half = 0; half < 2; half++) {
-            Floats v = sums[r][half];
-            if (m.bias) v += load(m.bias + panel * PANEL + half * LANES);
-            float *to = y + r * y_stride + panel * PANEL + half * LANES;
-            if (left >= PANEL) store(to, v);
-            else store_some(to, v, left - half * LANES);
+        for (int h = 0; h < H; h++) {
+            const int64_t at = panel * PANEL + h * LANES;
+            const Floats v = m.bias ? sums[r][h] + load(m.bias + at) : sums[r][h];
+            if (whole) store(y + r * y_stride + at, v);
+            else store_some(y + r * y_stride + at, v, m.outputs - at);
         }
     }
 }
 
 // R rows by P panels: P > 1 only keeps more sums going at once, for each waits for the one before.
 template <class Weight, int R, int P>
-INLINE void float_tile(const Matrix &m, const Input &x, int64_t row, int64_t panel, float *y, int64_t y_stride) {
-    const int64_t inputs = m.inputs;
-    const Weight *w = (const Weight *)m.weights + panel * inputs * PANEL;
-    const float *rows[R];
-    for (int r = 0; r < R; r++) rows[r] = (const float *)(x.data + (row + r) * x.stride);
-    Floats sums[P][R][2];
-    for (int p = 0; p < P; p++)
-        for (int r = 0; r < R; r++) sums[p][r][0] = sums[p][r][1] = all(0.0f);
-    for (int64_t i = 0; i < inputs; i++) {
-        for (int p = 0; p < P; p++) {
-            const Floats low = load(w + (p * inputs + i) * PANEL), high = load(w + (p * inputs + i) * PANEL + LANES);
-            for (int r = 0; r < R; r++) {
-                const Floats a = all(rows[r][i]);
-                sums[p][r][0] = multiply_add(low, a, sums[p][r][0]);
-                sums[p][r][1] = multiply_add(high, a, sums[p][r][1]);
-            }
-        }
-    }
-    for (int p = 0; p < P; p++) finish<R>(m, sums[p], panel + p, y + row * y_stride, y_stride);
+INLINE void float_tile(const Matrix &m, const Input &x, int64_t panel, float *y, int64_t y_stride) {
+    const int64_t size = m.inputs * PANEL;
+    const Weight *w = (const Weight *)m.weights + panel * size;
+    Floats sums[R][2 * P] = {};
+    accumulate(w, PANEL, size, (const float *)x.data, x.stride / 4, 1, m.inputs, sums);
+    finish(m, sums, panel, y, y_stride);
 }
 
+#if BLOOMERY_AVX2
 #if defined(BLOOMERY_VNNI)
 INLINE __m256i add_pairs(__m256i sums, __m256i w, __m256i x) { return _mm256_dpwssd_epi32(sums, w, x); }
-#elif BLOOMERY_AVX2
+INLINE __m256i add_fours(__m256i sums, __m256i w, __m256i x) { return _mm256_dpbusd_epi32(sums, w, x); }
+INLINE Ints whole(__m256i sums) { return (Ints)sums; }
+#else
 INLINE __m256i add_pairs(__m256i sums, __m256i w, __m256i x) { return _mm256_add_epi32(sums, _mm256_madd_epi16(w, x)); }
+INLINE __m256i add_fours(__m256i sums, __m256i w, __m256i x) {  // at most 8 times 2 * 15 * 127: 16 bits hold it
+    return _mm256_add_epi16(sums, _mm256_maddubs_epi16(w, x));
+}
+INLINE Ints whole(__m256i sums) { return (Ints)_mm256_madd_epi16(sums, _mm256_set1_epi16(1)); }
+#endif
 #endif
 
 // sums + w[0] x[0] + w[1] x[1] of eight outputs; w (8, 2) int8, x two int16.
@@ -194,42 +174,23 @@ INLINE Ints pair_dot(Ints sums, const int8_t *w, const int16_t *x) {
 #endif
 }
 
-template <int R>
-INLINE void int8_tile(const Matrix &m, const Input &x, int64_t row, int64_t panel, float *y, int64_t y_stride) {
-    const int64_t pairs = (m.inputs + 1) / 2;
-    const int8_t *w = (const int8_t *)m.weights + panel * pairs * 2 * PANEL;
+template <int R, int P>
+INLINE void int8_tile(const Matrix &m, const Input &x, int64_t panel, float *y, int64_t y_stride) {
+    const int64_t pairs = (m.inputs + 1) / 2, size = pairs * 2 * PANEL;
+    const int8_t *w = (const int8_t *)m.weights + panel * size;
     const int16_t *rows[R];
-    for (int r = 0; r < R; r++) rows[r] = (const int16_t *)(x.data + (row + r) * x.stride);
-    constexpr int C = R > 2 ? 1 : 4 / R;  // sums of whole numbers may be taken apart: each waits for the one before
-    Ints sums[R][2][C];
-    for (int r = 0; r < R; r++)
-        for (int c = 0; c < C; c++) sums[r][0][c] = sums[r][1][c] = all_ints(0);
-    int64_t i = 0;
-    for (; i + C <= pairs; i += C) {
-        for (int c = 0; c < C; c++) {
-            const int8_t *here = w + (i + c) * 2 * PANEL;
-            for (int r = 0; r < R; r++) {
-                sums[r][0][c] = pair_dot(sums[r][0][c], here, rows[r] + 2 * (i + c));
-                sums[r][1][c] = pair_dot(sums[r][1][c], here + 2 * LANES, rows[r] + 2 * (i + c));
-            }
-        }
+    for (int r = 0; r < R; r++) rows[r] = (const int16_t *)(x.data + r * x.stride);
+    Ints sums[R][2 * P] = {};
+    for (int64_t i = 0; i < pairs; i++, w += 2 * PANEL)
+        for (int h = 0; h < 2 * P; h++)
+            for (int r = 0; r < R; r++)
+                sums[r][h] = pair_dot(sums[r][h], w + h / 2 * size + h % 2 * 2 * LANES, rows[r] + 2 * i);
+    Floats out[R][2 * P];
+    for (int h = 0; h < 2 * P; h++) {
+        const Floats scale = load((const float *)m.scales + panel * PANEL + h * LANES);
+        for (int r = 0; r < R; r++) out[r][h] = floats(sums[r][h]) * (scale * all(x.scales[r]));
     }
-    for (; i < pairs; i++) {
-        for (int r = 0; r < R; r++) {
-            sums[r][0][0] = pair_dot(sums[r][0][0], w + i * 2 * PANEL, rows[r] + 2 * i);
-            sums[r][1][0] = pair_dot(sums[r][1][0], w + i * 2 * PANEL + 2 * LANES, rows[r] + 2 * i);
-        }
-    }
-    Floats out[R][2];
-    const float *scales = (const float *)m.scales + panel * PANEL;
-    for (int r = 0; r < R; r++) {
-        for (int half = 0; half < 2; half++) {
-            for (int c = 1; c < C; c++) sums[r][half][0] += sums[r][half][c];
-            out[r][half] = __builtin_convertvector(sums[r][half][0], Floats) *
-                           (load(scales + half * LANES) * all(x.scales[row + r]));
-        }
-    }
-    finish<R>(m, out, panel, y + row * y_stride, y_stride);
+    finish(m, out, panel, y, y_stride);
 }
 
 // One group of 32 inputs: sums of (weight + 8) x of 16 outputs; w is 8 x 32 bytes, x 32 int8.
@@ -237,7 +198,7 @@ template <int R>
 INLINE void group_dot(const uint8_t *w, const int8_t *const (&x)[R], Ints (&sums)[R][2]) {
 #if BLOOMERY_AVX2
     const __m256i nibble = _mm256_set1_epi8(15);
-    __m256i narrow[R][2];  // without VNNI at most 8 times 2 * 15 * 127: 16 bits hold it
+    __m256i narrow[R][2];
     for (int r = 0; r < R; r++) narrow[r][0] = narrow[r][1] = _mm256_setzero_si256();
     for (int step = 0; step < 8; step++) {
         const __m256i both = _mm256_loadu_si256((const __m256i *)(w + step * 32));
@@ -246,98 +207,69 @@ INLINE void group_dot(const uint8_t *w, const int8_t *const (&x)[R], Ints (&sums
         for (int r = 0; r < R; r++) {
             int32_t four;
             memcpy(&four, x[r] + step * 4, 4);
-            const __m256i a = _mm256_set1_epi32(four);
-#if defined(BLOOMERY_VNNI)
-            narrow[r][0] = _mm256_dpbusd_epi32(narrow[r][0], low, a);
-            narrow[r][1] = _mm256_dpbusd_epi32(narrow[r][1], high, a);
+            narrow[r][0] = add_fours(narrow[r][0], low, _mm256_set1_epi32(four));
+            narrow[r][1] = add_fours(narrow[r][1], high, _mm256_set1_epi32(four));
         }
     }
     for (int r = 0; r < R; r++)
-        for (int half = 0; half < 2; half++) sums[r][half] = (Ints)narrow[r][half];
-#else
-            narrow[r][0] = _mm256_add_epi16(narrow[r][0], _mm256_maddubs_epi16(low, a));
-            narrow[r][1] = _mm256_add_epi16(narrow[r][1], _mm256_maddubs_epi16(high, a));
-        }
-    }
-    const __m256i ones = _mm256_set1_epi16(1);
-    for (int r = 0; r < R; r++)
-        for (int half = 0; half < 2; half++) sums[r][half] = (Ints)_mm256_madd_epi16(narrow[r][half], ones);
-#endif
+        for (int half = 0; half < 2; half++) sums[r][half] = whole(narrow[r][half]);
 #else
     for (int r = 0; r < R; r++) {
         sums[r][0] = sums[r][1] = all_ints(0);
-        for (int step = 0; step < 8; step++) {
-            for (int i = 0; i < LANES; i++) {
-                for (int j = 0; j < 4; j++) {
-                    const uint8_t both = w[step * 32 + i * 4 + j];
-                    sums[r][0][i] += (both & 15) * x[r][step * 4 + j];
-                    sums[r][1][i] += (both >> 4) * x[r][step * 4 + j];
-                }
-            }
+        for (int at = 0; at < 256; at++) {  // 4 inputs of 8 outputs, 8 times
+            const int i = at % 32 / 4, number = x[r][at / 32 * 4 + at % 4];
+            sums[r][0][i] += (w[at] & 15) * number;
+            sums[r][1][i] += (w[at] >> 4) * number;
         }
     }
 #endif
 }
 
 template <int R>
-INLINE void int4_tile(const Matrix &m, const Input &x, int64_t row, int64_t panel, float *y, int64_t y_stride) {
+INLINE void int4_tile(const Matrix &m, const Input &x, int64_t panel, float *y, int64_t y_stride) {
     const int64_t groups = groups_of(m);
     const uint8_t *w = (const uint8_t *)m.weights + panel * groups * 256;
     const uint16_t *scales = (const uint16_t *)m.scales + panel * groups * PANEL;
-    Floats sums[R][2];
-    for (int r = 0; r < R; r++) sums[r][0] = sums[r][1] = all(0.0f);
+    Floats sums[R][2] = {};
     for (int64_t g = 0; g < groups; g++, w += 256, scales += PANEL) {
         const int8_t *rows[R];
-        for (int r = 0; r < R; r++) rows[r] = (const int8_t *)(x.data + (row + r) * x.stride) + g * GROUP;
+        for (int r = 0; r < R; r++) rows[r] = (const int8_t *)(x.data + r * x.stride) + g * GROUP;
         Ints dots[R][2];
-        group_dot<R>(w, rows, dots);
-        const Floats low = load_bfloat16(scales), high = load_bfloat16(scales + LANES);
+        group_dot(w, rows, dots);
+        const Floats by[2] = {load_bfloat16(scales), load_bfloat16(scales + LANES)};
         for (int r = 0; r < R; r++) {
-            const int64_t at = (row + r) * x.groups + g;
+            const int64_t at = r * x.groups + g;
             const Ints shift = all_ints(8 * x.sums[at]);
             const Floats scale = all(x.scales[at]);
-            sums[r][0] = multiply_add(__builtin_convertvector(dots[r][0] - shift, Floats), low * scale, sums[r][0]);
-            sums[r][1] = multiply_add(__builtin_convertvector(dots[r][1] - shift, Floats), high * scale, sums[r][1]);
+            for (int half = 0; half < 2; half++)
+                sums[r][half] = multiply_add(floats(dots[r][half] - shift), by[half] * scale, sums[r][half]);
         }
     }
-    finish<R>(m, sums, panel, y + row * y_stride, y_stride);
+    finish(m, sums, panel, y, y_stride);
 }
 
 template <int R, int P>
-INLINE void tile(const Matrix &m, const Input &x, int64_t row, int64_t panel, float *y, int64_t y_stride) {
-    switch (m.format) {
-        case FLOAT32: return float_tile<float, R, P>(m, x, row, panel, y, y_stride);
-        case FLOAT16: return float_tile<uint16_t, R, P>(m, x, row, panel, y, y_stride);
-        case INT8:  // of these two a panel has sums enough, and is read from its beginning to its end
-            for (int p = 0; p < P; p++) int8_tile<R>(m, x, row, panel + p, y, y_stride);
-            return;
-        default:
-            for (int p = 0; p < P; p++) int4_tile<R>(m, x, row, panel + p, y, y_stride);
-    }
+void tile(const Matrix &m, const Input &x, int64_t panel, float *y, int64_t y_stride) {
+    if (m.format == FLOAT32) return float_tile<float, R, P>(m, x, panel, y, y_stride);
+    if (m.format == FLOAT16) return float_tile<uint16_t, R, P>(m, x, panel, y, y_stride);
+    if (m.format == INT8) return int8_tile<R, P>(m, x, panel, y, y_stride);
+    for (int p = 0; p < P; p++) int4_tile<R>(m, x, panel + p, y, y_stride);  // a panel has sums enough
 }
 
-// All rows by a panel, in tiles of about the same height: low ones leave the processor waiting for their few sums.
-INLINE void tiles(const Matrix &m, const Input &x, int rows, int64_t panel, float *y, int64_t y_stride) {
+// All rows by each panel, in tiles of about the same height: low ones leave the processor waiting for their few sums.
+void multiply(const Matrix &m, const Input &x, int rows, float *y, int64_t y_stride, int64_t first, int64_t last) {
+    typedef void (*Tile)(const Matrix &, const Input &, int64_t, float *, int64_t);
+    constexpr Tile tiles[] = {tile<1, 1>, tile<2, 1>, tile<3, 1>, tile<4, 1>, tile<5, 1>, tile<6, 1>};
     const int most = m.format == FLOAT32 || m.format == FLOAT16 ? 6 : 4;  // for which registers have room
-    for (int row = 0, height; row < rows; row += height) {
-        const int left = rows - row, count = (left + most - 1) / most;
-        height = (left + count - 1) / count;
-        switch (height) {
-            case 6: tile<6, 1>(m, x, row, panel, y, y_stride); break;
-            case 5: tile<5, 1>(m, x, row, panel, y, y_stride); break;
-            case 4: tile<4, 1>(m, x, row, panel, y, y_stride); break;
-            case 3: tile<3, 1>(m, x, row, panel, y, y_stride); break;
-            case 2: tile<2, 1>(m, x, row, panel, y, y_stride); break;
-            default: tile<1, 1>(m, x, row, panel, y, y_stride);
+    int64_t panel = first;
+    for (; rows <= 2 && panel + 1 < last; panel += 2) (rows == 1 ? tile<1, 2> : tile<2, 2>)(m, x, panel, y, y_stride);
+    for (; panel < last; panel++) {
+        for (int row = 0, height; row < rows; row += height) {
+            const int left = rows - row, count = (left + most - 1) / most;
+            height = (left + count - 1) / count;
+            tiles[height - 1](m, from_row(x, row), panel, y + row * y_stride, y_stride);
         }
     }
-}
-
-void multiply(const Matrix &m, const Input &x, int rows, float *y, int64_t y_stride, int64_t first, int64_t last) {
-    int64_t panel = first;
-    for (; rows <= 2 && panel + 1 < last; panel += 2)
-        rows == 1 ? tile<1, 2>(m, x, 0, panel, y, y_stride) : tile<2, 2>(m, x, 0, panel, y, y_stride);
-    for (; panel < last; panel++) tiles(m, x, rows, panel, y, y_stride);
 }
 
 // The largest |x|; no number if one of them is none or infinite.
@@ -351,45 +283,36 @@ float largest_magnitude(const float *x, int64_t size) {
     return largest(most) + sum(poison);
 }
 
-INLINE void store_whole(int16_t *p, Floats v) {
-    const Shorts narrow = __builtin_convertvector(__builtin_convertvector(v, Ints), Shorts);
-    memcpy(p, &narrow, sizeof narrow);
-}
-
-INLINE void store_whole(int8_t *p, Floats v) {
-    const Bytes narrow = __builtin_convertvector(__builtin_convertvector(v, Ints), Bytes);
-    memcpy(p, &narrow, sizeof narrow);
-}
-
 // x as codes * the scale that is returned, codes whole numbers up to `most_code`. Of zeros, or of what is no number, the
 // scale alone says so.
 template <class Code>
 INLINE float round_to(const float *x, Code *codes, int64_t size, float most_code) {
+    typedef Code Codes __attribute__((vector_size(LANES * sizeof(Code))));
     const float most = largest_magnitude(x, size);
     if (!(most > 0.0f)) {
-        for (int64_t i = 0; i < size; i++) codes[i] = 1;
+        memset(codes, 0, sizeof(Code) * (size_t)size);
         return most;
     }
-    const Floats inverse = all(most_code / most);
-    int64_t i = 0;
-    for (; i + LANES <= size; i += LANES) store_whole(codes + i, rounded(load(x + i) * inverse));
-    for (; i < size; i++) codes[i] = (Code)lrintf(x[i] * inverse[0]);
+    for (int64_t i = 0; i < size; i += LANES) {
+        const Floats v = rounded(load_some(x + i, size - i) * all(most_code / most));
+        const Codes narrow = __builtin_convertvector(__builtin_convertvector(v, Ints), Codes);
+        if (size - i >= LANES) memcpy(codes + i, &narrow, sizeof narrow);
+        else for (int64_t j = i; j < size; j++) codes[j] = narrow[j - i];
+    }
     return most / most_code;
 }
 
 void prepare(const Matrix &m, const float *x, int64_t row, const Input &input) {
+    const Input to = from_row(input, row);
     if (m.format == INT8) {
-        int16_t *codes = (int16_t *)(input.data + row * input.stride);
-        input.scales[row] = round_to(x, codes, m.inputs, (float)m.steps);
-        if (m.inputs % 2) codes[m.inputs] = 0;
+        to.scales[0] = round_to(x, (int16_t *)to.data, m.inputs, (float)m.steps);
         return;
     }
-    int8_t *codes = (int8_t *)(input.data + row * input.stride);
+    int8_t *codes = (int8_t *)to.data;
     for (int64_t g = 0; g < groups_of(m); g++, x += GROUP, codes += GROUP) {
-        input.scales[row * input.groups + g] = round_to(x, codes, GROUP, 127.0f);
-        int32_t total = 0;
-        for (int i = 0; i < GROUP; i++) total += codes[i];
-        input.sums[row * input.groups + g] = total;
+        to.scales[g] = round_to(x, codes, GROUP, 127.0f);
+        to.sums[g] = 0;
+        for (int i = 0; i < GROUP; i++) to.sums[g] += codes[i];
     }
 }
 
@@ -397,30 +320,18 @@ void prepare(const Matrix &m, const float *x, int64_t row, const Input &input) {
 
 void normalise(const Norm &norm, const float *x, float *y, int64_t size) {
     Floats total = all(0.0f), squares = all(0.0f);
-    const bool layer = norm.kind == LAYER_NORM;
-    int64_t i = 0;
-    float mean = 0.0f;
-    if (layer) {
-        for (; i < size; i += LANES) total += load_some(x + i, size - i);
-        mean = sum(total) / (float)size;
-    }
-    for (i = 0; i + LANES <= size; i += LANES) {
-        const Floats v = load(x + i) - all(mean);
+    for (int64_t i = 0; norm.kind == LAYER_NORM && i < size; i += LANES) total += load_some(x + i, size - i);
+    const float mean = sum(total) / (float)size;
+    for (int64_t i = 0; i < size; i += LANES) {
+        const Floats v = load_some(x + i, size - i, mean) - all(mean);
         squares = multiply_add(v, v, squares);
     }
-    float rest = 0.0f;
-    for (; i < size; i++) rest += (x[i] - mean) * (x[i] - mean);
-    const float factor = 1.0f / sqrtf((sum(squares) + rest) / (float)size + norm.eps);
-    for (i = 0; i + LANES <= size; i += LANES) {
-        Floats v = (load(x + i) - all(mean)) * all(factor);
-        if (norm.weight) v *= load(norm.weight + i);
-        if (norm.bias) v += load(norm.bias + i);
-        store(y + i, v);
-    }
-    for (; i < size; i++) {
-        float v = (x[i] - mean) * factor;
-        if (norm.weight) v *= norm.weight[i];
-        y[i] = norm.bias ? v + norm.bias[i] : v;
+    const Floats factor = all(1.0f / sqrtf(sum(squares) / (float)size + norm.eps));
+    for (int64_t i = 0, left = size; i < size; i += LANES, left -= LANES) {
+        Floats v = (load_some(x + i, left) - all(mean)) * factor;
+        if (norm.weight) v *= load_some(norm.weight + i, left);
+        if (norm.bias) v += load_some(norm.bias + i, left);
+        store_some(y + i, v, left);
     }
 }
 
@@ -473,58 +384,48 @@ void cap(float *x, float bound, int64_t size) {
 }
 
 void sum_up(const float *x, int64_t size, double *log, int64_t *best) {
-    const int64_t whole = size / LANES * LANES;
     Floats highest = all(-INFINITY);
     Ints lost = all_ints(0);
-    for (int64_t i = 0; i < whole; i += LANES) {
-        const Floats v = load(x + i);
+    for (int64_t i = 0; i < size; i += LANES) {
+        const Floats v = load_some(x + i, size - i, -INFINITY);
         highest = larger(highest, v);
         lost |= (Ints)(v != v);
     }
-    float most = largest(highest), total = 0.0f;
-    bool wrong = false;
+    const float most = largest(highest);
+    bool wrong = most - most != 0.0f;
     for (int lane = 0; lane < LANES; lane++) wrong |= lost[lane] != 0;
-    for (int64_t i = whole; i < size; i++) most = x[i] > most ? x[i] : most, wrong |= x[i] != x[i];
     *log = NAN, *best = 0;
-    if (wrong || most - most != 0.0f) return;
+    if (wrong) return;
     while (x[*best] != most) ++*best;
-    for (int64_t i = 0; i < whole;) {  // a long sum of short ones, which rounds less
+    float total = 0.0f;
+    for (int64_t i = 0; i < size;) {  // a long sum of short ones, which rounds less
         Floats some = all(0.0f);
-        for (const int64_t end = lesser(i + 64 * LANES, whole); i < end; i += LANES) some += exponential(load(x + i) - all(most));
+        for (const int64_t end = lesser(i + 64 * LANES, size); i < end; i += LANES)
+            some += exponential(load_some(x + i, size - i, -INFINITY) - all(most));
         total += sum(some);
     }
-    for (int64_t i = whole; i < size; i++) total += exponential(all(x[i] - most))[0];
     *log = (double)most + (double)logf(total);  // large logits leave no digits of a float for it
 }
 
 // ---- attention over paged keys and values ---------------------------------------------------------------------------
 
-// What float16 cannot hold becomes the largest that it can.
-INLINE Floats within_half(Floats v) { return smaller(all(65504.0f), larger(all(-65504.0f), v)); }
-
 void store_pair(const Step &step, int layer, int64_t slot, const Model &model, const float *key, const float *value) {
-    const int64_t heads = model.kv_heads, dim = model.head_dim;
+    const int64_t heads = model.kv_heads, dim = model.head_dim, size = heads * dim;
     for (int number = 0; number < 2; number++) {
         const float *from = number ? value : key;
         void *memory = number ? step.values[layer] : step.keys[layer];
         if (step.cache == FLOAT32) {
-            memcpy((float *)memory + slot * heads * dim, from, sizeof(float) * (size_t)(heads * dim));
-            continue;
-        }
-        if (step.cache == FLOAT16) {
-            uint16_t *to = (uint16_t *)memory + slot * heads * dim;
-            int64_t i = 0;
-            for (; i + LANES <= heads * dim; i += LANES) store(to + i, within_half(load(from + i)));
-            for (; i < heads * dim; i++) to[i] = half_of(within_half(all(from[i]))[0]);
-            continue;
-        }
-        float *scales = number ? step.value_scales[layer] : step.key_scales[layer];
-        for (int64_t h = 0; h < heads; h++) {
-            float scale = largest_magnitude(from + h * dim, dim);
-            scale = (scale < 1e-12f ? 1e-12f : scale) / 127.0f;
-            scales[slot * heads + h] = scale;
-            int8_t *codes = (int8_t *)memory + (slot * heads + h) * dim;
-            for (int64_t i = 0; i < dim; i++) codes[i] = (int8_t)lrintf(from[h * dim + i] / scale);
+            memcpy((float *)memory + slot * size, from, sizeof(float) * (size_t)size);
+        } else if (step.cache == FLOAT16) {
+            uint16_t *to = (uint16_t *)memory + slot * size;
+            for (int64_t i = 0; i < size; i += LANES) {  // what float16 cannot hold becomes the largest that it can
+                const Floats v = larger(all(-65504.0f), load_some(from + i, size - i));
+                store_some(to + i, smaller(all(65504.0f), v), size - i);
+            }
+        } else {
+            float *scales = (number ? step.value_scales : step.key_scales)[layer] + slot * heads;
+            int8_t *codes = (int8_t *)memory + slot * size;
+            for (int64_t h = 0; h < heads; h++) scales[h] = round_to(from + h * dim, codes + h * dim, dim, 127.0f);
         }
     }
 }
@@ -555,8 +456,7 @@ INLINE void sums_of(const Floats (&v)[R], float *out) {
 // A query by R keys, `stride` apart.
 template <int R, class Number>
 void dots(const float *query, const Number *key, int64_t stride, int64_t dim, float *out) {
-    Floats first[R], second[R];
-    for (int r = 0; r < R; r++) first[r] = second[r] = all(0.0f);
+    Floats first[R] = {}, second[R] = {};
     int64_t i = 0;
     for (; i + 2 * LANES <= dim; i += 2 * LANES) {
         const Floats low = load(query + i), high = load(query + i + LANES);
@@ -565,80 +465,75 @@ void dots(const float *query, const Number *key, int64_t stride, int64_t dim, fl
             second[r] = multiply_add(high, load(key + r * stride + i + LANES), second[r]);
         }
     }
-    for (; i + LANES <= dim; i += LANES)
-        for (int r = 0; r < R; r++) first[r] = multiply_add(load(query + i), load(key + r * stride + i), first[r]);
+    for (int64_t left = dim - i; left > 0; i += LANES, left -= LANES)
+        for (int r = 0; r < R; r++)
+            first[r] = multiply_add(load_some(query + i, left), load_some(key + r * stride + i, left), first[r]);
     for (int r = 0; r < R; r++) first[r] += second[r];
-    sums_of<R>(first, out);
-    for (; i < dim; i++)
-        for (int r = 0; r < R; r++) out[r] += query[i] * number(key[r * stride + i]);
+    sums_of(first, out);
 }
 
-// A stretch of a sequence's positions that lie one after the other.
-struct Stretch {
-    int64_t slot, length;
-};
-
-// Calls f(slot of the first, how many, how many before) for the stretches that hold positions first .. last.
+// Calls f(slot of the first, how many, how many before) for positions first .. last of a row's text, for up to `most` at
+// once, which lie one after the other.
 template <class F>
-INLINE void stretches(const Step &step, int row, int64_t first, int64_t last, F f) {
-    int64_t before = 0, done = 0;
+INLINE void stretches(const Step &step, int row, int64_t first, int64_t last, int64_t most, F f) {
     const int32_t text = step.text[row];
-    for (int64_t i = step.runs[text]; i < step.runs[text + 1]; i++) {
-        const int64_t length = step.run[2 * i + 1];
-        const int64_t low = first > before ? first - before : 0;
-        const int64_t high = last - before + 1 < length ? last - before + 1 : length;
-        if (low < high) {
-            f(step.run[2 * i] + low, high - low, done);
-            done += high - low;
+    const int64_t *run = step.run + 2 * step.runs[text], *end = step.run + 2 * step.runs[text + 1];
+    for (int64_t at = first, before = 0; run < end; before += run[1], run += 2) {
+        const int64_t until = lesser(before + run[1], last + 1);
+        for (int64_t some; at < until; at += some) {
+            some = lesser(until - at, most);
+            f(run[0] + at - before, some, at - first);
         }
-        before += length;
     }
 }
 
-template <int WIDTH, class Number>
-INLINE void weigh(const Number *values, int64_t stride, const float *weights, int64_t count, float *out) {
-    Floats sums[WIDTH];
-    for (int i = 0; i < WIDTH; i++) sums[i] = load(out + i * LANES);
-    for (int64_t s = 0; s < count; s++)
-        for (int i = 0; i < WIDTH; i++)
-            sums[i] = multiply_add(load(values + s * stride + i * LANES), all(weights[s]), sums[i]);
-    for (int i = 0; i < WIDTH; i++) store(out + i * LANES, sums[i]);
+// H registers of out += those of `count` values by their weights.
+template <int H, class Number>
+INLINE void weigh_some(const Number *values, int64_t stride, const float *weights, int64_t count, float *out) {
+    Floats sums[1][H];
+    for (int h = 0; h < H; h++) sums[0][h] = load(out + h * LANES);
+    accumulate(values, stride, 2 * LANES, weights, 0, 1, count, sums);
+    for (int h = 0; h < H; h++) store(out + h * LANES, sums[0][h]);
 }
 
 // out (dim) += the sum of `count` values by their weights.
 template <class Number>
 INLINE void weigh(const Number *values, int64_t stride, const float *weights, int64_t count, int64_t dim, float *out) {
     int64_t i = 0;
-    for (; i + 8 * LANES <= dim; i += 8 * LANES) weigh<8>(values + i, stride, weights, count, out + i);
-    for (; i + 2 * LANES <= dim; i += 2 * LANES) weigh<2>(values + i, stride, weights, count, out + i);
-    for (; i + LANES <= dim; i += LANES) weigh<1>(values + i, stride, weights, count, out + i);
-    for (; i < dim; i++)
-        for (int64_t s = 0; s < count; s++) out[i] += number(values[s * stride + i]) * weights[s];
+    for (; i + 8 * LANES <= dim; i += 8 * LANES) weigh_some<8>(values + i, stride, weights, count, out + i);
+    for (; i + 2 * LANES <= dim; i += 2 * LANES) weigh_some<2>(values + i, stride, weights, count, out + i);
+    for (int64_t left = dim - i; left > 0; i += LANES, left -= LANES) {
+        Floats total = load_some(out + i, left);
+        for (int64_t s = 0; s < count; s++)
+            total = multiply_add(load_some(values + s * stride + i, left), all(weights[s]), total);
+        store_some(out + i, total, left);
+    }
 }
 
 // All heads go through the positions together, few at a time: memory is read once, from its beginning to its end.
 template <class Number>
 void attend_in(const Model &model, const Step &step, int layer, int row, int64_t first, int64_t last, const float *query,
                float *scores, float *out) {
+    constexpr bool scaled = sizeof(Number) == 1;
     const int64_t dim = model.head_dim, kv_heads = model.kv_heads, heads = model.heads, group = heads / kv_heads;
     const int64_t stride = kv_heads * dim, count = last + 1 - first, room = (count + LANES - 1) / LANES * LANES;
-    const int64_t row_bytes = stride * (int64_t)sizeof(Number);
-    const bool scaled = sizeof(Number) == 1;
-    stretches(step, row, first, last, [&](int64_t slot, int64_t length, int64_t done) {
-        const Number *keys = (const Number *)step.keys[layer] + slot * stride;
-        for (int64_t s = 0, some; s < length; s += some, done += some) {
-            some = length - s < 4 ? 1 : 4;
-            if (s % TOUCHED == 0) touch(keys + s * stride, (length - s < TOUCHED ? length - s : TOUCHED) * row_bytes);
+    // Calls f(a head, keys or values of some positions, how many, their scales if they have any, the head's scores).
+    const auto read = [&](void *const *memory, float *const *scales, auto f) {
+        stretches(step, row, first, last, TOUCHED, [&](int64_t slot, int64_t some, int64_t done) {
+            const Number *rows = (const Number *)memory[layer] + slot * stride;
+            touch(rows, some * stride * (int64_t)sizeof(Number));
             for (int64_t h = 0; h < heads; h++) {
-                const auto dot = some == 4 ? dots<4, Number> : dots<1, Number>;
-                float *to = scores + h * room + done;
-                dot(query + h * dim, keys + s * stride + h / group * dim, stride, dim, to);
-                for (int64_t r = 0; r < some; r++) {
-                    to[r] *= model.attention_scale;
-                    if (scaled) to[r] *= step.key_scales[layer][(slot + s + r) * kv_heads + h / group];
-                }
+                const float *scale = scaled ? scales[layer] + slot * kv_heads + h / group : nullptr;
+                f(h, rows + h / group * dim, some, scale, scores + h * room + done);
             }
-        }
+        });
+    };
+    read(step.keys, step.key_scales, [&](int64_t h, const Number *keys, int64_t some, const float *scale, float *to) {
+        int64_t s = 0;
+        for (; s + 4 <= some; s += 4) dots<4>(query + h * dim, keys + s * stride, stride, dim, to + s);
+        for (; s < some; s++) dots<1>(query + h * dim, keys + s * stride, stride, dim, to + s);
+        for (s = 0; s < some; s++) to[s] *= model.attention_scale;
+        for (s = 0; scaled && s < some; s++) to[s] *= scale[s * kv_heads];
     });
     float *most = out + heads * dim, *total = most + heads;
     for (int64_t h = 0; h < heads; h++) {
@@ -657,19 +552,10 @@ void attend_in(const Model &model, const Step &step, int layer, int row, int64_t
         }
         total[h] = sum(sums);
     }
-    for (int64_t i = 0; i < heads * dim; i++) out[i] = 0.0f;
-    stretches(step, row, first, last, [&](int64_t slot, int64_t length, int64_t done) {
-        const Number *values = (const Number *)step.values[layer] + slot * stride;
-        for (int64_t s = 0, some; s < length; s += some, done += some) {
-            some = length - s < 8 ? length - s : 8;
-            if (s % TOUCHED == 0) touch(values + s * stride, (length - s < TOUCHED ? length - s : TOUCHED) * row_bytes);
-            for (int64_t h = 0; h < heads; h++) {
-                float *mine = scores + h * room + done;
-                for (int64_t r = 0; scaled && r < some; r++)
-                    mine[r] *= step.value_scales[layer][(slot + s + r) * kv_heads + h / group];
-                weigh(values + s * stride + h / group * dim, stride, mine, some, dim, out + h * dim);
-            }
-        }
+    memset(out, 0, sizeof(float) * (size_t)(heads * dim));
+    read(step.values, step.value_scales, [&](int64_t h, const Number *values, int64_t some, const float *scale, float *w) {
+        for (int64_t s = 0; scaled && s < some; s++) w[s] *= scale[s * kv_heads];
+        weigh(values, stride, w, some, dim, out + h * dim);
     });
 }
 
@@ -681,55 +567,28 @@ void attend(const Model &model, const Step &step, int layer, int row, int64_t fi
 
 void join(const Model &model, const float *parts, int64_t count, float *out) {
     const int64_t dim = model.head_dim, heads = model.heads, size = heads * (dim + 2);
-    const float *most = parts + heads * dim, *total = most + heads;
-    for (int64_t h = 0; h < heads; h += LANES) {
-        const int64_t some = heads - h < LANES ? heads - h : LANES;
-        Floats highest = load_some(most + h, some), whole = all(0.0f), share[PARTS];
-        for (int64_t c = 1; c < count; c++) highest = larger(highest, load_some(most + c * size + h, some));
+    for (int64_t h = 0; h < heads; h++, out += dim) {
+        const float *most = parts + heads * dim + h, *total = most + heads;
+        float highest = most[0], whole = 0.0f, share[PARTS];
+        for (int64_t c = 1; c < count; c++) highest = most[c * size] > highest ? most[c * size] : highest;
         for (int64_t c = 0; c < count; c++) {
-            share[c] = exponential(load_some(most + c * size + h, some) - highest);
-            whole = multiply_add(share[c], load_some(total + c * size + h, some), whole);
+            share[c] = exponential(all(most[c * size] - highest))[0];
+            whole += share[c] * total[c * size];
         }
-        for (int64_t lane = 0; lane < some; lane++) {
-            float *to = out + (h + lane) * dim;
-            for (int64_t i = 0; i < dim; i++) to[i] = 0.0f;
-            for (int64_t c = 0; c < count; c++)
-                mix(to, 1.0f, parts + c * size + (h + lane) * dim, share[c][lane] / whole[lane], dim);
-        }
-    }
-}
-
-// sums[r] += w[i] x[r * across + i * along] over i < count, one after the other; w (count, 8 or 16).
-template <int R, int H>
-INLINE void accumulate(const float *w, int64_t count, const float *x, int64_t across, int64_t along, Floats (&sums)[R][H]) {
-    for (int64_t i = 0; i < count; i++, w += H * LANES, x += along) {
-        Floats here[H];
-        for (int h = 0; h < H; h++) here[h] = load(w + h * LANES);
-        for (int r = 0; r < R; r++) {
-            const Floats a = all(x[r * across]);
-            for (int h = 0; h < H; h++) sums[r][h] = multiply_add(here[h], a, sums[r][h]);
-        }
+        memset(out, 0, sizeof(float) * (size_t)dim);
+        for (int64_t c = 0; c < count; c++) mix(out, 1.0f, parts + c * size + h * dim, share[c] / whole, dim);
     }
 }
 
 // Keys or values of `count` positions as floats: where they lie, or turned into `room` (count, dim).
-INLINE const float *opened(const float *from, const float *, int64_t, int64_t, const Model &, float *) { return from; }
-
-INLINE const float *opened(const uint16_t *from, const float *, int64_t, int64_t count, const Model &model, float *room) {
+template <class Number>
+INLINE const float *opened(const Number *from, const float *scales, int64_t count, const Model &model, float *room) {
+    if constexpr (sizeof(Number) == sizeof(float)) return from;
     const int64_t dim = model.head_dim;
-    for (int64_t s = 0; s < count; s++, from += model.kv_heads * dim, room += dim) {
-        int64_t i = 0;
-        for (; i + LANES <= dim; i += LANES) store(room + i, load(from + i));
-        for (; i < dim; i++) room[i] = number(from[i]);
-    }
-    return room - count * dim;
-}
-
-INLINE const float *opened(const int8_t *from, const float *scales, int64_t slot, int64_t count, const Model &model, float *room) {
-    const int64_t dim = model.head_dim;
-    for (int64_t s = 0; s < count; s++) {
-        const float scale = scales[(slot + s) * model.kv_heads];
-        for (int64_t i = 0; i < dim; i++) room[s * dim + i] = (float)from[s * model.kv_heads * dim + i] * scale;
+    for (int64_t s = 0; s < count; s++, from += model.kv_heads * dim) {
+        const Floats scale = all(scales ? scales[s * model.kv_heads] : 1.0f);
+        for (int64_t i = 0; i < dim; i += LANES)
+            store_some(room + s * dim + i, load_some(from + i, dim - i) * scale, dim - i);
     }
     return room;
 }
@@ -759,18 +618,15 @@ void attend_lanes(const Model &model, const Step &step, int layer, int row, int 
     }
     // Calls f(keys or values as floats, how many, the first's scores), from the first position to the last.
     const auto read = [&](void *const *memory, float *const *scales, auto f) {
-        stretches(step, row, first, last, [&](int64_t slot, int64_t length, int64_t done) {
+        stretches(step, row, first, last, KEYS, [&](int64_t slot, int64_t some, int64_t done) {
             const Number *from = (const Number *)memory[layer] + slot * stride + kv_head * dim;
-            const float *scale = sizeof(Number) == 1 ? scales[layer] + kv_head : nullptr;
-            for (int64_t s = 0; s < length; s += KEYS) {
-                const int64_t some = length - s < KEYS ? length - s : KEYS;
-                f(opened(from + s * stride, scale, slot + s, some, model, plain), some, scores + (done + s) * Q);
-            }
+            const float *scale = sizeof(Number) == 1 ? scales[layer] + slot * model.kv_heads + kv_head : nullptr;
+            f(opened(from, scale, some, model, plain), some, scores + done * Q);
         });
     };
     read(step.keys, step.key_scales, [&](const float *keys, int64_t some, float *to) {
         const auto score = [&](auto &sums, int64_t s, int rows) {
-            accumulate(turned, dim, keys + s * across, across, 1, sums);
+            accumulate(turned, Q, 2 * LANES, keys + s * across, across, 1, dim, sums);
             for (int r = 0; r < rows; r++)
                 for (int h = 0; h < H; h++) store(to + (s + r) * Q + h * LANES, sums[r][h] * all(model.attention_scale));
         };
@@ -787,7 +643,7 @@ void attend_lanes(const Model &model, const Step &step, int layer, int row, int 
         for (int h = 0; h < H; h++) {
             Floats v = load(scores + s * Q + h * LANES);
             if (model.slopes) {
-                v += all(model.slopes[head]) * __builtin_convertvector(all_ints((int32_t)(first + s)) - place[h], Floats);
+                v += all(model.slopes[head]) * floats(all_ints((int32_t)(first + s)) - place[h]);
                 store(scores + s * Q + h * LANES, v);
             }
             most[h] = larger(most[h], seen(first + s, place[h], window) ? v : all(-3e38f));
@@ -806,7 +662,7 @@ void attend_lanes(const Model &model, const Step &step, int layer, int row, int 
         const auto weigh_in = [&](auto &sums, int64_t i, int wide) {
             for (int r = 0; r < wide; r++)
                 for (int h = 0; h < H; h++) sums[r][h] = load(turned + (i + r) * Q + h * LANES);
-            accumulate(weights, some, values + i, 1, across, sums);
+            accumulate(weights, Q, 2 * LANES, values + i, 1, across, some, sums);
             for (int r = 0; r < wide; r++)
                 for (int h = 0; h < H; h++) store(turned + (i + r) * Q + h * LANES, sums[r][h]);
         };
@@ -831,6 +687,7 @@ void attend_block(const Model &model, const Step &step, int layer, int row, int 
 
 }  // namespace
 
-const Kernels BLOOMERY_TABLE = {BLOOMERY_NAME, prepare, multiply, normalise, rotate, store_pair, attend, join, attend_block, activate, mix, cap, sum_up};
+const Kernels BLOOMERY_TABLE = {BLOOMERY_NAME, prepare, multiply, normalise,    rotate,   store_pair, attend,
+                                join,          attend_block, activate, mix, cap, sum_up};
 
 }  // namespace bloomery

@@ -1,4 +1,4 @@
-// Eight numbers at a time, for sources that are compiled once for each set of instructions (see `build.py`). Everything
+// Eight numbers at a time, for sources that are compiled once for each set of instructions (see `build.py`). All that is
 // here is a copy of its own in each of them: what a linker shared could bring instructions to a machine that lacks them.
 
 #pragma once
@@ -19,7 +19,7 @@
 namespace bloomery {
 namespace {
 
-// Eight lanes. The compiler splits them up where registers are narrower.
+// Eight lanes. The compiler splits them up where registers are narrower. A cast between these keeps the bits.
 typedef float Floats __attribute__((vector_size(32)));
 typedef int32_t Ints __attribute__((vector_size(32)));
 constexpr int64_t LANES = 8;
@@ -49,9 +49,7 @@ INLINE Floats larger(Floats a, Floats b) {  // b where one is no number
 #if BLOOMERY_AVX2
     return (Floats)_mm256_max_ps((__m256)a, (__m256)b);
 #else
-    Floats v;
-    for (int i = 0; i < LANES; i++) v[i] = a[i] > b[i] ? a[i] : b[i];
-    return v;
+    return a > b ? a : b;
 #endif
 }
 
@@ -76,12 +74,7 @@ INLINE Floats exponential(Floats x) {
     series = multiply_add(series, r, all(4.999999343e-1f));
     series = multiply_add(series, r, all(1.0f));
     series = multiply_add(series, r, all(1.0f));
-    Ints bits;
-    memcpy(&bits, &power, sizeof bits);
-    bits <<= 23;
-    Floats scale;
-    memcpy(&scale, &bits, sizeof scale);
-    return series * scale;
+    return series * (Floats)((Ints)power << 23);
 }
 
 }  // namespace
