@@ -9,8 +9,6 @@
 
 #include <stdlib.h>
 
-#define UNROLL _Pragma("GCC unroll 8")  // early, so that sums are registers from the first to the last
-
 namespace bloomery {
 
 struct Heads {  // (batch, heads, rows, dim): numbers of a row lie side by side, these are steps of the others, in floats

@@ -35,10 +35,11 @@ INLINE Floats load(const int8_t *p) {
 }
 
 INLINE Ints widened(const uint16_t *p) {
-    typedef uint16_t Shorts __attribute__((vector_size(16)));
-    Shorts v;
-    memcpy(&v, p, sizeof v);
-    return __builtin_convertvector(v, Ints);
+    Ints v;
+    int32_t wide[LANES];
+    for (int i = 0; i < LANES; i++) wide[i] = p[i];
+    memcpy(&v, wide, sizeof v);
+    return v;
 }
 
 INLINE Floats load_bfloat16(const uint16_t *p) { return (Floats)(widened(p) << 16); }
@@ -115,10 +116,10 @@ INLINE void accumulate(const Weight *w, int64_t step, int64_t apart, const float
                        int64_t count, Floats (&sums)[R][H]) {
     for (int64_t i = 0; i < count; i++, w += step, x += along) {
         Floats here[H];
-        for (int h = 0; h < H; h++) here[h] = load(w + h / 2 * apart + h % 2 * LANES);
-        for (int r = 0; r < R; r++) {
+        UNROLL for (int h = 0; h < H; h++) here[h] = load(w + h / 2 * apart + h % 2 * LANES);
+        UNROLL for (int r = 0; r < R; r++) {
             const Floats a = all(x[r * across]);
-            for (int h = 0; h < H; h++) sums[r][h] = multiply_add(here[h], a, sums[r][h]);
+            UNROLL for (int h = 0; h < H; h++) sums[r][h] = multiply_add(here[h], a, sums[r][h]);
         }
     }
 }
@@ -127,8 +128,8 @@ INLINE void accumulate(const Weight *w, int64_t step, int64_t apart, const float
 template <int R, int H>
 INLINE void finish(const Matrix &m, const Floats (&sums)[R][H], int64_t panel, float *y, int64_t y_stride) {
     const bool whole = m.outputs >= panel * PANEL + H * LANES;
-    for (int r = 0; r < R; r++) {
-        for (int h = 0; h < H; h++) {
+    UNROLL for (int r = 0; r < R; r++) {
+        UNROLL for (int h = 0; h < H; h++) {
             const int64_t at = panel * PANEL + h * LANES;
             const Floats v = m.bias ? sums[r][h] + load(m.bias + at) : sums[r][h];
             if (whole) store(y + r * y_stride + at, v);
@@ -174,21 +175,30 @@ INLINE Ints pair_dot(Ints sums, const int8_t *w, const int16_t *x) {
 #endif
 }
 
-template <int R, int P>
+template <int R>
 INLINE void int8_tile(const Matrix &m, const Input &x, int64_t panel, float *y, int64_t y_stride) {
-    const int64_t pairs = (m.inputs + 1) / 2, size = pairs * 2 * PANEL;
-    const int8_t *w = (const int8_t *)m.weights + panel * size;
+    constexpr int C = R > 2 ? 1 : 4 / R;  // sums of whole numbers may be taken apart: each waits for the one before
+    const int64_t pairs = (m.inputs + 1) / 2;
+    const int8_t *w = (const int8_t *)m.weights + panel * pairs * 2 * PANEL;
     const int16_t *rows[R];
     for (int r = 0; r < R; r++) rows[r] = (const int16_t *)(x.data + r * x.stride);
-    Ints sums[R][2 * P] = {};
-    for (int64_t i = 0; i < pairs; i++, w += 2 * PANEL)
-        for (int h = 0; h < 2 * P; h++)
-            for (int r = 0; r < R; r++)
-                sums[r][h] = pair_dot(sums[r][h], w + h / 2 * size + h % 2 * 2 * LANES, rows[r] + 2 * i);
-    Floats out[R][2 * P];
-    for (int h = 0; h < 2 * P; h++) {
-        const Floats scale = load((const float *)m.scales + panel * PANEL + h * LANES);
-        for (int r = 0; r < R; r++) out[r][h] = floats(sums[r][h]) * (scale * all(x.scales[r]));
+    Ints sums[C][R][2] = {};
+    const auto add = [&](int64_t i, Ints (&to)[R][2]) __attribute__((always_inline)) {
+        UNROLL for (int half = 0; half < 2; half++)
+            UNROLL for (int r = 0; r < R; r++)
+                to[r][half] = pair_dot(to[r][half], w + 2 * (i * PANEL + half * LANES), rows[r] + 2 * i);
+    };
+    int64_t i = 0;
+    for (; i + C <= pairs; i += C)
+        UNROLL for (int c = 0; c < C; c++) add(i + c, sums[c]);
+    for (; i < pairs; i++) add(i, sums[0]);
+    Floats out[R][2];
+    for (int half = 0; half < 2; half++) {
+        const Floats scale = load((const float *)m.scales + panel * PANEL + half * LANES);
+        for (int r = 0; r < R; r++) {
+            for (int c = 1; c < C; c++) sums[0][r][half] += sums[c][r][half];
+            out[r][half] = floats(sums[0][r][half]) * (scale * all(x.scales[r]));
+        }
     }
     finish(m, out, panel, y, y_stride);
 }
@@ -211,8 +221,8 @@ INLINE void group_dot(const uint8_t *w, const int8_t *const (&x)[R], Ints (&sums
             narrow[r][1] = add_fours(narrow[r][1], high, _mm256_set1_epi32(four));
         }
     }
-    for (int r = 0; r < R; r++)
-        for (int half = 0; half < 2; half++) sums[r][half] = whole(narrow[r][half]);
+    UNROLL for (int r = 0; r < R; r++)
+        UNROLL for (int half = 0; half < 2; half++) sums[r][half] = whole(narrow[r][half]);
 #else
     for (int r = 0; r < R; r++) {
         sums[r][0] = sums[r][1] = all_ints(0);
@@ -241,7 +251,7 @@ INLINE void int4_tile(const Matrix &m, const Input &x, int64_t panel, float *y, 
             const int64_t at = r * x.groups + g;
             const Ints shift = all_ints(8 * x.sums[at]);
             const Floats scale = all(x.scales[at]);
-            for (int half = 0; half < 2; half++)
+            UNROLL for (int half = 0; half < 2; half++)
                 sums[r][half] = multiply_add(floats(dots[r][half] - shift), by[half] * scale, sums[r][half]);
         }
     }
@@ -252,8 +262,8 @@ template <int R, int P>
 void tile(const Matrix &m, const Input &x, int64_t panel, float *y, int64_t y_stride) {
     if (m.format == FLOAT32) return float_tile<float, R, P>(m, x, panel, y, y_stride);
     if (m.format == FLOAT16) return float_tile<uint16_t, R, P>(m, x, panel, y, y_stride);
-    if (m.format == INT8) return int8_tile<R, P>(m, x, panel, y, y_stride);
-    for (int p = 0; p < P; p++) int4_tile<R>(m, x, panel + p, y, y_stride);  // a panel has sums enough
+    for (int p = 0; p < P; p++)  // of these two a panel has sums enough, and is read from its beginning to its end
+        m.format == INT8 ? int8_tile<R>(m, x, panel + p, y, y_stride) : int4_tile<R>(m, x, panel + p, y, y_stride);
 }
 
 // All rows by each panel, in tiles of about the same height: low ones leave the processor waiting for their few sums.
@@ -283,8 +293,8 @@ float largest_magnitude(const float *x, int64_t size) {
     return largest(most) + sum(poison);
 }
 
-// x as codes * the scale that is returned, codes whole numbers up to `most_code`. Of zeros, or of what is no number, the
-// scale alone says so.
+// x as codes * the scale that is returned, codes whole numbers up to `most_code` and up to seven of no meaning after
+// them. Of zeros, or of what is no number, the scale alone says so.
 template <class Code>
 INLINE float round_to(const float *x, Code *codes, int64_t size, float most_code) {
     typedef Code Codes __attribute__((vector_size(LANES * sizeof(Code))));
@@ -296,8 +306,7 @@ INLINE float round_to(const float *x, Code *codes, int64_t size, float most_code
     for (int64_t i = 0; i < size; i += LANES) {
         const Floats v = rounded(load_some(x + i, size - i) * all(most_code / most));
         const Codes narrow = __builtin_convertvector(__builtin_convertvector(v, Ints), Codes);
-        if (size - i >= LANES) memcpy(codes + i, &narrow, sizeof narrow);
-        else for (int64_t j = i; j < size; j++) codes[j] = narrow[j - i];
+        memcpy(codes + i, &narrow, sizeof narrow);
     }
     return most / most_code;
 }
@@ -311,8 +320,9 @@ void prepare(const Matrix &m, const float *x, int64_t row, const Input &input) {
     int8_t *codes = (int8_t *)to.data;
     for (int64_t g = 0; g < groups_of(m); g++, x += GROUP, codes += GROUP) {
         to.scales[g] = round_to(x, codes, GROUP, 127.0f);
-        to.sums[g] = 0;
-        for (int i = 0; i < GROUP; i++) to.sums[g] += codes[i];
+        int32_t total = 0;
+        for (int i = 0; i < GROUP; i++) total += codes[i];
+        to.sums[g] = total;
     }
 }
 
@@ -425,7 +435,11 @@ void store_pair(const Step &step, int layer, int64_t slot, const Model &model, c
         } else {
             float *scales = (number ? step.value_scales : step.key_scales)[layer] + slot * heads;
             int8_t *codes = (int8_t *)memory + slot * size;
-            for (int64_t h = 0; h < heads; h++) scales[h] = round_to(from + h * dim, codes + h * dim, dim, 127.0f);
+            for (int64_t h = 0; h < heads; h++) {
+                const float most = largest_magnitude(from + h * dim, dim);
+                scales[h] = (most < 1e-12f ? 1e-12f : most) / 127.0f;
+                for (int64_t i = h * dim; i < (h + 1) * dim; i++) codes[i] = (int8_t)lrintf(from[i] / scales[h]);
+            }
         }
     }
 }

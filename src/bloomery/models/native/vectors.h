@@ -15,6 +15,7 @@
 #endif
 
 #define INLINE static inline __attribute__((always_inline))
+#define UNROLL _Pragma("GCC unroll 8")  // early, so that sums are registers from the first to the last
 
 namespace bloomery {
 namespace {
