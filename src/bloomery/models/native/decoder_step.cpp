@@ -16,8 +16,6 @@
 #include <cstring>
 #include <deque>
 #include <functional>
-#include <iterator>
-#include <limits>
 #include <memory>
 #include <mutex>
 #include <new>
@@ -32,12 +30,13 @@
 namespace bloomery {
 namespace {
 
+void relax() {
 #if defined(__x86_64__)
-#include <immintrin.h>
-inline void relax() { _mm_pause(); }
+    __builtin_ia32_pause();
 #else
-inline void relax() { std::this_thread::yield(); }
+    std::this_thread::yield();
 #endif
+}
 
 // Of the sets that this processor can run the best; BLOOMERY_NATIVE_KERNELS may ask for less ("AVX2", "portable").
 const Kernels &kernels() {
@@ -57,16 +56,15 @@ const Kernels &kernels() {
 
 // ---- threads --------------------------------------------------------------------------------------------------------
 
-void rest(int spins) { spins < 1000 ? relax() : (void)sched_yield(); }
+using Task = std::function<void(int64_t number, int thread)>;
 
 // Tasks that need nothing of each other.
 struct alignas(64) Part {
-    int64_t tasks = 0;
-    std::function<void(int64_t task, int thread)> perform;
+    Part(int64_t count, Task task) : tasks(count), perform(std::move(task)) {}
+    const int64_t tasks;
+    const Task perform;
     std::atomic<int64_t> claimed{0}, finished{0};
 };
-
-constexpr int64_t ROWS = 126;  // of a product's task
 
 // Parts, one after the other, each by whoever is there: over for a caller when `work` returns to it. What tasks read may
 // be gone for a thread that comes when all are done.
@@ -80,25 +78,25 @@ class Job {
             for (; (task = part.claimed.fetch_add(1, std::memory_order_relaxed)) < part.tasks; mine++)
                 part.perform(task, thread);
             if (mine) part.finished.fetch_add(mine, std::memory_order_acq_rel);
-            for (int spins = 0; part.finished.load(std::memory_order_acquire) < part.tasks; spins++) rest(spins);
+            for (int spins = 0; part.finished.load(std::memory_order_acquire) < part.tasks; spins++)
+                spins < 1000 ? relax() : (void)sched_yield();
         }
     }
 
   protected:
-    template <class F>
-    void add_part(int64_t tasks, F perform) {
-        Part &part = parts_.emplace_back();
-        part.tasks = tasks, part.perform = perform;
-    }
+    void add_part(int64_t tasks, Task perform) { parts_.emplace_back(tasks, std::move(perform)); }
 
     // y = x W^T + b, capped if `cap` is not 0, in enough tasks that threads end together, not so many that coming for
     // them costs; and no more rows at a time than caches hold, in blocks of about the same size.
     void add_product(const Matrix &m, const Input &x, int64_t rows, float *y, int64_t y_stride, float cap = 0.0f) {
-        const int64_t panels = std::max<int64_t>(2, m.panels / (threads_ * 6) / 2 * 2), blocks = (rows + ROWS - 1) / ROWS;
-        const int64_t most = blocks < 2 ? ROWS : padded((rows + blocks - 1) / blocks, 6);
-        const int64_t cuts = (m.panels + panels - 1) / panels;
+        const int64_t panels = std::max<int64_t>(2, m.panels / (threads_ * 6) / 2 * 2);
+        const int64_t cuts = (m.panels + panels - 1) / panels, blocks = (rows + 125) / 126;
+        const int64_t most = blocks < 2 ? 126 : padded((rows + blocks - 1) / blocks, 6);
         add_part(cuts * ((rows + most - 1) / most), [=, &m](int64_t task, int) {
-            const int64_t first = apart(task % cuts, cuts) * panels, last = std::min(first + panels, m.panels);
+            // Threads that take turns each go through weights that lie together.
+            const int64_t turn = task % cuts, lane = turn % threads_;
+            const int64_t cut = lane * (cuts / threads_) + std::min(lane, cuts % threads_) + turn / threads_;
+            const int64_t first = cut * panels, last = std::min(first + panels, m.panels);
             const int64_t row = task / cuts * most, some = std::min(most, rows - row);
             float *to = y + row * y_stride;
             k_.multiply(m, from_row(x, row), int(some), to, y_stride, first, last);
@@ -110,12 +108,6 @@ class Job {
     const Kernels &k_ = kernels();
 
   private:
-    // Which of `count` cuts is taken when: threads that take turns each go through weights that lie together.
-    int64_t apart(int64_t turn, int64_t count) const {
-        const int64_t lane = turn % threads_;
-        return lane * (count / threads_) + std::min(lane, count % threads_) + turn / threads_;
-    }
-
     const int threads_;
     std::deque<Part> parts_;
 };
@@ -136,20 +128,17 @@ class Team {
 
     void run(const std::shared_ptr<Job> &job, int64_t spin_nanoseconds) {
         spin_.store(spin_nanoseconds, std::memory_order_relaxed);
-        publish(job);
+        std::unique_lock<std::mutex> lock(mutex_);
+        job_ = job;
+        turn_.fetch_add(1);
+        wake_.notify_all();
+        lock.unlock();
         job->work(0);
-        publish(nullptr);
+        lock.lock();
+        job_ = nullptr;
     }
 
   private:
-    void publish(const std::shared_ptr<Job> &job) {
-        std::lock_guard<std::mutex> lock(mutex_);
-        job_ = job;
-        if (!job) return;
-        turn_.fetch_add(1);
-        wake_.notify_all();
-    }
-
     void help(int number) {
         using Clock = std::chrono::steady_clock;
         for (int64_t seen = 0;;) {
@@ -190,7 +179,7 @@ Team &team_of(int size) {
 // Zeros, on a shelf that is there as long as something on it: weights lie one after the other, in large pages where the
 // system has them, for a step reads all of them in turn, and a processor reads ahead of what goes on, no further than a
 // page. May throw std::bad_alloc.
-std::shared_ptr<char> zeros(size_t bytes) {
+std::shared_ptr<char> zeros(int64_t bytes) {
 #if defined(__SANITIZE_ADDRESS__)  // which sees who reads beyond a shelf, not beyond its neighbour on it
     constexpr int64_t page = 64, least = 1;
 #else
@@ -199,7 +188,7 @@ std::shared_ptr<char> zeros(size_t bytes) {
     static std::mutex mutex;
     static std::weak_ptr<char> last;
     static int64_t used, size;  // of the last one
-    const int64_t needed = padded(std::max(int64_t(bytes), int64_t(1)), 64);
+    const int64_t needed = padded(std::max(bytes, int64_t(1)), 64);
     std::lock_guard<std::mutex> lock(mutex);
     std::shared_ptr<char> shelf = last.lock();
     if (!shelf || size - used < needed) {
@@ -257,16 +246,6 @@ void pack_scales(const Matrix &m, const float *scale, int64_t group_size) {
     }
 }
 
-// Each format takes half of what the one before it does.
-size_t weight_bytes(const Matrix &m) {
-    return size_t(m.panels * PANEL * (m.format == INT8 ? padded(m.inputs, 2) : m.inputs) * 4) >> m.format;
-}
-
-size_t scale_bytes(const Matrix &m) {
-    if (m.format == INT8) return size_t(m.panels * PANEL) * 4;
-    return m.format == INT4 ? size_t(m.panels * PANEL * groups_of(m)) * 2 : 0;
-}
-
 // ---- the step -------------------------------------------------------------------------------------------------------
 
 template <class T>
@@ -310,8 +289,7 @@ float gate(const float *w, const float *x, int64_t size) {
 }
 
 // A product by itself.
-class Product : public Job {
-  public:
+struct Product : Job {
     Product(const Matrix &m, const float *x, int64_t rows, float *y, int threads) : Job(threads) {
         if (rounds(m)) rounded_.reserve(rows, m.inputs);
         const Input input = rounded_.input(m, x, m.inputs);
@@ -319,7 +297,6 @@ class Product : public Job {
         add_product(m, input, rows, y, m.outputs);
     }
 
-  private:
     Rounded rounded_;
 };
 
@@ -467,10 +444,12 @@ class Run : public Job {
     // The feed-forward's result joins the stream, and what comes next begins.
     void end(int l, int r) {
         add(x(r), normalised(m_.layer[l].feed_out, y(r), y(r)));
-        if (l + 1 == s_.last_layer && l + 1 < m_.layers) return;
-        if (l + 1 < m_.layers) enter(l + 1, r);
-        else enter(m_.last_norm, *m_.head, r);
-        if (l + 1 == m_.layers && s_.states && r >= s_.skipped)
+        if (l + 1 < m_.layers) {
+            if (l + 1 < s_.last_layer) enter(l + 1, r);
+            return;
+        }
+        enter(m_.last_norm, *m_.head, r);
+        if (s_.states && r >= s_.skipped)
             std::copy_n(h(r), m_.hidden, s_.states + int64_t(r - s_.skipped) * m_.hidden);
     }
 
@@ -520,7 +499,7 @@ class Run : public Job {
             if (part >= row.parts) return;
             const int64_t last = std::min(from + row.span, row.first + row.count) - 1;
             const float *query = qkv_ + r * qkv_size_;
-            k_.attend(m_, s_, l, r, from, last, query, room(thread), parts_of(r) + part * part_size(m_));
+            k_.attend[s_.cache](m_, s_, l, r, from, last, query, room(thread), parts_of(r) + part * part_size(m_));
         });
     }
 
@@ -532,7 +511,8 @@ class Run : public Job {
             const int head = int(task % m_.heads);
             const float *query = qkv_ + unit.row * qkv_size_ + head * m_.head_dim;
             float *out = heads_ + unit.row * heads_size_ + head * m_.head_dim;
-            k_.attend_block(m_, s_, l, unit.row, unit.count, head, query, qkv_size_, room(thread), out, heads_size_);
+            const auto attend = k_.attend_block[s_.cache];
+            attend(m_, s_, l, unit.row, unit.count, head, query, qkv_size_, room(thread), out, heads_size_);
         });
     }
 
@@ -575,31 +555,31 @@ BLOOMERY_API const char *bloomery_instructions() { return kernels().name; }
 // Bytes of Norm, Layer, Model, Step and Matrix, for who describes them in another language.
 BLOOMERY_API void bloomery_sizes(int64_t *sizes) {
     const size_t all[] = {sizeof(Norm), sizeof(Layer), sizeof(Model), sizeof(Step), sizeof(Matrix)};
-    std::copy(std::begin(all), std::end(all), sizes);
+    std::copy(all, all + 5, sizes);
 }
 
 // `weights` (outputs, inputs): float32, float16, or int8 codes for INT8 and INT4 (-8 .. 7); `scale` (outputs, groups)
 // and `bias` (outputs) float32 or null. Null if there is no memory.
 BLOOMERY_API Matrix *bloomery_matrix(int32_t format, int64_t outputs, int64_t inputs, int64_t group_size,
                                      const void *weights, const float *scale, const float *bias) try {
-    const int64_t widest = std::numeric_limits<int32_t>::max() / (128 * padded(inputs, 2));
+    const int64_t widest = INT32_MAX / (128 * padded(inputs, 2));
     auto m = std::make_unique<Shelved>();
-    m->format = format;
+    m->format = format, m->outputs = outputs, m->inputs = inputs, m->panels = (outputs + PANEL - 1) / PANEL;
     m->steps = int32_t(std::min<int64_t>(std::max<int64_t>(widest, 1), 32767));
-    m->outputs = outputs;
-    m->inputs = inputs;
-    m->panels = (outputs + PANEL - 1) / PANEL;
-    m->bytes = weight_bytes(*m) + scale_bytes(*m);
-    m->weights = (m->kept[0] = zeros(weight_bytes(*m))).get();
-    if (scale_bytes(*m)) m->scales = (m->kept[1] = zeros(scale_bytes(*m))).get();
-    if (bias) m->bias = reinterpret_cast<float *>((m->kept[2] = zeros(size_t(m->panels * PANEL) * 4)).get());
+    const int64_t all = m->panels * PANEL;
+    const int64_t packed = all * padded(inputs, format == INT8 ? 2 : 1) * 4 >> format;  // half of the format before
+    const int64_t scales = format == INT8 ? all * 4 : format == INT4 ? all * groups_of(*m) * 2 : 0;
+    m->bytes = size_t(packed + scales);
+    m->weights = (m->kept[0] = zeros(packed)).get();
+    if (scales) m->scales = (m->kept[1] = zeros(scales)).get();
+    if (bias) m->bias = reinterpret_cast<float *>((m->kept[2] = zeros(all * 4)).get());
     switch (format) {
         case FLOAT32: pack<1, float>(*m, weights); break;
         case FLOAT16: pack<1, uint16_t>(*m, weights); break;
         case INT8: pack<2, int8_t>(*m, weights); break;
         default: pack_int4(*m, weights);
     }
-    if (scale_bytes(*m)) pack_scales(*m, scale, group_size);
+    if (scales) pack_scales(*m, scale, group_size);
     if (bias) std::copy(bias, bias + outputs, m->bias);
     return m.release();
 } catch (const std::bad_alloc &) {

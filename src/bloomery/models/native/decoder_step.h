@@ -112,13 +112,13 @@ struct Kernels {
     void (*store)(const Step &step, int layer, int64_t slot, const Model &model, const float *key, const float *value);
     // All heads of one row over positions first .. last, a part of what it sees; `scores` has room for `part_room` of
     // them. `out`, as long as `part_size` says: each head's sum, then the highest scores, then what the weights sum to.
-    void (*attend)(const Model &model, const Step &step, int layer, int row, int64_t first, int64_t last,
-                   const float *query, float *scores, float *out);
+    void (*attend[3])(const Model &model, const Step &step, int layer, int row, int64_t first, int64_t last,
+                      const float *query, float *scores, float *out);
     // Up to PARTS such parts, one after the other, are joined: out (H, D).
     void (*join)(const Model &model, const float *parts, int64_t count, float *out);
     // One head of up to QUERIES rows of a text, `stride` floats from row to row; `room` as `block_room` says.
-    void (*attend_block)(const Model &model, const Step &step, int layer, int row, int count, int head,
-                         const float *query, int64_t query_stride, float *room, float *out, int64_t out_stride);
+    void (*attend_block[3])(const Model &model, const Step &step, int layer, int row, int count, int head,
+                            const float *query, int64_t query_stride, float *room, float *out, int64_t out_stride);
     // act(gate) * up, or act(up); `gate` and `out` may be the same.
     void (*activate)(int kind, const float *gate, const float *up, float *out, int64_t size);
     void (*mix)(float *x, float a, const float *y, float b, int64_t size);  // x = a x + b y

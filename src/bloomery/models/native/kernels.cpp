@@ -42,8 +42,6 @@ INLINE Ints widened(const uint16_t *p) {
     return v;
 }
 
-INLINE Floats load_bfloat16(const uint16_t *p) { return (Floats)(widened(p) << 16); }
-
 INLINE Floats load(const uint16_t *p) {  // float16
 #if BLOOMERY_AVX2
     return (Floats)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p));
@@ -92,8 +90,6 @@ INLINE void store_some(Number *p, Floats v, int64_t count) {
 }
 
 INLINE Floats smaller(Floats a, Floats b) { return -larger(-a, -b); }
-
-INLINE Floats magnitude(Floats v) { return (Floats)((Ints)v & all_ints(0x7fffffff)); }
 
 // Nearest whole numbers, of |v| < 2^22.
 INLINE Floats rounded(Floats v) {
@@ -208,8 +204,7 @@ template <int R>
 INLINE void group_dot(const uint8_t *w, const int8_t *const (&x)[R], Ints (&sums)[R][2]) {
 #if BLOOMERY_AVX2
     const __m256i nibble = _mm256_set1_epi8(15);
-    __m256i narrow[R][2];
-    for (int r = 0; r < R; r++) narrow[r][0] = narrow[r][1] = _mm256_setzero_si256();
+    __m256i narrow[R][2] = {};
     for (int step = 0; step < 8; step++) {
         const __m256i both = _mm256_loadu_si256((const __m256i *)(w + step * 32));
         const __m256i low = _mm256_and_si256(both, nibble);
@@ -246,13 +241,13 @@ INLINE void int4_tile(const Matrix &m, const Input &x, int64_t panel, float *y, 
         for (int r = 0; r < R; r++) rows[r] = (const int8_t *)(x.data + r * x.stride) + g * GROUP;
         Ints dots[R][2];
         group_dot(w, rows, dots);
-        const Floats by[2] = {load_bfloat16(scales), load_bfloat16(scales + LANES)};
+        const Ints by[2] = {widened(scales) << 16, widened(scales + LANES) << 16};  // bfloat16: half of a float's bits
         for (int r = 0; r < R; r++) {
             const int64_t at = r * x.groups + g;
             const Ints shift = all_ints(8 * x.sums[at]);
             const Floats scale = all(x.scales[at]);
             UNROLL for (int half = 0; half < 2; half++)
-                sums[r][half] = multiply_add(floats(dots[r][half] - shift), by[half] * scale, sums[r][half]);
+                sums[r][half] = multiply_add(floats(dots[r][half] - shift), (Floats)by[half] * scale, sums[r][half]);
         }
     }
     finish(m, sums, panel, y, y_stride);
@@ -287,7 +282,7 @@ float largest_magnitude(const float *x, int64_t size) {
     Floats most = all(0.0f), poison = all(0.0f);
     for (int64_t i = 0; i < size; i += LANES) {
         const Floats v = load_some(x + i, size - i);
-        most = larger(most, magnitude(v));
+        most = larger(most, (Floats)((Ints)v & 0x7fffffff));
         poison += v * all(0.0f);
     }
     return largest(most) + sum(poison);
@@ -313,10 +308,7 @@ INLINE float round_to(const float *x, Code *codes, int64_t size, float most_code
 
 void prepare(const Matrix &m, const float *x, int64_t row, const Input &input) {
     const Input to = from_row(input, row);
-    if (m.format == INT8) {
-        to.scales[0] = round_to(x, (int16_t *)to.data, m.inputs, (float)m.steps);
-        return;
-    }
+    if (m.format == INT8) return (void)(*to.scales = round_to(x, (int16_t *)to.data, m.inputs, (float)m.steps));
     int8_t *codes = (int8_t *)to.data;
     for (int64_t g = 0; g < groups_of(m); g++, x += GROUP, codes += GROUP) {
         to.scales[g] = round_to(x, codes, GROUP, 127.0f);
@@ -444,14 +436,6 @@ void store_pair(const Step &step, int layer, int64_t slot, const Model &model, c
     }
 }
 
-constexpr int64_t TOUCHED = 16;  // rows
-
-// Brings rows of numbers near, in the order in which they lie: read head by head they jump, and no processor
-// reads ahead of that; nor does it of prefetches, so these are loads.
-INLINE void touch(const void *rows, int64_t bytes) {
-    for (int64_t at = 0; at < bytes; at += 64) (void)*((const volatile char *)rows + at);
-}
-
 // The sums of registers, each as `sum` adds up.
 template <int R>
 INLINE void sums_of(const Floats (&v)[R], float *out) {
@@ -470,20 +454,14 @@ INLINE void sums_of(const Floats (&v)[R], float *out) {
 // A query by R keys, `stride` apart.
 template <int R, class Number>
 void dots(const float *query, const Number *key, int64_t stride, int64_t dim, float *out) {
-    Floats first[R] = {}, second[R] = {};
+    Floats sums[R] = {};
     int64_t i = 0;
-    for (; i + 2 * LANES <= dim; i += 2 * LANES) {
-        const Floats low = load(query + i), high = load(query + i + LANES);
-        for (int r = 0; r < R; r++) {
-            first[r] = multiply_add(low, load(key + r * stride + i), first[r]);
-            second[r] = multiply_add(high, load(key + r * stride + i + LANES), second[r]);
-        }
-    }
-    for (int64_t left = dim - i; left > 0; i += LANES, left -= LANES)
+    for (; i + LANES <= dim; i += LANES)
+        UNROLL for (int r = 0; r < R; r++) sums[r] = multiply_add(load(query + i), load(key + r * stride + i), sums[r]);
+    if (i < dim)
         for (int r = 0; r < R; r++)
-            first[r] = multiply_add(load_some(query + i, left), load_some(key + r * stride + i, left), first[r]);
-    for (int r = 0; r < R; r++) first[r] += second[r];
-    sums_of(first, out);
+            sums[r] = multiply_add(load_some(query + i, dim - i), load_some(key + r * stride + i, dim - i), sums[r]);
+    sums_of(sums, out);
 }
 
 // Calls f(slot of the first, how many, how many before) for positions first .. last of a row's text, for up to `most` at
@@ -526,16 +504,18 @@ INLINE void weigh(const Number *values, int64_t stride, const float *weights, in
 
 // All heads go through the positions together, few at a time: memory is read once, from its beginning to its end.
 template <class Number>
-void attend_in(const Model &model, const Step &step, int layer, int row, int64_t first, int64_t last, const float *query,
-               float *scores, float *out) {
+void attend(const Model &model, const Step &step, int layer, int row, int64_t first, int64_t last, const float *query,
+            float *scores, float *out) {
     constexpr bool scaled = sizeof(Number) == 1;
     const int64_t dim = model.head_dim, kv_heads = model.kv_heads, heads = model.heads, group = heads / kv_heads;
     const int64_t stride = kv_heads * dim, count = last + 1 - first, room = (count + LANES - 1) / LANES * LANES;
     // Calls f(a head, keys or values of some positions, how many, their scales if they have any, the head's scores).
     const auto read = [&](void *const *memory, float *const *scales, auto f) {
-        stretches(step, row, first, last, TOUCHED, [&](int64_t slot, int64_t some, int64_t done) {
+        stretches(step, row, first, last, 16, [&](int64_t slot, int64_t some, int64_t done) {
             const Number *rows = (const Number *)memory[layer] + slot * stride;
-            touch(rows, some * stride * (int64_t)sizeof(Number));
+            // In the order in which they lie: read head by head they jump, and no processor reads ahead of that, nor does
+            // it of prefetches, so these are loads.
+            for (const Number *at = rows; at < rows + some * stride; at += 64 / sizeof(Number)) (void)*(const volatile Number *)at;
             for (int64_t h = 0; h < heads; h++) {
                 const float *scale = scaled ? scales[layer] + slot * kv_heads + h / group : nullptr;
                 f(h, rows + h / group * dim, some, scale, scores + h * room + done);
@@ -571,12 +551,6 @@ void attend_in(const Model &model, const Step &step, int layer, int row, int64_t
         for (int64_t s = 0; scaled && s < some; s++) w[s] *= scale[s * kv_heads];
         weigh(values, stride, w, some, dim, out + h * dim);
     });
-}
-
-void attend(const Model &model, const Step &step, int layer, int row, int64_t first, int64_t last, const float *query,
-            float *scores, float *out) {
-    const auto with = step.cache == INT8 ? attend_in<int8_t> : step.cache == FLOAT16 ? attend_in<uint16_t> : attend_in<float>;
-    with(model, step, layer, row, first, last, query, scores, out);
 }
 
 void join(const Model &model, const float *parts, int64_t count, float *out) {
@@ -689,19 +663,17 @@ void attend_lanes(const Model &model, const Step &step, int layer, int row, int 
         for (int64_t i = 0; i < dim; i++) out[r * out_stride + i] = turned[i * Q + r] / total[r / LANES][r % LANES];
 }
 
+template <class Number>
 void attend_block(const Model &model, const Step &step, int layer, int row, int count, int head, const float *query,
                   int64_t query_stride, float *room, float *out, int64_t out_stride) {
-    const bool few = count <= LANES;
-    const auto floats = few ? attend_lanes<float, 1> : attend_lanes<float, 2>;
-    const auto halves = few ? attend_lanes<uint16_t, 1> : attend_lanes<uint16_t, 2>;
-    const auto bytes = few ? attend_lanes<int8_t, 1> : attend_lanes<int8_t, 2>;
-    const auto with = step.cache == INT8 ? bytes : step.cache == FLOAT16 ? halves : floats;
-    with(model, step, layer, row, count, head, query, query_stride, room, out, out_stride);
+    const auto lanes = count <= LANES ? attend_lanes<Number, 1> : attend_lanes<Number, 2>;
+    lanes(model, step, layer, row, count, head, query, query_stride, room, out, out_stride);
 }
 
 }  // namespace
 
-const Kernels BLOOMERY_TABLE = {BLOOMERY_NAME, prepare, multiply, normalise,    rotate,   store_pair, attend,
-                                join,          attend_block, activate, mix, cap, sum_up};
+const Kernels BLOOMERY_TABLE = {
+    BLOOMERY_NAME, prepare, multiply, normalise, rotate, store_pair, {attend<float>, attend<uint16_t>, attend<int8_t>}, join,
+    {attend_block<float>, attend_block<uint16_t>, attend_block<int8_t>}, activate, mix, cap, sum_up};
 
 }  // namespace bloomery
