@@ -1,9 +1,10 @@
 // A step of a whole decoder in one call: threads, the order of work, packing, and what Python calls.
 //
 // A step is a list of parts, each of which needs what the one before has computed: products are cut by panels of
-// outputs and blocks of rows, attention by positions (a prompt's by heads), the rest by rows. Threads come for tasks, and
-// nobody waits for one that is not there: a thread that the system keeps off its processor costs its help, no more,
-// unless it sits on a task. Who computes what changes no result. This file does not know what a family is, nor who asks.
+// outputs and blocks of rows, attention by positions (a prompt's by heads), the rest by rows. Threads come for tasks,
+// and nobody waits for one that is not there: a thread that the system keeps off its processor costs its help, no
+// more, unless it sits on a task. Who computes what changes no result. This file does not know what a family is, nor
+// who asks.
 
 #include "decoder_step.h"
 
@@ -66,8 +67,8 @@ struct alignas(64) Part {
     std::atomic<int64_t> claimed{0}, finished{0};
 };
 
-// Parts, one after the other, each by whoever is there: over for a caller when `work` returns to it. What tasks read may
-// be gone for a thread that comes when all are done.
+// Parts, one after the other, each by whoever is there: over for a caller when `work` returns to it. What tasks read
+// may be gone for a thread that comes when all are done.
 class Job {
   public:
     explicit Job(int threads) : threads_(threads) {}
@@ -478,15 +479,10 @@ class Run : public Job {
         return run[0] + position;
     }
 
-    // The positions that a row sees in a layer, and the parts that they are cut into: a matter of the row alone.
-    struct Seen {
-        int64_t first, count, span, parts;
-    };
-
-    Seen seen(int l, int r) const {
-        const int64_t end = s_.position[r] + 1, window = m_.layer[l].window, first = window && end > window ? end - window : 0;
-        const int64_t span = span_of(end - first);
-        return {first, end - first, span, (end - first + span - 1) / span};
+    // The first position that a row sees in a layer. They are cut into parts of `span_of` them: a matter of the row alone.
+    int64_t first_seen(int l, int r) const {
+        const int64_t end = s_.position[r] + 1, window = m_.layer[l].window;
+        return window && end > window ? end - window : 0;
     }
 
     float *parts_of(int r) { return cut_ + r * most_parts_ * part_size(m_); }
@@ -494,12 +490,11 @@ class Run : public Job {
     void add_attention(int l, int first) {
         add_part((s_.rows - first) * most_parts_, [=](int64_t task, int thread) {
             const int r = first + int(task / most_parts_);
-            const Seen row = seen(l, r);
-            const int64_t part = task % most_parts_, from = row.first + part * row.span;
-            if (part >= row.parts) return;
-            const int64_t last = std::min(from + row.span, row.first + row.count) - 1;
-            const float *query = qkv_ + r * qkv_size_;
-            k_.attend[s_.cache](m_, s_, l, r, from, last, query, room(thread), parts_of(r) + part * part_size(m_));
+            const int64_t seen = first_seen(l, r), end = s_.position[r] + 1, span = span_of(end - seen);
+            const int64_t part = task % most_parts_, from = seen + part * span;
+            if (from >= end) return;
+            float *out = parts_of(r) + part * part_size(m_), *query = qkv_ + r * qkv_size_;
+            k_.attend[s_.cache](m_, s_, l, r, from, std::min(from + span, end) - 1, query, room(thread), out);
         });
     }
 
@@ -518,7 +513,8 @@ class Run : public Job {
 
     // Attention's result of a row, as `output` reads it.
     void join(int l, int r) {
-        if (!s_.in_blocks) k_.join(m_, parts_of(r), seen(l, r).parts, heads_ + r * heads_size_);
+        const int64_t seen = s_.position[r] + 1 - first_seen(l, r), span = span_of(seen);
+        if (!s_.in_blocks) k_.join(m_, parts_of(r), (seen + span - 1) / span, heads_ + r * heads_size_);
         prepare(*m_.layer[l].output, heads_, heads_size_, r);
     }
 

@@ -36,9 +36,7 @@ INLINE Floats load(const int8_t *p) {
 
 INLINE Ints widened(const uint16_t *p) {
     Ints v;
-    int32_t wide[LANES];
-    for (int i = 0; i < LANES; i++) wide[i] = p[i];
-    memcpy(&v, wide, sizeof v);
+    for (int i = 0; i < LANES; i++) v[i] = p[i];
     return v;
 }
 
@@ -144,18 +142,16 @@ INLINE void float_tile(const Matrix &m, const Input &x, int64_t panel, float *y,
     finish(m, sums, panel, y, y_stride);
 }
 
-#if BLOOMERY_AVX2
 #if defined(BLOOMERY_VNNI)
 INLINE __m256i add_pairs(__m256i sums, __m256i w, __m256i x) { return _mm256_dpwssd_epi32(sums, w, x); }
 INLINE __m256i add_fours(__m256i sums, __m256i w, __m256i x) { return _mm256_dpbusd_epi32(sums, w, x); }
 INLINE Ints whole(__m256i sums) { return (Ints)sums; }
-#else
+#elif BLOOMERY_AVX2
 INLINE __m256i add_pairs(__m256i sums, __m256i w, __m256i x) { return _mm256_add_epi32(sums, _mm256_madd_epi16(w, x)); }
 INLINE __m256i add_fours(__m256i sums, __m256i w, __m256i x) {  // at most 8 times 2 * 15 * 127: 16 bits hold it
     return _mm256_add_epi16(sums, _mm256_maddubs_epi16(w, x));
 }
 INLINE Ints whole(__m256i sums) { return (Ints)_mm256_madd_epi16(sums, _mm256_set1_epi16(1)); }
-#endif
 #endif
 
 // sums + w[0] x[0] + w[1] x[1] of eight outputs; w (8, 2) int8, x two int16.
@@ -241,7 +237,7 @@ INLINE void int4_tile(const Matrix &m, const Input &x, int64_t panel, float *y, 
         for (int r = 0; r < R; r++) rows[r] = (const int8_t *)(x.data + r * x.stride) + g * GROUP;
         Ints dots[R][2];
         group_dot(w, rows, dots);
-        const Ints by[2] = {widened(scales) << 16, widened(scales + LANES) << 16};  // bfloat16: half of a float's bits
+        const Ints by[2] = {widened(scales) << 16, widened(scales + LANES) << 16};  // of bfloat16 the floats' bits
         for (int r = 0; r < R; r++) {
             const int64_t at = r * x.groups + g;
             const Ints shift = all_ints(8 * x.sums[at]);
@@ -464,8 +460,8 @@ void dots(const float *query, const Number *key, int64_t stride, int64_t dim, fl
     sums_of(sums, out);
 }
 
-// Calls f(slot of the first, how many, how many before) for positions first .. last of a row's text, for up to `most` at
-// once, which lie one after the other.
+// Calls f(slot of the first, how many, how many before) for positions first .. last of a row's text, for up to `most`
+// at once, which lie one after the other.
 template <class F>
 INLINE void stretches(const Step &step, int row, int64_t first, int64_t last, int64_t most, F f) {
     const int32_t text = step.text[row];
@@ -513,9 +509,9 @@ void attend(const Model &model, const Step &step, int layer, int row, int64_t fi
     const auto read = [&](void *const *memory, float *const *scales, auto f) {
         stretches(step, row, first, last, 16, [&](int64_t slot, int64_t some, int64_t done) {
             const Number *rows = (const Number *)memory[layer] + slot * stride;
-            // In the order in which they lie: read head by head they jump, and no processor reads ahead of that, nor does
-            // it of prefetches, so these are loads.
-            for (const Number *at = rows; at < rows + some * stride; at += 64 / sizeof(Number)) (void)*(const volatile Number *)at;
+            // Brought near in the order in which they lie: read head by head they jump, and no processor reads ahead of
+            // that, nor does it of prefetches, so these are loads.
+            for (int64_t i = 0; i < some * stride; i += 64 / sizeof(Number)) (void)((const volatile Number *)rows)[i];
             for (int64_t h = 0; h < heads; h++) {
                 const float *scale = scaled ? scales[layer] + slot * kv_heads + h / group : nullptr;
                 f(h, rows + h / group * dim, some, scale, scores + h * room + done);
@@ -547,9 +543,9 @@ void attend(const Model &model, const Step &step, int layer, int row, int64_t fi
         total[h] = sum(sums);
     }
     memset(out, 0, sizeof(float) * (size_t)(heads * dim));
-    read(step.values, step.value_scales, [&](int64_t h, const Number *values, int64_t some, const float *scale, float *w) {
+    read(step.values, step.value_scales, [&](int64_t h, const Number *from, int64_t some, const float *scale, float *w) {
         for (int64_t s = 0; scaled && s < some; s++) w[s] *= scale[s * kv_heads];
-        weigh(values, stride, w, some, dim, out + h * dim);
+        weigh(from, stride, w, some, dim, out + h * dim);
     });
 }
 
@@ -673,7 +669,8 @@ void attend_block(const Model &model, const Step &step, int layer, int row, int 
 }  // namespace
 
 const Kernels BLOOMERY_TABLE = {
-    BLOOMERY_NAME, prepare, multiply, normalise, rotate, store_pair, {attend<float>, attend<uint16_t>, attend<int8_t>}, join,
+    BLOOMERY_NAME, prepare, multiply, normalise, rotate, store_pair,
+    {attend<float>, attend<uint16_t>, attend<int8_t>}, join,
     {attend_block<float>, attend_block<uint16_t>, attend_block<int8_t>}, activate, mix, cap, sum_up};
 
 }  // namespace bloomery
