@@ -445,13 +445,10 @@ class Run : public Job {
     // The feed-forward's result joins the stream, and what comes next begins.
     void end(int l, int r) {
         add(x(r), normalised(m_.layer[l].feed_out, y(r), y(r)));
-        if (l + 1 < m_.layers) {
-            if (l + 1 < s_.last_layer) enter(l + 1, r);
-            return;
-        }
+        if (l + 1 < s_.last_layer) enter(l + 1, r);
+        if (l + 1 < m_.layers) return;
         enter(m_.last_norm, *m_.head, r);
-        if (s_.states && r >= s_.skipped)
-            std::copy_n(h(r), m_.hidden, s_.states + int64_t(r - s_.skipped) * m_.hidden);
+        if (s_.states && r >= s_.skipped) std::copy_n(h(r), m_.hidden, s_.states + int64_t(r - s_.skipped) * m_.hidden);
     }
 
     // Queries and keys normalised and rotated, token values added, keys and values stored.
@@ -519,10 +516,7 @@ class Run : public Job {
     }
 
     float *room(int thread) { return room_ + room_size_ * thread; }
-
-    struct Unit {
-        int row, count;
-    };
+    struct Unit { int row, count; };
 
     const Model &m_;
     const Step &s_;
