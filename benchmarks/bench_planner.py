@@ -7,8 +7,8 @@ For each corpus the scaling law is calibrated once (`bloomery plan --calibrate`)
 and scored as any run is: other sizes, lengths and seeds than those of the ladder. As each ends it prints predicted and
 actual time, what a step took, what the time was made of, and bits per byte, and whether they are within 10% and within
 5%; then the medians. A run of minutes keeps its time by taking more or fewer steps than were planned (the length of its
-decay is settled as it begins), so that its time is near the plan's whatever the plan was worth: what the plan knew
-shows in the time of a step, planned against taken, which is counted beside. It takes about half an hour on two cores.
+decay is settled as it begins, and halfway), so that its time is near the plan's whatever the plan was worth: what the
+plan knew shows in the time of a step, planned against taken, counted beside. It takes half an hour on two cores.
 The machine should be quiet: a plan knows nothing of what others will start. With --keep the figures of the whole bench,
 as it is by default, go into docs/results.md. Stopped, it goes on: what has finished in `--home` is not done again,
 unless --again, which trains anew but keeps the calibrations; the recipe that was stopped is trained anew, for its time

@@ -205,7 +205,7 @@ def plans(found: Mapping[str, Any]) -> str:
     return (
         f"Recipes that the calibrations (five minutes for each corpus) have not seen, about {found['minutes']:g} "
         "minute(s) each: planned, happened, and by how much the plan was above. A run of minutes keeps to them, with "
-        "more or fewer steps than planned: the length of its decay is settled as it begins. Its time is therefore no "
+        "more or fewer steps than planned: the length of its decay is settled as it begins and halfway. Its time is no "
         f"test of the plan; what a step takes was planned before, and is one. {'; '.join(met)}.\n\n"
         + table(["corpus", "layers x width", "steps", "a step's time", "seconds", "bits per byte", "joules"], rows)
     )

@@ -92,6 +92,10 @@ class Progress:
     """Seconds of the last steps, as of steps with a whole batch."""
     total_steps: int = 0
     """The run's length, where it was settled as the rate began to fall (see `pacing`); 0: that of its plan."""
+    knee: int = 0
+    """The step at which it was settled again, with half of the decay done; 0: not yet."""
+    last_steps: int = 0
+    """The length that it was given there."""
     skipped: list[dict[str, Any]] = field(default_factory=list)
     """Every time that the run went back: step, reason, the step it went back to, batches left out."""
 
@@ -188,8 +192,7 @@ class Loop:
         state = found.state
         self.objective.load_state_dict(state["objective"])
         self.progress = Progress(**state["progress"])
-        if self.progress.total_steps:
-            self.schedule = self.schedule.of_length(self.progress.total_steps)
+        self.pacing.take_up(self.schedule)
         self.rollback.guard.load_state_dict(state.get("guard", {}))
         self._saved_step = found.step
         _set_random_state(state["random"], self.device)

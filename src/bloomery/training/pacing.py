@@ -1,9 +1,11 @@
-"""Pacing: a run of minutes keeps to them: as its rate begins to fall it is given the steps that there is time for.
+"""Pacing: a run of minutes keeps to them: as its rate begins to fall it is given the steps that there is time for,
+and once more when half of these are done.
 
 A step is timed before the run, and machines change their speed meanwhile (heat, clocks, other programs) by a tenth and
 more. With warm-up / stable / decay a run's length need not be known before its decay (Hägele et al., arXiv 2405.18392),
-so it is settled there, by what the last steps of the stable part took. It is settled once and stays, through kills and
-rollbacks. This module does not know plans.
+so it is settled there, by what the last steps of the stable part took; halfway through the decay the rest of it is made
+longer or shorter, where the machine has another speed by then. What is settled stays, through kills and rollbacks. This
+module does not know plans.
 """
 
 from __future__ import annotations
@@ -47,12 +49,13 @@ class Allowance:
 
     def total_steps(self, schedule: Schedule, progress: Progress, step_seconds: float) -> int:
         """Steps in all, for the rest of which there is time where one takes `step_seconds`."""
-        planned, step = schedule.decay_steps, progress.step
+        step, begins = progress.step, schedule.decay_begins
+        planned, most = schedule.total_steps - step, (schedule.planned_steps or schedule.total_steps) - begins
         slower = step_seconds / self.step_seconds
         left = self.seconds - self.elapsed(progress) - self.writing
         left -= max(0.0, self.evaluation * slower - progress.validation_seconds)
         left -= self.checkpoints * planned / schedule.total_steps
-        low, high = step + max(1, round(_LEAST * planned)), step + round(_MOST * planned)
+        low, high = step + max(1, round(_LEAST * planned)), begins + round(_MOST * most)
         while high > low:
             middle = (low + high + 1) // 2
             longer = schedule.of_length(middle)
@@ -75,18 +78,33 @@ class Pacing:
         del progress.recent[:-REMEMBERED_STEPS]
 
     def settle(self) -> bool:
-        """Where the next step is the first whose rate falls: settle how many there are. Whether it was settled now."""
+        """Where the next step is the first whose rate falls, or half of these are done: settle how many there are.
+        Whether it was settled now."""
         loop, allowance = self.loop, self.allowance
-        progress, planned = loop.progress, loop.schedule
-        if allowance is None or progress.total_steps:
+        progress, before = loop.progress, loop.schedule
+        first = not progress.total_steps
+        if allowance is None or progress.knee or not before.decay_steps:
             return False
-        if not planned.decay_steps or progress.step != planned.decay_begins:
+        if progress.step != before.decay_begins + (0 if first else before.decay_steps // 2):
             return False
-        progress.total_steps = loop.ranks.told(lambda: self._length(allowance))
-        loop.schedule = planned.of_length(progress.total_steps)
-        if progress.total_steps != planned.total_steps:
-            loop.run.note(f"{progress.total_steps:,} steps instead of {planned.total_steps:,}, to keep to the time")
+        steps = loop.ranks.told(lambda: self._length(allowance))
+        if first:
+            progress.total_steps = steps
+        else:
+            progress.knee, progress.last_steps = progress.step, steps
+        self.take_up(before)
+        if steps != before.total_steps:
+            loop.run.note(f"{steps:,} steps instead of {before.total_steps:,}, to keep to the time")
         return True
+
+    def take_up(self, schedule: Schedule) -> None:
+        """Take a schedule, with what the loop's progress says was settled."""
+        progress = self.loop.progress
+        if progress.total_steps and not schedule.knee:
+            schedule = schedule.of_length(progress.total_steps)
+        if progress.knee and progress.last_steps != schedule.total_steps:
+            schedule = schedule.bent(progress.knee, progress.last_steps)
+        self.loop.schedule = schedule
 
     def _length(self, allowance: Allowance) -> int:
         loop = self.loop

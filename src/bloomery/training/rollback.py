@@ -72,7 +72,7 @@ class Rollback:
         progress = loop.progress
         progress.skipped = [*before.skipped, entry]
         # What was computed and taken back was computed all the same, and a length once settled stays.
-        for name in ("seconds", "validation_seconds", "checkpoint_seconds", "total_steps"):
+        for name in ("seconds", "validation_seconds", "checkpoint_seconds", "total_steps", "knee", "last_steps"):
             setattr(progress, name, getattr(before, name))
         self._say(entry, f"back to the checkpoint of step {anchor.step:,}; {entry['batches']} batches are skipped")
         loop.save(anchor=True)

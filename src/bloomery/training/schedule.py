@@ -25,12 +25,18 @@ class Schedule:
     first_batch: float = 1.0
     planned_steps: int = 0
     """The steps whose thirds the batch grows in, where the decay has another length than was planned; 0: all."""
+    knee: int = 0
+    """The number of the first update from which the rest of the decay is faster or slower than before; 0: none."""
+    knee_total: int = 0
+    """What `total_steps` was before there was a knee."""
 
     def __post_init__(self) -> None:
         if self.total_steps < 1 or self.warmup_steps < 0 or self.decay_steps < 0:
             raise ValueError(f"a schedule needs at least one step: {self}")
         if self.warmup_steps + self.decay_steps > self.total_steps:
             raise ValueError(f"warm-up and decay are longer than the run: {self}")
+        if self.knee and not self.decay_begins <= self.knee < min(self.total_steps, self.knee_total):
+            raise ValueError(f"a knee is a step of the decay: {self}")
         if not 0 < self.first_batch <= 1:
             raise ValueError(f"a first batch is a share of the whole: {self}")
 
@@ -52,21 +58,34 @@ class Schedule:
             planned_steps=0 if total_steps == self._planned else self._planned,
         )
 
+    def bent(self, knee: int, total_steps: int) -> Schedule:
+        """The same up to update number `knee` of the decay, and what is left of that over so many steps in all."""
+        whole = replace(self.of_length(total_steps), planned_steps=self._planned)
+        return replace(whole, knee=knee, knee_total=self.total_steps)
+
     def share(self, step: int) -> float:
-        """How far the run is after so many updates, 0 to 1: as planned up to its decay, and evenly through that."""
+        """How far the run is after so many updates, 0 to 1: as planned up to its decay, and evenly through that (or
+        up to its knee, and from there)."""
         begins, planned = self.decay_begins, self._planned
         if step <= begins or not self.planned_steps:
             return step / planned
-        return (begins + (planned - begins) * (step - begins) / self.decay_steps) / planned
+        gone = 1 - self._left(step, self.decay_steps)
+        return (begins + (planned - begins) * gone) / planned
+
+    def _left(self, step: int, decay: int) -> float:
+        """What share of a decay of so many steps is left; with a knee, of that which was planned before."""
+        if not self.knee:
+            return (self.total_steps - step) / decay
+        share = (self.knee_total - min(step, self.knee)) / (decay + self.knee_total - self.total_steps)
+        return share * min(1.0, (self.total_steps - step) / (self.total_steps - self.knee))
 
     def multiplier(self, step: int) -> float:
         """For the update number `step`, counted from 0; the first warm-up step is already above zero."""
         size = self.batch_share(step) ** 0.5
         if step < self.warmup_steps:
             return size * (step + 1) / self.warmup_steps
-        left = self.total_steps - step
-        if left <= self.decay_steps:
-            return size * (self.final + (1 - self.final) * left / (self.decay_steps + 1))
+        if step >= self.decay_begins:
+            return size * (self.final + (1 - self.final) * self._left(step, self.decay_steps + 1))
         return size
 
     def batch_share(self, step: int) -> float:

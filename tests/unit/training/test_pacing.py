@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from dataclasses import replace
+from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
@@ -91,6 +92,27 @@ def test_the_share_of_a_run_is_its_place_in_the_schedule():
         assert schedule.share((100 + steps) // 2) == pytest.approx(0.75)
 
 
+@pytest.mark.parametrize("steps", [170, 200, 260])
+def test_a_bent_decay_is_the_same_to_its_knee_and_as_even_after_it(steps):
+    bent = PLANNED.bent(150, steps)
+    assert bent.decay_begins == 100 and bent.total_steps == steps
+    assert [bent.multiplier(n) for n in range(151)] == [PLANNED.multiplier(n) for n in range(151)]
+    rest = [bent.multiplier(n) for n in range(150, steps)]
+    falls = [a - b for a, b in pairwise(rest)]
+    assert falls == pytest.approx([rest[0] / (steps - 150)] * len(falls)) and rest[-1] == pytest.approx(falls[0])
+    assert [bent.share(n) for n in (100, 150, steps)] == pytest.approx([0.5, 0.75, 1])
+    assert bent.share((150 + steps) // 2) == pytest.approx(0.875)
+    growing = replace(PLANNED, first_batch=0.5).of_length(220).bent(160, steps)
+    assert growing.batches_before(steps) == pytest.approx(sum(growing.batch_share(n) for n in range(steps)))
+    assert growing.share(steps) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("knee", [99, 200, 170])
+def test_a_knee_is_a_step_of_the_decay(knee):
+    with pytest.raises(ValueError, match="a knee"):
+        PLANNED.bent(knee, 170)
+
+
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch):
     """The loop's time passes with its steps alone, .5 s in each; its plan was made for 1 s."""
@@ -127,8 +149,53 @@ def test_a_run_of_minutes_takes_them(material, tmp_path, clock):
     assert made.metrics["loss_curve"][-1][0] == 60
 
 
+@pytest.fixture
+def slower(clock, monkeypatch):
+    """And 1.5 s in each after step 30, as if another program had begun: 30 of 40 s are gone at step 40 of 60, and what
+    is left buys six more; but half of the rest, ten, it has in any case."""
+    step, read, late = loop.Loop._step, causal.CausalObjective.next_batch, [False]
+
+    def noted(self):
+        late[0] = self.progress.step >= 30
+        step(self)
+
+    def next_batch(self, rows):
+        clock[0] += 1.0 if late[0] else 0.0
+        return read(self, rows)
+
+    monkeypatch.setattr(loop.Loop, "_step", noted)
+    monkeypatch.setattr(causal.CausalObjective, "next_batch", next_batch)
+
+
+def test_halfway_through_its_decay_it_is_settled_again(material, tmp_path, slower):
+    made, said = _train(material, tmp_path)
+    told = [text for text in said if "to keep to the time" in text]
+    assert told == [f"{a} steps instead of {b}, to keep to the time" for a, b in ((60, 40), (50, 60))]
+    assert made.metrics["steps"] == 50 and made.metrics["loss_curve"][-1][0] == 50
+
+
+@pytest.mark.parametrize("at", [41, 47])
+def test_killed_after_its_knee_it_ends_where_it_was_to(material, tmp_path, slower, clock, monkeypatch, at):
+    step = loop.Loop._step
+
+    def killed(self):
+        if self.progress.step == at:
+            raise _Killed
+        step(self)
+
+    with monkeypatch.context() as patched, pytest.raises(_Killed):
+        patched.setattr(loop.Loop, "_step", killed)
+        _train(material, tmp_path / "a")
+    clock[0] += 1000.0
+    resumed, said = _train(material, tmp_path / "a")
+    assert any("going on from step 40 of 50" in text for text in said)
+    straight, _ = _train(material, tmp_path / "b")
+    assert resumed.id == straight.id and resumed.metrics["steps"] == 50
+
+
 def test_killed_after_it_was_settled_it_ends_where_it_was_to(material, tmp_path, clock, monkeypatch):
-    """Without a word, one step after: what was settled is in a checkpoint by then, whatever the clock says now."""
+    """Without a word, one step after: what was settled is in a checkpoint by then. Time that passed while it was dead
+    is none of its own."""
     step = loop.Loop._step
 
     def killed(self):
@@ -174,7 +241,7 @@ def test_going_back_does_not_settle_it_again(material, tmp_path, clock, monkeypa
         at = next((one for one in loops if one.progress.step == 22 and not harmed), None)
         if at is not None:
             harmed.append(at.progress.total_steps)
-            clock[0] += 5.0  # what would shorten it, if it were asked again
+            clock[0] += 2.0  # what would shorten it, if it were asked again there; halfway there is time enough
             return value * math.nan
         return value
 
