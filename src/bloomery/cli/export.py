@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -80,12 +80,23 @@ def export(
         made, *_ = files = gguf_files(reference, target, **options)
     else:
         options |= {"quantize": quantize, "group_size": group_size, "adapter": adapter, "calibrate": samples}
+        options["progress"] = _fitting(common)
         made = export_model(reference, target, **options)
         files = sorted(path for path in made.rglob("*") if path.is_file())
     document = _described(made, files)
     if quantize is not None:
         document |= {"quantize": quantize, "report": _compared(reference, made, texts, items, quantize, workspace)}
     _show(document, files if gguf else [made], notes, common)
+
+
+def _fitting(common: Common) -> Callable[[int, int], None]:
+    """Tells a terminal how far weights are fitted."""
+
+    def told(done: int, total: int) -> None:
+        if sys.stderr.isatty() and not common.quiet:
+            print(f"\rfitting weights {done}/{total}", end="\n" if done == total else "", file=sys.stderr, flush=True)
+
+    return told
 
 
 def _tokenizer(target: Path, reference: str, common: Common, others: list[Any]) -> None:

@@ -32,7 +32,7 @@ def fitted_codes(
     tokens: int = CALIBRATION_TOKENS,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, QuantizedWeight]:
-    """The integers of a decoder's layers, by name, fitted to the first `tokens` of some texts.
+    """The integers of a decoder's layers, by name, fitted to `tokens` of some texts.
 
     DataError for less than 256 tokens.
     """
@@ -46,19 +46,11 @@ def fitted_codes(
 
 
 def windows(tokenizer: Tokenizer, texts: Iterable[str], length: int, tokens: int) -> Iterator[Tensor]:
-    """Texts one after another as rows of ids, (up to 8, T) at a time, until there are `tokens`; the rest of the last
-    text that does not fill a row is left out, unless it is all that there is."""
-    rows: list[list[int]] = []
-    unread: list[int] = []
-    left = max(1, tokens // length)
-    for text in texts:
-        unread += tokenizer.encode(text)
-        while len(unread) >= length and left:
-            rows.append(unread[:length])
-            unread, left = unread[length:], left - 1
-        if not left:
-            break
-    if not rows and unread:
-        rows = [unread]
+    """Texts one after another as rows of ids, (up to 8, T) at a time, of so many `tokens`, from all over them where
+    there are more; the rest that does not fill a row is left out, unless it is all that there is."""
+    ids = [token for text in texts for token in tokenizer.encode(text)]
+    rows = [ids[start : start + length] for start in range(0, len(ids) - length + 1, length)] or ([ids] if ids else [])
+    wanted = min(len(rows), max(1, tokens // length))
+    rows = [rows[number * len(rows) // wanted] for number in range(wanted)]
     for start in range(0, len(rows), _ROWS):
         yield torch.tensor(rows[start : start + _ROWS])

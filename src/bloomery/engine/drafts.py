@@ -153,13 +153,14 @@ class HeadsDrafter:
         state = self._state(sequence)
         if count < 1 or state is None:
             return []
-        device = self._decoder.model.embed_tokens.weight.device
-        state, token, guesses = state.to(device), sequence.ids[-1], list[int]()
+        weight = self._decoder.model.embed_tokens.weight
+        state, token, guesses = state.to(weight.device), sequence.ids[-1], list[int]()
         preview = self._sampler.preview(count)
         for place, head in zip(range(count), self._heads.heads, strict=False):
-            embedded = self._decoder.model.embed_tokens(torch.tensor([token], device=device))
-            state = head(state, embedded)
-            token = preview(place, self._decoder.logits(state)[0].float().cpu()[: self._num_words])
+            embedded = self._decoder.model.embed_tokens(torch.tensor([token], device=weight.device))
+            state = head(state, embedded.float())
+            logits = self._decoder.logits(state.to(weight.dtype))[0]
+            token = preview(place, logits.float().cpu()[: self._num_words])
             guesses.append(token)
         return guesses
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from bloomery.models.image_processor import ImageProcessor
 from bloomery.models.kinds import kind_of
 from bloomery.models.pooling import Pooling, pooling_files
 from bloomery.models.pretrained import save_quantized
+from bloomery.models.quantize import QuantizedWeight
 from bloomery.models.recurrent import RecurrentConfig
 from bloomery.models.weights import as_json, read_json
 from bloomery.tokenizer import TokenizerPair
@@ -109,17 +110,18 @@ def export_model(
     adapter: str | Path | None = None,
     workspace: Workspace | str | Path | None = None,
     note: Callable[[str], None] = _log.warning,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Path:
     """Write a model as a Hugging Face folder that transformers, vLLM and llama.cpp's converter read.
 
     `dtype` None keeps its own. `quantize` "int8" or "int4" rounds the linear layers of a decoder to integers, one
     scale for each output channel or for `group_size` inputs (see `models.compressed`; vLLM reads it, transformers
-    with the package compressed-tensors), fitted to the texts of `calibrate` if there are any (see `models.calibrated`);
-    "float16" is that dtype. `adapter` is the folder of a LoRA adapter, which is
-    merged into the weights of a decoder. Recurrent nets and small classifiers, which nothing
-    else has, become a folder that `import_model` and `load` read: `note` is told so. The folder must be new or empty:
-    it appears whole or not at all. Raises DataError if it is neither, or has no place; ConfigError for a decoder with
-    parts that they do not run, or for what cannot be quantised.
+    with the package compressed-tensors), fitted to the texts of `calibrate` if there are any (see `models.calibrated`;
+    `progress` hears how many groups of layers are done, of how many); "float16" is that dtype. `adapter` is the folder
+    of a LoRA adapter, which is merged into the weights of a decoder. Recurrent nets and small classifiers, which
+    nothing else has, become a folder that `import_model` and `load` read: `note` is told so. The folder must be new or
+    empty: it appears whole or not at all. Raises DataError if it is neither, or has no place; ConfigError for a decoder
+    with parts that they do not run, or for what cannot be quantised.
     """
     if quantize == "float16":
         dtype, quantize = quantize, None
@@ -139,7 +141,8 @@ def export_model(
             if not isinstance(read.model, Decoder):
                 raise ConfigError("adapters are merged into decoders only", hint="leave --adapter out")
             AdaptedDecoder(read.model).merge(read_adapter(adapter, read.model, "merged"))
-        read.write(partial, scheme, calibrate)
+        known = read.fitted(scheme, calibrate, note, progress)
+        read.write(partial, scheme, known)
         if not read.kind.published:
             note(f"no other program has a {read.model_type}: only bloomery reads this folder (bloomery import)")
         if target.is_dir():
@@ -172,14 +175,30 @@ class _Published:
         if (folder / PROCESSOR).is_file() and self.kind.reads_images:
             self._beside[PROCESSOR] = as_json(read_json(folder / PROCESSOR))
 
-    def write(self, folder: Path, scheme: Scheme | None = None, calibrate: Iterable[str] = ()) -> None:
+    def fitted(
+        self,
+        scheme: Scheme | None,
+        texts: Iterable[str],
+        note: Callable[[str], None],
+        progress: Callable[[int, int], None],
+    ) -> dict[str, QuantizedWeight] | None:
+        """Integers fitted to some texts; None where there are none, or too few tokens, which is said."""
+        texts = iter(texts)
+        first = next(texts, None)
+        if scheme is None or first is None or self.tokenizers is None or not isinstance(self.model, Decoder):
+            return None
+        try:
+            return fitted_codes(self.model, scheme, self.tokenizers.source, chain([first], texts), progress=progress)
+        except DataError as error:
+            note(f"{error.message}: they are rounded each by itself")
+            return None
+
+    def write(
+        self, folder: Path, scheme: Scheme | None = None, known: Mapping[str, QuantizedWeight] | None = None
+    ) -> None:
         if scheme is None:
             self.kind.save(self.model, folder)
         elif isinstance(self.model, Decoder):
-            texts = iter(calibrate)
-            known = None
-            if (first := next(texts, None)) is not None and self.tokenizers is not None:
-                known = fitted_codes(self.model, scheme, self.tokenizers.source, chain([first], texts))
             save_quantized(self.model, folder, scheme, known=known)
         else:
             raise ConfigError("only decoders are quantised", hint="leave --quantize out, or take --dtype float16")

@@ -138,7 +138,7 @@ class _Keys:
             name = key.removeprefix(self._prefix)
             if name == key or name in _READ | _NO_EFFECT:
                 continue
-            if name not in _USUAL or value != _USUAL[name]:
+            if name not in _USUAL or isinstance(value, np.ndarray | list) or value != _USUAL[name]:
                 raise ConfigError(
                     f"{self.contents.path} says {key} = {value!r:.40}, which is not supported",
                     hint=_FOLDER,

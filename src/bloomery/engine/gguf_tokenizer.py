@@ -138,6 +138,8 @@ def _byte_pairs(contents: GgufContents, tokens: list[str], kinds: list[_Kind]) -
         "merges": pairs,
     }
     ids, _ = special_ids(contents)
+    if any(kinds[index] is _Kind.UNUSED or tokens[index] in ("A", "B") for index in ids.values()):
+        raise contents.damaged("a token that begins, ends or fills up texts is an unused one, or a plain letter")
     bos = ids.get("bos_token") if contents.flag(_KEYS + "add_bos_token", split.adds_bos) else None
     eos = ids.get("eos_token") if contents.flag(_KEYS + "add_eos_token", False) else None
     whole = described(

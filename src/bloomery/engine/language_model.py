@@ -128,7 +128,7 @@ class LanguageModel(Asked):
         """Extra heads of this model that guess tokens from now on (`bloomery adapt --method heads` trains some); texts
         stay the same. ConfigError if they are of another model's size."""
         heads.check(self.decoder)
-        self._home._guesser = heads.eval()
+        self._home._guesser = heads.to(next(self.decoder.parameters()).device).eval()
         self.set_engine(self.engine.config)
 
     @property

@@ -16,9 +16,8 @@ from bloomery.engine.blocks import BlockPool
 from bloomery.engine.runner import Decoding, Runner
 from bloomery.engine.scheduler import Scheduler
 from bloomery.engine.static_steps import StaticSteps
-from bloomery.engine.thrift import take_thriftiest
+from bloomery.engine.thrift import thriftiest
 from bloomery.models.decoder import Decoder
-from bloomery.models.native.native_decoder import SPIN_NANOSECONDS
 from bloomery.models.native.trial import Trial, cache_dtype, trial_of
 from bloomery.models.paged import PagedMemory
 
@@ -37,6 +36,8 @@ def opened(
     DeviceError where the memory is not there, or native steps are asked for and cannot be; ConfigError for static
     steps of a model that has none.
     """
+    if keeps_states and config.static_steps != "off":
+        raise ConfigError("extra heads guess from states, which static steps do not keep", hint='static_steps="off"')
     weight, model = next(decoder.parameters()), decoder.config
     found = _native(decoder, config)
     dtype = _cache_dtype(weight.dtype, config.cache_dtype, found)
@@ -51,13 +52,13 @@ def opened(
         hint = "ask for less: EngineConfig(cache_tokens=...)"
         raise DeviceError(f"no memory for the keys and values of {positions:,} tokens", hint=hint) from error
     static = _static(decoder, config, memory)
-    how = {"native": found.native, "native_prompts": found.prompts, "static": static, "keeps_states": keeps_states}
-    runner = Runner(decoder, memory, size, **how)
     kept = "" if dtype == weight.dtype else f"; keys and values in {str(dtype).removeprefix('torch.')}"
-    if found.native is not None:
-        found.native.threads, found.native.spin_nanoseconds = found.native.most_threads, SPIN_NANOSECONDS
-        if config.prefer == "energy":
-            kept += f"; {take_thriftiest(found.native, memory, meter)}"
+    way = None
+    if found.native is not None and config.prefer == "energy":
+        way, told = thriftiest(found.native, memory, meter)
+        kept += f"; {told}"
+    how = {"native": found.native, "native_prompts": found.prompts, "static": static}
+    runner = Runner(decoder, memory, size, **how, keeps_states=keeps_states, way=way)
     return runner, Scheduler(BlockPool(blocks, size), config.scheduler), found.text + kept
 
 

@@ -61,13 +61,15 @@ class Runner:
         native_prompts: bool = True,
         static: StaticSteps | None = None,
         keeps_states: bool = False,
+        way: tuple[int, int] | None = None,
     ) -> None:
         """Without an adapter, `native` makes the steps of texts that decode, or `static` those of one token; with
         `native_prompts` it reads prompts, too: which of them a text takes must not depend on who else is there.
-        `keeps_states`: each sequence gets the `states` of its last step."""
+        `keeps_states`: each sequence gets the `states` of its last step. `way` is how native steps of texts that decode
+        are made (see `thrift`)."""
         self.decoder, self.memory, self.block_size = decoder, memory, block_size
-        self.keeps_states = keeps_states
-        self.native, self.static = native, None if keeps_states else static
+        self.keeps_states, self.way = keeps_states, way
+        self.native, self.static = native, static
         self.native_prompts = native is not None and native_prompts
         self.device = next(decoder.parameters()).device
 
@@ -177,7 +179,7 @@ class Runner:
                 return self._logits_and(states, self.read(batch.parts, batch.places))
         rows = self._placed(batch.parts, batch.places)
         if self.native is not None:
-            return self.native.step(self.memory, rows, batch.parts, sums, states)
+            return self.native.step(self.memory, rows, batch.parts, sums, states, self.way)
         assert self.static is not None
         return self.static.logits([part[0] for part in batch.parts], rows)
 

@@ -39,25 +39,23 @@ class Way:
         return f"{self.threads} {one}{waits} {self.joules * 1e3:.3g} mJ a token at {1 / self.seconds:.4g}/s"
 
 
-def take_thriftiest(native: NativeDecoder, memory: PagedMemory, meter: Meter) -> str:
-    """Set a decoder's threads and how they wait to what takes the fewest joules (the central value, of one text after
-    32 tokens); what was measured, in words. Where the meter knows none, nothing changes."""
-    before = native.threads, native.spin_nanoseconds
+def thriftiest(native: NativeDecoder, memory: PagedMemory, meter: Meter) -> tuple[tuple[int, int] | None, str]:
+    """The threads, and the nanoseconds that they wait awake, of a decoder's steps that take the fewest joules (the
+    central value, of one text after 32 tokens); what was measured, in words. None where the meter knows no joules."""
     method = meter.read().method
     if method == "unknown":
-        return "joules unknown here: as for speed"
+        return None, "joules unknown here: as for speed"
     found: dict[tuple[int, int], list[tuple[float, float]]] = {}
     for _ in range(_ROUNDS):
         for way in _ways(native.most_threads):
-            native.threads, native.spin_nanoseconds = way
-            found.setdefault(way, []).append(_measured(native, memory, meter))
+            found.setdefault(way, []).append(_measured(native, memory, meter, way))
     ways = [Way(*way, *(median(column) for column in zip(*rows, strict=True))) for way, rows in found.items()]
     ways.sort(key=lambda way: way.joules)
     if ways[0].joules <= 0:
-        native.threads, native.spin_nanoseconds = before
-        return "the meter counts no joules of so short a time: as for speed"
-    native.threads, native.spin_nanoseconds = ways[0].threads, ways[0].spin_nanoseconds
-    return f"for the fewest joules ({method}) {ways[0]}, rather than {', '.join(map(str, ways[1:_SHOWN])) or 'nothing'}"
+        return None, "the meter counts no joules of so short a time: as for speed"
+    told = f"for the fewest joules ({method}) {ways[0]}"
+    others = f", rather than {', '.join(map(str, ways[1:_SHOWN]))}" if ways[1:] else ""
+    return (ways[0].threads, ways[0].spin_nanoseconds), told + others
 
 
 def _ways(most: int) -> list[tuple[int, int]]:
@@ -67,16 +65,16 @@ def _ways(most: int) -> list[tuple[int, int]]:
 
 
 @torch.inference_mode()
-def _measured(native: NativeDecoder, memory: PagedMemory, meter: Meter) -> tuple[float, float]:
+def _measured(native: NativeDecoder, memory: PagedMemory, meter: Meter, way: tuple[int, int]) -> tuple[float, float]:
     """Joules and seconds of a token, each chosen from the logits before, as a greedy text is."""
     config = native.decoder.config
     length = min(32, config.context_length, memory.num_positions)
     rows, token = [Rows(length - 1, 1, [(0, length)], config.reach(length))], 0
     for column in (*memory.keys, *memory.values):
         column[:length].zero_()  # nobody has written there yet
-    native.step(memory, rows, [[token]])  # its threads are there
+    native.step(memory, rows, [[token]], way=way)  # its threads are there
     began, before, steps = time.perf_counter(), meter.read(), 0
     while (seconds := time.perf_counter() - began) < _SECONDS:
-        token = int(native.step(memory, rows, [[token]]).argmax())
+        token = int(native.step(memory, rows, [[token]], way=way).argmax())
         steps += 1
     return ((meter.read() - before).central or 0.0) / steps, seconds / steps

@@ -16,7 +16,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
+import psutil
 import torch
 from torch import Tensor, nn
 
@@ -26,8 +28,14 @@ from bloomery.models.quantize import QuantizedWeight, divides, quantize
 
 _DAMPING = 0.01
 """Of the mean sum of squares, added to all: inputs that hardly occur are then left alone (the paper's figure)."""
+_SHARE = 0.25
+"""Of the memory that is free: for sums of x xT of several layers."""
 _BLOCK = 128
 """Inputs after which all later ones are corrected at once."""
+
+
+_Group = tuple[list[str], list[Any]]
+"""Names and layers that read the same."""
 
 
 @torch.no_grad()
@@ -43,23 +51,41 @@ def calibrated(
     """The layers' integers by name, fitted to the ids (B, T) of some texts; those that groups do not divide and those
     that no token came to are left out. `progress` hears how many layers are done, of how many.
 
-    A layer that this would make worse, by the cost above, is rounded by itself.
+    A layer that this would make worse, by the cost above, is rounded by itself. The texts are read as often as the
+    sums of x xT need it to take no more than a quarter of the memory that is free.
     """
     layers = [
         ([f"{path}.{name}".lstrip(".") for name in names], [getattr(parent, name) for name in names])
         for path, parent, names in grouped_layers(decoder)
     ]
-    with _inputs_of([members[0] for _, members in layers]) as squares:
-        for ids in batches:
-            decoder.hidden_states(ids)
+    texts, number = list(batches), 0
     found: dict[str, QuantizedWeight] = {}
-    for number, (names, members) in enumerate(layers, 1):
-        hessian = squares.pop(id(members[0]), None)
-        for name, layer in zip(names, members, strict=True):
-            if hessian is not None and divides(layer.weight, group_size):
-                found[name] = fitted(layer.weight, hessian, bits, group_size, scale_dtype=scale_dtype)
-        progress(number, len(layers))
+    for part in _fitting(layers, int(psutil.virtual_memory().available * _SHARE)):
+        with _inputs_of([members[0] for _, members in part]) as squares:
+            for ids in texts:
+                decoder.hidden_states(ids)
+        for names, members in part:
+            hessian = squares.pop(id(members[0]), None)
+            for name, layer in zip(names, members, strict=True):
+                if hessian is not None and divides(layer.weight, group_size):
+                    found[name] = fitted(layer.weight, hessian, bits, group_size, scale_dtype=scale_dtype)
+            progress(number := number + 1, len(layers))
     return found
+
+
+def _fitting(layers: list[_Group], room: int) -> Iterator[list[_Group]]:
+    """Groups of layers, as many at a time as have room for their sums, one at least."""
+    part: list[_Group] = []
+    taken = 0
+    for group in layers:
+        size = 4 * group[1][0].weight.size(1) ** 2
+        if part and taken + size > room:
+            yield part
+            part, taken = [], 0
+        part.append(group)
+        taken += size
+    if part:
+        yield part
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from bloomery.core.artifact import write_durably
+from bloomery.core.config import from_dict
 from bloomery.core.errors import ConfigError, DataError
 from bloomery.models.decoder import Decoder
 from bloomery.models.outline import shapes_only
@@ -31,7 +32,7 @@ from bloomery.models.weights import as_json, read_json, write_tensors
 KIND = "heads"
 """Of their artifacts."""
 CONFIG, WEIGHTS = "heads.json", "heads.safetensors"
-_MOST = 8
+_MOST, _WIDEST, _MOST_TOKENS = 8, 1 << 17, 1 << 22
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +48,10 @@ class FutureHeadsConfig:
     def __post_init__(self) -> None:
         if not 1 <= self.heads <= _MOST:
             raise ConfigError(f"{self.heads} extra heads are not supported", hint=f"1 to {_MOST}")
-        if self.hidden_size < 1 or self.vocab_size < 1:
-            raise ConfigError("heads have a hidden size and a vocabulary of 1 and more")
+        if not 1 <= self.hidden_size <= _WIDEST or not 1 <= self.vocab_size <= _MOST_TOKENS:
+            raise ConfigError(
+                f"heads of a model {self.hidden_size} wide with {self.vocab_size} tokens are not supported"
+            )
 
 
 class FutureHead(nn.Module):
@@ -96,13 +99,13 @@ class FutureHeads(nn.Module):
         """Read what `save` wrote. DataError for what is none, or does not fit."""
         values: dict[str, Any] = read_json(folder / CONFIG)
         try:
-            config = FutureHeadsConfig(**values)
-        except TypeError as error:
-            raise DataError(f"{folder / CONFIG}: {error}") from error
+            config = from_dict(FutureHeadsConfig, values)
+        except ConfigError as error:
+            raise DataError(f"{folder / CONFIG}: {error.message}", hint=error.hint) from error
         with shapes_only():  # sizes are compared before any memory is taken
             made = cls(config)
         try:
             made.load_state_dict(load_file(folder / WEIGHTS), assign=True)
         except (OSError, RuntimeError, ValueError, SafetensorError) as error:
             raise DataError(f"{folder / WEIGHTS} does not fit {CONFIG}: {str(error).partition(chr(10))[0]}") from error
-        return made.eval()
+        return made.float().eval()

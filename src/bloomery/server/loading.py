@@ -97,7 +97,8 @@ def given_draft(shelf: Shelf, workspace: Workspace | None, config: ServeConfig) 
         base: LanguageModel = shelf.base(None)
     except RequestError as error:
         raise ConfigError(str(error), hint=error.hint) from error
-    if workspace is not None and workspace.matching(config.draft_model, kind=HEADS):
+    named = workspace is not None and config.draft_model != LATEST
+    if workspace is not None and named and workspace.matching(config.draft_model, kind=HEADS):
         base.set_draft_heads(FutureHeads.load(workspace.find(config.draft_model, kind=HEADS).path))
         return
     draft = load(config.draft_model, weights=config.weights, workspace=workspace)

@@ -103,3 +103,23 @@ def test_an_adapter_merged_and_asked(call, tiny, tmp_path):
     assert "plain folder" in call.mistake("export", out + "2", "--adapter", adapter, "--quantize", "int8", *home)
     assert "no adapter" in call.mistake("generate", "a", "--adapter", out, *home)
     assert "no adapter" in call.mistake("export", out + "2", "--adapter", out, *home)
+
+
+def test_integers_fitted_to_a_text(call, tiny, tmp_path):
+    """Other integers than each by itself, in files of the same layout; too little of a text is said."""
+    home = ["--home", str(tiny.home), "--quiet"]
+    text = tmp_path / "text.txt"
+    text.write_text("term1 term2 term3 " * 400)
+
+    def weights(name: str, *more: str) -> tuple[bytes, list[str]]:
+        answer = json.loads(call("export", str(tmp_path / name), "--quantize", "int4", *more, "--json", *home).out)
+        return (tmp_path / name / "model.safetensors").read_bytes(), answer["notes"]
+
+    fitted, said = weights("fitted", "--calibrate", str(text))
+    assert said == []
+    text.write_text("term1 term2")
+    plain, said = weights("plain", "--calibrate", str(text))
+    assert len(said) == 1 and "256 tokens or more: they are rounded each by itself" in said[0]
+    assert len(fitted) == len(plain) and fitted != plain
+    assert json.loads(call("generate", "a", "--model", str(tmp_path / "fitted"), "--json", *home).out)["token_ids"]
+    assert "--quantize" in call.mistake("export", str(tmp_path / "none"), "--calibrate", str(text), *home)

@@ -22,6 +22,9 @@ def test_windows_are_the_texts_one_after_another(tiny: LanguageModel) -> None:
     batches = list(windows(tiny.tokenizer, TEXTS, 8, 10_000))
     assert all(batch.shape[1] == 8 and len(batch) <= 8 for batch in batches)
     assert sum(batch.numel() for batch in windows(tiny.tokenizer, TEXTS, 16, 48)) == 48
+    spread = torch.cat(list(windows(tiny.tokenizer, TEXTS, 8, 32)))  # four of all rows, from all over them
+    count = len(ids) // 8
+    assert spread.tolist() == [ids[8 * place : 8 * place + 8] for place in (number * count // 4 for number in range(4))]
     short = list(windows(tiny.tokenizer, ["iron"], 512, 10_000))
     assert [batch.tolist() for batch in short] == [[tiny.tokenizer.encode("iron")]]
     assert list(windows(tiny.tokenizer, [], 16, 100)) == []

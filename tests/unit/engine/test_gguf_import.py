@@ -177,6 +177,7 @@ REFUSED: dict[str, tuple[dict[str, Any], type[BloomeryError], str]] = {
     "an adapter": ({"general__type": "adapter"}, ConfigError, "type is 'adapter'"),
     "an unknown key": ({"ARCH__attention__scale": 0.5}, ConfigError, "attention.scale = 0.5"),
     "yet another rope": ({"ARCH__rope__scaling__type": "longrope"}, ConfigError, "rope scaling 'longrope'"),
+    "a list for one": ({"ARCH__rope__scaling__attn_factor": [1.0, 1.0]}, ConfigError, "attn_factor = "),
     "an attention factor": ({"ARCH__rope__scaling__attn_factor": 1.5}, ConfigError, "attn_factor = 1.5"),
     "half rotated": ({"ARCH__rope__dimension_count": 4}, ConfigError, "4 are rotated"),
     "other values": ({"ARCH__attention__value_length": 16}, ConfigError, "another width"),

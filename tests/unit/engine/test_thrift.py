@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from bloomery.core.run import NoMeter
 from bloomery.engine import LanguageModel
 from bloomery.engine.engine import EngineConfig
 from bloomery.engine.opening import opened
-from bloomery.engine.thrift import Way, _ways, take_thriftiest
+from bloomery.engine.thrift import Way, _ways, thriftiest
 from bloomery.models.native.library import library
 from bloomery.models.native.native_decoder import SPIN_NANOSECONDS, NativeDecoder
 from bloomery.models.paged import PagedMemory
@@ -22,16 +23,15 @@ needs_native = pytest.mark.skipif(library().calls is None, reason="no native cod
 
 
 class Watts:
-    """A meter: so many watts while a decoder waits in each of its ways."""
+    """A meter: so many watts while a decoder makes steps in each way."""
 
-    def __init__(self, native: NativeDecoder, watts: dict[tuple[int, int], float]) -> None:
-        self.native, self.watts = native, watts
+    def __init__(self, watts: dict[tuple[int, int], float]) -> None:
+        self.watts, self.way = watts, (0, 0)
         self.joules, self.at = 0.0, time.perf_counter()
 
     def read(self) -> Quantity:
         now = time.perf_counter()
-        way = self.native.threads, self.native.spin_nanoseconds
-        self.joules += (now - self.at) * self.watts.get(way, 0.0)
+        self.joules += (now - self.at) * self.watts.get(self.way, 0.0)
         self.at = now
         return Quantity.exact(self.joules, "counter")
 
@@ -45,9 +45,20 @@ class Watts:
 @pytest.fixture
 def native(tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> NativeDecoder:
     monkeypatch.setattr("bloomery.engine.thrift._SECONDS", 0.01)
-    made = NativeDecoder(tiny.decoder)
-    made.threads = made.most_threads = 2
-    return made
+    return NativeDecoder(tiny.decoder, threads=2)
+
+
+def listened(native: NativeDecoder, meter: Watts, monkeypatch: pytest.MonkeyPatch) -> Watts:
+    """The meter, which sees in what way steps are made."""
+    step = native.step
+
+    def seen(*args: Any, way: tuple[int, int], **named: Any) -> Any:
+        meter.read()
+        meter.way = way
+        return step(*args, way=way, **named)
+
+    monkeypatch.setattr(native, "step", seen)
+    return meter
 
 
 def test_ways_are_powers_of_two_and_all_of_them() -> None:
@@ -60,20 +71,22 @@ def test_ways_are_powers_of_two_and_all_of_them() -> None:
 
 @needs_native
 @pytest.mark.parametrize("best", [(1, SPIN_NANOSECONDS), (2, SPIN_NANOSECONDS), (2, 0)])
-def test_the_fewest_joules_are_taken(tiny: LanguageModel, native: NativeDecoder, best: tuple[int, int]) -> None:
+def test_the_fewest_joules_are_taken(
+    tiny: LanguageModel, native: NativeDecoder, monkeypatch: pytest.MonkeyPatch, best: tuple[int, int]
+) -> None:
     """A hundred times the watts outweigh whatever speed threads bring."""
-    watts = {way: 1.0 if way == best else 100.0 for way in _ways(2)}
-    said = take_thriftiest(native, PagedMemory(tiny.config, 64), Watts(native, watts))
-    assert (native.threads, native.spin_nanoseconds) == best and native.most_threads == 2
-    assert said.startswith("for the fewest joules (counter) ") and " mJ a token" in said
+    meter = listened(native, Watts({way: 1.0 if way == best else 100.0 for way in _ways(2)}), monkeypatch)
+    way, said = thriftiest(native, PagedMemory(tiny.config, 64), meter)
+    assert way == best and said.startswith("for the fewest joules (counter) ") and " mJ a token" in said
 
 
 @needs_native
-def test_without_joules_nothing_changes(tiny: LanguageModel, native: NativeDecoder) -> None:
-    memory = PagedMemory(tiny.config, 64)
-    for meter in (NoMeter(), Watts(native, {})):
-        assert take_thriftiest(native, memory, meter).endswith("as for speed")
-        assert (native.threads, native.spin_nanoseconds) == (2, SPIN_NANOSECONDS)
+def test_without_joules_nothing_is_chosen(
+    tiny: LanguageModel, native: NativeDecoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for meter in (NoMeter(), listened(native, Watts({}), monkeypatch)):
+        way, said = thriftiest(native, PagedMemory(tiny.config, 64), meter)
+        assert way is None and said.endswith("as for speed")
 
 
 @needs_native
@@ -86,14 +99,16 @@ def test_an_engine_that_prefers_energy_writes_the_same(tiny: LanguageModel, nati
     assert texts[0] == texts[1] == texts[2]
 
 
-def test_speed_is_what_an_engine_goes_back_to(tiny: LanguageModel) -> None:
+def test_what_is_none_is_refused() -> None:
     with pytest.raises(ConfigError, match="unknown prefer 'joules'"):
         EngineConfig(prefer="joules")
-    if library().calls is not None:
-        config = EngineConfig(native="on", cache_tokens=64)
-        runner, _, _ = opened(tiny.decoder, config, NoMeter())
-        assert runner.native is not None
-        runner.native.threads, runner.native.spin_nanoseconds = 1, 0
-        again, _, _ = opened(tiny.decoder, config, NoMeter())
-        assert again.native is runner.native and again.native is not None
-        assert again.native.threads == again.native.most_threads and again.native.spin_nanoseconds == SPIN_NANOSECONDS
+
+
+@needs_native
+def test_two_engines_of_one_decoder_keep_their_ways(tiny: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bloomery.engine.opening.thriftiest", lambda *_: ((1, 0), "one thread"))
+    config = EngineConfig(native="on", cache_tokens=64)
+    thrifty, _, said = opened(tiny.decoder, replace(config, prefer="energy"), NoMeter())
+    fast, _, _ = opened(tiny.decoder, config, NoMeter())
+    assert thrifty.native is fast.native and thrifty.way == (1, 0) and fast.way is None
+    assert said.endswith("; one thread")

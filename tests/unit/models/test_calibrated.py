@@ -42,6 +42,13 @@ def _by_least_squares(weight: torch.Tensor, hessian: torch.Tensor, bits: int, gr
     return codes
 
 
+def _decoder(**changes: Any) -> Decoder:
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 96, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "head_dim": 16}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 64}
+    return Decoder(ModelConfig(**{**sizes, **heads, **changes}))
+
+
 @pytest.mark.parametrize(("bits", "group_size"), [(4, 32), (4, None), (8, None)])
 def test_codes_are_those_of_the_definition(bits: int, group_size: int | None):
     weight, hessian = _layer(0)
@@ -87,10 +94,7 @@ def test_inputs_that_never_come_and_none_at_all():
 )
 @pytest.mark.parametrize("kind", ["int8", "int4"])
 def test_files_have_the_integers(tmp_path: Path, changes: dict[str, Any], kind: str):
-    torch.manual_seed(0)
-    sizes = {"vocab_size": 96, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "head_dim": 16}
-    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 64}
-    decoder = Decoder(ModelConfig(**{**sizes, **heads, **changes}))
+    decoder = _decoder(**changes)
     scheme, heard = scheme_named(kind, 32), []
     ids = torch.randint(0, 96, (2, 33), generator=torch.Generator().manual_seed(1))
     known = calibrated(decoder, scheme.bits, scheme.group_size, [ids], progress=lambda *at: heard.append(at))
@@ -100,3 +104,16 @@ def test_files_have_the_integers(tmp_path: Path, changes: dict[str, Any], kind: 
     assert read.keys() >= known.keys() and known
     for name, one in known.items():
         assert torch.equal(read[name].codes, one.codes) and torch.equal(read[name].scale, one.scale), name
+
+
+def test_layers_that_do_not_fit_together_are_fitted_in_turn(monkeypatch: pytest.MonkeyPatch):
+    """The same integers, whatever memory there is; and progress tells of all."""
+    decoder, ids = _decoder(), [torch.randint(64, (2, 24), generator=torch.Generator().manual_seed(1))]
+    heard: list[tuple[int, int]] = []
+    whole = calibrated(decoder, 4, 32, ids)
+    monkeypatch.setattr("bloomery.models.calibrated._SHARE", 0.0)
+    parts = calibrated(decoder, 4, 32, iter(ids), progress=lambda *at: heard.append(at))
+    assert heard == [(number, len(heard)) for number in range(1, len(heard) + 1)] and len(heard) > 1
+    assert whole.keys() == parts.keys() and whole
+    for name, one in whole.items():
+        assert torch.equal(one.codes, parts[name].codes) and torch.equal(one.scale, parts[name].scale)

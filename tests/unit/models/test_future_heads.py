@@ -10,6 +10,21 @@ import torch
 from bloomery.core.errors import ConfigError, DataError
 from bloomery.models.future_heads import CONFIG, WEIGHTS, FutureHeads, FutureHeadsConfig
 
+ODD = [
+    '{"heads": 2, "hidden_size": 6, "vocab_size": 11, "more": 1}',
+    *(
+        f'{{"heads": {heads}, "hidden_size": {hidden}, "vocab_size": {words}}}'
+        for heads, hidden, words in (
+            (2.0, 6, 11),
+            (2, "6.0", 11),
+            (9, 6, 11),
+            (2, 10**10, 11),
+            (2, 6, 0),
+            ("true", 6, 11),
+        )
+    ),
+]
+
 
 def _heads() -> FutureHeads:
     torch.manual_seed(0)
@@ -37,7 +52,9 @@ def test_files_there_and_back(tmp_path: Path):
     assert all(torch.equal(a, b) for a, b in zip(read.state_dict().values(), made.state_dict().values(), strict=True))
 
 
-@pytest.mark.parametrize("text", ['{"heads": 2}', '{"heads": 2, "hidden_size": 6, "vocab_size": 11, "more": 1}', "[]"])
+@pytest.mark.parametrize(
+    "text", ['{"heads": 2}', '{"heads": 2, "hidden_size": 6, "vocab_size": 11, "more": 1}', "[]", *ODD]
+)
 def test_a_config_that_is_none_is_refused(tmp_path: Path, text: str):
     _heads().save(tmp_path)
     (tmp_path / CONFIG).write_text(text)
@@ -47,7 +64,7 @@ def test_a_config_that_is_none_is_refused(tmp_path: Path, text: str):
 
 def test_weights_that_do_not_fit_are_refused(tmp_path: Path):
     _heads().save(tmp_path)
-    for heads, hidden in ((3, 6), (2, 7), (2, 10**9)):
+    for heads, hidden in ((3, 6), (2, 7), (2, 1 << 17)):
         (tmp_path / CONFIG).write_text(f'{{"heads": {heads}, "hidden_size": {hidden}, "vocab_size": 11}}')
         with pytest.raises(DataError, match="does not fit"):
             FutureHeads.load(tmp_path)

@@ -193,9 +193,10 @@ std::shared_ptr<char> zeros(int64_t bytes) {
     std::lock_guard<std::mutex> lock(mutex);
     std::shared_ptr<char> shelf = last.lock();
     if (!shelf || size - used < needed) {
-        size = padded(std::max(needed, least), page), used = 0;
-        shelf.reset(static_cast<char *>(std::aligned_alloc(size_t(page), size_t(size))), std::free);
-        if (!shelf) throw std::bad_alloc();
+        const int64_t room = padded(std::max(needed, least), page);
+        shelf.reset(static_cast<char *>(std::aligned_alloc(size_t(page), size_t(room))), std::free);
+        if (!shelf) throw std::bad_alloc();  // the last one stays as it is
+        size = room, used = 0;
 #if defined(__linux__)
         madvise(shelf.get(), size_t(size), MADV_HUGEPAGE);
 #endif

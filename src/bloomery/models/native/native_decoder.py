@@ -57,9 +57,8 @@ class NativeDecoder:
         self._describe()
         shares = 1 + self.description.nbytes // _BYTES_OF_A_THREAD
         self.most_threads = threads or min(torch.get_num_threads(), shares)
-        """What prompts are read by: there, more threads are over sooner for the same work."""
-        self.threads, self.spin_nanoseconds = self.most_threads, spin_nanoseconds
-        """Of steps that decode. Who decides may set others between two steps."""
+        """Where nothing else is said."""
+        self.spin_nanoseconds = spin_nanoseconds
         self._memory: tuple[weakref.ref[PagedMemory], dict[str, ctypes.Array[ctypes.c_void_p]]] | None = None
 
     @property
@@ -92,11 +91,13 @@ class NativeDecoder:
         token_ids: Sequence[Sequence[int]],
         sums: Sums | None = None,
         states: Tensor | None = None,
+        way: tuple[int, int] | None = None,
     ) -> Tensor:
         """Read the new tokens of several sequences, whose keys and values are stored: logits (N, V) float32, of all of
         them one after the other; what `sums` are of these, and what the output head reads, in `states` (N, E) float32,
-        if they are asked for. RequestError beyond the context, and for an id that is none."""
-        return self._read(memory, rows, token_ids, skipped=0, in_blocks=False, sums=sums, states=states)
+        if they are asked for. `way` is how many threads do it, and how many nanoseconds they then wait awake; None:
+        all, and as long as usual. RequestError beyond the context, and for an id that is none."""
+        return self._read(memory, rows, token_ids, skipped=0, in_blocks=False, sums=sums, states=states, way=way)
 
     def prefill(
         self,
@@ -125,6 +126,7 @@ class NativeDecoder:
         between: Callable[[], None] | None = None,
         sums: Sums | None = None,
         states: Tensor | None = None,
+        way: tuple[int, int] | None = None,
     ) -> Tensor:
         tokens = [token for part in token_ids for token in part]
         positions = [one.start + i for one in rows for i in range(one.count)]
@@ -159,19 +161,20 @@ class NativeDecoder:
         step.cache = CACHES[memory.keys[0].dtype]
         for name, array in given.items():
             setattr(step, name, ctypes.addressof(array))
-        threads = self.most_threads if in_blocks else self.threads
         if between is None:
-            self._call(step, threads)
+            self._call(step, way)
             return logits
         for layer in range(layers):
             if layer:
                 between()
             step.first_layer, step.last_layer = layer, layer + 1
-            self._call(step, threads)
+            self._call(step, way)
         return logits
 
-    def _call(self, step: Step, threads: int) -> None:
-        if self._calls.bloomery_step(self.description.model, step, threads, self.spin_nanoseconds):
+    def _call(self, step: Step, way: tuple[int, int] | None) -> None:
+        if self._calls.bloomery_step(
+            self.description.model, step, *(way or (self.most_threads, self.spin_nanoseconds))
+        ):
             raise DeviceError("no memory for a step")
 
     def _check(self, tokens: Sequence[int], positions: Sequence[int]) -> None:

@@ -63,7 +63,7 @@ def remember(key: str, *, speedup: dict[int, float], error: float, prompt_speedu
     try:
         _file().parent.mkdir(parents=True, exist_ok=True)
         write_durably(_file(), as_json(dict(list(kept.items())[-_MOST:])))
-    except OSError:
+    except (OSError, RuntimeError):  # Path.home() of nobody
         return  # a cache: nothing is lost but time
 
 
@@ -81,18 +81,22 @@ def _read() -> dict[str, Verdict]:
     """All verdicts that can be read."""
     try:
         return {key: value for key, value in read_json(_file()).items() if _is_verdict(value)}
-    except (DataError, RuntimeError):  # Path.home() of nobody
+    except (DataError, RuntimeError):
         return {}
 
 
 def _is_verdict(value: Any) -> bool:
-    def number(one: Any) -> bool:
-        return isinstance(one, (int, float)) and math.isfinite(one)
+    def number(one: Any, low: float, high: float) -> bool:
+        return isinstance(one, int | float) and not isinstance(one, bool) and low < one < high  # no NaN is
 
-    if not isinstance(value, dict) or not all(number(value.get(one)) for one in ("error", "prompt_speedup", "at")):
+    if not isinstance(value, dict) or set(value) != {"speedup", "error", "prompt_speedup", "at"}:
         return False
-    speedup = value.get("speedup")
-    return isinstance(speedup, dict) and all(key.isdigit() and number(one) for key, one in speedup.items())
+    speedup = value["speedup"]
+    sound = isinstance(speedup, dict) and speedup and set(speedup) <= {str(count) for count in range(1, 65)}
+    ratios = [*speedup.values(), value["prompt_speedup"]] if sound else [None]
+    return (
+        all(number(one, 0, 1e6) for one in ratios) and number(value["error"], -1, 1e6) and number(value["at"], 0, 1e12)
+    )
 
 
 @cache

@@ -71,6 +71,19 @@ def test_the_last_are_kept_and_old_ones_forgotten(monkeypatch: pytest.MonkeyPatc
         '{"a": {"speedup": {"1": "x"}, "error": 0, "prompt_speedup": 2, "at": 0}}',
         '{"a": {"speedup": {"one": 2}, "error": 0, "prompt_speedup": 2, "at": 0}}',
         '{"a": {"speedup": {"1": 2}, "error": NaN, "prompt_speedup": 2, "at": 1e12}}',
+        *(
+            f'{{"a": {{"speedup": {speedup}, "error": {error}, "prompt_speedup": {prompt}, "at": {at}}}}}'
+            for speedup, error, prompt, at in (
+                ("{}", "0", "2", "1"),
+                ('{"1": 0}', "0", "2", "1"),
+                ('{"1": -1}', "0", "2", "1"),
+                ('{"\u00b2": 2}', "0", "2", "1"),
+                ('{"1": true}', "0", "2", "1"),
+                ('{"1": 2}', "9" * 400, "2", "1"),
+                ('{"1": 2}', "0", "Infinity", "1"),
+                ('{"1": 2}', "0", "2", "9" * 400),
+            )
+        ),
         "\x00",
     ],
 )
@@ -86,6 +99,16 @@ def test_a_damaged_file_is_no_verdict(tmp_path: Path, text: str) -> None:
 def test_a_folder_that_cannot_be_written_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    remember("a", **WON)
+    assert remembered("a") is None
+
+
+def test_nobodys_home_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(verdicts.Path, "home", nobody)
     remember("a", **WON)
     assert remembered("a") is None
 
