@@ -80,8 +80,7 @@ def export(
         made, *_ = files = gguf_files(reference, target, **options)
     else:
         options |= {"quantize": quantize, "group_size": group_size, "adapter": adapter, "calibrate": samples}
-        options["progress"] = _fitting(common)
-        made = export_model(reference, target, **options)
+        made = export_model(reference, target, **options, progress=_fitting(common))
         files = sorted(path for path in made.rglob("*") if path.is_file())
     document = _described(made, files)
     if quantize is not None:
