@@ -12,11 +12,12 @@ from bloomery.engine.engine_stats import EngineStats
 
 
 def test_counts_begin_at_zero_and_are_what_was_done(tiny: LanguageModel) -> None:
-    tiny.set_engine(EngineConfig(native="off", cache_tokens=128))
-    assert tiny.engine.stats() == EngineStats()
+    config = EngineConfig(native="off", cache_tokens=128)
+    model = LanguageModel(tiny.decoder, tiny.tokenizer, name="stats", engine=config)
+    assert model.engine.stats() == EngineStats()
     assert set(dataclasses.astuple(EngineStats())) == {0, ""}
-    tiny.generate("iron", max_new_tokens=5, temperature=0.0, ignore_eos=True)
-    stats = tiny.engine.stats()
+    model.generate("iron", max_new_tokens=5, temperature=0.0, ignore_eos=True)
+    stats = model.engine.stats()
     assert (stats.decode_steps, stats.native_steps, stats.drafted, stats.preemptions) == (4, 0, 0, 0)
     assert stats.decode_path.startswith("PyTorch")
     with pytest.raises(dataclasses.FrozenInstanceError):

@@ -91,11 +91,11 @@ def test_without_joules_nothing_is_chosen(
 
 @needs_native
 def test_an_engine_that_prefers_energy_writes_the_same(tiny: LanguageModel, native: NativeDecoder) -> None:
-    texts = []
+    texts, model = [], LanguageModel(tiny.decoder, tiny.tokenizer, name="thrift")
     for prefer in ("speed", "energy", "speed"):
-        tiny.set_engine(EngineConfig(native="on", cache_tokens=256, prefer=prefer))
-        texts.append(tiny.generate("iron", max_new_tokens=12, temperature=0.0, ignore_eos=True).token_ids)
-        assert ("joules" in tiny.engine.stats().decode_path) == (prefer == "energy")
+        model.set_engine(EngineConfig(native="on", cache_tokens=256, prefer=prefer))
+        texts.append(model.generate("iron", max_new_tokens=12, temperature=0.0, ignore_eos=True).token_ids)
+        assert ("joules" in model.engine.stats().decode_path) == (prefer == "energy")
     assert texts[0] == texts[1] == texts[2]
 
 
