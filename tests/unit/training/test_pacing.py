@@ -174,8 +174,8 @@ def test_halfway_through_its_decay_it_is_settled_again(material, tmp_path, slowe
     assert made.metrics["steps"] == 50 and made.metrics["loss_curve"][-1][0] == 50
 
 
-@pytest.mark.parametrize("at", [41, 47])
-def test_killed_after_its_knee_it_ends_where_it_was_to(material, tmp_path, slower, clock, monkeypatch, at):
+def _killed_and_resumed(material, tmp_path, clock, monkeypatch, at):
+    """The model of a run that was killed before step `at`, its notes, and the model of one that was not."""
     step = loop.Loop._step
 
     def killed(self):
@@ -187,29 +187,21 @@ def test_killed_after_its_knee_it_ends_where_it_was_to(material, tmp_path, slowe
         patched.setattr(loop.Loop, "_step", killed)
         _train(material, tmp_path / "a")
     clock[0] += 1000.0
-    resumed, said = _train(material, tmp_path / "a")
+    return *_train(material, tmp_path / "a"), _train(material, tmp_path / "b")[0]
+
+
+@pytest.mark.parametrize("at", [41, 47])
+def test_killed_after_its_knee_it_ends_where_it_was_to(material, tmp_path, slower, clock, monkeypatch, at):
+    resumed, said, straight = _killed_and_resumed(material, tmp_path, clock, monkeypatch, at)
     assert any("going on from step 40 of 50" in text for text in said)
-    straight, _ = _train(material, tmp_path / "b")
     assert resumed.id == straight.id and resumed.metrics["steps"] == 50
 
 
 def test_killed_after_it_was_settled_it_ends_where_it_was_to(material, tmp_path, clock, monkeypatch):
     """Without a word, one step after: what was settled is in a checkpoint by then. Time that passed while it was dead
     is none of its own."""
-    step = loop.Loop._step
-
-    def killed(self):
-        if self.progress.step == 21:
-            raise _Killed
-        step(self)
-
-    with monkeypatch.context() as patched, pytest.raises(_Killed):
-        patched.setattr(loop.Loop, "_step", killed)
-        _train(material, tmp_path / "a")
-    clock[0] += 1000.0
-    resumed, said = _train(material, tmp_path / "a")
+    resumed, said, straight = _killed_and_resumed(material, tmp_path, clock, monkeypatch, 21)
     assert any("going on from step 20 of 60" in text for text in said)
-    straight, _ = _train(material, tmp_path / "b")
     assert resumed.id == straight.id and resumed.metrics["steps"] == 60
 
 
