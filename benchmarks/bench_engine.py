@@ -71,7 +71,8 @@ class Ours:
 
         self.model = load_language_model(folder, device="cpu", weights=weights)
         self.model.set_engine(EngineConfig(native=native))
-        self.generate(1, 8, 8)
+        self.generate(1, 8, 640)  # native weights come into large pages after 512 steps, while others work
+        time.sleep(5.0)
         self.path = self.model.engine.stats().decode_path
 
     def generate(self, streams: int, prompt: int, new: int) -> float:

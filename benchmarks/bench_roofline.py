@@ -32,9 +32,9 @@ from typing import Any
 import torch
 
 from bloomery.models.native.library import library
-from bloomery.models.native.linear import NativeLinear
 from bloomery.models.native.matrix import Matrix
 from bloomery.models.native.native_decoder import NativeDecoder
+from bloomery.models.native.trial import trial_of
 
 REAL_CALL = NativeDecoder._call
 FOLDER = Path(__file__).resolve().parent
@@ -69,9 +69,10 @@ class Measured:
                 self.calls.append(time.perf_counter() - began)
 
         NativeDecoder._call = timed
-        layers = [one for one in self.ours.model.decoder.modules() if isinstance(one, NativeLinear)]
-        # In the step's order but for the head, which comes first here; each with a row to multiply.
-        self.matrices = [(one.matrix, torch.randn(1, one.in_features)) for one in dict.fromkeys(layers)]
+        native = trial_of(self.ours.model.decoder).native
+        assert native is not None
+        # In the step's order, each with a row to multiply.
+        self.matrices = [(one, torch.randn(1, one.inputs)) for one in native.description.matrices]
         self.bytes = sum(matrix.nbytes for matrix, _ in self.matrices)
 
     def tokens(self) -> tuple[float, float, float | None]:

@@ -28,7 +28,6 @@ from bloomery.energy import EnergyConfig
 from bloomery.evaluate import MeasureConfig, measure, measure_inputs
 from bloomery.server import ServeConfig
 from bloomery.tokenizer import (
-    AuditConfig,
     TokenizeConfig,
     TokenizerConfig,
     tokenize,
@@ -36,6 +35,7 @@ from bloomery.tokenizer import (
     train_tokenizer,
     train_tokenizer_inputs,
 )
+from bloomery.tokenizer.audit import AuditConfig
 from bloomery.tokenizer.extend import ExtendConfig
 from bloomery.training import ParallelConfig, PretrainConfig, TrainConfig, pretrain, pretrain_inputs
 from bloomery.training.sweep import SweepConfig

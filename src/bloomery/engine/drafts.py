@@ -11,6 +11,8 @@ less after wrong guesses and more after right ones. This module does not know ho
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -22,6 +24,10 @@ from bloomery.models import Decoder, KVCache
 from bloomery.models.future_heads import FutureHeads
 
 _LONGEST, _SHORTEST = 4, 2
+_KEPT = 0.9
+"""Of what was counted before, when a round is added."""
+_ODD = 8
+_ROUNDS, _REST = 4, 16
 
 
 class Drafter(Protocol):
@@ -36,24 +42,64 @@ class Drafter(Protocol):
         ...
 
 
+class Rate:
+    """Seconds of a token, of the last rounds mostly."""
+
+    def __init__(self) -> None:
+        self.rounds, self._seconds, self._tokens = 0, 0.0, 0.0
+
+    def add(self, seconds: float, tokens: int) -> None:
+        if self.rounds and seconds > _ODD * tokens * self.of_token:
+            return  # something else took the processor
+        self.rounds += 1
+        self._seconds, self._tokens = _KEPT * self._seconds + seconds, _KEPT * self._tokens + tokens
+
+    @property
+    def of_token(self) -> float:
+        return self._seconds / self._tokens
+
+
 class Pace:
     """How many tokens to guess: doubled when all were right, halved when fewer than half were, and after guesses that
-    were all wrong none at all for a while, longer each time."""
+    were all wrong none at all for a while, longer each time.
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    And whether guesses pay: where most are wrong, rounds with guesses and without are timed beside each other, and
+    while a token takes longer with them there are pauses, each twice as long as the one before, up to `longest`.
+    """
+
+    def __init__(self, most: int, longest: int = 256, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._most, self._longest, self._clock = most, longest, clock
         self.count = min(4, most)
         self._pause = self._misses = 0
+        self._rest = _REST
+        self._plain, self._with = Rate(), Rate()
+        self._begun: tuple[float, int] | None = None
+        self._guessed, self._right, self._asked = False, 0.0, 0.0
 
-    def next(self) -> int:
+    def next(self, length: int) -> int:
+        """How many, for a text of so many tokens."""
+        now = self._clock()
+        if self._begun is not None and length > self._begun[1]:
+            (self._with if self._guessed else self._plain).add(now - self._begun[0], length - self._begun[1])
+        self._begun, self._guessed = (now, length), False
         if self._pause:
             self._pause -= 1
             return 0
+        enough = _ROUNDS if self._rest == _REST else 2  # to see that it is still so
+        if self._with.rounds >= enough and 2 * self._right < self._asked:
+            if self._plain.rounds < _ROUNDS:
+                return 0  # to know what they are compared with
+            if self._with.of_token > self._plain.of_token:
+                self._pause, self._rest, self._with = self._rest - 1, min(2 * self._rest, self._longest), Rate()
+                return 0
+            self._rest = _REST
         return self.count
 
     def learn(self, guessed: int, right: int) -> None:
         if not guessed:
             return
+        self._guessed, self._right = True, _KEPT * self._right + right
+        self._asked = _KEPT * self._asked + guessed
         if right == guessed:
             self.count, self._misses = min(self._most, max(2, self.count * 2)), 0
         elif right:
@@ -70,7 +116,7 @@ class NgramDrafter:
     """What followed the longest run of last tokens, of 4 down to 2, the last time that it stood in the text."""
 
     def __init__(self, most: int) -> None:
-        self._pace = Pace(most)
+        self._pace = Pace(most, longest=32)  # such guesses cost little, and a text may begin to repeat at any time
         self._seen: dict[tuple[int, ...], int] = {}
         self._known = 0
 
@@ -81,7 +127,7 @@ class NgramDrafter:
             for size in range(_SHORTEST, min(_LONGEST, end) + 1):
                 self._seen[tuple(ids[end - size : end])] = end
         self._known = len(ids)
-        count = min(self._pace.next(), most)
+        count = min(self._pace.next(len(sequence.ids)), most)
         if count < 1:
             return []
         for size in range(min(_LONGEST, len(ids)), _SHORTEST - 1, -1):
@@ -106,7 +152,7 @@ class ModelDrafter:
     @torch.inference_mode()
     def guess(self, sequence: SequenceState, most: int) -> list[int]:
         room = self._decoder.context_length - len(sequence.ids)
-        count = min(self._pace.next(), most, room)
+        count = min(self._pace.next(len(sequence.ids)), most, room)
         if count < 1:
             return []
         cache = self._agreed(sequence)
@@ -149,7 +195,7 @@ class HeadsDrafter:
 
     @torch.inference_mode()
     def guess(self, sequence: SequenceState, most: int) -> list[int]:
-        count = min(self._pace.next(), most)
+        count = min(self._pace.next(len(sequence.ids)), most)
         state = self._state(sequence)
         if count < 1 or state is None:
             return []

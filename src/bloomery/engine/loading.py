@@ -11,28 +11,27 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
 from bloomery.core.artifact import MANIFEST, Artifact
 from bloomery.core.errors import ArtifactError, ConfigError, DataError, DeviceError, MissingExtraError, nearest
 from bloomery.core.workspace import DEFAULT_HOME, HOME_VARIABLE, LATEST, Workspace, as_workspace
-from bloomery.engine.classifier import Classifier
 from bloomery.engine.gguf_reader import is_gguf
-from bloomery.engine.image_encoder import ImageEncoder
-from bloomery.engine.image_text import ImageTextModel
 from bloomery.engine.language_model import LanguageModel
 from bloomery.engine.packed_weights import load_decoder, pack_loaded, refuse_weights
-from bloomery.engine.sequence_model import SequenceModel
-from bloomery.engine.text_encoder import TextEncoder
-from bloomery.engine.vision_language_model import VisionLanguageModel
-from bloomery.models.encoder import load_encoder
-from bloomery.models.image_processor import ImageProcessor
 from bloomery.models.kinds import ModelKind, kind_of
-from bloomery.models.pooling import Pooling
 from bloomery.models.weights import read_json
 from bloomery.tokenizer import Tokenizer, TokenizerPair
+
+if TYPE_CHECKING:  # kinds of models are loaded when one of them is asked for
+    from bloomery.engine.classifier import Classifier
+    from bloomery.engine.image_encoder import ImageEncoder
+    from bloomery.engine.image_text import ImageTextModel
+    from bloomery.engine.sequence_model import SequenceModel
+    from bloomery.engine.text_encoder import TextEncoder
+    from bloomery.engine.vision_language_model import VisionLanguageModel
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
@@ -89,6 +88,8 @@ def load_text_encoder(
     workspace: Workspace | str | Path | None = None,
 ) -> TextEncoder:
     """An encoder (BERT, RoBERTa, ModernBERT, or a sentence-transformers folder of one); otherwise as `load`."""
+    from bloomery.models.encoder import load_encoder
+
     folder, name = find_model(reference, workspace)
     place = choose_device(device)
     encoder = load_encoder(folder, dtype=as_dtype(dtype) or _usual(place), device=place)
@@ -136,6 +137,9 @@ def _open(
 
 
 def _text_encoder(model: Any, folder: Path, name: str) -> TextEncoder:
+    from bloomery.engine.text_encoder import TextEncoder
+    from bloomery.models.pooling import Pooling
+
     return TextEncoder(
         model,
         Tokenizer.load(folder),
@@ -146,14 +150,22 @@ def _text_encoder(model: Any, folder: Path, name: str) -> TextEncoder:
 
 
 def _image_text(model: Any, folder: Path, name: str) -> ImageTextModel:
+    from bloomery.engine.image_text import ImageTextModel
+    from bloomery.models.image_processor import ImageProcessor
+
     return ImageTextModel(model, Tokenizer.load(folder), ImageProcessor.from_folder(folder), name=name)
 
 
 def _image_encoder(model: Any, folder: Path, name: str) -> ImageEncoder:
+    from bloomery.engine.image_encoder import ImageEncoder
+    from bloomery.models.image_processor import ImageProcessor
+
     return ImageEncoder(model, ImageProcessor.from_folder(folder), name=name)
 
 
 def _sequence_model(model: Any, folder: Path, name: str) -> SequenceModel:
+    from bloomery.engine.sequence_model import SequenceModel
+
     tokenizers = TokenizerPair.load(folder)
     return SequenceModel(model, tokenizers.source, name=name, target_tokenizer=tokenizers.target)
 
@@ -163,14 +175,22 @@ def _language_model(model: Any, folder: Path, name: str) -> LanguageModel:
 
 
 def _vision_language(model: Any, folder: Path, name: str) -> VisionLanguageModel:
+    from bloomery.engine.vision_language_model import VisionLanguageModel
+    from bloomery.models.image_processor import ImageProcessor
+
     return VisionLanguageModel(model, Tokenizer.load(folder), ImageProcessor.from_folder(folder), name=name)
 
 
 def _classifier(model: Any, folder: Path, name: str) -> Classifier:
+    from bloomery.engine.classifier import Classifier
+
     return Classifier(model, Tokenizer.load(folder), name=name, labels=_labels(model, folder))
 
 
 def _image_classifier(model: Any, folder: Path, name: str) -> Classifier:
+    from bloomery.engine.classifier import Classifier
+    from bloomery.models.image_processor import ImageProcessor
+
     return Classifier(model, ImageProcessor.from_folder(folder), name=name, labels=_labels(model, folder))
 
 

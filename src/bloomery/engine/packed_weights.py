@@ -39,9 +39,10 @@ def load_decoder(folder: Path, place: torch.device, dtype: torch.dtype | None, w
     """A folder's decoder with its weights as asked; ConfigError as `check_weights` and `pack`."""
     check_weights(weights)
     scheme = scheme_of(read_json(folder / "config.json"))
-    decoder, known = load_with_codes(folder, dtype=dtype, device=place)
     if weights is None and scheme is not None:
         weights = on_device(scheme.format, place)
+    floats = weights is None or weights in (PLAIN, AUTO) or place.type != "cpu"
+    decoder, known = load_with_codes(folder, dtype=dtype, device=place, floats=floats)
     group_size = 32 if scheme is None or scheme.group_size is None else scheme.group_size
     if weights is None or weights == PLAIN:
         return decoder

@@ -170,10 +170,11 @@ def unpack_codes(words: Tensor, inputs: int) -> Tensor:
 
 @dataclass
 class Reader:
-    """Puts a file's tensors together: quantised layers come out as float weights, and stay in `known` by the name of
-    the weight. `finish` after the last tensor."""
+    """Puts a file's tensors together: quantised layers come out as float weights, on the meta device without `floats`,
+    and stay in `known` by the name of the weight. `finish` after the last tensor."""
 
     scheme: Scheme
+    floats: bool = True
     known: dict[str, QuantizedWeight] = field(default_factory=dict)
     _waiting: dict[str, dict[str, Tensor]] = field(default_factory=dict)
 
@@ -194,7 +195,8 @@ class Reader:
         del self._waiting[base]
         weight = self._put_together(base, parts)
         self.known[f"{base}.weight"] = weight
-        return [(f"{base}.weight", weight.dequantized())]
+        given = weight.dequantized() if self.floats else torch.empty(weight.codes.shape, device="meta")
+        return [(f"{base}.weight", given)]
 
     def finish(self) -> None:
         """DataError where a layer is not complete."""

@@ -21,11 +21,14 @@ from torch import Tensor
 from bloomery.core.artifact import write_durably
 from bloomery.core.config import from_dict, to_dict
 from bloomery.core.errors import ConfigError, DataError, RequestError
-from bloomery.corpus.picture_file import MAX_IMAGE_PIXELS, Picture, open_image
 from bloomery.models.weights import as_json, read_json
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+    from bloomery.corpus.picture_file import Picture
+else:
+    Picture = Any
 
 PROCESSOR_FILE = "preprocessor_config.json"
 _MAX_EDGE = 1 << 14
@@ -136,6 +139,8 @@ class ImageProcessor:
     def __call__(self, images: Picture | Sequence[Picture]) -> Tensor:
         """One image or several -> (B, 3, height, width) float32: Pillow's, uint8 arrays (height, width, 3) or (height,
         width), the bytes of a file, or paths. DataError for what is no image, or comes out in several sizes."""
+        from bloomery.corpus.picture_file import open_image  # here: what reads no images needs no corpus
+
         arrays = [self._numbers(open_image(one)) for one in listed(images)]
         if len({array.shape for array in arrays}) != 1:
             raise DataError(
@@ -145,6 +150,8 @@ class ImageProcessor:
         return torch.from_numpy(np.stack(arrays))
 
     def _numbers(self, image: Image) -> np.ndarray:
+        from bloomery.corpus.picture_file import MAX_IMAGE_PIXELS
+
         if self.do_resize:
             width, height = image.size
             rows, columns = _resized(height, width, self.size)

@@ -119,6 +119,7 @@ def pack(
     model that is packed already, or one that computes in another type than float32 on the CPU.
     """
     device = _check(model, kind)
+    _fill_in(model, kind, known or {})
     known = {name: weight for name, weight in (known or {}).items() if weight.bits == BITS.get(kind)}
     notes: list[str] = []
     with torch.no_grad():
@@ -130,6 +131,18 @@ def pack(
         log.warning("%s", text)
     model.eval()
     return packing_of(model) or Packing(kind, 0, 0, tuple(notes))
+
+
+def _fill_in(model: nn.Module, kind: str, known: Mapping[str, QuantizedWeight]) -> None:
+    """Weights that were left on the meta device, but those whose integers alone are needed."""
+    kept: set[int] = set()
+    for path, parent, names in grouped_layers(model):
+        found = [known.get(f"{path}.{name}".lstrip(".")) for name in names]
+        if all(one is not None and one.bits == BITS.get(kind) for one in found):
+            kept |= {id(getattr(parent, name)) for name in names}
+    for path, module in model.named_modules():
+        if id(module) not in kept and isinstance(weight := module._parameters.get("weight"), Tensor) and weight.is_meta:
+            module.weight = nn.Parameter(known[path].dequantized().to(weight.dtype), requires_grad=False)
 
 
 def _summed_up(notes: Sequence[str]) -> list[str]:
@@ -218,7 +231,10 @@ def _replace(
     if known and any(one is None for one in given):  # the file kept some of them as they were
         given = [None] * len(names)
     joined = _stacked([one for one in given if one is not None]) if given[0] is not None else None
-    weight = torch.cat([layer.weight for layer in layers])
+    if joined is not None and layers[0].weight.is_meta:
+        weight = joined.outline
+    else:
+        weight = torch.cat([layer.weight for layer in layers]) if len(layers) > 1 else layers[0].weight
     bias = _joined_bias(layers)
     keep = "float32" if known and joined is None and kind in BITS else kind
     where = " + ".join(paths)
@@ -250,7 +266,9 @@ def make_layer(
     if kind != "int4" or known is not None or divides(weight, group_size):
         try:
             made = (make or packed)(weight, bias, kind, known=known, group_size=group_size)
-            checked(made, made.weight if known is None else known.dequantized().to(weight.device), bias)
+            if not made.is_sound:
+                checked(made, made.weight if known is None else known.dequantized().to(weight.device), bias)
+                made.passed()
         except (RuntimeError, AttributeError, NotImplementedError, TypeError, BloomeryError) as error:
             made, reason = None, str(error).partition("\n")[0][:200]
     else:
@@ -323,8 +341,8 @@ def _stacked(parts: Sequence[QuantizedWeight]) -> QuantizedWeight:
 def _joined_bias(layers: Sequence[nn.Linear]) -> Tensor | None:
     if all(layer.bias is None for layer in layers):
         return None
-    zeros = [layer.weight.new_zeros(layer.out_features) for layer in layers]
-    return torch.cat([z if layer.bias is None else layer.bias for layer, z in zip(layers, zeros, strict=True)])
+    like = next(layer.bias for layer in layers if layer.bias is not None)
+    return torch.cat([like.new_zeros(layer.out_features) if layer.bias is None else layer.bias for layer in layers])
 
 
 def bias_of(layer: nn.Module) -> Tensor | None:

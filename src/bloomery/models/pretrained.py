@@ -60,9 +60,14 @@ def load_pretrained(
 
 
 def load_with_codes(
-    folder: str | Path, *, dtype: torch.dtype | None = None, device: torch.device | str = "cpu"
+    folder: str | Path,
+    *,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str = "cpu",
+    floats: bool = True,
 ) -> tuple[Decoder, dict[str, QuantizedWeight]]:
-    """As `load_pretrained`, with the integers of each layer that the file has quantised, by the layer's name here."""
+    """As `load_pretrained`, with the integers of each layer that the file has quantised, by the layer's name here.
+    Without `floats` these layers' weights stay on the meta device, to be packed: sooner, and without their memory."""
     folder = Path(folder)
     config, scheme = read_config(folder), scheme_of(read_json(folder / "config.json"))
     if scheme is not None and config.model_type in _NO_LINEAR:
@@ -70,7 +75,7 @@ def load_with_codes(
     with shapes_only():
         decoder = Decoder(config)
     tied = {_HEAD: _EMBEDDING} if config.tie_word_embeddings else {}
-    reader, names = None if scheme is None else Reader(scheme), config.names()
+    reader, names = None if scheme is None else Reader(scheme, floats), config.names()
     load_weights(decoder, folder, names, tied=tied, dtype=dtype, device=device, reader=reader)
     return decoder, {} if reader is None else _by_layer(reader.known, names)
 

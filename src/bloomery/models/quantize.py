@@ -36,6 +36,11 @@ class QuantizedWeight:
         """Inputs that share a scale."""
         return self.codes.size(1) // self.scale.size(1)
 
+    @property
+    def outline(self) -> Tensor:
+        """(O, I) float32 of no meaning and no memory: where an operator wants to see a shape."""
+        return self.scale.new_zeros(1, dtype=torch.float32).expand(self.codes.shape)
+
     def dequantized(self) -> Tensor:
         """(O, I) float32: what the codes stand for."""
         return (self.codes.unflatten(1, (self.scale.size(1), -1)).float() * self.scale[..., None]).flatten(1)

@@ -49,8 +49,8 @@ def load_weights(
 
     `tied` maps parameters that the model does not have to those that they must equal where a file has them (a head
     that is the embedding); tensors whose name matches `ignored` follow from the config and are passed over; a
-    `reader` puts quantised tensors together first. Raises DataError for missing, truncated or damaged files and for
-    tensors that do not fit.
+    `reader` puts quantised tensors together first, and what it leaves on the meta device stays there. Raises DataError
+    for missing, truncated or damaged files and for tensors that do not fit.
     """
     tied = tied or {}
     wanted = {name: tuple(p.shape) for name, p in model.named_parameters()}
@@ -67,7 +67,8 @@ def load_weights(
                     raise DataError(
                         f"{path}: {name} has shape {tuple(tensor.shape)}, config.json asks for {wanted[name]}"
                     )
-                tensors[name] = tensor.to(device=device, dtype=dtype or tensor.dtype).contiguous()
+                place = tensor.device if tensor.is_meta else device
+                tensors[name] = tensor.to(device=place, dtype=dtype or tensor.dtype).contiguous()
     if reader is not None:
         reader.finish()
     for copy, original in tied.items():

@@ -1,6 +1,5 @@
 """Text to tokens and back: train, encode, chat templates, shards, packing."""
 
-from bloomery.tokenizer.audit import AuditConfig, audit, read_audit
 from bloomery.tokenizer.encode import TokenizeConfig, tokenize, tokenize_inputs
 from bloomery.tokenizer.packing import PackedRows, evaluation_rows
 from bloomery.tokenizer.pair import TokenizerPair
@@ -12,7 +11,6 @@ from bloomery.tokenizer.train import TokenizerConfig, train_tokenizer, train_tok
 
 __all__ = [
     "STYLES",
-    "AuditConfig",
     "PackedRows",
     "ShardWriter",
     "StreamDecoder",
@@ -22,9 +20,7 @@ __all__ = [
     "TokenizerConfig",
     "TokenizerPair",
     "ToolStyle",
-    "audit",
     "evaluation_rows",
-    "read_audit",
     "tokenize",
     "tokenize_inputs",
     "train_tokenizer",

@@ -15,11 +15,13 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bloomery.core.errors import RequestError
-from bloomery.tokenizer.sandbox import RefusedError, TemplateSandbox
 from bloomery.tokenizer.tool_style import ToolStyle, style_of
+
+if TYPE_CHECKING:
+    from bloomery.tokenizer.sandbox import TemplateSandbox
 
 _MAX_DEPTH = 32
 _MAX_TEMPLATE_CHARACTERS = 1 << 20
@@ -108,6 +110,8 @@ class ChatTemplate:
         **variables: str,
     ) -> str:
         """The text alone, of messages and tools that are plain data already; `variables` join those of the template."""
+        from bloomery.tokenizer.sandbox import RefusedError
+
         try:
             return self._sandbox.render(
                 **self._variables,
@@ -122,6 +126,8 @@ class ChatTemplate:
 
     @cached_property
     def _sandbox(self) -> TemplateSandbox:
+        from bloomery.tokenizer.sandbox import RefusedError, TemplateSandbox  # here: without a template, no Jinja
+
         if len(self.source) > _MAX_TEMPLATE_CHARACTERS:
             raise RequestError("the model's chat template is too long to be one", param="messages")
         try:

@@ -15,7 +15,6 @@ from pathlib import Path
 from bloomery.core.config import digest
 from bloomery.core.errors import BloomeryError, DataError
 from bloomery.core.workspace import Workspace
-from bloomery.corpus.streams import COMPRESSIONS, BrokenStream, read_blocks
 from bloomery.tokenizer.tiktoken_file import looks_like_tiktoken
 from bloomery.tokenizer.tokenizer import TOKENIZER_FILES, Tokenizer
 
@@ -86,6 +85,8 @@ def _stem(path: Path) -> str:
 
 
 def _unpacked_name(path: Path) -> str:
+    from bloomery.corpus.streams import COMPRESSIONS  # here: a model that is loaded needs no corpus
+
     return path.name.removesuffix(path.suffix) if path.suffix in COMPRESSIONS else path.name
 
 
@@ -125,6 +126,8 @@ def _as_files(path: Path) -> Mapping[str, bytes]:
 
 
 def _content(path: Path) -> bytes:
+    from bloomery.corpus.streams import BrokenStream, read_blocks
+
     data = bytearray()
     try:
         for block in read_blocks(path, max_expansion=_MAX_EXPANSION):

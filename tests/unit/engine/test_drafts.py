@@ -39,14 +39,32 @@ def test_a_drafter_that_grows_with_its_text_guesses_like_a_new_one():
 
 def test_the_pace_follows_what_was_right():
     pace = Pace(8)
-    assert pace.next() == 4
+    assert pace.next(9) == 4
     pace.learn(4, 4)
-    assert pace.next() == 8
+    assert pace.next(9) == 8
     pace.learn(8, 1)
-    assert pace.next() == 4
+    assert pace.next(9) == 4
     for _ in range(3):
         pace.learn(pace.count, 0)
-    assert [pace.next() for _ in range(9)] == [0] * 8 + [1]
+    assert [pace.next(9) for _ in range(9)] == [0] * 8 + [1]
+
+
+@pytest.mark.parametrize(("cost", "pays"), [(1.0, False), (0.05, True)])
+def test_guesses_that_cost_more_than_they_save_are_made_seldom(cost: float, pays: bool):
+    """A guess of two tokens costs twice `cost` of a step, and every second time its first one is right."""
+    now, length, rounds, guesses = 0.0, 1, 0, 0
+    pace = Pace(2, clock=lambda: now)
+    while length < 2000:
+        asked = min(2, pace.next(length))
+        right = int(asked > 0 and guesses % 2)
+        guesses += asked > 0
+        now += 1.0 + cost * asked
+        length += 1 + right
+        pace.learn(asked, right)
+        rounds += 1
+    assert (guesses > 0.8 * rounds) is pays
+    # Beside a step for each token: little is lost where guesses do not pay, most of a third won where they do.
+    assert now < (0.75 if pays else 1.03) * 2000
 
 
 @pytest.mark.parametrize("options", [{"temperature": 0.0}, {"temperature": 0.4}, {"temperature": 1.3, "top_p": 0.9}])

@@ -22,6 +22,7 @@
 #include <new>
 #include <system_error>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include <sched.h>
@@ -175,78 +176,58 @@ Team &team_of(int size) {
     return *teams.back();
 }
 
-// ---- packing --------------------------------------------------------------------------------------------------------
+void run(const std::shared_ptr<Job> &job, int threads, int64_t spin_nanoseconds) {
+    if (threads < 2) return job->work(0);
+    std::lock_guard<std::mutex> lock(one_at_a_time);
+    team_of(threads).run(job, spin_nanoseconds);
+}
 
-// Zeros, on a shelf that is there as long as something on it: weights lie one after the other, in large pages where the
-// system has them, for a step reads all of them in turn, and a processor reads ahead of what goes on, no further than a
-// page. May throw std::bad_alloc.
-std::shared_ptr<char> zeros(int64_t bytes) {
+// ---- weights --------------------------------------------------------------------------------------------------------
+
 #if defined(__SANITIZE_ADDRESS__)  // which sees who reads beyond a shelf, not beyond its neighbour on it
-    constexpr int64_t page = 64, least = 1;
+constexpr int64_t LARGE_PAGE = 64, LEAST_SHELF = 1;
 #else
-    constexpr int64_t page = int64_t(2) << 20, least = 16 * page;
+constexpr int64_t LARGE_PAGE = int64_t(2) << 20, LEAST_SHELF = 16 * LARGE_PAGE;
 #endif
-    static std::mutex mutex;
+std::mutex shelving;
+auto &shelves = *new std::vector<std::pair<std::weak_ptr<char>, int64_t>>;  // that are in small pages still, and bytes
+
+// Room on a shelf that is there as long as something on it: weights lie one after the other, for a step reads all of
+// them in turn, and a processor reads ahead of what goes on. May throw std::bad_alloc.
+std::shared_ptr<char> shelved(int64_t bytes) {
     static std::weak_ptr<char> last;
     static int64_t used, size;  // of the last one
     const int64_t needed = padded(std::max(bytes, int64_t(1)), 64);
-    std::lock_guard<std::mutex> lock(mutex);
+    std::lock_guard<std::mutex> lock(shelving);
     std::shared_ptr<char> shelf = last.lock();
     if (!shelf || size - used < needed) {
-        const int64_t room = padded(std::max(needed, least), page);
-        shelf.reset(static_cast<char *>(std::aligned_alloc(size_t(page), size_t(room))), std::free);
+        const int64_t room = padded(std::max(needed, LEAST_SHELF), LARGE_PAGE);
+        shelf.reset(static_cast<char *>(std::aligned_alloc(size_t(LARGE_PAGE), size_t(room))), std::free);
         if (!shelf) throw std::bad_alloc();  // the last one stays as it is
-        size = room, used = 0;
-#if defined(__linux__)
-        madvise(shelf.get(), size_t(size), MADV_HUGEPAGE);
-#endif
-        last = shelf;
+        size = room, used = 0, last = shelf;
+        shelves.emplace_back(shelf, size);
     }
     used += needed;
-    return {shelf, static_cast<char *>(std::memset(shelf.get() + used - needed, 0, size_t(needed)))};
+    return {shelf, shelf.get() + used - needed};
+}
+
+// Large pages are read faster by some percent, but a virtual machine may take seconds to find them: shelves come into
+// them while others work, once so many steps have been made that they pay. A system that cannot leaves them as they are.
+void settle() {
+    static std::atomic<int> steps{0};
+    if (++steps % 512) return;
+    std::lock_guard<std::mutex> lock(shelving);
+    std::thread([all = std::exchange(shelves, {})] {
+        for (const auto &[shelf, size] : all)
+            for (int64_t at = 0; at < size; at += LARGE_PAGE)
+                if (const auto held = shelf.lock()) madvise(held.get() + at, size_t(LARGE_PAGE), 25);  // MADV_COLLAPSE
+    }).detach();
 }
 
 // What Python sees as a Matrix.
 struct Shelved : Matrix {
     std::shared_ptr<char> kept[3];
 };
-
-// N inputs of an output side by side.
-template <int N, class T>
-void pack(const Matrix &m, const void *weights) {
-    const T *from = static_cast<const T *>(weights);
-    T *to = static_cast<T *>(m.weights);
-    const int64_t across = padded(m.inputs, N) * PANEL;
-    for (int64_t o = 0; o < m.outputs; o++)
-        for (int64_t i = 0; i < m.inputs; i++)
-            to[o / PANEL * across + (i / N * PANEL + o % PANEL) * N + i % N] = *from++;
-}
-
-void pack_int4(const Matrix &m, const void *weights) {
-    const int8_t *from = static_cast<const int8_t *>(weights);
-    uint8_t *to = static_cast<uint8_t *>(m.weights);
-    for (int64_t o = 0; o < m.outputs; o++) {
-        const int64_t place = o % PANEL, shift = place < 8 ? 0 : 4;
-        for (int64_t i = 0; i < m.inputs; i++) {
-            const int64_t group = o / PANEL * groups_of(m) + i / GROUP, four = i % GROUP / 4;
-            to[group * 256 + four * 32 + place % 8 * 4 + i % 4] |= uint8_t(*from++ + 8) << shift;
-        }
-    }
-}
-
-// `scale` (outputs, groups of `group_size` inputs), of INT8 one for an output.
-void pack_scales(const Matrix &m, const float *scale, int64_t group_size) {
-    if (m.format == INT8) return (void)std::copy(scale, scale + m.outputs, static_cast<float *>(m.scales));
-    uint16_t *to = static_cast<uint16_t *>(m.scales);
-    const int64_t groups = groups_of(m), given = m.inputs / group_size;
-    for (int64_t o = 0; o < m.outputs; o++) {
-        for (int64_t g = 0; g < groups; g++) {
-            uint32_t bits;
-            std::memcpy(&bits, scale + o * given + g * GROUP / group_size, 4);
-            to[(o / PANEL * groups + g) * PANEL + o % PANEL] = uint16_t(bits >> 16);  // they are bfloat16 already
-        }
-    }
-}
 
 // ---- the step -------------------------------------------------------------------------------------------------------
 
@@ -549,44 +530,30 @@ BLOOMERY_API void bloomery_sizes(int64_t *sizes) {
     std::copy(all, all + 5, sizes);
 }
 
-// `weights` (outputs, inputs): float32, float16, or int8 codes for INT8 and INT4 (-8 .. 7); `scale` (outputs, groups)
-// and `bias` (outputs) float32 or null. Null if there is no memory.
-BLOOMERY_API Matrix *bloomery_matrix(int32_t format, int64_t outputs, int64_t inputs, int64_t group_size,
-                                     const void *weights, const float *scale, const float *bias) try {
+// Room for a matrix, whose weights, scales and bias, if it has one, are to be filled in as `Matrix` says. Null if there is
+// no memory.
+BLOOMERY_API Matrix *bloomery_matrix(int32_t format, int64_t outputs, int64_t inputs, int32_t has_bias) try {
     const int64_t widest = INT32_MAX / (128 * padded(inputs, 2));
     auto m = std::make_unique<Shelved>();
     m->format = format, m->outputs = outputs, m->inputs = inputs, m->panels = (outputs + PANEL - 1) / PANEL;
     m->steps = int32_t(std::min<int64_t>(std::max<int64_t>(widest, 1), 32767));
-    const int64_t all = m->panels * PANEL;
-    const int64_t packed = all * padded(inputs, format == INT8 ? 2 : 1) * 4 >> format;  // half of the format before
+    const int64_t all = m->panels * PANEL, weights = padded(outputs, width(*m)) * row_bytes(*m);
     const int64_t scales = format == INT8 ? all * 4 : format == INT4 ? all * groups_of(*m) * 2 : 0;
-    m->bytes = size_t(packed + scales);
-    m->weights = (m->kept[0] = zeros(packed)).get();
-    if (scales) m->scales = (m->kept[1] = zeros(scales)).get();
-    if (bias) m->bias = reinterpret_cast<float *>((m->kept[2] = zeros(all * 4)).get());
-    switch (format) {
-        case FLOAT32: pack<1, float>(*m, weights); break;
-        case FLOAT16: pack<1, uint16_t>(*m, weights); break;
-        case INT8: pack<2, int8_t>(*m, weights); break;
-        default: pack_int4(*m, weights);
-    }
-    if (scales) pack_scales(*m, scale, group_size);
-    if (bias) std::copy(bias, bias + outputs, m->bias);
+    m->bytes = size_t(weights + scales);
+    m->weights = (m->kept[0] = shelved(weights)).get();
+    if (scales) m->scales = (m->kept[1] = shelved(scales)).get();
+    if (has_bias) m->bias = reinterpret_cast<float *>((m->kept[2] = shelved(all * 4)).get());
     return m.release();
 } catch (const std::bad_alloc &) {
     return nullptr;
 }
 
 BLOOMERY_API void bloomery_free(Matrix *matrix) { delete static_cast<Shelved *>(matrix); }
-BLOOMERY_API size_t bloomery_bytes(const Matrix *matrix) { return matrix->bytes; }
 
 // y (rows, outputs) = x (rows, inputs) W^T + b, by so many threads, as a step. 0, or 1 if there is no memory.
 BLOOMERY_API int32_t bloomery_multiply(const Matrix *m, const float *x, int32_t rows, float *y, int32_t threads,
                                        int64_t spin_nanoseconds) try {
-    const auto product = std::make_shared<Product>(*m, x, rows, y, threads);
-    if (threads < 2) return product->work(0), 0;
-    std::lock_guard<std::mutex> lock(one_at_a_time);
-    team_of(threads).run(product, spin_nanoseconds);
+    run(std::make_shared<Product>(*m, x, rows, y, threads), threads, spin_nanoseconds);
     return 0;
 } catch (const std::exception &) {
     return 1;
@@ -597,6 +564,7 @@ BLOOMERY_API int32_t bloomery_step(const Model *model, const Step *step, int32_t
     std::lock_guard<std::mutex> lock(one_at_a_time);
     static auto &space = *new Space;
     team_of(threads).run(std::make_shared<Run>(*model, *step, threads, space), spin_nanoseconds);
+    settle();
     return 0;
 } catch (const std::exception &) {
     return 1;

@@ -22,8 +22,8 @@ constexpr int64_t KEYS = 64;   // and how many keys it has at hand as floats
 constexpr int64_t PARTS = 16;  // that a row's positions are cut into at most,
 constexpr int64_t SPAN = 32;   // and how many there are in one at least
 
-// A linear layer (outputs, inputs). FLOAT32, FLOAT16: [panel][input][16]. INT8: [panel][pair of inputs][16][2], one
-// scale an output. INT4: [panel][group of 32][4 inputs][8 outputs x 4 inputs], the first eight outputs of a panel in
+// A linear layer (outputs, inputs). FLOAT32: [panel][input][16]. FLOAT16: [two panels][input][32], for whole lines of
+// memory are read faster. INT8: [panel][pair of inputs][16][2], one scale an output. INT4: [panel][group of 32][4 inputs][8 outputs x 4 inputs], the first eight outputs of a panel in
 // the low halves of the bytes and the others in the high ones, each 8 more than the weight; scales bfloat16
 // [panel][group][16]. Outputs are filled up to whole panels, inputs to whole pairs, with zeros.
 struct Matrix {
@@ -130,6 +130,8 @@ struct Kernels {
 extern const Kernels kernels_portable, kernels_avx2, kernels_vnni;
 
 inline int64_t padded(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
+inline int64_t width(const Matrix &m) { return m.format == FLOAT16 ? 2 * PANEL : PANEL; }  // outputs that lie together
+inline int64_t row_bytes(const Matrix &m) { return padded(m.inputs, m.format == INT8 ? 2 : 1) * 4 >> m.format; }
 inline int64_t block_room(const Model &m, int64_t positions) { return (QUERIES + KEYS) * m.head_dim + QUERIES * positions; }
 inline int64_t span_of(int64_t positions) { return padded((positions + PARTS - 1) / PARTS, SPAN); }
 inline int64_t part_room(const Model &m, int64_t span) { return m.heads * padded(span, 16); }

@@ -48,10 +48,18 @@ def matrix_of(layers: Sequence[nn.Module]) -> Stored:
         if not _is_whole(layers):
             raise DeviceError("the layers of one input are packed apart")
         return matrix_of([first.joint.matrix]) if isinstance(first, Part) else first.stored()
-    if not all(type(layer) in (nn.Linear, PlainLinear) for layer in layers):
+    if not _are_plain(layers):
         raise DeviceError(f"the native step does not know {type(first).__name__}")
-    weight = torch.cat([layer.weight.detach() for layer in layers])  # type: ignore[misc]
-    return Stored(weight.float(), None, _joined_bias(layers), 32)
+    return Stored(torch.cat(_weights(layers)), None, _joined_bias(layers), 32)
+
+
+def _weights(layers: Sequence[Any]) -> list[Tensor]:
+    """Of plain layers, each (O, I) float32."""
+    return [layer.weight.detach().float() for layer in layers]
+
+
+def _are_plain(layers: Sequence[nn.Module]) -> bool:
+    return all(type(layer) in (nn.Linear, PlainLinear) for layer in layers)
 
 
 def native_layer(layers: Sequence[nn.Module]) -> NativeLinear | None:
@@ -171,9 +179,14 @@ class Description:
 
     def _matrix(self, layers: Sequence[Any]) -> int | None:
         known = native_layer(layers)
-        made = Matrix(self._calls, *matrix_of(layers)) if known is None else known.matrix
+        made = self._packed(layers) if known is None else known.matrix
         self.matrices.append(made)
         return made.pointer
+
+    def _packed(self, layers: Sequence[Any]) -> Matrix:
+        if not _are_plain(layers):
+            return Matrix(self._calls, *matrix_of(layers))
+        return Matrix(self._calls, _weights(layers), None, _joined_bias(layers), 32)  # they need not be joined first
 
     def _norm(self, norm: nn.Module | None) -> Norm:
         if norm is None:

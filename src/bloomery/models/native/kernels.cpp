@@ -21,6 +21,11 @@
 #if defined(__aarch64__)
 #include <arm_neon.h>
 #endif
+#if defined(BLOOMERY_VNNI) || defined(__aarch64__)
+#define REGISTERS 32
+#else
+#define REGISTERS 16
+#endif
 
 namespace bloomery {
 namespace {
@@ -132,13 +137,25 @@ INLINE void finish(const Matrix &m, const Floats (&sums)[R][H], int64_t panel, f
     }
 }
 
-// R rows by P panels: P > 1 only keeps more sums going at once, for each waits for the one before.
+// Lines of memory that will be read next: asked for, evenly, while a tile is computed.
+struct Ahead {
+    const char *line;
+    int64_t count;
+};
+
+// R rows by P panels.
 template <class Weight, int R, int P>
-INLINE void float_tile(const Matrix &m, const Input &x, int64_t panel, float *y, int64_t y_stride) {
-    const int64_t size = m.inputs * PANEL;
-    const Weight *w = (const Weight *)m.weights + panel * size;
+INLINE void float_tile(const Matrix &m, const Input &x, int64_t panel, float *y, int64_t y_stride, Ahead ahead) {
+    constexpr int64_t together = sizeof(Weight) == 2 ? 2 : 1;  // see `Matrix`
+    const int64_t apart = together == 2 ? PANEL : PANEL * m.inputs, step = together * PANEL;
+    const Weight *w = (const Weight *)m.weights + panel / together * step * m.inputs + panel % together * PANEL;
+    const int64_t some = ahead.count ? 16 : m.inputs, lines = (ahead.count * some + m.inputs - 1) / m.inputs;
     Floats sums[R][2 * P] = {};
-    accumulate(w, PANEL, size, (const float *)x.data, x.stride / 4, 1, m.inputs, sums);
+    for (int64_t i = 0; i < m.inputs; i += some) {
+        for (int64_t line = 0; line < lines; line++, ahead.line += 64) __builtin_prefetch(ahead.line, 0, 2);
+        const float *from = (const float *)x.data + i;
+        accumulate(w + i * step, step, apart, from, x.stride / 4, 1, lesser(some, m.inputs - i), sums);
+    }
     finish(m, sums, panel, y, y_stride);
 }
 
@@ -250,25 +267,30 @@ INLINE void int4_tile(const Matrix &m, const Input &x, int64_t panel, float *y, 
 }
 
 template <int R, int P>
-void tile(const Matrix &m, const Input &x, int64_t panel, float *y, int64_t y_stride) {
-    if (m.format == FLOAT32) return float_tile<float, R, P>(m, x, panel, y, y_stride);
-    if (m.format == FLOAT16) return float_tile<uint16_t, R, P>(m, x, panel, y, y_stride);
-    for (int p = 0; p < P; p++)  // of these two a panel has sums enough, and is read from its beginning to its end
-        m.format == INT8 ? int8_tile<R>(m, x, panel + p, y, y_stride) : int4_tile<R>(m, x, panel + p, y, y_stride);
+void tile(const Matrix &m, const Input &x, int64_t panel, float *y, int64_t y_stride, Ahead ahead) {
+    if (m.format == FLOAT32) return float_tile<float, R, P>(m, x, panel, y, y_stride, ahead);
+    if (m.format == FLOAT16) return float_tile<uint16_t, R, P>(m, x, panel, y, y_stride, ahead);
+    m.format == INT8 ? int8_tile<R>(m, x, panel, y, y_stride) : int4_tile<R>(m, x, panel, y, y_stride);
 }
 
-// All rows by each panel, in tiles of about the same height: low ones leave the processor waiting for their few sums.
+// All rows by each panel, of floats by each two, in tiles of about the same height, as high as there are registers: low
+// ones leave the processor waiting for their few sums, and read weights more often. Of floats, and where the rows take
+// longer than memory, the next panels are fetched meanwhile.
 void multiply(const Matrix &m, const Input &x, int rows, float *y, int64_t y_stride, int64_t first, int64_t last) {
-    typedef void (*Tile)(const Matrix &, const Input &, int64_t, float *, int64_t);
-    constexpr Tile tiles[] = {tile<1, 1>, tile<2, 1>, tile<3, 1>, tile<4, 1>, tile<5, 1>, tile<6, 1>};
-    const int most = m.format == FLOAT32 || m.format == FLOAT16 ? 6 : 4;  // for which registers have room
-    int64_t panel = first;
-    for (; rows <= 2 && panel + 1 < last; panel += 2) (rows == 1 ? tile<1, 2> : tile<2, 2>)(m, x, panel, y, y_stride);
-    for (; panel < last; panel++) {
+    typedef void (*Tile)(const Matrix &, const Input &, int64_t, float *, int64_t, Ahead);
+    constexpr Tile narrow[] = {tile<1, 1>, tile<2, 1>, tile<3, 1>, tile<4, 1>, tile<5, 1>, tile<6, 1>};
+    constexpr Tile wide[] = {tile<1, 2>, tile<2, 2>, tile<3, 2>, tile<4, 2>, tile<5, 2>, tile<6, 2>};
+    const bool floats = m.format == FLOAT32 || m.format == FLOAT16, pairs = floats && (REGISTERS == 32 || rows <= 2);
+    const int most = floats || REGISTERS == 32 ? 6 : 4, fetching = m.format == FLOAT16 ? 7 : 12;
+    for (int64_t panel = first, some; panel < last; panel += some) {
+        some = pairs && panel + 1 < last ? 2 : 1;
+        const int64_t size = PANEL * row_bytes(m), lines = floats && rows >= fetching ? some * size / 64 : 0;
+        const char *next = (const char *)m.weights + (panel + some) * size;
         for (int row = 0, height; row < rows; row += height) {
             const int left = rows - row, count = (left + most - 1) / most;
             height = (left + count - 1) / count;
-            tiles[height - 1](m, from_row(x, row), panel, y + row * y_stride, y_stride);
+            const Ahead ahead = {next + lines * row / rows * 64, lines * height / rows};
+            (some == 2 ? wide : narrow)[height - 1](m, from_row(x, row), panel, y + row * y_stride, y_stride, ahead);
         }
     }
 }

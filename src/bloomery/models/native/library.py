@@ -119,12 +119,10 @@ def _load(path: Path) -> Found:
         return Found(None, f"the native step cannot be loaded: {error!s:.200}")
     if source != digest():
         return Found(None, f"the native step was built of other sources: {_BUILD}")
-    calls.bloomery_matrix.argtypes = (_int32, _int64, _int64, _int64, _pointer, _pointer, _pointer)
+    calls.bloomery_matrix.argtypes = (_int32, _int64, _int64, _int32)
     calls.bloomery_matrix.restype = _pointer
     calls.bloomery_free.argtypes = (_pointer,)
     calls.bloomery_free.restype = None
-    calls.bloomery_bytes.argtypes = (_pointer,)
-    calls.bloomery_bytes.restype = ctypes.c_size_t
     calls.bloomery_multiply.argtypes = (_pointer, _pointer, _int32, _pointer, _int32, _int64)
     calls.bloomery_multiply.restype = _int32
     calls.bloomery_step.argtypes = (ctypes.POINTER(Model), ctypes.POINTER(Step), _int32, _int64)

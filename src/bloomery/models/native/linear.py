@@ -18,6 +18,7 @@ from torch import Tensor
 from bloomery.core.errors import DeviceError
 from bloomery.models.native.library import FORMATS, library
 from bloomery.models.native.matrix import Matrix
+from bloomery.models.native.verdicts import is_known, make_known
 from bloomery.models.packed import PackedLinear, Stored, packed
 from bloomery.models.quantize import QuantizedWeight, quantize
 
@@ -61,6 +62,13 @@ class NativeLinear(PackedLinear):
         self.matrix = Matrix(calls, codes, scale, bias, bits)
         self._bits = bits
 
+    @property
+    def is_sound(self) -> bool:
+        return is_known("sound", self.format, self.out_features, self.in_features)
+
+    def passed(self) -> None:
+        make_known("sound", self.format, self.out_features, self.in_features)
+
     def forward(self, x: Tensor) -> Tensor:
         rows = x.reshape(-1, self.in_features)
         shares = 1 + self.matrix.nbytes * rows.size(0) // _BYTES_OF_A_THREAD
@@ -98,6 +106,14 @@ def natively_packed(
 @cache
 def is_faster(kind: str) -> bool:
     """Whether native products of a format take less time than PyTorch's here, over few and many rows together."""
+    if is_known("faster", kind):
+        return True
+    if found := _is_faster(kind):
+        make_known("faster", kind)
+    return found
+
+
+def _is_faster(kind: str) -> bool:
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(_TRIED, generator=generator)
     known = quantize(weight, 8 if kind == "int8" else 4, 32 if kind == "int4" else None, clips=False)

@@ -1,4 +1,4 @@
-"""A matrix in native memory, laid out for the kernels: multiplied with, and read back as it was given.
+"""A matrix in native memory, laid out for the kernels: filled, multiplied with, and read back as it was given.
 
 This module does not know layers or models.
 """
@@ -6,15 +6,19 @@ This module does not know layers or models.
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from bloomery.core.errors import DeviceError
 from bloomery.models.native.library import FORMATS, MatrixFields
 
 _BITS = {32: "float32", 16: "float16", 8: "int8", 4: "int4"}
+_TYPES = {"float32": torch.float32, "float16": torch.float16, "int8": torch.int16, "int4": torch.int32}
+"""Of which numbers a layout consists: pairs of int8, fours of bytes."""
 _GROUP, _PANEL = 32, 16
 _SPIN_NANOSECONDS = 50_000  # PyTorch's own threads want the processors between two products
 
@@ -22,31 +26,72 @@ _SPIN_NANOSECONDS = 50_000  # PyTorch's own threads want the processors between 
 class Matrix:
     """A linear layer's (O, I) weights, and its bias; freed with the object. It never changes."""
 
-    def __init__(self, calls: ctypes.CDLL, codes: Tensor, scale: Tensor | None, bias: Tensor | None, bits: int) -> None:
-        """As in `Stored`. DeviceError for groups that the kernels do not read, or without memory."""
+    def __init__(
+        self,
+        calls: ctypes.CDLL,
+        codes: Tensor | Sequence[Tensor],
+        scale: Tensor | None,
+        bias: Tensor | None,
+        bits: int,
+    ) -> None:
+        """As in `Stored`, but that codes may be parts, outputs one after the other. DeviceError for groups that the
+        kernels do not read, or without memory."""
         self._calls, self.pointer = calls, None
-        self.outputs, self.inputs = codes.shape
+        parts = [codes] if isinstance(codes, Tensor) else list(codes)
+        self.outputs, self.inputs = sum(part.size(0) for part in parts), parts[0].size(1)
         self.format = _BITS[bits]
-        group_size = 0
-        scale = None if scale is None else scale.detach().float().contiguous()
-        if scale is not None:
-            group_size = self.inputs // scale.size(1)
-            if self.format == "int8" and scale.size(1) != 1:
-                raise DeviceError("the native step reads 8-bit weights with one scale for each output")
-            if self.format == "int4" and (group_size % _GROUP or not torch.equal(scale, scale.bfloat16().float())):
-                raise DeviceError(f"the native step reads 4-bit weights in groups of {_GROUP} with bfloat16 scales")
-        codes = codes.detach().contiguous()
-        bias = None if bias is None else bias.detach().float().contiguous()
-        given = (codes.data_ptr(), 0 if scale is None else scale.data_ptr(), 0 if bias is None else bias.data_ptr())
-        number = FORMATS[self.format]
-        self.pointer = calls.bloomery_matrix(number, self.outputs, self.inputs, group_size, *given)
+        scales = None if scale is None else self._checked(scale.detach().float())
+        self.pointer = calls.bloomery_matrix(FORMATS[self.format], self.outputs, self.inputs, bias is not None)
         if not self.pointer:
             raise DeviceError("no memory for the native step's weights")
+        with torch.no_grad():
+            self._fill(parts)
+            if scales is not None:
+                self._scales.copy_(_filled_up(scales).view(-1, _PANEL, scales.size(1)).transpose(1, 2))
+            if bias is not None:
+                self._read("bias", torch.float32, (self._fields.panels * _PANEL,)).copy_(_filled_up(bias.float()))
+
+    def _checked(self, scale: Tensor) -> Tensor:
+        """(O, G) as the kernels read them."""
+        if self.format == "int8":
+            if scale.size(1) != 1:
+                raise DeviceError("the native step reads 8-bit weights with one scale for each output")
+            return scale
+        times, rest = divmod(self.inputs // scale.size(1), _GROUP)
+        rounded = scale.bfloat16()
+        if rest or not torch.equal(scale, rounded.float()):
+            raise DeviceError(f"the native step reads 4-bit weights in groups of {_GROUP} with bfloat16 scales")
+        return rounded.repeat_interleave(times, 1)
+
+    def _fill(self, parts: Sequence[Tensor]) -> None:
+        weights = self._weights
+        together = weights.size(2) * (2 if self.format == "int4" else 1)
+        if any(part.size(0) % together for part in parts[:-1]):
+            parts = [torch.cat([*parts])]
+        first = 0
+        for part in parts:
+            whole = part.size(0) // together * together
+            for rows in (part[:whole], part[whole:]):  # the last outputs, where they are fewer, are filled up
+                if rows.size(0):
+                    count = -(-rows.size(0) // together)
+                    self._lay_out(_filled_up(rows, together), weights[first : first + count])
+                    first += count
+
+    def _lay_out(self, rows: Tensor, to: Tensor) -> None:
+        """(P together, I) -> (P, numbers, outputs)."""
+        if self.format == "int8":
+            rows = F.pad(rows, (0, 1)) if self.inputs % 2 else rows
+            rows = rows.contiguous().view(torch.int16)
+        elif self.format == "int4":
+            fours = (rows + 8).view(torch.int32).view(to.size(0), 2, to.size(2), to.size(1))
+            torch.bitwise_or(fours[:, 0].transpose(1, 2), fours[:, 1].transpose(1, 2) << 4, out=to)
+            return
+        to.copy_(rows.view(to.size(0), to.size(2), to.size(1)).transpose(1, 2))
 
     @property
     def nbytes(self) -> int:
         """Bytes of its weights and scales."""
-        return self._calls.bloomery_bytes(self.pointer)
+        return self._fields.bytes
 
     def multiply(self, x: Tensor, threads: int = 1) -> Tensor:
         """(N, I) float32 -> (N, O); results are the same whatever the threads."""
@@ -59,33 +104,39 @@ class Matrix:
 
     def codes(self) -> Tensor:
         """(O, I) as they were given: float32, float16 or int8."""
-        panels, inputs = self._fields.panels, self.inputs
+        weights = self._weights
         if self.format == "int4":
-            pairs = self._read("weights", torch.uint8, (panels, inputs // _GROUP, 8, 8, 4))  # fours, outputs, inputs
-            both = torch.stack((pairs & 15, pairs >> 4), 1)  # the outputs' halves
-            found = both.permute(0, 1, 4, 2, 3, 5).reshape(panels * _PANEL, inputs).to(torch.int8) - 8
-        elif self.format == "int8":
-            pairs = self._read("weights", torch.int8, (panels, (inputs + 1) // 2, _PANEL, 2))
-            found = pairs.transpose(1, 2).reshape(panels * _PANEL, -1)
+            both = weights.view(torch.uint8).unflatten(2, (-1, 4)).permute(0, 2, 1, 3).flatten(2)  # outputs, inputs
+            found = (torch.stack((both & 15, both >> 4), 1).flatten(0, 2)).to(torch.int8) - 8
         else:
-            dtype = torch.float32 if self.format == "float32" else torch.float16
-            found = self._read("weights", dtype, (panels, inputs, _PANEL)).transpose(1, 2).reshape(-1, inputs)
-        return found[: self.outputs, :inputs].clone()
+            found = weights.transpose(1, 2).clone(memory_format=torch.contiguous_format).flatten(0, 1)
+            found = found.view(torch.int8) if self.format == "int8" else found
+        return found[: self.outputs, : self.inputs].clone()
 
     def scale(self) -> Tensor | None:
         """(O, G) float32: one for each output of int8, for each 32 inputs of int4; None for floats."""
-        panels = self._fields.panels
-        if self.format == "int8":
-            return self._read("scales", torch.float32, (panels * _PANEL, 1))[: self.outputs].clone()
-        if self.format != "int4":
+        if self.format not in ("int8", "int4"):
             return None
-        kept = self._read("scales", torch.bfloat16, (panels, self.inputs // _GROUP, _PANEL))
-        return kept.transpose(1, 2).reshape(panels * _PANEL, -1)[: self.outputs].float()
+        return self._scales.transpose(1, 2).flatten(0, 1)[: self.outputs].to(torch.float32, copy=True)
 
     @property
     def _fields(self) -> MatrixFields:
         assert self.pointer is not None
         return MatrixFields.from_address(self.pointer)
+
+    @property
+    def _weights(self) -> Tensor:
+        """(P, numbers, outputs): as decoder_step.h says; of int4 eight outputs, and eight in the high halves."""
+        together = {"float16": 2 * _PANEL, "int4": _PANEL // 2}.get(self.format, _PANEL)
+        numbers = {"int8": (self.inputs + 1) // 2, "int4": self.inputs // 4}.get(self.format, self.inputs)
+        count = -(-self.outputs // (2 * together if self.format == "int4" else together))
+        return self._read("weights", _TYPES[self.format], (count, numbers, together))
+
+    @property
+    def _scales(self) -> Tensor:
+        """(P, G, 16)"""
+        groups, dtype = (1, torch.float32) if self.format == "int8" else (self.inputs // _GROUP, torch.bfloat16)
+        return self._read("scales", dtype, (self._fields.panels, groups, _PANEL))
 
     def _read(self, field: str, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
         """A view of native memory: to be copied while the matrix is there."""
@@ -102,3 +153,9 @@ class Matrix:
         if self.pointer:
             self._calls.bloomery_free(self.pointer)
             self.pointer = None
+
+
+def _filled_up(rows: Tensor, to: int = _PANEL) -> Tensor:
+    """With zeros, to a whole number of panels."""
+    rest = -rows.size(0) % to
+    return torch.cat((rows, rows.new_zeros(rest, *rows.shape[1:]))) if rest else rows

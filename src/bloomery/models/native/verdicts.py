@@ -2,8 +2,9 @@
 
 A trial takes about a second, which a command that writes a sentence should not pay each time. A verdict holds for the
 library, the processor, its threads, PyTorch and the model (its config, formats, and numbers of its embedding and norms)
-that it was found with; only those in favour of native code are kept, for the others may be a busy moment's. They lie in
-$XDG_CACHE_HOME/bloomery (or ~/.cache/bloomery), the last 256 of them. A file that is damaged, or a folder that cannot
+that it was found with; only those in favour of native code are kept, for the others may be a busy moment's. So it is
+with facts about layers: that one of a format and shape passed its check, that products in a format are the faster ones.
+All lie in $XDG_CACHE_HOME/bloomery (or ~/.cache/bloomery), the last 256 of each. A file that is damaged, or a folder that cannot
 be written, means that trials are made anew. This module does not know how a trial is made.
 """
 
@@ -13,6 +14,7 @@ import math
 import os
 import platform
 import time
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -28,7 +30,7 @@ from bloomery.models.native.library import library
 from bloomery.models.packed import PackedLinear
 from bloomery.models.weights import as_json, read_json
 
-_NAME, _MOST, _DAYS = "native_trials.json", 256, 30
+_NAME, _FACTS, _MOST, _DAYS = "native_trials.json", "native_facts.json", 256, 30
 _SAMPLE = 4
 """Rows of the embedding that tell one model from another of its shape."""
 
@@ -41,13 +43,12 @@ def key_of(decoder: Decoder) -> str:
     sample = [decoder.model.embed_tokens.weight[:_SAMPLE], decoder.model.norm.weight]
     numbers = [part.detach().float().double().sum().item().hex() for part in sample if part is not None]
     weight = next(decoder.parameters())
-    machine = [_processor(), os.cpu_count(), torch.get_num_threads(), torch.__version__]
-    return digest([sources(), library().text, machine, decoder.config.to_hf(), str(weight.dtype), formats, numbers])
+    return digest([*_here(), decoder.config.to_hf(), str(weight.dtype), formats, numbers])
 
 
 def remembered(key: str) -> Verdict | None:
     """The verdict of that key; None where there is none, or it is older than a month."""
-    found = _read().get(key)
+    found = _read(_NAME, _is_verdict).get(key)
     if found is None or not 0 <= time.time() - found["at"] < _DAYS * 86400:
         return None
     return {**found, "speedup": {int(count): ratio for count, ratio in found["speedup"].items()}}
@@ -57,12 +58,33 @@ def remember(key: str, *, speedup: dict[int, float], error: float, prompt_speedu
     """Keep a verdict, if it is in favour in everything and can be kept."""
     if min(mean_of(speedup), prompt_speedup) <= 1.0:
         return
-    kept = _read()
+    found = {"speedup": speedup, "error": error, "prompt_speedup": prompt_speedup, "at": time.time()}
+    _keep(_NAME, _read(_NAME, _is_verdict), key, found)
+
+
+def is_known(*fact: str | int) -> bool:
+    """Whether a fact was found true here, within the last month."""
+    found = _read(_FACTS, _is_time).get(digest([*_here(), *fact]))
+    return found is not None and 0 <= time.time() - found < _DAYS * 86400
+
+
+def make_known(*fact: str | int) -> None:
+    """Keep a fact that was found true, if it can be kept."""
+    _keep(_FACTS, _read(_FACTS, _is_time), digest([*_here(), *fact]), time.time())
+
+
+def _here() -> list[Any]:
+    """What all that is found depends on."""
+    machine = [_processor(), os.cpu_count(), torch.get_num_threads(), torch.__version__]
+    return [sources(), library().text, machine]
+
+
+def _keep(name: str, kept: dict[str, Any], key: str, value: Any) -> None:
     kept.pop(key, None)
-    kept[key] = {"speedup": speedup, "error": error, "prompt_speedup": prompt_speedup, "at": time.time()}
+    kept[key] = value
     try:
-        _file().parent.mkdir(parents=True, exist_ok=True)
-        write_durably(_file(), as_json(dict(list(kept.items())[-_MOST:])))
+        _file(name).parent.mkdir(parents=True, exist_ok=True)
+        write_durably(_file(name), as_json(dict(list(kept.items())[-_MOST:])))
     except (OSError, RuntimeError):  # Path.home() of nobody
         return  # a cache: nothing is lost but time
 
@@ -72,30 +94,35 @@ def mean_of(speedup: dict[int, float]) -> float:
     return math.exp(sum(math.log(one) for one in speedup.values()) / len(speedup))
 
 
-def _file() -> Path:
+def _file(name: str) -> Path:
     home = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(home) if home else Path.home() / ".cache") / "bloomery" / _NAME
+    return (Path(home) if home else Path.home() / ".cache") / "bloomery" / name
 
 
-def _read() -> dict[str, Verdict]:
-    """All verdicts that can be read."""
+def _read(name: str, is_one: Callable[[Any], bool]) -> dict[str, Any]:
+    """All that can be read of a file."""
     try:
-        return {key: value for key, value in read_json(_file()).items() if _is_verdict(value)}
+        return {key: value for key, value in read_json(_file(name)).items() if is_one(value)}
     except (DataError, RuntimeError):
         return {}
 
 
-def _is_verdict(value: Any) -> bool:
-    def number(one: Any, low: float, high: float) -> bool:
-        return isinstance(one, int | float) and not isinstance(one, bool) and low < one < high  # no NaN is
+def _is_number(one: Any, low: float, high: float) -> bool:
+    return isinstance(one, int | float) and not isinstance(one, bool) and low < one < high  # no NaN is
 
+
+def _is_time(value: Any) -> bool:
+    return _is_number(value, 0, 1e12)
+
+
+def _is_verdict(value: Any) -> bool:
     if not isinstance(value, dict) or set(value) != {"speedup", "error", "prompt_speedup", "at"}:
         return False
     speedup = value["speedup"]
     sound = isinstance(speedup, dict) and speedup and set(speedup) <= {str(count) for count in range(1, 65)}
     ratios = [*speedup.values(), value["prompt_speedup"]] if sound else [None]
     return (
-        all(number(one, 0, 1e6) for one in ratios) and number(value["error"], -1, 1e6) and number(value["at"], 0, 1e12)
+        all(_is_number(one, 0, 1e6) for one in ratios) and _is_number(value["error"], -1, 1e6) and _is_time(value["at"])
     )
 
 

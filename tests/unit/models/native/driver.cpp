@@ -17,7 +17,7 @@
 using namespace bloomery;
 
 extern "C" {
-Matrix *bloomery_matrix(int32_t, int64_t, int64_t, int64_t, const void *, const float *, const float *);
+Matrix *bloomery_matrix(int32_t, int64_t, int64_t, int32_t);
 void bloomery_free(Matrix *);
 int32_t bloomery_multiply(const Matrix *, const float *, int32_t, float *, int32_t, int64_t);
 int32_t bloomery_step(const Model *, const Step *, int32_t, int64_t);
@@ -36,19 +36,26 @@ static std::vector<float> numbers(int64_t count) {
     return out;
 }
 
+// Any numbers will do, wherever they lie: but the pair of a last odd input is to be zeros.
 static Matrix *matrix(int format, int64_t outputs, int64_t inputs, bool with_bias) {
     if (format == INT4 && inputs % GROUP) format = INT8;
-    const int64_t size = outputs * inputs, groups = format == INT4 ? inputs / GROUP : 1;
-    std::vector<float> floats = numbers(size), bias = numbers(outputs);
-    std::vector<float> scales(static_cast<size_t>(outputs * groups), 0.0078125f);
-    std::vector<uint16_t> halves(static_cast<size_t>(size));
-    std::vector<int8_t> codes(static_cast<size_t>(size));
-    for (auto &one : halves) one = uint16_t(0x2000 + draw(0x1800) + (draw(2) << 15));
-    for (auto &one : codes) one = int8_t(format == INT4 ? int(draw(16)) - 8 : int(draw(256)) - 128);
-    const void *from = floats.data();
-    if (format == FLOAT16) from = halves.data();
-    if (format >= INT8) from = codes.data();
-    return bloomery_matrix(format, outputs, inputs, GROUP, from, scales.data(), with_bias ? bias.data() : nullptr);
+    Matrix *m = bloomery_matrix(format, outputs, inputs, with_bias);
+    const int64_t all = m->panels * PANEL, groups = inputs / GROUP;
+    const int64_t bytes = padded(outputs, width(*m)) * row_bytes(*m);
+    if (m->bytes != size_t(bytes + (format == INT8 ? all * 4 : format == INT4 ? all * groups * 2 : 0))) std::abort();
+    auto *floats = static_cast<float *>(m->weights);
+    auto *halves = static_cast<uint16_t *>(m->weights);
+    auto *codes = static_cast<int8_t *>(m->weights);
+    for (int64_t i = 0; format == FLOAT32 && i < bytes / 4; i++) floats[i] = number();
+    for (int64_t i = 0; format == FLOAT16 && i < bytes / 2; i++) halves[i] = uint16_t(0x2000 + draw(0x1800) + (draw(2) << 15));
+    for (int64_t i = 0; format >= INT8 && i < bytes; i++) {
+        const bool last = i % (PANEL * row_bytes(*m)) >= PANEL * (row_bytes(*m) - 2);
+        codes[i] = format == INT8 && inputs % 2 && last && i % 2 ? int8_t(0) : int8_t(int(draw(256)) - 128);
+    }
+    if (format == INT8) std::fill_n(static_cast<float *>(m->scales), all, 0.0078125f);
+    if (format == INT4) std::fill_n(static_cast<uint16_t *>(m->scales), all * groups, uint16_t(0x3c00));  // the same
+    for (int64_t o = 0; with_bias && o < all; o++) m->bias[o] = number();
+    return m;
 }
 
 int main() {
