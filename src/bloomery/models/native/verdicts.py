@@ -4,8 +4,8 @@ A trial takes about a second, which a command that writes a sentence should not 
 library, the processor, its threads, PyTorch and the model (its config, formats, and numbers of its embedding and norms)
 that it was found with; only those in favour of native code are kept, for the others may be a busy moment's. So it is
 with facts about layers: that one of a format and shape passed its check, that products in a format are the faster ones.
-All lie in $XDG_CACHE_HOME/bloomery (or ~/.cache/bloomery), the last 256 of each. A file that is damaged, or a folder that cannot
-be written, means that trials are made anew. This module does not know how a trial is made.
+All lie in $XDG_CACHE_HOME/bloomery (or ~/.cache/bloomery), the last 256 of each. A file that is damaged, or a folder
+that cannot be written, means that trials are made anew. This module does not know how a trial is made.
 """
 
 from __future__ import annotations
