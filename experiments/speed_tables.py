@@ -103,6 +103,38 @@ def roofline(found: Mapping[str, Any]) -> str:
     )
 
 
+def starts(found: Mapping[str, Any]) -> str:
+    """From the start of a process to its first token."""
+    names = list(dict.fromkeys(name for one in found["rows"] for name in one["seconds"]))
+    rows = []
+    for one in found["rows"]:
+        taken = [one["seconds"].get(name) for name in names]
+        told = [f"{np.median(all_):.2f} ({min(all_):.2f} to {max(all_):.2f})" if all_ else "" for all_ in taken]
+        rows.append([one["size"], one["weights"], *told])
+    return (
+        f"Seconds from the start of a process to the first byte of its answer, {found['starts']} starts in turn: "
+        "`bloomery generate` of one token after a prompt of 16; Python that imports torch and ends, the least that a "
+        "command on PyTorch takes; Python that loads the same model in llama.cpp and decodes the same prompt. Files "
+        f"are in the file cache. The bar at 135M is {found['bar']} s.\n\n" + table(["model", "format", *names], rows)
+    )
+
+
+def drafts(found: Mapping[str, Any]) -> str:
+    """Guesses from the text itself beside plain decode."""
+    rows = []
+    for one in found["rows"]:
+        ratios, bar = one["ratios"], found["bars"][one["name"]]
+        told = [f"{np.median(ratios):.2f}", f"{min(ratios):.2f} to {max(ratios):.2f}", f"{one['right']:.0%}", f"{bar}"]
+        rows.append([one["size"], one["weights"], one["name"], *told])
+    equal = "All texts were equal." if all(one["equal"] for one in found["rows"]) else "TEXTS DIFFERED."
+    return (
+        f"Tokens a second with guesses from the text itself (`serve.drafts`, n-grams) over those without, "
+        f"{found['new']} tokens of one stream, in turn: of a text that goes round fifty tokens, greedily, and of free "
+        f"text at temperature 1. {equal}\n\n"
+        + table(["model", "format", "text", "ratio", "lowest to highest", "guesses right", "bar"], rows)
+    )
+
+
 def formats(found: Mapping[str, Any]) -> str:
     """What lighter weights lose, ours and llama.cpp's."""
     rows = []

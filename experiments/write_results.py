@@ -17,7 +17,7 @@ from typing import Any
 from common import PROJECT, RESULTS, SEEDS, shown
 from label_tables import labels_quality, labels_tuned, recommended, seeds_of, table
 from retrieval_tables import hybrid_retrieval, not_in_documents, retrieval_training
-from speed_tables import engine, formats, nanogpt, roofline, utilisation
+from speed_tables import drafts, engine, formats, nanogpt, roofline, starts, utilisation
 from training_tables import ablation, plans, reinforced, replay, sweeps, trainer, unknown_text
 
 TARGET = PROJECT / "docs" / "results.md"
@@ -403,6 +403,8 @@ SECTIONS: tuple[tuple[str, str, Callable[[Mapping[str, Any]], str], str], ...] =
         formats,
         "benchmarks/bench_formats.py MODEL TEXT --calibrate TEXT --llama PYTHON --keep",
     ),
+    ("Guesses", "drafts", drafts, "benchmarks/bench_drafts.py --keep"),
+    ("From start to first token", "start", starts, "benchmarks/bench_start.py --llama PYTHON --keep"),
     ("One stream and the memory", "roofline", roofline, "benchmarks/bench_roofline.py --keep"),
     ("Sweeps: hopeless trials stopped", "sweep_regret", sweeps, "sweep_regret.py"),
     ("What intervals cover", "intervals", covered, "intervals.py"),

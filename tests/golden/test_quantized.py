@@ -116,6 +116,24 @@ def test_there_and_back(tmp_path: Path, changes: dict[str, Any], scheme: Scheme)
     pack(expected, scheme.format)
     pack(back, scheme.format, known=known)
     assert torch.equal(back(IDS), expected(IDS))
+    outlined, known = load_with_codes(tmp_path, floats=False)
+    assert sum(weight.is_meta for weight in outlined.parameters()) == len(known)
+    pack(outlined, scheme.format, known=known)
+    assert not any(weight.is_meta for weight in outlined.parameters())
+    assert torch.equal(outlined(IDS), expected(IDS))
+
+
+@pytest.mark.parametrize("asked", ["int8", "float32", "int4"])
+def test_weights_that_were_left_out_are_filled_in_where_they_are_needed(tmp_path: Path, asked: str):
+    """A matrix of three that share a product is float in the file; or the model is packed in another format."""
+    model = decoder(model_type="llama", intermediate_size=80)
+    save_quantized(model, tmp_path, scheme_named("int4", 32))
+    whole, known = load_with_codes(tmp_path)
+    outlined, _ = load_with_codes(tmp_path, floats=False)
+    del known["model.layers.0.self_attn.q_proj"]  # as if the file had it float
+    outlined.model.layers[0].self_attn.q_proj.weight = whole.model.layers[0].self_attn.q_proj.weight  # type: ignore[union-attr]
+    assert pack(outlined, asked, known=known) == pack(whole, asked, known=known)
+    assert torch.equal(outlined(IDS), whole(IDS))
 
 
 @pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16, torch.float16])

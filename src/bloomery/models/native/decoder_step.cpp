@@ -212,16 +212,21 @@ std::shared_ptr<char> shelved(int64_t bytes) {
 }
 
 // Large pages are read faster by some percent, but a virtual machine may take seconds to find them: shelves come into
-// them while others work, once so many steps have been made that they pay. A system that cannot leaves them as they are.
-void settle() {
+// them while others work, once so many steps have been made that it pays. Where that fails they stay as they are.
+void settle() try {
     static std::atomic<int> steps{0};
     if (++steps % 512) return;
     std::lock_guard<std::mutex> lock(shelving);
+#if defined(__linux__)
     std::thread([all = std::exchange(shelves, {})] {
-        for (const auto &[shelf, size] : all)
+        for (const auto &[shelf, size] : all) {
+            if (const auto held = shelf.lock()) madvise(held.get(), size_t(size), MADV_HUGEPAGE);  // some day, by itself
             for (int64_t at = 0; at < size; at += LARGE_PAGE)
                 if (const auto held = shelf.lock()) madvise(held.get() + at, size_t(LARGE_PAGE), 25);  // MADV_COLLAPSE
+        }
     }).detach();
+#endif
+} catch (const std::system_error &) {  // no more threads
 }
 
 // What Python sees as a Matrix.

@@ -23,9 +23,10 @@ constexpr int64_t PARTS = 16;  // that a row's positions are cut into at most,
 constexpr int64_t SPAN = 32;   // and how many there are in one at least
 
 // A linear layer (outputs, inputs). FLOAT32: [panel][input][16]. FLOAT16: [two panels][input][32], for whole lines of
-// memory are read faster. INT8: [panel][pair of inputs][16][2], one scale an output. INT4: [panel][group of 32][4 inputs][8 outputs x 4 inputs], the first eight outputs of a panel in
-// the low halves of the bytes and the others in the high ones, each 8 more than the weight; scales bfloat16
-// [panel][group][16]. Outputs are filled up to whole panels, inputs to whole pairs, with zeros.
+// memory are read faster. INT8: [panel][pair of inputs][16][2], one scale an output. INT4: [panel][group of 32][4
+// inputs][8 outputs x 4 inputs], the first eight outputs of a panel in the low halves of the bytes and the others in the
+// high ones, each 8 more than the weight; scales bfloat16 [panel][group][16]. Outputs are filled up to whole panels,
+// inputs to whole pairs, with zeros.
 struct Matrix {
     int32_t format;
     int32_t steps;  // INT8: activations are whole numbers up to this, such that sums stay below 2^31

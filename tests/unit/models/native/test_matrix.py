@@ -43,6 +43,31 @@ def test_what_was_given_is_read_back_and_threads_change_nothing(
     assert copy.deepcopy(matrix) is matrix
 
 
+@pytest.mark.parametrize("kind", ["float32", "float16", "int8", "int4"])
+@pytest.mark.parametrize("sizes", [(32, 64, 7), (5, 30, 1), (96,)])
+def test_parts_are_one_matrix(calls: ctypes.CDLL, kind: str, sizes: tuple[int, ...]):
+    bits = {"float32": 32, "float16": 16, "int8": 8, "int4": 4}[kind]
+    weight, bias, scale = torch.randn(sum(sizes), 64), torch.randn(sum(sizes)), None
+    codes = weight.half() if kind == "float16" else weight
+    if bits < 16:
+        rounded = quantize(weight, bits, None if bits == 8 else 32)
+        codes, scale = rounded.codes, rounded.scale.bfloat16().float() if bits == 4 else rounded.scale
+    parts, whole = Matrix(calls, codes.split(sizes), scale, bias, bits), Matrix(calls, codes, scale, bias, bits)
+    assert torch.equal(parts.codes(), codes) and (parts.outputs, parts.nbytes) == (whole.outputs, whole.nbytes)
+    x = torch.randn(3, 64)
+    assert torch.equal(parts.multiply(x), whole.multiply(x))
+
+
+@pytest.mark.parametrize("kind", [32, 16])
+@pytest.mark.parametrize("rows", [3, 6, 7, 8, 12, 13, 40])
+def test_a_row_is_the_same_alone_and_in_any_company(calls: ctypes.CDLL, kind: int, rows: int):
+    """However high the tiles are, and whether what comes next is fetched meanwhile."""
+    weight = torch.randn(100, 90)
+    matrix = Matrix(calls, weight if kind == 32 else weight.half(), None, torch.randn(100), kind)
+    x = torch.randn(rows, 90)
+    assert torch.equal(matrix.multiply(x, 2), torch.cat([matrix.multiply(row[None]) for row in x]))
+
+
 def test_no_rows_give_none(calls: ctypes.CDLL):
     assert Matrix(calls, torch.ones(3, 4), None, None, 32).multiply(torch.empty(0, 4), 2).shape == (0, 3)
 

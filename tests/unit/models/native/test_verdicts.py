@@ -14,7 +14,7 @@ from bloomery.models import Decoder, ModelConfig
 from bloomery.models.native import trial as module
 from bloomery.models.native import verdicts
 from bloomery.models.native.trial import try_native
-from bloomery.models.native.verdicts import key_of, remember, remembered
+from bloomery.models.native.verdicts import is_known, key_of, make_known, remember, remembered
 from bloomery.models.packing import pack
 
 SIZES: dict[str, Any] = {
@@ -139,3 +139,26 @@ def test_a_trial_that_was_won_is_not_made_again(calls: ctypes.CDLL, monkeypatch:
     assert made == ["check", "measure"] * 2
     try_native(decoder(), timed=False)  # asked for: it is compared each time
     assert made == ["check", "measure"] * 2 + ["check"]
+
+
+def test_a_fact_holds_for_a_month_here_and_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not is_known("sound", "int8", 64)
+    make_known("sound", "int8", 64)
+    assert is_known("sound", "int8", 64) and not is_known("sound", "int8", 65)
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(verdicts, "_processor", lambda: "another")
+        assert not is_known("sound", "int8", 64)
+    now = verdicts.time.time()
+    monkeypatch.setattr(verdicts.time, "time", lambda: now + 31 * 86400)
+    assert not is_known("sound", "int8", 64)
+
+
+@pytest.mark.parametrize("wrong", ["true", "-1", "1e300", "[]", '"1"'])
+def test_a_damaged_fact_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: str) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "facts"))
+    make_known("sound")
+    file = tmp_path / "facts" / "bloomery" / "native_facts.json"
+    file.write_text("{" + f"{json.dumps(next(iter(json.loads(file.read_text()))))}: {wrong}" + "}")
+    assert not is_known("sound")
+    make_known("sound")
+    assert is_known("sound")
