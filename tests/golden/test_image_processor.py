@@ -12,7 +12,8 @@ import PIL.Image
 import pytest
 import torch
 
-from bloomery.models.image_processor import ImageProcessor, open_image
+from bloomery.corpus.picture_file import open_image
+from bloomery.models.image_processor import ImageProcessor
 
 SETTINGS: dict[str, list[dict[str, Any]]] = {
     "CLIPImageProcessor": [

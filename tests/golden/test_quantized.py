@@ -10,14 +10,19 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from bloomery.core.errors import ConfigError, DataError
 from bloomery.engine import LanguageModel, export_model, load_language_model
 from bloomery.evaluate.bits_per_byte import bits_per_byte
 from bloomery.models import Decoder, ModelConfig, load_pretrained
-from bloomery.models.compressed import Scheme, scheme_named
+from bloomery.models.compressed import Scheme, scheme_named, to_tensors
+from bloomery.models.native import linear
+from bloomery.models.native.library import library
+from bloomery.models.packed import PackedLinear
 from bloomery.models.packing import pack
 from bloomery.models.pretrained import load_with_codes, save_pretrained, save_quantized
+from bloomery.models.quantize import quantize
 
 IDS = torch.arange(48)[None]
 
@@ -121,6 +126,42 @@ def test_there_and_back(tmp_path: Path, changes: dict[str, Any], scheme: Scheme)
     pack(outlined, scheme.format, known=known)
     assert not any(weight.is_meta for weight in outlined.parameters())
     assert torch.equal(outlined(IDS), expected(IDS))
+
+
+@pytest.mark.parametrize("name", ["int8", "int4"])
+def test_native_layers_of_integers_alone_are_those_of_the_whole_weights(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(linear, "is_faster", lambda kind: True)
+    model = decoder(model_type="llama")
+    save_quantized(model, tmp_path, scheme_named(name, 32))
+    made = []
+    for floats in (True, False):
+        back, known = load_with_codes(tmp_path, floats=floats)
+        pack(back, name, known=known, make=linear.natively_packed)
+        made.append(back)
+    assert torch.equal(made[0](IDS), made[1](IDS))
+    kinds = {type(one) for one in made[1].modules() if isinstance(one, PackedLinear)}
+    assert kinds == {linear.NativeLinear} or library().calls is None
+
+
+@pytest.mark.parametrize("numbers", ["equal", "other"])
+def test_a_head_that_was_rounded_beside_the_embedding_that_it_should_be(tmp_path: Path, numbers: str):
+    """A writer may round a tied head, too: it is compared, in one line, whether or not floats are wanted."""
+    model = decoder(model_type="llama", tie_word_embeddings=True)
+    rounded = quantize(model.model.embed_tokens.weight, 8)
+    model.model.embed_tokens.weight.data.copy_(
+        rounded.dequantized() if numbers == "equal" else rounded.dequantized() + 1
+    )
+    save_quantized(model, tmp_path, scheme_named("int8", 32))
+    tensors = load_file(tmp_path / "model.safetensors")
+    save_file(tensors | to_tensors("lm_head", rounded, torch.float32), tmp_path / "model.safetensors")
+    for floats in (True, False):
+        if numbers == "equal":
+            load_with_codes(tmp_path, floats=floats)
+        else:
+            with pytest.raises(DataError, match="the two differ"):
+                load_with_codes(tmp_path, floats=floats)
 
 
 @pytest.mark.parametrize("asked", ["int8", "float32", "int4"])

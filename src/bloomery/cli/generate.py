@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -43,8 +44,11 @@ def open_model(
 ) -> LanguageModel:
     """The model of that name, or the newest one of the workspace; `weights` as `bl.load` takes it; with an adapter if
     one is given, and then by default the model that the adapter's artifact was trained on."""
-    from bloomery.engine import load_language_model
-
+    gc.disable()  # half a million objects come that stay: to look for garbage among them takes a tenth of a second
+    try:
+        from bloomery.engine import load_language_model
+    finally:
+        gc.enable()
     if adapter is None:
         return load_language_model(reference or workspace.latest("model"), weights=weights, workspace=workspace)
     from bloomery.adapt.tuning.adapt import adapter_folder

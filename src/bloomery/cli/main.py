@@ -6,7 +6,6 @@ Exit codes: 0 done, 2 a mistake or a limit of the machine (one line with a hint 
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -59,7 +58,6 @@ _TARGETS = {
 }
 _EPILOGUE = "A mistake ends with one line and exit code 2. Interrupt any work with Ctrl-C: the same command goes on."
 
-_OBJECTS = 200_000
 INTERRUPTED = 130
 MISTAKE = 2
 
@@ -89,9 +87,6 @@ def build_app() -> App:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code. `sys.argv` when no arguments are given."""
     tokens = list(sys.argv[1:] if arguments is None else arguments)
-    if arguments is None:
-        # Imports make half a million objects that stay: to look for garbage among them takes a tenth of a second.
-        gc.set_threshold(_OBJECTS, 10, 10)
     if arguments is None and "RANK" in os.environ and (ended := _as_a_rank(tokens)) is not None:
         return ended
     return _command(tokens)

@@ -46,11 +46,15 @@ class Rate:
     """Seconds of a token, of the last rounds mostly."""
 
     def __init__(self) -> None:
-        self.rounds, self._seconds, self._tokens = 0, 0.0, 0.0
+        self.rounds, self._seconds, self._tokens, self._odd = 0, 0.0, 0.0, 0
 
     def add(self, seconds: float, tokens: int) -> None:
         if self.rounds and seconds > _ODD * tokens * self.of_token:
-            return  # something else took the processor
+            self._odd += 1
+            if self._odd < 3:
+                return  # something else took the processor
+            self.rounds, self._seconds, self._tokens = 0, 0.0, 0.0  # steps take longer now
+        self._odd = 0
         self.rounds += 1
         self._seconds, self._tokens = _KEPT * self._seconds + seconds, _KEPT * self._tokens + tokens
 

@@ -10,8 +10,9 @@
 
 These operators are private to PyTorch, change between releases, and some return uninitialised memory for arguments
 that they do not expect. So each layer is compared, on its own shape, with the dequantised weights in float32 before
-it is used (`checked`). A row's result never depends on the other rows. Forward only. Shapes: O outputs, I inputs.
-This module does not know which layers a model has (see `packing`).
+it is used (`checked`); of code of our own a layer of that shape within the last month. A row's result never depends on
+the other rows. Forward only. Shapes: O outputs, I inputs. This module does not know which layers a
+model has (see `packing`).
 """
 
 from __future__ import annotations

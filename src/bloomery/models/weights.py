@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from bloomery.core.artifact import fsync, write_durably
 from bloomery.core.errors import BloomeryError, ConfigError, DataError
 from bloomery.models.naming import Names
+from bloomery.models.quantize import QuantizedWeight
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -60,7 +61,7 @@ def load_weights(
         for theirs, whole in read_tensors(path, expected):
             if ignored.match(theirs):
                 continue
-            for name, tensor in _taken_apart(path, names, theirs, whole, reader):
+            for name, tensor in _taken_apart(path, names, theirs, whole, reader, {*tied, *tied.values()}):
                 if name not in wanted:
                     raise DataError(f"{path}: unexpected tensor {theirs!r}", hint="is config.json of another model?")
                 if tuple(tensor.shape) != wanted[name]:
@@ -97,20 +98,26 @@ def tensor_names(folder: Path) -> set[str]:
 class Reader(Protocol):
     """What puts the tensors of quantised layers together; see `compressed.Reader`."""
 
+    known: dict[str, QuantizedWeight]
+
     def take(self, name: str, tensor: Tensor) -> list[tuple[str, Tensor]]: ...
 
     def finish(self) -> None: ...
 
 
 def _taken_apart(
-    path: Path, names: Names, theirs: str, whole: Tensor, reader: Reader | None
+    path: Path, names: Names, theirs: str, whole: Tensor, reader: Reader | None, tied: set[str]
 ) -> list[tuple[str, Tensor]]:
+    """A file's tensor under our names; what may be `tied` to another comes with its numbers, to be compared."""
     try:
         found = [(theirs, whole)] if reader is None else reader.take(theirs, whole)
         for name, tensor in found:
             if tensor.dtype not in _DTYPES:
                 raise DataError(f"{name} has dtype {tensor.dtype}; quantised weights are not supported here")
-        return [part for name, tensor in found for part in names.read(name, tensor)]
+        parts = [part for name, tensor in found for part in names.read(name, tensor)]
+        if reader is not None and any(tensor.is_meta and name in tied for name, tensor in parts):
+            parts = [part for name, _ in found for part in names.read(name, reader.known[name].dequantized())]
+        return parts
     except DataError as error:
         raise DataError(f"{path}: {error}", hint=error.hint) from error
 

@@ -67,6 +67,21 @@ def test_guesses_that_cost_more_than_they_save_are_made_seldom(cost: float, pays
     assert now < (0.75 if pays else 1.03) * 2000
 
 
+def test_guesses_are_made_again_when_steps_take_longer_for_everybody():
+    """A stall of one step says nothing; steps that stay thirty times as long do, of both kinds."""
+    now, length, guesses, rounds = 0.0, 1, 0, 0
+    pace = Pace(2, clock=lambda: now)
+    while length < 1600:
+        asked = min(2, pace.next(length))
+        right = int(asked > 0 and rounds % 2)
+        now += (1.0 if length < 800 else 30.0) * (1.0 + 0.05 * asked) * (50.0 if rounds == 90 else 1.0)
+        length += 1 + right
+        pace.learn(asked, right)
+        rounds += 1
+        guesses += asked > 0 and length > 900
+    assert guesses > 300
+
+
 @pytest.mark.parametrize("options", [{"temperature": 0.0}, {"temperature": 0.4}, {"temperature": 1.3, "top_p": 0.9}])
 def test_guesses_do_not_change_a_text(tiny: LanguageModel, options: dict):
     guessing = LanguageModel(tiny.decoder, tiny.tokenizer, name="g", engine=NGRAM)

@@ -14,7 +14,8 @@ import PIL.Image
 import pytest
 
 from bloomery.core.errors import ConfigError, DataError, MissingExtraError
-from bloomery.models.image_processor import MAX_IMAGE_PIXELS, ImageProcessor, open_image
+from bloomery.corpus.picture_file import MAX_IMAGE_PIXELS, open_image
+from bloomery.models.image_processor import ImageProcessor
 
 PHOTO = PIL.Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8))
 

@@ -1,4 +1,4 @@
-// A step of a whole decoder in one call: threads, the order of work, packing, and what Python calls.
+// A step of a whole decoder in one call: threads, the order of work, memory of weights, and what Python calls.
 //
 // A step is a list of parts, each of which needs what the one before has computed: products are cut by panels of
 // outputs and blocks of rows, attention by positions (a prompt's by heads), the rest by rows. Threads come for tasks,
@@ -22,7 +22,6 @@
 #include <new>
 #include <system_error>
 #include <thread>
-#include <utility>
 #include <vector>
 
 #include <sched.h>
@@ -212,13 +211,14 @@ std::shared_ptr<char> shelved(int64_t bytes) {
 }
 
 // Large pages are read faster by some percent, but a virtual machine may take seconds to find them: shelves come into
-// them while others work, once so many steps have been made that it pays. Where that fails they stay as they are.
-void settle() try {
-    static std::atomic<int> steps{0};
-    if (++steps % 512) return;
+// them while others work, once so much was multiplied that it pays (512 steps). Where that fails they stay as they are.
+void settle(int products) try {
+    static std::atomic<int> done{0};
+    if ((done += products) < 1 << 16) return;
     std::lock_guard<std::mutex> lock(shelving);
-#if defined(__linux__)
-    std::thread([all = std::exchange(shelves, {})] {
+    done = 0;
+#if defined(__linux__) && !defined(__SANITIZE_ADDRESS__)
+    std::thread([all = shelves] {
         for (const auto &[shelf, size] : all) {
             if (const auto held = shelf.lock()) madvise(held.get(), size_t(size), MADV_HUGEPAGE);  // some day, by itself
             for (int64_t at = 0; at < size; at += LARGE_PAGE)
@@ -226,7 +226,8 @@ void settle() try {
         }
     }).detach();
 #endif
-} catch (const std::system_error &) {  // no more threads
+    shelves.clear();
+} catch (const std::exception &) {  // no thread, no memory: another time
 }
 
 // What Python sees as a Matrix.
@@ -535,8 +536,7 @@ BLOOMERY_API void bloomery_sizes(int64_t *sizes) {
     std::copy(all, all + 5, sizes);
 }
 
-// Room for a matrix, whose weights, scales and bias, if it has one, are to be filled in as `Matrix` says. Null if there is
-// no memory.
+// Room for a matrix: weights, scales and bias are to be filled in as `Matrix` says. Null if there is no memory.
 BLOOMERY_API Matrix *bloomery_matrix(int32_t format, int64_t outputs, int64_t inputs, int32_t has_bias) try {
     const int64_t widest = INT32_MAX / (128 * padded(inputs, 2));
     auto m = std::make_unique<Shelved>();
@@ -559,6 +559,7 @@ BLOOMERY_API void bloomery_free(Matrix *matrix) { delete static_cast<Shelved *>(
 BLOOMERY_API int32_t bloomery_multiply(const Matrix *m, const float *x, int32_t rows, float *y, int32_t threads,
                                        int64_t spin_nanoseconds) try {
     run(std::make_shared<Product>(*m, x, rows, y, threads), threads, spin_nanoseconds);
+    settle(1);
     return 0;
 } catch (const std::exception &) {
     return 1;
@@ -569,7 +570,7 @@ BLOOMERY_API int32_t bloomery_step(const Model *model, const Step *step, int32_t
     std::lock_guard<std::mutex> lock(one_at_a_time);
     static auto &space = *new Space;
     team_of(threads).run(std::make_shared<Run>(*model, *step, threads, space), spin_nanoseconds);
-    settle();
+    settle(128);
     return 0;
 } catch (const std::exception &) {
     return 1;

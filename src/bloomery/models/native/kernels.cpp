@@ -9,6 +9,7 @@
 
 #if BLOOMERY_AVX2 && defined(__AVX512VNNI__) && defined(__AVX512VL__)
 #define BLOOMERY_VNNI 1
+#define REGISTERS 32
 #define BLOOMERY_TABLE kernels_vnni
 #define BLOOMERY_NAME "AVX-512 VNNI"
 #elif BLOOMERY_AVX2
@@ -21,9 +22,7 @@
 #if defined(__aarch64__)
 #include <arm_neon.h>
 #endif
-#if defined(BLOOMERY_VNNI) || defined(__aarch64__)
-#define REGISTERS 32
-#else
+#ifndef REGISTERS
 #define REGISTERS 16
 #endif
 
@@ -284,7 +283,8 @@ void multiply(const Matrix &m, const Input &x, int rows, float *y, int64_t y_str
     const int most = floats || REGISTERS == 32 ? 6 : 4, fetching = m.format == FLOAT16 ? 7 : 12;
     for (int64_t panel = first, some; panel < last; panel += some) {
         some = pairs && panel + 1 < last ? 2 : 1;
-        const int64_t size = PANEL * row_bytes(m), lines = floats && rows >= fetching ? some * size / 64 : 0;
+        const bool fetches = floats && rows >= fetching && (some == 2 || m.format == FLOAT32);
+        const int64_t size = PANEL * row_bytes(m), lines = fetches ? some * size / 64 : 0;
         const char *next = (const char *)m.weights + (panel + some) * size;
         for (int row = 0, height; row < rows; row += height) {
             const int left = rows - row, count = (left + most - 1) / most;

@@ -132,7 +132,7 @@ def check(native: NativeDecoder) -> float:
     seen = set()
     for matrix, layers in zip(native.description.matrices, layer_groups(native.decoder), strict=True):
         kind = (matrix.format, matrix.outputs, matrix.inputs)
-        if kind not in seen and native_layer(layers) is None:  # a native layer was compared when it was made
+        if kind not in seen and native_layer(layers) is None:  # a native layer, or one like it, was compared
             seen.add(kind)
             _check_matrix(matrix, matrix_of(layers))
     config = native.decoder.config
