@@ -144,6 +144,8 @@ def test_a_trial_that_was_won_is_not_made_again(calls: ctypes.CDLL, monkeypatch:
 def test_a_fact_holds_for_a_month_here_and_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not is_known("sound", "int8", 64)
     make_known("sound", "int8", 64)
+    assert is_known("sound", "int8", 64)
+    verdicts._seen.clear()  # as in another process
     assert is_known("sound", "int8", 64) and not is_known("sound", "int8", 65)
     with monkeypatch.context() as elsewhere:
         elsewhere.setattr(verdicts, "_processor", lambda: "another")
@@ -159,6 +161,7 @@ def test_a_damaged_fact_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     make_known("sound")
     file = tmp_path / "facts" / "bloomery" / "native_facts.json"
     file.write_text("{" + f"{json.dumps(next(iter(json.loads(file.read_text()))))}: {wrong}" + "}")
+    verdicts._seen.clear()  # as in another process
     assert not is_known("sound")
     make_known("sound")
     assert is_known("sound")
