@@ -8,58 +8,24 @@ from typing import TYPE_CHECKING
 from bloomery.core.lazily import lazily
 
 if TYPE_CHECKING:
-    from bloomery.engine.beams import Beam as Beam
-    from bloomery.engine.classifier import Classifier as Classifier
-    from bloomery.engine.constraint_spec import (
-        ConstraintSpec as ConstraintSpec,
-    )
-    from bloomery.engine.constraint_spec import (
-        ToolChoice as ToolChoice,
-    )
-    from bloomery.engine.constraint_spec import (
-        ToolFunction as ToolFunction,
-    )
-    from bloomery.engine.engine import EngineConfig as EngineConfig
-    from bloomery.engine.exchange import export_model as export_model
-    from bloomery.engine.exchange import import_model as import_model
-    from bloomery.engine.gguf_file import export_gguf as export_gguf
-    from bloomery.engine.glass_box import GlassBox as GlassBox
-    from bloomery.engine.glass_box_open import open_glass_box as open_glass_box
-    from bloomery.engine.image_encoder import ImageEncoder as ImageEncoder
-    from bloomery.engine.image_text import ImageTextModel as ImageTextModel
-    from bloomery.engine.labelling import Candidate as Candidate
-    from bloomery.engine.labelling import TaggedWord as TaggedWord
-    from bloomery.engine.language_model import LanguageModel as LanguageModel
-    from bloomery.engine.language_model import NextToken as NextToken
-    from bloomery.engine.loading import (
-        load as load,
-    )
-    from bloomery.engine.loading import (
-        load_language_model as load_language_model,
-    )
-    from bloomery.engine.loading import (
-        load_text_encoder as load_text_encoder,
-    )
-    from bloomery.engine.params import SamplingParams as SamplingParams
-    from bloomery.engine.results import (
-        Delta as Delta,
-    )
-    from bloomery.engine.results import (
-        GenerationResult as GenerationResult,
-    )
-    from bloomery.engine.results import (
-        PromptLogprob as PromptLogprob,
-    )
-    from bloomery.engine.results import (
-        Timings as Timings,
-    )
-    from bloomery.engine.results import (
-        TokenLogprob as TokenLogprob,
-    )
-    from bloomery.engine.sequence_model import SequenceModel as SequenceModel
-    from bloomery.engine.sequence_model import Translation as Translation
-    from bloomery.engine.text_encoder import TextEncoder as TextEncoder
-    from bloomery.engine.vision_language_model import VisionLanguageModel as VisionLanguageModel
+    from bloomery.engine.beams import Beam
+    from bloomery.engine.classifier import Classifier
+    from bloomery.engine.constraint_spec import ConstraintSpec, ToolChoice, ToolFunction
+    from bloomery.engine.engine import EngineConfig
+    from bloomery.engine.exchange import export_model, import_model
+    from bloomery.engine.gguf_file import export_gguf
+    from bloomery.engine.glass_box import GlassBox
+    from bloomery.engine.glass_box_open import open_glass_box
+    from bloomery.engine.image_encoder import ImageEncoder
+    from bloomery.engine.image_text import ImageTextModel
+    from bloomery.engine.labelling import Candidate, TaggedWord
+    from bloomery.engine.language_model import LanguageModel, NextToken
+    from bloomery.engine.loading import load, load_language_model, load_text_encoder
+    from bloomery.engine.params import SamplingParams
+    from bloomery.engine.results import Delta, GenerationResult, PromptLogprob, Timings, TokenLogprob
+    from bloomery.engine.sequence_model import SequenceModel, Translation
+    from bloomery.engine.text_encoder import TextEncoder
+    from bloomery.engine.vision_language_model import VisionLanguageModel
 
 __getattr__ = lazily(
     __name__,

@@ -27,7 +27,9 @@ _LONGEST, _SHORTEST = 4, 2
 _KEPT = 0.9
 """Of what was counted before, when a round is added."""
 _ODD = 8
+"""Times as long as usual: such a round says something of the machine, not of guesses."""
 _ROUNDS, _REST = 4, 16
+"""That are timed before two ways are compared; that the first pause lasts."""
 
 
 class Drafter(Protocol):
