@@ -121,16 +121,16 @@ def test_threads_and_repeats_change_no_bit(calls: ctypes.CDLL, causal: bool):
 
 
 def test_no_threads_of_its_own(calls: ctypes.CDLL):
-    """It works on those that PyTorch has: what the system counts does not grow."""
+    """It works on those that PyTorch has: none is new (an earlier test's may end meanwhile)."""
     if module._pool() is None or not THREADS.is_dir():
         pytest.skip("threads cannot be shared or counted here")
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(3)
         torch.ones(1 << 20).exp_()  # begins PyTorch's
-        counted = len(list(THREADS.iterdir()))
+        there = {thread.name for thread in THREADS.iterdir()}
         results(native_attention, *inputs(4, 4, 4, 64, 64, 16), True, 0.25)
-        assert len(list(THREADS.iterdir())) == counted
+        assert {thread.name for thread in THREADS.iterdir()} <= there
     finally:
         torch.set_num_threads(before)
 
