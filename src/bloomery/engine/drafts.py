@@ -35,6 +35,9 @@ _ROUNDS, _REST = 4, 16
 class Drafter(Protocol):
     """Guesses for one text."""
 
+    computes: bool
+    """Whether a guess is computed by a model, which takes turns with others."""
+
     def guess(self, sequence: SequenceState, most: int) -> list[int]:
         """At most `most` tokens that may follow the sequence's."""
         ...
@@ -121,6 +124,8 @@ class Pace:
 class NgramDrafter:
     """What followed the longest run of last tokens, of 4 down to 2, the last time that it stood in the text."""
 
+    computes = False
+
     def __init__(self, most: int) -> None:
         self._pace = Pace(most, longest=32)  # such guesses cost little, and a text may begin to repeat at any time
         self._seen: dict[tuple[int, ...], int] = {}
@@ -148,6 +153,8 @@ class NgramDrafter:
 
 class ModelDrafter:
     """What a smaller model would write, with a cache of its own."""
+
+    computes = True
 
     def __init__(self, decoder: Decoder, sampler: Sampler, num_words: int, most: int) -> None:
         self._decoder, self._sampler, self._num_words = decoder, sampler, num_words
@@ -194,6 +201,8 @@ class ModelDrafter:
 
 class HeadsDrafter:
     """What a model's extra heads expect after the state that its last token was drawn from."""
+
+    computes = True
 
     def __init__(self, heads: FutureHeads, decoder: Decoder, sampler: Sampler, num_words: int) -> None:
         self._heads, self._decoder, self._sampler, self._num_words = heads, decoder, sampler, num_words

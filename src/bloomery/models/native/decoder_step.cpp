@@ -231,9 +231,7 @@ void settle(int products) try {
 }
 
 // What Python sees as a Matrix.
-struct Shelved : Matrix {
-    std::shared_ptr<char> kept[3];
-};
+struct Shelved : Matrix { std::shared_ptr<char> kept[3]; };
 
 // ---- the step -------------------------------------------------------------------------------------------------------
 

@@ -31,18 +31,15 @@ namespace {
 
 INLINE Floats floats(Ints v) { return __builtin_convertvector(v, Floats); }
 
-INLINE Floats load(const int8_t *p) {
-    typedef int8_t Bytes __attribute__((vector_size(8)));
-    Bytes v;
+template <class Wide, class Narrow>
+INLINE Wide widened(const Narrow *p) {
+    typedef Narrow Eight __attribute__((vector_size(LANES * sizeof(Narrow))));
+    Eight v;
     memcpy(&v, p, sizeof v);
-    return __builtin_convertvector(v, Floats);
+    return __builtin_convertvector(v, Wide);
 }
 
-INLINE Ints widened(const uint16_t *p) {
-    Ints v;
-    for (int i = 0; i < LANES; i++) v[i] = p[i];
-    return v;
-}
+INLINE Floats load(const int8_t *p) { return widened<Floats>(p); }
 
 INLINE Floats load(const uint16_t *p) {  // float16
 #if BLOOMERY_AVX2
@@ -54,7 +51,7 @@ INLINE Floats load(const uint16_t *p) {  // float16
     memcpy(&v, parts, sizeof v);
     return v;
 #else
-    const Ints half = widened(p), sign = (half & 0x8000) << 16, rest = (half & 0x7fff) << 13;
+    const Ints half = widened<Ints>(p), sign = (half & 0x8000) << 16, rest = (half & 0x7fff) << 13;
     const Ints subnormal = (Ints)((Floats)(rest + (113 << 23)) - all(0x1p-14f));
     const Ints normal = rest < 0x0f800000 ? rest + (112 << 23) : rest | 0x7f800000;  // or infinite, or no number
     return (Floats)(sign | (rest < 0x00800000 ? subnormal : normal));
@@ -125,22 +122,27 @@ INLINE void accumulate(const Weight *w, int64_t step, int64_t apart, const float
 // R rows of results, H registers of them from a panel on.
 template <int R, int H>
 INLINE void finish(const Matrix &m, const Floats (&sums)[R][H], int64_t panel, float *y, int64_t y_stride) {
-    const bool whole = m.outputs >= panel * PANEL + H * LANES;
     UNROLL for (int r = 0; r < R; r++) {
         UNROLL for (int h = 0; h < H; h++) {
             const int64_t at = panel * PANEL + h * LANES;
             const Floats v = m.bias ? sums[r][h] + load(m.bias + at) : sums[r][h];
-            if (whole) store(y + r * y_stride + at, v);
-            else store_some(y + r * y_stride + at, v, m.outputs - at);
+            store_some(y + r * y_stride + at, v, m.outputs - at);
         }
     }
 }
 
 // Lines of memory that will be read next: asked for, evenly, while a tile is computed.
-struct Ahead {
-    const char *line;
-    int64_t count;
-};
+struct Ahead { const char *line; int64_t count; };
+
+// Calls f(first, end) for stretches of all steps, `some` in each, and asks for lines between them.
+template <class F>
+INLINE void meanwhile(Ahead ahead, int64_t steps, int64_t some, F f) {
+    const int64_t lines = (ahead.count * some + steps - 1) / steps;
+    for (int64_t i = 0; i < steps; i += some) {
+        for (int64_t n = 0; n < lines; n++, ahead.line += 64) __builtin_prefetch(ahead.line, 0, 2);
+        f(i, lesser(i + some, steps));
+    }
+}
 
 // R rows by P panels.
 template <class Weight, int R, int P>
@@ -148,13 +150,10 @@ INLINE void float_tile(const Matrix &m, const Input &x, int64_t panel, float *y,
     constexpr int64_t together = sizeof(Weight) == 2 ? 2 : 1;  // see `Matrix`
     const int64_t apart = together == 2 ? PANEL : PANEL * m.inputs, step = together * PANEL;
     const Weight *w = (const Weight *)m.weights + panel / together * step * m.inputs + panel % together * PANEL;
-    const int64_t some = ahead.count ? 16 : m.inputs, lines = (ahead.count * some + m.inputs - 1) / m.inputs;
     Floats sums[R][2 * P] = {};
-    for (int64_t i = 0; i < m.inputs; i += some) {
-        for (int64_t line = 0; line < lines; line++, ahead.line += 64) __builtin_prefetch(ahead.line, 0, 2);
-        const float *from = (const float *)x.data + i;
-        accumulate(w + i * step, step, apart, from, x.stride / 4, 1, lesser(some, m.inputs - i), sums);
-    }
+    meanwhile(ahead, m.inputs, ahead.count ? 16 : m.inputs, [&](int64_t i, int64_t end) __attribute__((always_inline)) {
+        accumulate(w + i * step, step, apart, (const float *)x.data + i, x.stride / 4, 1, end - i, sums);
+    });
     finish(m, sums, panel, y, y_stride);
 }
 
@@ -184,7 +183,7 @@ INLINE Ints pair_dot(Ints sums, const int8_t *w, const int16_t *x) {
 }
 
 template <int R>
-INLINE void int8_tile(const Matrix &m, const Input &x, int64_t panel, float *y, int64_t y_stride) {
+INLINE void int8_tile(const Matrix &m, const Input &x, int64_t panel, float *y, int64_t y_stride, Ahead ahead) {
     constexpr int C = R > 2 ? 1 : 4 / R;  // sums of whole numbers may be taken apart: each waits for the one before
     const int64_t pairs = (m.inputs + 1) / 2;
     const int8_t *w = (const int8_t *)m.weights + panel * pairs * 2 * PANEL;
@@ -196,10 +195,11 @@ INLINE void int8_tile(const Matrix &m, const Input &x, int64_t panel, float *y, 
             UNROLL for (int r = 0; r < R; r++)
                 to[r][half] = pair_dot(to[r][half], w + 2 * (i * PANEL + half * LANES), rows[r] + 2 * i);
     };
-    int64_t i = 0;
-    for (; i + C <= pairs; i += C)
-        UNROLL for (int c = 0; c < C; c++) add(i + c, sums[c]);
-    for (; i < pairs; i++) add(i, sums[0]);
+    meanwhile(ahead, pairs, ahead.count ? 48 : pairs, [&](int64_t i, int64_t end) __attribute__((always_inline)) {
+        for (; i + C <= end; i += C)
+            UNROLL for (int c = 0; c < C; c++) add(i + c, sums[c]);
+        for (; i < end; i++) add(i, sums[0]);
+    });
     Floats out[R][2];
     for (int half = 0; half < 2; half++) {
         const Floats scale = load((const float *)m.scales + panel * PANEL + half * LANES);
@@ -243,17 +243,17 @@ INLINE void group_dot(const uint8_t *w, const int8_t *const (&x)[R], Ints (&sums
 }
 
 template <int R>
-INLINE void int4_tile(const Matrix &m, const Input &x, int64_t panel, float *y, int64_t y_stride) {
+INLINE void int4_tile(const Matrix &m, const Input &x, int64_t panel, float *y, int64_t y_stride, Ahead ahead) {
     const int64_t groups = groups_of(m);
     const uint8_t *w = (const uint8_t *)m.weights + panel * groups * 256;
     const uint16_t *scales = (const uint16_t *)m.scales + panel * groups * PANEL;
     Floats sums[R][2] = {};
-    for (int64_t g = 0; g < groups; g++, w += 256, scales += PANEL) {
+    meanwhile(ahead, groups, 1, [&](int64_t g, int64_t) __attribute__((always_inline)) {
         const int8_t *rows[R];
         for (int r = 0; r < R; r++) rows[r] = (const int8_t *)(x.data + r * x.stride) + g * GROUP;
         Ints dots[R][2];
         group_dot(w, rows, dots);
-        const Ints by[2] = {widened(scales) << 16, widened(scales + LANES) << 16};  // of bfloat16 the floats' bits
+        const Ints by[2] = {widened<Ints>(scales) << 16, widened<Ints>(scales + LANES) << 16};  // of bfloat16 the floats' bits
         for (int r = 0; r < R; r++) {
             const int64_t at = r * x.groups + g;
             const Ints shift = all_ints(8 * x.sums[at]);
@@ -261,7 +261,8 @@ INLINE void int4_tile(const Matrix &m, const Input &x, int64_t panel, float *y, 
             UNROLL for (int half = 0; half < 2; half++)
                 sums[r][half] = multiply_add(floats(dots[r][half] - shift), (Floats)by[half] * scale, sums[r][half]);
         }
-    }
+        w += 256, scales += PANEL;
+    });
     finish(m, sums, panel, y, y_stride);
 }
 
@@ -269,21 +270,21 @@ template <int R, int P>
 void tile(const Matrix &m, const Input &x, int64_t panel, float *y, int64_t y_stride, Ahead ahead) {
     if (m.format == FLOAT32) return float_tile<float, R, P>(m, x, panel, y, y_stride, ahead);
     if (m.format == FLOAT16) return float_tile<uint16_t, R, P>(m, x, panel, y, y_stride, ahead);
-    m.format == INT8 ? int8_tile<R>(m, x, panel, y, y_stride) : int4_tile<R>(m, x, panel, y, y_stride);
+    m.format == INT8 ? int8_tile<R>(m, x, panel, y, y_stride, ahead) : int4_tile<R>(m, x, panel, y, y_stride, ahead);
 }
 
 // All rows by each panel, of floats by each two, in tiles of about the same height, as high as there are registers: low
-// ones leave the processor waiting for their few sums, and read weights more often. Of floats, and where the rows take
-// longer than memory, the next panels are fetched meanwhile.
+// ones leave the processor waiting for their few sums, and read weights more often. Where the rows take longer than
+// memory, the next panels are fetched meanwhile.
 void multiply(const Matrix &m, const Input &x, int rows, float *y, int64_t y_stride, int64_t first, int64_t last) {
     typedef void (*Tile)(const Matrix &, const Input &, int64_t, float *, int64_t, Ahead);
     constexpr Tile narrow[] = {tile<1, 1>, tile<2, 1>, tile<3, 1>, tile<4, 1>, tile<5, 1>, tile<6, 1>};
     constexpr Tile wide[] = {tile<1, 2>, tile<2, 2>, tile<3, 2>, tile<4, 2>, tile<5, 2>, tile<6, 2>};
     const bool floats = m.format == FLOAT32 || m.format == FLOAT16, pairs = floats && (REGISTERS == 32 || rows <= 2);
-    const int most = floats || REGISTERS == 32 ? 6 : 4, fetching = m.format == FLOAT16 ? 7 : 12;
+    const int most = floats || REGISTERS == 32 ? 6 : 4, fetching = m.format == FLOAT32 ? 12 : m.format == FLOAT16 ? 7 : 4;
     for (int64_t panel = first, some; panel < last; panel += some) {
         some = pairs && panel + 1 < last ? 2 : 1;
-        const bool fetches = floats && rows >= fetching && (some == 2 || m.format == FLOAT32);
+        const bool fetches = rows >= fetching && (some == 2 || m.format != FLOAT16);
         const int64_t size = PANEL * row_bytes(m), lines = fetches ? some * size / 64 : 0;
         const char *next = (const char *)m.weights + (panel + some) * size;
         for (int row = 0, height; row < rows; row += height) {
@@ -511,6 +512,7 @@ template <class Number>
 INLINE void weigh(const Number *values, int64_t stride, const float *weights, int64_t count, int64_t dim, float *out) {
     int64_t i = 0;
     for (; i + 8 * LANES <= dim; i += 8 * LANES) weigh_some<8>(values + i, stride, weights, count, out + i);
+    for (; i + 4 * LANES <= dim; i += 4 * LANES) weigh_some<4>(values + i, stride, weights, count, out + i);
     for (; i + 2 * LANES <= dim; i += 2 * LANES) weigh_some<2>(values + i, stride, weights, count, out + i);
     for (int64_t left = dim - i; left > 0; i += LANES, left -= LANES) {
         Floats total = load_some(out + i, left);
