@@ -266,7 +266,7 @@ def make_layer(
     if kind != "int4" or known is not None or divides(weight, group_size):
         try:
             made = (make or packed)(weight, bias, kind, known=known, group_size=group_size)
-            if not (made.is_sound and (known is not None or bool(weight.isfinite().all()))):
+            if not (made.is_sound and (known is not None or _is_finite(weight))):
                 checked(made, made.weight if known is None else known.dequantized().to(weight.device), bias)
                 made.passed()
         except (RuntimeError, AttributeError, NotImplementedError, TypeError, BloomeryError) as error:
@@ -280,6 +280,11 @@ def make_layer(
             notes.append(made.fallback)
     made.asked = kind
     return made
+
+
+def _is_finite(weight: Tensor) -> bool:
+    """In one pass, without a copy: a number that is none is both the least and the largest."""
+    return all(bool(one.isfinite()) for one in weight.aminmax())
 
 
 def _float_layer(weight: Tensor, bias: Tensor | None, make: Maker | None) -> PackedLinear | PlainLinear:

@@ -55,7 +55,7 @@ class NativeLinear(PackedLinear):
             known = known or (quantize(weight, 8) if kind == "int8" else quantize(weight, 4, group_size))
             codes, scale = known.codes, known.scale.float() if kind == "int8" else known.scale.bfloat16().float()
         elif kind == "float16":
-            if float(weight.abs().max()) > torch.finfo(torch.float16).max:
+            if max(map(abs, map(float, weight.aminmax()))) > torch.finfo(torch.float16).max:
                 raise DeviceError("a weight is too large for float16")
             codes, bits = weight.detach().half(), 16
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 from typing import Any
 
 import pytest
@@ -14,7 +15,8 @@ from torch import nn
 from bloomery.core.errors import DeviceError
 from bloomery.models import Decoder, ModelConfig
 from bloomery.models.attention import use_backend
-from bloomery.models.native.description import Description, check, layer_groups, matrix_of
+from bloomery.models.native import description as module
+from bloomery.models.native.description import Description, check, fit_float16, layer_groups, matrix_of
 from bloomery.models.native.matrix import Matrix
 from bloomery.models.packed import CPU_FORMATS, Stored
 from bloomery.models.packing import pack
@@ -121,6 +123,33 @@ def test_matrices_hold_what_the_packed_layers_hold(calls: ctypes.CDLL, kind: str
         description.matrices[0].multiply(x), (x.double() @ dequantised(first).T).float(), rtol=0.02, atol=0.2
     )
     assert description.nbytes > sum(one.outputs * one.inputs for one in description.matrices) // 2
+
+
+def test_weights_that_float16_holds_lie_in_it_and_give_the_same_bits(
+    calls: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch
+):
+    model = decoder()
+    for parameter in model.parameters():
+        parameter.copy_(parameter.half())
+    model.model.layers[1].mlp.down_proj.weight[-1, -1] += 1e-6  # type: ignore[union-attr]
+    narrow = Description(calls, model)
+    assert [one.format for one in narrow.matrices] == ["float16"] * 7 + ["float32", "float16"]
+    monkeypatch.setattr(module, "fit_float16", lambda weights: False)
+    wide = Description(calls, model)
+    assert wide.formats == ("float32",) and narrow.nbytes < 0.6 * wide.nbytes
+    for one, other in zip(narrow.matrices, wide.matrices, strict=True):
+        for rows in (1, 4, 13):
+            x = torch.randn(rows, one.inputs)
+            assert torch.equal(one.multiply(x), other.multiply(x))
+
+
+@pytest.mark.parametrize("odd", [1e-9, 65520.0, 1 / 3, math.inf, math.nan])
+def test_one_number_that_float16_does_not_hold_is_seen(odd: float):
+    weights = [torch.zeros(2000, 64), torch.full((3, 64), -65504.0)]  # some thousand are looked at together
+    assert fit_float16(weights)
+    weights[0][-1, -1] = odd
+    assert fit_float16(weights) is (odd == math.inf)
+    assert not fit_float16([torch.full((1, 8), 0.1)])
 
 
 def test_what_it_does_not_know_is_refused():
