@@ -24,6 +24,8 @@ from bloomery.models import Decoder, KVCache
 from bloomery.models.future_heads import FutureHeads
 
 _LONGEST, _SHORTEST = 4, 2
+_MOST_OF_TEXT, _MOST_OF_MODEL = 16, 8
+"""Guesses of a step, at most, where nobody says how many: those of a model take a step of it each."""
 _KEPT = 0.9
 """Of what was counted before, when a round is added."""
 _ODD = 8
@@ -244,7 +246,7 @@ class Drafting:
     def __init__(
         self,
         kind: str,
-        most: int,
+        most: int | None = None,
         model: Decoder | None = None,
         heads: FutureHeads | None = None,
         decoder: Decoder | None = None,
@@ -255,7 +257,8 @@ class Drafting:
             raise ConfigError(f"cannot guess tokens by {kind!r}", hint='"ngram", a draft model, or heads')
         if heads is not None and decoder is not None:
             heads.check(decoder)
-        self.kind, self.most, self.model, self.heads, self.decoder = kind, most, model, heads, decoder
+        self.kind, self.most = kind, most or (_MOST_OF_TEXT if kind == "ngram" else _MOST_OF_MODEL)
+        self.model, self.heads, self.decoder = model, heads, decoder
 
     @property
     def reads_states(self) -> bool:
@@ -271,7 +274,7 @@ class Drafting:
         return ModelDrafter(self.model, generation.sampler, generation.num_words, self.most)
 
 
-def drafting_by(guesser: Decoder | FutureHeads | None, decoder: Decoder, most: int) -> Drafting | None:
+def drafting_by(guesser: Decoder | FutureHeads | None, decoder: Decoder, most: int | None) -> Drafting | None:
     """What makes the drafters of a decoder's requests, of at most so many tokens a guess; None without a guesser."""
     if isinstance(guesser, FutureHeads):
         return Drafting("heads", most, heads=guesser, decoder=decoder)

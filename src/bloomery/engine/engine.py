@@ -50,8 +50,8 @@ class EngineConfig:
     """Remember what was read for prompts that begin alike."""
     drafts: str = "off"
     """"ngram" guesses what comes next from what stood there before; texts stay the same."""
-    draft_tokens: int = 16
-    """Guesses of one step, at most."""
+    draft_tokens: int | None = None
+    """Guesses of one step, at most; None: 16 from the text itself, 8 of a model, each of which is a step of it."""
     native: str = "auto"
     """"auto": steps in native code where it is built, right and faster on this model; "on": where it is right, else an
     error; "off": in PyTorch."""

@@ -135,6 +135,10 @@ def test_frequencies_with_guesses_are_the_models(tiny: LanguageModel):
     assert chisquare(found, expected.numpy()).pvalue > 0.001
 
 
+def test_a_model_guesses_fewer_tokens_than_are_looked_up(tiny: LanguageModel):
+    assert (Drafting("ngram").most, Drafting("model", model=tiny.decoder).most, Drafting("ngram", 3).most) == (16, 8, 3)
+
+
 def test_unknown_ways_to_guess_are_refused():
     with pytest.raises(ConfigError):
         Drafting("magic", 4)
