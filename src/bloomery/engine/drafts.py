@@ -257,7 +257,7 @@ class Drafting:
             raise ConfigError(f"cannot guess tokens by {kind!r}", hint='"ngram", a draft model, or heads')
         if heads is not None and decoder is not None:
             heads.check(decoder)
-        self.kind, self.most = kind, most or (_MOST_OF_TEXT if kind == "ngram" else _MOST_OF_MODEL)
+        self.kind, self.most = kind, (_MOST_OF_TEXT if kind == "ngram" else _MOST_OF_MODEL) if most is None else most
         self.model, self.heads, self.decoder = model, heads, decoder
 
     @property

@@ -9,7 +9,6 @@ as text, nor HTTP.
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -468,15 +467,9 @@ class Engine:
         one.draft = []
         if most < 1:
             return
-        if one.drafter.computes:
-            with self._bench.step() as step:
-                one.draft = one.drafter.guess(one, most)
-            seconds = step.seconds
-        else:  # it is sooner done than a turn is taken
-            started = time.perf_counter()
+        with self._bench.step() if one.drafter.computes else self._bench.beside() as step:
             one.draft = one.drafter.guess(one, most)
-            seconds = time.perf_counter() - started
-        generation.spend(seconds, 1.0, steps=0)
+        generation.spend(step.seconds, 1.0, steps=0)
 
     def _fail(self, one: SequenceState, error: BaseException) -> None:
         ticket = self._tickets.get(one)

@@ -68,6 +68,24 @@ def test_two_phases_in_turns_share_the_joules():
     assert one / two == pytest.approx(first.seconds / second.seconds, rel=0.2)
 
 
+def test_work_beside_steps_is_shared_too_and_waits_for_nobody():
+    meter = SteadyMeter()
+    bench = Bench(meter)
+    phases, before = [Phase(bench), Phase(bench)], meter.read()
+    with bench.step() as step:
+        time.sleep(0.01)
+        for phase in phases:
+            with bench.beside() as beside:  # inside of a turn: it would wait for ever
+                time.sleep(0.01)
+            phase.add(beside.seconds, steps=0)
+    for phase in phases:
+        phase.add(step.seconds - 0.02, 0.5)
+    joules = [phase.energy().central for phase in phases]
+    spent = (meter.read() - before).central
+    assert spent is not None and sum(one or 0.0 for one in joules) <= spent
+    assert [phase.steps for phase in phases] == [1, 1]
+
+
 def test_unknown_is_not_zero_and_an_empty_phase_is():
     bench = Bench(NoMeter())
     phase = Phase(bench)

@@ -66,7 +66,7 @@ def fit_float16(weights: Sequence[Tensor]) -> bool:
     the same then to the last bit, for half the memory. Mostly told by a look at a row."""
     if not all(torch.equal(weight[:1].half().float(), weight[:1]) for weight in weights):
         return False
-    rows = max(1, _ELEMENTS_AT_ONCE // weights[0].size(1))
+    rows = max(1, _ELEMENTS_AT_ONCE // max(1, weights[0].size(1)))
     narrow, wide = (weights[0].new_empty(rows, weights[0].size(1), dtype=dtype) for dtype in (torch.float16, None))
     for part in (part for weight in weights for part in weight.split(rows)):
         narrow[: len(part)].copy_(part)

@@ -137,7 +137,7 @@ struct Ahead { const char *line; int64_t count; };
 // Calls f(first, end) for stretches of all steps, `some` in each, and asks for lines between them.
 template <class F>
 INLINE void meanwhile(Ahead ahead, int64_t steps, int64_t some, F f) {
-    const int64_t lines = (ahead.count * some + steps - 1) / steps;
+    const int64_t lines = steps ? (ahead.count * lesser(some, steps) + steps - 1) / steps : 0;
     for (int64_t i = 0; i < steps; i += some) {
         for (int64_t n = 0; n < lines; n++, ahead.line += 64) __builtin_prefetch(ahead.line, 0, 2);
         f(i, lesser(i + some, steps));

@@ -58,13 +58,16 @@ def test_parts_are_one_matrix(calls: ctypes.CDLL, kind: str, sizes: tuple[int, .
     assert torch.equal(parts.multiply(x), whole.multiply(x))
 
 
-@pytest.mark.parametrize("kind", [32, 16])
-@pytest.mark.parametrize("rows", [3, 6, 7, 8, 12, 13, 40])
-def test_a_row_is_the_same_alone_and_in_any_company(calls: ctypes.CDLL, kind: int, rows: int):
+@pytest.mark.parametrize(("kind", "inputs"), [(32, 90), (16, 90), (8, 231), (4, 256)])
+@pytest.mark.parametrize("rows", [3, 4, 5, 6, 7, 8, 12, 13, 17, 40])
+def test_a_row_is_the_same_alone_and_in_any_company(calls: ctypes.CDLL, kind: int, inputs: int, rows: int):
     """However high the tiles are, and whether what comes next is fetched meanwhile."""
-    weight = torch.randn(100, 90)
-    matrix = Matrix(calls, weight if kind == 32 else weight.half(), None, torch.randn(100), kind)
-    x = torch.randn(rows, 90)
+    weight, scale = torch.randn(100, inputs), None
+    if kind < 16:
+        rounded = quantize(weight, kind, 32 if kind == 4 else None)
+        weight, scale = rounded.codes, rounded.scale.bfloat16().float()
+    matrix = Matrix(calls, weight.half() if kind == 16 else weight, scale, torch.randn(100), kind)
+    x = torch.randn(rows, inputs)
     assert torch.equal(matrix.multiply(x, 2), torch.cat([matrix.multiply(row[None]) for row in x]))
 
 
