@@ -39,9 +39,8 @@ _KNOWN = {
     *("q_proj", "k_proj", "v_proj", "o_proj", "v_gate", "q_norm", "k_norm"),
 }
 """What a trunk, its blocks and their attention consist of: with another part, nothing here would compute it."""
-
-
-_ELEMENTS_AT_ONCE = 1 << 16  # a part and what is computed of it stay in the processor's cache
+_ELEMENTS_AT_ONCE = 1 << 16
+"""Of weights: a part and what is computed of it stay in the processor's cache."""
 
 
 def matrix_of(layers: Sequence[nn.Module]) -> Stored:
@@ -63,7 +62,7 @@ def _weights(layers: Sequence[Any]) -> list[Tensor]:
 
 def fit_float16(weights: Sequence[Tensor]) -> bool:
     """Whether float16 holds each number of weights (O, I) float32, as where they come from a file in it: products are
-    the same then to the last bit, for half the memory. Mostly told by a look at a row."""
+    the same then to the last bit, and half as much is read for them. Mostly told by a look at a row."""
     if not all(torch.equal(weight[:1].half().float(), weight[:1]) for weight in weights):
         return False
     rows = max(1, _ELEMENTS_AT_ONCE // max(1, weights[0].size(1)))
