@@ -166,7 +166,7 @@ def main() -> None:
     parser.add_argument("--llama", default=os.environ.get("BLOOMERY_LLAMA_PYTHON", ""))
     parser.add_argument("--keep", action="store_true", help="among the results of the experiments")
     options = parser.parse_args()
-    from bloomery.engine.loading import find_model
+    from bloomery.engine.finding import find_model
     from bloomery.tokenizer import Tokenizer
 
     source, name = find_model(options.model, options.home)

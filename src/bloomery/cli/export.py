@@ -211,7 +211,7 @@ def _compared(
     if not texts:
         return None
     from bloomery.engine import load_language_model
-    from bloomery.engine.loading import find_model
+    from bloomery.engine.finding import find_model
     from bloomery.evaluate.lighter import compare_weights, file_bytes
 
     before = load_language_model(reference, weights="plain", workspace=workspace)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,7 +17,7 @@ from bloomery.core.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
     from bloomery.core.workspace import Workspace
-    from bloomery.engine import GenerationResult, LanguageModel
+    from bloomery.engine import Delta, GenerationResult, LanguageModel
 
 ModelName = Annotated[
     str, Parameter(help="A model: artifact name or id, a Hugging Face folder, or a hub id [default: the latest].")
@@ -104,6 +105,10 @@ def generate(
         **(search.parameters() if search is not None else {}),
     }
     _check_names(options)
+    quick = not (adapter or drafts or image or common.json or (search is not None and search.several))
+    if quick and (deltas := _from_image(text, model, weights, options, common)) is not None:
+        _print_text(deltas, common)
+        return
     loaded = open_model(model, common.workspace(), weights, adapter)
     if drafts:
         _guess(loaded)
@@ -115,6 +120,24 @@ def generate(
     if image:
         options["image"] = _seen_by(loaded, image)
     _print_one(loaded, text, options, common)
+    if quick:
+        from bloomery.engine.quick_start import keep
+
+        keep(loaded, model, common.workspace(), weights)
+
+
+def _from_image(
+    text: str, model: str, weights: str | None, options: dict[str, Any], common: Common
+) -> Iterator[Delta] | None:
+    """What a model that was kept as an image says, without PyTorch; None where that is not to be had."""
+    gc.disable()  # as in `open_model`
+    try:
+        from bloomery.engine.quick_start import quick_model
+
+        found = quick_model(model, common.workspace(), weights)
+        return None if found is None else found.stream(text, options)
+    finally:
+        gc.enable()
 
 
 def _guess(model: LanguageModel) -> None:
@@ -129,8 +152,13 @@ def _print_one(model: LanguageModel, text: str, options: dict[str, Any], common:
         data["weights"] = _weights_data(model)
         print_json(data)
         return
+    _print_text(model.stream(text, **options), common)
+
+
+def _print_text(deltas: Iterator[Delta], common: Common) -> None:
+    """Text as it comes, and then its speed and joules."""
     result = None
-    for delta in model.stream(text, **options):
+    for delta in deltas:
         print(delta.text, end="", flush=True)
         result = delta.result or result
     print()

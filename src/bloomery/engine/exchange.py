@@ -23,9 +23,9 @@ from bloomery.core.run import Run
 from bloomery.core.stage import StageInputs, reusable
 from bloomery.core.workspace import Workspace, as_workspace
 from bloomery.engine.calibration import fitted_codes
+from bloomery.engine.finding import find_model, is_gguf
 from bloomery.engine.gguf_import import read_model
-from bloomery.engine.gguf_reader import is_gguf
-from bloomery.engine.loading import LABELS, as_dtype, find_model, read_label_names
+from bloomery.engine.loading import LABELS, as_dtype, read_label_names
 from bloomery.models.adapted import AdaptedDecoder
 from bloomery.models.adapter import read_adapter
 from bloomery.models.compressed import Scheme, scheme_named

@@ -1,7 +1,7 @@
 """Generation: what one request's tokens become: text in whole characters, stop strings, log-probabilities, a result.
 
 Tokens come in one by one, deltas go out. Prefill gives the first token, decode the rest; each phase is timed and
-metered by itself. This module does not know models, memory, nor which other requests there are.
+metered by itself. This module does not know models, memory, PyTorch, nor which other requests there are.
 """
 
 from __future__ import annotations
@@ -9,12 +9,9 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TypedDict
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, Protocol, TypedDict, cast
 
 from bloomery.core.quantity import Quantity
-from bloomery.engine.constraint import constraint_for
 from bloomery.engine.metering import Bench, Phase
 from bloomery.engine.params import SamplingParams
 from bloomery.engine.results import (
@@ -26,9 +23,28 @@ from bloomery.engine.results import (
     TokenLogprob,
     TokenTrace,
 )
-from bloomery.engine.sampling import LogProbabilities, Sampler, most_probable
 from bloomery.engine.stops import StopStrings
 from bloomery.tokenizer import StreamDecoder, Tokenizer
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from bloomery.engine.sampling import LogProbabilities
+
+
+class Chooses(Protocol):
+    """What a sampler tells beside the tokens that it chooses."""
+
+    seed: int
+
+    @property
+    def finished(self) -> bool: ...
+
+
+class Probable(Protocol):
+    """Natural log-probabilities of a row of logits (V,); `sampling.LogProbabilities` knows all of them."""
+
+    def of(self, token: int) -> float: ...
 
 
 class StepView(TypedDict):
@@ -49,17 +65,17 @@ class Generation:
         prompt_ids: Sequence[int],
         params: SamplingParams,
         *,
+        sampler: Chooses,
         max_new_tokens: int,
         continues: bool,
         bench: Bench,
     ) -> None:
-        """`continues`: the new text goes on from the prompt's, so a space at its start is kept."""
+        """`sampler` chooses the tokens; `continues`: the new text goes on from the prompt's, so a space at its start is
+        kept."""
         self.params = params
         self.max_new_tokens = max_new_tokens
         self.num_words = tokenizer.vocab_size
-        spec = params.constraint
-        constraint = None if spec is None else constraint_for(spec, tokenizer, continues=continues)
-        self.sampler = Sampler(params, prompt_ids, constraint)
+        self.sampler: Any = sampler
         self.cached_tokens = self.drafted_tokens = self.accepted_tokens = 0
         self.waiting_seconds = 0.0
         self.finished = False
@@ -116,6 +132,8 @@ class Generation:
 
     def score(self, rows: Tensor, targets: Sequence[int]) -> None:
         """Record the prompt's tokens: rows (t, V) of log-probabilities, row i predicts targets[i]."""
+        from bloomery.engine.sampling import most_probable
+
         count = self.params.prompt_logprobs or 0
         for row, target in zip(rows, targets, strict=True):
             top = most_probable(row[: self.num_words], count) if count else ()
@@ -126,13 +144,12 @@ class Generation:
         at = time.perf_counter() - self._began
         self._trace.append(replace(one, at_seconds=at, **step))
 
-    def accept(self, token: int, logprobs: LogProbabilities) -> Delta:
+    def accept(self, token: int, logprobs: Probable) -> Delta:
         """Take the next token, chosen with such log-probabilities; `finished` says whether it was the last."""
         self._ids.append(token)
         self._logprobs.append(logprobs.of(token))
         if self.params.logprobs is not None:
-            count = self.params.logprobs
-            self._top.append(most_probable(logprobs.all()[: self.num_words], count) if count else ())
+            self._top.append(self._alternatives(cast("LogProbabilities", logprobs), self.params.logprobs))
         text, reason = self._read(token)
         delta = self._delta(text, new_token=True)
         return delta if reason is None else self._finish(delta, reason)
@@ -140,6 +157,11 @@ class Generation:
     def end(self, reason: FinishReason) -> Delta:
         """End without a further token."""
         return self._finish(self._delta(self._flush(), new_token=False), reason)
+
+    def _alternatives(self, logprobs: LogProbabilities, count: int) -> tuple[TokenLogprob, ...]:
+        from bloomery.engine.sampling import most_probable
+
+        return most_probable(logprobs.all()[: self.num_words], count) if count else ()
 
     def _read(self, token: int) -> tuple[str, FinishReason | None]:
         """Text that can be shown now, and why the generation ends here, if it does."""

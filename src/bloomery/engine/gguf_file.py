@@ -20,13 +20,14 @@ from torch import Tensor
 from bloomery.core.artifact import Artifact, fsync
 from bloomery.core.errors import ConfigError, DataError, MissingExtraError
 from bloomery.core.workspace import Workspace
+from bloomery.engine.finding import find_model
 from bloomery.engine.gguf_encoder import encoder_tensors, gguf_encoder, write_encoder
 from bloomery.engine.gguf_families import GgufFamily, context_of, gguf_family, gguf_tensors, slides_otherwise
 from bloomery.engine.gguf_projector import CLIP, MMPROJ, check_projector, projector_tensors, write_projector
 from bloomery.engine.gguf_seq2seq import ARCHITECTURE as SEQ2SEQ
 from bloomery.engine.gguf_seq2seq import check_seq2seq, seq2seq_tensors, write_seq2seq
 from bloomery.engine.gguf_vocabulary import write_vocabulary
-from bloomery.engine.loading import as_dtype, find_model
+from bloomery.engine.loading import as_dtype
 from bloomery.models import Decoder, ModelConfig, load_pretrained
 from bloomery.models.encoder import load_encoder
 from bloomery.models.families import SLIDING

@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 
 from bloomery.core.errors import ConfigError, DataError, MissingExtraError
+from bloomery.engine.finding import MAGIC
 
-MAGIC = b"GGUF"
 _VERSIONS = (2, 3)
 _COPY = "download or copy it again"
 _MAX_COUNT = 1 << 16
@@ -142,20 +142,6 @@ class GgufContents:
     def damaged(self, what: str) -> DataError:
         """The error to raise where the file contradicts itself."""
         return DataError(f"{self.path} is damaged: {what}", hint=_COPY)
-
-
-def is_gguf(reference: object) -> bool:
-    """Whether a reference names a GGUF file: by its suffix, or by what a file begins with."""
-    if not isinstance(reference, str | Path):
-        return False
-    path = Path(reference).expanduser()
-    if path.suffix.lower() == ".gguf":
-        return not path.is_dir()
-    try:
-        with path.open("rb") as file:
-            return file.read(len(MAGIC)) == MAGIC
-    except (OSError, ValueError):
-        return False
 
 
 def read_gguf(path: str | Path) -> GgufContents:

@@ -12,9 +12,10 @@ import torch
 from bloomery.core.artifact import Artifact
 from bloomery.core.errors import RequestError
 from bloomery.core.workspace import Workspace
+from bloomery.engine.finding import find_model
 from bloomery.engine.glass_box import GlassBox
 from bloomery.engine.glass_box_images import SeeingGlassBox
-from bloomery.engine.loading import choose_device, find_model
+from bloomery.engine.loading import choose_device
 from bloomery.models import load_pretrained
 from bloomery.models.decoder_classifier import DecoderClassifier
 from bloomery.models.image_processor import ImageProcessor

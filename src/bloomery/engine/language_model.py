@@ -30,7 +30,7 @@ from bloomery.engine.generation import Generation
 from bloomery.engine.metering import Bench, Phase
 from bloomery.engine.params import SamplingParams
 from bloomery.engine.results import Delta, GenerationResult
-from bloomery.engine.sampling import keep, log_probabilities
+from bloomery.engine.sampling import keep, log_probabilities, sampler_for
 from bloomery.engine.sequence import Request
 from bloomery.models import Decoder, ModelConfig
 from bloomery.models.adapted import adapted_rows
@@ -386,6 +386,7 @@ class LanguageModel(Asked):
                     self.tokenizer,
                     prompt_ids,
                     params,
+                    sampler=sampler_for(params, prompt_ids, self.tokenizer, continues=continues),
                     max_new_tokens=min(params.max_new_tokens, room),
                     continues=continues,
                     bench=self._bench,
@@ -403,8 +404,7 @@ class LanguageModel(Asked):
 
     def _check_bias(self, params: SamplingParams) -> None:
         known = self.tokenizer.vocab_size
-        outside = [token for token in params.logit_bias if token >= known]
-        if outside:
+        if outside := [token for token in params.logit_bias if token >= known]:
             raise RequestError(
                 f"logit_bias: token id {outside[0]} is outside the vocabulary of {known:,}", param="logit_bias"
             )

@@ -7,18 +7,16 @@ This module does not know how weights are read (see the floor `models`).
 from __future__ import annotations
 
 import json
-import os
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from bloomery.core.artifact import MANIFEST, Artifact
-from bloomery.core.errors import ArtifactError, ConfigError, DataError, DeviceError, MissingExtraError, nearest
-from bloomery.core.workspace import DEFAULT_HOME, HOME_VARIABLE, LATEST, Workspace, as_workspace
-from bloomery.engine.gguf_reader import is_gguf
+from bloomery.core.artifact import Artifact
+from bloomery.core.errors import ConfigError, DataError, DeviceError, nearest
+from bloomery.core.workspace import Workspace
+from bloomery.engine.finding import find_model
 from bloomery.engine.language_model import LanguageModel
 from bloomery.engine.packed_weights import load_decoder, pack_loaded, refuse_weights
 from bloomery.models.kinds import ModelKind, kind_of
@@ -34,8 +32,6 @@ if TYPE_CHECKING:  # kinds of models are loaded when one of them is asked for
     from bloomery.engine.vision_language_model import VisionLanguageModel
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-_HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "vocab.txt", "merges.txt", "*.model"]
 
 LABELS = "labels.json"
 """The names of a classifier's classes, where its config.json has no place for them."""
@@ -255,52 +251,6 @@ def choose_device(device: str | torch.device | None) -> torch.device:
     raise DeviceError(f"this machine has no device {str(device)!r}", hint='use device="cpu"')
 
 
-def find_model(reference: str | Path | Artifact, workspace: Workspace | str | Path | None) -> tuple[Path, str]:
-    """The folder that holds the model's files, and its name."""
-    if isinstance(reference, Artifact):
-        return _model_folder(reference), reference.name
-    path = Path(reference).expanduser()
-    if (path / MANIFEST).is_file():
-        artifact = Artifact.open(path)
-        return _model_folder(artifact), artifact.name
-    if path.is_dir():
-        if not (path / "config.json").is_file():
-            file = next(iter(sorted(path.glob("*.gguf"))), None)
-            hint = "give the folder of a model" if file is None else f"bloomery import {file}"
-            raise DataError(f"{path} holds no model: it has no config.json", hint=hint)
-        return path, path.resolve().name
-    if is_gguf(path) and path.is_file():
-        raise DataError(
-            f"{path} is a file of llama.cpp's", hint=f"bloomery import {path} makes a model of it that is used by name"
-        )
-    home = _existing_workspace(workspace)
-    text = str(reference)
-    if home is not None and (text == LATEST or home.matching(text)):
-        artifact = home.find(text)
-        return _model_folder(artifact), artifact.name
-    if text == LATEST:
-        raise ArtifactError("no model is the latest: there is no workspace yet", hint="bloomery demo")
-    if isinstance(reference, str) and _HUB_ID.fullmatch(text):
-        return _download(text), text
-    raise ArtifactError(f"no model {text!r}", hint="give a folder, the name or id of a model artifact, or a hub id")
-
-
-def _model_folder(artifact: Artifact) -> Path:
-    if artifact.kind == "adapter":
-        hint = f"bloomery adapt merge {artifact.name}; generate, chat and serve take --adapter {artifact.name}"
-        raise ArtifactError(f"{artifact.name} is an adapter, which is computed with a model", hint=hint)
-    if not (artifact.path / "config.json").is_file():
-        raise ArtifactError(f"{artifact.name} is a {artifact.kind}, not a model", hint="bloomery runs lists the models")
-    return artifact.path
-
-
-def _existing_workspace(workspace: Workspace | str | Path | None) -> Workspace | None:
-    """The workspace; None if none was given and the default one does not exist: looking must not create it."""
-    if workspace is None and not Path(os.environ.get(HOME_VARIABLE) or DEFAULT_HOME).is_dir():
-        return None
-    return as_workspace(workspace)
-
-
 def as_dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
     """A torch.dtype by its name; ConfigError for one that weights cannot have."""
     if dtype is None or isinstance(dtype, torch.dtype):
@@ -310,18 +260,3 @@ def as_dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
     if dtype not in _DTYPES:
         raise ConfigError(f"unknown dtype {dtype!r}", hint=nearest(dtype, _DTYPES))
     return _DTYPES[dtype]
-
-
-def _download(name: str) -> Path:
-    try:
-        from huggingface_hub import snapshot_download
-    except ImportError:
-        raise MissingExtraError("huggingface_hub", "hub", f"downloading {name}") from None
-    try:
-        return Path(snapshot_download(name, allow_patterns=_HUB_FILES))
-    except Exception as error:  # whatever the hub's client or its network stack raises
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ArtifactError(
-            f"no model {name!r} here, and it could not be had from the hub: {reason:.200}",
-            hint="check the name and the network, or give a local folder",
-        ) from error

@@ -20,7 +20,8 @@ from bloomery.engine.static_steps import StaticSteps
 from bloomery.models.adapted import adapted_rows
 from bloomery.models.attention import RaggedCache
 from bloomery.models.config import ModelConfig
-from bloomery.models.native.native_decoder import NativeDecoder, Sums
+from bloomery.models.native.library import Sums
+from bloomery.models.native.native_decoder import NativeDecoder
 from bloomery.models.paged import PagedMemory, PagedStep, Rows
 
 

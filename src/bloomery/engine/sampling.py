@@ -20,9 +20,10 @@ import torch
 from torch import Tensor
 
 from bloomery.core.errors import DataError
-from bloomery.engine.constraint import Constraint
+from bloomery.engine.constraint import Constraint, constraint_for
 from bloomery.engine.params import SamplingParams
 from bloomery.engine.results import TokenLogprob, TracedCandidate
+from bloomery.tokenizer import Tokenizer
 
 _COLDEST = 1e-30  # below, a temperature is zero in float32
 _LIKELY = 1024  # with top-p, so many tokens nearly always hold the mass that is asked for
@@ -185,6 +186,12 @@ class Sampler:
             counts = torch.tensor(list(self._counts.values()), dtype=torch.float32)
             logits[ids] -= p.presence_penalty + p.frequency_penalty * counts
         return logits
+
+
+def sampler_for(params: SamplingParams, prompt: Sequence[int], tokenizer: Tokenizer, *, continues: bool) -> Sampler:
+    """A sampler with the constraint that the parameters name, if any; `continues` as in `constraint_for`."""
+    spec = params.constraint
+    return Sampler(params, prompt, None if spec is None else constraint_for(spec, tokenizer, continues=continues))
 
 
 class Known(NamedTuple):

@@ -15,7 +15,8 @@ from statistics import median
 import torch
 
 from bloomery.core.run import Meter
-from bloomery.models.native.native_decoder import SPIN_NANOSECONDS, NativeDecoder
+from bloomery.models.native.library import SPIN_NANOSECONDS
+from bloomery.models.native.native_decoder import NativeDecoder
 from bloomery.models.paged import PagedMemory, Rows
 
 _ROUNDS = 3

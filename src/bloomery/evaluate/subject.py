@@ -20,10 +20,11 @@ from bloomery.core.errors import ArtifactError, BloomeryError, ConfigError, Requ
 from bloomery.core.workspace import LATEST, Workspace
 from bloomery.engine import Classifier, LanguageModel, TextEncoder, load, load_language_model
 from bloomery.engine.chat_model import EngineChat
+from bloomery.engine.finding import find_model
 from bloomery.engine.identity import identity_of
 from bloomery.engine.labelling import label_texts
 from bloomery.engine.likelihoods import EngineLikelihoods
-from bloomery.engine.loading import LABELS, find_model, kind_of_folder
+from bloomery.engine.loading import LABELS, kind_of_folder
 from bloomery.evaluate.classified import classifier_subject
 from bloomery.evaluate.tasks import Subject
 from bloomery.models.adapter_config import FILE as ADAPTER_FILE

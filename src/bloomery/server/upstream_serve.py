@@ -69,7 +69,7 @@ def serve_vllm(
 
 def _model(reference: str, workspace: Workspace) -> tuple[str, str]:
     """What vLLM is told to load, and the name that it is served under."""
-    from bloomery.engine.loading import find_model
+    from bloomery.engine.finding import find_model
 
     hub = not Path(reference).exists() and "/" in reference
     if hub and not workspace.matching(reference):

@@ -16,7 +16,7 @@ from bloomery.core.errors import ConfigError, DataError
 from bloomery.core.run import Run
 from bloomery.core.stage import StageInputs, reusable
 from bloomery.core.workspace import Workspace, as_workspace
-from bloomery.engine.loading import find_model
+from bloomery.engine.finding import find_model
 from bloomery.models.decoder import Decoder
 from bloomery.models.kinds import kind_of
 from bloomery.models.vocabulary import extend_vocabulary

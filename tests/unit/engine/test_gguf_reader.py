@@ -15,8 +15,9 @@ import pytest
 import torch
 
 from bloomery.core.errors import BloomeryError, ConfigError, DataError, MissingExtraError
+from bloomery.engine.finding import is_gguf
 from bloomery.engine.gguf_file import export_gguf
-from bloomery.engine.gguf_reader import StoredTensor, bits_a_weight, is_gguf, read_gguf
+from bloomery.engine.gguf_reader import StoredTensor, bits_a_weight, read_gguf
 
 KINDS = [kind for kind in gguf.quants._type_traits if kind.name != "BF16"]  # pyright: ignore[reportAttributeAccessIssue]
 

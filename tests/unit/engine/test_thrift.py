@@ -15,8 +15,8 @@ from bloomery.engine import LanguageModel
 from bloomery.engine.engine import EngineConfig
 from bloomery.engine.opening import opened
 from bloomery.engine.thrift import Way, _ways, thriftiest
-from bloomery.models.native.library import library
-from bloomery.models.native.native_decoder import SPIN_NANOSECONDS, NativeDecoder
+from bloomery.models.native.library import SPIN_NANOSECONDS, library
+from bloomery.models.native.native_decoder import NativeDecoder
 from bloomery.models.paged import PagedMemory
 
 needs_native = pytest.mark.skipif(library().calls is None, reason="no native code was built")

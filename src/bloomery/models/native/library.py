@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from bloomery.models.native.build import LIBRARY, digest
 
@@ -29,6 +31,10 @@ ACTIVATIONS = {
 }
 """As `Activation`, under Hugging Face's names."""
 NO_NORM, RMS_NORM, LAYER_NORM = 0, 1, 2
+PANEL = 16
+"""Outputs that lie together."""
+SPIN_NANOSECONDS = 2_000_000
+"""How long threads wait awake for the next step: longer than what usually lies between two."""
 OFF_VARIABLE = "BLOOMERY_NATIVE"
 """Set to "off" in the environment: the library is not used."""
 
@@ -46,6 +52,13 @@ class MatrixFields(ctypes.Structure):
         *((name, _pointer) for name in ("weights", "scales", "bias")),
         ("bytes", ctypes.c_size_t),
     )
+
+
+def weight_bytes(matrix: MatrixFields) -> int:
+    """Of its weights without scales, filled up as they lie."""
+    wide = 2 * PANEL if matrix.format == FORMATS["float16"] else PANEL
+    inputs = matrix.inputs + (matrix.inputs % 2 if matrix.format == FORMATS["int8"] else 0)
+    return -(-matrix.outputs // wide) * wide * (4 * inputs >> matrix.format)
 
 
 class Norm(ctypes.Structure):
@@ -89,6 +102,43 @@ class Step(ctypes.Structure):
             for name in ("key_scales", "value_scales", "cosines", "sines", "stream", "logits", "logs", "best", "states")
         ),
     )
+
+
+class Sums:
+    """Of `count` rows of logits: the `logs` of the sums of their exponentials, no number where a logit is none or
+    infinite, and where the `best` logit is, the first of several."""
+
+    def __init__(self, count: int) -> None:
+        self.logs, self.best = (ctypes.c_double * count)(), (ctypes.c_int64 * count)()
+
+    def put(self, step: Step) -> None:
+        """Have a step fill them in."""
+        step.logs, step.best = ctypes.addressof(self.logs), ctypes.addressof(self.best)
+
+
+def put_rows(
+    step: Step,
+    tokens: Sequence[int],
+    positions: Sequence[int],
+    texts: Sequence[int],
+    bounds: Sequence[int],
+    runs: Sequence[int],
+    tables: tuple[Sequence[int], Sequence[int]],
+) -> list[ctypes.Array[Any]]:
+    """What a step's rows are (see `Step` in decoder_step.h; `tables` are addresses of rows of cosines and of sines);
+    returns what is to be kept until it is made."""
+    given = {
+        "token": (_int32 * len(tokens))(*tokens),
+        "position": (_int32 * len(positions))(*positions),
+        "text": (_int32 * len(texts))(*texts),
+        "runs": (_int64 * len(bounds))(*bounds),
+        "run": (_int64 * len(runs))(*runs),
+        "cosines": (_pointer * len(tables[0]))(*tables[0]),
+        "sines": (_pointer * len(tables[1]))(*tables[1]),
+    }
+    for name, array in given.items():
+        setattr(step, name, ctypes.addressof(array))
+    return list(given.values())
 
 
 @dataclass(frozen=True)

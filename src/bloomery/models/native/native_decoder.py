@@ -12,6 +12,7 @@ import ctypes
 import weakref
 from collections.abc import Callable, Sequence
 from itertools import accumulate
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -19,25 +20,16 @@ from torch import Tensor
 from bloomery.core.errors import DeviceError, RequestError
 from bloomery.models.decoder import Decoder
 from bloomery.models.native.description import Description
-from bloomery.models.native.library import FORMATS, Step, library
+from bloomery.models.native.image import Facts, write
+from bloomery.models.native.library import FORMATS, SPIN_NANOSECONDS, Step, Sums, library, put_rows
 from bloomery.models.paged import PagedMemory, Rows
 
-SPIN_NANOSECONDS = 2_000_000
-"""How long threads wait awake for the next step: longer than what usually lies between two."""
 CACHES = {torch.float32: FORMATS["float32"], torch.float16: FORMATS["float16"], torch.int8: FORMATS["int8"]}
 """How keys and values may be kept."""
 _SHORT = 16
 """Tokens: with at most so many nobody waits long. Two prompts that are read in one step have 64 each."""
 _BYTES_OF_A_THREAD = 1 << 19
 """Of weights: with fewer for each thread, meeting costs more than sharing the work saves."""
-
-
-class Sums:
-    """Of `count` rows of logits: the `logs` of the sums of their exponentials, no number where a logit is none or
-    infinite, and where the `best` logit is, the first of several."""
-
-    def __init__(self, count: int) -> None:
-        self.logs, self.best = (ctypes.c_double * count)(), (ctypes.c_int64 * count)()
 
 
 class NativeDecoder:
@@ -115,6 +107,24 @@ class NativeDecoder:
         how = {"skipped": len(token_ids) - wanted, "in_blocks": True, "between": between, "states": states}
         return self._read(memory, [rows], [token_ids], **how)
 
+    def keep(self, path: Path, key: str, positions: int, cache: torch.dtype) -> int:
+        """Write it as an image (see there), for texts of at most so many tokens, whose keys and values are kept in
+        `cache`; returns its bytes. DeviceError where rotations depend on how long a text is; OSError."""
+        config = self.decoder.config
+        positions = min(positions, config.context_length)
+        if config.reach(1) or config.reach(config.context_length):
+            raise DeviceError("rotations that depend on how long a text is are not kept")
+        facts = Facts(
+            context_length=config.context_length,
+            positions=positions,
+            threads=self.most_threads,
+            cache=str(cache).removeprefix("torch."),
+            looks_back=config.looks_back,
+        )
+        tables = self._tables_of(0, positions)
+        shown = [tuple((one.data_ptr(), 4 * one.size(1)) for one in both) for both in tables]
+        return write(path, key, self.description, shown, facts)  # type: ignore[arg-type]
+
     def _read(
         self,
         memory: PagedMemory,
@@ -139,28 +149,20 @@ class NativeDecoder:
         text = [number for number, one in enumerate(rows) for _ in range(one.count)]
         bounds = [0, *accumulate(len(one.runs) for one in rows)]
         runs = [number for one in rows for run in one.runs for number in run]
-        cosines, sines, _kept = self._tables(rows, max(positions) + 1)
+        cosines, sines, _tables = self._tables(rows, max(positions) + 1)
         layers, hidden = self.decoder.config.num_hidden_layers, self.decoder.config.hidden_size
         stream = None if between is None else torch.empty(1 + self.description.model.mixes, len(tokens), hidden)
         step = Step(rows=len(tokens), skipped=skipped, in_blocks=in_blocks, last_layer=layers)
         step.ids = None if memory.ids is None else memory.ids.data_ptr()
         if sums is not None:
-            step.logs, step.best = ctypes.addressof(sums.logs), ctypes.addressof(sums.best)
+            sums.put(step)
         step.states = None if states is None else states.data_ptr()
         step.stream, step.logits = None if stream is None else stream.data_ptr(), logits.data_ptr()
-        given = {
-            **self._pointers(memory),
-            "token": (ctypes.c_int32 * len(tokens))(*tokens),
-            "position": (ctypes.c_int32 * len(tokens))(*positions),
-            "text": (ctypes.c_int32 * len(tokens))(*text),
-            "runs": (ctypes.c_int64 * len(bounds))(*bounds),
-            "run": (ctypes.c_int64 * len(runs))(*runs),
-            "cosines": (ctypes.c_void_p * len(cosines))(*cosines),
-            "sines": (ctypes.c_void_p * len(sines))(*sines),
-        }
         step.cache = CACHES[memory.keys[0].dtype]
-        for name, array in given.items():
+        pointers = self._pointers(memory)
+        for name, array in pointers.items():
             setattr(step, name, ctypes.addressof(array))
+        _rows = put_rows(step, tokens, positions, text, bounds, runs, (cosines, sines))
         if between is None:
             self._call(step, way)
             return logits

@@ -22,10 +22,10 @@ from bloomery.core.errors import BloomeryError, DeviceError
 from bloomery.models.decoder import Decoder
 from bloomery.models.native.description import check as described
 from bloomery.models.native.description import layer_groups, matrix_of, native_layer
-from bloomery.models.native.library import library
+from bloomery.models.native.library import Sums, library
 from bloomery.models.native.linear import NativeLinear
 from bloomery.models.native.matrix import Matrix
-from bloomery.models.native.native_decoder import NativeDecoder, Sums
+from bloomery.models.native.native_decoder import NativeDecoder
 from bloomery.models.native.verdicts import key_of, mean_of, remember, remembered
 from bloomery.models.packed import PackedLinear, Stored
 from bloomery.models.paged import PagedMemory, PagedStep, Rows

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 import os
-import platform
 import time
 from collections.abc import Callable
 from functools import cache
@@ -27,6 +26,7 @@ from bloomery.core.errors import DataError
 from bloomery.models.decoder import Decoder
 from bloomery.models.native.build import digest as sources
 from bloomery.models.native.library import library
+from bloomery.models.native.machine import cached, processor
 from bloomery.models.packed import PackedLinear
 from bloomery.models.weights import as_json, read_json
 
@@ -86,7 +86,7 @@ def make_known(*fact: str | int) -> None:
 
 def _here() -> list[Any]:
     """What all that is found depends on."""
-    machine = [_processor(), os.cpu_count(), torch.get_num_threads(), torch.__version__]
+    machine = [processor(), os.cpu_count(), torch.get_num_threads(), torch.__version__]
     return [_sources(), library().text, machine]
 
 
@@ -97,8 +97,8 @@ def _keep(name: str, kept: dict[str, Any], key: str, value: Any) -> None:
     kept.pop(key, None)
     kept[key] = value
     try:
-        _file(name).parent.mkdir(parents=True, exist_ok=True)
-        write_durably(_file(name), as_json(dict(list(kept.items())[-_MOST:])))
+        cached(name).parent.mkdir(parents=True, exist_ok=True)
+        write_durably(cached(name), as_json(dict(list(kept.items())[-_MOST:])))
     except (OSError, RuntimeError):  # Path.home() of nobody
         return  # a cache: nothing is lost but time
 
@@ -110,20 +110,15 @@ def mean_of(speedup: dict[int, float]) -> float:
 
 def _place(name: str) -> Path | None:
     try:
-        return _file(name)
+        return cached(name)
     except RuntimeError:  # Path.home() of nobody
         return None
-
-
-def _file(name: str) -> Path:
-    home = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(home) if home else Path.home() / ".cache") / "bloomery" / name
 
 
 def _read(name: str, is_one: Callable[[Any], bool]) -> dict[str, Any]:
     """All that can be read of a file."""
     try:
-        return {key: value for key, value in read_json(_file(name)).items() if is_one(value)}
+        return {key: value for key, value in read_json(cached(name)).items() if is_one(value)}
     except (DataError, RuntimeError):
         return {}
 
@@ -145,14 +140,3 @@ def _is_verdict(value: Any) -> bool:
     return (
         all(_is_number(one, 0, 1e6) for one in ratios) and _is_number(value["error"], -1, 1e6) and _is_time(value["at"])
     )
-
-
-@cache
-def _processor() -> str:
-    """Its name and what it can do, as the system tells."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return " ".join((platform.machine(), platform.processor()))
-    told = dict.fromkeys(line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part")))
-    return digest(list(told))

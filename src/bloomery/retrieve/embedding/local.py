@@ -60,7 +60,7 @@ def minilm_folder() -> Path:
 def load_local(name: str, workspace: Workspace | None = None, *, device: str | None = None) -> LocalEmbedder:
     """An encoder by folder, artifact, hub id, or "minilm". ConfigError for a model that gives no vectors of texts."""
     from bloomery.engine import load
-    from bloomery.engine.loading import find_model
+    from bloomery.engine.finding import find_model
     from bloomery.engine.text_encoder import TextEncoder
 
     folder, called = find_model(minilm_folder() if name == MINILM else name, workspace)

@@ -24,7 +24,8 @@ from bloomery.core.run import Run
 from bloomery.core.stage import StageInputs, reusable
 from bloomery.core.workspace import Workspace, as_workspace
 from bloomery.energy import open_meter
-from bloomery.engine.loading import find_model, kind_of_folder
+from bloomery.engine.finding import find_model
+from bloomery.engine.loading import kind_of_folder
 from bloomery.models.encoder import Encoder, load_encoder
 from bloomery.models.pooling import Pooling, pooling_files
 from bloomery.retrieve.chunk import Retriever

@@ -1,0 +1,176 @@
+"""Quick start: the second time that a model is asked for a text by a new process, it answers without PyTorch.
+
+Importing PyTorch takes longer than what a small model then does. A model whose steps are native is kept as an image of
+its memory once it has answered; where that is found again, the text is computed from it: the same calls, the same
+tokens. Images lie in the cache folder's `images`, at most `MAX_BYTES` in one and `MAX_ALL_BYTES` together, those asked
+for longest ago are thrown away, and a disk that has little room gets none; BLOOMERY_IMAGES=off leaves all that out.
+What is kept belongs to the files as they lay there (their names, sizes and times of change), to this machine, and to
+the versions of bloomery, PyTorch and the native library. This module does not know the command line, nor does it look
+at what needs more than text: such requests are left to `language_model`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bloomery import __version__
+from bloomery.core.config import digest
+from bloomery.core.errors import BloomeryError
+from bloomery.energy import open_meter
+from bloomery.engine.finding import find_model
+from bloomery.engine.generation import Generation
+from bloomery.engine.metering import Bench
+from bloomery.engine.params import SamplingParams
+from bloomery.engine.plain_sampling import PlainSampler, supported
+from bloomery.engine.results import Delta
+from bloomery.models.native.build import digest as sources
+from bloomery.models.native.image import Image
+from bloomery.models.native.library import OFF_VARIABLE, library
+from bloomery.models.native.machine import cached, processor
+from bloomery.models.native.session import Session
+from bloomery.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from bloomery.core.workspace import Workspace
+    from bloomery.engine.language_model import LanguageModel
+
+log = logging.getLogger("bloomery.engine")
+
+IMAGES_VARIABLE = "BLOOMERY_IMAGES"
+"""Set to "off" in the environment: no image is kept or looked for."""
+MAX_BYTES, MAX_ALL_BYTES = 1 << 30, 4 << 30
+_FREE_SHARE = 4
+"""How many times its size is to be free on the disk before an image is kept."""
+_POSITIONS = 4096
+"""Tokens that a text from an image may have."""
+_SETTINGS = (OFF_VARIABLE, "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+"""What in the environment changes how a model is computed."""
+
+
+class QuickModel:
+    """A model's image and its tokenizer."""
+
+    def __init__(self, image: Image, tokenizer: Tokenizer) -> None:
+        self.image, self.tokenizer = image, tokenizer
+
+    def stream(self, prompt: str, options: Mapping[str, Any]) -> Iterator[Delta] | None:
+        """Deltas as `LanguageModel.stream` has them; None for a request that is not for an image. RequestError for
+        options that are out of range."""
+        params = SamplingParams(**options)
+        ids = self.tokenizer.encode(prompt, add_bos=self.tokenizer.adds_bos)
+        positions = len(ids) + params.max_new_tokens - 1
+        if not ids or max(ids) >= self.image.model.vocabulary or params.max_new_tokens < 1:
+            return None  # who says what is wrong knows more of the model
+        if not supported(params) or positions > self.image.facts.positions:
+            return None
+        return self._deltas(ids, params, Session(self.image, positions))
+
+    def _deltas(self, ids: Sequence[int], params: SamplingParams, session: Session) -> Iterator[Delta]:
+        bench, sampler = Bench(open_meter()), PlainSampler(params)
+        try:
+            generation = Generation(
+                self.tokenizer,
+                ids,
+                params,
+                sampler=sampler,
+                max_new_tokens=params.max_new_tokens,
+                continues=True,
+                bench=bench,
+            )
+            generation.begin()
+            new = ids
+            while not generation.finished:
+                with bench.step() as step:
+                    row = session.read(new)
+                    # A vocabulary may be padded for speed: a row that has no token cannot be chosen.
+                    token = sampler.choose(row.logits[: generation.num_words], row.best)
+                generation.spend(step.seconds, 1.0)
+                generation.prefilled()
+                yield generation.accept(token, row)
+                new = [token]
+        finally:
+            bench.meter.close()
+
+
+def quick_model(reference: str, workspace: Workspace, weights: str | None) -> QuickModel | None:
+    """The model as it was kept; None where it was not, or anything about it is unusual."""
+    if os.environ.get(IMAGES_VARIABLE) == "off" or library().calls is None or not _folder().is_dir():
+        return None
+    try:
+        folder, _ = find_model(reference or "latest", workspace, verify=False)
+        key = _key(folder, weights)
+        image = Image(_folder() / key, key)
+        tokenizer = Tokenizer.load(folder)
+    except (BloomeryError, OSError) as problem:  # the usual way says what is wrong, if anything is
+        log.debug("no quick start: %s", problem)
+        return None
+    with contextlib.suppress(OSError):
+        os.utime(_folder() / key)
+    return QuickModel(image, tokenizer)
+
+
+def keep(model: LanguageModel, reference: str, workspace: Workspace, weights: str | None) -> None:
+    """Keep a model that has answered as an image, if it is of a kind that can be, and there is room."""
+    runner = model.engine.runner
+    native = runner.native if runner.native_prompts else None
+    if os.environ.get(IMAGES_VARIABLE) == "off" or type(model).__name__ != "LanguageModel" or native is None:
+        return
+    size = native.description.nbytes + 4 * model.config.vocab_size * model.config.hidden_size
+    try:
+        _folder().mkdir(parents=True, exist_ok=True, mode=0o700)
+        if size > MAX_BYTES or _FREE_SHARE * size > shutil.disk_usage(_folder()).free:
+            return
+        folder, _ = find_model(reference or "latest", workspace, verify=False)
+        key = _key(folder, weights)
+        _make_room(size)
+        size = native.keep(_folder() / key, key, min(_POSITIONS, model.engine.capacity), runner.memory.keys[0].dtype)
+        log.info("kept as an image of %d bytes", size)
+    except (BloomeryError, OSError, RuntimeError) as problem:  # a cache: nothing is lost but time
+        log.info("not kept as an image: %s", problem)
+
+
+def _make_room(size: int) -> None:
+    """Throw images away, those asked for longest ago, until one of that size fits; and what a process left half."""
+    found = sorted((one.stat().st_mtime, one) for one in _folder().iterdir() if one.is_file())
+    held = sum(one.stat().st_size for _, one in found)
+    for _, one in found:
+        if held + size <= MAX_ALL_BYTES:
+            return
+        held -= one.stat().st_size
+        one.unlink()
+
+
+def _key(folder: Path, weights: str | None) -> str:
+    """What an image is kept by: 64 hex digits."""
+    files = sorted(one for one in folder.iterdir() if one.is_file())
+    seen = [(one.name, status.st_size, status.st_mtime_ns, status.st_ino) for one in files if (status := one.stat())]
+    machine = [processor(), os.cpu_count(), _processors(), Path("/dev/nvidiactl").exists()]
+    settings = [os.environ.get(name) for name in _SETTINGS]
+    return digest([__version__, sources(), library().text, _torch_version(), machine, settings, weights, seen])
+
+
+def _processors() -> int | None:
+    """How many of them this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
+
+
+def _torch_version() -> str:
+    try:
+        return version("torch")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def _folder() -> Path:
+    """Of images. OSError for a user who has no home."""
+    try:
+        return cached("images")
+    except RuntimeError as error:
+        raise OSError(str(error)) from error
