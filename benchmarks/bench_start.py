@@ -4,12 +4,13 @@
         [--keep]
 
 Each start is a process of its own: `bloomery generate` of one token after a prompt of 16, timed from before it is
-started to the first byte of its answer; in turn with Python that imports torch and ends, which is the least that a
-command on PyTorch takes here, and with Python that has `llama_cpp` (--llama, or BLOOMERY_LLAMA_PYTHON), loads the same
-model as a GGUF file and decodes the same prompt. Random weights of the sizes of bench_engine, in float32 ("plain"), or
-exported as --quantize and GGUF of the same width say. Prints medians, the least and the most, in seconds. Exit code 1
-if the median of ours at 135M is 1.5 s or more. The first start of each, which fills the file cache, is left out.
---keep puts the seconds into docs/results.md, too.
+started to the first byte of its answer: once more from the image that the first start kept, and without images (by
+PyTorch). In turn with Python that imports torch and ends, which is the least that a command on PyTorch takes here, and
+with Python that has `llama_cpp` (--llama, or BLOOMERY_LLAMA_PYTHON), loads the same model as a GGUF file and decodes
+the same prompt. Random weights of the sizes of bench_engine, in float32 ("plain"), or exported as --quantize and GGUF
+of the same width say. Prints medians, the least and the most, in seconds, of all but the first start of each, which
+fills the file cache, and in ours tries native code and keeps the image: that one stands behind, with how long it took
+to its end. Exit code 1 if the median of ours at 135M is 1.5 s or more. --keep puts the seconds into docs/results.md.
 """
 
 from __future__ import annotations
@@ -40,21 +41,26 @@ print(model.sample(temp=0.0), flush=True)
 """
 
 
-def first_byte(command: list[str]) -> float:
-    """Seconds from the start of a command to the first byte that it prints. SystemExit where it fails."""
+Taken = tuple[float, float]
+"""Seconds from the start of a command to the first byte that it prints, and to its end."""
+
+
+def start(command: list[str], settings: dict[str, str]) -> Taken:
+    """SystemExit where it fails."""
     began = time.perf_counter()
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, env={**os.environ, **settings}, **pipes) as process:
         assert process.stdout is not None and process.stderr is not None
         first = process.stdout.read(1)
         seconds = time.perf_counter() - began
         said = process.communicate()[1]
     if process.returncode or not first:
         raise SystemExit(f"{command[0]}: {said.decode(errors='replace')[-500:]}")
-    return seconds
+    return seconds, time.perf_counter() - began
 
 
-def commands(folder: Path, place: Path, weights: str, llama: str) -> dict[str, list[str]]:
-    """What is started, by name."""
+def commands(folder: Path, place: Path, weights: str, llama: str) -> dict[str, tuple[list[str], dict[str, str]]]:
+    """What is started, by name, and its settings."""
     from bloomery.engine import export_gguf
     from bloomery.engine.exchange import export_model
 
@@ -63,28 +69,29 @@ def commands(folder: Path, place: Path, weights: str, llama: str) -> dict[str, l
         model = export_model(folder, place / f"{folder.name}-{weights}", quantize=weights)
     ours = [sys.executable, "-m", "bloomery", "generate", PROMPT, "--model", str(model), "--max-new-tokens", "1"]
     found = {
-        "import torch": [sys.executable, "-c", "import torch; print(1, flush=True)"],
-        "bloomery": [*ours, "--temperature", "0"],
+        "import torch": ([sys.executable, "-c", "import torch; print(1, flush=True)"], {}),
+        "bloomery": ([*ours, "--temperature", "0"], {}),
+        "without image": ([*ours, "--temperature", "0"], {"BLOOMERY_IMAGES": "off"}),
     }
     if llama and weights in GGUF:
         gguf = export_gguf(folder, place / f"{folder.name}-{weights}.gguf", dtype=GGUF[weights])
-        found["llama.cpp"] = [llama, "-c", PEER, str(gguf)]
+        found["llama.cpp"] = ([llama, "-c", PEER, str(gguf)], {})
     return found
 
 
-def compare(title: str, asked: dict[str, list[str]], starts: int) -> dict[str, list[float]]:
-    """Print a line for each, and return the seconds of all but the first starts."""
-    taken: dict[str, list[float]] = {name: [] for name in asked}
+def compare(
+    title: str, asked: dict[str, tuple[list[str], dict[str, str]]], starts: int
+) -> tuple[dict[str, list[float]], Taken]:
+    """Print a line for each, and return the seconds of all but the first starts, and what our first took."""
+    taken: dict[str, list[Taken]] = {name: [] for name in asked}
     for _ in range(1 + starts):
         for name, command in asked.items():
-            taken[name].append(first_byte(command))
-    medians = {name: statistics.median(seconds[1:]) for name, seconds in taken.items()}
-    for name, seconds in taken.items():
-        print(
-            f"{title:14s} {name:13s} {medians[name]:6.2f} s ({min(seconds[1:]):.2f} to {max(seconds[1:]):.2f})",
-            flush=True,
-        )
-    return {name: seconds[1:] for name, seconds in taken.items()}
+            taken[name].append(start(*command))
+    for name, both in taken.items():
+        seconds = [first for first, _ in both[1:]]
+        spread = f"{statistics.median(seconds):6.2f} s ({min(seconds):.2f} to {max(seconds):.2f})"
+        print(f"{title:14s} {name:13s} {spread}; the first {both[0][0]:.2f}, its end {both[0][1]:.2f}", flush=True)
+    return {name: [first for first, _ in both[1:]] for name, both in taken.items()}, taken["bloomery"][0]
 
 
 def main() -> int:
@@ -98,14 +105,13 @@ def main() -> int:
     bench, rows = runpy.run_path(str(FOLDER / "bench_engine.py")), list[dict[str, Any]]()
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}")
     with tempfile.TemporaryDirectory(prefix="bloomery-start-") as home:
-        os.environ["BLOOMERY_HOME"] = str(Path(home) / "home")
+        os.environ["BLOOMERY_HOME"], os.environ["XDG_CACHE_HOME"] = str(Path(home) / "home"), str(Path(home) / "cache")
         for size in options.sizes.split(","):
             folder = bench["make_folder"](Path(home), size)
             for weights in options.weights.split(","):
                 asked = commands(folder, Path(home), weights, options.llama)
-                rows.append(
-                    {"size": size, "weights": weights, "seconds": compare(f"{size} {weights}", asked, options.starts)}
-                )
+                seconds, first = compare(f"{size} {weights}", asked, options.starts)
+                rows.append({"size": size, "weights": weights, "seconds": seconds, "first": first})
     if options.keep:
         sys.path.insert(0, str(FOLDER.parent / "experiments"))
         importlib.import_module("common").keep("start", {"starts": options.starts, "bar": BAR, "rows": rows})

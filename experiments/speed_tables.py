@@ -110,12 +110,14 @@ def starts(found: Mapping[str, Any]) -> str:
     for one in found["rows"]:
         taken = [one["seconds"].get(name) for name in names]
         told = [f"{np.median(all_):.2f} ({min(all_):.2f} to {max(all_):.2f})" if all_ else "" for all_ in taken]
-        rows.append([one["size"], one["weights"], *told])
+        rows.append([one["size"], one["weights"], *told, "{:.2f}, {:.2f}".format(*one["first"])])
     return (
         f"Seconds from the start of a process to the first byte of its answer, {found['starts']} starts in turn: "
-        "`bloomery generate` of one token after a prompt of 16; Python that imports torch and ends, the least that a "
-        "command on PyTorch takes; Python that loads the same model in llama.cpp and decodes the same prompt. Files "
-        f"are in the file cache. The bar at 135M is {found['bar']} s.\n\n" + table(["model", "format", *names], rows)
+        "`bloomery generate` of one token after a prompt of 16, from the image that the first start kept, and without "
+        "images; Python that imports torch and ends, the least that a command on PyTorch takes; Python that loads the "
+        "same model in llama.cpp and decodes the same prompt. Files are in the file cache. The first start tries "
+        "native code, and keeps the image when its text is there: to its first byte, and to its end. The bar at 135M "
+        f"is {found['bar']} s.\n\n" + table(["model", "format", *names, "bloomery's first"], rows)
     )
 
 

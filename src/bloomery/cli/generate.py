@@ -106,8 +106,7 @@ def generate(
     }
     _check_names(options)
     quick = not (adapter or drafts or image or common.json or (search is not None and search.several))
-    if quick and (deltas := _from_image(text, model, weights, options, common)) is not None:
-        _print_text(deltas, common)
+    if quick and _print_from_image(text, model, weights, options, common):
         return
     loaded = open_model(model, common.workspace(), weights, adapter)
     if drafts:
@@ -121,23 +120,33 @@ def generate(
         options["image"] = _seen_by(loaded, image)
     _print_one(loaded, text, options, common)
     if quick:
-        from bloomery.engine.quick_start import keep
-
-        keep(loaded, model, common.workspace(), weights)
+        _keep(loaded, model, weights, common)
 
 
-def _from_image(
-    text: str, model: str, weights: str | None, options: dict[str, Any], common: Common
-) -> Iterator[Delta] | None:
-    """What a model that was kept as an image says, without PyTorch; None where that is not to be had."""
+def _keep(loaded: LanguageModel, model: str, weights: str | None, common: Common) -> None:
+    """For the next process."""
+    from bloomery.engine.quick_start import IMAGES_VARIABLE, images_folder, keep
+
+    size = keep(loaded, model, common.workspace(), weights)
+    if size is not None and not common.quiet:
+        where = f"kept for quick starts: {size / 1e6:.0f} MB in {images_folder()}"
+        print(f"[{where} ({IMAGES_VARIABLE}=off keeps none)]", file=sys.stderr)
+
+
+def _print_from_image(text: str, model: str, weights: str | None, options: dict[str, Any], common: Common) -> bool:
+    """What a model that was kept as an image says, without PyTorch; False where that is not to be had."""
     gc.disable()  # as in `open_model`
     try:
         from bloomery.engine.quick_start import quick_model
 
         found = quick_model(model, common.workspace(), weights)
-        return None if found is None else found.stream(text, options)
+        deltas = None if found is None else found.stream(text, options)
     finally:
         gc.enable()
+    if deltas is None:
+        return False
+    _print_text(deltas, common)
+    return True
 
 
 def _guess(model: LanguageModel) -> None:

@@ -15,6 +15,7 @@ import contextlib
 import logging
 import os
 import shutil
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from bloomery import __version__
 from bloomery.core.config import digest
 from bloomery.core.errors import BloomeryError
+from bloomery.core.workspace import LATEST
 from bloomery.energy import open_meter
 from bloomery.engine.finding import find_model
 from bloomery.engine.generation import Generation
@@ -48,6 +50,7 @@ IMAGES_VARIABLE = "BLOOMERY_IMAGES"
 MAX_BYTES, MAX_ALL_BYTES = 1 << 30, 4 << 30
 _FREE_SHARE = 4
 """How many times its size is to be free on the disk before an image is kept."""
+_SECONDS_OF_WRITING = 3600
 _POSITIONS = 4096
 """Tokens that a text from an image may have."""
 _SETTINGS = (OFF_VARIABLE, "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
@@ -101,50 +104,69 @@ class QuickModel:
 
 def quick_model(reference: str, workspace: Workspace, weights: str | None) -> QuickModel | None:
     """The model as it was kept; None where it was not, or anything about it is unusual."""
-    if os.environ.get(IMAGES_VARIABLE) == "off" or library().calls is None or not _folder().is_dir():
+    if os.environ.get(IMAGES_VARIABLE) == "off" or library().calls is None:
         return None
     try:
-        folder, _ = find_model(reference or "latest", workspace, verify=False)
+        if not images_folder().is_dir():
+            return None
+        folder, _ = find_model(reference or LATEST, workspace, verify=False)
         key = _key(folder, weights)
-        image = Image(_folder() / key, key)
+        image = Image(images_folder() / key, key)
         tokenizer = Tokenizer.load(folder)
     except (BloomeryError, OSError) as problem:  # the usual way says what is wrong, if anything is
         log.debug("no quick start: %s", problem)
         return None
     with contextlib.suppress(OSError):
-        os.utime(_folder() / key)
+        os.utime(images_folder() / key)
     return QuickModel(image, tokenizer)
 
 
-def keep(model: LanguageModel, reference: str, workspace: Workspace, weights: str | None) -> None:
-    """Keep a model that has answered as an image, if it is of a kind that can be, and there is room."""
+def keep(model: LanguageModel, reference: str, workspace: Workspace, weights: str | None) -> int | None:
+    """Keep a model that has answered as an image; returns its bytes, None where it is of a kind that is not kept, or
+    there is no room."""
+    if os.environ.get(IMAGES_VARIABLE) == "off" or type(model).__name__ != "LanguageModel":
+        return None
     runner = model.engine.runner
-    native = runner.native if runner.native_prompts else None
-    if os.environ.get(IMAGES_VARIABLE) == "off" or type(model).__name__ != "LanguageModel" or native is None:
-        return
-    size = native.description.nbytes + 4 * model.config.vocab_size * model.config.hidden_size
+    if runner.native is None or not runner.native_prompts:
+        return None
+    size = runner.native.description.nbytes + 4 * model.config.vocab_size * model.config.hidden_size
     try:
-        _folder().mkdir(parents=True, exist_ok=True, mode=0o700)
-        if size > MAX_BYTES or _FREE_SHARE * size > shutil.disk_usage(_folder()).free:
-            return
-        folder, _ = find_model(reference or "latest", workspace, verify=False)
+        images_folder().mkdir(parents=True, exist_ok=True, mode=0o700)
+        if size > MAX_BYTES or _FREE_SHARE * size > shutil.disk_usage(images_folder()).free:
+            return None
+        folder, _ = find_model(reference or LATEST, workspace, verify=False)
         key = _key(folder, weights)
         _make_room(size)
-        size = native.keep(_folder() / key, key, min(_POSITIONS, model.engine.capacity), runner.memory.keys[0].dtype)
-        log.info("kept as an image of %d bytes", size)
+        positions = min(_POSITIONS, model.engine.capacity)
+        return runner.native.keep(images_folder() / key, key, positions, runner.memory.keys[0].dtype)
     except (BloomeryError, OSError, RuntimeError) as problem:  # a cache: nothing is lost but time
         log.info("not kept as an image: %s", problem)
+        return None
+
+
+def told_of_images() -> str:
+    """What is kept and where, in words."""
+    if os.environ.get(IMAGES_VARIABLE) == "off":
+        return f"none are kept for quick starts: {IMAGES_VARIABLE}=off"
+    try:
+        sizes = [one.stat().st_size for one in images_folder().iterdir()] if images_folder().is_dir() else []
+        return f"{len(sizes)} kept for quick starts, {sum(sizes) / 1e6:.0f} MB in {images_folder()}"
+    except OSError as error:
+        return f"none are kept for quick starts: {error}"
 
 
 def _make_room(size: int) -> None:
-    """Throw images away, those asked for longest ago, until one of that size fits; and what a process left half."""
-    found = sorted((one.stat().st_mtime, one) for one in _folder().iterdir() if one.is_file())
-    held = sum(one.stat().st_size for _, one in found)
-    for _, one in found:
-        if held + size <= MAX_ALL_BYTES:
-            return
-        held -= one.stat().st_size
-        one.unlink()
+    """Throw away what a killed process left half written, and images, those asked for longest ago, until one of that
+    size fits."""
+    held = 0
+    for one in sorted(images_folder().iterdir(), key=lambda one: -one.stat().st_mtime):
+        status = one.stat()
+        half = one.suffix == ".partial"
+        if half and time.time() - status.st_mtime < _SECONDS_OF_WRITING:
+            continue
+        held += status.st_size
+        if half or held + size > MAX_ALL_BYTES:
+            one.unlink()
 
 
 def _key(folder: Path, weights: str | None) -> str:
@@ -168,7 +190,7 @@ def _torch_version() -> str:
         return "unknown"
 
 
-def _folder() -> Path:
+def images_folder() -> Path:
     """Of images. OSError for a user who has no home."""
     try:
         return cached("images")

@@ -19,6 +19,31 @@ def test_json_and_stream_agree(call, tiny):
     assert call("generate", "term1 term2", *options).out == result["text"] + "\n"
 
 
+def test_the_second_start_needs_no_pytorch(call, tiny, tmp_path, monkeypatch: pytest.MonkeyPatch):
+    """A model that is there as an image says the same, in a process of its own; a request for more goes the usual
+    way."""
+    from bloomery.engine import quick_start
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr("bloomery.models.native.trial.mean_of", lambda _: 2.0)  # so small a one may be slower
+    monkeypatch.setattr("bloomery.models.native.trial.measure_prompt", lambda _: 2.0)
+    options = ("--home", str(tiny.home), "--max-new-tokens", "8", "--seed", "3", "--temperature", "0.9")
+    first = call("generate", "term1 term2", *options)
+    if "kept for quick starts" not in first.err:
+        assert quick_start.library().calls is None
+        pytest.skip(quick_start.library().text)
+    assert str(tmp_path) in first.err
+    command = ["-X", "importtime", "-m", "bloomery", "generate", "term1 term2", *options]
+    second = subprocess.run([sys.executable, *command], capture_output=True, text=True, timeout=120, check=True)
+    assert second.stdout == first.out and "tokens/s" in second.stderr and "kept" not in second.stderr
+    loaded = {line.rpartition("|")[2].strip() for line in second.stderr.splitlines() if line.startswith("import time")}
+    assert "bloomery.engine.quick_start" in loaded and "torch" not in loaded
+    result = json.loads(call("generate", "term1 term2", *options, "--json").out)
+    assert result["text"] + "\n" == first.out
+    monkeypatch.setenv("BLOOMERY_IMAGES", "off")
+    assert call("generate", "term1 term2", *options).out == first.out
+
+
 def test_prompt_from_stdin(call, tiny, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("sys.stdin", io.StringIO("term1"))
     answer = call("generate", "--home", str(tiny.home), "--max-new-tokens", "3", "--temperature", "0")

@@ -148,7 +148,7 @@ def test_a_fact_holds_for_a_month_here_and_no_longer(monkeypatch: pytest.MonkeyP
     verdicts._seen.clear()  # as in another process
     assert is_known("sound", "int8", 64) and not is_known("sound", "int8", 65)
     with monkeypatch.context() as elsewhere:
-        elsewhere.setattr(verdicts, "_processor", lambda: "another")
+        elsewhere.setattr(verdicts, "processor", lambda: "another")
         assert not is_known("sound", "int8", 64)
     now = verdicts.time.time()
     monkeypatch.setattr(verdicts.time, "time", lambda: now + 31 * 86400)

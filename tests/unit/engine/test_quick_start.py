@@ -1,0 +1,211 @@
+"""Quick starts: the engine's own texts, from what an earlier process kept, and only where nothing has changed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bloomery.core.errors import RequestError
+from bloomery.core.workspace import Workspace
+from bloomery.engine import LanguageModel, load_language_model, quick_start
+from bloomery.engine.engine import EngineConfig
+from bloomery.engine.quick_start import QuickModel, keep, quick_model
+from bloomery.models.native.library import library
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    if library().calls is None:
+        pytest.skip(library().text)
+
+
+@pytest.fixture
+def folder(tiny_folder: Path, tmp_path: Path) -> Path:
+    """A copy of its own, to be changed."""
+    return Path(shutil.copytree(tiny_folder, tmp_path / "tiny"))
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Workspace:
+    return Workspace(tmp_path / "home")
+
+
+@pytest.fixture
+def model(folder: Path) -> Iterator[LanguageModel]:
+    """With native steps, which a trial may find too slow for so small a one."""
+    loaded = load_language_model(folder, device="cpu")
+    loaded.set_engine(EngineConfig(native="on"))
+    yield loaded
+    loaded.close()
+
+
+@pytest.fixture
+def kept(model: LanguageModel, folder: Path, home: Workspace) -> QuickModel:
+    assert quick_model(str(folder), home, None) is None
+    assert keep(model, str(folder), home, None)
+    found = quick_model(str(folder), home, None)
+    assert found is not None
+    return found
+
+
+def images() -> list[Path]:
+    return sorted(Path(os.environ["XDG_CACHE_HOME"]).glob("bloomery/images/*"))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"temperature": 0.0},
+        {"temperature": 0.0, "stop": ["e"]},
+        {"temperature": 0.9, "seed": 5},
+        {"temperature": 1.3, "seed": 6, "top_k": 30, "top_p": 0.9, "min_p": 0.01},
+        {"temperature": 3.0, "seed": 7},
+    ],
+)
+@pytest.mark.parametrize("prompt", ["O", "Once upon a time", "🔥 and more of it"])
+def test_texts_are_the_engines(kept: QuickModel, model: LanguageModel, prompt: str, options: dict[str, Any]):
+    expected = model.generate(prompt, max_new_tokens=40, **options)
+    deltas = list(kept.stream(prompt, {"max_new_tokens": 40, **options}) or ())
+    result = deltas[-1].result
+    assert result is not None
+    assert result.token_ids == expected.token_ids and result.text == expected.text == "".join(d.text for d in deltas)
+    assert (result.finish_reason, result.seed) == (expected.finish_reason, result.seed)
+    # The engine's first comes of a softmax in float32.
+    assert result.logprobs == pytest.approx(expected.logprobs, abs=2e-6)
+    assert result.prompt_token_ids == expected.prompt_token_ids
+    assert result.timings.steps == expected.timings.steps and result.timings.prefill_seconds > 0
+
+
+@pytest.mark.parametrize("weights", ["float16", "int8", "int4"])
+def test_packed_weights_have_an_image_of_their_own(folder: Path, home: Workspace, weights: str):
+    packed = load_language_model(folder, device="cpu", weights=weights)
+    packed.set_engine(EngineConfig(native="on"))
+    assert keep(packed, str(folder), home, weights)
+    assert quick_model(str(folder), home, None) is None
+    found = quick_model(str(folder), home, weights)
+    assert found is not None
+    expected = packed.generate("Once", max_new_tokens=20, temperature=0.0)
+    *_, last = found.stream("Once", {"max_new_tokens": 20, "temperature": 0.0}) or ()
+    assert last.result is not None and last.result.token_ids == expected.token_ids
+    packed.close()
+
+
+@pytest.mark.parametrize(
+    "options", [{"max_new_tokens": 0}, {"max_new_tokens": 100_000}, {"logprobs": 1}, {"repetition_penalty": 1.2}]
+)
+def test_other_requests_go_the_usual_way(kept: QuickModel, options: dict[str, Any]):
+    assert kept.stream("Once", options) is None
+
+
+def test_an_empty_prompt_does_too(kept: QuickModel):
+    empty = kept.stream("", {})
+    assert empty is None or kept.tokenizer.adds_bos
+
+
+def test_options_are_checked_alike(kept: QuickModel):
+    with pytest.raises(RequestError, match="temperature"):
+        kept.stream("Once", {"temperature": -1.0})
+
+
+def test_a_changed_file_is_another_model(kept: QuickModel, folder: Path, home: Workspace):
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes())  # the same, as far as anybody knows
+    assert quick_model(str(folder), home, None) is None
+
+
+@pytest.mark.parametrize("name", ["OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES"])
+def test_so_are_other_settings(kept: QuickModel, folder: Path, home: Workspace, name: str, monkeypatch: Any):
+    monkeypatch.setenv(name, "7")
+    assert quick_model(str(folder), home, None) is None
+
+
+def test_it_can_be_turned_off(model: LanguageModel, folder: Path, home: Workspace, monkeypatch: pytest.MonkeyPatch):
+    assert keep(model, str(folder), home, None)
+    monkeypatch.setenv("BLOOMERY_IMAGES", "off")
+    assert quick_model(str(folder), home, None) is None
+    for path in images():
+        path.unlink()
+    assert keep(model, str(folder), home, None) is None and not images()
+
+
+def test_what_is_kept_is_told(kept: QuickModel, monkeypatch: pytest.MonkeyPatch):
+    (path,) = images()
+    assert (
+        quick_start.told_of_images() == f"1 kept for quick starts, {path.stat().st_size / 1e6:.0f} MB in {path.parent}"
+    )
+    path.unlink()
+    path.parent.rmdir()
+    assert quick_start.told_of_images().startswith("0 kept")
+    monkeypatch.setenv("BLOOMERY_IMAGES", "off")
+    assert "BLOOMERY_IMAGES=off" in quick_start.told_of_images()
+
+
+def test_pytorchs_steps_are_not_kept(folder: Path, home: Workspace):
+    plain = load_language_model(folder, device="cpu")
+    plain.set_engine(EngineConfig(native="off"))
+    assert keep(plain, str(folder), home, None) is None and not images()
+    plain.close()
+
+
+def test_a_damaged_image_goes_the_usual_way(kept: QuickModel, folder: Path, home: Workspace):
+    (path,) = images()
+    path.write_bytes(path.read_bytes()[:-1])
+    assert quick_model(str(folder), home, None) is None
+
+
+def test_a_folder_that_cannot_be_made_costs_nothing(model: LanguageModel, folder: Path, home: Workspace):
+    Path(os.environ["XDG_CACHE_HOME"]).write_text("a file")
+    assert keep(model, str(folder), home, None) is None
+    assert quick_model(str(folder), home, None) is None
+
+
+def test_those_asked_for_longest_ago_make_room(
+    model: LanguageModel, folder: Path, home: Workspace, monkeypatch: pytest.MonkeyPatch
+):
+    assert keep(model, str(folder), home, None)
+    (first,) = images()
+    size = first.stat().st_size
+    for number, name in enumerate(("old", "older", "oldest")):
+        (first.parent / name).write_bytes(bytes(size))
+        os.utime(first.parent / name, (1e9 - number, 1e9 - number))
+    monkeypatch.setattr(quick_start, "MAX_ALL_BYTES", 3 * size + 10_000)
+    first.unlink()
+    assert keep(model, str(folder), home, None)
+    assert [path.name for path in images()] == sorted([first.name, "old", "older"])
+
+
+@pytest.mark.parametrize(("name", "most"), [("MAX_BYTES", 1000), ("_FREE_SHARE", 1 << 50)])
+def test_large_ones_and_full_disks_get_none(
+    model: LanguageModel, folder: Path, home: Workspace, monkeypatch: pytest.MonkeyPatch, name: str, most: int
+):
+    monkeypatch.setattr(quick_start, name, most)
+    assert keep(model, str(folder), home, None) is None and not images()
+
+
+def test_what_a_killed_process_left_is_taken_away(model: LanguageModel, folder: Path, home: Workspace):
+    place = Path(os.environ["XDG_CACHE_HOME"]) / "bloomery" / "images"
+    place.mkdir(parents=True)
+    for name, age in ((".a.1.partial", 1e5), (".b.2.partial", 0.0)):
+        (place / name).write_bytes(b"half")
+        os.utime(place / name, (place.stat().st_mtime - age,) * 2)
+    assert keep(model, str(folder), home, None)
+    assert not (place / ".a.1.partial").exists() and (place / ".b.2.partial").exists()
+
+
+def test_pytorch_is_not_needed(kept: QuickModel, folder: Path, home: Workspace):
+    code = f"""
+import sys
+from bloomery.core.workspace import Workspace
+from bloomery.engine.quick_start import quick_model
+*_, last = quick_model({str(folder)!r}, Workspace({str(home.root)!r}), None).stream("Once", {{"max_new_tokens": 3}})
+assert len(last.result.token_ids) == 3 and "torch" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
