@@ -21,14 +21,15 @@ _HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "vocab.txt", "merges.txt", "
 
 
 def find_model(
-    reference: str | Path | Artifact, workspace: Workspace | str | Path | None, *, verify: bool = True
+    reference: str | Path | Artifact, workspace: Workspace | str | Path | None, *, hasty: bool = False
 ) -> tuple[Path, str]:
-    """The folder that holds the model's files, and its name. Without `verify` an artifact's files are not read."""
+    """The folder that holds the model's files, and its name. `hasty`: an artifact's files are not read, and the hub is
+    not asked."""
     if isinstance(reference, Artifact):
         return _model_folder(reference), reference.name
     path = Path(reference).expanduser()
     if (path / MANIFEST).is_file():
-        artifact = Artifact.open(path, verify=verify)
+        artifact = Artifact.open(path, verify=not hasty)
         return _model_folder(artifact), artifact.name
     if path.is_dir():
         if not (path / "config.json").is_file():
@@ -43,11 +44,11 @@ def find_model(
     home = _existing_workspace(workspace)
     text = str(reference)
     if home is not None and (text == LATEST or home.matching(text)):
-        artifact = home.find(text, verify=verify)
+        artifact = home.find(text, verify=not hasty)
         return _model_folder(artifact), artifact.name
     if text == LATEST:
         raise ArtifactError("no model is the latest: there is no workspace yet", hint="bloomery demo")
-    if isinstance(reference, str) and _HUB_ID.fullmatch(text):
+    if isinstance(reference, str) and _HUB_ID.fullmatch(text) and not hasty:
         return _download(text), text
     raise ArtifactError(f"no model {text!r}", hint="give a folder, the name or id of a model artifact, or a hub id")
 

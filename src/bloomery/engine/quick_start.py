@@ -6,7 +6,7 @@ tokens. Images lie in the cache folder's `images`, at most `MAX_BYTES` in one an
 for longest ago are thrown away, and a disk that has little room gets none; BLOOMERY_IMAGES=off leaves all that out.
 What is kept belongs to the files as they lay there (their names, sizes and times of change), to this machine, and to
 the versions of bloomery, PyTorch and the native library. This module does not know the command line, nor does it look
-at what needs more than text: such requests are left to `language_model`.
+at what needs more than text, or at models on the hub, which may have changed there: these are left to `language_model`.
 """
 
 from __future__ import annotations
@@ -109,13 +109,14 @@ def quick_model(reference: str, workspace: Workspace, weights: str | None) -> Qu
     try:
         if not images_folder().is_dir():
             return None
-        folder, _ = find_model(reference or LATEST, workspace, verify=False)
+        folder, _ = find_model(reference or LATEST, workspace, hasty=True)
         key = _key(folder, weights)
         image = Image(images_folder() / key, key)
         tokenizer = Tokenizer.load(folder)
     except (BloomeryError, OSError) as problem:  # the usual way says what is wrong, if anything is
         log.debug("no quick start: %s", problem)
         return None
+    log.info("decode steps: %s, from an image", library().text)
     with contextlib.suppress(OSError):
         os.utime(images_folder() / key)
     return QuickModel(image, tokenizer)
@@ -134,7 +135,7 @@ def keep(model: LanguageModel, reference: str, workspace: Workspace, weights: st
         images_folder().mkdir(parents=True, exist_ok=True, mode=0o700)
         if size > MAX_BYTES or _FREE_SHARE * size > shutil.disk_usage(images_folder()).free:
             return None
-        folder, _ = find_model(reference or LATEST, workspace, verify=False)
+        folder, _ = find_model(reference or LATEST, workspace, hasty=True)
         key = _key(folder, weights)
         _make_room(size)
         positions = min(_POSITIONS, model.engine.capacity)

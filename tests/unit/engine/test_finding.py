@@ -13,6 +13,7 @@ from bloomery.core.artifact import publish
 from bloomery.core.errors import ArtifactError, DamagedError, DataError
 from bloomery.core.quantity import Quantity
 from bloomery.core.workspace import Workspace
+from bloomery.engine import finding
 from bloomery.engine.finding import find_model, is_gguf
 
 
@@ -46,7 +47,7 @@ def test_its_bytes_are_read_unless_that_is_left_out(home: Workspace):
     for reference in (folder.name, folder):
         with pytest.raises(DamagedError, match=r"model\.safetensors"):
             find_model(reference, home)
-        assert find_model(reference, home, verify=False) == (folder, folder.name)
+        assert find_model(reference, home, hasty=True) == (folder, folder.name)
 
 
 @pytest.mark.parametrize("reference", ["nothing-here", "model-0123456789ab", "./x"])
@@ -63,6 +64,15 @@ def test_folders_and_files_that_are_no_models(tmp_path: Path, home: Workspace):
     assert is_gguf(file) and is_gguf(tmp_path / "none.gguf") and not is_gguf(tmp_path) and not is_gguf(3)
     with pytest.raises(DataError, match=r"file of llama\.cpp"):
         find_model(file, home)
+
+
+def test_in_haste_the_hub_is_not_asked(home: Workspace, monkeypatch: pytest.MonkeyPatch):
+    asked: list[str] = []
+    monkeypatch.setattr(finding, "_download", lambda name: asked.append(name) or home.root)
+    assert find_model("org/name", home) == (home.root, "org/name") and asked == ["org/name"]
+    with pytest.raises(ArtifactError, match="no model"):
+        find_model("org/name", home, hasty=True)
+    assert asked == ["org/name"]
 
 
 def test_pytorch_is_not_needed():

@@ -158,10 +158,9 @@ class NativeDecoder:
             sums.put(step)
         step.states = None if states is None else states.data_ptr()
         step.stream, step.logits = None if stream is None else stream.data_ptr(), logits.data_ptr()
-        step.cache = CACHES[memory.keys[0].dtype]
-        pointers = self._pointers(memory)
-        for name, array in pointers.items():
+        for name, array in self._pointers(memory).items():
             setattr(step, name, ctypes.addressof(array))
+        step.cache = CACHES[memory.keys[0].dtype]
         _rows = put_rows(step, tokens, positions, text, bounds, runs, (cosines, sines))
         if between is None:
             self._call(step, way)
