@@ -23,16 +23,14 @@ constexpr int64_t PARTS = 16;  // that a row's positions are cut into at most,
 constexpr int64_t SPAN = 32;   // and how many there are in one at least
 
 // A linear layer (outputs, inputs). FLOAT32: [panel][input][16]. FLOAT16: [two panels][input][32], for whole lines of
-// memory are read faster. INT8: [panel][pair of inputs][16][2], one scale an output. INT4: [panel][group of 32][4
-// inputs][8 outputs x 4 inputs], the first eight outputs of a panel in the low halves of the bytes and the others in the
-// high ones, each 8 more than the weight; scales bfloat16 [panel][group][16]. Outputs are filled up to whole panels,
-// inputs to whole pairs, with zeros.
+// memory are read faster. INT8: [panel][pair of inputs][16][2]. INT4: [panel][group of 32][4 inputs][8 outputs x 4
+// inputs], the first eight outputs of a panel in the low halves of the bytes and the others in the high ones, each 8
+// more than the weight. Outputs are filled up to whole panels, inputs to whole pairs, with zeros.
 struct Matrix {
-    int32_t format;
-    int32_t steps;  // INT8: activations are whole numbers up to this, such that sums stay below 2^31
-    int64_t outputs, inputs, panels;
+    int32_t format, scale_bytes;              // 4: float32, 2: bfloat16
+    int64_t outputs, inputs, panels, groups;  // INT8: 1, or of an even number of inputs up to 512; floats: 0
     void *weights;
-    void *scales;
+    void *scales;  // [panel][group][16]
     float *bias;  // (panels x 16), or null
     size_t bytes;
 };
@@ -137,6 +135,5 @@ inline int64_t block_room(const Model &m, int64_t positions) { return (QUERIES +
 inline int64_t span_of(int64_t positions) { return padded((positions + PARTS - 1) / PARTS, SPAN); }
 inline int64_t part_room(const Model &m, int64_t span) { return m.heads * padded(span, 16); }
 inline int64_t part_size(const Model &m) { return int64_t(m.heads) * (m.head_dim + 2); }
-inline int64_t groups_of(const Matrix &m) { return m.inputs / GROUP; }
 
 }  // namespace bloomery
