@@ -530,8 +530,7 @@ BLOOMERY_API const char *bloomery_instructions() { return kernels().name; }
 
 // Bytes of Norm, Layer, Model, Step and Matrix, for who describes them in another language.
 BLOOMERY_API void bloomery_sizes(int64_t *sizes) {
-    const size_t all[] = {sizeof(Norm), sizeof(Layer), sizeof(Model), sizeof(Step), sizeof(Matrix)};
-    std::copy(all, all + 5, sizes);
+    for (size_t one : {sizeof(Norm), sizeof(Layer), sizeof(Model), sizeof(Step), sizeof(Matrix)}) *sizes++ = one;
 }
 
 // Room for a matrix: weights, scales and bias are to be filled in as `Matrix` says. Null if there is no memory.

@@ -38,6 +38,9 @@ INLINE Wide widened(const Narrow *p) {
     return __builtin_convertvector(v, Wide);
 }
 
+enum BFloat16 : uint16_t {};  // the upper bits of a float32
+
+INLINE Floats load(const BFloat16 *p) { return (Floats)(widened<Ints>((const uint16_t *)p) << 16); }
 INLINE Floats load(const int8_t *p) { return widened<Floats>(p); }
 
 INLINE Floats load(const uint16_t *p) {  // float16
@@ -181,11 +184,10 @@ INLINE Ints pair_dot(Ints sums, const int8_t *w, const char *x) {
 #endif
 }
 
-// Eight scales of one of the groups of all panels; of bfloat16 the bits are the upper ones of the same float32.
+// Eight scales of one of the groups of all panels.
 INLINE Floats scales_of(const Matrix &m, int64_t group, int half) {
     const int64_t at = group * PANEL + half * LANES;
-    if (m.scale_bytes == 4) return load((const float *)m.scales + at);
-    return (Floats)(widened<Ints>((const uint16_t *)m.scales + at) << 16);
+    return m.scale_bytes == 4 ? load((const float *)m.scales + at) : load((const BFloat16 *)m.scales + at);
 }
 
 // Whole numbers of 8 by 16 bits are summed for at most 512 inputs, which stays below 2^31.
@@ -274,6 +276,7 @@ template <int R, int P>
 void tile(const Matrix &m, const Input &x, int64_t panel, float *y, int64_t y_stride, Ahead ahead) {
     if (m.format == FLOAT32) return float_tile<float, R, P>(m, x, panel, y, y_stride, ahead);
     if (m.format == FLOAT16) return float_tile<uint16_t, R, P>(m, x, panel, y, y_stride, ahead);
+    if (m.format == BFLOAT16) return float_tile<BFloat16, R, P>(m, x, panel, y, y_stride, ahead);
     m.format == INT8 ? int8_tile<R>(m, x, panel, y, y_stride, ahead) : int4_tile<R>(m, x, panel, y, y_stride, ahead);
 }
 
@@ -284,11 +287,11 @@ void multiply(const Matrix &m, const Input &x, int rows, float *y, int64_t y_str
     typedef void (*Tile)(const Matrix &, const Input &, int64_t, float *, int64_t, Ahead);
     constexpr Tile narrow[] = {tile<1, 1>, tile<2, 1>, tile<3, 1>, tile<4, 1>, tile<5, 1>, tile<6, 1>};
     constexpr Tile wide[] = {tile<1, 2>, tile<2, 2>, tile<3, 2>, tile<4, 2>, tile<5, 2>, tile<6, 2>};
-    const bool floats = m.format == FLOAT32 || m.format == FLOAT16, pairs = floats && (REGISTERS == 32 || rows <= 2);
-    const int most = floats || REGISTERS == 32 ? 6 : 4, fetching = m.format == FLOAT32 ? 12 : m.format == FLOAT16 ? 7 : 4;
+    const bool half = width(m) > PANEL, floats = BITS[m.format] > 8, pairs = floats && (REGISTERS == 32 || rows <= 2);
+    const int most = floats || REGISTERS == 32 ? 6 : 4, fetching = half ? 7 : floats ? 12 : 4;
     for (int64_t panel = first, some; panel < last; panel += some) {
         some = pairs && panel + 1 < last ? 2 : 1;
-        const bool fetches = rows >= fetching && (some == 2 || m.format != FLOAT16);
+        const bool fetches = rows >= fetching && (some == 2 || !half);
         const int64_t size = PANEL * row_bytes(m), lines = fetches ? some * size / 64 : 0;
         const char *next = (const char *)m.weights + (panel + some) * size;
         for (int row = 0, height; row < rows; row += height) {
@@ -550,8 +553,7 @@ void attend(const Model &model, const Step &step, int layer, int row, int64_t fi
         int64_t s = 0;
         for (; s + 4 <= some; s += 4) dots<4>(query + h * dim, keys + s * stride, stride, dim, to + s);
         for (; s < some; s++) dots<1>(query + h * dim, keys + s * stride, stride, dim, to + s);
-        for (s = 0; s < some; s++) to[s] *= model.attention_scale;
-        for (s = 0; scaled && s < some; s++) to[s] *= scale[s * kv_heads];
+        for (s = 0; s < some; s++) to[s] = to[s] * model.attention_scale * (scaled ? scale[s * kv_heads] : 1.0f);
     });
     float *most = out + heads * dim, *total = most + heads;
     for (int64_t h = 0; h < heads; h++) {

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bloomery.models.native.build import LIBRARY, digest
 
-FORMATS = {"float32": 0, "float16": 1, "int8": 2, "int4": 3}
+FORMATS = {"float32": 0, "float16": 1, "int8": 2, "int4": 3, "bfloat16": 4}
 """What a matrix may be in; as `Format` in decoder_step.h."""
 ACTIVATIONS = {
     "silu": 0,

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from bloomery.core.errors import DeviceError
-from bloomery.models.native.library import FORMATS, library
+from bloomery.models.native.library import library
 from bloomery.models.native.matrix import Matrix
 from bloomery.models.native.verdicts import is_known, make_known
 from bloomery.models.packed import PackedLinear, Stored, packed
@@ -98,7 +98,7 @@ def natively_packed(
     weight: Tensor, bias: Tensor | None, kind: str, *, known: QuantizedWeight | None = None, group_size: int = 32
 ) -> PackedLinear:
     """As `packed`, in native memory where that is possible and faster."""
-    if kind in FORMATS and weight.device.type == "cpu" and library().calls is not None and is_faster(kind):
+    if kind in _TOLERANCE and weight.device.type == "cpu" and library().calls is not None and is_faster(kind):
         try:
             return NativeLinear(weight, bias, kind, known, group_size=group_size)
         except DeviceError as error:

@@ -16,8 +16,14 @@ from torch import Tensor
 from bloomery.core.errors import DeviceError
 from bloomery.models.native.library import FORMATS, MatrixFields
 
-_BITS = {32: "float32", 16: "float16", 8: "int8", 4: "int4"}
-_TYPES = {"float32": torch.float32, "float16": torch.float16, "int8": torch.int16, "int4": torch.int32}
+_BITS = {32: "float32", 8: "int8", 4: "int4"}
+_TYPES = {
+    "float32": torch.float32,
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+    "int8": torch.int16,
+    "int4": torch.int32,
+}
 """Of which numbers a layout consists: pairs of int8, fours of bytes."""
 _GROUP, _PANEL = 32, 16
 _MOST_OF_INT8 = 512
@@ -35,13 +41,14 @@ class Matrix:
         scale: Tensor | None,
         bias: Tensor | None,
         bits: int,
+        half: torch.dtype = torch.float16,
     ) -> None:
-        """As in `Stored`, but that codes may be parts, outputs one after the other. DeviceError for groups that the
-        kernels do not read, or without memory."""
+        """As in `Stored`, but that codes may be parts, outputs one after the other; `half` is what 16 bits are.
+        DeviceError for groups that the kernels do not read, or without memory."""
         self._calls, self.pointer = calls, None
         parts = [codes] if isinstance(codes, Tensor) else list(codes)
         self.outputs, self.inputs = sum(part.size(0) for part in parts), parts[0].size(1)
-        self.format = _BITS[bits]
+        self.format = str(half).removeprefix("torch.") if bits == 16 else _BITS[bits]
         scales = None if scale is None else self._checked(scale.detach().float())
         groups, size = (0, 0) if scales is None else (scales.size(1), scales.dtype.itemsize)
         given = (FORMATS[self.format], self.outputs, self.inputs, groups, size, bias is not None)
@@ -112,7 +119,7 @@ class Matrix:
         return out
 
     def codes(self) -> Tensor:
-        """(O, I) as they were given: float32, float16 or int8."""
+        """(O, I) as they were given: floats of 32 or 16 bits, or int8."""
         weights = self._weights
         if self.format == "int4":
             both = weights.view(torch.uint8).unflatten(2, (-1, 4)).permute(0, 2, 1, 3).flatten(2)  # outputs, inputs
@@ -136,7 +143,7 @@ class Matrix:
     @property
     def _weights(self) -> Tensor:
         """(P, numbers, outputs): as decoder_step.h says; of int4 eight outputs, and eight in the high halves."""
-        together = {"float16": 2 * _PANEL, "int4": _PANEL // 2}.get(self.format, _PANEL)
+        together = {"float16": 2 * _PANEL, "bfloat16": 2 * _PANEL, "int4": _PANEL // 2}.get(self.format, _PANEL)
         numbers = {"int8": (self.inputs + 1) // 2, "int4": self.inputs // 4}.get(self.format, self.inputs)
         count = -(-self.outputs // (2 * together if self.format == "int4" else together))
         return self._read("weights", _TYPES[self.format], (count, numbers, together))

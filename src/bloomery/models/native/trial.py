@@ -32,10 +32,10 @@ from bloomery.models.paged import PagedMemory, PagedStep, Rows
 
 log = logging.getLogger("bloomery.models")
 
-MATRIX_ERROR = {"float32": 1e-5, "float16": 1e-5, "int8": 2e-4, "int4": 0.02}
+MATRIX_ERROR = {"float32": 1e-5, "float16": 1e-5, "bfloat16": 1e-5, "int8": 2e-4, "int4": 0.02}
 """The largest relative error of a product beside its dequantised weights in float32: sums in another order; inputs
 rounded to 32,767 steps for int8, which is 5e-5 where the largest is six deviations, to 127 in groups of 32 for int4."""
-STEP_ERROR = {"float32": 1e-3, "float16": 1e-3, "int8": 0.3, "int4": 0.3}
+STEP_ERROR = {"float32": 1e-3, "float16": 1e-3, "bfloat16": 1e-3, "int8": 0.3, "int4": 0.3}
 """The largest relative distance of a step's logits from PyTorch's. Of integers it is mostly that of PyTorch's own
 operators, which round activations to 7 bits or to bfloat16: a wrong step is off by about one."""
 _LENGTHS = (1, 3, 6)

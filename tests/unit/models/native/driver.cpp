@@ -50,7 +50,8 @@ static Matrix *matrix(int format, int64_t outputs, int64_t inputs, bool with_bia
     auto *codes = static_cast<int8_t *>(m->weights);
     for (int64_t i = 0; format == FLOAT32 && i < bytes / 4; i++) floats[i] = number();
     for (int64_t i = 0; format == FLOAT16 && i < bytes / 2; i++) halves[i] = uint16_t(0x2000 + draw(0x1800) + (draw(2) << 15));
-    for (int64_t i = 0; format >= INT8 && i < bytes; i++) {
+    for (int64_t i = 0; format == BFLOAT16 && i < bytes / 2; i++) halves[i] = uint16_t(0x3c00 + draw(0x380) + (draw(2) << 15));
+    for (int64_t i = 0; (format == INT8 || format == INT4) && i < bytes; i++) {
         const bool last = i % (PANEL * row_bytes(*m)) >= PANEL * (row_bytes(*m) - 2);
         codes[i] = format == INT8 && inputs % 2 && last && i % 2 ? int8_t(0) : int8_t(int(draw(256)) - 128);
     }
@@ -62,8 +63,8 @@ static Matrix *matrix(int format, int64_t outputs, int64_t inputs, bool with_bia
 
 int main() {
     int steps = 0;
-    for (int trial = 0; trial < 24; trial++) {
-        const int format = trial % 4, groups = 1 + int(draw(3)), kv = 1 + int(draw(3)), dim = 2 * (1 + int(draw(20)));
+    for (int trial = 0; trial < 30; trial++) {
+        const int format = trial % 5, groups = 1 + int(draw(3)), kv = 1 + int(draw(3)), dim = 2 * (1 + int(draw(20)));
         const int hidden = 8 + int(draw(70)), wide = 5 + int(draw(100)), words = 3 + int(draw(60));
         Model m{};
         m.layers = 2, m.hidden = format == INT4 ? 64 : hidden, m.heads = groups * kv, m.kv_heads = kv, m.head_dim = dim;

@@ -16,7 +16,7 @@ from bloomery.core.errors import DeviceError
 from bloomery.models import Decoder, ModelConfig
 from bloomery.models.attention import use_backend
 from bloomery.models.native import description as module
-from bloomery.models.native.description import Description, check, fit_float16, layer_groups, matrix_of
+from bloomery.models.native.description import Description, check, fit, layer_groups, matrix_of
 from bloomery.models.native.matrix import Matrix
 from bloomery.models.packed import CPU_FORMATS, Stored
 from bloomery.models.packing import pack
@@ -33,6 +33,7 @@ SIZES: dict[str, Any] = {
     "max_position_embeddings": 64,
 }
 EXPERTS = {"model_type": "mixtral", "num_experts": 4, "num_experts_per_tok": 2, "norm_topk_prob": True}
+HALVES = (torch.float16, torch.bfloat16)
 _EXACT = 2e-6  # sums of a few hundred float32 in another order
 _INT8 = 6e-5  # activations rounded to 32,767 steps, at random: 1 / 113,000 of the largest, of which six; and sums
 _GROUPS = {"int8 by 64": 64, "int8 by 10": 10, "int8 by 2": 2}
@@ -130,31 +131,54 @@ def test_matrices_hold_what_the_packed_layers_hold(calls: ctypes.CDLL, kind: str
     assert description.nbytes > sum(one.outputs * one.inputs for one in description.matrices) // 2
 
 
-def test_weights_that_float16_holds_lie_in_it_and_give_the_same_bits(
-    calls: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("half", HALVES)
+def test_weights_that_16_bits_hold_lie_in_them_and_give_the_same_bits(
+    calls: ctypes.CDLL, half: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ):
     model = decoder()
     for parameter in model.parameters():
-        parameter.copy_(parameter.half())
+        parameter.copy_(parameter.to(half))
+        if half == torch.bfloat16:
+            parameter.view(-1)[0] = 2.0**-30  # which is too small for float16: it comes first
     model.model.layers[1].mlp.down_proj.weight[-1, -1] += 1e-6  # type: ignore[union-attr]
     narrow = Description(calls, model)
-    assert [one.format for one in narrow.matrices] == ["float16"] * 7 + ["float32", "float16"]
-    monkeypatch.setattr(module, "fit_float16", lambda weights: False)
+    name = str(half).removeprefix("torch.")
+    assert [one.format for one in narrow.matrices] == [name] * 7 + ["float32", name]
+    monkeypatch.setattr(module, "fit", lambda weights, half: False)
     wide = Description(calls, model)
     assert wide.formats == ("float32",) and narrow.nbytes < 0.6 * wide.nbytes
     for one, other in zip(narrow.matrices, wide.matrices, strict=True):
+        assert torch.equal(one.codes().float(), other.codes())
         for rows in (1, 4, 13):
             x = torch.randn(rows, one.inputs)
             assert torch.equal(one.multiply(x), other.multiply(x))
+            assert torch.equal(one.multiply(x, 2), other.multiply(x))
 
 
-@pytest.mark.parametrize("odd", [1e-9, 65520.0, 1 / 3, math.inf, math.nan])
-def test_one_number_that_float16_does_not_hold_is_seen(odd: float):
-    weights = [torch.zeros(2000, 64), torch.full((3, 64), -65504.0)]  # some thousand are looked at together
-    assert fit_float16(weights)
+@pytest.mark.parametrize(
+    ("half", "odd"),
+    [
+        *((torch.float16, odd) for odd in (1e-9, 65520.0, 1 / 3, math.inf, math.nan)),
+        *((torch.bfloat16, odd) for odd in (65520.0, 257.0, 1 / 3, 3.4e38, math.inf, math.nan)),
+    ],
+)
+def test_one_number_that_16_bits_do_not_hold_is_seen(half: torch.dtype, odd: float):
+    weights = [torch.zeros(2000, 64), torch.full((3, 64), -65280.0)]  # some thousand are looked at together
+    assert fit(weights, half)
     weights[0][-1, -1] = odd
-    assert fit_float16(weights) is (odd == math.inf)
-    assert not fit_float16([torch.full((1, 8), 0.1)])
+    assert fit(weights, half) is (odd == math.inf)
+    assert not fit([torch.full((1, 8), 0.1)], half)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 6, 7, 20])
+def test_every_bfloat16_is_widened_exactly(calls: ctypes.CDLL, rows: int):
+    """Subnormal and huge ones among them, each by itself in a row, so that sums round nothing."""
+    every = torch.arange(-(1 << 15), 1 << 15, dtype=torch.int16).view(torch.bfloat16)
+    codes = every[every.isfinite()][:, None]
+    matrix = Matrix(calls, codes, None, None, 16, torch.bfloat16)
+    assert torch.equal(matrix.codes(), codes) and matrix.format == "bfloat16"
+    x = torch.linspace(0.5, 1.0, rows)[:, None]
+    assert torch.equal(matrix.multiply(x), x * codes.float().T)
 
 
 def test_what_it_does_not_know_is_refused():

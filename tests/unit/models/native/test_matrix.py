@@ -18,7 +18,7 @@ fuzzed = settings(max_examples=40, deadline=None, suppress_health_check=[HealthC
 
 @fuzzed
 @given(
-    kind=st.sampled_from(["float32", "float16", "int8", "int8 in groups", "int4"]),
+    kind=st.sampled_from(["float32", "float16", "bfloat16", "int8", "int8 in groups", "int4"]),
     outputs=st.integers(1, 70),
     inputs=st.integers(1, 130),
     scale_dtype=st.sampled_from([torch.bfloat16, torch.float32]),
@@ -31,12 +31,13 @@ def test_what_was_given_is_read_back_and_threads_change_nothing(
     size = {"int8 in groups": 6, "int4": 32}.get(kind)
     inputs = inputs if size is None else max(1, inputs // size) * size
     weight, scale = torch.randn(outputs, inputs, generator=torch.Generator().manual_seed(outputs)), None
-    codes, bits = (weight, 32) if kind == "float32" else (weight.half(), 16)
+    half = torch.bfloat16 if kind == "bfloat16" else torch.float16
+    codes, bits = (weight, 32) if kind == "float32" else (weight.to(half), 16)
     if kind.startswith("int"):
         bits = int(kind[3])
         rounded = quantize(weight, bits, size, scale_dtype=torch.bfloat16 if bits == 4 else scale_dtype)
         codes, scale = rounded.codes, rounded.scale
-    matrix = Matrix(calls, codes, scale, None, bits)
+    matrix = Matrix(calls, codes, scale, None, bits, half)
     assert torch.equal(matrix.codes(), codes)
     kept = matrix.scale()
     assert kept is None if scale is None else kept is not None and torch.equal(kept, scale)
