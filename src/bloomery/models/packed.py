@@ -179,7 +179,7 @@ class Int8Linear(PackedLinear):
     def __init__(self, weight: Tensor, bias: Tensor | None, known: QuantizedWeight | None = None) -> None:
         super().__init__(weight, bias)
         _needs(weight, "cpu")
-        known = known or quantize(weight, 8)
+        known = _with_one_scale(known or quantize(weight, 8))
         codes = F.pad(known.codes, (0, 2)).contiguous()
         with warnings.catch_warnings():
             # Deprecated in torch 2.13; where it is gone this raises, and the caller falls back.
@@ -231,7 +231,7 @@ class Int8WeightOnlyLinear(PackedLinear):
         super().__init__(weight, bias)
         if self.in_features % _INT8_INPUTS:
             raise DeviceError(f"the kernel reads {_INT8_INPUTS} inputs at a time, not {self.in_features}")
-        known = known or quantize(weight, 8)
+        known = _with_one_scale(known or quantize(weight, 8))
         self.register_buffer("_codes", known.codes.contiguous().to(weight.device), persistent=False)
         self.register_buffer("_scale", known.scale[:, 0].bfloat16().to(weight.device), persistent=False)
 
@@ -406,6 +406,12 @@ def _int4_packed(codes: Tensor) -> Tensor:
         pairs = ((codes[:, 0::2] << 4) | codes[:, 1::2]).view(torch.uint8)
         return torch.ops.aten._convert_weight_to_int4pack(pairs.contiguous(), 8 if codes.size(1) % 128 == 0 else 2)
     return torch.ops.aten._convert_weight_to_int4pack_for_cpu(codes.to(torch.int32), 2)
+
+
+def _with_one_scale(known: QuantizedWeight) -> QuantizedWeight:
+    if known.scale.size(1) > 1:
+        raise DeviceError(f"the operator has one scale for each output, not for {known.group_size} inputs")
+    return known
 
 
 def _float(bias: Tensor | None) -> Tensor | None:

@@ -173,7 +173,7 @@ def _distinct(decoder: Decoder) -> Iterator[tuple[Tensor, int, bool]]:
 
 
 def _rough(weight: Tensor, kind: str, group_size: int) -> QuantizedWeight | None:
-    """Integers that take as long to multiply as good ones."""
+    """Integers that take about as long to multiply as good ones: native int8 has groups, for a few percent of it."""
     size = group_size if kind == "int4" else None
     return quantize(weight, BITS[kind], size, clips=False) if kind in BITS and divides(weight, size) else None
 

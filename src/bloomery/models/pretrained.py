@@ -125,7 +125,7 @@ def save_quantized(
                 weight = QuantizedWeight(codes[theirs], scales[theirs], scheme.bits)
             else:
                 weight = quantize(tensor, scheme.bits, scheme.group_size, scale_dtype=scale_dtype(dtype))
-            tensors |= to_tensors(base, weight, dtype)
+            tensors |= to_tensors(base, weight, dtype, in_words=scheme.in_words)
         else:
             tensors[theirs] = tensor
             if theirs != _EMBEDDING and tensor.dim() == 2 and theirs.endswith(".weight"):

@@ -92,7 +92,7 @@ def test_inputs_that_never_come_and_none_at_all():
     ],
     ids=lambda changes: changes["model_type"],
 )
-@pytest.mark.parametrize("kind", ["int8", "int4"])
+@pytest.mark.parametrize("kind", ["int8", "int8-groups", "int4"])
 def test_files_have_the_integers(tmp_path: Path, changes: dict[str, Any], kind: str):
     decoder = _decoder(**changes)
     scheme, heard = scheme_named(kind, 32), []

@@ -23,47 +23,69 @@ from bloomery.models.compressed import (
 )
 from bloomery.models.quantize import quantize
 
+IN_WORDS = [Scheme(8, 32, in_words=True), Scheme(8, in_words=True), Scheme(8, None, True, in_words=True)]
+
 
 @pytest.mark.parametrize("inputs", [8, 96, 172, 5])
-def test_four_bit_codes_lie_as_compressed_tensors_lays_them(inputs: int):
+@pytest.mark.parametrize("bits", [4, 8])
+def test_codes_in_words_lie_as_compressed_tensors_lays_them(inputs: int, bits: int):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from compressed_tensors.compressors.pack_quantized.helpers import pack_to_int32, unpack_from_int32
-    codes = torch.randint(-8, 8, (7, inputs), generator=torch.Generator().manual_seed(0), dtype=torch.int8)
-    words = pack_codes(codes)
-    assert torch.equal(unpack_codes(words, inputs), codes)
-    assert torch.equal(words, pack_to_int32(codes, 4))
-    assert torch.equal(unpack_from_int32(words, 4, torch.Size([7, inputs])), codes)
+    most, generator = 1 << (bits - 1), torch.Generator().manual_seed(0)
+    codes = torch.randint(-most, most, (7, inputs), generator=generator, dtype=torch.int8)
+    words = pack_codes(codes, bits)
+    assert torch.equal(unpack_codes(words, inputs, bits), codes)
+    assert torch.equal(words, pack_to_int32(codes, bits))
+    assert torch.equal(unpack_from_int32(words, bits, torch.Size([7, inputs])), codes)
 
 
-@pytest.mark.parametrize(("name", "size"), [("int8", 32), ("int4", 32), ("int4", 128)])
+@pytest.mark.parametrize(("name", "size"), [("int8", 32), ("int8-groups", 64), ("int4", 32), ("int4", 128)])
 def test_schemes_are_stated_so_that_the_library_reads_them(name: str, size: int):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from compressed_tensors.quantization import QuantizationConfig
     scheme = scheme_named(name, size)
     document = scheme.to_hf(["lm_head"])
-    assert scheme_of({KEY: document}) == scheme and scheme.format == name
+    assert scheme_of({KEY: document}) == scheme and scheme.format == name[:4]
     theirs = QuantizationConfig(**document)
     weights = theirs.config_groups["group_0"].weights  # type: ignore[union-attr]
-    assert weights is not None and weights.num_bits == int(name[3:]) and weights.symmetric
-    assert weights.group_size == (size if name == "int4" else None)
+    assert weights is not None and weights.num_bits == int(name[3]) and weights.symmetric
+    assert (weights.group_size, weights.strategy) == ((None, "channel") if name == "int8" else (size, "group"))
     assert theirs.ignore == ["lm_head"] and theirs.quantization_status == "compressed"
 
 
-@pytest.mark.parametrize("scheme", [Scheme(8, None, True), Scheme(8), Scheme(4, 32)])
+@pytest.mark.parametrize("scheme", [Scheme(8, None, True), Scheme(8), Scheme(8, 32), *IN_WORDS, Scheme(4, 32)])
 @pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
 def test_there_and_back(scheme: Scheme, kind: torch.dtype):
     weight = quantize(torch.randn(24, 64), scheme.bits, scheme.group_size)
     reader = Reader(scheme)
     found: list[tuple[str, torch.Tensor]] = []
-    for name, tensor in sorted(to_tensors("model.x", weight, kind).items()):
+    assert scheme_of({KEY: scheme.to_hf([])}) == scheme
+    for name, tensor in sorted(to_tensors("model.x", weight, kind, in_words=scheme.in_words).items()):
         found += reader.take(name, tensor)
     assert reader.take("model.norm.weight", torch.ones(3))[0][0] == "model.norm.weight"
     reader.finish()
     assert [name for name, _ in found] == ["model.x.weight"]
     assert torch.equal(found[0][1], weight.dequantized())
-    assert torch.equal(reader.known["model.x.weight"].codes, weight.codes)
+    known = reader.known["model.x.weight"]
+    assert torch.equal(known.codes, weight.codes) and torch.equal(known.scale, weight.scale)
+
+
+def test_eight_bits_in_groups_are_what_the_library_decompresses():
+    """It computes the weights of both layouts from our tensors."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from compressed_tensors.compressors.pack_quantized.helpers import unpack_from_int32
+        from compressed_tensors.quantization import QuantizationArgs
+        from compressed_tensors.quantization.lifecycle.forward import dequantize
+    weight = quantize(torch.randn(24, 64), 8, 32)
+    made = to_tensors("x", weight, torch.float32, in_words=True)
+    codes = unpack_from_int32(made["x.weight_packed"], 8, torch.Size(made["x.weight_shape"].tolist()))
+    arguments = QuantizationArgs(**Scheme(8, 32).to_hf([])["config_groups"]["group_0"]["weights"])
+    for one in (codes, to_tensors("x", weight, torch.float32)["x.weight"]):
+        theirs = dequantize(one, made["x.weight_scale"], args=arguments)
+        assert torch.equal(theirs, weight.dequantized())
 
 
 def changed(**changes: Any) -> dict[str, Any]:
@@ -125,8 +147,9 @@ def test_other_documents():
         scheme_of({KEY: "int4"})
     with pytest.raises(ConfigError, match="int5"):
         scheme_named("int5", 32)
-    with pytest.raises(ConfigError, match="groups of 48"):
-        scheme_named("int4", 48)
+    for name in ("int4", "int8-groups"):
+        with pytest.raises(ConfigError, match="groups of 48"):
+            scheme_named(name, 48)
 
 
 @pytest.mark.parametrize(

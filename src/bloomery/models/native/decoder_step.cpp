@@ -258,7 +258,7 @@ struct Rounded {
     // Rows of x, `stride` floats apart, or what `prepare` makes of them.
     Input input(const Matrix &m, const float *x, int64_t stride) {
         if (!rounds(m)) return {reinterpret_cast<char *>(const_cast<float *>(x)), stride * 4, nullptr, nullptr, 0};
-        return {data.data(), padded(m.inputs, 32) * 2, scales.data(), sums.data(), m.format == INT4 ? groups_of(m) : 1};
+        return {data.data(), padded(m.inputs, 32) * 2, scales.data(), sums.data(), m.format == INT4 ? m.groups : 1};
     }
 };
 
@@ -530,18 +530,16 @@ BLOOMERY_API const char *bloomery_instructions() { return kernels().name; }
 
 // Bytes of Norm, Layer, Model, Step and Matrix, for who describes them in another language.
 BLOOMERY_API void bloomery_sizes(int64_t *sizes) {
-    const size_t all[] = {sizeof(Norm), sizeof(Layer), sizeof(Model), sizeof(Step), sizeof(Matrix)};
-    std::copy(all, all + 5, sizes);
+    for (size_t one : {sizeof(Norm), sizeof(Layer), sizeof(Model), sizeof(Step), sizeof(Matrix)}) *sizes++ = one;
 }
 
 // Room for a matrix: weights, scales and bias are to be filled in as `Matrix` says. Null if there is no memory.
-BLOOMERY_API Matrix *bloomery_matrix(int32_t format, int64_t outputs, int64_t inputs, int32_t has_bias) try {
-    const int64_t widest = INT32_MAX / (128 * padded(inputs, 2));
+BLOOMERY_API Matrix *bloomery_matrix(int32_t format, int64_t outputs, int64_t inputs, int64_t groups, int32_t scale_bytes,
+                                     int32_t has_bias) try {
     auto m = std::make_unique<Shelved>();
-    m->format = format, m->outputs = outputs, m->inputs = inputs, m->panels = (outputs + PANEL - 1) / PANEL;
-    m->steps = int32_t(std::min<int64_t>(std::max<int64_t>(widest, 1), 32767));
+    static_cast<Matrix &>(*m) = {format, scale_bytes, outputs, inputs, padded(outputs, PANEL) / PANEL, groups, 0, 0, 0, 0};
     const int64_t all = m->panels * PANEL, weights = padded(outputs, width(*m)) * row_bytes(*m);
-    const int64_t scales = format == INT8 ? all * 4 : format == INT4 ? all * groups_of(*m) * 2 : 0;
+    const int64_t scales = all * groups * scale_bytes;
     m->bytes = size_t(weights + scales);
     m->weights = (m->kept[0] = shelved(weights)).get();
     if (scales) m->scales = (m->kept[1] = shelved(scales)).get();

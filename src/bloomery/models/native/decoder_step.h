@@ -11,10 +11,11 @@
 
 namespace bloomery {
 
-enum Format : int32_t { FLOAT32 = 0, FLOAT16 = 1, INT8 = 2, INT4 = 3 };
+enum Format : int32_t { FLOAT32 = 0, FLOAT16 = 1, INT8 = 2, INT4 = 3, BFLOAT16 = 4 };
 enum Activation : int32_t { SILU = 0, GELU = 1, GELU_TANH = 2, QUICK_GELU = 3, RELU = 4, RELU_SQUARED = 5, TANH = 6 };
 enum NormKind : int32_t { NO_NORM = 0, RMS_NORM = 1, LAYER_NORM = 2 };
 
+constexpr int64_t BITS[] = {32, 16, 8, 4, 16};  // of a weight in each format
 constexpr int64_t PANEL = 16;  // outputs that lie together: input by input, so that a register holds eight of them
 constexpr int64_t GROUP = 32;  // inputs that share a scale in INT4
 constexpr int QUERIES = 16;    // rows that attention reads keys for at once,
@@ -22,17 +23,15 @@ constexpr int64_t KEYS = 64;   // and how many keys it has at hand as floats
 constexpr int64_t PARTS = 16;  // that a row's positions are cut into at most,
 constexpr int64_t SPAN = 32;   // and how many there are in one at least
 
-// A linear layer (outputs, inputs). FLOAT32: [panel][input][16]. FLOAT16: [two panels][input][32], for whole lines of
-// memory are read faster. INT8: [panel][pair of inputs][16][2], one scale an output. INT4: [panel][group of 32][4
-// inputs][8 outputs x 4 inputs], the first eight outputs of a panel in the low halves of the bytes and the others in the
-// high ones, each 8 more than the weight; scales bfloat16 [panel][group][16]. Outputs are filled up to whole panels,
-// inputs to whole pairs, with zeros.
+// A linear layer (outputs, inputs). FLOAT32: [panel][input][16]. Floats of 16 bits: [two panels][input][32], for whole
+// lines of memory are read faster. INT8: [panel][pair of inputs][16][2]. INT4: [panel][group of 32][4 inputs][8 outputs
+// x 4 inputs], the first eight outputs of a panel in the low halves of the bytes and the others in the high ones, each 8
+// more than the weight. Outputs are filled up to whole panels, inputs to whole pairs, with zeros.
 struct Matrix {
-    int32_t format;
-    int32_t steps;  // INT8: activations are whole numbers up to this, such that sums stay below 2^31
-    int64_t outputs, inputs, panels;
+    int32_t format, scale_bytes;              // 4: float32, 2: bfloat16
+    int64_t outputs, inputs, panels, groups;  // INT8: 1, or of an even number of inputs up to 512; floats: 0
     void *weights;
-    void *scales;
+    void *scales;  // [panel][group][16]
     float *bias;  // (panels x 16), or null
     size_t bytes;
 };
@@ -131,12 +130,11 @@ struct Kernels {
 extern const Kernels kernels_portable, kernels_avx2, kernels_vnni;
 
 inline int64_t padded(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
-inline int64_t width(const Matrix &m) { return m.format == FLOAT16 ? 2 * PANEL : PANEL; }  // outputs that lie together
-inline int64_t row_bytes(const Matrix &m) { return padded(m.inputs, m.format == INT8 ? 2 : 1) * 4 >> m.format; }
+inline int64_t width(const Matrix &m) { return BITS[m.format] == 16 ? 2 * PANEL : PANEL; }  // outputs that lie together
+inline int64_t row_bytes(const Matrix &m) { return padded(m.inputs, m.format == INT8 ? 2 : 1) * BITS[m.format] / 8; }
 inline int64_t block_room(const Model &m, int64_t positions) { return (QUERIES + KEYS) * m.head_dim + QUERIES * positions; }
 inline int64_t span_of(int64_t positions) { return padded((positions + PARTS - 1) / PARTS, SPAN); }
 inline int64_t part_room(const Model &m, int64_t span) { return m.heads * padded(span, 16); }
 inline int64_t part_size(const Model &m) { return int64_t(m.heads) * (m.head_dim + 2); }
-inline int64_t groups_of(const Matrix &m) { return m.inputs / GROUP; }
 
 }  // namespace bloomery

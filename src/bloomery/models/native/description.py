@@ -39,6 +39,7 @@ _KNOWN = {
     *("q_proj", "k_proj", "v_proj", "o_proj", "v_gate", "q_norm", "k_norm"),
 }
 """What a trunk, its blocks and their attention consist of: with another part, nothing here would compute it."""
+_HALVES = (torch.float16, torch.bfloat16)
 _ELEMENTS_AT_ONCE = 1 << 16
 """Of weights: a part and what is computed of it stay in the processor's cache."""
 
@@ -60,13 +61,13 @@ def _weights(layers: Sequence[Any]) -> list[Tensor]:
     return [layer.weight.detach().float() for layer in layers]
 
 
-def fit_float16(weights: Sequence[Tensor]) -> bool:
-    """Whether float16 holds each number of weights (O, I) float32, as where they come from a file in it: products are
-    the same then to the last bit, and half as much is read for them. Mostly told by a look at a row."""
-    if not all(torch.equal(weight[:1].half().float(), weight[:1]) for weight in weights):
+def fit(weights: Sequence[Tensor], half: torch.dtype) -> bool:
+    """Whether a type of 16 bits holds each number of weights (O, I) float32, as where they come from a file in it:
+    products are the same then to the last bit, and half as much is read for them. Mostly told by a look at a row."""
+    if not all(torch.equal(weight[:1].to(half).float(), weight[:1]) for weight in weights):
         return False
     rows = max(1, _ELEMENTS_AT_ONCE // max(1, weights[0].size(1)))
-    narrow, wide = (weights[0].new_empty(rows, weights[0].size(1), dtype=dtype) for dtype in (torch.float16, None))
+    narrow, wide = (weights[0].new_empty(rows, weights[0].size(1), dtype=dtype) for dtype in (half, None))
     for part in (part for weight in weights for part in weight.split(rows)):
         narrow[: len(part)].copy_(part)
         if not torch.equal(wide[: len(part)].copy_(narrow[: len(part)]), part):
@@ -203,7 +204,8 @@ class Description:
         if not _are_plain(layers):
             return Matrix(self._calls, *matrix_of(layers))
         weights, bias = _weights(layers), _joined_bias(layers)  # they need not be joined first
-        return Matrix(self._calls, weights, None, bias, 16 if fit_float16(weights) else 32)
+        half = next((one for one in _HALVES if fit(weights, one)), None)
+        return Matrix(self._calls, weights, None, bias, 16 if half else 32, half or torch.float16)
 
     def _norm(self, norm: nn.Module | None) -> Norm:
         if norm is None:

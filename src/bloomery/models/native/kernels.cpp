@@ -13,17 +13,16 @@
 #define BLOOMERY_TABLE kernels_vnni
 #define BLOOMERY_NAME "AVX-512 VNNI"
 #elif BLOOMERY_AVX2
+#define REGISTERS 16
 #define BLOOMERY_TABLE kernels_avx2
 #define BLOOMERY_NAME "AVX2"
 #else
+#define REGISTERS 16
 #define BLOOMERY_TABLE kernels_portable
 #define BLOOMERY_NAME "portable"
 #endif
 #if defined(__aarch64__)
 #include <arm_neon.h>
-#endif
-#ifndef REGISTERS
-#define REGISTERS 16
 #endif
 
 namespace bloomery {
@@ -31,15 +30,16 @@ namespace {
 
 INLINE Floats floats(Ints v) { return __builtin_convertvector(v, Floats); }
 
-template <class Wide, class Narrow>
-INLINE Wide widened(const Narrow *p) {
-    typedef Narrow Eight __attribute__((vector_size(LANES * sizeof(Narrow))));
-    Eight v;
-    memcpy(&v, p, sizeof v);
-    return __builtin_convertvector(v, Wide);
+// Written out, for this becomes one instruction where there is one, and a conversion of vectors does not.
+template <class Narrow>
+INLINE Ints widened(const Narrow *p) {
+    return Ints{p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7]};
 }
 
-INLINE Floats load(const int8_t *p) { return widened<Floats>(p); }
+enum BFloat16 : uint16_t {};  // the upper bits of a float32
+
+INLINE Floats load(const BFloat16 *p) { return (Floats)(widened((const uint16_t *)p) << 16); }
+INLINE Floats load(const int8_t *p) { return floats(widened(p)); }
 
 INLINE Floats load(const uint16_t *p) {  // float16
 #if BLOOMERY_AVX2
@@ -51,7 +51,7 @@ INLINE Floats load(const uint16_t *p) {  // float16
     memcpy(&v, parts, sizeof v);
     return v;
 #else
-    const Ints half = widened<Ints>(p), sign = (half & 0x8000) << 16, rest = (half & 0x7fff) << 13;
+    const Ints half = widened(p), sign = (half & 0x8000) << 16, rest = (half & 0x7fff) << 13;
     const Ints subnormal = (Ints)((Floats)(rest + (113 << 23)) - all(0x1p-14f));
     const Ints normal = rest < 0x0f800000 ? rest + (112 << 23) : rest | 0x7f800000;  // or infinite, or no number
     return (Floats)(sign | (rest < 0x00800000 ? subnormal : normal));
@@ -170,50 +170,59 @@ INLINE Ints whole(__m256i sums) { return (Ints)_mm256_madd_epi16(sums, _mm256_se
 #endif
 
 // sums + w[0] x[0] + w[1] x[1] of eight outputs; w (8, 2) int8, x two int16.
-INLINE Ints pair_dot(Ints sums, const int8_t *w, const int16_t *x) {
-#if BLOOMERY_AVX2
+INLINE Ints pair_dot(Ints sums, const int8_t *w, const char *x) {
     int32_t both;
     memcpy(&both, x, 4);
+#if BLOOMERY_AVX2
     const __m256i wide = _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)w));
     return (Ints)add_pairs((__m256i)sums, wide, _mm256_set1_epi32(both));
 #else
-    for (int i = 0; i < LANES; i++) sums[i] += w[2 * i] * x[0] + w[2 * i + 1] * x[1];
+    for (int i = 0; i < LANES; i++) sums[i] += w[2 * i] * (int16_t)both + w[2 * i + 1] * (both >> 16);
     return sums;
 #endif
 }
 
+// Eight scales of one of the groups of all panels.
+INLINE Floats scales_of(const Matrix &m, int64_t group, int half) {
+    const int64_t at = group * PANEL + half * LANES;
+    return m.scale_bytes == 4 ? load((const float *)m.scales + at) : load((const BFloat16 *)m.scales + at);
+}
+
+// Whole numbers of 8 by 16 bits are summed for at most 512 inputs, which stays below 2^31.
 template <int R>
 INLINE void int8_tile(const Matrix &m, const Input &x, int64_t panel, float *y, int64_t y_stride, Ahead ahead) {
     constexpr int C = R > 2 ? 1 : 4 / R;  // sums of whole numbers may be taken apart: each waits for the one before
-    const int64_t pairs = (m.inputs + 1) / 2;
+    const int64_t pairs = (m.inputs + 1) / 2, block = m.groups == 1 ? 64 : pairs / m.groups;
+    int64_t group = panel * m.groups;
     const int8_t *w = (const int8_t *)m.weights + panel * pairs * 2 * PANEL;
-    const int16_t *rows[R];
-    for (int r = 0; r < R; r++) rows[r] = (const int16_t *)(x.data + r * x.stride);
-    Ints sums[C][R][2] = {};
+    Floats out[R][2] = {};
     const auto add = [&](int64_t i, Ints (&to)[R][2]) __attribute__((always_inline)) {
         UNROLL for (int half = 0; half < 2; half++)
             UNROLL for (int r = 0; r < R; r++)
-                to[r][half] = pair_dot(to[r][half], w + 2 * (i * PANEL + half * LANES), rows[r] + 2 * i);
+                to[r][half] = pair_dot(to[r][half], w + 2 * (i * PANEL + half * LANES), x.data + r * x.stride + 4 * i);
     };
-    meanwhile(ahead, pairs, ahead.count ? 48 : pairs, [&](int64_t i, int64_t end) __attribute__((always_inline)) {
+    meanwhile(ahead, pairs, block, [&](int64_t i, int64_t end) __attribute__((always_inline)) {
+        Ints sums[C][R][2] = {};
         for (; i + C <= end; i += C)
             UNROLL for (int c = 0; c < C; c++) add(i + c, sums[c]);
         for (; i < end; i++) add(i, sums[0]);
-    });
-    Floats out[R][2];
-    for (int half = 0; half < 2; half++) {
-        const Floats scale = load((const float *)m.scales + panel * PANEL + half * LANES);
-        for (int r = 0; r < R; r++) {
-            for (int c = 1; c < C; c++) sums[0][r][half] += sums[c][r][half];
-            out[r][half] = floats(sums[0][r][half]) * (scale * all(x.scales[r]));
+        UNROLL for (int half = 0; half < 2; half++) {
+            const Floats scale = scales_of(m, group, half);
+            UNROLL for (int r = 0; r < R; r++) {
+                UNROLL for (int c = 1; c < C; c++) sums[0][r][half] += sums[c][r][half];
+                out[r][half] = multiply_add(floats(sums[0][r][half]), scale, out[r][half]);
+            }
         }
-    }
+        group += m.groups > 1;
+    });
+    for (int r = 0; r < R; r++)
+        for (int half = 0; half < 2; half++) out[r][half] *= all(x.scales[r]);
     finish(m, out, panel, y, y_stride);
 }
 
-// One group of 32 inputs: sums of (weight + 8) x of 16 outputs; w is 8 x 32 bytes, x 32 int8.
+// One group of 32 inputs: sums of (weight + 8) x of 16 outputs; w is 8 x 32 bytes, x 32 int8, `stride` from row to row.
 template <int R>
-INLINE void group_dot(const uint8_t *w, const int8_t *const (&x)[R], Ints (&sums)[R][2]) {
+INLINE void group_dot(const uint8_t *w, const char *x, int64_t stride, Ints (&sums)[R][2]) {
 #if BLOOMERY_AVX2
     const __m256i nibble = _mm256_set1_epi8(15);
     __m256i narrow[R][2] = {};
@@ -223,7 +232,7 @@ INLINE void group_dot(const uint8_t *w, const int8_t *const (&x)[R], Ints (&sums
         const __m256i high = _mm256_and_si256(_mm256_srli_epi16(both, 4), nibble);
         for (int r = 0; r < R; r++) {
             int32_t four;
-            memcpy(&four, x[r] + step * 4, 4);
+            memcpy(&four, x + r * stride + step * 4, 4);
             narrow[r][0] = add_fours(narrow[r][0], low, _mm256_set1_epi32(four));
             narrow[r][1] = add_fours(narrow[r][1], high, _mm256_set1_epi32(four));
         }
@@ -234,7 +243,7 @@ INLINE void group_dot(const uint8_t *w, const int8_t *const (&x)[R], Ints (&sums
     for (int r = 0; r < R; r++) {
         sums[r][0] = sums[r][1] = all_ints(0);
         for (int at = 0; at < 256; at++) {  // 4 inputs of 8 outputs, 8 times
-            const int i = at % 32 / 4, number = x[r][at / 32 * 4 + at % 4];
+            const int i = at % 32 / 4, number = (int8_t)x[r * stride + at / 32 * 4 + at % 4];
             sums[r][0][i] += (w[at] & 15) * number;
             sums[r][1][i] += (w[at] >> 4) * number;
         }
@@ -244,24 +253,19 @@ INLINE void group_dot(const uint8_t *w, const int8_t *const (&x)[R], Ints (&sums
 
 template <int R>
 INLINE void int4_tile(const Matrix &m, const Input &x, int64_t panel, float *y, int64_t y_stride, Ahead ahead) {
-    const int64_t groups = groups_of(m);
-    const uint8_t *w = (const uint8_t *)m.weights + panel * groups * 256;
-    const uint16_t *scales = (const uint16_t *)m.scales + panel * groups * PANEL;
+    const uint8_t *w = (const uint8_t *)m.weights + panel * m.groups * 256;
     Floats sums[R][2] = {};
-    meanwhile(ahead, groups, 1, [&](int64_t g, int64_t) __attribute__((always_inline)) {
-        const int8_t *rows[R];
-        for (int r = 0; r < R; r++) rows[r] = (const int8_t *)(x.data + r * x.stride) + g * GROUP;
+    meanwhile(ahead, m.groups, 1, [&](int64_t g, int64_t) __attribute__((always_inline)) {
         Ints dots[R][2];
-        group_dot(w, rows, dots);
-        const Ints by[2] = {widened<Ints>(scales) << 16, widened<Ints>(scales + LANES) << 16};  // of bfloat16 the floats' bits
+        group_dot(w, x.data + g * GROUP, x.stride, dots);
+        const Floats by[2] = {scales_of(m, panel * m.groups + g, 0), scales_of(m, panel * m.groups + g, 1)};
         for (int r = 0; r < R; r++) {
             const int64_t at = r * x.groups + g;
             const Ints shift = all_ints(8 * x.sums[at]);
-            const Floats scale = all(x.scales[at]);
             UNROLL for (int half = 0; half < 2; half++)
-                sums[r][half] = multiply_add(floats(dots[r][half] - shift), (Floats)by[half] * scale, sums[r][half]);
+                sums[r][half] = multiply_add(floats(dots[r][half] - shift), by[half] * all(x.scales[at]), sums[r][half]);
         }
-        w += 256, scales += PANEL;
+        w += 256;
     });
     finish(m, sums, panel, y, y_stride);
 }
@@ -270,6 +274,7 @@ template <int R, int P>
 void tile(const Matrix &m, const Input &x, int64_t panel, float *y, int64_t y_stride, Ahead ahead) {
     if (m.format == FLOAT32) return float_tile<float, R, P>(m, x, panel, y, y_stride, ahead);
     if (m.format == FLOAT16) return float_tile<uint16_t, R, P>(m, x, panel, y, y_stride, ahead);
+    if (m.format == BFLOAT16) return float_tile<BFloat16, R, P>(m, x, panel, y, y_stride, ahead);
     m.format == INT8 ? int8_tile<R>(m, x, panel, y, y_stride, ahead) : int4_tile<R>(m, x, panel, y, y_stride, ahead);
 }
 
@@ -280,11 +285,11 @@ void multiply(const Matrix &m, const Input &x, int rows, float *y, int64_t y_str
     typedef void (*Tile)(const Matrix &, const Input &, int64_t, float *, int64_t, Ahead);
     constexpr Tile narrow[] = {tile<1, 1>, tile<2, 1>, tile<3, 1>, tile<4, 1>, tile<5, 1>, tile<6, 1>};
     constexpr Tile wide[] = {tile<1, 2>, tile<2, 2>, tile<3, 2>, tile<4, 2>, tile<5, 2>, tile<6, 2>};
-    const bool floats = m.format == FLOAT32 || m.format == FLOAT16, pairs = floats && (REGISTERS == 32 || rows <= 2);
-    const int most = floats || REGISTERS == 32 ? 6 : 4, fetching = m.format == FLOAT32 ? 12 : m.format == FLOAT16 ? 7 : 4;
+    const bool half = width(m) > PANEL, floats = BITS[m.format] > 8, pairs = floats && (REGISTERS == 32 || rows <= 2);
+    const int most = floats || REGISTERS == 32 ? 6 : 4, fetching = half ? 7 : floats ? 12 : 4;
     for (int64_t panel = first, some; panel < last; panel += some) {
         some = pairs && panel + 1 < last ? 2 : 1;
-        const bool fetches = rows >= fetching && (some == 2 || m.format != FLOAT16);
+        const bool fetches = rows >= fetching && (some == 2 || !half);
         const int64_t size = PANEL * row_bytes(m), lines = fetches ? some * size / 64 : 0;
         const char *next = (const char *)m.weights + (panel + some) * size;
         for (int row = 0, height; row < rows; row += height) {
@@ -327,9 +332,9 @@ INLINE float round_to(const float *x, Code *codes, int64_t size, float most_code
 
 void prepare(const Matrix &m, const float *x, int64_t row, const Input &input) {
     const Input to = from_row(input, row);
-    if (m.format == INT8) return (void)(*to.scales = round_to(x, (int16_t *)to.data, m.inputs, (float)m.steps));
+    if (m.format == INT8) return (void)(*to.scales = round_to(x, (int16_t *)to.data, m.inputs, 32767.0f));
     int8_t *codes = (int8_t *)to.data;
-    for (int64_t g = 0; g < groups_of(m); g++, x += GROUP, codes += GROUP) {
+    for (int64_t g = 0; g < m.groups; g++, x += GROUP, codes += GROUP) {
         to.scales[g] = round_to(x, codes, GROUP, 127.0f);
         int32_t total = 0;
         for (int i = 0; i < GROUP; i++) total += codes[i];
@@ -546,8 +551,7 @@ void attend(const Model &model, const Step &step, int layer, int row, int64_t fi
         int64_t s = 0;
         for (; s + 4 <= some; s += 4) dots<4>(query + h * dim, keys + s * stride, stride, dim, to + s);
         for (; s < some; s++) dots<1>(query + h * dim, keys + s * stride, stride, dim, to + s);
-        for (s = 0; s < some; s++) to[s] *= model.attention_scale;
-        for (s = 0; scaled && s < some; s++) to[s] *= scale[s * kv_heads];
+        for (s = 0; s < some; s++) to[s] = to[s] * model.attention_scale * (scaled ? scale[s * kv_heads] : 1.0f);
     });
     float *most = out + heads * dim, *total = most + heads;
     for (int64_t h = 0; h < heads; h++) {

@@ -15,7 +15,7 @@ from typing import Any
 
 from bloomery.models.native.build import LIBRARY, digest
 
-FORMATS = {"float32": 0, "float16": 1, "int8": 2, "int4": 3}
+FORMATS = {"float32": 0, "float16": 1, "int8": 2, "int4": 3, "bfloat16": 4}
 """What a matrix may be in; as `Format` in decoder_step.h."""
 ACTIVATIONS = {
     "silu": 0,
@@ -47,8 +47,8 @@ class MatrixFields(ctypes.Structure):
 
     _fields_ = (
         ("format", _int32),
-        ("steps", _int32),
-        *((name, _int64) for name in ("outputs", "inputs", "panels")),
+        ("scale_bytes", _int32),
+        *((name, _int64) for name in ("outputs", "inputs", "panels", "groups")),
         *((name, _pointer) for name in ("weights", "scales", "bias")),
         ("bytes", ctypes.c_size_t),
     )
@@ -169,7 +169,7 @@ def _load(path: Path) -> Found:
         return Found(None, f"the native step cannot be loaded: {error!s:.200}")
     if source != digest():
         return Found(None, f"the native step was built of other sources: {_BUILD}")
-    calls.bloomery_matrix.argtypes = (_int32, _int64, _int64, _int32)
+    calls.bloomery_matrix.argtypes = (_int32, _int64, _int64, _int64, _int32, _int32)
     calls.bloomery_matrix.restype = _pointer
     calls.bloomery_free.argtypes = (_pointer,)
     calls.bloomery_free.restype = None

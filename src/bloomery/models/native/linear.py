@@ -1,9 +1,9 @@
 """Packed linear layers whose weights lie in native memory: PyTorch's operators and native steps read the same copy.
 
 They take the place of PyTorch's packed layers on the CPU where they are faster, which is measured for a format on one
-matrix, and remembered for a month. Weights and products are those of a native step: float32 sums; for int8 activations
-of 15 bits and exact integer sums; for int4 activations of 8 bits in groups of 32. Forward only. This module does not
-know models.
+matrix, and remembered for a month. Weights and products are those of a native step: float32 sums; for int8 weights in
+groups, activations of 16 bits and exact integer sums within a group; for int4 activations of 8 bits in groups of 32.
+Forward only. This module does not know models.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from bloomery.core.errors import DeviceError
-from bloomery.models.native.library import FORMATS, library
+from bloomery.models.native.library import library
 from bloomery.models.native.matrix import Matrix
 from bloomery.models.native.verdicts import is_known, make_known
 from bloomery.models.packed import PackedLinear, Stored, packed
@@ -27,8 +27,10 @@ log = logging.getLogger("bloomery.models")
 
 _BYTES_OF_A_THREAD = 1 << 16
 """Of weights, for a row: with fewer for each thread, meeting costs more than sharing the work saves."""
-_TOLERANCE = {"float32": 1e-4, "float16": 1e-4, "int8": 2e-3, "int4": 0.02}
-"""Sums in another order; inputs rounded to at least 1,000 steps; to 127 steps in groups of 32."""
+_TOLERANCE = {"float32": 1e-4, "float16": 1e-4, "int8": 2e-4, "int4": 0.02}
+"""Sums in another order; inputs rounded to 32,767 steps; to 127 steps in groups of 32."""
+_INT8_GROUPS = (64, 96, 48, 32)
+"""Inputs that share a scale in int8, the first of these that divides a row; else all do."""
 _TRIED, _ROWS, _ROUNDS = (768, 512), (1, 16, 128), 5
 
 
@@ -52,7 +54,7 @@ class NativeLinear(PackedLinear):
         self.format, scale, bits = kind, None, 32
         if kind in ("int8", "int4"):
             bits = 8 if kind == "int8" else 4
-            known = known or (quantize(weight, 8) if kind == "int8" else quantize(weight, 4, group_size))
+            known = known or quantize(weight, bits, int8_group(weight.size(1)) if bits == 8 else group_size)
             codes, scale = known.codes, known.scale.float() if kind == "int8" else known.scale.bfloat16().float()
         elif kind == "float16":
             if max(map(abs, map(float, weight.aminmax()))) > torch.finfo(torch.float16).max:
@@ -65,10 +67,10 @@ class NativeLinear(PackedLinear):
 
     @property
     def is_sound(self) -> bool:
-        return is_known("sound", self.format, self.out_features, self.in_features)
+        return is_known("sound", *self.matrix.layout)
 
     def passed(self) -> None:
-        make_known("sound", self.format, self.out_features, self.in_features)
+        make_known("sound", *self.matrix.layout)
 
     def forward(self, x: Tensor) -> Tensor:
         rows = x.reshape(-1, self.in_features)
@@ -96,12 +98,17 @@ def natively_packed(
     weight: Tensor, bias: Tensor | None, kind: str, *, known: QuantizedWeight | None = None, group_size: int = 32
 ) -> PackedLinear:
     """As `packed`, in native memory where that is possible and faster."""
-    if kind in FORMATS and weight.device.type == "cpu" and library().calls is not None and is_faster(kind):
+    if kind in _TOLERANCE and weight.device.type == "cpu" and library().calls is not None and is_faster(kind):
         try:
             return NativeLinear(weight, bias, kind, known, group_size=group_size)
         except DeviceError as error:
             log.info("a layer in %s is PyTorch's: %s", kind, error)
     return packed(weight, bias, kind, known=known, group_size=group_size)
+
+
+def int8_group(inputs: int) -> int | None:
+    """How many inputs of a row of so many share a scale in int8; None: all."""
+    return next((size for size in _INT8_GROUPS if inputs % size == 0), None)
 
 
 @cache
@@ -117,8 +124,7 @@ def is_faster(kind: str) -> bool:
 def _is_faster(kind: str) -> bool:
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(_TRIED, generator=generator)
-    known = quantize(weight, 8 if kind == "int8" else 4, 32 if kind == "int4" else None, clips=False)
-    known = known if kind in ("int8", "int4") else None
+    known = quantize(weight, 4, 32, clips=False) if kind == "int4" else None
     try:
         theirs = packed(weight, None, kind, known=known)
     except (RuntimeError, AttributeError, NotImplementedError, TypeError) as error:

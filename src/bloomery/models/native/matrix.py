@@ -16,10 +16,18 @@ from torch import Tensor
 from bloomery.core.errors import DeviceError
 from bloomery.models.native.library import FORMATS, MatrixFields
 
-_BITS = {32: "float32", 16: "float16", 8: "int8", 4: "int4"}
-_TYPES = {"float32": torch.float32, "float16": torch.float16, "int8": torch.int16, "int4": torch.int32}
+_BITS = {32: "float32", 8: "int8", 4: "int4"}
+_TYPES = {
+    "float32": torch.float32,
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+    "int8": torch.int16,
+    "int4": torch.int32,
+}
 """Of which numbers a layout consists: pairs of int8, fours of bytes."""
 _GROUP, _PANEL = 32, 16
+_MOST_OF_INT8 = 512
+"""Inputs in a group: of more, whole numbers of 8 by 16 bits might sum up beyond 2^31."""
 _SPIN_NANOSECONDS = 50_000  # PyTorch's own threads want the processors between two products
 
 
@@ -33,15 +41,18 @@ class Matrix:
         scale: Tensor | None,
         bias: Tensor | None,
         bits: int,
+        half: torch.dtype = torch.float16,
     ) -> None:
-        """As in `Stored`, but that codes may be parts, outputs one after the other. DeviceError for groups that the
-        kernels do not read, or without memory."""
+        """As in `Stored`, but that codes may be parts, outputs one after the other; `half` is what 16 bits are.
+        DeviceError for groups that the kernels do not read, or without memory."""
         self._calls, self.pointer = calls, None
         parts = [codes] if isinstance(codes, Tensor) else list(codes)
         self.outputs, self.inputs = sum(part.size(0) for part in parts), parts[0].size(1)
-        self.format = _BITS[bits]
+        self.format = str(half).removeprefix("torch.") if bits == 16 else _BITS[bits]
         scales = None if scale is None else self._checked(scale.detach().float())
-        self.pointer = calls.bloomery_matrix(FORMATS[self.format], self.outputs, self.inputs, bias is not None)
+        groups, size = (0, 0) if scales is None else (scales.size(1), scales.dtype.itemsize)
+        given = (FORMATS[self.format], self.outputs, self.inputs, groups, size, bias is not None)
+        self.pointer = calls.bloomery_matrix(*given)
         if not self.pointer:
             raise DeviceError("no memory for the native step's weights")
         with torch.no_grad():
@@ -52,16 +63,16 @@ class Matrix:
                 self._read("bias", torch.float32, (self._fields.panels * _PANEL,)).copy_(_filled_up(bias.float()))
 
     def _checked(self, scale: Tensor) -> Tensor:
-        """(O, G) as the kernels read them."""
-        if self.format == "int8":
-            if scale.size(1) != 1:
-                raise DeviceError("the native step reads 8-bit weights with one scale for each output")
-            return scale
-        times, rest = divmod(self.inputs // scale.size(1), _GROUP)
-        rounded = scale.bfloat16()
-        if rest or not torch.equal(scale, rounded.float()):
-            raise DeviceError(f"the native step reads 4-bit weights in groups of {_GROUP} with bfloat16 scales")
-        return rounded.repeat_interleave(times, 1)
+        """(O, G) as the kernels read them: in bfloat16 where that holds them exactly."""
+        size, rounded = self.inputs // scale.size(1), scale.bfloat16()
+        is_exact = torch.equal(scale, rounded.float())
+        if self.format == "int4":
+            if size % _GROUP or not is_exact:
+                raise DeviceError(f"the native step reads 4-bit weights in groups of {_GROUP} with bfloat16 scales")
+            return rounded.repeat_interleave(size // _GROUP, 1)
+        if scale.size(1) > 1 and (size % 2 or size > _MOST_OF_INT8 or self.inputs % size):
+            raise DeviceError(f"the native step reads no 8-bit weights in groups of {size} inputs")
+        return rounded if is_exact else scale
 
     def _fill(self, parts: Sequence[Tensor]) -> None:
         weights = self._weights
@@ -89,6 +100,11 @@ class Matrix:
         to.copy_(rows.view(to.size(0), to.size(2), to.size(1)).transpose(1, 2))
 
     @property
+    def layout(self) -> tuple[str, int, int, int, int]:
+        """Format, outputs, inputs, groups and bytes of a scale: where all are equal, so is what kernels do."""
+        return self.format, self.outputs, self.inputs, self._fields.groups, self._fields.scale_bytes
+
+    @property
     def nbytes(self) -> int:
         """Bytes of its weights and scales."""
         return self._fields.bytes
@@ -103,7 +119,7 @@ class Matrix:
         return out
 
     def codes(self) -> Tensor:
-        """(O, I) as they were given: float32, float16 or int8."""
+        """(O, I) as they were given: floats of 32 or 16 bits, or int8."""
         weights = self._weights
         if self.format == "int4":
             both = weights.view(torch.uint8).unflatten(2, (-1, 4)).permute(0, 2, 1, 3).flatten(2)  # outputs, inputs
@@ -114,7 +130,7 @@ class Matrix:
         return found[: self.outputs, : self.inputs].clone()
 
     def scale(self) -> Tensor | None:
-        """(O, G) float32: one for each output of int8, for each 32 inputs of int4; None for floats."""
+        """(O, G) float32: of int8 as they were given, of int4 one for each 32 inputs; None for floats."""
         if self.format not in ("int8", "int4"):
             return None
         return self._scales.transpose(1, 2).flatten(0, 1)[: self.outputs].to(torch.float32, copy=True)
@@ -127,7 +143,7 @@ class Matrix:
     @property
     def _weights(self) -> Tensor:
         """(P, numbers, outputs): as decoder_step.h says; of int4 eight outputs, and eight in the high halves."""
-        together = {"float16": 2 * _PANEL, "int4": _PANEL // 2}.get(self.format, _PANEL)
+        together = {"float16": 2 * _PANEL, "bfloat16": 2 * _PANEL, "int4": _PANEL // 2}.get(self.format, _PANEL)
         numbers = {"int8": (self.inputs + 1) // 2, "int4": self.inputs // 4}.get(self.format, self.inputs)
         count = -(-self.outputs // (2 * together if self.format == "int4" else together))
         return self._read("weights", _TYPES[self.format], (count, numbers, together))
@@ -135,8 +151,8 @@ class Matrix:
     @property
     def _scales(self) -> Tensor:
         """(P, G, 16)"""
-        groups, dtype = (1, torch.float32) if self.format == "int8" else (self.inputs // _GROUP, torch.bfloat16)
-        return self._read("scales", dtype, (self._fields.panels, groups, _PANEL))
+        dtype = torch.bfloat16 if self._fields.scale_bytes == 2 else torch.float32
+        return self._read("scales", dtype, (self._fields.panels, self._fields.groups, _PANEL))
 
     def _read(self, field: str, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
         """A view of native memory: to be copied while the matrix is there."""

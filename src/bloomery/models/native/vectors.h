@@ -10,8 +10,6 @@
 #if defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
 #define BLOOMERY_AVX2 1
 #include <immintrin.h>
-#else
-#define BLOOMERY_AVX2 0
 #endif
 
 #define INLINE static inline __attribute__((always_inline))

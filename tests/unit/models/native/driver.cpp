@@ -17,7 +17,7 @@
 using namespace bloomery;
 
 extern "C" {
-Matrix *bloomery_matrix(int32_t, int64_t, int64_t, int32_t);
+Matrix *bloomery_matrix(int32_t, int64_t, int64_t, int64_t, int32_t, int32_t);
 void bloomery_free(Matrix *);
 int32_t bloomery_multiply(const Matrix *, const float *, int32_t, float *, int32_t, int64_t);
 int32_t bloomery_step(const Model *, const Step *, int32_t, int64_t);
@@ -39,29 +39,32 @@ static std::vector<float> numbers(int64_t count) {
 // Any numbers will do, wherever they lie: but the pair of a last odd input is to be zeros.
 static Matrix *matrix(int format, int64_t outputs, int64_t inputs, bool with_bias) {
     if (format == INT4 && inputs % GROUP) format = INT8;
-    Matrix *m = bloomery_matrix(format, outputs, inputs, with_bias);
-    const int64_t all = m->panels * PANEL, groups = inputs / GROUP;
+    const int64_t parts = inputs % 4 ? 1 : 2, groups = format == INT4 ? inputs / GROUP : format == INT8 ? parts : 0;
+    const int32_t scale_bytes = format == INT4 || outputs % 2 ? 2 : 4;
+    Matrix *m = bloomery_matrix(format, outputs, inputs, groups, scale_bytes, with_bias);
+    const int64_t all = m->panels * PANEL;
     const int64_t bytes = padded(outputs, width(*m)) * row_bytes(*m);
-    if (m->bytes != size_t(bytes + (format == INT8 ? all * 4 : format == INT4 ? all * groups * 2 : 0))) std::abort();
+    if (m->bytes != size_t(bytes + all * groups * scale_bytes)) std::abort();
     auto *floats = static_cast<float *>(m->weights);
     auto *halves = static_cast<uint16_t *>(m->weights);
     auto *codes = static_cast<int8_t *>(m->weights);
     for (int64_t i = 0; format == FLOAT32 && i < bytes / 4; i++) floats[i] = number();
     for (int64_t i = 0; format == FLOAT16 && i < bytes / 2; i++) halves[i] = uint16_t(0x2000 + draw(0x1800) + (draw(2) << 15));
-    for (int64_t i = 0; format >= INT8 && i < bytes; i++) {
+    for (int64_t i = 0; format == BFLOAT16 && i < bytes / 2; i++) halves[i] = uint16_t(0x3c00 + draw(0x380) + (draw(2) << 15));
+    for (int64_t i = 0; (format == INT8 || format == INT4) && i < bytes; i++) {
         const bool last = i % (PANEL * row_bytes(*m)) >= PANEL * (row_bytes(*m) - 2);
         codes[i] = format == INT8 && inputs % 2 && last && i % 2 ? int8_t(0) : int8_t(int(draw(256)) - 128);
     }
-    if (format == INT8) std::fill_n(static_cast<float *>(m->scales), all, 0.0078125f);
-    if (format == INT4) std::fill_n(static_cast<uint16_t *>(m->scales), all * groups, uint16_t(0x3c00));  // the same
+    if (scale_bytes == 4) std::fill_n(static_cast<float *>(m->scales), all * groups, 0.0078125f);
+    else std::fill_n(static_cast<uint16_t *>(m->scales), all * groups, uint16_t(0x3c00));  // the same
     for (int64_t o = 0; with_bias && o < all; o++) m->bias[o] = number();
     return m;
 }
 
 int main() {
     int steps = 0;
-    for (int trial = 0; trial < 24; trial++) {
-        const int format = trial % 4, groups = 1 + int(draw(3)), kv = 1 + int(draw(3)), dim = 2 * (1 + int(draw(20)));
+    for (int trial = 0; trial < 30; trial++) {
+        const int format = trial % 5, groups = 1 + int(draw(3)), kv = 1 + int(draw(3)), dim = 2 * (1 + int(draw(20)));
         const int hidden = 8 + int(draw(70)), wide = 5 + int(draw(100)), words = 3 + int(draw(60));
         Model m{};
         m.layers = 2, m.hidden = format == INT4 ? 64 : hidden, m.heads = groups * kv, m.kv_heads = kv, m.head_dim = dim;

@@ -16,10 +16,10 @@ from bloomery.core.errors import DeviceError
 from bloomery.models import Decoder, ModelConfig
 from bloomery.models.native import linear as module
 from bloomery.models.native.library import Found
-from bloomery.models.native.linear import NativeLinear, is_faster, natively_packed
+from bloomery.models.native.linear import NativeLinear, int8_group, is_faster, natively_packed
 from bloomery.models.native.native_decoder import NativeDecoder
 from bloomery.models.packed import Float16Linear, Stored, checked, packed
-from bloomery.models.packing import pack, packing_of
+from bloomery.models.packing import make_layer, pack, packing_of
 from bloomery.models.quantize import quantize
 
 KINDS = ("float32", "float16", "int8", "int4")
@@ -54,11 +54,12 @@ PRODUCTS = """
 import torch
 from bloomery.models.native.library import library
 from bloomery.models.native.linear import NativeLinear
+from bloomery.models.quantize import quantize
 torch.manual_seed(0)
 weight = torch.randn(150, 96)
 print(library().text)
-for kind in ("int8", "int4"):
-    layer = NativeLinear(weight, None, kind)
+for kind, known in (("int8", quantize(weight, 8)), ("int8", quantize(weight, 8, 32)), ("int4", None)):
+    layer = NativeLinear(weight, None, kind, known)
     for rows in range(1, 10):
         print(layer(torch.randn(rows, 96)).flatten().view(torch.int32).tolist())
 """
@@ -71,11 +72,38 @@ def test_sums_of_whole_numbers_are_the_same_with_and_without_vnni(calls: ctypes.
         command = [sys.executable, "-c", PRODUCTS]
         done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment}, check=True)
         found.append(done.stdout.splitlines()[1:])
-    assert len(found[0]) == 18 and found[0] == found[1]
+    assert len(found[0]) == 27 and found[0] == found[1]
 
 
-def test_known_integers_are_kept(calls: ctypes.CDLL):
-    known = quantize(torch.randn(32, 64), 8)
+@pytest.mark.parametrize(
+    ("inputs", "size"), [(576, 64), (768, 64), (288, 96), (144, 48), (160, 32), (172, None), (31, None)]
+)
+def test_int8_has_groups_where_they_divide_a_row(calls: ctypes.CDLL, inputs: int, size: int | None):
+    weight, bias = torch.randn(40, inputs, generator=torch.Generator().manual_seed(inputs)), torch.randn(40)
+    layer = NativeLinear(weight, bias, "int8")
+    expected = quantize(weight, 8, size)
+    stored = layer.stored()
+    assert stored.scale is not None and torch.equal(stored.scale, expected.scale) and int8_group(inputs) == size
+    assert torch.equal(layer.weight, expected.dequantized())
+    x = torch.randn(4, inputs)
+    product = (x.double() @ expected.dequantized().double().T + bias).float()
+    assert (layer(x) - product).norm() <= layer.tolerance(x) * product.norm()
+
+
+def test_groups_that_only_native_code_has_give_way_to_float32_without_it(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "library", lambda: Found(None, "it was not built"))
+    known = quantize(torch.randn(32, 64), 8, 32)
+    for kind in ("int8", "int8-weight-only"):
+        notes: list[str] = []
+        layer = make_layer(known.outline, None, kind, known=known, notes=notes, make=natively_packed)
+        assert "one scale for each output, not for 32 inputs" in notes[0] and kind in notes[0]
+        assert torch.allclose(layer.weight, known.dequantized())
+    assert make_layer(known.dequantized(), None, "int8", make=natively_packed).format == "int8"  # rounded by outputs
+
+
+@pytest.mark.parametrize("size", [None, 16, 64])
+def test_known_integers_are_kept(calls: ctypes.CDLL, size: int | None):
+    known = quantize(torch.randn(32, 64), 8, size)
     stored = NativeLinear(known.dequantized(), None, "int8", known).stored()
     assert isinstance(stored, Stored) and torch.equal(stored.codes, known.codes)
     assert stored.scale is not None and torch.equal(stored.scale, known.scale)

@@ -18,23 +18,26 @@ fuzzed = settings(max_examples=40, deadline=None, suppress_health_check=[HealthC
 
 @fuzzed
 @given(
-    kind=st.sampled_from(["float32", "float16", "int8", "int4"]),
+    kind=st.sampled_from(["float32", "float16", "bfloat16", "int8", "int8 in groups", "int4"]),
     outputs=st.integers(1, 70),
     inputs=st.integers(1, 130),
+    scale_dtype=st.sampled_from([torch.bfloat16, torch.float32]),
     rows=st.sampled_from([1, 2, 5, 17, 127, 260]),
     threads=st.integers(2, 3),
 )
 def test_what_was_given_is_read_back_and_threads_change_nothing(
-    calls: ctypes.CDLL, kind: str, outputs: int, inputs: int, rows: int, threads: int
+    calls: ctypes.CDLL, kind: str, outputs: int, inputs: int, scale_dtype: torch.dtype, rows: int, threads: int
 ):
-    inputs = max(1, inputs // 32) * 32 if kind == "int4" else inputs
+    size = {"int8 in groups": 6, "int4": 32}.get(kind)
+    inputs = inputs if size is None else max(1, inputs // size) * size
     weight, scale = torch.randn(outputs, inputs, generator=torch.Generator().manual_seed(outputs)), None
-    codes, bits = (weight, 32) if kind == "float32" else (weight.half(), 16)
-    if kind in ("int8", "int4"):
-        bits = 8 if kind == "int8" else 4
-        rounded = quantize(weight, bits, None if kind == "int8" else 32)
-        codes, scale = rounded.codes, rounded.scale.bfloat16().float() if kind == "int4" else rounded.scale
-    matrix = Matrix(calls, codes, scale, None, bits)
+    half = torch.bfloat16 if kind == "bfloat16" else torch.float16
+    codes, bits = (weight, 32) if kind == "float32" else (weight.to(half), 16)
+    if kind.startswith("int"):
+        bits = int(kind[3])
+        rounded = quantize(weight, bits, size, scale_dtype=torch.bfloat16 if bits == 4 else scale_dtype)
+        codes, scale = rounded.codes, rounded.scale
+    matrix = Matrix(calls, codes, scale, None, bits, half)
     assert torch.equal(matrix.codes(), codes)
     kept = matrix.scale()
     assert kept is None if scale is None else kept is not None and torch.equal(kept, scale)
@@ -58,14 +61,19 @@ def test_parts_are_one_matrix(calls: ctypes.CDLL, kind: str, sizes: tuple[int, .
     assert torch.equal(parts.multiply(x), whole.multiply(x))
 
 
-@pytest.mark.parametrize(("kind", "inputs"), [(32, 90), (16, 90), (8, 231), (4, 256)])
-@pytest.mark.parametrize("rows", [3, 4, 5, 6, 7, 8, 12, 13, 17, 40])
-def test_a_row_is_the_same_alone_and_in_any_company(calls: ctypes.CDLL, kind: int, inputs: int, rows: int):
+@pytest.mark.parametrize(
+    ("kind", "inputs", "size"),
+    [(32, 90, None), (16, 90, None), (8, 231, None), (8, 256, 64), (8, 210, 30), (4, 256, 32)],
+)
+@pytest.mark.parametrize("rows", [2, 3, 4, 5, 6, 7, 8, 12, 13, 17, 40])
+def test_a_row_is_the_same_alone_and_in_any_company(
+    calls: ctypes.CDLL, kind: int, inputs: int, size: int | None, rows: int
+):
     """However high the tiles are, and whether what comes next is fetched meanwhile."""
     weight, scale = torch.randn(100, inputs), None
     if kind < 16:
-        rounded = quantize(weight, kind, 32 if kind == 4 else None)
-        weight, scale = rounded.codes, rounded.scale.bfloat16().float()
+        rounded = quantize(weight, kind, size)
+        weight, scale = rounded.codes, rounded.scale
     matrix = Matrix(calls, weight.half() if kind == 16 else weight, scale, torch.randn(100), kind)
     x = torch.randn(rows, inputs)
     assert torch.equal(matrix.multiply(x, 2), torch.cat([matrix.multiply(row[None]) for row in x]))
