@@ -31,6 +31,8 @@ ACTIVATIONS = {
 }
 """As `Activation`, under Hugging Face's names."""
 NO_NORM, RMS_NORM, LAYER_NORM = 0, 1, 2
+_BITS = (32, 16, 8, 4, 16)
+"""Of a number in each of `FORMATS`."""
 PANEL = 16
 """Outputs that lie together."""
 SPIN_NANOSECONDS = 2_000_000
@@ -56,9 +58,10 @@ class MatrixFields(ctypes.Structure):
 
 def weight_bytes(matrix: MatrixFields) -> int:
     """Of its weights without scales, filled up as they lie."""
-    wide = 2 * PANEL if matrix.format == FORMATS["float16"] else PANEL
-    inputs = matrix.inputs + (matrix.inputs % 2 if matrix.format == FORMATS["int8"] else 0)
-    return -(-matrix.outputs // wide) * wide * (4 * inputs >> matrix.format)
+    bits = _BITS[matrix.format]
+    wide = 2 * PANEL if bits == 16 else PANEL
+    inputs = matrix.inputs + (matrix.inputs % 2 if bits == 8 else 0)
+    return -(-matrix.outputs // wide) * wide * inputs * bits // 8
 
 
 class Norm(ctypes.Structure):

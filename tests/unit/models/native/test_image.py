@@ -66,12 +66,15 @@ def raw(matrix: MatrixFields) -> bytes:
     return ctypes.string_at(matrix.weights, weight_bytes(matrix))
 
 
-@pytest.mark.parametrize("bits", [32, 16, 8, 4])
+@pytest.mark.parametrize("kind", ["float32", "float16", "bfloat16", "int8", "int8 in groups", "int4"])
 @pytest.mark.parametrize("outputs", [5, 16, 40])
-def test_sizes_are_those_of_the_library(calls: ctypes.CDLL, bits: int, outputs: int):
-    codes = torch.ones(outputs, 64, dtype={32: torch.float32, 16: torch.float16}.get(bits, torch.int8))
-    scale = {8: torch.ones(outputs, 1), 4: torch.ones(outputs, 2)}.get(bits)
-    matrix = Matrix(calls, codes, scale, None, bits)
+def test_sizes_are_those_of_the_library(calls: ctypes.CDLL, kind: str, outputs: int):
+    half = torch.bfloat16 if kind == "bfloat16" else torch.float16
+    bits = {"float32": 32, "float16": 16, "bfloat16": 16, "int4": 4}.get(kind, 8)
+    codes = torch.ones(outputs, 64, dtype={32: torch.float32, 16: half}.get(bits, torch.int8))
+    groups = {"int8": 1, "int8 in groups": 2, "int4": 2}.get(kind)
+    scale = None if groups is None else torch.ones(outputs, groups)
+    matrix = Matrix(calls, codes, scale, None, bits, half)
     scales = 0 if scale is None else matrix._scales.nbytes
     assert weight_bytes(matrix._fields) == matrix._weights.nbytes == matrix.nbytes - scales
 
