@@ -128,7 +128,7 @@ def formats(folder: Path, place: Path, calibrate: str, python: str) -> list[tupl
     found: list[tuple[str, Path, Reader]] = [
         (f"ours {name}", folder, ours(folder, name)) for name in ("float32", "float16", "int8", "int4")
     ]
-    for kind in ("int8", "int4") if calibrate else ():
+    for kind in ("int8", "int8-groups", "int4") if calibrate else ():
         fitted = export_model(folder, place / f"{kind}-fitted", quantize=kind, calibrate=samples)
         found.append((f"ours {kind}, fitted", fitted, ours(fitted, None)))
     if python:
