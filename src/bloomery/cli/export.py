@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from bloomery.evaluate.tasks import Question
 
 _MAX_TEXT_BYTES = 1 << 30
-_INTEGERS = ("int8", "int4")
+_INTEGERS = ("int8", "int8-groups", "int4")
 _SAMPLES, _SAMPLE_CHARACTERS = 256, 4000
 
 
@@ -34,12 +34,17 @@ def export(
     gguf: Annotated[bool, Parameter(negative=(), help="One file for llama.cpp; two, if it sees.")] = False,
     quantize: Annotated[
         str | None,
-        Parameter(help="Lighter weights: int8 or int4 (compressed-tensors, which vLLM reads), or float16."),
+        Parameter(
+            help="Lighter weights: int8, int8-groups (more exact) or int4 (compressed-tensors, which vLLM reads), or"
+            " float16."
+        ),
     ] = None,
-    group_size: Annotated[int, Parameter(help="With --quantize int4: inputs that share a scale, 32, 64 or 128.")] = 32,
+    group_size: Annotated[
+        int, Parameter(help="With --quantize int4 or int8-groups: inputs that share a scale, 32, 64 or 128.")
+    ] = 32,
     calibrate: Annotated[
         Path | None,
-        Parameter(help="With int8 or int4: a text that weights are fitted to [default: the training split, if known]."),
+        Parameter(help="With integers: a text that weights are fitted to [default: the training split, if known]."),
     ] = None,
     adapter: Annotated[
         Path | None, Parameter(help="The folder of a LoRA adapter in PEFT's format, to be merged into the weights.")

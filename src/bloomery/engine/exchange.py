@@ -114,12 +114,13 @@ def export_model(
 ) -> Path:
     """Write a model as a Hugging Face folder that transformers, vLLM and llama.cpp's converter read.
 
-    `dtype` None keeps its own. `quantize` "int8" or "int4" rounds the linear layers of a decoder to integers, one
-    scale for each output channel or for `group_size` inputs (see `models.compressed`; vLLM reads it, transformers
-    with the package compressed-tensors), fitted to the texts of `calibrate` if there are any (see `models.calibrated`;
-    `progress` hears how many groups of layers are done, of how many); "float16" is that dtype. `adapter` is the folder
-    of a LoRA adapter, which is merged into the weights of a decoder. Recurrent nets and small classifiers, which
-    nothing else has, become a folder that `import_model` and `load` read: `note` is told so. The folder must be new or
+    `dtype` None keeps its own. `quantize` "int8" rounds the linear layers of a decoder to integers, one scale for each
+    output channel, "int8-groups" and "int4" one for `group_size` inputs (see `models.compressed`; vLLM reads it,
+    transformers with the package compressed-tensors), fitted to the texts of `calibrate` if there are any (see
+    `models.calibrated`; `progress` hears how many groups of layers are done, of how many); "float16" is that dtype.
+    `adapter` is the folder of a LoRA adapter, which is merged into the weights of a decoder. Recurrent nets and small
+    classifiers, which nothing else has, become a folder that `import_model` and `load` read: `note` is told so. The
+    folder must be new or
     empty: it appears whole or not at all. Raises DataError if it is neither, or has no place; ConfigError for a decoder
     with parts that they do not run, or for what cannot be quantised.
     """

@@ -62,7 +62,7 @@ def test_quantised_with_a_report(call, tiny, tmp_path):
 
 def test_mistakes_of_quantising(call, tiny, tmp_path):
     home, out = ["--home", str(tiny.home), "--quiet"], str(tmp_path / "out")
-    assert "int8, int4, float16" in call.mistake("export", out, "--quantize", "int3", *home)
+    assert "int8, int8-groups, int4, float16" in call.mistake("export", out, "--quantize", "int3", *home)
     assert "groups of 48" in call.mistake("export", out, "--quantize", "int4", "--group-size", "48", *home)
     assert "--quantize" in call.mistake("export", out, "--measure", str(tmp_path), *home)
     assert "GGUF" in call.mistake("export", str(tmp_path / "m.gguf"), "--gguf", "--quantize", "int8", *home)
