@@ -34,10 +34,7 @@ def export(
     gguf: Annotated[bool, Parameter(negative=(), help="One file for llama.cpp; two, if it sees.")] = False,
     quantize: Annotated[
         str | None,
-        Parameter(
-            help="Lighter weights: int8, int8-groups (more exact) or int4 (compressed-tensors, which vLLM reads), or"
-            " float16."
-        ),
+        Parameter(help="Lighter weights, of a kind that vLLM reads: int8, int8-groups (more exact), int4, float16."),
     ] = None,
     group_size: Annotated[
         int, Parameter(help="With --quantize int4 or int8-groups: inputs that share a scale, 32, 64 or 128.")
