@@ -36,9 +36,7 @@ def export(
         str | None,
         Parameter(help="Lighter weights, of a kind that vLLM reads: int8, int8-groups (more exact), int4, float16."),
     ] = None,
-    group_size: Annotated[
-        int, Parameter(help="With --quantize int4 or int8-groups: inputs that share a scale, 32, 64 or 128.")
-    ] = 32,
+    group_size: Annotated[int, Parameter(help="With int8-groups, int4: inputs that share a scale, 32, 64, 128.")] = 32,
     calibrate: Annotated[
         Path | None,
         Parameter(help="With integers: a text that weights are fitted to [default: the training split, if known]."),
