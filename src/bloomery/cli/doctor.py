@@ -78,7 +78,7 @@ def _machine() -> list[Check]:
 
     found = library()
     checks.append(Check("decode step", "note" if found.calls is None else "ok", found.text))
-    from bloomery.engine.quick_start import told_of_images
+    from bloomery.engine.images import told_of_images
 
     checks.append(Check("images", "ok", told_of_images()))
     fast = bfloat16_is_fast(device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import sys
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from bloomery.core.errors import ConfigError, nearest
 if TYPE_CHECKING:
     from bloomery.core.workspace import Workspace
     from bloomery.engine import Delta, GenerationResult, LanguageModel
+    from bloomery.engine.images import Wanted
 
 ModelName = Annotated[
     str, Parameter(help="A model: artifact name or id, a Hugging Face folder, or a hub id [default: the latest].")
@@ -40,16 +42,23 @@ AdapterName = Annotated[
 _MAX_PROMPT_CHARACTERS = 10_000_000
 
 
+@contextlib.contextmanager
+def _no_garbage() -> Iterator[None]:
+    """Half a million objects come that stay: to look for garbage among them takes a tenth of a second."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
 def open_model(
     reference: str, workspace: Workspace, weights: str | None = None, adapter: str | None = None
 ) -> LanguageModel:
     """The model of that name, or the newest one of the workspace; `weights` as `bl.load` takes it; with an adapter if
     one is given, and then by default the model that the adapter's artifact was trained on."""
-    gc.disable()  # half a million objects come that stay: to look for garbage among them takes a tenth of a second
-    try:
+    with _no_garbage():
         from bloomery.engine import load_language_model
-    finally:
-        gc.enable()
     if adapter is None:
         return load_language_model(reference or workspace.latest("model"), weights=weights, workspace=workspace)
     from bloomery.adapt.tuning.adapt import adapter_folder
@@ -106,11 +115,11 @@ def generate(
     }
     _check_names(options)
     quick = not (adapter or drafts or image or common.json or (search is not None and search.several))
-    if quick and _print_from_image(text, model, weights, options, common):
+    wanted = _wanted(model, weights, common) if quick else None
+    if wanted is not None and _print_from_image(text, wanted, options, common):
         return
     loaded = open_model(model, common.workspace(), weights, adapter)
-    if drafts:
-        _guess(loaded)
+    _guess(loaded, drafts)
     if search is not None and search.several:
         if image:
             raise ConfigError("several texts about a picture are not supported", hint="leave --image out")
@@ -119,40 +128,48 @@ def generate(
     if image:
         options["image"] = _seen_by(loaded, image)
     _print_one(loaded, text, options, common)
-    if quick:
-        _keep(loaded, model, weights, common)
+    if wanted is not None:
+        _keep(loaded, wanted, _wanted(model, weights, common), common)
 
 
-def _keep(loaded: LanguageModel, model: str, weights: str | None, common: Common) -> None:
-    """For the next process."""
-    from bloomery.engine.quick_start import IMAGES_VARIABLE, images_folder, keep
-
-    size = keep(loaded, model, common.workspace(), weights)
-    if size is not None and not common.quiet:
-        where = f"kept for quick starts: {size / 1e6:.0f} MB in {images_folder()}"
-        print(f"[{where} ({IMAGES_VARIABLE}=off keeps none)]", file=sys.stderr)
+def _wanted(model: str, weights: str | None, common: Common) -> Wanted | None:
+    """What is to be found as an image, if anything is."""
+    with _no_garbage():
+        from bloomery.engine.images import wanted
+    return wanted(model, common.workspace(), weights)
 
 
-def _print_from_image(text: str, model: str, weights: str | None, options: dict[str, Any], common: Common) -> bool:
+def _print_from_image(text: str, wanted: Wanted, options: dict[str, Any], common: Common) -> bool:
     """What a model that was kept as an image says, without PyTorch; False where that is not to be had."""
-    gc.disable()  # as in `open_model`
-    try:
+    with _no_garbage():
         from bloomery.engine.quick_start import quick_model
-
-        found = quick_model(model, common.workspace(), weights)
-        deltas = None if found is None else found.stream(text, options)
-    finally:
-        gc.enable()
+    found = quick_model(wanted)
+    deltas = None if found is None else found.stream(text, options)
     if deltas is None:
         return False
     _print_text(deltas, common)
     return True
 
 
-def _guess(model: LanguageModel) -> None:
-    from bloomery.engine import EngineConfig
+def _keep(loaded: LanguageModel, wanted: Wanted, now: Wanted | None, common: Common) -> None:
+    """For the next process. Who interrupts it has the text."""
+    from bloomery.engine.images import IMAGES_VARIABLE, images_folder
+    from bloomery.engine.quick_start import keep
 
-    model.set_engine(EngineConfig(drafts="ngram"))
+    def note(size: int) -> None:
+        if not common.quiet:
+            where = f"{size / 1e6:.0f} MB in {images_folder()}"
+            print(f"[kept for quick starts: {where}; {IMAGES_VARIABLE}=off keeps none]", file=sys.stderr, flush=True)
+
+    with contextlib.suppress(KeyboardInterrupt):
+        keep(loaded, wanted, now, note)
+
+
+def _guess(model: LanguageModel, drafts: bool) -> None:
+    if drafts:
+        from bloomery.engine import EngineConfig
+
+        model.set_engine(EngineConfig(drafts="ngram"))
 
 
 def _print_one(model: LanguageModel, text: str, options: dict[str, Any], common: Common) -> None:

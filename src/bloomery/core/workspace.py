@@ -117,13 +117,13 @@ class Workspace:
                 return artifact
         return None
 
-    def latest(self, kind: str, *others: str) -> Artifact:
+    def latest(self, kind: str, *others: str, verify: bool = True) -> Artifact:
         """The newest artifact of a kind, or of any of several, that is still on disk; ArtifactError with a hint if
-        there is none."""
+        there is none. `verify` as of `Artifact.open`."""
         newest = self._newest(kind, *others)
         if newest is None:
             raise self._none_yet(kind)
-        return Artifact.open(newest)
+        return Artifact.open(newest, verify=verify)
 
     def _newest(self, *kinds: str) -> Path | None:
         for row in self.ledger.artifacts(kind=kinds[0] if len(kinds) == 1 else None):

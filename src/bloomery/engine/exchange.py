@@ -120,9 +120,8 @@ def export_model(
     `models.calibrated`; `progress` hears how many groups of layers are done, of how many); "float16" is that dtype.
     `adapter` is the folder of a LoRA adapter, which is merged into the weights of a decoder. Recurrent nets and small
     classifiers, which nothing else has, become a folder that `import_model` and `load` read: `note` is told so. The
-    folder must be new or
-    empty: it appears whole or not at all. Raises DataError if it is neither, or has no place; ConfigError for a decoder
-    with parts that they do not run, or for what cannot be quantised.
+    folder must be new or empty: it appears whole or not at all. Raises DataError if it is neither, or has no place;
+    ConfigError for a decoder with parts that they do not run, or for what cannot be quantised.
     """
     if quantize == "float16":
         dtype, quantize = quantize, None

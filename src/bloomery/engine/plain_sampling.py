@@ -87,7 +87,8 @@ def _top_p(ids: np.ndarray, scores: np.ndarray, top_p: float) -> np.ndarray:
         if held > top_p + 1e-3:
             ids, scores, rest = ids[places], scores[places], 1.0 - held
     order = np.argsort(scores, kind="stable")
-    dropped = rest + (1.0 - rest) * _softmax(scores[order]).cumsum() <= 1.0 - top_p
+    below = _softmax(scores[order]).cumsum(dtype=np.float64).astype(np.float32)  # as PyTorch sums
+    dropped = rest + (1.0 - rest) * below <= 1.0 - top_p
     dropped[-1] = False
     return ids[order[~dropped]]
 

@@ -22,7 +22,7 @@ def test_json_and_stream_agree(call, tiny):
 def test_the_second_start_needs_no_pytorch(call, tiny, tmp_path, monkeypatch: pytest.MonkeyPatch):
     """A model that is there as an image says the same, in a process of its own; a request for more goes the usual
     way."""
-    from bloomery.engine import quick_start
+    from bloomery.models.native.library import library
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr("bloomery.models.native.trial.mean_of", lambda _: 2.0)  # so small a one may be slower
@@ -30,8 +30,8 @@ def test_the_second_start_needs_no_pytorch(call, tiny, tmp_path, monkeypatch: py
     options = ("--home", str(tiny.home), "--max-new-tokens", "8", "--seed", "3", "--temperature", "0.9")
     first = call("generate", "term1 term2", *options)
     if "kept for quick starts" not in first.err:
-        assert quick_start.library().calls is None
-        pytest.skip(quick_start.library().text)
+        assert library().calls is None
+        pytest.skip(library().text)
     assert str(tmp_path) in first.err
     command = ["-X", "importtime", "-m", "bloomery", "generate", "term1 term2", *options]
     second = subprocess.run([sys.executable, *command], capture_output=True, text=True, timeout=120, check=True)

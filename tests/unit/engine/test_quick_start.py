@@ -1,4 +1,4 @@
-"""Quick starts: the engine's own texts, from what an earlier process kept, and only where nothing has changed."""
+"""Quick starts: the engine's own texts, from what an earlier process kept."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ import pytest
 
 from bloomery.core.errors import RequestError
 from bloomery.core.workspace import Workspace
-from bloomery.engine import LanguageModel, load_language_model, quick_start
+from bloomery.engine import LanguageModel, load_language_model
+from bloomery.engine import images as folder_of_images
 from bloomery.engine.engine import EngineConfig
+from bloomery.engine.images import wanted
 from bloomery.engine.quick_start import QuickModel, keep, quick_model
 from bloomery.models.native.library import library
 
@@ -47,13 +49,23 @@ def model(folder: Path) -> Iterator[LanguageModel]:
     loaded.close()
 
 
+def found(folder: Path, home: Workspace, weights: str | None = None) -> QuickModel | None:
+    asked = wanted(str(folder), home, weights)
+    return None if asked is None else quick_model(asked)
+
+
+def keep_it(model: LanguageModel, folder: Path, home: Workspace, weights: str | None = None) -> int | None:
+    asked = wanted(str(folder), home, weights)
+    return None if asked is None else keep(model, asked, asked)
+
+
 @pytest.fixture
 def kept(model: LanguageModel, folder: Path, home: Workspace) -> QuickModel:
-    assert quick_model(str(folder), home, None) is None
-    assert keep(model, str(folder), home, None)
-    found = quick_model(str(folder), home, None)
-    assert found is not None
-    return found
+    assert found(folder, home) is None
+    assert keep_it(model, folder, home)
+    made = found(folder, home)
+    assert made is not None
+    return made
 
 
 def images() -> list[Path]:
@@ -88,12 +100,12 @@ def test_texts_are_the_engines(kept: QuickModel, model: LanguageModel, prompt: s
 def test_packed_weights_have_an_image_of_their_own(folder: Path, home: Workspace, weights: str):
     packed = load_language_model(folder, device="cpu", weights=weights)
     packed.set_engine(EngineConfig(native="on"))
-    assert keep(packed, str(folder), home, weights)
-    assert quick_model(str(folder), home, None) is None
-    found = quick_model(str(folder), home, weights)
-    assert found is not None
+    assert keep_it(packed, folder, home, weights)
+    assert found(folder, home) is None
+    quick = found(folder, home, weights)
+    assert quick is not None
     expected = packed.generate("Once", max_new_tokens=20, temperature=0.0)
-    *_, last = found.stream("Once", {"max_new_tokens": 20, "temperature": 0.0}) or ()
+    *_, last = quick.stream("Once", {"max_new_tokens": 20, "temperature": 0.0}) or ()
     assert last.result is not None and last.result.token_ids == expected.token_ids
     packed.close()
 
@@ -105,9 +117,11 @@ def test_other_requests_go_the_usual_way(kept: QuickModel, options: dict[str, An
     assert kept.stream("Once", options) is None
 
 
-def test_an_empty_prompt_does_too(kept: QuickModel):
-    empty = kept.stream("", {})
-    assert empty is None or kept.tokenizer.adds_bos
+def test_an_empty_prompt_is_what_it_is_to_the_engine(kept: QuickModel, model: LanguageModel):
+    assert kept.tokenizer.adds_bos  # one token, so
+    options: dict[str, Any] = {"temperature": 0.0, "max_new_tokens": 9}
+    *_, last = kept.stream("", options) or ()
+    assert last.result is not None and last.result.token_ids == model.generate("", **options).token_ids
 
 
 def test_options_are_checked_alike(kept: QuickModel):
@@ -118,94 +132,92 @@ def test_options_are_checked_alike(kept: QuickModel):
 def test_a_changed_file_is_another_model(kept: QuickModel, folder: Path, home: Workspace):
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes())  # the same, as far as anybody knows
-    assert quick_model(str(folder), home, None) is None
+    assert found(folder, home) is None
 
 
 @pytest.mark.parametrize("name", ["OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES"])
 def test_so_are_other_settings(kept: QuickModel, folder: Path, home: Workspace, name: str, monkeypatch: Any):
     monkeypatch.setenv(name, "7")
-    assert quick_model(str(folder), home, None) is None
+    assert found(folder, home) is None
 
 
 def test_it_can_be_turned_off(model: LanguageModel, folder: Path, home: Workspace, monkeypatch: pytest.MonkeyPatch):
-    assert keep(model, str(folder), home, None)
+    assert keep_it(model, folder, home)
     monkeypatch.setenv("BLOOMERY_IMAGES", "off")
-    assert quick_model(str(folder), home, None) is None
+    assert found(folder, home) is None
     for path in images():
         path.unlink()
-    assert keep(model, str(folder), home, None) is None and not images()
-
-
-def test_what_is_kept_is_told(kept: QuickModel, monkeypatch: pytest.MonkeyPatch):
-    (path,) = images()
-    assert (
-        quick_start.told_of_images() == f"1 kept for quick starts, {path.stat().st_size / 1e6:.0f} MB in {path.parent}"
-    )
-    path.unlink()
-    path.parent.rmdir()
-    assert quick_start.told_of_images().startswith("0 kept")
-    monkeypatch.setenv("BLOOMERY_IMAGES", "off")
-    assert "BLOOMERY_IMAGES=off" in quick_start.told_of_images()
+    assert keep_it(model, folder, home) is None and not images()
 
 
 def test_pytorchs_steps_are_not_kept(folder: Path, home: Workspace):
     plain = load_language_model(folder, device="cpu")
     plain.set_engine(EngineConfig(native="off"))
-    assert keep(plain, str(folder), home, None) is None and not images()
+    assert keep_it(plain, folder, home) is None and not images()
     plain.close()
 
 
 def test_a_damaged_image_goes_the_usual_way(kept: QuickModel, folder: Path, home: Workspace):
     (path,) = images()
     path.write_bytes(path.read_bytes()[:-1])
-    assert quick_model(str(folder), home, None) is None
+    assert found(folder, home) is None
 
 
 def test_a_folder_that_cannot_be_made_costs_nothing(model: LanguageModel, folder: Path, home: Workspace):
     Path(os.environ["XDG_CACHE_HOME"]).write_text("a file")
-    assert keep(model, str(folder), home, None) is None
-    assert quick_model(str(folder), home, None) is None
-
-
-def test_those_asked_for_longest_ago_make_room(
-    model: LanguageModel, folder: Path, home: Workspace, monkeypatch: pytest.MonkeyPatch
-):
-    assert keep(model, str(folder), home, None)
-    (first,) = images()
-    size = first.stat().st_size
-    for number, name in enumerate(("old", "older", "oldest")):
-        (first.parent / name).write_bytes(bytes(size))
-        os.utime(first.parent / name, (1e9 - number, 1e9 - number))
-    monkeypatch.setattr(quick_start, "MAX_ALL_BYTES", 3 * size + 10_000)
-    first.unlink()
-    assert keep(model, str(folder), home, None)
-    assert [path.name for path in images()] == sorted([first.name, "old", "older"])
+    assert keep_it(model, folder, home) is None
+    assert found(folder, home) is None
 
 
 @pytest.mark.parametrize(("name", "most"), [("MAX_BYTES", 1000), ("_FREE_SHARE", 1 << 50)])
 def test_large_ones_and_full_disks_get_none(
     model: LanguageModel, folder: Path, home: Workspace, monkeypatch: pytest.MonkeyPatch, name: str, most: int
 ):
-    monkeypatch.setattr(quick_start, name, most)
-    assert keep(model, str(folder), home, None) is None and not images()
+    monkeypatch.setattr(folder_of_images, name, most)
+    assert keep_it(model, folder, home) is None and not images()
 
 
-def test_what_a_killed_process_left_is_taken_away(model: LanguageModel, folder: Path, home: Workspace):
-    place = Path(os.environ["XDG_CACHE_HOME"]) / "bloomery" / "images"
-    place.mkdir(parents=True)
-    for name, age in ((".a.1.partial", 1e5), (".b.2.partial", 0.0)):
-        (place / name).write_bytes(b"half")
-        os.utime(place / name, (place.stat().st_mtime - age,) * 2)
-    assert keep(model, str(folder), home, None)
-    assert not (place / ".a.1.partial").exists() and (place / ".b.2.partial").exists()
+def test_one_that_is_there_is_not_written_again(kept: QuickModel, model: LanguageModel, folder: Path, home: Workspace):
+    (path,) = images()
+    before = path.stat()
+    assert keep_it(model, folder, home) is None and path.stat().st_ino == before.st_ino
+    path.write_bytes(path.read_bytes()[:-1])
+    assert keep_it(model, folder, home) == before.st_size and found(folder, home) is not None
+
+
+def test_files_that_changed_while_it_answered_are_another_model(model: LanguageModel, folder: Path, home: Workspace):
+    before = wanted(str(folder), home, None)
+    assert before is not None
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes())
+    after = wanted(str(folder), home, None)
+    assert after != before
+    assert keep(model, before, after) is None and keep(model, before, None) is None and not images()
+
+
+def test_how_much_will_be_written_is_told_before(model: LanguageModel, folder: Path, home: Workspace):
+    told: list[tuple[int, int]] = []
+    asked = wanted(str(folder), home, None)
+    assert asked is not None
+    size = keep(model, asked, asked, lambda size: told.append((size, len(images()))))
+    assert size is not None and len(told) == 1 and told[0][1] == 0 and abs(told[0][0] - size) < 100_000
+
+
+def test_narrow_keys_are_not_kept(folder: Path, home: Workspace):
+    narrow = load_language_model(folder, device="cpu")
+    narrow.set_engine(EngineConfig(native="on", cache_dtype="int8"))
+    assert keep_it(narrow, folder, home) is None and not images()
+    narrow.close()
 
 
 def test_pytorch_is_not_needed(kept: QuickModel, folder: Path, home: Workspace):
     code = f"""
 import sys
 from bloomery.core.workspace import Workspace
+from bloomery.engine.images import wanted
 from bloomery.engine.quick_start import quick_model
-*_, last = quick_model({str(folder)!r}, Workspace({str(home.root)!r}), None).stream("Once", {{"max_new_tokens": 3}})
+found = quick_model(wanted({str(folder)!r}, Workspace({str(home.root)!r}), None))
+*_, last = found.stream("Once", {{"max_new_tokens": 3}})
 assert len(last.result.token_ids) == 3 and "torch" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

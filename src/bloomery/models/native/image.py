@@ -2,8 +2,8 @@
 
 What takes a second at a start (PyTorch, weights read, joined and laid out) is left out then: the file holds the
 structures that native code reads (see `library`), everything they point to, and rotary tables. Pointers are kept as
-places in the file, and become addresses when it is opened. It is written for one library on one machine, found by a key
-that says so, and thrown away when that changes. This module does not know PyTorch, nor what the key is made of.
+places in the file, and become addresses when it is opened. It is written for one library on one machine, and found by a
+key that says so. This module does not know PyTorch, what the key is made of, nor when an image is thrown away.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import json
 import mmap
 import os
 import stat
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,13 +23,16 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from bloomery.core.artifact import FULL, fsync
+from bloomery.core.artifact import fsync
 from bloomery.core.errors import DataError
 from bloomery.models.native.library import PANEL, Layer, MatrixFields, Model, Norm, weight_bytes
 
 _MAGIC = b"bloomery image 1\n"
 _LINE, _PAGE = 64, 4096
 _MAX_HEADER = 1 << 22
+PARTIAL = ".partial"
+"""What the name of a half written one ends in."""
+_NOT_ONE = (OSError, ValueError, KeyError, TypeError)
 _POINTER = ctypes.sizeof(ctypes.c_void_p)
 
 
@@ -57,48 +61,60 @@ Table = tuple[tuple[int, int], tuple[int, int]]
 """(address, bytes of a row) of cosines and of sines."""
 
 
-def write(path: Path, key: str, described: Described, tables: Sequence[Table], facts: Facts) -> int:
-    """Keep a decoder; there is the whole file or none. Returns its bytes. OSError if it cannot be written."""
-    layout = _Layout()
-    layout.model(described, facts.context_length)
-    turned = [[layout.table(address, width * facts.positions) for address, width in both] for both in tables]
-    widths = [width for both in tables for _, width in both]
-    pieces, moves = layout.places()
-    header = {
-        "key": key,
-        "facts": asdict(facts),
-        "structures": len(layout.structures),
-        "bytes": sum(pieces[-1][::2]),
-        "moves": moves,
-        "tables": [pieces[number][0] for both in turned for number in both],
-        "widths": widths,
-    }
-    text = json.dumps(header).encode()
-    head = _MAGIC + _digest(text, bytes(layout.structures)) + len(text).to_bytes(8, "little")
-    start = _padded(len(head) + len(text) + len(layout.structures), _PAGE)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+class NewImage:
+    """A decoder that is ready to be kept; its rotary tables must be there until it is written."""
+
+    def __init__(self, described: Described, tables: Sequence[Table], facts: Facts) -> None:
+        layout = _Layout()
+        layout.model(described, facts.context_length)
+        turned = [[layout.table(address, width * facts.positions) for address, width in both] for both in tables]
+        self._described = described  # which keeps what it points to
+        self._structures, (self._pieces, moves) = layout.structures, layout.places()
+        self._header: dict[str, Any] = {
+            "facts": asdict(facts),
+            "structures": len(layout.structures),
+            "bytes": sum(self._pieces[-1][::2]),
+            "moves": moves,
+            "tables": [self._pieces[number][0] for both in turned for number in both],
+            "widths": [width for both in tables for _, width in both],
+        }
+
+    @property
+    def nbytes(self) -> int:
+        """Of the file, but for its header."""
+        return self._header["bytes"]
+
+    def write(self, path: Path, key: str, source: str = "") -> int:
+        """Keep it, with a word about where it comes from; there is the whole file or none. Returns its bytes. OSError
+        if it cannot be written."""
+        text = json.dumps({"key": key, "source": source, **self._header}).encode()
+        head = _MAGIC + _digest(text, bytes(self._structures)) + len(text).to_bytes(8, "little")
+        start = _padded(len(head) + len(text) + len(self._structures), _PAGE)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", suffix=PARTIAL, delete=False) as stream:
+            try:
+                stream.write(head + text + self._structures)
+                for at, address, size in self._pieces:
+                    stream.seek(start + at)
+                    stream.write((ctypes.c_char * size).from_address(address))
+                written = stream.tell()
+                stream.flush()
+                os.fsync(stream.fileno())
+                Path(stream.name).replace(path)
+            except BaseException:
+                Path(stream.name).unlink(missing_ok=True)
+                raise
+        with contextlib.suppress(OSError):
+            fsync(path.parent)
+        return written
+
+
+def source_of(path: Path) -> str:
+    """The word about where an image comes from; DataError for a file that is none."""
     try:
-        with partial.open("wb") as stream:
-            os.fchmod(stream.fileno(), 0o600)
-            stream.write(head + text + layout.structures)
-            for at, address, size in pieces:
-                stream.seek(start + at)
-                stream.write((ctypes.c_char * size).from_address(address))
-            written = stream.tell()
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
-    with contextlib.suppress(OSError):
-        fsync(path.parent)
-    return written
-
-
-def is_full(error: OSError) -> bool:
-    """Whether the disk, or the user's share of it, has no room."""
-    return error.errno in FULL
+        with path.open("rb") as stream:
+            return str(_read_head(stream)[0]["source"])
+    except _NOT_ONE as error:
+        raise DataError(f"no image in {path}: {error}") from error
 
 
 class Image:
@@ -114,11 +130,11 @@ class Image:
                 header, structures, start = _read_head(stream)
                 populate = {"flags": mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0), "prot": mmap.PROT_READ}
                 self._mapped = mmap.mmap(stream.fileno(), 0, **populate)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+                self.facts = Facts(**header["facts"])
+        except _NOT_ONE as error:
             raise DataError(f"no image in {path}: {error}") from error
         if header.get("key") != key:
             raise DataError(f"the image in {path} is of another model or machine")
-        self.facts = Facts(**header["facts"])
         self._structures = ctypes.create_string_buffer(structures, len(structures))
         base = np.frombuffer(self._mapped, dtype=np.uint8).ctypes.data + start
         own = ctypes.addressof(self._structures)

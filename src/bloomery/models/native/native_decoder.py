@@ -12,7 +12,6 @@ import ctypes
 import weakref
 from collections.abc import Callable, Sequence
 from itertools import accumulate
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -20,7 +19,7 @@ from torch import Tensor
 from bloomery.core.errors import DeviceError, RequestError
 from bloomery.models.decoder import Decoder
 from bloomery.models.native.description import Description
-from bloomery.models.native.image import Facts, write
+from bloomery.models.native.image import Facts, NewImage
 from bloomery.models.native.library import FORMATS, SPIN_NANOSECONDS, Step, Sums, library, put_rows
 from bloomery.models.paged import PagedMemory, Rows
 
@@ -107,13 +106,16 @@ class NativeDecoder:
         how = {"skipped": len(token_ids) - wanted, "in_blocks": True, "between": between, "states": states}
         return self._read(memory, [rows], [token_ids], **how)
 
-    def keep(self, path: Path, key: str, positions: int, cache: torch.dtype) -> int:
-        """Write it as an image (see there), for texts of at most so many tokens, whose keys and values are kept in
-        `cache`; returns its bytes. DeviceError where rotations depend on how long a text is; OSError."""
+    def imaged(self, positions: int, cache: torch.dtype) -> NewImage:
+        """Ready to be kept as an image, for texts of at most so many tokens, whose keys and values are in `cache`; to
+        be written before the weights change. DeviceError where rotations depend on how long a text is, and for keys and
+        values that a session does not have."""
         config = self.decoder.config
         positions = min(positions, config.context_length)
         if config.reach(1) or config.reach(config.context_length):
             raise DeviceError("rotations that depend on how long a text is are not kept")
+        if cache not in (torch.float32, torch.float16):
+            raise DeviceError(f"sessions keep no keys and values in {cache}")
         facts = Facts(
             context_length=config.context_length,
             positions=positions,
@@ -123,7 +125,7 @@ class NativeDecoder:
         )
         tables = self._tables_of(0, positions)
         shown = [tuple((one.data_ptr(), 4 * one.size(1)) for one in both) for both in tables]
-        return write(path, key, self.description, shown, facts)  # type: ignore[arg-type]
+        return NewImage(self.description, shown, facts)  # type: ignore[arg-type]
 
     def _read(
         self,

@@ -16,6 +16,8 @@ from bloomery.core.errors import DataError, DeviceError, RequestError
 from bloomery.models.native.image import Image
 from bloomery.models.native.library import FORMATS, SPIN_NANOSECONDS, Step, Sums, library, put_rows
 
+_PART = 512
+"""Tokens of a prompt that are read in one call."""
 _TYPES = {"float32": np.float32, "float16": np.float16}
 
 
@@ -50,28 +52,49 @@ class Session:
         )
         self._ids = np.zeros(positions, dtype=np.int64) if image.facts.looks_back else None
 
-    def read(self, token_ids: Sequence[int]) -> Row:
-        """The text goes on with these: a prompt at first, then one token each time. RequestError for an id that is
-        none, or without room; DataError where the model's output is not a number."""
+    def prefill(self, token_ids: Sequence[int]) -> Row:
+        """Read a prompt, part by part: between two of them it may be interrupted. What comes after its last token.
+        Errors as of `step`."""
+        self._check(token_ids)
+        parts = [token_ids[at : at + _PART] for at in range(0, len(token_ids), _PART)]
+        for part in parts[:-1]:
+            self._read(part, in_blocks=True, wanted=0)
+        row = self._read(parts[-1], in_blocks=True, wanted=1)
+        assert row is not None
+        return row
+
+    def step(self, token: int) -> Row:
+        """Go on with a token. RequestError for an id that is none, or without room; DataError where the model's output
+        is not a number; DeviceError without memory."""
+        self._check([token])
+        row = self._read([token], in_blocks=False, wanted=1)
+        assert row is not None
+        return row
+
+    def _check(self, token_ids: Sequence[int]) -> None:
+        known, after = self._image.model.vocabulary, self.length + len(token_ids)
+        if not token_ids or min(token_ids) < 0 or max(token_ids) >= known:
+            raise RequestError(f"a token id that is not among the model's {known:,}")
+        if after > self._room:
+            raise RequestError(f"{after:,} tokens are more than the {self._room:,} that there is room for")
+
+    def _read(self, token_ids: Sequence[int], *, in_blocks: bool, wanted: int) -> Row | None:
         count, model, first = len(token_ids), self._image.model, self.length
-        if not count or min(token_ids) < 0 or max(token_ids) >= model.vocabulary:
-            raise RequestError(f"a token id that is not among the model's {model.vocabulary:,}")
-        if first + count > self._room:
-            raise RequestError(f"{first + count:,} tokens are more than the {self._room:,} that there is room for")
-        logits, sums = np.empty(model.vocabulary, dtype=np.float32), Sums(1)
-        step = Step(rows=count, skipped=count - 1, in_blocks=not first, last_layer=model.layers)
+        logits, sums = np.empty((wanted, model.vocabulary), dtype=np.float32), Sums(1)
+        step = Step(rows=count, skipped=count - wanted, in_blocks=in_blocks, last_layer=model.layers)
         step.cache = FORMATS[self._image.facts.cache]
         step.ids = None if self._ids is None else self._ids.ctypes.data
         step.keys, step.values = ctypes.addressof(self._keys), ctypes.addressof(self._values)
         step.logits = logits.ctypes.data
         sums.put(step)
-        places = range(first, first + count)
-        tables = self._image.tables
+        places, tables = range(first, first + count), self._image.tables
         turned = tuple([table[side][0] + table[side][1] * at for table in tables for at in places] for side in (0, 1))
         _rows = put_rows(step, token_ids, places, [0] * count, [0, 1], [0, first + count], turned)  # type: ignore[arg-type]
         if self._calls.bloomery_step(model, step, self._image.facts.threads, SPIN_NANOSECONDS):
             raise DeviceError("no memory for a step")
         self.length += count
+        if not wanted:
+            return None
         if math.isnan(sums.logs[0]):
             raise DataError("the model's output is not a number", hint="the weights are damaged, or overflow")
-        return Row(logits, sums.logs[0], sums.best[0])
+        return Row(logits[0], sums.logs[0], sums.best[0])

@@ -12,10 +12,11 @@ import torch
 
 from bloomery.core.errors import DataError, DeviceError
 from bloomery.models import Decoder, ModelConfig
-from bloomery.models.native.image import Image
-from bloomery.models.native.library import MatrixFields, weight_bytes
+from bloomery.models.native.image import Image, source_of
+from bloomery.models.native.library import Layer, MatrixFields, weight_bytes
 from bloomery.models.native.matrix import Matrix
 from bloomery.models.native.native_decoder import NativeDecoder
+from bloomery.models.packing import pack
 from bloomery.models.rope import RopeScaling
 
 KEY = "a" * 64
@@ -31,14 +32,14 @@ def decoder(**changes: Any) -> Decoder:
 @pytest.fixture
 def kept(calls: ctypes.CDLL, tmp_path: Path) -> Path:
     model = decoder()  # which is kept by a name alone
-    NativeDecoder(model, threads=1).keep(tmp_path / "image", KEY, 40, torch.float32)
+    NativeDecoder(model, threads=1).imaged(40, torch.float32).write(tmp_path / "image", KEY)
     return tmp_path / "image"
 
 
 def test_everything_comes_back_as_it_was(calls: ctypes.CDLL, tmp_path: Path):
     model = decoder()
     native = NativeDecoder(model, threads=1)
-    size = native.keep(tmp_path / "image", KEY, 40, torch.float16)
+    size = native.imaged(40, torch.float16).write(tmp_path / "image", KEY, "from here")
     assert size == (tmp_path / "image").stat().st_size
     assert [one.name for one in tmp_path.iterdir()] == ["image"]
     image = Image(tmp_path / "image", KEY)
@@ -77,6 +78,42 @@ def test_sizes_are_those_of_the_library(calls: ctypes.CDLL, kind: str, outputs: 
     matrix = Matrix(calls, codes, scale, None, bits, half)
     scales = 0 if scale is None else matrix._scales.nbytes
     assert weight_bytes(matrix._fields) == matrix._weights.nbytes == matrix.nbytes - scales
+
+
+def test_every_part_of_a_layer_comes_back(calls: ctypes.CDLL, tmp_path: Path):
+    model = decoder(model_type="qwen2")
+    pack(model, "int8")
+    native = NativeDecoder(model, threads=1)
+    new = native.imaged(40, torch.float16)
+    assert 0 <= new.write(tmp_path / "image", KEY) - new.nbytes <= 2 * 4096 + 1000 * 32
+    image = Image(tmp_path / "image", KEY)
+    layers = ctypes.cast(image.model.layer, ctypes.POINTER(Layer))
+    for number, was in enumerate(native.description.layers):
+        now = layers[number]
+        for name in ("qkv", "output", "up", "down"):
+            ours, theirs = (MatrixFields.from_address(getattr(one, name)) for one in (now, was))
+            assert raw(ours) == raw(theirs) and ours.scale_bytes == theirs.scale_bytes
+            size = theirs.bytes - weight_bytes(theirs)
+            assert ctypes.string_at(ours.scales, size) == ctypes.string_at(theirs.scales, size)
+            assert bool(ours.bias) == bool(theirs.bias) == (name == "qkv")
+            if ours.bias:
+                assert ctypes.string_at(ours.bias, 64) == ctypes.string_at(theirs.bias, 64)
+        for name in ("attention_in", "feed_in"):
+            assert ctypes.string_at(getattr(now, name).weight, 128) == ctypes.string_at(getattr(was, name).weight, 128)
+
+
+def test_where_it_comes_from_is_told(calls: ctypes.CDLL, tmp_path: Path):
+    model = decoder()
+    NativeDecoder(model, threads=1).imaged(8, torch.float32).write(tmp_path / "image", KEY, "from here")
+    assert source_of(tmp_path / "image") == "from here"
+    with pytest.raises(DataError, match="no image"):
+        source_of(tmp_path / "none")
+
+
+def test_keys_that_sessions_do_not_have_are_refused(calls: ctypes.CDLL):
+    model = decoder()
+    with pytest.raises(DeviceError, match="int8"):
+        NativeDecoder(model, threads=1).imaged(8, torch.int8)
 
 
 def test_another_key_is_another_model(kept: Path):
@@ -123,7 +160,7 @@ def test_nothing_is_left_of_one_that_cannot_be_written(
     monkeypatch.setattr(os, "fsync", full)
     model = decoder()
     with pytest.raises(OSError, match="no space"):
-        NativeDecoder(model, threads=1).keep(tmp_path / "image", KEY, 40, torch.float32)
+        NativeDecoder(model, threads=1).imaged(40, torch.float32).write(tmp_path / "image", KEY)
     assert not list(tmp_path.iterdir())
 
 
@@ -132,4 +169,4 @@ def test_rotations_that_depend_on_the_text_are_not_kept(calls: ctypes.CDLL, tmp_
     model = decoder(rope_scaling=scaling, max_position_embeddings=16)
     native = NativeDecoder(model, threads=1)
     with pytest.raises(DeviceError, match="how long a text is"):
-        native.keep(tmp_path / "image", KEY, 40, torch.float32)
+        native.imaged(40, torch.float32)

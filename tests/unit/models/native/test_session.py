@@ -44,26 +44,26 @@ def decoder(**changes: Any) -> Decoder:
     return model
 
 
-def check_equal(model: Decoder, path: Path, cache: torch.dtype = torch.float32) -> None:
+def check_equal(model: Decoder, path: Path, cache: torch.dtype = torch.float32, length: int = 5) -> None:
     """A prompt, and then tokens one by one, beside the decoder's own."""
     native = NativeDecoder(model, threads=1)
-    native.keep(path, KEY, 32, cache)
-    memory, session = PagedMemory(model.config, 64, cache), Session(Image(path, KEY), 32)
-    prompt = [3, 7, 1, 9, 30]
+    native.imaged(64, cache).write(path, KEY)
+    memory, session = PagedMemory(model.config, 64, cache), Session(Image(path, KEY), 64)
+    prompt = [(3 + 7 * at) % 50 for at in range(length)]
     rows = Rows(0, len(prompt), [(0, len(prompt))])
     expected = native.prefill(memory, rows, prompt, 1)
-    row = session.read(prompt)
+    row = session.prefill(prompt)
     assert torch.equal(torch.from_numpy(row.logits), expected[0])
-    for at in range(len(prompt), 12):
+    for at in range(length, length + 7):
         token = row.best
         assert token == int(row.logits.argmax())
         sums = Sums(1)
         expected = native.step(memory, [Rows(at, 1, [(0, at + 1)])], [[token]], sums)
-        row = session.read([token])
+        row = session.step(token)
         assert torch.equal(torch.from_numpy(row.logits), expected[0]) and row.log_of_sum == sums.logs[0]
         # A float32 has 24 bits; log-probabilities are of size ten.
         assert row.of(token) == pytest.approx(float(expected[0].double().log_softmax(0)[token]), abs=2e-6)
-    assert session.length == 12
+    assert session.length == length + 7
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -78,33 +78,45 @@ def test_of_packed_weights_too(calls: ctypes.CDLL, tmp_path: Path, kind: str):
     check_equal(model, tmp_path / "image", torch.float32 if kind == "float32" else torch.float16)
 
 
+@pytest.mark.parametrize("part", [1, 7, 16, 512])
+@pytest.mark.parametrize("kind", ["float32", "int8"])
+def test_long_prompts_in_any_parts(
+    calls: ctypes.CDLL, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: int, kind: str
+):
+    """Of more rows than attention reads at once, and of more than one stretch of a window."""
+    monkeypatch.setattr(module, "_PART", part)
+    model = decoder(**SHAPES["gemma2"])
+    pack(model, kind)
+    check_equal(model, tmp_path / "image", torch.float32 if kind == "float32" else torch.float16, length=45)
+
+
 def test_without_room_or_tokens(calls: ctypes.CDLL, tmp_path: Path):
     model = decoder()
-    NativeDecoder(model, threads=1).keep(tmp_path / "image", KEY, 32, torch.float32)
+    NativeDecoder(model, threads=1).imaged(32, torch.float32).write(tmp_path / "image", KEY)
     image = Image(tmp_path / "image", KEY)
     with pytest.raises(RequestError, match="of the image"):
         Session(image, 33)
     session = Session(image, 4)
-    for ids in ([], [50], [-1]):
+    for ids in ([], [50], [-1], [1, 50]):
         with pytest.raises(RequestError, match="token id"):
-            session.read(ids)
-    session.read([1, 2, 3])
+            session.prefill(ids)
+    session.prefill([1, 2, 3])
+    session.step(1)
     with pytest.raises(RequestError, match="room"):
-        session.read([1, 2])
-    session.read([1])
+        session.step(1)
 
 
 def test_no_numbers_are_an_error(calls: ctypes.CDLL, tmp_path: Path):
     model = decoder()
     model.model.norm.weight.fill_(float("nan"))  # type: ignore[union-attr]
-    NativeDecoder(model, threads=1).keep(tmp_path / "image", KEY, 32, torch.float32)
+    NativeDecoder(model, threads=1).imaged(32, torch.float32).write(tmp_path / "image", KEY)
     with pytest.raises(DataError, match="not a number"):
-        Session(Image(tmp_path / "image", KEY), 8).read([1])
+        Session(Image(tmp_path / "image", KEY), 8).prefill([1])
 
 
 def test_without_a_library(calls: ctypes.CDLL, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     model = decoder()
-    NativeDecoder(model, threads=1).keep(tmp_path / "image", KEY, 32, torch.float32)
+    NativeDecoder(model, threads=1).imaged(32, torch.float32).write(tmp_path / "image", KEY)
     monkeypatch.setattr(module, "library", lambda: Found(None, "not built"))
     with pytest.raises(DeviceError, match="not built"):
         Session(Image(tmp_path / "image", KEY), 8)
