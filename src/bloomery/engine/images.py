@@ -9,8 +9,11 @@ version. This module does not know PyTorch, nor what is in an image.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import shutil
+import stat
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -41,6 +44,7 @@ _SETTINGS = (
 )
 """What in the environment changes how a model is computed."""
 _CODE = ("models", "engine")
+_NAME = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -109,11 +113,12 @@ def told_of_images() -> str:
 
 
 def _files() -> Iterator[tuple[Path, os.stat_result]]:
+    """Images and halves of them; other files are somebody else's."""
     for one in images_folder().iterdir() if images_folder().is_dir() else ():
-        try:
-            yield one, one.stat()
-        except FileNotFoundError:  # another process made room
-            continue
+        with contextlib.suppress(OSError):  # another process made room
+            status = one.lstat()
+            if stat.S_ISREG(status.st_mode) and (one.suffix == PARTIAL or _NAME.fullmatch(one.name)):
+                yield one, status
 
 
 def _is_orphaned(path: Path) -> bool:

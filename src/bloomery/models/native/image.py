@@ -19,7 +19,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 
@@ -111,7 +111,7 @@ class NewImage:
 def source_of(path: Path) -> str:
     """The word about where an image comes from; DataError for a file that is none."""
     try:
-        with path.open("rb") as stream:
+        with _opened(path) as stream:
             return str(_read_head(stream)[0]["source"])
     except _NOT_ONE as error:
         raise DataError(f"no image in {path}: {error}") from error
@@ -125,7 +125,7 @@ class Image:
         """DataError for a file that is none, is somebody else's, is damaged, or was kept by another key; that weights
         in it were changed is not seen."""
         try:
-            with path.open("rb") as stream:
+            with _opened(path) as stream:
                 _check_owner(os.fstat(stream.fileno()))
                 header, structures, start = _read_head(stream)
                 populate = {"flags": mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0), "prot": mmap.PROT_READ}
@@ -244,6 +244,11 @@ def _sizes_of_model(model: Model, context_length: int) -> dict[str, int]:
 def _sizes_of_layer(model: Model) -> dict[str, int]:
     keys = model.kv_heads
     return {"token_values": model.vocabulary * keys * model.head_dim, "value_gates": keys * model.gate_inputs}
+
+
+def _opened(path: Path) -> BinaryIO:
+    """To be read; a pipe of that name makes nobody wait."""
+    return open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0)))
 
 
 def _check_owner(status: os.stat_result) -> None:

@@ -145,8 +145,9 @@ def test_what_others_may_write_is_not_read(kept: Path):
     assert kept.stat().st_mode & 0o777 == 0o600 and Image(kept, KEY)
 
 
-def test_a_folder_and_nothing_are_no_images(tmp_path: Path):
-    for path in (tmp_path, tmp_path / "none"):
+def test_folders_pipes_and_nothing_are_no_images(tmp_path: Path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path, tmp_path / "none", tmp_path / "pipe"):
         with pytest.raises(DataError, match="no image"):
             Image(path, KEY)
 
