@@ -1,7 +1,7 @@
 """load: a model from a folder, one of our artifacts, or the Hugging Face hub.
 
-Artifacts are verified byte for byte. Only safetensors, JSON, Jinja and vocabulary files are ever read or downloaded.
-This module does not know how weights are read (see the floor `models`).
+Artifacts are verified byte for byte. Only safetensors, JSON, Jinja and vocabulary files are ever read.
+This module does not know where a model's files are (see `finding`), nor how weights are read (the floor `models`).
 """
 
 from __future__ import annotations

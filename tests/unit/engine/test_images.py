@@ -16,24 +16,8 @@ from bloomery.core.quantity import Quantity
 from bloomery.core.workspace import Workspace
 from bloomery.engine import images
 from bloomery.engine.images import Wanted, has_room, images_folder, make_room, told_of_images, wanted
-from bloomery.models.native.library import library
 
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    if library().calls is None:
-        pytest.skip(library().text)
-
-
-@pytest.fixture
-def folder(tiny_folder: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(tiny_folder, tmp_path / "tiny"))
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Workspace:
-    return Workspace(tmp_path / "home")
+pytestmark = pytest.mark.usefixtures("own_images")
 
 
 def asked(reference: str | Path, home: Workspace, weights: str | None = None) -> Wanted:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,25 +18,8 @@ from bloomery.engine import images as folder_of_images
 from bloomery.engine.engine import EngineConfig
 from bloomery.engine.images import wanted
 from bloomery.engine.quick_start import QuickModel, keep, quick_model
-from bloomery.models.native.library import library
 
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    if library().calls is None:
-        pytest.skip(library().text)
-
-
-@pytest.fixture
-def folder(tiny_folder: Path, tmp_path: Path) -> Path:
-    """A copy of its own, to be changed."""
-    return Path(shutil.copytree(tiny_folder, tmp_path / "tiny"))
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Workspace:
-    return Workspace(tmp_path / "home")
+pytestmark = pytest.mark.usefixtures("own_images")
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bloomery.core.errors import DeviceError
-from bloomery.models.native.library import FORMATS, MatrixFields
+from bloomery.models.native.library import FORMATS, PANEL, MatrixFields
 
 _BITS = {32: "float32", 8: "int8", 4: "int4"}
 _TYPES = {
@@ -25,7 +25,7 @@ _TYPES = {
     "int4": torch.int32,
 }
 """Of which numbers a layout consists: pairs of int8, fours of bytes."""
-_GROUP, _PANEL = 32, 16
+_GROUP = 32
 _MOST_OF_INT8 = 512
 """Inputs in a group: of more, whole numbers of 8 by 16 bits might sum up beyond 2^31."""
 _SPIN_NANOSECONDS = 50_000  # PyTorch's own threads want the processors between two products
@@ -58,9 +58,9 @@ class Matrix:
         with torch.no_grad():
             self._fill(parts)
             if scales is not None:
-                self._scales.copy_(_filled_up(scales).view(-1, _PANEL, scales.size(1)).transpose(1, 2))
+                self._scales.copy_(_filled_up(scales).view(-1, PANEL, scales.size(1)).transpose(1, 2))
             if bias is not None:
-                self._read("bias", torch.float32, (self._fields.panels * _PANEL,)).copy_(_filled_up(bias.float()))
+                self._read("bias", torch.float32, (self._fields.panels * PANEL,)).copy_(_filled_up(bias.float()))
 
     def _checked(self, scale: Tensor) -> Tensor:
         """(O, G) as the kernels read them: in bfloat16 where that holds them exactly."""
@@ -143,7 +143,7 @@ class Matrix:
     @property
     def _weights(self) -> Tensor:
         """(P, numbers, outputs): as decoder_step.h says; of int4 eight outputs, and eight in the high halves."""
-        together = {"float16": 2 * _PANEL, "bfloat16": 2 * _PANEL, "int4": _PANEL // 2}.get(self.format, _PANEL)
+        together = {"float16": 2 * PANEL, "bfloat16": 2 * PANEL, "int4": PANEL // 2}.get(self.format, PANEL)
         numbers = {"int8": (self.inputs + 1) // 2, "int4": self.inputs // 4}.get(self.format, self.inputs)
         count = -(-self.outputs // (2 * together if self.format == "int4" else together))
         return self._read("weights", _TYPES[self.format], (count, numbers, together))
@@ -152,7 +152,7 @@ class Matrix:
     def _scales(self) -> Tensor:
         """(P, G, 16)"""
         dtype = torch.bfloat16 if self._fields.scale_bytes == 2 else torch.float32
-        return self._read("scales", dtype, (self._fields.panels, self._fields.groups, _PANEL))
+        return self._read("scales", dtype, (self._fields.panels, self._fields.groups, PANEL))
 
     def _read(self, field: str, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
         """A view of native memory: to be copied while the matrix is there."""
@@ -171,7 +171,7 @@ class Matrix:
             self.pointer = None
 
 
-def _filled_up(rows: Tensor, to: int = _PANEL) -> Tensor:
+def _filled_up(rows: Tensor, to: int = PANEL) -> Tensor:
     """With zeros, to a whole number of panels."""
     rest = -rows.size(0) % to
     return torch.cat((rows, rows.new_zeros(rest, *rows.shape[1:]))) if rest else rows
